@@ -1,0 +1,86 @@
+"""Append-only JSON Lines logs: the journal, a worker's events, the hardware sampler's samples.
+
+One object a line, one `write()` a line on an `O_APPEND` descriptor, so that a reader never sees two lines
+mixed and a killed writer leaves at most one torn last line. The format is in docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+VERSION = 1
+
+
+class LogWriter:
+    """Appends to one log; writes the header if the file is new. Not for use from several threads."""
+
+    def __init__(self, path: Path, source: str, run: int | None = None, attempt: int | None = None) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        if os.fstat(self._fd).st_size == 0:
+            self.write(
+                "header", log=str(uuid.uuid4()), version=VERSION, source=source, run=run, attempt=attempt
+            )
+        else:
+            self._end_torn_line(path)
+
+    def write(self, kind: str, *, sync: bool = False, **fields: Any) -> None:
+        """Append one line; with `sync`, return only when it is on disk. Raises OSError (disk full)."""
+        line = json.dumps({"kind": kind, "t": time.time(), **fields}, separators=(",", ":")) + "\n"
+        data = line.encode()
+        while data:  # a short write happens only when the disk is nearly full
+            data = data[os.write(self._fd, data) :]
+        if sync:
+            os.fsync(self._fd)
+
+    def close(self) -> None:
+        os.fsync(self._fd)
+        os.close(self._fd)
+
+    def _end_torn_line(self, path: Path) -> None:
+        """A writer killed inside a line left no newline; end it, so that ours starts on a fresh line."""
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                os.write(self._fd, b"\n")
+
+
+def read_log(path: Path) -> Iterator[dict[str, Any]]:
+    """Every whole, readable line of a log; a torn last line and unreadable ones are passed over."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return
+    for line in data[: data.rfind(b"\n") + 1].splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict):
+            yield entry
+
+
+def write_json(path: Path, body: dict[str, Any]) -> None:
+    """Write a whole JSON file or none: temporary name, synced, renamed, directory synced."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w") as file:
+        json.dump(body, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make a rename or a new entry in a directory durable."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
