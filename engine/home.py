@@ -58,7 +58,7 @@ class Home:
 
 
 def home() -> Home:
-    """The home of this process: `$FINETUI_HOME`, else `$XDG_DATA_HOME/finetui`, else `~/.local/share/finetui`."""
+    """This process's home: `$FINETUI_HOME`, `$XDG_DATA_HOME/finetui` or `~/.local/share/finetui`."""
     if explicit := os.environ.get("FINETUI_HOME"):
         return Home(Path(explicit).expanduser().absolute())
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"

@@ -324,11 +324,12 @@ def _is_key(part: Any, problem: Any) -> bool:
 
 
 def _line(tree: Any, loc: list[Any]) -> int | None:
+    """The line of the deepest part of `loc` that stands in the file."""
     found = None
     for part in loc:
         try:
-            found = tree.lc.key(part)[0] + 1 if isinstance(tree, dict) else tree.lc.item(part)[0] + 1
-            tree = tree[part]
+            mark = tree.lc.item(part) if isinstance(part, int) else tree.lc.key(part)
+            found, tree = mark[0] + 1, tree[part]
         except (KeyError, IndexError, AttributeError, TypeError):
             break
     return found

@@ -1,0 +1,32 @@
+# make demo   three real fine-tuning runs, live (FINETUI_HEADLESS=1 for progress lines instead of the screen)
+# make test   everything that must pass before a change lands
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: install demo test lint types docs format
+
+install: .venv/.installed
+
+.venv/.installed: pyproject.toml constraints.txt scripts/install.sh
+	@PYTHON=$(PYTHON) scripts/install.sh
+
+demo: install
+	@$(BIN)/finetui demo
+
+test: install lint types
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope -q
+
+lint: install
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+types: install
+	@$(BIN)/mypy
+
+format: install
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+docs: install
+	@$(BIN)/python scripts/make_docs.py

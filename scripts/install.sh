@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Makes .venv with everything pinned: `make install`. PYTHON chooses the interpreter.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+python="${PYTHON:-python3}"
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+  echo "finetui needs Python 3.11 or newer; this is $("$python" --version). Try: make install PYTHON=python3.12" >&2
+  exit 1
+}
+[ -x .venv/bin/python ] || "$python" -m venv .venv
+pip=(.venv/bin/python -m pip --disable-pip-version-check install --quiet)
+torch=$(sed -n 's/^torch==//p' constraints.txt)
+
+# An unpinned torch pulls gigabytes of CUDA. Without a GPU, take the CPU build: from whatever sources pip is
+# configured with, else from PyTorch's own index, else (macOS, Arm) the ordinary build, which is a CPU one there.
+if .venv/bin/python -c "import torch" 2>/dev/null; then
+  :
+elif command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then
+  "${pip[@]}" -c constraints.txt "torch==$torch"
+elif [ "$(uname -s)" = Linux ]; then
+  "${pip[@]}" "torch==$torch+cpu" 2>/dev/null ||
+    "${pip[@]}" --retries 1 --index-url https://download.pytorch.org/whl/cpu "torch==$torch+cpu" 2>/dev/null ||
+    "${pip[@]}" -c constraints.txt "torch==$torch"
+fi
+"${pip[@]}" -c constraints.txt -e ".[test]"
+touch .venv/.installed
