@@ -1,0 +1,1 @@
+"""The engine: recipes, queue, workers, training, evaluation and flags."""

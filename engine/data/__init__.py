@@ -1,0 +1,1 @@
+"""Training data: reading, bundled sets, checks, tokenising and packing."""

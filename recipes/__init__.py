@@ -1,0 +1,1 @@
+"""Ready-made recipes and the bundled model, shipped as package data."""
