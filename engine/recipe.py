@@ -259,9 +259,8 @@ def _check_sweep(sweep: Any, path: Path) -> list[str]:
         raise RecipeError(f"{path}, key sweep: give a mapping such as `train.lr: [1.0e-4, 3.0e-4]`")
     for key, values in sweep.items():
         if not isinstance(values, list) or not values:
-            raise RecipeError(
-                f"{path}, line {sweep.lc.key(key)[0] + 1}, key sweep.{key}: give a list of values"
-            )
+            line = _line(sweep, [key])
+            raise RecipeError(f"{path}, line {line}, key sweep.{key}: give a list of values")
     return list(sweep)
 
 
@@ -292,8 +291,13 @@ def _validate(tree: Any, path: Path, from_command_line: set[str]) -> Recipe:
     try:
         return Recipe.model_validate(_plain(tree))
     except ValidationError as error:
-        problems = [_explain(problem, tree, path, from_command_line) for problem in error.errors()]
-        raise RecipeError("\n".join(dict.fromkeys(problems))) from None
+        sentences: dict[str, list[str]] = {}  # a union fails once per branch: one line per key
+        for problem in error.errors():
+            loc = [part for part in problem["loc"] if _is_key(part)]
+            where = _where(tree, loc, path, from_command_line)
+            sentences.setdefault(where, []).append(_sentence(problem, loc))
+        lines = [f"{where}: {', or '.join(dict.fromkeys(said))}" for where, said in sentences.items()]
+        raise RecipeError("\n".join(lines)) from None
 
 
 def _plain(value: Any) -> Any:
@@ -308,19 +312,18 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _explain(problem: Any, tree: Any, path: Path, from_command_line: set[str]) -> str:
-    loc = [part for part in problem["loc"] if _is_key(part, problem)]
-    key = ".".join(map(str, loc))
-    line = _line(tree, loc)
-    where = "command line" if key in from_command_line else f"{path}, line {line}" if line else str(path)
-    return f"{where}, key {key or '(top)'}: {_sentence(problem, loc)}"
-
-
-def _is_key(part: Any, problem: Any) -> bool:
+def _is_key(part: Any) -> bool:
     # Pydantic puts the union branch ("lora", "literal['auto']", "list[str]") into the location.
     branches = {"full", "lora", "qlora", "int", "str", "ModelSpec"}
-    is_branch = isinstance(part, str) and (part in branches or "[" in part)
-    return not is_branch
+    return not (isinstance(part, str) and (part in branches or "[" in part))
+
+
+def _where(tree: Any, loc: list[Any], path: Path, from_command_line: set[str]) -> str:
+    key = ".".join(map(str, loc))
+    if any(key == item or key.startswith(f"{item}.") for item in from_command_line):
+        return f"command line, key {key}"
+    line = _line(tree, loc)
+    return f"{path}, line {line}, key {key}" if line else f"{path}, key {key or '(top)'}"
 
 
 def _line(tree: Any, loc: list[Any]) -> int | None:

@@ -1,0 +1,203 @@
+"""What is checked before anything is queued: the model, every data set, and what the run will amount to.
+
+Torch-free and quick: it reads the same rows as the worker, and no weights.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.data import sources, split
+from engine.data.formats import Document, to_documents
+from engine.data.sources import DataError
+from engine.model_source import ModelFiles, check_targets, resolve_model
+from engine.recipe import Recipe, parse_share
+
+# Fewer held-out examples than this, and an interval around their loss tells little.
+FEW_HELDOUT = 50
+# Role markers and end of turn, about, in any chat template.
+TEMPLATE_TOKENS = 4
+SAMPLE = 500  # documents whose tokens are counted
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One source that a run reads, as stored in the table `datasets`."""
+
+    role: str  # train, heldout, general, replay
+    source: str
+    fingerprint: str
+    rows: int
+    bytes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A recipe that can run, and what it will do."""
+
+    recipe: Recipe  # with absolute paths
+    model: ModelFiles
+    datasets: list[Dataset]
+    train_examples: int
+    heldout_examples: int
+    tokens: int | None  # of one pass over the training data, about; None where the tokenizer is not here yet
+    warnings: list[str]
+
+    @property
+    def steps(self) -> int | None:
+        train = self.recipe.train
+        if train.max_steps or self.tokens is None:
+            return train.max_steps
+        return max(1, math.ceil(self.tokens * train.epochs / train.tokens_per_step))
+
+    def summary(self) -> str:
+        """One line: `lora of bundled:stdlib-2m, 2,910 examples, about 120 steps`."""
+        steps = f", about {self.steps:,} steps" if self.steps else ""
+        return (
+            f"{self.recipe.method.name} of {self.recipe.model.path}, {self.train_examples:,} examples{steps}"
+        )
+
+    def lines(self) -> list[str]:
+        """The report for people."""
+        parameters = (
+            f"{self.model.parameters / 1e6:,.1f}M parameters" if self.model.parameters else "not downloaded"
+        )
+        tokens = f", about {self.tokens:,} tokens" if self.tokens else ""
+        steps = (
+            f"about {self.steps:,} steps of {self.recipe.train.tokens_per_step:,} tokens"
+            if self.steps
+            else "?"
+        )
+        lines = [
+            f"{self.recipe.name}",
+            f"  model    {self.recipe.model.path} ({self.model.architecture}, {parameters})",
+            f"  method   {self.recipe.method.name}, learning rate {self.recipe.train.lr:g}",
+            f"  data     {self.train_examples:,} training examples{tokens}; {self.heldout_examples:,} held out",
+            f"  steps    {steps}, {self.recipe.train.epochs:g} epochs",
+        ]
+        lines += [f"  {data.role:<8} {data.source} ({data.rows:,} rows)" for data in self.datasets]
+        return lines + [f"  note     {warning}" for warning in self.warnings]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "recipe": self.recipe.model_dump(mode="json"),
+            "model": {"architecture": self.model.architecture, "parameters": self.model.parameters},
+            "datasets": [dataset.as_dict() for dataset in self.datasets],
+            "train_examples": self.train_examples,
+            "heldout_examples": self.heldout_examples,
+            "tokens": self.tokens,
+            "steps": self.steps,
+            "warnings": self.warnings,
+        }
+
+
+def check(recipe: Recipe, base: Path) -> Report:
+    """Check everything that can be checked without torch; paths in the recipe are relative to `base`.
+
+    Raises ModelError or DataError, one sentence each, on the first thing that would make the run fail.
+    """
+    recipe = _absolute(recipe, base)
+    model = resolve_model(recipe.model.path)
+    if recipe.method.name != "full":
+        check_targets(recipe.method.targets, model)
+    train, heldout = _task_data(recipe)
+    datasets = [_dataset("train", recipe.data.train)]
+    if not _is_share(recipe.data.heldout):
+        datasets.append(_dataset("heldout", str(recipe.data.heldout)))
+    others = (("general", recipe.evals.general), ("replay", recipe.data.replay and recipe.data.replay.source))
+    for role, source in others:
+        if source:
+            to_documents(sources.read_rows(source), source, plain=True)
+            datasets.append(_dataset(role, source))
+    tokens = _count_tokens(train, model)
+    return Report(
+        recipe, model, datasets, len(train), len(heldout), tokens, _warnings(recipe, train, heldout)
+    )
+
+
+def _absolute(recipe: Recipe, base: Path) -> Recipe:
+    """The daemon and its workers have a working directory of their own."""
+    body = recipe.model_dump()
+    body["data"]["train"] = _path(recipe.data.train, base)
+    if not _is_share(recipe.data.heldout):
+        body["data"]["heldout"] = _path(str(recipe.data.heldout), base)
+    if recipe.data.replay:
+        body["data"]["replay"]["source"] = _path(recipe.data.replay.source, base)
+    if recipe.evals.general:
+        body["evals"]["general"] = _path(recipe.evals.general, base)
+    local = Path(recipe.model.path).expanduser()
+    if not recipe.model.path.startswith("bundled:") and (local.is_dir() or (base / local).is_dir()):
+        body["model"]["path"] = str((local if local.is_dir() else base / local).absolute())
+    return Recipe.model_validate(body)
+
+
+def _path(source: str, base: Path) -> str:
+    """Absolute where the source is a file, beside the recipe or in the working directory; as it is otherwise."""
+    path = Path(source).expanduser()
+    if source.startswith("bundled:") or path.is_absolute():
+        return str(path) if path.is_absolute() else source
+    for candidate in (base / path, path):
+        if candidate.exists():
+            return str(candidate.absolute())
+    return source if path.suffix.lower() not in sources.SUFFIXES else str((base / path).absolute())
+
+
+def _is_share(value: str | int) -> bool:
+    try:
+        parse_share(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _task_data(recipe: Recipe) -> tuple[list[Document], list[Document]]:
+    source = recipe.data.train
+    documents = split.first(to_documents(sources.read_rows(source), source), recipe.data.limit, "limit")
+    if len(documents) < 2:
+        raise DataError(f"{source}: has one row; give at least two, one to train on and one to hold out")
+    if _is_share(recipe.data.heldout):
+        return split.split_heldout(documents, parse_share(recipe.data.heldout), source)
+    other = str(recipe.data.heldout)
+    return documents, to_documents(sources.read_rows(other), other)
+
+
+def _dataset(role: str, source: str) -> Dataset:
+    found = sources.fingerprint(source)
+    return Dataset(role, source, found.digest, found.rows, found.bytes)
+
+
+def _count_tokens(documents: list[Document], model: ModelFiles) -> int | None:
+    """Tokens of all documents, counted on some of them."""
+    if model.local is None or not (model.local / "tokenizer.json").exists():
+        return None
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(model.local / "tokenizer.json"))
+    some = documents[:: max(1, len(documents) // SAMPLE)]
+    texts = [message["content"] for document in some for message in document.messages]
+    counted = sum(
+        len(e.ids) + TEMPLATE_TOKENS for e in tokenizer.encode_batch(texts, add_special_tokens=False)
+    )
+    return round(counted * len(documents) / len(some))
+
+
+def _warnings(recipe: Recipe, train: list[Document], heldout: list[Document]) -> list[str]:
+    warnings = []
+    if len(heldout) < FEW_HELDOUT:
+        warnings.append(
+            f"only {len(heldout)} held-out examples: flags need about {FEW_HELDOUT} to tell a change from noise"
+        )
+    overlap = {document.id for document in train} & {document.id for document in heldout}
+    if overlap:
+        warnings.append(
+            f"{len(overlap)} held-out rows are also in the training data, so their loss says little"
+        )
+    if recipe.evals.general is None and recipe.flags.forgetting != "off":
+        warnings.append("no evals.general: forgetting cannot be seen")
+    return warnings

@@ -1,0 +1,141 @@
+"""Write the parts of docs/ that the code knows best: recipe reference, schema, keys, commands.
+
+make docs                            # write them
+python scripts/make_docs.py --check  # fail if one is out of date (part of the tests)
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from engine import recipe
+from engine.config import Config
+from tui.bindings import keys_markdown
+from tui.cli import exits
+from tui.cli.commands import app, daemon_app
+
+DOCS = Path(__file__).parent.parent / "docs"
+MADE = "<!-- Made by scripts/make_docs.py; do not edit. -->\n\n"
+
+SECTIONS: list[tuple[str, type[BaseModel]]] = [
+    ("Top level", recipe.Recipe),
+    ("`model`", recipe.ModelSpec),
+    ("`method: full`", recipe.Full),
+    ("`method: lora`", recipe.Lora),
+    ("`method: qlora`", recipe.QLora),
+    ("`data`", recipe.Data),
+    ("`data.replay`", recipe.Replay),
+    ("`train`", recipe.Train),
+    ("`evals`", recipe.Evals),
+    ("`flags`", recipe.Flags),
+]
+
+RECIPE_INTRO = """# Recipe reference
+
+A recipe is a YAML file. `finetui check recipe.yaml` says what is wrong with one, or what would run.
+
+- Any key can be set on the command line: `finetui run recipe.yaml train.lr=1.0e-4 method.r=8`.
+- `method: lora` is short for `method: {name: lora}`, `model: PATH` for `model: {path: PATH}`.
+- Paths of data files are relative to the recipe.
+- A share is a percentage (`10%`) or a whole number (`200`).
+- `sweep` maps keys to lists of values; every combination becomes a run.
+- Editors check recipes with [recipe.schema.json](recipe.schema.json): start the file with
+  `# yaml-language-server: $schema=…/docs/recipe.schema.json`.
+
+```yaml
+sweep: {method.r: [8, 32], train.lr: [1.0e-4, 3.0e-4]}   # four runs
+```
+"""
+
+
+def recipe_reference() -> str:
+    parts = [RECIPE_INTRO]
+    for title, model in SECTIONS:
+        parts += [f"\n## {title}\n", "| key | type | default | meaning |", "|---|---|---|---|"]
+        parts += [_row(name, field) for name, field in model.model_fields.items()]
+    parts += ["\nLearning rate where `train.lr` is not given: "]
+    parts[-1] += ", ".join(f"{method} {rate:g}" for method, rate in recipe.DEFAULT_LR.items()) + "."
+    parts += ["\n# `config.toml`\n", "In the home (`$FINETUI_HOME`); read when the daemon starts.\n"]
+    parts += ["| key | type | default | meaning |", "|---|---|---|---|"]
+    parts += [_row(name, field) for name, field in Config.model_fields.items()]
+    return "\n".join(parts) + "\n"
+
+
+def _row(name: str, field: Any) -> str:
+    default = "**required**" if field.is_required() else _default(field)
+    return f"| `{name}` | {_type(field.annotation)} | {default} | {field.description} |"
+
+
+def _default(field: Any) -> str:
+    if field.default is PydanticUndefined:
+        return "see below"
+    return "–" if field.default is None else f"`{json.dumps(field.default)}`"
+
+
+def _type(annotation: Any) -> str:
+    if annotation is type(None):
+        return ""
+    if isinstance(annotation, type) and not get_args(annotation):
+        names = {str: "text", int: "whole number", float: "number", bool: "true/false"}
+        return names.get(annotation, "section")
+    if get_origin(annotation) is Annotated:
+        return _type(get_args(annotation)[0])
+    if get_origin(annotation) is list:
+        return "list"
+    arguments = get_args(annotation)
+    words = [f"`{a}`" if isinstance(a, str | int) else _type(a) for a in arguments]
+    return ", ".join(dict.fromkeys(word for word in words if word))
+
+
+def command_reference() -> str:
+    parts = ["# Commands\n", "Data goes to stdout, narration to stderr. `--json` prints one JSON document.\n"]
+    parts += ["| command | what it does |", "|---|---|", "| `finetui` | open the screen |"]
+    for group, prefix in ((app, "finetui"), (daemon_app, "finetui daemon")):
+        for info in group.registered_commands:
+            name = info.name or (info.callback.__name__ if info.callback else "")
+            summary = ((info.callback.__doc__ if info.callback else "") or "").split("\n")[0]
+            parts.append(f"| `{prefix} {name}` | {summary} |")
+    parts += ["\n## Exit codes\n", "| code | meaning |", "|---|---|"]
+    parts += [f"| {code} | {meaning} |" for code, meaning in exits.MEANING.items()]
+    return "\n".join(parts) + "\n"
+
+
+def recipe_schema() -> str:
+    schema = recipe.Recipe.model_json_schema()
+    sweep = {"type": "object", "additionalProperties": {"type": "array"}}
+    schema["properties"]["sweep"] = {
+        **sweep,
+        "description": "Keys and lists of values; every combination is a run.",
+    }
+    return json.dumps(schema, indent=1) + "\n"
+
+
+def documents() -> dict[str, str]:
+    return {
+        "recipe.md": MADE + recipe_reference(),
+        "recipe.schema.json": recipe_schema(),
+        "keys.md": MADE + keys_markdown(),
+        "cli.md": MADE + command_reference(),
+    }
+
+
+def main() -> None:
+    stale = []
+    for name, text in documents().items():
+        path = DOCS / name
+        if "--check" not in sys.argv:
+            path.write_text(text)
+        elif not path.exists() or path.read_text() != text:
+            stale.append(name)
+    if stale:
+        sys.exit(f"out of date: {', '.join(stale)}; run `make docs`")
+
+
+if __name__ == "__main__":
+    main()

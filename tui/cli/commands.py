@@ -1,0 +1,206 @@
+"""Every command of `finetui`, by what it is about; the work is done in the modules beside this one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tui.cli import exits
+
+app = typer.Typer(
+    name="finetui",
+    help="The terminal experiment manager for fine-tuning language models.",
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+daemon_app = typer.Typer(
+    help="The background process that owns the queue and the store.", no_args_is_help=True
+)
+app.add_typer(daemon_app, name="daemon")
+
+RecipePath = Annotated[Path, typer.Argument(help="The recipe, a .yaml file.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="key=value, such as train.lr=1.0e-4", show_default=False)
+]
+RunNumber = Annotated[
+    int, typer.Argument(help="The run's number, as shown by `finetui ls`.", show_default=False)
+]
+RunNumbers = Annotated[list[int], typer.Argument(help="Numbers of runs.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@app.callback(invoke_without_command=True)
+def screen(context: typer.Context) -> None:
+    """Without a command: open the screen."""
+    if context.invoked_subcommand is not None:
+        return
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        print(context.get_help())
+        raise typer.Exit(exits.OK)
+    from engine.home import home
+    from tui.app import FinetuiApp
+
+    FinetuiApp(home()).run()
+
+
+@app.command()
+def run(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay and print progress.")] = False,
+    priority: Annotated[int, typer.Option(help="Higher starts first.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Check a recipe and queue it: one run, or one for each combination of its sweep."""
+    from tui.cli import queue
+
+    queue.run(recipe, overrides or [], follow=follow, priority=priority, as_json=as_json)
+
+
+@app.command()
+def check(recipe: RecipePath, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Say what is wrong with a recipe, or what will run. Queues nothing."""
+    from tui.cli import queue
+
+    queue.check(recipe, overrides or [], as_json=as_json)
+
+
+@app.command()
+def ls(
+    state: Annotated[str | None, typer.Option(help="Only runs in this state.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Only the latest N.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """List runs, latest last."""
+    from tui.cli import show
+
+    show.ls(state, limit, as_json=as_json)
+
+
+@app.command()
+def show(number: RunNumber, as_json: Json = False) -> None:
+    """Everything about one run: state, results, flags with evidence, checkpoints, samples, recipe."""
+    from tui.cli import show as module
+
+    module.show(number, as_json=as_json)
+
+
+@app.command()
+def logs(
+    number: RunNumber,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
+) -> None:
+    """Print what the worker printed, all attempts. Works without the daemon."""
+    from tui.cli import logs as module
+
+    module.logs(number, follow=follow)
+
+
+@app.command()
+def cancel(numbers: RunNumbers) -> None:
+    """Stop runs; a running one saves a checkpoint first and can be resumed."""
+    from tui.cli import queue
+
+    queue.act("cancel", numbers)
+
+
+@app.command()
+def pause(numbers: RunNumbers) -> None:
+    """Save a checkpoint, stop, and give the slot to the next run; `resume` goes on."""
+    from tui.cli import queue
+
+    queue.act("pause", numbers)
+
+
+@app.command()
+def resume(numbers: RunNumbers) -> None:
+    """Queue cancelled, failed or paused runs again; they go on from their last checkpoint."""
+    from tui.cli import queue
+
+    queue.act("resume", numbers)
+
+
+@app.command()
+def requeue(numbers: RunNumbers) -> None:
+    """Queue the recipes of these runs again, as new runs from the start."""
+    from tui.cli import queue
+
+    queue.act("requeue", numbers)
+
+
+@app.command()
+def priority(number: RunNumber, value: Annotated[int, typer.Argument(help="Higher starts first.")]) -> None:
+    """Change the place of a waiting run in the queue."""
+    from tui.cli import queue
+
+    queue.act("priority", [number], priority=value)
+
+
+@app.command()
+def compare(numbers: RunNumbers, as_json: Json = False) -> None:
+    """Two or more runs side by side: what differs in their recipes, and their results."""
+    from tui.cli import compare as module
+
+    module.compare(numbers, as_json=as_json)
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="One SELECT; `-` reads it from stdin.", show_default=False)],
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Most rows to print.")] = 1000,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Ask the store anything. `finetui sql 'SHOW TABLES'` and `'DESCRIBE runs'` explain it."""
+    from tui.cli import sql as module
+
+    module.sql(query, limit, as_csv=csv, as_json=as_json)
+
+
+@daemon_app.command("start")
+def daemon_start() -> None:
+    """Start it, if it is not running. Other commands do this by themselves."""
+    from tui.cli import service
+
+    service.start()
+
+
+@daemon_app.command("stop")
+def daemon_stop() -> None:
+    """Stop it. Runs go on, and the next daemon finds them."""
+    from tui.cli import service
+
+    service.stop()
+
+
+@daemon_app.command("status")
+def daemon_status(as_json: Json = False) -> None:
+    """Say whether it runs, and what it is doing."""
+    from tui.cli import service
+
+    service.status(as_json=as_json)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check this machine: versions, GPU, 4-bit, disk, the home, logout behaviour, terminal."""
+    from tui.cli import doctor as module
+
+    module.doctor(as_json=as_json)
+
+
+@app.command()
+def demo(
+    headless: Annotated[
+        bool,
+        typer.Option("--headless", envvar="FINETUI_HEADLESS", help="Print progress instead of the screen."),
+    ] = False,
+) -> None:
+    """Queue three real fine-tuning runs of the bundled model, and watch them."""
+    from tui.cli import demo as module
+
+    module.demo(headless=headless)

@@ -1,0 +1,70 @@
+"""`finetui demo`: three real fine-tuning runs of the bundled model, watched, compared and queried."""
+
+from __future__ import annotations
+
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine import preflight, recipe, submit
+from engine.home import home
+from engine.service import connect
+from tui.cli import exits
+from tui.cli.follow import FINAL, follow_runs
+from tui.cli.output import print_table, say
+from tui.cli.show import print_flags
+
+if TYPE_CHECKING:
+    from store.client import Client
+
+RECIPES = ("demo-full.yaml", "demo-lora.yaml", "demo-qlora.yaml")
+
+
+def demo(*, headless: bool) -> None:
+    """Queue full, LoRA and QLoRA on the same data and seed; end with the table, the flags and the SQL."""
+    headless = headless or not (sys.stdin.isatty() and sys.stdout.isatty())
+    with connect() as client:
+        numbers = _queue(client)
+        if headless:
+            follow_runs(client, numbers)
+        else:
+            from tui.app import FinetuiApp
+
+            FinetuiApp(home(), select=numbers).run()
+        ended = _report(client, numbers)
+    sys.exit(exits.OK if ended else exits.FAILED)
+
+
+def _queue(client: Client) -> list[int]:
+    numbers = []
+    for name in RECIPES:
+        file = recipe.read(Path(str(files("recipes") / name)))
+        report = preflight.check(file.recipes[0], file.path.parent)
+        numbers += submit.submit(client, file, [report])
+        say(f"queued #{numbers[-1]} {report.recipe.name}: {report.summary()}")
+    return numbers
+
+
+def _report(client: Client, numbers: list[int]) -> bool:
+    """Print the results; False if a run failed."""
+    from store.queries import results_sql
+
+    client.action("drain")
+    rows = {row["run"]: row for row in client.named("runs").to_pylist() if row["run"] in numbers}
+    query = results_sql(numbers)
+    print()
+    print_table(client.query(query).to_pylist())
+    for number in numbers:
+        print_flags(client, number)
+    print(f'\nThe table came from:\n\n  finetui sql "\n{query.strip()}\n"\n')
+    going = [number for number in numbers if rows[number]["state"] not in FINAL]
+    if going:
+        say(
+            f"still going: {', '.join(f'#{n}' for n in going)}. They need no terminal; `finetui` shows them again."
+        )
+    else:
+        say(
+            f"next: finetui   |   finetui compare {' '.join(map(str, numbers))}   |   finetui sql 'SHOW TABLES'"
+        )
+    return all(row["state"] not in ("failed", "cancelled") for row in rows.values())

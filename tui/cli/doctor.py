@@ -1,0 +1,162 @@
+"""`finetui doctor`: will this machine do what is asked of it?"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from engine import sampler, service
+from engine.home import home
+from tui.cli import exits
+from tui.cli.output import print_json
+
+Verdict = Literal["good", "note", "bad"]
+FREE_GB = 5
+PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "duckdb", "pyarrow", "textual")
+
+# In a process of its own: the command line never imports torch.
+FOUR_BIT = """
+import torch, bitsandbytes as bnb
+device = "cuda" if torch.cuda.is_available() else "cpu"
+weight = torch.randn(64, 64, device=device)
+packed, state = bnb.functional.quantize_4bit(weight, quant_type="nf4", compress_statistics=True)
+error = (bnb.functional.dequantize_4bit(packed, state) - weight).abs().mean().item()
+assert packed.dtype == torch.uint8 and error < 0.2, error
+print(f"NF4 on {device}, mean error {error:.3f}; torch {torch.__version__}, {torch.get_num_threads()} threads")
+"""
+
+
+@dataclass(frozen=True)
+class Check:
+    what: str
+    verdict: Verdict
+    finding: str
+
+
+def doctor(*, as_json: bool) -> None:
+    """Print a line a check; exit code 1 if one is bad."""
+    checks = []
+    for check in run_checks():
+        checks.append(check)
+        if not as_json:
+            print(f"{check.verdict:<5} {check.what:<10} {check.finding}", flush=True)
+    if as_json:
+        print_json([asdict(check) for check in checks])
+    if any(check.verdict == "bad" for check in checks):
+        sys.exit(exits.FAILED)
+
+
+def run_checks() -> Iterator[Check]:
+    yield Check("python", "good", f"{sys.version.split()[0]} in {sys.prefix}")
+    yield _packages()
+    yield _gpu()
+    yield _four_bit()
+    yield _home()
+    yield _disk()
+    yield _daemon()
+    yield _logout()
+    yield _terminal()
+
+
+def _packages() -> Check:
+    found = []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            return Check("packages", "bad", f"{name} is not installed; run `make install`")
+    return Check("packages", "good", ", ".join(found))
+
+
+def _gpu() -> Check:
+    names = sampler.gpu_names()
+    if names:
+        return Check("gpu", "good", ", ".join(names))
+    return Check("gpu", "note", "no NVIDIA GPU found; runs use the CPU")
+
+
+def _four_bit() -> Check:
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", FOUR_BIT], capture_output=True, text=True, timeout=120, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Check("4-bit", "bad", "importing torch and bitsandbytes took more than two minutes")
+    if done.returncode == 0:
+        return Check("4-bit", "good", done.stdout.strip())
+    last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+    return Check("4-bit", "bad", f"QLoRA will not work: {last}")
+
+
+def _home() -> Check:
+    path = home().path
+    try:
+        home().create()
+        probe = path / ".doctor"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        return Check("home", "bad", f"{path} cannot be written ({error.strerror}); set FINETUI_HOME")
+    filesystem = _filesystem(path)
+    if filesystem in ("nfs", "nfs4", "cifs", "fuse.sshfs"):
+        return Check(
+            "home", "bad", f"{path} is on {filesystem}, where locks fail; set FINETUI_HOME to a local disk"
+        )
+    return Check("home", "good", f"{path} ({filesystem or 'local'})")
+
+
+def _filesystem(path: Path) -> str:
+    import psutil
+
+    mounts = [part for part in psutil.disk_partitions(all=True) if path.is_relative_to(part.mountpoint)]
+    return max(mounts, key=lambda part: len(part.mountpoint)).fstype if mounts else ""
+
+
+def _disk() -> Check:
+    free = shutil.disk_usage(home().path).free / 1e9
+    if free < FREE_GB:
+        return Check("disk", "bad", f"{free:.1f} GB free under {home().path}; checkpoints need room")
+    return Check("disk", "good", f"{free:.0f} GB free")
+
+
+def _daemon() -> Check:
+    found = service.status(home())
+    if found is None:
+        return Check("daemon", "note", "not running; the first command starts it")
+    if problems := found.get("problems"):
+        return Check("daemon", "bad", "; ".join(problems))
+    return Check("daemon", "good", f"pid {found['pid']}")
+
+
+def _logout() -> Check:
+    """Systemd may kill what a user leaves behind: KillUserProcesses=yes without lingering."""
+    if not Path("/run/systemd/system").exists() or shutil.which("loginctl") is None:
+        return Check("logout", "good", "no systemd session manager; processes outlive the terminal")
+    command = ["busctl", "get-property", "org.freedesktop.login1", "/org/freedesktop/login1"]
+    command += ["org.freedesktop.login1.Manager", "KillUserProcesses"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lingers = Path(f"/var/lib/systemd/linger/{os.environ.get('USER', '')}").exists()
+    if done.stdout.strip() == "b true" and not lingers:
+        return Check(
+            "logout", "bad", "logging out kills your processes here; run `loginctl enable-linger` once"
+        )
+    return Check("logout", "good", "processes outlive the terminal")
+
+
+def _terminal() -> Check:
+    if not sys.stdout.isatty():
+        return Check("terminal", "note", "not a terminal")
+    size = shutil.get_terminal_size()
+    encoding = (sys.stdout.encoding or "").lower()
+    if "utf" not in encoding:
+        return Check(
+            "terminal", "note", f"{encoding} encoding: charts use ASCII; a UTF-8 locale gives braille"
+        )
+    return Check("terminal", "good", f"{size.columns}x{size.lines}, UTF-8, TERM={os.environ.get('TERM', '')}")

@@ -1,0 +1,33 @@
+"""Exit codes: an interface, listed in docs/cli.md. A code never changes its meaning."""
+
+from __future__ import annotations
+
+OK = 0
+FAILED = 1  # the command worked, and what it reports is a failure: a run failed, doctor found a problem
+USAGE = 2  # unknown option, missing argument (Typer's own)
+BAD_INPUT = 3  # recipe, data, model or configuration cannot be used; nothing was queued
+REFUSED = 4  # no such run, or a run in the wrong state; or SQL that is wrong or not allowed
+NO_DAEMON = 5  # the daemon does not answer and cannot be started
+
+MEANING = {
+    OK: "done",
+    FAILED: "the command worked, and what it reports is a failure (a run failed, `doctor` found a problem)",
+    USAGE: "unknown option or missing argument",
+    BAD_INPUT: "a recipe, data set, model or configuration cannot be used; nothing was queued",
+    REFUSED: "no such run, a run in the wrong state, or SQL that is wrong or not allowed",
+    NO_DAEMON: "the daemon does not answer and cannot be started",
+}
+
+
+def code_of(error: Exception) -> int | None:
+    """The exit code for an error that is meant for people; None for a bug."""
+    from engine.data.sources import DataError
+    from engine.model_source import ModelError
+    from engine.recipe import RecipeError
+    from store import StoreError, Unavailable
+
+    if isinstance(error, RecipeError | ModelError | DataError):
+        return BAD_INPUT
+    if isinstance(error, Unavailable):
+        return NO_DAEMON
+    return REFUSED if isinstance(error, StoreError) else None

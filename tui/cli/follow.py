@@ -1,0 +1,50 @@
+"""Follow runs with progress lines until all of them have ended."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from tui.cli.output import duration, say
+
+if TYPE_CHECKING:
+    from store.client import Client
+
+POLL_S = 0.5
+FINAL = ("finished", "failed", "cancelled", "paused")
+LINE_EVERY_S = 5.0
+
+
+def follow_runs(client: Client, numbers: list[int]) -> bool:
+    """Narrate until every run has ended; True if all of them finished."""
+    said: dict[int, tuple[str, float]] = {}  # run → state and time of its last line
+    while True:
+        rows = [row for row in client.named("runs").to_pylist() if row["run"] in numbers]
+        for row in rows:
+            state, when = said.get(row["run"], ("", 0.0))
+            due = row["state"] == "running" and time.monotonic() - when >= LINE_EVERY_S
+            if row["state"] != state or due:
+                say(line(row))
+                said[row["run"]] = (row["state"], time.monotonic())
+        if all(row["state"] in FINAL for row in rows):
+            return all(row["state"] == "finished" for row in rows)
+        time.sleep(POLL_S)
+
+
+def line(row: dict[str, Any]) -> str:
+    """One run in one line, such as `#3 demo-lora running 40/160 loss 2.31 held-out 2.40, 38s left`."""
+    parts = [f"#{row['run']:<3} {row['name']:<14} {row['state']}"]
+    if row["state"] == "queued" and row["waiting_for"]:
+        parts.append(f"({row['waiting_for']})")
+    if row["step"] and row["total_steps"]:
+        parts.append(f"{row['step']}/{row['total_steps']}")
+    for label, key in (("loss", "loss"), ("held-out", "heldout"), ("general", "general")):
+        if row[key] is not None:
+            parts.append(f"{label} {row[key]:.3f}")
+    if row["state"] == "running" and row["eta_s"] is not None:
+        parts.append(f"{duration(row['eta_s'])} left")
+    if row["state"] in ("failed", "interrupted") and row["reason"]:
+        parts.append(f"- {row['reason']}")
+    if row["flags"]:
+        parts.append(f"[{row['flags']} flag{'s' if row['flags'] > 1 else ''}]")
+    return "  ".join(parts)

@@ -1,0 +1,54 @@
+"""`finetui logs`: what the workers of a run printed, read from its directory."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from engine.home import RunDir, home, run_dirs
+from engine.log import read_log
+from store import StoreError
+
+POLL_S = 0.3
+FINAL = ("finished", "failed", "cancelled", "paused")
+
+
+def logs(number: int, *, follow: bool) -> None:
+    """Print all attempts' stdout in order; with `follow`, go on until the run ends."""
+    run = find(number)
+    offsets: dict[Path, int] = {}
+    while True:
+        ended = _state(run) in FINAL  # read before the text, so that the last lines are not missed
+        _print_new(run, offsets)
+        if not follow or ended:
+            return
+        time.sleep(POLL_S)
+
+
+def find(number: int) -> RunDir:
+    """The run's directory. Raises StoreError if there is no such run."""
+    for run in run_dirs(home()):
+        if run.number == number:
+            return run
+    raise StoreError(f"there is no run #{number}; `finetui ls` lists them")
+
+
+def _state(run: RunDir) -> str:
+    states = [entry["state"] for entry in read_log(run.journal) if "state" in entry]
+    return states[-1] if states else "queued"
+
+
+def _print_new(run: RunDir, offsets: dict[Path, int]) -> None:
+    for attempt in run.attempts():
+        path = attempt.stdout
+        if not path.exists():
+            continue
+        if path not in offsets and attempt.number > 1:
+            sys.stdout.write(f"--- attempt {attempt.number} ---\n")
+        with path.open("rb") as file:
+            file.seek(offsets.get(path, 0))
+            text = file.read()
+        offsets[path] = offsets.get(path, 0) + len(text)
+        sys.stdout.write(text.decode(errors="replace"))
+    sys.stdout.flush()

@@ -1,0 +1,73 @@
+"""`finetui run`, `check`, and what changes a run's place or state."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from engine import preflight, recipe, submit
+from engine.service import connect
+from store import StoreError
+from tui.cli import exits
+from tui.cli.output import print_json, say
+
+DONE = {
+    "cancel": "is being cancelled",
+    "pause": "is being paused",
+    "resume": "is queued again, from its last checkpoint",
+    "requeue": "has its recipe queued again",
+    "priority": "has a new priority",
+}
+
+
+def run(path: Path, overrides: list[str], *, follow: bool, priority: int, as_json: bool) -> None:
+    """Check first, all runs of a sweep, and only then queue: a bad recipe queues nothing."""
+    file = recipe.read(path, overrides)
+    checked = [preflight.check(one, path.parent) for one in file.recipes]
+    for warning in dict.fromkeys(warning for report in checked for warning in report.warnings):
+        say(f"note: {warning}")
+    with connect() as client:
+        numbers = submit.submit(client, file, checked, priority=priority)
+        for number, report in zip(numbers, checked, strict=True):
+            say(f"queued #{number} {report.recipe.name}: {report.summary()}")
+        if as_json:
+            print_json({"runs": numbers})
+        else:
+            print(*numbers, sep="\n")
+        if follow:
+            from tui.cli.follow import follow_runs
+
+            sys.exit(exits.OK if follow_runs(client, numbers) else exits.FAILED)
+    say(f"watch: finetui   or: finetui logs -f {numbers[0]}")
+
+
+def check(path: Path, overrides: list[str], *, as_json: bool) -> None:
+    """Print what would run."""
+    file = recipe.read(path, overrides)
+    checked = [preflight.check(one, path.parent) for one in file.recipes]
+    if as_json:
+        print_json({"recipe": str(path), "runs": [report.as_dict() for report in checked]})
+        return
+    for report in checked:
+        print("\n".join(report.lines()))
+    print(
+        f"{path}: good, {len(checked)} run{'s' if len(checked) > 1 else ''}; queue with: finetui run {path}"
+    )
+
+
+def act(action: str, numbers: list[int], **body: Any) -> None:
+    """Do one thing to several runs; goes on after one that is refused, and exits non-zero then."""
+    refused = False
+    with connect() as client:
+        for number in dict.fromkeys(numbers):
+            try:
+                answer = client.action(action, run=number, **body)
+            except StoreError as error:
+                say(f"finetui: {error}")
+                refused = True
+            else:
+                new = f" as #{answer['run']}" if action == "requeue" else ""
+                say(f"#{number} {DONE[action]}{new}")
+    if refused:
+        sys.exit(exits.REFUSED)
