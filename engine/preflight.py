@@ -110,15 +110,21 @@ def check(recipe: Recipe, base: Path) -> Report:
     datasets = [_dataset("train", recipe.data.train)]
     if not _is_share(recipe.data.heldout):
         datasets.append(_dataset("heldout", str(recipe.data.heldout)))
-    others = (("general", recipe.evals.general), ("replay", recipe.data.replay and recipe.data.replay.source))
+    trained_on = {document.id for document in train}
+    warnings = _warnings(recipe, trained_on, heldout)
+    others = (("replay", recipe.data.replay and recipe.data.replay.source), ("general", recipe.evals.general))
     for role, source in others:
         if source:
-            to_documents(sources.read_rows(source), source, plain=True)
+            ids = {document.id for document in to_documents(sources.read_rows(source), source, plain=True)}
             datasets.append(_dataset(role, source))
+            if role == "replay":
+                trained_on |= ids
+            elif overlap := ids & trained_on:
+                warnings.append(
+                    f"{len(overlap)} rows of {source} are also trained on: forgetting may be hidden"
+                )
     tokens = _count_tokens(train, model)
-    return Report(
-        recipe, model, datasets, len(train), len(heldout), tokens, _warnings(recipe, train, heldout)
-    )
+    return Report(recipe, model, datasets, len(train), len(heldout), tokens, warnings)
 
 
 def _absolute(recipe: Recipe, base: Path) -> Recipe:
@@ -187,14 +193,13 @@ def _count_tokens(documents: list[Document], model: ModelFiles) -> int | None:
     return round(counted * len(documents) / len(some))
 
 
-def _warnings(recipe: Recipe, train: list[Document], heldout: list[Document]) -> list[str]:
+def _warnings(recipe: Recipe, trained_on: set[str], heldout: list[Document]) -> list[str]:
     warnings = []
     if len(heldout) < FEW_HELDOUT:
         warnings.append(
             f"only {len(heldout)} held-out examples: flags need about {FEW_HELDOUT} to tell a change from noise"
         )
-    overlap = {document.id for document in train} & {document.id for document in heldout}
-    if overlap:
+    if overlap := trained_on & {document.id for document in heldout}:
         warnings.append(
             f"{len(overlap)} held-out rows are also in the training data, so their loss says little"
         )

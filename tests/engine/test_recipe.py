@@ -1,0 +1,131 @@
+"""Recipes: what is read, and what is said about those that cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.recipe import Recipe, RecipeError, Share, parse, parse_share, read
+
+GOOD = """\
+model: bundled:stdlib-2m
+method: {name: lora, r: 8}
+data:
+  train: bundled:docstrings
+train: {lr: 2e-4}
+"""
+PATH = Path("some/support.yaml")
+
+
+def one(text: str, *overrides: str) -> Recipe:
+    return parse(text, PATH, list(overrides)).recipes[0]
+
+
+def complaint(text: str, *overrides: str) -> str:
+    with pytest.raises(RecipeError) as caught:
+        parse(text, PATH, list(overrides))
+    return str(caught.value)
+
+
+def test_defaults_are_filled_in_and_the_name_is_the_files() -> None:
+    recipe = one(GOOD)
+    assert recipe.name == "support"
+    assert recipe.method.name == "lora"
+    assert recipe.train.lr == 2e-4  # YAML 1.2: 2e-4 is a number
+    assert recipe.data.heldout == "10%"
+
+
+def test_the_learning_rate_depends_on_the_method() -> None:
+    text = GOOD.replace("train: {lr: 2e-4}\n", "")
+    assert one(text).train.lr == 2e-4
+    assert one(text, "method=full").train.lr == 2e-5
+
+
+def test_overrides_reach_any_depth_and_shorthands() -> None:
+    recipe = one(
+        GOOD, "method.r=4", "train.epochs=2", "model.trust_remote_code=true", "data.replay.source=a.jsonl"
+    )
+    assert recipe.method.name == "lora"
+    assert recipe.method.r == 4
+    assert recipe.train.epochs == 2
+    assert recipe.model.trust_remote_code is True
+    assert recipe.data.replay is not None
+    assert recipe.data.replay.source == "a.jsonl"
+
+
+def test_a_sweep_is_every_combination() -> None:
+    file = parse(GOOD + "sweep: {method.r: [4, 16], train.lr: [1e-3, 4e-3]}\n", PATH)
+    assert file.swept == ["method.r", "train.lr"]
+    pairs = [(r.flat()["method.r"], r.train.lr) for r in file.recipes]
+    assert pairs == [("4", 1e-3), ("4", 4e-3), ("16", 1e-3), ("16", 4e-3)]
+
+
+def test_a_resolved_recipe_reads_back_as_itself() -> None:
+    recipe = one(GOOD)
+    again = Recipe.model_validate(recipe.model_dump(mode="json"))
+    assert again == recipe
+    assert again.hash() == recipe.hash()
+    assert one(GOOD, "seed=1").hash() != recipe.hash()
+    assert one(GOOD, "name=other").hash() == recipe.hash()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "says"),
+    [
+        ("r: 8", "rr: 8", 2, ["method.rr", "unknown key", "did you mean `r`"]),
+        ("train: {lr: 2e-4}", "trian: {lr: 2e-4}", 5, ["trian", "did you mean `train`"]),
+        ("lr: 2e-4", "lr: fast", 5, ["train.lr", "valid number", "'fast'"]),
+        ("lr: 2e-4", "lr: -1", 5, ["train.lr", "greater than 0"]),
+        ("name: lora", "name: lorra", 2, ["method", "'full', 'lora', 'qlora'", "did you mean `lora`"]),
+        ("lr: 2e-4", "max_length: long", 5, ["train.max_length", "'auto'", "integer"]),
+        ("lr: 2e-4", "warmup: 200%", 5, ["train.warmup", "share such as 10%"]),
+        ("lr: 2e-4", "schedule: cosin", 5, ["did you mean `cosine`"]),
+    ],
+)
+def test_a_wrong_key_or_value_is_one_sentence_with_file_and_line(
+    old: str, new: str, line: int, says: list[str]
+) -> None:
+    message = complaint(GOOD.replace(old, new))
+    assert message.startswith(f"{PATH}, line {line}, key ")
+    assert "\n" not in message
+    for part in says:
+        assert part in message
+
+
+def test_a_missing_section_is_named() -> None:
+    assert "key model: is required" in complaint("method: lora\ndata: {train: x.jsonl}\n")
+
+
+def test_all_problems_are_told_at_once() -> None:
+    message = complaint(GOOD.replace("r: 8", "rr: 8").replace("2e-4", "-1"))
+    assert len(message.splitlines()) == 2
+
+
+def test_a_bad_override_points_at_the_command_line() -> None:
+    assert complaint(GOOD, "train.lr=x").startswith("command line, key train.lr")
+    assert "write key=value" in complaint(GOOD, "train.lr")
+
+
+@pytest.mark.parametrize("text", ["model: [", "- a\n- b\n", "", "a: 1\na: 2\n", "sweep: 3\n", "\t- x"])
+def test_text_that_is_no_recipe_is_refused_by_name(text: str) -> None:
+    assert str(PATH) in complaint(text)
+
+
+def test_a_sweep_without_a_list_is_refused_with_its_line() -> None:
+    assert f"{PATH}, line 6, key sweep.method.r: give a list" in complaint(GOOD + "sweep: {method.r: 8}\n")
+
+
+def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"there is no such recipe"):
+        read(tmp_path / "nope.yaml")
+
+
+def test_shares() -> None:
+    assert parse_share("10%") == Share(percent=10)
+    assert parse_share("10%").of(205) == 20
+    assert parse_share("1%").of(3) == 1
+    assert parse_share(7).of(1000) == 7
+    for wrong in ("0%", "101%", "x%", "7", 0, -1, True):
+        with pytest.raises(ValueError, match="share"):
+            parse_share(wrong)
