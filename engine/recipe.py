@@ -9,6 +9,7 @@ import difflib
 import hashlib
 import itertools
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
@@ -349,9 +350,8 @@ def _sentence(problem: Any, loc: list[Any]) -> str:
         return "is required and is not there; add it"
     if kind in ("union_tag_invalid", "union_tag_not_found", "literal_error"):
         expected = str(context.get("expected_tags") or context.get("expected") or "full, lora, qlora")
-        near = difflib.get_close_matches(
-            str(problem.get("input")), expected.replace("'", "").split(", "), n=1
-        )
+        known = re.findall(r"[\w-]+", expected)
+        near = difflib.get_close_matches(str(context.get("tag") or problem["input"]), known, n=1)
         return f"must be one of {expected}" + (f"; did you mean `{near[0]}`?" if near else "")
     message = problem["msg"].removeprefix("Value error, ")
     return f"{message[0].lower()}{message[1:]} (got {problem.get('input')!r})"
