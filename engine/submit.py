@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.preflight import Report
-from engine.recipe import RecipeFile
+from engine.recipe_file import RecipeFile
 
 if TYPE_CHECKING:
     from store.client import Client

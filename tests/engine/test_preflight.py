@@ -12,7 +12,8 @@ from engine import preflight
 from engine.data.bundled import model_path
 from engine.data.sources import DataError
 from engine.model_source import ModelError, resolve_model
-from engine.recipe import Recipe, parse
+from engine.recipe import Recipe
+from engine.recipe_file import parse
 
 
 def recipe(model: str = "bundled:stdlib-2m", train: str = "bundled:docstrings", **sections: object) -> Recipe:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.recipe import Recipe, RecipeError, Share, parse, parse_share, read
+from engine.recipe import Recipe, Share, parse_share
+from engine.recipe_file import RecipeError, parse, read
 
 GOOD = """\
 model: bundled:stdlib-2m

@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine import preflight, recipe, submit
+from engine import preflight, recipe_file, submit
 from engine.home import home
 from engine.service import connect
 from tui.cli import exits
@@ -39,7 +39,7 @@ def demo(*, headless: bool) -> None:
 def _queue(client: Client) -> list[int]:
     numbers = []
     for name in RECIPES:
-        file = recipe.read(Path(str(files("recipes") / name)))
+        file = recipe_file.read(Path(str(files("recipes") / name)))
         report = preflight.check(file.recipes[0], file.path.parent)
         numbers += submit.submit(client, file, [report])
         say(f"queued #{numbers[-1]} {report.recipe.name}: {report.summary()}")

@@ -23,7 +23,7 @@ def code_of(error: Exception) -> int | None:
     """The exit code for an error that is meant for people; None for a bug."""
     from engine.data.sources import DataError
     from engine.model_source import ModelError
-    from engine.recipe import RecipeError
+    from engine.recipe_file import RecipeError
     from store import StoreError, Unavailable
 
     if isinstance(error, RecipeError | ModelError | DataError):

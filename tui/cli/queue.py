@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from engine import preflight, recipe, submit
+from engine import preflight, recipe_file, submit
 from engine.service import connect
 from store import StoreError
 from tui.cli import exits
@@ -23,7 +23,7 @@ DONE = {
 
 def run(path: Path, overrides: list[str], *, follow: bool, priority: int, as_json: bool) -> None:
     """Check first, all runs of a sweep, and only then queue: a bad recipe queues nothing."""
-    file = recipe.read(path, overrides)
+    file = recipe_file.read(path, overrides)
     checked = [preflight.check(one, path.parent) for one in file.recipes]
     for warning in dict.fromkeys(warning for report in checked for warning in report.warnings):
         say(f"note: {warning}")
@@ -44,7 +44,7 @@ def run(path: Path, overrides: list[str], *, follow: bool, priority: int, as_jso
 
 def check(path: Path, overrides: list[str], *, as_json: bool) -> None:
     """Print what would run."""
-    file = recipe.read(path, overrides)
+    file = recipe_file.read(path, overrides)
     checked = [preflight.check(one, path.parent) for one in file.recipes]
     if as_json:
         print_json({"recipe": str(path), "runs": [report.as_dict() for report in checked]})

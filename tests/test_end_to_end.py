@@ -1,0 +1,192 @@
+"""The promises, with every part real: command line, daemon, worker, training, DuckDB, and real SIGKILLs."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+FINETUI = str(Path(sys.executable).parent / "finetui")
+PATIENCE_S = 180.0
+
+RECIPE = """\
+model: bundled:stdlib-2m
+method: {name: METHOD}
+data: {train: bundled:docstrings, heldout: 40, limit: 400}
+train: {max_steps: STEPS, lr: 1.0e-3, tokens_per_step: 1024, checkpoint_every: 5}
+evals: {every: 50%, limit: 30, generate: 1, max_new_tokens: 8}
+"""
+
+
+class Box:
+    """One home, and the command line on it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.env = {**os.environ, "FINETUI_HOME": str(path / "home"), "COLUMNS": "200"}
+
+    def run(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        command = [FINETUI, *words]
+        done = subprocess.run(
+            command, env=self.env, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+        )
+        assert done.returncode == code, f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self.run(*words, "--json").stdout)
+
+    def submit(self, method: str = "lora", steps: int = 12, *overrides: str) -> int:
+        recipe = self.path / f"{method}.yaml"
+        recipe.write_text(RECIPE.replace("METHOD", method).replace("STEPS", str(steps)))
+        return int(self.run("run", str(recipe), *overrides).stdout)
+
+    def row(self, number: int) -> dict[str, Any]:
+        return next(row for row in self.json("ls") if row["run"] == number)
+
+    def wait(self, number: int, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        deadline = time.monotonic() + PATIENCE_S
+        while not reached(row := self.row(number)):
+            if time.monotonic() > deadline or row["state"] == "failed":
+                log = self.run("logs", str(number)).stdout
+                pytest.fail(f"run #{number} is {row}\n{log[-3000:]}")
+            time.sleep(0.2)
+        return row
+
+    def losses(self, number: int) -> list[tuple[int, float]]:
+        query = f"SELECT step, value FROM metrics WHERE run = {number} AND key = 'train/loss' ORDER BY step"
+        return [(row["step"], row["value"]) for row in self.json("sql", query)]
+
+    def process(self, number: int, module: str) -> psutil.Process:
+        """The live worker or shim of a run."""
+        for process in psutil.process_iter(["cmdline"]):
+            words = process.info["cmdline"] or []
+            if module in words and f"{self.path}/home/runs/{number:06d}-" in " ".join(words):
+                return process
+        raise AssertionError(f"no {module} of run #{number}")
+
+    def daemon_pid(self) -> int:
+        return int(self.json("daemon", "status")["pid"])
+
+    def stop(self) -> None:
+        subprocess.run([FINETUI, "daemon", "stop"], env=self.env, capture_output=True, check=False)
+        for process in psutil.process_iter(["cmdline", "environ"]):
+            if str(self.path) in " ".join(process.info["cmdline"] or []):
+                process.kill()
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    box = Box(tmp_path_factory.mktemp("e2e"))
+    yield box
+    box.stop()
+
+
+def test_a_killed_daemon_loses_nothing(box: Box) -> None:
+    number = box.submit("lora", 30)
+    box.wait(number, lambda row: (row["step"] or 0) >= 3)
+    worker = box.process(number, "engine.worker")
+    daemon = box.daemon_pid()
+    os.kill(daemon, signal.SIGKILL)
+    assert worker.is_running()
+    box.wait(number, lambda row: row["state"] == "finished")
+    assert box.daemon_pid() != daemon
+    assert [step for step, _ in box.losses(number)] == list(range(1, 31))
+    assert box.row(number)["attempt"] == 1
+
+
+def test_a_killed_worker_is_resumed_and_ends_where_it_would_have(box: Box) -> None:
+    whole = box.submit("lora", 20)
+    box.wait(whole, lambda row: row["state"] == "finished")
+    killed = box.submit("lora", 20)
+    box.wait(killed, lambda row: (row["step"] or 0) >= 7)
+    box.process(killed, "engine.worker").kill()
+    box.wait(killed, lambda row: row["state"] == "finished")
+    assert box.row(killed)["attempt"] == 2
+    states = box.json("sql", f"SELECT kind FROM events WHERE run = {killed} AND kind = 'interrupted'")
+    assert len(states) == 1
+    # Same seed, and no point lost or doubled: the two curves are one.
+    assert box.losses(killed) == box.losses(whole)
+
+
+def test_a_hung_up_screen_is_noticed_by_nobody(box: Box) -> None:
+    number = box.submit("lora", 30)
+    box.wait(number, lambda row: (row["step"] or 0) >= 1)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(FINETUI, [FINETUI], {**box.env, "TERM": "xterm-256color"})
+    seen = b""
+    while b"lora" not in seen:  # it has painted the run table
+        seen += os.read(terminal, 65536)
+    daemon = box.daemon_pid()
+    os.kill(pid, signal.SIGHUP)
+    os.close(terminal)
+    os.waitpid(pid, 0)
+    box.wait(number, lambda row: row["state"] == "finished")
+    assert box.daemon_pid() == daemon
+    assert [step for step, _ in box.losses(number)] == list(range(1, 31))
+
+
+def test_cancel_saves_and_resume_goes_on(box: Box) -> None:
+    number = box.submit("qlora", 30)
+    box.wait(number, lambda row: (row["step"] or 0) >= 2)
+    box.run("cancel", str(number))
+    step = box.wait(number, lambda row: row["state"] == "cancelled")["step"]
+    assert 2 <= step < 30
+    assert "nothing to cancel" in box.run("cancel", str(number), code=4).stderr
+    box.run("resume", str(number))
+    box.wait(number, lambda row: row["state"] == "finished")
+    assert [s for s, _ in box.losses(number)] == list(range(1, 31))
+    assert "use requeue" in box.run("resume", str(number), code=4).stderr
+
+
+def test_requeue_gives_a_new_run_with_the_same_losses(box: Box) -> None:
+    first = box.submit("full", 8)
+    box.wait(first, lambda row: row["state"] == "finished")
+    box.run("requeue", str(first))
+    second = max(row["run"] for row in box.json("ls"))
+    box.wait(second, lambda row: row["state"] == "finished")
+    assert box.losses(second) == box.losses(first)
+    shown = box.json("compare", str(first), str(second))
+    assert shown["config"] == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["data.train=nowhere.jsonl"], "nowhere.jsonl: there is no such file"),
+        (["method.rank=8"], "unknown key"),
+        (["data.train=empty.jsonl"], "empty.jsonl: has no rows"),
+        (["data.train=broken.jsonl"], "broken.jsonl, line 2: is not valid JSON"),
+        (["model=./notamodel"], "is not a model"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_queues_nothing(box: Box, overrides: list[str], says: str) -> None:
+    (box.path / "bad.yaml").write_text(RECIPE.replace("METHOD", "lora").replace("STEPS", "5"))
+    (box.path / "empty.jsonl").write_text("")
+    (box.path / "broken.jsonl").write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a"\n')
+    (box.path / "notamodel").mkdir(exist_ok=True)
+    before = len(box.json("ls"))
+    for command in ("check", "run"):
+        done = box.run(command, str(box.path / "bad.yaml"), *overrides, code=3)
+        assert says in done.stderr
+        assert "Traceback" not in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert done.stdout == ""
+    assert len(box.json("ls")) == before
+
+
+def test_sql_is_guarded_and_its_errors_are_for_people(box: Box) -> None:
+    assert "Traceback" not in box.run("sql", "DROP TABLE runs", code=4).stderr
+    assert "run" in box.run("sql", "SELECT rum FROM runs", code=4).stderr
+    assert box.run("sql", "SELECT 1 AS one, 'a' AS letter", "--csv").stdout.split() == ["one,letter", "1,a"]
