@@ -84,6 +84,15 @@ class RunDir:
         return self.path / "journal.jsonl"
 
     @property
+    def lock(self) -> Path:
+        """Held (flock) by the shim of the active attempt."""
+        return self.path / "lock"
+
+    @property
+    def shim_log(self) -> Path:
+        return self.path / "shim.log"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -121,6 +130,11 @@ class AttemptDir:
     @property
     def stdout(self) -> Path:
         return self.path / "stdout.log"
+
+    @property
+    def process(self) -> Path:
+        """Who the shim and the worker are (pid, start time, boot)."""
+        return self.path / "process.json"
 
     @property
     def exit(self) -> Path:

@@ -22,6 +22,7 @@ class LogWriter:
 
     def __init__(self, path: Path, source: str, run: int | None = None, attempt: int | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._torn = False
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         if os.fstat(self._fd).st_size == 0:
             self.write(
@@ -33,9 +34,12 @@ class LogWriter:
     def write(self, kind: str, *, sync: bool = False, **fields: Any) -> None:
         """Append one line; with `sync`, return only when it is on disk. Raises OSError (disk full)."""
         line = json.dumps({"kind": kind, "t": time.time(), **fields}, separators=(",", ":")) + "\n"
-        data = line.encode()
+        # After a write that failed half way (disk full), start on a fresh line: only the torn one is lost.
+        data = (b"\n" if self._torn else b"") + line.encode()
+        self._torn = True
         while data:  # a short write happens only when the disk is nearly full
             data = data[os.write(self._fd, data) :]
+        self._torn = False
         if sync:
             os.fsync(self._fd)
 
@@ -64,6 +68,30 @@ def read_log(path: Path) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(entry, dict):
             yield entry
+
+
+def last_entries(path: Path, window: int = 1 << 16) -> list[dict[str, Any]]:
+    """Whole, readable lines in the last `window` bytes of a log, last one first."""
+    data = tail(path, window)
+    entries: list[dict[str, Any]] = []
+    for line in reversed(data[: data.rfind(b"\n") + 1].splitlines()):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict):
+            entries.append(entry)
+    return entries
+
+
+def tail(path: Path, window: int) -> bytes:
+    """The last `window` bytes of a file, fewer if it is shorter; none if it is not there."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - window))
+            return file.read()
+    except FileNotFoundError:
+        return b""
 
 
 def write_json(path: Path, body: dict[str, Any]) -> None:

@@ -1,0 +1,64 @@
+"""`config.toml` in the home: how the queue behaves. Every key has a default; the file may be missing."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from pathlib import Path
+
+import psutil
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used; `str()` is one sentence with file, key and what to do."""
+
+
+class Config(BaseModel):
+    """What a user may set."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    concurrency: int | None = Field(
+        None, ge=1, description="Runs at a time; the number of GPUs, or 1 without a GPU, if not given."
+    )
+    grace_s: float = Field(
+        60.0,
+        ge=0,
+        description="Seconds a run has to save and stop after cancel or pause, before it is killed.",
+    )
+    sample_every_s: float = Field(2.0, ge=0.1, description="Seconds between hardware samples during a run.")
+
+
+def read(path: Path) -> Config:
+    """Read and check the file; the defaults if there is none. Raises ConfigError."""
+    try:
+        body = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return Config()
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from None
+    try:
+        return Config.model_validate(body)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_sentence(problem, path) for problem in error.errors())) from None
+
+
+def _sentence(problem: object, path: Path) -> str:
+    assert isinstance(problem, dict)
+    key = ".".join(map(str, problem["loc"]))
+    if problem["type"] != "extra_forbidden":
+        message = str(problem["msg"])
+        return f"{path}, key {key}: {message[0].lower()}{message[1:]} (got {problem['input']!r})"
+    near = difflib.get_close_matches(key, Config.model_fields, n=1)
+    hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(Config.model_fields)}"
+    return f"{path}, key {key}: unknown key; {hint}"
+
+
+def physical_cores() -> int:
+    """Cores that this process may use; hyper-threads do not count twice."""
+    allowed = len(os.sched_getaffinity(0))
+    return max(1, min(psutil.cpu_count(logical=False) or allowed, allowed))

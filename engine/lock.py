@@ -1,0 +1,45 @@
+"""An advisory lock on a file, let go by the kernel when its holder dies, however it dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+
+class Lock:
+    """`flock` on a file, made if missing; not inherited by programs that are started."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd: int | None = None
+
+    def acquire(self, wait_s: float = 0.0) -> bool:
+        """Take the lock; False if another process still holds it after `wait_s` seconds. Raises OSError."""
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    os.close(fd)
+                    return False
+                time.sleep(0.02)
+                continue
+            self._fd = fd
+            return True
+
+    def release(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def still_there(self) -> bool:
+        """False when the file was deleted or replaced: others may then hold a lock of the same name."""
+        try:
+            there = self._path.stat()
+        except OSError:
+            return False
+        return self._fd is not None and os.path.samestat(there, os.fstat(self._fd))

@@ -1,0 +1,111 @@
+"""Which process is meant: a pid alone is reused, so a process is known by pid, start time and boot.
+
+Read from /proc (Linux). The start time is in clock ticks since boot, which no change of the wall clock moves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One process of one boot of one machine."""
+
+    pid: int
+    start_time: int
+    boot_id: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, body: Any) -> Identity | None:
+        """None where the body lacks a part (an entry of another kind, a half-known process)."""
+        try:
+            return cls(int(body["pid"]), int(body["start_time"]), str(body["boot_id"]))
+        except (KeyError, TypeError, ValueError):
+            return None
+
+
+@dataclass(frozen=True)
+class _Stat:
+    state: str
+    group: int
+    session: int
+    start_time: int
+
+
+def identify(pid: int) -> Identity | None:
+    """Who has this pid now (a zombie still counts); None if nobody has."""
+    stat = _stat(pid)
+    return Identity(pid, stat.start_time, boot_id()) if stat else None
+
+
+def alive(identity: Identity | None) -> bool:
+    """Whether exactly this process still runs; a zombie and a reused pid do not count."""
+    if identity is None or identity.boot_id != boot_id():
+        return False
+    stat = _stat(identity.pid)
+    return stat is not None and stat.start_time == identity.start_time and stat.state not in "ZX"
+
+
+def send(identity: Identity, signum: signal.Signals) -> bool:
+    """Signal exactly this process; False if it is gone. Raises PermissionError."""
+    try:
+        fd = os.pidfd_open(identity.pid)
+    except OSError:  # gone, or a kernel (< 5.3) or sandbox without pidfd
+        if not alive(identity):
+            return False
+        os.kill(identity.pid, signum)
+        return True
+    try:
+        # The descriptor pins the process: if it is the right one now, the signal cannot hit another.
+        if not alive(identity):
+            return False
+        signal.pidfd_send_signal(fd, signum)
+        return True
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def kill_group(leader: Identity, session: int) -> None:
+    """SIGKILL a worker and every process it left in its group.
+
+    The group's number may have been reused, so only members of `session` (the shim's) are killed.
+    """
+    send(leader, signal.SIGKILL)
+    if leader.boot_id != boot_id():
+        return
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            stat = _stat(int(entry.name))
+            if stat and stat.group == leader.pid and stat.session == session and stat.state not in "ZX":
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(entry.name), signal.SIGKILL)
+
+
+@functools.cache
+def boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return "unknown"
+
+
+def _stat(pid: int) -> _Stat | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    # The second field is the program's name in parentheses and may itself hold spaces and parentheses.
+    fields = text[text.rfind(b")") + 2 :].split()
+    return _Stat(fields[0].decode(), int(fields[2]), int(fields[3]), int(fields[19]))

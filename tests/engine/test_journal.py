@@ -1,0 +1,89 @@
+"""The journal adds up to a record, wherever the file was cut off."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+from engine import journal
+from engine.home import RunDir
+from engine.journal import RunRecord
+from engine.log import LogWriter
+from engine.process import Identity
+
+SHIM = Identity(4242, 777, "boot")
+
+
+def make(path: Path) -> tuple[RunDir, RunRecord]:
+    run = RunDir(path / "000007-x")
+    writer = LogWriter(run.journal, "journal", run=7)
+    writer.write("submitted", state="queued", priority=3, t=10.0)
+    writer.close()
+    return run, journal.read(run)
+
+
+def life(run: RunDir, record: RunRecord) -> list[RunRecord]:
+    """A long life, and the record after each entry."""
+    records = [record]
+    for kind, fields in [
+        ("starting", {"state": "starting", "attempt": 1, "device": "gpu0"}),
+        ("started", {"attempt": 1, **SHIM.to_dict()}),
+        ("running", {"state": "running", "attempt": 1}),
+        ("priority", {"priority": 9}),
+        ("note", {"text": "bitte nicht stören — \u2028"}),
+        ("interrupted", {"state": "interrupted", "reason": "killed", "interruptions": 1, "checkpoint": 20}),
+        ("starting", {"state": "starting", "attempt": 2, "device": "gpu1"}),
+        ("started", {"attempt": 2, **SHIM.to_dict()}),
+        ("running", {"state": "running", "attempt": 2}),
+        ("pause", {}),
+        ("ended", {"state": "paused", "attempt": 2, "exit_code": 3}),
+        ("requeued", {"state": "queued", "interruptions": 0}),
+    ]:
+        record = journal.append(run, record, kind, **fields)
+        records.append(record)
+    return records
+
+
+def test_what_is_appended_is_what_is_read(tmp_path: Path) -> None:
+    run, record = make(tmp_path)
+    for record in life(run, record):
+        pass
+    assert journal.read(run) == record
+
+
+def test_the_record_at_the_points_that_matter(tmp_path: Path) -> None:
+    records = life(*make(tmp_path))
+    assert (records[0].state, records[0].priority, records[0].queued_at) == ("queued", 3, 10.0)
+    assert (records[2].state, records[2].shim, records[2].device) == ("starting", SHIM, "gpu0")
+    assert (records[4].priority, records[4].state) == (9, "running")
+    assert (records[6].state, records[6].interruptions, records[6].checkpoint) == ("interrupted", 1, 20)
+    assert records[6].reason == "killed"
+    assert (records[7].attempt, records[7].shim, records[7].reason) == (2, None, None)
+    assert (records[10].state, records[10].request) == ("running", "pause")
+    assert (records[11].state, records[11].request) == ("paused", None)
+    assert (records[12].interruptions, records[12].checkpoint) == (0, 20)
+    assert records[12].queued_at > records[6].queued_at
+
+
+def test_cut_anywhere_it_says_what_was_true_then(tmp_path: Path) -> None:
+    run, record = make(tmp_path)
+    records = life(run, record)
+    whole = run.journal.read_bytes()
+    for size in range(whole.index(b"\n", whole.index(b"\n") + 1) + 1, len(whole) + 1):
+        run.journal.write_bytes(whole[:size])
+        lines = whole[:size].count(b"\n")
+        assert journal.read(run) == records[lines - 2]  # two lines come before the first of `life`
+
+
+def test_an_entry_after_a_torn_line_is_read(tmp_path: Path) -> None:
+    run, record = make(tmp_path)
+    rng = random.Random(0)
+    for attempt in range(1, 20):
+        record = journal.append(run, record, "starting", state="starting", attempt=attempt)
+        torn = json.dumps({"kind": "cancel", "state": "cancelled"}).encode()
+        with run.journal.open("ab") as file:
+            file.write(torn[: rng.randrange(1, len(torn))])
+        record = journal.append(run, record, "priority", priority=attempt)
+        assert journal.read(run) == record
+        assert record.state == "starting"

@@ -1,0 +1,110 @@
+"""What an attempt's remains mean, and which requests are refused with which words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from engine.journal import RunRecord
+from engine.lifecycle import Remains, refusal, verdict
+from engine.process import Identity
+
+RUNNING = RunRecord(7, state="running", attempt=1, shim=Identity(1, 2, "b"))
+
+
+def exited(code: int | None = None, signal: int | None = None) -> dict[str, int | None]:
+    return {"exit_code": code, "signal": signal}
+
+
+@pytest.mark.parametrize(
+    ("remains", "request_", "state"),
+    [
+        (Remains(exit=exited(0), end={"status": "finished"}), None, "finished"),
+        (Remains(exit=exited(0), end={"status": "finished"}), "cancel", "finished"),  # it was faster
+        (Remains(exit=exited(signal=11), end={"status": "finished"}), None, "finished"),  # died tidying up
+        (Remains(end={"status": "finished"}), None, "finished"),  # the shim was killed
+        (Remains(exit=exited(0)), None, "finished"),
+        (Remains(exit=exited(4), end={"status": "failed", "error": "x"}), None, "failed"),
+        (Remains(exit=exited(4), end={"status": "failed", "error": "x"}), "cancel", "failed"),
+        (Remains(exit=exited(1)), None, "failed"),
+        (Remains(exit=exited(3), end={"status": "cancelled"}), "cancel", "cancelled"),
+        (Remains(exit=exited(3), end={"status": "cancelled"}), "pause", "paused"),
+        (Remains(exit=exited(3), end={"status": "cancelled"}), None, "interrupted"),  # shutdown, by hand
+        (Remains(end={"status": "cancelled"}), None, "interrupted"),
+        (Remains(exit=exited(signal=9)), None, "interrupted"),
+        (Remains(exit=exited(signal=15)), "cancel", "cancelled"),  # before it listened
+        (Remains(exit=exited(signal=9)), "pause", "paused"),
+        (Remains(), None, "interrupted"),  # machine restarted
+        (Remains(), "cancel", "cancelled"),
+        (Remains(began=False), None, "interrupted"),
+        (Remains(began=False), "pause", "paused"),
+    ],
+)
+def test_verdict(remains: Remains, request_: str | None, state: str) -> None:
+    record = replace(RUNNING, request=request_)  # type: ignore[arg-type]
+    assert verdict(record, remains).fields["state"] == state
+
+
+def test_the_reason_of_a_failure_is_the_workers_own_else_its_last_words() -> None:
+    said = Remains(exit=exited(4), end={"status": "failed", "error": "NaN at step 3"}, last_words="bye")
+    assert verdict(RUNNING, said).fields["reason"] == "NaN at step 3"
+    assert verdict(RUNNING, Remains(exit=exited(1), last_words="KeyError: 'x'")).fields["reason"] == "KeyError: 'x'"
+    assert verdict(RUNNING, Remains(exit=exited(1))).fields["reason"] == "the worker ended with code 1"
+
+
+def test_three_interruptions_without_a_new_checkpoint_are_a_failure() -> None:
+    killed = Remains(exit=exited(signal=9), checkpoint=20)
+    record, states = RUNNING, []
+    for _ in range(4):
+        fields = verdict(record, killed).fields
+        states.append((fields["state"], fields["interruptions"]))
+        record = replace(record, interruptions=fields["interruptions"], checkpoint=fields["checkpoint"])
+    # The first one had brought a checkpoint, so three more count; the last of them is the failure.
+    assert states[:3] == [("interrupted", 1), ("interrupted", 2), ("failed", 3)]
+    assert "SIGKILL" in verdict(replace(record, interruptions=2), killed).fields["reason"]
+
+
+def test_progress_starts_the_count_anew() -> None:
+    record = replace(RUNNING, interruptions=2, checkpoint=20)
+    fields = verdict(record, Remains(exit=exited(signal=9), checkpoint=40)).fields
+    assert (fields["state"], fields["interruptions"], fields["checkpoint"]) == ("interrupted", 1, 40)
+
+
+def test_a_daemon_lost_before_the_start_is_not_held_against_the_run() -> None:
+    record = replace(RUNNING, shim=None, interruptions=2)
+    fields = verdict(record, Remains(began=False)).fields
+    assert (fields["state"], fields["interruptions"]) == ("interrupted", 2)
+
+
+def test_a_worker_that_cannot_be_started_is_given_up_with_its_reason() -> None:
+    record = replace(RUNNING, interruptions=2)
+    fields = verdict(record, Remains(began=False, last_words="python: no such file")).fields
+    assert fields["state"] == "failed"
+    assert "python: no such file" in fields["reason"]
+
+
+STATES = ["queued", "interrupted", "starting", "running", "stopping", "paused", "cancelled", "failed", "finished"]
+ALLOWED = {
+    "cancel": {"queued", "interrupted", "starting", "running", "paused"},
+    "pause": {"queued", "interrupted", "starting", "running"},
+    "resume": {"paused", "cancelled", "failed"},
+}
+
+
+@pytest.mark.parametrize("action", ALLOWED)
+@pytest.mark.parametrize("state", STATES)
+def test_what_may_be_asked_when(action: str, state: str) -> None:
+    record = RunRecord(3, state=state, attempt=1)
+    if state == "stopping":
+        record = RunRecord(3, state="running", attempt=1, request="cancel")
+    said = refusal(action, record)
+    assert (said is None) == (state in ALLOWED[action])
+    assert said is None or (said.startswith("run #3 is ") and "; " in said)
+
+
+def test_the_words_of_a_refusal() -> None:
+    finished = RunRecord(3, state="finished", attempt=1)
+    assert refusal("resume", finished) == "run #3 is finished; use requeue to run its recipe again"
+    pausing = RunRecord(3, state="running", attempt=1, request="pause")
+    assert refusal("cancel", pausing) is None  # a pause may still become a cancel

@@ -1,0 +1,95 @@
+"""The scheduler as a pure function: order, places, GPUs, reasons."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from engine.journal import RunRecord
+from engine.scheduler import Capacity, Start, plan
+
+
+def queued(number: int, **changes: object) -> RunRecord:
+    return RunRecord(number, **{"queued_at": float(number), **changes})  # type: ignore[arg-type]
+
+
+def running(number: int, device: str = "cpu") -> RunRecord:
+    return RunRecord(number, state="running", attempt=1, device=device)
+
+
+def started(*args: object) -> list[int]:
+    return [start.run for start in plan(*args).starts]  # type: ignore[arg-type]
+
+
+def test_first_come_first_served() -> None:
+    assert started([queued(3), queued(1), queued(2)], [], Capacity(2)) == [1, 2]
+
+
+def test_a_resumed_run_goes_to_the_end_of_its_line() -> None:
+    assert started([queued(1, queued_at=9.0), queued(2), queued(3)], [], Capacity(3)) == [2, 3, 1]
+
+
+def test_priority_goes_before_arrival_and_interrupted_before_both() -> None:
+    line = [queued(1), queued(2, priority=5), queued(3, state="interrupted", priority=-5), queued(4, priority=-1)]
+    assert started(line, [], Capacity(4)) == [3, 2, 1, 4]
+
+
+@pytest.mark.parametrize("state", ["starting", "running"])
+def test_an_active_run_holds_its_place(state: str) -> None:
+    assert started([queued(2)], [RunRecord(1, state=state, attempt=1)], Capacity(1)) == []
+
+
+def test_fewer_places_than_active_runs_starts_nothing() -> None:
+    """The concurrency was lowered while runs were active."""
+    chosen = plan([queued(3)], [running(1), running(2)], Capacity(1))
+    assert chosen.starts == ()
+    assert chosen.waiting == {3: "runs #1 and #2 are running; 1 run at a time (concurrency in config.toml)"}
+
+
+def test_why_each_run_waits() -> None:
+    chosen = plan([queued(42), queued(43), queued(44)], [running(41)], Capacity(1))
+    assert chosen.waiting == {
+        42: "run #41 is running; 1 run at a time (concurrency in config.toml)",
+        43: "run #41 is running; 1 run at a time (concurrency in config.toml); 1 run ahead of it",
+        44: "run #41 is running; 1 run at a time (concurrency in config.toml); 2 runs ahead of it",
+    }
+
+
+def test_a_run_that_starts_now_counts_as_running_for_the_others() -> None:
+    assert plan([queued(1), queued(2)], [], Capacity(1)).waiting[2].startswith("run #1 is running")
+
+
+def test_one_run_per_gpu() -> None:
+    capacity = Capacity(4, ("gpu0", "gpu1", "gpu2"))
+    chosen = plan([queued(5), queued(6), queued(7)], [running(4, "gpu1")], capacity)
+    assert chosen.starts == (Start(5, "gpu0"), Start(6, "gpu2"))
+    assert chosen.waiting == {7: "runs #4, #5 and #6 are running; every GPU is taken, 1 run per GPU"}
+
+
+def test_concurrency_below_the_number_of_gpus_holds() -> None:
+    chosen = plan([queued(1), queued(2)], [], Capacity(1, ("gpu0", "gpu1")))
+    assert chosen.starts == (Start(1, "gpu0"),)
+    assert "1 run at a time" in chosen.waiting[2]
+
+
+def test_many_running_runs_are_named_shortly() -> None:
+    reason = plan([queued(9)], [running(number) for number in range(1, 7)], Capacity(6)).waiting[9]
+    assert reason.startswith("runs #1, #2, #3 and 3 more are running; 6 runs at a time")
+
+
+def test_every_waiting_run_starts_or_knows_why_not() -> None:
+    """Whatever the sizes: nothing started twice, no GPU shared, nobody forgotten."""
+    for places in range(1, 5):
+        for gpus in range(4):
+            for busy in range(min(places, gpus or places) + 1):
+                capacity = Capacity(places, tuple(f"gpu{index}" for index in range(gpus)))
+                active = [running(100 + index, f"gpu{index}" if gpus else "cpu") for index in range(busy)]
+                line = [queued(number) for number in range(1, 7)]
+                chosen = plan(line, active, capacity)
+                runs = [start.run for start in chosen.starts]
+                devices = [start.device for start in chosen.starts] + [record.device for record in active]
+                assert sorted([*runs, *chosen.waiting]) == [1, 2, 3, 4, 5, 6]
+                assert all(before < after for before, after in pairwise(runs))
+                assert len(runs) + busy <= places
+                assert gpus == 0 or len(set(devices)) == len(devices)
