@@ -1,0 +1,186 @@
+"""The one table of keys: it drives key handling, footer, command palette, help and docs/keys.md.
+
+Change a key here and it changes everywhere. An action `x` is the method `do_x` of the screen, else of the app.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tui.data import Run
+
+ENDED = ("finished", "failed", "cancelled")
+# Screens, in the order in which the documentation lists them.
+SCREENS = {
+    "all": "Everywhere",
+    "dashboard": "Dashboard",
+    "run": "Run",
+    "compare": "Compare",
+    "sql": "SQL",
+    "help": "Help",
+}
+
+
+@dataclass(frozen=True)
+class Context:
+    """What decides whether a key means something now."""
+
+    run: Run | None = None  # the run under the cursor, or the one that is open
+    marked: int = 0
+    connected: bool = True
+
+
+Unless = Callable[[Context], str | None]  # one sentence that says why not, or None
+
+
+@dataclass(frozen=True)
+class Binding:
+    """One action: the keys that start it, and what is said about it."""
+
+    keys: tuple[str, ...]  # names as Textual spells them; the first is shown in the footer
+    action: str
+    label: str  # in the footer and the palette
+    help: str
+    screens: tuple[str, ...] = ("dashboard",)
+    unless: Unless = lambda _: None
+    footer: bool = False
+
+
+def _run(context: Context) -> str | None:
+    return None if context.run else "there are no runs yet: queue one with finetui run recipe.yaml"
+
+
+def _act(context: Context, wanted: tuple[str, ...], nothing: str) -> str | None:
+    if context.run is None:
+        return _run(context)
+    if not context.connected:
+        return "the daemon is not answering: try again when it is back"
+    if context.run.state in wanted:
+        return None
+    return f"run #{context.run.number} is {context.run.state}: {nothing}"
+
+
+def _cancel(context: Context) -> str | None:
+    active = ("queued", "starting", "running", "paused", "interrupted")
+    return _act(context, active, "nothing to cancel")
+
+
+def _pause(context: Context) -> str | None:
+    return _act(context, ("queued", "starting", "running"), "only a queued or running run can be paused")
+
+
+def _resume(context: Context) -> str | None:
+    return _act(context, ("paused",), "only a paused run can be resumed")
+
+
+def _requeue(context: Context) -> str | None:
+    return _act(context, (*ENDED, "interrupted"), "only an ended run can be queued again")
+
+
+def _priority(context: Context) -> str | None:
+    return _act(context, ("queued",), "only a queued run has a place in the queue")
+
+
+def _compare(context: Context) -> str | None:
+    if context.marked >= 2:
+        return None
+    return "mark two or more runs with space, then compare them"
+
+
+LISTS = ("dashboard", "run", "compare", "help")
+RUNS = ("dashboard", "run")
+CHARTS = ("dashboard", "run", "compare")
+
+BINDINGS: tuple[Binding, ...] = (
+    Binding(("enter",), "open", "open", "Open the run under the cursor.", unless=_run, footer=True),
+    Binding(("space",), "mark", "mark", "Mark the run: marked runs share the charts.", unless=_run, footer=True),
+    Binding(("c",), "compare", "compare", "Compare the marked runs.", unless=_compare, footer=True),
+    Binding(("slash",), "filter", "filter", "Filter the table: words, state:running, method=lora, lr>1e-4.",
+            footer=True),
+    Binding(("s",), "sort", "sort", "Sort by the next column; S turns the order round.", footer=True),
+    Binding(("S",), "reverse", "turn order", "Turn the sort order round."),
+    Binding(("x",), "cancel", "cancel", "Cancel the run, after y; it saves a checkpoint first.", RUNS, _cancel,
+            footer=True),
+    Binding(("p",), "pause", "pause", "Pause the run: it saves a checkpoint and frees its place.", RUNS, _pause,
+            footer=True),
+    Binding(("r",), "resume", "resume", "Resume a paused run from its last checkpoint.", RUNS, _resume),
+    Binding(("R",), "requeue", "requeue", "Queue an ended run again; it goes on from its last checkpoint.", RUNS,
+            _requeue),
+    Binding(("K",), "earlier", "earlier", "Move a queued run up: priority + 1.", RUNS, _priority),
+    Binding(("J",), "later", "later", "Move a queued run down: priority − 1.", RUNS, _priority),
+    Binding(("j", "down"), "down", "down", "One line down.", LISTS),
+    Binding(("k", "up"), "up", "up", "One line up.", LISTS),
+    Binding(("g", "home"), "top", "top", "To the first line.", LISTS),
+    Binding(("G", "end"), "bottom", "bottom", "To the last line.", LISTS),
+    Binding(("ctrl+d", "pagedown"), "page_down", "page down", "Half a page down.", LISTS),
+    Binding(("ctrl+u", "pageup"), "page_up", "page up", "Half a page up.", LISTS),
+    Binding(("U",), "unmark", "unmark all", "Forget all marks."),
+    Binding(("tab",), "next_pane", "next pane", "Next pane (small terminals show one), or next section.",
+            CHARTS, footer=True),
+    Binding(("shift+tab",), "previous_pane", "previous pane", "Pane or section before.", CHARTS),
+    *(
+        Binding((str(number),), f"pane({number})", f"pane {number}", f"Show pane {number}: {name}.", CHARTS)
+        for number, name in enumerate(
+            ("training / overview", "held-out / curves", "general / evals", "hardware / samples", "flags",
+             "log / parameters"), start=1
+        )
+    ),
+    Binding(("0",), "reset", "reset", "All panes, whole curves.", CHARTS),
+    Binding(("m",), "metric", "metric", "Next metric in the first chart.", CHARTS, footer=True),
+    Binding(("y",), "log_scale", "log y", "Logarithmic y axis, on and off.", CHARTS, footer=True),
+    Binding(("plus", "equals_sign"), "zoom_in", "zoom in", "Half as many steps.", CHARTS),
+    Binding(("minus",), "zoom_out", "zoom out", "Twice as many steps.", CHARTS),
+    Binding(("left_square_bracket",), "pan_left", "earlier steps", "Move the zoomed window left.", CHARTS),
+    Binding(("right_square_bracket",), "pan_right", "later steps", "Move the zoomed window right.", CHARTS),
+    Binding(("e",), "smooth", "smooth", "Smooth the curves more: off, little, much.", CHARTS),
+    Binding(("u",), "glyphs", "braille/block/ASCII", "Draw curves in braille, blocks or ASCII.", CHARTS),
+    Binding(("f5", "ctrl+j"), "execute", "run query", "Run the query under the cursor.", ("sql",), footer=True),
+    Binding(("ctrl+up",), "older", "older query", "The query before in the history.", ("sql",), footer=True),
+    Binding(("ctrl+down",), "newer", "newer query", "The next query in the history.", ("sql",), footer=True),
+    Binding(("f2",), "examples", "example", "The next ready-made query.", ("sql",), footer=True),
+    Binding(("tab",), "next_pane", "next pane", "Editor, results, tables.", ("sql",), footer=True),
+    Binding(("ctrl+c",), "stop", "stop query", "Stop the query that runs.", ("sql",)),
+    Binding(("colon",), "sql", "SQL", "Query everything with SQL.", CHARTS, footer=True),
+    Binding(("question_mark",), "help", "help", "All keys; type to search, enter to do it.", CHARTS, footer=True),
+    Binding(("escape",), "back", "back", "One layer out.", ("all",)),
+    Binding(("q",), "quit", "quit", "Leave; runs go on.", CHARTS),
+    Binding(("ctrl+q",), "quit", "quit", "Leave from anywhere; runs go on.", ("all",)),
+)  # fmt: skip
+
+_SHOWN = {
+    "slash": "/", "colon": ":", "question_mark": "?", "escape": "esc", "plus": "+", "minus": "-",
+    "equals_sign": "=", "left_square_bracket": "[", "right_square_bracket": "]", "down": "↓", "up": "↑",
+    "pagedown": "pgdn", "pageup": "pgup", "ctrl+j": "ctrl+enter", "ctrl+up": "ctrl+↑", "ctrl+down": "ctrl+↓",
+}  # fmt: skip
+
+
+def key_name(key: str) -> str:
+    """A key as people write it."""
+    return _SHOWN.get(key, key)
+
+
+def bindings_of(screen: str) -> list[Binding]:
+    """What keys mean on a screen, in the order of the table."""
+    return [binding for binding in BINDINGS if screen in binding.screens or "all" in binding.screens]
+
+
+def find(action: str, screen: str) -> Binding | None:
+    """The binding of an action on a screen."""
+    return next((binding for binding in bindings_of(screen) if binding.action == action), None)
+
+
+def keys_markdown() -> str:
+    """docs/keys.md: one table a screen."""
+    parts = ["# Keys\n\nGenerated from `tui/bindings.py`. `?` shows the same inside the app.\n"]
+    for screen, title in SCREENS.items():
+        rows = [binding for binding in BINDINGS if binding.screens[0] == screen]
+        if not rows:
+            continue
+        parts.append(f"## {title}\n\n| key | action | also on |\n|---|---|---|")
+        for binding in rows:
+            keys = " ".join(f"`{key_name(key)}`" for key in binding.keys)
+            others = ", ".join(SCREENS[name].lower() for name in binding.screens[1:])
+            parts.append(f"| {keys} | {binding.help} | {others} |")
+        parts.append("")
+    return "\n".join(parts)

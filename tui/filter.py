@@ -1,0 +1,78 @@
+"""The run table's filter and order: `lora state:running lr>1e-4`."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable
+from typing import Any
+
+from tui.data import Run
+
+_TERM = re.compile(r"^([a-z_#-]+)(!=|>=|<=|[:=<>])(.+)$")
+_FIELDS: dict[str, Callable[[Run], Any]] = {
+    "#": lambda run: run.number,
+    "run": lambda run: run.number,
+    "name": lambda run: run.name,
+    "state": lambda run: run.state,
+    "method": lambda run: run.method,
+    "model": lambda run: run.model,
+    "flags": lambda run: run.flags,
+    "step": lambda run: run.step,
+    "train": lambda run: run.loss,
+    "heldout": lambda run: run.heldout,
+    "held-out": lambda run: run.heldout,
+    "general": lambda run: run.general,
+}
+_COMPARE = {">": operator.gt, "<": operator.lt, ">=": operator.ge, "<=": operator.le}
+
+# What `s` goes through; the table marks the column.
+SORTS: dict[str, Callable[[Run], Any]] = {
+    "#": lambda run: run.number,
+    "name": lambda run: run.name,
+    "method": lambda run: run.method,
+    "state": lambda run: run.state,
+    "train": lambda run: run.loss,
+    "held-out": lambda run: run.heldout,
+    "general": lambda run: run.general,
+    "flags": lambda run: run.flags,
+}
+
+
+def matches(run: Run, text: str) -> bool:
+    """Whether a run passes all terms of a filter; an unfinished term lets everything pass."""
+    return all(_passes(run, term) for term in text.lower().split())
+
+
+def _passes(run: Run, term: str) -> bool:
+    found = _TERM.match(term)
+    if not found or found[1] not in _FIELDS:
+        words = f"#{run.number} {run.name} {run.method} {run.state} {run.model}"
+        return term in words.lower() or bool(re.match(r"^[a-z_#-]+(!=|>=|<=|[:=<>])$", term))
+    name, sign, wanted = found.groups()
+    actual = _FIELDS[name](run)
+    if sign in _COMPARE:
+        try:
+            return actual is not None and bool(_COMPARE[sign](float(actual), float(wanted)))
+        except ValueError:
+            return False
+    is_equal = _equal(actual, wanted, part=sign == ":")
+    return not is_equal if sign == "!=" else is_equal
+
+
+def _equal(actual: Any, wanted: str, part: bool) -> bool:
+    if isinstance(actual, str):
+        return wanted in actual.lower() if part else actual.lower() == wanted
+    try:
+        return actual is not None and float(actual) == float(wanted)
+    except ValueError:
+        return False
+
+
+def arrange(runs: tuple[Run, ...], text: str, sort: str, down: bool) -> list[Run]:
+    """The runs that pass, in order; runs without a value come last either way."""
+    chosen = [run for run in runs if matches(run, text)]
+    key = SORTS[sort]
+    known = sorted((run for run in chosen if key(run) is not None), key=lambda run: run.number, reverse=True)
+    known.sort(key=key, reverse=down)
+    return known + [run for run in chosen if key(run) is None]

@@ -1,0 +1,79 @@
+"""Numbers and times as people read them. An absent value is an en dash."""
+
+from __future__ import annotations
+
+import math
+
+NONE = "–"
+
+
+def loss(value: float | None) -> str:
+    """Three decimals; the places that a loss curve is told apart by."""
+    if value is None:
+        return NONE
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "inf"
+    return f"{value:.3f}" if abs(value) < 1000 else f"{value:.3g}"
+
+
+def delta(value: float | None) -> str:
+    """A signed difference: +0.012, −0.3."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    text = f"{value:+.3f}" if abs(value) >= 0.0005 or value == 0 else f"{value:+.1e}"
+    return text.replace("-", "−", 1)
+
+
+def count(value: float | None) -> str:
+    """999, 1.2k, 34k, 5.6M."""
+    if value is None:
+        return NONE
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit:
+            scaled = value / limit
+            return f"{scaled:.1f}{unit}" if abs(scaled) < 10 else f"{scaled:.0f}{unit}"
+    return f"{value:.0f}"
+
+
+def size(value: float | None) -> str:
+    """Bytes in binary units: 512 B, 3.4 MiB."""
+    if value is None:
+        return NONE
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(value) < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def duration(seconds: float | None) -> str:
+    """9s, 3m 20s, 2h 05m, 3d 4h: two units at most."""
+    if seconds is None or seconds < 0:
+        return NONE
+    whole = round(seconds)
+    minutes, second = divmod(whole, 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days}d {hour}h"
+    if hours:
+        return f"{hours}h {minute:02}m"
+    return f"{minutes}m {second:02}s" if minutes else f"{second}s"
+
+
+def value(number: object) -> str:
+    """A cell of a result table."""
+    if number is None:
+        return NONE
+    if isinstance(number, bool):
+        return "true" if number else "false"
+    if isinstance(number, float):
+        if not math.isfinite(number):
+            return "NaN" if math.isnan(number) else ("inf" if number > 0 else "−inf")
+        return f"{number:.6g}"
+    return str(number)
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """A confidence interval: [1.20, 1.31]."""
+    return "" if low is None or high is None else f"[{loss(low)}, {loss(high)}]"

@@ -1,0 +1,1 @@
+"""Dashboard, run detail, comparison, SQL, help."""

@@ -1,0 +1,79 @@
+"""Ranges, ticks and their labels: pure arithmetic, no screen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+
+def nice_ticks(low: float, high: float, most: int) -> list[float]:
+    """Round values inside [low, high], at most `most`, spaced by 1, 2 or 5 times a power of ten."""
+    if most < 1 or not high > low:
+        return [low]
+    step = nice_step((high - low) / most)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    if last - first + 1 > most:
+        step = nice_step(step * 1.01)
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [index * step for index in range(first, last + 1)]
+
+
+def nice_step(at_least: float) -> float:
+    """The smallest of 1, 2, 5 times a power of ten that is not below `at_least`."""
+    power = 10.0 ** math.floor(math.log10(at_least))
+    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= at_least * (1 - 1e-9))
+
+
+def log_ticks(low: float, high: float, most: int) -> list[float]:
+    """1, 2 and 5 times powers of ten where they fit, powers of ten alone where not; both ends above 0."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for factors in ((1, 2, 5), (1,)):
+        ticks = [factor * 10.0**power for power in powers for factor in factors]
+        ticks = [tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]
+        if 2 <= len(ticks) <= most:
+            return ticks
+    if len(ticks) > most:
+        return ticks[:: math.ceil(len(ticks) / most)]
+    return nice_ticks(low, high, most)
+
+
+def padded(low: float, high: float, log: bool) -> tuple[float, float]:
+    """A little air above and below, snapped outwards, so that a live curve seldom moves the axis."""
+    if log:
+        low, high = math.log10(low), math.log10(high)
+    if high - low < 1e-12 * max(1.0, abs(high)):
+        half = abs(high) * 0.05 or 0.5
+        low, high = low - half, high + half
+    grain = nice_step((high - low) / 25)
+    bottom, top = math.floor(low / grain - 0.2) * grain, math.ceil(high / grain + 0.2) * grain
+    return (10**bottom, 10**top) if log else (bottom, top)
+
+
+def live_end(step: float, total: float | None) -> float:
+    """Where the x axis of a live run ends: an eighth, a quarter, half or all of its planned steps."""
+    if not total or step >= total:
+        return step
+    return next(total / parts for parts in (8, 4, 2, 1) if step <= total / parts)
+
+
+def tick_labels(ticks: list[float]) -> list[str]:
+    """Equally precise labels: 0.5 and 1.0, 200 and 400, 1k and 2k, 1e-4 and 2e-4."""
+    largest = max((abs(tick) for tick in ticks), default=0.0)
+    gap = min((b - a for a, b in zip(ticks, ticks[1:], strict=False)), default=largest or 1.0)
+    if largest and (largest < 1e-3 or largest >= 1e9):
+        return [
+            "0" if tick == 0 else f"{tick:.0e}".replace("e-0", "e-").replace("e+0", "e") for tick in ticks
+        ]
+    for limit, unit in ((1e6, "M"), (1e3, "k")):
+        if largest >= 10 * limit or (largest >= limit and _whole(tick / limit for tick in ticks)):
+            return [f"{tick / limit:.{decimals(gap / limit)}f}{unit}" if tick else "0" for tick in ticks]
+    return [f"{tick:.{decimals(gap)}f}" for tick in ticks]
+
+
+def _whole(values: Iterable[float]) -> bool:
+    return all(abs(value - round(value)) < 1e-6 for value in values)
+
+
+def decimals(gap: float) -> int:
+    """Decimal places that tell values apart which differ by `gap`."""
+    return max(0, min(8, -math.floor(math.log10(gap) + 1e-9))) if gap > 0 else 0

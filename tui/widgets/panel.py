@@ -1,0 +1,143 @@
+"""The one widget: a rectangle of lines that repaints only the cells that changed.
+
+The compositor writes every dirty region to the terminal without comparing cells, so the comparison is made
+here: a live chart then costs some hundred bytes a second, a pane where nothing changed none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from rich.segment import Segment
+from textual import events
+from textual.geometry import Region
+from textual.message import Message
+from textual.strip import Strip
+from textual.widget import Widget
+
+from tui import theme
+from tui.text import Line, char_width, fit
+
+Paint = Callable[[int, int], list[Line]]  # width, height → lines
+
+# Unchanged cells between two changed ones: repainting up to so many is cheaper than moving the cursor.
+_GAP = 4
+
+
+class Panel(Widget):
+    """Shows what `paint(width, height)` returns; call `repaint()` after the data have changed."""
+
+    class Clicked(Message):
+        """A mouse press on a row; `row` counts from the first line."""
+
+        def __init__(self, panel: Panel, row: int, column: int) -> None:
+            super().__init__()
+            self.panel, self.row, self.column = panel, row, column
+
+    class Scrolled(Message):
+        """The mouse wheel, by `lines` (negative is up)."""
+
+        def __init__(self, panel: Panel, lines: int) -> None:
+            super().__init__()
+            self.panel, self.lines = panel, lines
+
+    def __init__(self, paint: Paint, *, title: str = "", id: str | None = None, classes: str = "") -> None:
+        super().__init__(id=id, classes=classes)
+        self._paint = paint
+        self._lines: list[Line] = []
+        self.painted: list[Region] = []  # regions of the last repaint, for tests
+        if title:
+            self.border_title = title
+
+    def repaint(self) -> None:
+        """Ask for the lines again and refresh the cells that differ."""
+        width, height = self.content_size
+        if not width or not height:
+            return
+        lines = [fit(line, width) for line in self._paint(width, height)[:height]]
+        lines += [[(" " * width, "")] for _ in range(height - len(lines))]
+        old, self._lines = self._lines, lines
+        if len(old) != height or (old and sum(len(text) for text, _ in old[0]) == 0):
+            self.painted = [Region(0, 0, width, height)]
+            self.refresh()
+            return
+        self.painted = [
+            Region(start, row, end - start, 1)
+            for row, (before, after) in enumerate(zip(old, lines, strict=True))
+            for start, end in changed_spans(before, after)
+        ]
+        if self.painted:
+            self.refresh(*self.painted)
+
+    def title(self, text: str) -> None:
+        """Set the title in the border; costs a repaint of the widget only when it differs."""
+        if self.border_title != text:
+            self.border_title = text
+
+    def text(self) -> str:
+        """What is shown, without styles (tests, copying)."""
+        return "\n".join("".join(text for text, _ in line).rstrip() for line in self._lines)
+
+    def on_resize(self, _: events.Resize) -> None:
+        self._lines = []
+        self.repaint()
+
+    def on_show(self, _: events.Show) -> None:
+        self.repaint()
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        offset = event.get_content_offset(self)
+        if offset is not None:
+            self.post_message(self.Clicked(self, offset.y, offset.x))
+
+    def on_mouse_scroll_down(self, _: events.MouseScrollDown) -> None:
+        self.post_message(self.Scrolled(self, 3))
+
+    def on_mouse_scroll_up(self, _: events.MouseScrollUp) -> None:
+        self.post_message(self.Scrolled(self, -3))
+
+    def render_line(self, y: int) -> Strip:
+        if y >= len(self._lines):
+            return Strip.blank(self.content_size.width, theme.style("", not self.app.no_color))
+        ascii_only = getattr(self.app, "ascii_only", False)
+        color = not self.app.no_color
+        line = self._lines[y]
+        cursor = bool(line) and line[0][1] == "cursor"
+        segments = [
+            Segment(theme.to_ascii(text) if ascii_only else text, theme.style(name, color, cursor))
+            for text, name in line
+            if text
+        ]
+        return Strip(segments, sum(segment.cell_length for segment in segments))
+
+
+def changed_spans(before: Line, after: Line) -> Iterator[tuple[int, int]]:
+    """Column ranges [start, end) in which two lines of one width differ; near ones are joined."""
+    if before == after:
+        return
+    old, new = list(_cells(before)), list(_cells(after))
+    if len(old) != len(new) or (before and after and (before[0][1] == "cursor") != (after[0][1] == "cursor")):
+        yield 0, max(len(old), len(new))
+        return
+    start = end = -1
+    for column, (one, other) in enumerate(zip(old, new, strict=True)):
+        if one == other:
+            continue
+        if start >= 0 and column - end > _GAP:
+            yield start, end
+            start = -1
+        if start < 0:
+            start = column
+        end = column + 1
+    if start >= 0:
+        yield start, end
+
+
+def _cells(line: Line) -> Iterator[tuple[str, str]]:
+    for text, style in line:
+        for char in text:
+            width = char_width(char)
+            if width:
+                yield char, style
+            if width == 2:
+                yield "", style

@@ -1,0 +1,185 @@
+"""Hardware, flags and log as lines: pure functions of rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tui import format
+from tui.data import Row, Run
+from tui.text import Line, clean, cut, fit, left, right, spread, wrap
+from tui.widgets.run_table import bar
+
+# ---- hardware ------------------------------------------------------------------------------------
+
+
+def hardware_values(rows: Sequence[Row]) -> tuple[dict[str, float], dict[str, str]]:
+    """Last value of every key, and the name of every device."""
+    values = {row["key"]: row["value"] for row in rows if row.get("value") is not None}
+    labels = {row["key"].split("/")[0]: row["label"] for row in rows if row.get("label")}
+    return values, labels
+
+
+def gpus(values: Mapping[str, float]) -> list[str]:
+    return sorted({key.split("/")[0] for key in values if key.startswith("gpu")})
+
+
+def hardware(rows: Sequence[Row], busy: bool, width: int, height: int) -> list[Line]:
+    """A meter for each GPU's load and memory; CPU, memory and disk where there is room or no GPU."""
+    values, labels = hardware_values(rows)
+    if not values:
+        return [[("no samples of the hardware yet", "dim")]]
+    lines: list[Line] = []
+    for gpu in gpus(values):
+        lines += _gpu(gpu, labels.get(gpu, gpu), values, busy, width)
+    machine = _machine(values, busy, width)
+    if lines and height < len(lines) + len(machine) + 1:
+        return lines
+    return [*lines, *([[]] if lines else []), *machine]
+
+
+def hardware_line(rows: Sequence[Row], busy: bool) -> Line:
+    """All of it in one line, for small terminals."""
+    values, _ = hardware_values(rows)
+    parts: list[str] = []
+    for gpu in gpus(values):
+        load = f" {values[f'{gpu}/util']:.0f}%" if busy and f"{gpu}/util" in values else ""
+        memory = _used_of(values, f"{gpu}/memory_used_gb", f"{gpu}/memory_total_gb")
+        parts.append(f"{gpu}{load} {memory} GB")
+    if busy and "cpu/percent" in values:
+        parts.append(f"cpu {values['cpu/percent']:.0f}%")
+    if "ram/total_gb" in values:
+        ram = _used_of(values, "ram/used_gb", "ram/total_gb") if busy else f"{values['ram/total_gb']:.0f}"
+        parts.append(f"ram {ram} GB")
+    if "disk/free_gb" in values:
+        parts.append(f"disk {values['disk/free_gb']:.0f} GB free")
+    return [(" · ".join(parts), "dim")]
+
+
+def _used_of(values: Mapping[str, float], used: str, total: str) -> str:
+    return f"{values.get(used, 0):.1f}/{values.get(total, 0):.0f}"
+
+
+def _gpu(gpu: str, label: str, values: Mapping[str, float], busy: bool, width: int) -> list[Line]:
+    power, heat = values.get(f"{gpu}/power_w"), values.get(f"{gpu}/temp_c")
+    facts = [f"{power:.0f} W" if power is not None else "", f"{heat:.0f} °C" if heat is not None else ""]
+    head = spread([(clean(label), "text")], [(" · ".join(filter(None, facts)), "dim")], width)
+    total = values.get(f"{gpu}/memory_total_gb") or 0.0
+    used = values.get(f"{gpu}/memory_used_gb", 0.0)
+    util = values.get(f"{gpu}/util")
+    lines = [head]
+    if util is not None:
+        lines.append(_meter("load", util / 100, f"{util:.0f}%", width) if busy else _still("load", "idle"))
+    if total:
+        lines.append(_meter("memory", used / total, f"{used:.1f}/{total:.0f} GB", width))
+    return lines
+
+
+def _machine(values: Mapping[str, float], busy: bool, width: int) -> list[Line]:
+    lines: list[Line] = []
+    if "cpu/percent" in values:
+        cpu = values["cpu/percent"]
+        lines.append(_meter("CPU", cpu / 100, f"{cpu:.0f}%", width) if busy else _still("CPU", "idle"))
+    if total := values.get("ram/total_gb"):
+        used = values.get("ram/used_gb", 0.0)
+        shown = _meter("memory", used / total, f"{used:.1f}/{total:.0f} GB", width)
+        lines.append(shown if busy else _still("memory", f"{total:.0f} GB"))
+    if total := values.get("disk/total_gb"):
+        free = values.get("disk/free_gb", 0.0)
+        lines.append(_meter("disk", 1 - free / total, f"{free:.0f} GB free", width))
+    return lines
+
+
+def _still(name: str, value: str) -> Line:
+    return [(left(name, 8), "dim"), (value, "dim")]
+
+
+def _meter(name: str, share: float, text: str, width: int) -> Line:
+    style = "bad" if share > 0.95 else "warn" if share > 0.85 else "bar"
+    room = max(4, width - 8 - 15)
+    return [(left(name, 8), "dim"), *bar(share, room, style), (right(text, 15), "text")]
+
+
+# ---- flags ---------------------------------------------------------------------------------------
+
+_LEVEL_STYLE = {"critical": "bad", "warn": "warn", "info": "accent"}
+
+
+def flags(rows: Sequence[Row], run: Run | None, width: int, height: int) -> list[Line]:
+    """Each flag with its evidence: what, since when, how much with interval, on how many, what to do."""
+    if run is None:
+        return [[("no run selected", "dim")]]
+    if not rows:
+        return [[(f"#{run.number} has no flags", "dim")], *_no_flags_yet(run, width)]
+    lines: list[Line] = []
+    for row in newest(rows):
+        lines += [*_flag(row, width), []]
+    return lines[:-1]
+
+
+def newest(rows: Sequence[Row]) -> list[Row]:
+    """The last word on every flag and suite, gravest first."""
+    last = {(row["flag"], row.get("suite")): row for row in sorted(rows, key=lambda row: row["step"])}
+    order = ["critical", "warn", "info"]
+    return sorted(last.values(), key=lambda row: order.index(row["level"]) if row["level"] in order else 3)
+
+
+def _no_flags_yet(run: Run, width: int) -> list[Line]:
+    if run.state in ("queued", "starting"):
+        return []
+    text = "watched: overfitting on the held-out suite, forgetting on the general suite, NaN"
+    return [[(line, "faint")] for line in wrap(text, width)]
+
+
+def _flag(row: Row, width: int) -> list[Line]:
+    style = _LEVEL_STYLE.get(row["level"], "warn")
+    since = row.get("since_step") if row.get("since_step") is not None else row["step"]
+    head: Line = [(f"⚑ {row['flag']}", style), (f"  since step {since}", "text")]
+    if row.get("suite"):
+        head.append((f" · {row['suite']}", "dim"))
+    lines = [fit(head, width)]
+    if (evidence := flag_evidence(row)) != "":
+        lines.append([(cut(f"  {evidence}", width), "text")])
+    lines += [[(f"  {line}", "dim")] for line in wrap(row.get("message") or "", width - 2)]
+    for sentence in listed(row.get("advice")):
+        wrapped = wrap(str(sentence), width - 4)
+        lines += [[("  → " if at == 0 else "    ", style), (line, "text")] for at, line in enumerate(wrapped)]
+    return lines
+
+
+def flag_evidence(row: Row) -> str:
+    """Effect in nats per token with its interval, and on how many examples."""
+    if row.get("effect") is None:
+        return ""
+    text = f"{format.delta(row['effect'])} nats"
+    if row.get("lo") is not None and row.get("hi") is not None:
+        text += f" [{format.delta(row['lo'])}, {format.delta(row['hi'])}]"
+    return text + (f", n={row['n']}" if row.get("n") else "")
+
+
+def listed(value: Any) -> list[Any]:
+    """A list that may have come as JSON."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return [value] if value else []
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+# ---- log -----------------------------------------------------------------------------------------
+
+
+def log(rows: Sequence[Row], run: Run | None, width: int, height: int) -> list[Line]:
+    """The end of a run's output."""
+    if not rows:
+        return [[(f"#{run.number} has printed nothing yet" if run else "no run selected", "dim")]]
+    return [[(cut(clean(row["line"]), width), _log_style(row["line"]))] for row in rows[-height:]]
+
+
+def _log_style(line: str) -> str:
+    head = line[:200].lower()
+    if "error" in head or "traceback" in head:
+        return "bad"
+    return "warn" if "warn" in head else "dim"

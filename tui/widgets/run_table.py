@@ -1,0 +1,147 @@
+"""The run table as lines: only the rows in view are made, so that 10,000 runs cost as much as ten."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tui import format, theme
+from tui.data import Run
+from tui.text import Line, clean, fit, left, right
+from tui.widgets.plot import MARKERS
+
+EMPTY = "No runs yet. Queue one with: finetui run recipe.yaml"
+
+
+@dataclass(frozen=True)
+class TableView:
+    """What of the table is shown, and how."""
+
+    runs: tuple[Run, ...]
+    cursor: int  # index into runs
+    top: int  # index of the first row in view
+    slots: Mapping[int, int]  # run number → colour of its curve, for marked runs
+    sort: str = "#"
+    down: bool = True
+    empty: str = EMPTY
+
+
+@dataclass(frozen=True)
+class _Column:
+    name: str
+    width: int
+    at_right: bool = False
+
+
+def columns(width: int) -> list[_Column]:
+    """What fits: name takes the rest; model, step and flag names only where there is room."""
+    wide, wider = width >= 110, width >= 150
+    chosen = [
+        _Column("#", 4, True),
+        _Column("name", 0),
+        *([_Column("model", 20)] if wider else []),
+        _Column("method", 6),
+        _Column("state", 24 if wide else 12),
+        *([_Column("step", 11, True)] if wide else []),
+        _Column("ETA", 7 if wide else 6, True),
+        _Column("train", 8 if wide else 6, True),
+        _Column("held-out", 8, True),
+        _Column("general", 8 if wide else 7, True),
+        _Column("flags", 5, True),
+    ]
+    taken = 2 + sum(column.width for column in chosen) + len(chosen) - 1
+    if wide:
+        taken += len(chosen) - 1
+    room = max(6, width - taken)
+    return [_Column("name", room) if column.name == "name" else column for column in chosen]
+
+
+def lines(view: TableView, width: int, height: int) -> list[Line]:
+    """Header, then as many rows as fit."""
+    chosen = columns(width)
+    gap = "  " if width >= 110 else " "
+    if not view.runs:
+        middle: list[Line] = [[] for _ in range(max(0, (height - 2) // 2))]
+        return [_header(view, chosen, gap), *middle, [(view.empty.center(width), "dim")]]
+    rows = view.runs[view.top : view.top + height - 1]
+    body = [_row(view, run, view.top + at == view.cursor, chosen, gap, width) for at, run in enumerate(rows)]
+    return [_header(view, chosen, gap), *body]
+
+
+def _header(view: TableView, chosen: list[_Column], gap: str) -> Line:
+    line: Line = [("  ", "dim")]
+    for at, column in enumerate(chosen):
+        is_sorted = column.name == view.sort
+        text = column.name + (("▾" if view.down else "▴") if is_sorted else "")
+        shown = right(text, column.width) if column.at_right else left(text, column.width)
+        line += [(gap if at else "", ""), (shown, "accent" if is_sorted else "faint")]
+    return line
+
+
+def _row(view: TableView, run: Run, cursor: bool, chosen: list[_Column], gap: str, width: int) -> Line:
+    slot = view.slots.get(run.number)
+    mark = (MARKERS[slot % len(MARKERS)], theme.slot_style(slot)) if slot is not None else (" ", "")
+    line: Line = [("▌", "cursor") if cursor else (" ", ""), mark]
+    for at, column in enumerate(chosen):
+        line.append((gap if at else "", ""))
+        line += _cell(run, column, cursor)
+    return fit(line, width)
+
+
+def _cell(run: Run, column: _Column, cursor: bool) -> Line:
+    if column.name == "state":
+        return _state(run, column.width)
+    if column.name == "flags":
+        style = "bad" if run.flag_level == "critical" else "warn"
+        return [(right(f"⚑ {run.flags}", column.width), style) if run.flags else (" " * column.width, "")]
+    text, style = _text(run, column.name)
+    shown = right(text, column.width) if column.at_right else left(text, column.width)
+    return [(shown, "bright" if cursor and column.name == "name" else style)]
+
+
+def _text(run: Run, name: str) -> tuple[str, str]:
+    dull = "faint" if run.state in ("cancelled", "queued") else "text"
+    if name == "#":
+        return f"#{run.number}", "dim"
+    if name == "name":
+        return clean(run.name), dull
+    if name == "model":
+        return clean(run.model.removeprefix("bundled:")), "dim"
+    if name == "method":
+        return run.method, "dim"
+    if name == "step":
+        return (f"{run.step}/{run.total_steps}" if run.total_steps else ""), "dim"
+    if name == "ETA":
+        return (_short(run.eta_s) if run.eta_s is not None else ""), "text"
+    if name == "train":
+        return format.loss(run.loss), "dim" if run.loss is not None else "faint"
+    number = run.heldout if name == "held-out" else run.general
+    return format.loss(number), "text" if number is not None else "faint"
+
+
+def _state(run: Run, width: int) -> Line:
+    look = theme.state_look(run.state)
+    if run.state not in ("running", "paused", "interrupted", "starting") or not run.total_steps:
+        word = run.phase if run.state == "running" and run.phase else run.state
+        return [(f"{look.glyph} ", look.style), (left(word, width - 2), look.style)]
+    share = min(1.0, run.step / run.total_steps)
+    percent = f"{100 * share:3.0f}%"
+    return [(f"{look.glyph} ", look.style), *bar(share, width - 7, "bar"), (" " + percent, "text")]
+
+
+def bar(share: float, width: int, style: str) -> Line:
+    """A bar of `width` columns, filled to a share in half columns."""
+    halves = round(max(0.0, min(1.0, share)) * width * 2)
+    full, half = divmod(halves, 2)
+    rest = width - full - half
+    return [("━" * full + "╸" * half, style), ("─" * rest, "bar-rest")]
+
+
+def _short(seconds: float) -> str:
+    """At most six columns, coarse, so that a live table changes little."""
+    if seconds < 100:
+        return f"{seconds:.0f}s"
+    minutes = seconds / 60
+    if minutes < 100:
+        return f"{minutes:.0f}m"
+    return f"{minutes / 60:.1f}h" if minutes < 24 * 60 else f"{minutes / 1440:.1f}d"
