@@ -48,11 +48,11 @@ def _queue(client: Client) -> list[int]:
 
 def _report(client: Client, numbers: list[int]) -> bool:
     """Print the results; False if a run failed."""
-    from store.queries import results_sql
+    from store.queries import compare_table_sql
 
     client.action("drain")
     rows = {row["run"]: row for row in client.named("runs").to_pylist() if row["run"] in numbers}
-    query = results_sql(numbers)
+    query = compare_table_sql(numbers)
     print()
     print_table(client.query(query).to_pylist())
     for number in numbers:

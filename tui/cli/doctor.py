@@ -76,7 +76,7 @@ def _packages() -> Check:
 
 
 def _gpu() -> Check:
-    names = sampler.gpu_names()
+    names = [gpu.label for gpu in sampler.Nvml().gpus]
     if names:
         return Check("gpu", "good", ", ".join(names))
     return Check("gpu", "note", "no NVIDIA GPU found; runs use the CPU")

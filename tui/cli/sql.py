@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import sys
+from typing import Any
 
 from engine.service import connect
+from store import note
 from tui.cli.output import cell, print_json, print_table, say
 
 
@@ -13,19 +15,22 @@ def sql(query: str, limit: int, *, as_csv: bool, as_json: bool) -> None:
     """Print the rows; says on stderr when there were more than `limit`."""
     text = sys.stdin.read() if query == "-" else query
     with connect() as client:
-        table = client.query(text, limit=limit + 1)
-    rows = table.slice(0, limit).to_pylist()
+        client.action("drain")
+        table = client.query(text, limit=limit)
+    rows = table.to_pylist()
     if as_json:
         print_json(rows)
     elif as_csv:
-        writer = csv.writer(sys.stdout)
-        writer.writerow(table.column_names)
-        writer.writerows(
-            [cell(value) if isinstance(value, list | dict) else value for value in row.values()]
-            for row in rows
-        )
+        _print_csv(table.column_names, rows)
     else:
         print_table(rows)
-        say(f"{len(rows)} row{'s' if len(rows) != 1 else ''}")
-    if table.num_rows > limit:
-        say(f"more rows than {limit}; give --limit to see more")
+        say(f"{len(rows)} row{'' if len(rows) == 1 else 's'}")
+    if left_out := note(table):
+        say(left_out)
+
+
+def _print_csv(columns: list[str], rows: list[dict[str, Any]]) -> None:
+    writer = csv.writer(sys.stdout)
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([cell(value) if isinstance(value, list | dict) else value for value in row.values()])

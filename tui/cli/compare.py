@@ -1,0 +1,55 @@
+"""`finetui compare`: runs side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.service import connect
+from store import StoreError
+from store.queries import compare_table_sql
+from tui.cli.output import print_json, print_table
+from tui.cli.show import find
+
+SUITES = ("heldout", "general")
+
+
+def compare(numbers: list[int], *, as_json: bool) -> None:
+    """Results, what differs in the recipes, all metrics, and paired differences to the first run."""
+    runs = list(dict.fromkeys(numbers))
+    if len(runs) < 2:
+        raise StoreError("give two or more different runs to compare", "refused")
+    with connect() as client:
+        client.action("drain")
+        names = {run: find(client, run)["name"] for run in runs}
+        results = client.query(compare_table_sql(runs)).to_pylist()
+        config = _by_key(client.named("params_diff", runs=runs).to_pylist(), "value", runs)
+        metrics = _by_key(client.named("compare_metrics", runs=runs).to_pylist(), "last", runs)
+        paired = [
+            {"suite": suite, "runs": f"#{other} − #{runs[0]}", **row}
+            for suite in SUITES
+            for other in runs[1:]
+            for row in client.named("paired", a=runs[0], b=other, suite=suite).to_pylist()
+            if row["n"]
+        ]
+    if as_json:
+        print_json(
+            {"runs": names, "results": results, "config": config, "metrics": metrics, "paired": paired}
+        )
+        return
+    print_table(results)
+    print("\nWhat differs in the recipes" if config else "\nThe recipes are the same")
+    print_table(config)
+    print("\nLast value of each metric")
+    print_table(metrics)
+    if paired:
+        print("\nLoss difference over the same examples, nats per token, with 95% interval")
+        print_table(paired, ("suite", "runs", "difference", "lo", "hi", "n"))
+
+
+def _by_key(rows: list[dict[str, Any]], value: str, runs: list[int]) -> list[dict[str, Any]]:
+    """Rows of (key, run, value) as one row per key with a column per run."""
+    table: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        line = table.setdefault(row["key"], {"key": row["key"], **{f"#{run}": None for run in runs}})
+        line[f"#{row['run']}"] = row[value]
+    return list(table.values())

@@ -1,0 +1,177 @@
+"""`finetui ls` and `finetui show`."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.service import connect
+from store import StoreError
+from tui.cli.output import cell, duration, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from store.client import Client
+
+LIST_COLUMNS = (
+    "run",
+    "name",
+    "state",
+    "method",
+    "progress",
+    "left",
+    "loss",
+    "heldout",
+    "general",
+    "flags",
+    "note",
+)
+
+
+def ls(state: str | None, limit: int, *, as_json: bool) -> None:
+    """The run table, latest last."""
+    with connect() as client:
+        client.action("drain")
+        rows = client.named("runs").to_pylist()
+    chosen = [row for row in rows if state in (None, row["state"])]
+    if as_json:
+        print_json(chosen[-limit:])
+        return
+    print_table([_listed(row) for row in chosen[-limit:]], LIST_COLUMNS)
+    if not chosen:
+        what = f"no run is {state}" if rows else "no runs yet; queue one with: finetui run recipe.yaml"
+        say(what)
+    elif len(chosen) > limit:
+        say(f"{len(chosen) - limit} earlier runs are not shown; see --limit")
+
+
+def _listed(row: dict[str, Any]) -> dict[str, Any]:
+    note = row["waiting_for"] if row["state"] == "queued" else row["reason"]
+    progress = "" if row["progress"] is None else f"{row['progress']:.0%}"
+    return {
+        **row,
+        "progress": progress,
+        "left": duration(row["eta_s"]),
+        "note": note or "",
+        "flags": _flag(row),
+    }
+
+
+def _flag(row: dict[str, Any]) -> str:
+    return f"{row['flags']} {row['flag_level']}" if row["flags"] else ""
+
+
+def show(number: int, *, as_json: bool) -> None:
+    """One run, whole."""
+    with connect() as client:
+        client.action("drain")
+        row = find(client, number)
+        parts = {
+            name: client.named(name, run=number).to_pylist()
+            for name in ("attempts", "evals", "flags", "samples", "checkpoints", "datasets", "params")
+        }
+        if as_json:
+            print_json({**row, "recipe": json.loads(row.pop("recipe_json")), **parts})
+            return
+        _print_head(row)
+        _print_evals(parts["evals"])
+        print_flags(client, number)
+        _print_samples(parts["samples"])
+        _print_files(row, parts["checkpoints"])
+        _section("Recipe")
+        print_table(parts["params"])
+
+
+def find(client: Client, number: int) -> dict[str, Any]:
+    """The run's row. Raises StoreError if there is no such run."""
+    rows = client.named("run", run=number).to_pylist()
+    if not rows:
+        raise StoreError(f"there is no run #{number}; `finetui ls` lists them", "not_found")
+    return rows[0]
+
+
+def print_flags(client: Client, number: int) -> None:
+    """The flags of a run with evidence and advice; nothing if it has none."""
+    flags = client.named("flags", run=number).to_pylist()
+    if not flags:
+        return
+    texts = _texts(client, number, flags)
+    _section(f"Flags of #{number}")
+    for flag in reversed(flags):
+        print(f"{flag['level'].upper()} {flag['flag']} at step {flag['step']}: {flag['message']}")
+        for advice in _list(flag["advice"]):
+            print(f"  - {advice}")
+        for worst in _list(flag["worst"])[:3]:
+            text = " ".join(texts.get(worst["id"], worst["id"]).split())
+            print(f"  {worst['before']:.2f} → {worst['after']:.2f}  {text[:80]}")
+
+
+def _texts(client: Client, number: int, flags: list[dict[str, Any]]) -> dict[str, str]:
+    """Text of the examples that were hit, by id."""
+    found = {}
+    for suite in {flag["suite"] for flag in flags} - {"train", None}:
+        for row in client.named("eval_examples", run=number, suite=suite).to_pylist():
+            found[row["example"]] = row["prompt"] or row["target"] or ""
+    return found
+
+
+def _list(value: Any) -> list[Any]:
+    return json.loads(value) if isinstance(value, str) else list(value or [])
+
+
+def _print_head(row: dict[str, Any]) -> None:
+    print(f"#{row['run']} {row['name']}: {row['state']}" + (f" ({row['reason']})" if row["reason"] else ""))
+    if row["waiting_for"] and row["state"] == "queued":
+        print(f"waits for {row['waiting_for']}")
+    if row["total_steps"]:
+        left = f", {duration(row['eta_s'])} left" if row["state"] == "running" else ""
+        print(
+            f"step {row['step']} of {row['total_steps']}, {duration(row['elapsed_s'])}{left}, attempt {row['attempt']}"
+        )
+    print(
+        f"{row['method']} of {row['model']}, {cell(row['trainable'])} of {cell(row['parameters'])} parameters trained"
+    )
+    print(
+        f"submitted {datetime.fromtimestamp(row['created']).astimezone():%Y-%m-%d %H:%M:%S} on {row['host']}"
+    )
+
+
+def _print_evals(evals: list[dict[str, Any]]) -> None:
+    losses = [row for row in evals if row["key"] == "loss"]
+    if not losses:
+        return
+    _section("Loss, nats per token, with 95% interval")
+    suites = list(dict.fromkeys(row["suite"] for row in losses))
+    at = {
+        (row["step"], row["suite"]): f"{row['value']:.4f} ({row['lo']:.3f}–{row['hi']:.3f})" for row in losses
+    }
+    steps = sorted({row["step"] for row in losses})
+    print_table([{"step": step, **{suite: at.get((step, suite)) for suite in suites}} for step in steps])
+
+
+def _print_samples(samples: list[dict[str, Any]]) -> None:
+    if not samples:
+        return
+    last = max(row["step"] for row in samples)
+    _section(f"Answers at step {last}")
+    for row in samples:
+        if row["step"] == last:
+            print(f"> {' '.join(row['prompt'].split())}\n{' '.join(row['text'].split())}")
+
+
+def _print_files(row: dict[str, Any], checkpoints: list[dict[str, Any]]) -> None:
+    _section("Files")
+    directory = Path(row["dir"])
+    for name, what in (("adapter", "adapter, for peft"), ("model", "model, for transformers")):
+        if (directory / name).is_dir():
+            print(f"{directory / name}  ({what})")
+    for checkpoint in checkpoints:
+        path = directory / checkpoint["path"]
+        if path.exists():
+            print(f"{path}  ({checkpoint['bytes'] / 2**20:.1f} MiB)")
+    print(f"{directory}")
+
+
+def _section(title: str) -> None:
+    print(f"\n{title}")
