@@ -1,0 +1,195 @@
+"""A user's SQL: one statement that only reads, limited in time and rows, cancellable."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from store.errors import StoreError
+from store.projection import Projection
+from store.schema import MACROS
+
+TIMEOUT_S = 30.0
+ROW_LIMIT = 10_000
+
+# Table functions reach further than tables: `SELECT * FROM enable_logging()` alone can end the process.
+# So only those that are known to read the catalog or to make rows are let through.
+_TABLE_FUNCTIONS = {
+    *MACROS,
+    *("range", "generate_series", "unnest", "repeat", "repeat_row", "json_each", "json_tree", "summary"),
+    *("pragma_table_info", "pragma_show", "pragma_database_size", "pragma_version", "pragma_storage_info"),
+    *("duckdb_columns", "duckdb_databases", "duckdb_functions", "duckdb_keywords", "duckdb_memory"),
+    *("duckdb_schemas", "duckdb_settings", "duckdb_tables", "duckdb_types", "duckdb_views"),
+}
+_REFUSED_FUNCTIONS = frozenset(
+    {"write_log", "sleep_ms", "query", "query_table", "json_execute_serialized_sql"}
+)
+_EXPLAIN = re.compile(r"(?is)^(?:\s|--[^\n]*\n|/\*.*?\*/)*explain(?:\s+analyze)?(?:\s*\([^)]*\))?\s")
+
+
+@dataclass(frozen=True)
+class Result:
+    """The rows, and a note where something was left out."""
+
+    table: pa.Table
+    note: str | None = None
+
+
+class Running:
+    """The queries running now, by id, so that one can be cancelled. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cursors: dict[str, duckdb.DuckDBPyConnection] = {}
+        self._stopped: dict[str, str] = {}
+
+    @contextmanager
+    def watch(self, query_id: str, cursor: duckdb.DuckDBPyConnection, timeout_s: float) -> Iterator[None]:
+        """Interrupt the cursor when time is up or `stop` is called. Raises StoreError then."""
+        timer = threading.Timer(timeout_s, self.stop, (query_id, "timeout"))
+        timer.daemon = True
+        with self._lock:
+            self._cursors[query_id] = cursor
+        timer.start()
+        try:
+            yield
+        except duckdb.InterruptException:
+            if self._stopped.get(query_id) == "timeout":
+                raise StoreError(
+                    f"the query took longer than {timeout_s:g} s and was stopped; ask for less", "timeout"
+                ) from None
+            raise StoreError("the query was cancelled", "cancelled") from None
+        finally:
+            timer.cancel()
+            with self._lock:
+                self._cursors.pop(query_id, None)
+                self._stopped.pop(query_id, None)
+
+    def stop(self, query_id: str, why: str = "cancelled") -> bool:
+        """Interrupt a running query; False if there is none of that id."""
+        with self._lock:
+            cursor = self._cursors.get(query_id)
+            if cursor is None:
+                return False
+            self._stopped[query_id] = why
+            cursor.interrupt()
+            return True
+
+
+def run(
+    projection: Projection,
+    sql: str,
+    *,
+    limit: int | None = None,
+    timeout_s: float | None = None,
+    running: Running | None = None,
+    query_id: str = "",
+) -> Result:
+    """Run a user's statement on a cursor of its own, in a read-only transaction. Raises StoreError."""
+    limit = ROW_LIMIT if limit is None else limit
+    timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
+    running = running or Running()
+    try:
+        with projection.read() as cursor, running.watch(query_id, cursor, timeout_s):
+            check(cursor, sql)
+            cursor.execute("BEGIN TRANSACTION READ ONLY")
+            try:
+                return _fetch(cursor.execute(sql), limit)
+            finally:
+                _end(cursor)
+    except duckdb.Error as error:
+        raise StoreError(explain(error), "sql") from None
+
+
+def _fetch(cursor: duckdb.DuckDBPyConnection, limit: int) -> Result:
+    reader = cursor.to_arrow_reader(min(limit + 1, 10_000))
+    batches, rows = [], 0
+    for batch in reader:
+        batches.append(batch)
+        rows += batch.num_rows
+        if rows > limit:
+            break
+    table = pa.Table.from_batches(batches, schema=reader.schema)
+    if rows <= limit:
+        return Result(table)
+    return Result(table.slice(0, limit), f"only the first {limit:,} rows are shown")
+
+
+def _end(cursor: duckdb.DuckDBPyConnection) -> None:
+    with suppress(duckdb.Error):
+        cursor.rollback()
+
+
+# ---- what is allowed -------------------------------------------------------------------------------------
+
+
+def check(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Raises StoreError `refused` unless `sql` is exactly one statement that only reads."""
+    statements = cursor.extract_statements(sql)
+    if not statements:
+        raise StoreError("there is no statement; write one, such as SELECT * FROM leaderboard", "sql")
+    if len(statements) > 1:
+        raise StoreError(f"one statement at a time: this is {len(statements)}", "refused")
+    kind = statements[0].type
+    if kind == duckdb.StatementType.EXPLAIN:
+        inner = _EXPLAIN.sub("", sql, count=1)
+        if inner == sql:
+            raise StoreError("write EXPLAIN or EXPLAIN ANALYZE, then a SELECT", "refused")
+        check(cursor, inner)
+    elif kind != duckdb.StatementType.SELECT:
+        raise StoreError(
+            f"{kind.name} is not allowed here: the store is only read; use SELECT, WITH, FROM, DESCRIBE, SHOW,"
+            " SUMMARIZE or EXPLAIN",
+            "refused",
+        )
+    else:
+        _check_functions(cursor, sql)
+
+
+def _check_functions(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
+    row = cursor.execute("SELECT json_serialize_sql($sql)", {"sql": sql}).fetchone()
+    tree = json.loads(row[0]) if row else {"error": True}
+    if tree.get("error"):
+        raise StoreError(
+            "this form is not allowed here; DESCRIBE and SHOW do most of what PRAGMA does", "refused"
+        )
+    for name in _functions(tree, False):
+        raise StoreError(f"the function {name} is not allowed here", "refused")
+
+
+def _functions(node: Any, is_table: bool) -> Iterator[str]:
+    """Names of the functions in a parse tree that are not allowed."""
+    if isinstance(node, list):
+        for inner in node:
+            yield from _functions(inner, False)
+    elif isinstance(node, dict):
+        name = node.get("function_name")
+        if isinstance(name, str):
+            lower = name.lower()
+            if lower in _REFUSED_FUNCTIONS or (is_table and lower not in _TABLE_FUNCTIONS):
+                yield name
+        for key, inner in node.items():
+            yield from _functions(inner, key == "function" and node.get("type") == "TABLE_FUNCTION")
+
+
+# ---- errors for people -----------------------------------------------------------------------------------
+
+
+def explain(error: Exception) -> str:
+    """One sentence from DuckDB's message, with its line number and its hint."""
+    text = str(error).strip()
+    head, _, marked = text.partition("\nLINE ")
+    line = re.match(r"(\d+): ?", marked)
+    parts = [part.strip().rstrip("!.") for part in head.splitlines() if part.strip()]
+    first = re.sub(r"^[A-Z][A-Za-z ]+ Error: ", "", parts[0]) if parts else type(error).__name__
+    hints = [re.sub(r"^Candidate bindings: ", "did you mean ", part) for part in parts[1:]]
+    sentence = "; ".join([first[:1].lower() + first[1:], *[hint[:1].lower() + hint[1:] for hint in hints]])
+    return f"line {line[1]}: {sentence}" if line else sentence

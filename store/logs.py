@@ -1,0 +1,119 @@
+"""Reading the append-only logs from a byte offset on: whole lines only."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CHUNK = 4 << 20
+_LONGEST_HEADER = 4096
+
+
+class BadLine(Exception):  # noqa: N818
+    """A line that cannot be used; `str()` says why."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One whole line of a log (without its newline) and the byte offset just after it."""
+
+    text: bytes
+    end: int
+
+    @property
+    def start(self) -> int:
+        return self.end - len(self.text) - 1
+
+
+def header_id(path: Path) -> str | None:
+    """The identity in the log's first line; None while there is no whole line, '' where it has no identity."""
+    try:
+        with path.open("rb") as file:
+            first = file.readline(_LONGEST_HEADER)
+    except FileNotFoundError:
+        return None
+    if not first.endswith(b"\n"):
+        return None if len(first) < _LONGEST_HEADER else ""
+    try:
+        identity = json.loads(first).get("log")
+    except (ValueError, AttributeError):
+        return ""
+    return identity if isinstance(identity, str) else ""
+
+
+def whole_lines(path: Path, offset: int) -> Iterator[Line]:
+    """Every whole line after `offset` up to the file's present end; a torn last line is left for later."""
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        end = os.fstat(file.fileno()).st_size
+        rest = b""
+        while offset + len(rest) < end:
+            data = rest + file.read(CHUNK)
+            if len(data) == len(rest):
+                return  # the file has shrunk
+            *lines, rest = data.split(b"\n")
+            for text in lines:
+                offset += len(text) + 1
+                yield Line(text, offset)
+
+
+def parse(text: bytes) -> dict[str, Any]:
+    """The object on a line. Raises BadLine."""
+    try:
+        entry = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadLine(f"not valid JSON ({error})") from None
+    if not isinstance(entry, dict) or not isinstance(entry.get("kind"), str):
+        raise BadLine("not an object with a kind")
+    # JSON can spell half a surrogate pair, which no database takes.
+    return well_formed(entry) if b"\\ud" in text or b"\\uD" in text else entry
+
+
+def well_formed(value: Any) -> Any:
+    """The same without half surrogate pairs."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {well_formed(key): well_formed(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [well_formed(inner) for inner in value]
+    return value
+
+
+# ---- fields of a line ----------------------------------------------------------------------------------
+
+
+def whole(value: Any) -> int:
+    """A 64-bit integer. Raises BadLine."""
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        raise BadLine(f"{value!r} is not a whole number") from None
+    if not -(2**63) <= number < 2**63:
+        raise BadLine(f"{value!r} is too large")
+    return number
+
+
+def real(value: Any) -> float:
+    """A float, NaN and infinities included. Raises BadLine."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise BadLine(f"{value!r} is not a number") from None
+
+
+def maybe_whole(value: Any) -> int | None:
+    return None if value is None else whole(value)
+
+
+def maybe_real(value: Any) -> float | None:
+    return None if value is None else real(value)
+
+
+def maybe_text(value: Any) -> str | None:
+    """Text as it is, anything else as JSON; None stays None."""
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)

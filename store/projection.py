@@ -1,0 +1,280 @@
+"""The DuckDB file: opened once, by the daemon; rebuilt from the logs whenever it cannot be used."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from store import schema
+from store.errors import StoreError
+
+log = logging.getLogger(__name__)
+
+# Statements running on the old instance get this long to end after it has failed.
+REOPEN_PATIENCE_S = 5.0
+
+
+class Projection:
+    """One writer, many readers, over one DuckDB file. Thread-safe.
+
+    `with projection.read() as cursor:` gives a cursor of its own; `with projection.write() as cursor:` a
+    transaction, one at a time. A file that is corrupt, or of another schema version, is moved aside
+    (`store.duckdb.aside-…`) and an empty one made; `generation` then goes up, on which Ingest reads every
+    log from its beginning. Raises StoreError `locked` when another process holds the file.
+    """
+
+    def __init__(self, path: Path, memory_limit: str = "1GB", threads: int = 2) -> None:
+        self.path = path
+        self.generation = 0
+        self._settings = {"memory_limit": memory_limit, "threads": str(threads)}
+        self._write_lock = threading.RLock()
+        self._readers = threading.Condition()
+        self._cursors: set[duckdb.DuckDBPyConnection] = set()
+        self._reopening = False
+        self._closed = False
+        self._waiting: dict[int, str] = {}
+        self._root = self._open_or_rebuild()
+
+    # ---- use -------------------------------------------------------------------------------------
+
+    @contextmanager
+    def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A cursor of its own, closed afterwards. DuckDB's errors pass through; a FATAL one reopens."""
+        cursor = self._cursor()
+        fatal = None
+        try:
+            yield cursor
+        except duckdb.Error as error:
+            if is_fatal(error):
+                fatal = error
+            raise
+        finally:
+            self._release(cursor)
+            if fatal is not None:
+                self.reopen(fatal)
+
+    @contextmanager
+    def write(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A transaction: committed at the end, rolled back on any error. A FATAL error reopens the file."""
+        with self._write_lock:
+            fatal = None
+            cursor = self._cursor()
+            try:
+                cursor.begin()
+                yield cursor
+                cursor.commit()
+            except BaseException as error:
+                if isinstance(error, duckdb.Error) and is_fatal(error):
+                    fatal = error
+                else:
+                    _rollback(cursor)
+                raise
+            finally:
+                self._release(cursor)
+                if fatal is not None:
+                    self.reopen(fatal)
+
+    def set_waiting(self, waiting: Mapping[int, str]) -> None:
+        """Say what each queued run waits for; runs not named wait for nothing. Cheap when unchanged."""
+        wanted = dict(waiting)
+        with self._write_lock:
+            if wanted == self._waiting:
+                return
+            with self.write() as cursor:
+                cursor.execute(
+                    "UPDATE runs SET waiting_for = u.text"
+                    " FROM (SELECT unnest($runs::INTEGER[]) AS run, unnest($texts::VARCHAR[]) AS text) u"
+                    " WHERE runs.run = u.run AND waiting_for IS DISTINCT FROM u.text",
+                    {"runs": list(wanted), "texts": list(wanted.values())},
+                )
+                cursor.execute(
+                    "UPDATE runs SET waiting_for = NULL"
+                    " WHERE waiting_for IS NOT NULL AND NOT list_contains($runs::INTEGER[], run)",
+                    {"runs": list(wanted)},
+                )
+                missing = set(wanted) - {run for (run,) in cursor.execute("SELECT run FROM runs").fetchall()}
+            # A run that ingest has not seen yet is tried again next time.
+            self._waiting = {} if missing else wanted
+
+    def snapshot(self, target: Path) -> None:
+        """Write a whole copy of the file for other tools; writing waits meanwhile, reading does not."""
+        import shutil
+
+        with self._write_lock:
+            with self.read() as cursor:
+                cursor.execute("CHECKPOINT")
+            temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+            shutil.copyfile(self.path, temporary)
+            temporary.replace(target)
+
+    def rebuild(self) -> None:
+        """Start over with an empty file; Ingest then reads every log again."""
+        with self._write_lock:
+            self._replace_instance(lambda: self._start_over("asked to rebuild"))
+
+    def close(self) -> None:
+        with self._write_lock:
+            self._closed = True
+            self._close_instance()
+
+    # ---- cursors -------------------------------------------------------------------------------------
+
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        with self._readers:
+            self._readers.wait_for(lambda: not self._reopening or self._closed)
+            if self._closed:
+                raise StoreError("the store is closed", "unavailable")
+            cursor: duckdb.DuckDBPyConnection | None = None
+            try:
+                cursor = self._root.cursor()
+                self._cursors.add(cursor)
+            except duckdb.Error as error:
+                if not is_fatal(error):
+                    raise
+        if cursor is None:
+            self.reopen(None)
+            return self._cursor()
+        return cursor
+
+    def _release(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        with self._readers:
+            self._cursors.discard(cursor)
+            self._readers.notify_all()
+        try:
+            cursor.close()
+        except duckdb.Error:
+            log.debug("closing a cursor failed", exc_info=True)
+
+    # ---- opening, reopening ----------------------------------------------------------------------------
+
+    def reopen(self, cause: duckdb.Error | None) -> None:
+        """Close the failed instance and open the file again: what was committed comes back."""
+        root = self._root
+        with self._write_lock:
+            if self._root is not root or self._closed:
+                return  # another thread has done it
+            log.error("the database failed and is reopened: %s", cause)
+            corrupt = cause is not None and _is_corruption(cause)
+            start_over = (lambda: self._start_over(str(cause))) if corrupt else self._open_or_rebuild
+            self._replace_instance(start_over)
+
+    def _replace_instance(self, opener: Callable[[], duckdb.DuckDBPyConnection]) -> None:
+        with self._readers:
+            self._reopening = True
+        try:
+            self._close_instance()
+            self._root = opener()
+            self._waiting = {}
+        finally:
+            with self._readers:
+                self._reopening = False
+                self._readers.notify_all()
+
+    def _close_instance(self) -> None:
+        """Every connection has to go, or the file stays open under the failed instance."""
+        with self._readers:
+            for cursor in self._cursors:
+                cursor.interrupt()
+            self._readers.wait_for(lambda: not self._cursors, timeout=REOPEN_PATIENCE_S)
+            left = list(self._cursors)
+            self._cursors.clear()
+        for connection in [*left, self._root]:
+            try:
+                connection.close()
+            except duckdb.Error:
+                log.debug("closing a connection failed", exc_info=True)
+
+    def _open_or_rebuild(self) -> duckdb.DuckDBPyConnection:
+        existed = self.path.exists()
+        try:
+            root = self._connect()
+        except duckdb.Error as error:
+            self._raise_if_not_ours_to_move(error)
+            return self._start_over(str(error))
+        if not existed:
+            return self._make(root)
+        try:
+            row = root.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+            found = row[0] if row else None
+        except duckdb.Error as error:
+            found = f"unreadable ({error})"
+        if found == schema.version():
+            root.execute("SET lock_configuration = true")
+            return root
+        root.close()
+        return self._start_over(f"its schema is {found}, not {schema.version()}")
+
+    def _start_over(self, why: str) -> duckdb.DuckDBPyConnection:
+        aside = f"{self.path.name}.aside-{time.strftime('%Y%m%d-%H%M%S')}"
+        for suffix in ("", ".wal"):
+            old = self.path.with_name(self.path.name + suffix)
+            if old.exists():
+                old.replace(self.path.with_name(aside + suffix))
+        log.warning("%s is moved to %s and rebuilt from the logs: %s", self.path.name, aside, why)
+        return self._make(self._connect())
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return duckdb.connect(
+            str(self.path),
+            config={
+                **self._settings,
+                "enable_external_access": "false",
+                "python_enable_replacements": "false",
+                "autoinstall_known_extensions": "false",
+                "autoload_known_extensions": "false",
+                "allow_community_extensions": "false",
+                "checkpoint_threshold": "256MB",
+            },
+        )
+
+    def _make(self, root: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+        root.begin()
+        for statement in schema.statements():
+            root.execute(statement)
+        root.execute("INSERT INTO meta VALUES ('schema', $version)", {"version": schema.version()})
+        root.commit()
+        # Replaying a log that mixes DDL with data has had bugs; from here on it holds data alone.
+        root.execute("CHECKPOINT")
+        root.execute("SET lock_configuration = true")
+        self.generation += 1
+        return root
+
+    def _raise_if_not_ours_to_move(self, error: duckdb.Error) -> None:
+        message = str(error)
+        if "lock" in message.lower() and "PID" in message:
+            holder = re.search(r"PID (\d+)", message)
+            who = f"process {holder[1]}" if holder else "another process"
+            raise StoreError(
+                f"{self.path} is held by {who}; stop it, or ask it through its socket", "locked"
+            ) from None
+        if self.path.exists() and not os.access(self.path, os.R_OK | os.W_OK):
+            raise StoreError(f"{self.path} cannot be read and written; check its owner and mode", "refused")
+        if "No space left" in message:
+            raise StoreError(f"the disk of {self.path} is full; free some space", "internal")
+
+
+def is_fatal(error: duckdb.Error) -> bool:
+    """Whether the instance is of no more use until it is reopened."""
+    return isinstance(error, duckdb.FatalException | duckdb.InternalException) or (
+        "database has been invalidated" in str(error)
+    )
+
+
+def _is_corruption(error: duckdb.Error) -> bool:
+    return "checksum" in str(error).lower() or "corrupt" in str(error).lower()
+
+
+def _rollback(cursor: duckdb.DuckDBPyConnection) -> None:
+    try:
+        cursor.rollback()
+    except duckdb.Error:
+        log.debug("rolling back failed", exc_info=True)

@@ -1,0 +1,302 @@
+"""The named queries: what the screen and the command line ask, each as SQL with parameters.
+
+Every function returns `(sql, parameters)` for `cursor.execute`. This module imports neither DuckDB nor
+pyarrow, so that whoever prints a table can also print the SQL that made it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Query = tuple[str, dict[str, Any]]
+
+_SUMMARIES = """
+summaries AS (
+  SELECT run,
+         any_value(last) FILTER (key = 'train/loss') AS loss,
+         any_value(last) FILTER (key = 'heldout/loss') AS heldout,
+         any_value(best) FILTER (key = 'heldout/loss') AS heldout_best,
+         any_value(last) FILTER (key = 'general/loss') AS general,
+         any_value(last) FILTER (key = 'train/tokens_per_s') AS tokens_per_s
+  FROM run_summary
+  WHERE key IN ('train/loss', 'heldout/loss', 'general/loss', 'train/tokens_per_s')
+  GROUP BY run
+)"""
+
+RUNS_SQL = f"""
+WITH {_SUMMARIES},
+times AS (
+  -- An attempt that left no end is over since its last line, unless it is the one that runs now.
+  SELECT a.run,
+         sum(coalesce(a.ended, CASE WHEN r.state IN ('starting', 'running') AND a.attempt = r.attempt
+                                    THEN $now ELSE a.last_t END, a.started) - a.started) AS elapsed_s
+  FROM attempts a JOIN runs r USING (run) GROUP BY a.run
+),
+flagged AS (
+  SELECT run, count(*) FILTER (level IN ('warn', 'critical')) AS flags,
+         CASE max(CASE level WHEN 'critical' THEN 3 WHEN 'warn' THEN 2 ELSE 1 END)
+           WHEN 3 THEN 'critical' WHEN 2 THEN 'warn' ELSE 'info' END AS flag_level
+  FROM flags GROUP BY run
+)
+SELECT r.run, r.name, r.state, r.reason, r.waiting_for, r.priority, r.method, r.model, r.step, r.total_steps,
+       CASE WHEN r.state = 'finished' THEN 1.0
+            ELSE least(1.0, r.step / nullif(r.total_steps, 0)::DOUBLE) END AS progress,
+       CASE WHEN r.state = 'running' AND c.last_step > c.first_step THEN greatest(0.0,
+            (r.total_steps - r.step) * (c.last_t - c.first_t) / (c.last_step - c.first_step)
+            - ($now - c.last_t)) END AS eta_s,
+       t.elapsed_s, s.loss, s.heldout, s.heldout_best, s.general, s.tokens_per_s,
+       coalesce(f.flags, 0) AS flags, f.flag_level, r.phase, r.attempt, r.sweep, r.parent,
+       r.created, r.started, r.ended
+FROM runs r
+LEFT JOIN summaries s USING (run)
+LEFT JOIN attempts c ON c.run = r.run AND c.attempt = r.attempt
+LEFT JOIN times t ON t.run = r.run
+LEFT JOIN flagged f ON f.run = r.run
+ORDER BY r.run"""
+
+COMPARE_TABLE_SQL = """
+SELECT r.run, r.name, r.method, r.trainable,
+       h0.value AS heldout_base, h.last AS heldout_last, h.best AS heldout_best,
+       g0.value AS general_base, g.last AS general_last, g.last - g0.value AS general_delta,
+       speed.last AS tokens_per_s, memory.last AS peak_memory_mb,
+       (SELECT count(*) FROM flags f WHERE f.run = r.run AND f.level IN ('warn', 'critical')) AS flags
+FROM runs r
+LEFT JOIN run_summary h ON h.run = r.run AND h.key = 'heldout/loss'
+LEFT JOIN run_summary g ON g.run = r.run AND g.key = 'general/loss'
+LEFT JOIN run_summary speed ON speed.run = r.run AND speed.key = 'train/tokens_per_s'
+LEFT JOIN run_summary memory ON memory.run = r.run AND memory.key = 'memory/peak_mb'
+LEFT JOIN evals h0 ON h0.run = r.run AND h0.suite = 'heldout' AND h0.key = 'loss' AND h0.step = 0
+LEFT JOIN evals g0 ON g0.run = r.run AND g0.suite = 'general' AND g0.key = 'loss' AND g0.step = 0
+WHERE r.run IN ({runs})
+ORDER BY r.run"""
+
+
+def runs() -> Query:
+    """The run table, one row per run: state, progress 0..1, seconds left and elapsed, last losses, flags.
+
+    Seconds left come from the steps per second of the current attempt, evaluations included. Reads
+    `run_summary`, never `metrics`.
+    """
+    return RUNS_SQL, {"now": time.time()}
+
+
+def run(run: int) -> Query:
+    """One run with every column of `runs`, and its columns of the run table. No rows: no such run."""
+    return (
+        f"SELECT r.*, t.* EXCLUDE (run, name, state, reason, waiting_for, priority, method, model, step, total_steps,"
+        f" phase, attempt, sweep, parent, created, started, ended)"
+        f" FROM runs r JOIN ({RUNS_SQL}) t ON t.run = r.run WHERE r.run = $run",
+        {"run": run, "now": time.time()},
+    )
+
+
+def attempts(run: int) -> Query:
+    """The attempts of a run, in order."""
+    return "SELECT * FROM attempts WHERE run = $run ORDER BY attempt", {"run": run}
+
+
+def params(run: int) -> Query:
+    """key, value: the recipe of a run, one row per leaf."""
+    return "SELECT key, value FROM params WHERE run = $run ORDER BY key", {"run": run}
+
+
+def curve(
+    run: int, key: str, buckets: int = 400, from_step: int | None = None, to_step: int | None = None
+) -> Query:
+    """step, t, min, max, last, n per bucket of steps; one row per point when there are no more than `buckets`.
+
+    `step` and `t` are those of the bucket's last point. min and max pass over NaN where they can.
+    """
+    return (
+        """
+WITH points AS MATERIALIZED (
+  SELECT step, t, value FROM metrics
+  WHERE run = $run AND key = $key
+    AND step >= coalesce($from_step, step) AND step <= coalesce($to_step, step)
+),
+span AS (SELECT min(step) AS low, max(step) - min(step) + 1 AS width, count(*) AS n FROM points)
+SELECT max(p.step) AS step, max(p.t) AS t, min(p.value) AS min,
+       coalesce(max(p.value) FILTER (NOT isnan(p.value)), max(p.value)) AS max,
+       arg_max(p.value, p.step) AS last, count(*) AS n
+FROM points p, span s
+GROUP BY CASE WHEN s.n <= $buckets THEN p.step ELSE (p.step - s.low) * $buckets // s.width END
+ORDER BY step""",
+        {"run": run, "key": key, "buckets": buckets, "from_step": from_step, "to_step": to_step},
+    )
+
+
+def keys(run: int) -> Query:
+    """key, last, last_step, best, best_step, n: the metrics a run has."""
+    return "SELECT * EXCLUDE (run) FROM run_summary WHERE run = $run ORDER BY key", {"run": run}
+
+
+def evals(run: int, suite: str | None = None) -> Query:
+    """Every evaluation result of a run, in order of step."""
+    return (
+        "SELECT * FROM evals WHERE run = $run AND suite = coalesce($suite, suite) ORDER BY step, suite, key",
+        {"run": run, "suite": suite},
+    )
+
+
+def eval_examples(run: int, suite: str, step: int | None = None) -> Query:
+    """example, prompt, target, nll, tokens, tokens_right, loss (nats per token) at a step, else at the last."""
+    return (
+        """
+SELECT x.step, x.example, e.prompt, e.target, x.nll, x.tokens, x.tokens_right,
+       x.nll / nullif(x.tokens, 0) AS loss
+FROM eval_examples x LEFT JOIN examples e USING (example)
+WHERE x.run = $run AND x.suite = $suite AND x.step = coalesce($step,
+  (SELECT max(step) FROM eval_examples y WHERE y.run = $run AND y.suite = $suite))
+ORDER BY loss DESC, x.example""",
+        {"run": run, "suite": suite, "step": step},
+    )
+
+
+def flags(run: int | None = None) -> Query:
+    """The flags of a run (or of all), the latest first."""
+    return "SELECT * FROM flags WHERE run = coalesce($run, run) ORDER BY t DESC", {"run": run}
+
+
+def samples(run: int, step: int | None = None) -> Query:
+    """step, idx, prompt, text, t: what the model wrote, at one step or at all."""
+    return (
+        "SELECT step, idx, prompt, text, t FROM samples WHERE run = $run AND step = coalesce($step, step)"
+        " ORDER BY step, idx",
+        {"run": run, "step": step},
+    )
+
+
+def checkpoints(run: int) -> Query:
+    """step, path (relative to the run directory), bytes, t, attempt."""
+    return (
+        "SELECT step, path, bytes, t, attempt FROM checkpoints WHERE run = $run ORDER BY step",
+        {"run": run},
+    )
+
+
+def datasets(run: int) -> Query:
+    """role, source, fingerprint, n_rows, bytes."""
+    return "SELECT * EXCLUDE (run) FROM datasets WHERE run = $run ORDER BY role", {"run": run}
+
+
+def events(run: int | None = None, after: float = 0.0, limit: int = 200) -> Query:
+    """The last `limit` events after a time, oldest first; of one run or of all."""
+    return (
+        """
+SELECT * FROM (
+  SELECT run, attempt, t, kind, level, message, body FROM events
+  WHERE ($run IS NULL OR run = $run) AND t > $after ORDER BY t DESC LIMIT $limit
+) ORDER BY t""",
+        {"run": run, "after": after, "limit": limit},
+    )
+
+
+def params_diff(runs: Sequence[int]) -> Query:
+    """key, run, value: the recipe's leaves in which the runs differ; value is NULL where a run has none."""
+    return (
+        """
+WITH chosen AS (SELECT unnest($runs) AS run),
+     grid AS (
+       SELECT k.key, c.run, p.value
+       FROM (SELECT DISTINCT key FROM params WHERE list_contains($runs, run) AND key <> 'name') k
+       CROSS JOIN chosen c LEFT JOIN params p ON p.run = c.run AND p.key = k.key
+     )
+SELECT key, run, value FROM grid
+WHERE key IN (SELECT key FROM grid GROUP BY key HAVING count(DISTINCT value) > 1 OR count(value) < count(*))
+ORDER BY key, run""",
+        {"runs": list(runs)},
+    )
+
+
+def compare_metrics(runs: Sequence[int]) -> Query:
+    """key, run, last, last_step, best, best_step of every metric of the runs."""
+    return (
+        "SELECT key, run, last, last_step, best, best_step FROM run_summary WHERE list_contains($runs, run)"
+        " ORDER BY key, run",
+        {"runs": list(runs)},
+    )
+
+
+def paired(a: int, b: int, suite: str = "heldout") -> Query:
+    """difference, lo, hi, n, step_a, step_b: how much worse b is than a, in nats per token, over the same examples.
+
+    Mean over examples of (nll_b / tokens_b - nll_a / tokens_a) at each run's last evaluation of the suite.
+    The interval is difference ± 1.96 s / √n, with s the standard deviation of the paired differences
+    (normal approximation; NULL for fewer than two common examples). One row.
+    """
+    return (
+        """
+WITH x AS (SELECT * FROM eval_examples WHERE run = $a AND suite = $suite),
+     y AS (SELECT * FROM eval_examples WHERE run = $b AND suite = $suite),
+     d AS (
+       SELECT y.nll / y.tokens - x.nll / x.tokens AS difference
+       FROM x JOIN y ON y.example = x.example
+       WHERE x.step = (SELECT max(step) FROM x) AND y.step = (SELECT max(step) FROM y)
+         AND x.tokens > 0 AND y.tokens > 0
+     )
+SELECT avg(difference) AS difference,
+       avg(difference) - 1.96 * stddev_samp(difference) / sqrt(count(*)) AS lo,
+       avg(difference) + 1.96 * stddev_samp(difference) / sqrt(count(*)) AS hi,
+       count(*) AS n, (SELECT max(step) FROM x) AS step_a, (SELECT max(step) FROM y) AS step_b
+FROM d""",
+        {"a": a, "b": b, "suite": suite},
+    )
+
+
+def hardware(since: float | None = None) -> Query:
+    """t, key, value: every sample since a time; without one the latest value of each key, and device labels."""
+    if since is not None:
+        return "SELECT t, key, value FROM system_metrics WHERE t > $since ORDER BY t, key", {"since": since}
+    return (
+        """
+SELECT max(t) AS t, key, arg_max(value, t) AS value,
+       (SELECT m.value FROM meta m WHERE m.key = 'device/' || split_part(s.key, '/', 1)) AS label
+FROM system_metrics s
+WHERE t > (SELECT max(t) FROM system_metrics) - 60
+GROUP BY key ORDER BY key""",
+        {},
+    )
+
+
+def leaderboard(limit: int = 100) -> Query:
+    """Runs by best held-out loss."""
+    return "SELECT * FROM leaderboard ORDER BY place LIMIT $limit", {"limit": limit}
+
+
+def compare_table_sql(runs: Sequence[int]) -> str:
+    """The SQL of `compare_table`, whole and without parameters: what the command line prints under the table."""
+    return COMPARE_TABLE_SQL.strip().format(runs=", ".join(str(int(number)) for number in runs) or "NULL")
+
+
+def compare_table(runs: Sequence[int]) -> Query:
+    """One row per run: method, trainable parameters, held-out base/last/best, general base/last/delta,
+    tokens/s, peak memory (MiB), flags."""
+    return compare_table_sql(runs), {}
+
+
+NAMED: dict[str, Callable[..., Query]] = {
+    query.__name__: query
+    for query in (
+        runs,
+        run,
+        attempts,
+        params,
+        curve,
+        keys,
+        evals,
+        eval_examples,
+        flags,
+        samples,
+        checkpoints,
+        datasets,
+        events,
+        params_diff,
+        compare_metrics,
+        paired,
+        hardware,
+        leaderboard,
+        compare_table,
+    )
+}

@@ -1,0 +1,383 @@
+"""What each kind of log line becomes in the projection. Formats: docs/architecture.md, "Logs"."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from store.batch import Batch, RunState
+from store.logs import BadLine, maybe_real, maybe_text, maybe_whole, real, whole
+
+FINAL = frozenset({"finished", "failed", "cancelled"})
+# States in which a worker lives or is about to.
+ALIVE = frozenset({"starting", "running"})
+
+
+def unreadable(
+    batch: Batch, run: int | None, attempt: int | None, t: float, where: str, why: str, text: bytes
+) -> None:
+    """Set a line aside, at the time of the line before it."""
+    batch.add(
+        "events",
+        run=run,
+        attempt=attempt,
+        t=t,
+        kind="unreadable",
+        level="warn",
+        message=f"{where}: {why}",
+        body=text[:2000].decode("utf-8", "replace"),
+    )
+
+
+def _event(
+    batch: Batch, run: int, attempt: int | None, entry: dict[str, Any], message: str, level: str = "info"
+) -> None:
+    rest = {key: value for key, value in entry.items() if key not in ("kind", "t", "message", "level")}
+    batch.add(
+        "events",
+        run=run,
+        attempt=attempt,
+        t=real(entry.get("t")),
+        kind=entry["kind"],
+        level=level,
+        message=message,
+        body=json.dumps(rest, ensure_ascii=False) if rest else None,
+    )
+
+
+# ---- run.json --------------------------------------------------------------------------------------------
+
+
+def run_json(batch: Batch, run: int, directory: Path, body: dict[str, Any]) -> None:
+    """The rows of `runs`, `params` and `datasets` that never change."""
+    recipe = body.get("recipe")
+    recipe = recipe if isinstance(recipe, dict) else {}
+    model, method = recipe.get("model"), recipe.get("method")
+    slug = directory.name.partition("-")[2]
+    batch.add(
+        "runs",
+        run=run,
+        uuid=maybe_text(body.get("uuid")),
+        name=maybe_text(body.get("name")) or slug,
+        slug=maybe_text(body.get("slug")) or slug,
+        dir=str(directory),
+        created=maybe_real(body.get("created")),
+        model=maybe_text(model.get("path") if isinstance(model, dict) else model),
+        method=maybe_text(method.get("name") if isinstance(method, dict) else method),
+        task=maybe_text(recipe.get("task")),
+        seed=maybe_whole(recipe.get("seed")),
+        recipe_json=json.dumps(recipe, ensure_ascii=False),
+        recipe_hash=maybe_text(body.get("recipe_hash")),
+        git_commit=maybe_text(body.get("git_commit")),
+        host=maybe_text(body.get("host")),
+        sweep=maybe_text(body.get("sweep")),
+        parent=_maybe_small(body.get("parent")),
+    )
+    for key, value in _leaves(recipe, ""):
+        batch.add("params", run=run, key=key, value=value)
+    for item in body.get("datasets") or []:
+        batch.add(
+            "datasets",
+            run=run,
+            role=maybe_text(item.get("role")),
+            source=maybe_text(item.get("source")),
+            fingerprint=maybe_text(item.get("fingerprint")),
+            n_rows=maybe_whole(item.get("rows")),
+            bytes=maybe_whole(item.get("bytes")),
+        )
+
+
+def _leaves(value: Any, prefix: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{prefix}.{key}" if prefix else key)
+    elif value is not None:
+        yield prefix, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+# ---- journal.jsonl ---------------------------------------------------------------------------------------
+
+
+def journal_line(batch: Batch, run: RunState, entry: dict[str, Any], directory: Path) -> None:
+    """The daemon's word: states, attempts, priority."""
+    t = real(entry.get("t"))
+    state = entry.get("state")
+    attempt, priority = _maybe_small(entry.get("attempt")), _maybe_small(entry.get("priority"))
+    level = "error" if state == "failed" else "warn" if state == "interrupted" else "info"
+    _event(batch, run.run, attempt, entry, _journal_message(entry), level)
+    if priority is not None:
+        run.priority = priority
+    if entry["kind"] == "started" and attempt is not None:
+        run.attempt, run.pid = attempt, maybe_whole(entry.get("pid"))
+        run.started = t if run.started is None else run.started
+        device = maybe_text(entry.get("device"))
+        batch.attempt(run.run, attempt, started=t, pid=run.pid, device=device)
+    if isinstance(state, str):
+        run.state, run.reason = state, maybe_text(entry.get("reason"))
+        run.ended = t if state in FINAL else None
+        if state not in ALIVE and run.attempt:
+            _attempt_over(batch, run, attempt or run.attempt, entry, directory)
+    batch.runs[run.run] = run
+
+
+def _attempt_over(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any], directory: Path) -> None:
+    """The shim's word on how the attempt ended, else the daemon's."""
+    run.pid = None
+    said = _exit_json(directory / "attempts" / str(attempt) / "exit.json")
+    if not said and entry["kind"] not in ("ended", "interrupted"):
+        return
+    batch.attempt(
+        run.run,
+        attempt,
+        ended=maybe_real(said.get("ended")) or real(entry.get("t")),
+        exit_code=maybe_whole(said.get("exit_code", entry.get("exit_code"))),
+        signal=maybe_whole(said.get("signal", entry.get("signal"))),
+        peak_rss_mb=maybe_real(said.get("peak_rss_mb")),
+    )
+
+
+def _exit_json(path: Path) -> dict[str, Any]:
+    try:
+        body = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _journal_message(entry: dict[str, Any]) -> str:
+    kind = entry["kind"]
+    text = str(entry.get("message") or entry.get("text") or entry.get("reason") or "")
+    if kind == "started":
+        device = f" on {entry['device']}" if entry.get("device") else ""
+        return f"attempt {entry.get('attempt')} started{device} (process {entry.get('pid')})"
+    if kind == "ended":
+        how = f"signal {entry['signal']}" if entry.get("signal") else f"exit code {entry.get('exit_code')}"
+        return f"{entry.get('state') or 'ended'}: {text or how}"
+    if kind == "priority":
+        return f"priority is now {entry.get('priority')}"
+    return f"{kind}: {text}" if text else kind
+
+
+# ---- attempts/N/events.jsonl -------------------------------------------------------------------------------
+
+
+def worker_line(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
+    """The worker's word. Raises BadLine, having added nothing, for a line that lacks what its kind needs."""
+    kind = entry["kind"]
+    if kind == "metrics":
+        _metrics(batch, run, attempt, entry)
+    elif handler := _WORKER.get(kind):
+        handler(batch, run, attempt, entry)
+    else:
+        level = str(entry.get("level") or "info")
+        _event(batch, run.run, attempt, entry, str(entry.get("message") or kind), level)
+    if kind in ("resume", "plan", "phase", "metrics"):
+        batch.runs[run.run] = run
+
+
+def _metrics(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
+    step, t, values = whole(entry.get("step")), real(entry.get("t")), entry.get("values")
+    if not isinstance(values, dict):
+        raise BadLine("values is not an object")
+    kept = {key: real(value) for key, value in values.items() if value is not None}
+    batch.extend(
+        "metrics_live",
+        len(kept),
+        run=run.run,
+        attempt=attempt,
+        step=step,
+        key=list(kept),
+        value=list(kept.values()),
+        t=t,
+    )
+    run.step = step
+    seen = batch.attempts.setdefault((run.run, attempt), {})
+    seen.setdefault("first_step", step)
+    seen.setdefault("first_t", t)
+    seen["last_step"], seen["last_t"] = step, t
+
+
+def _resume(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
+    from_step = whole(entry.get("from_step"))
+    _event(batch, run.run, attempt, entry, f"resumed from step {from_step}")
+    batch.resumes.append((run.run, attempt, from_step))
+    batch.attempt(run.run, attempt, resumed_from=from_step)
+    run.step = from_step
+
+
+def _plan(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
+    total, parameters = maybe_whole(entry.get("total_steps")), maybe_whole(entry.get("parameters"))
+    trainable, device = maybe_whole(entry.get("trainable")), maybe_text(entry.get("device"))
+    message = f"{total} steps" + (
+        f", {trainable:,} of {parameters:,} parameters" if trainable and parameters else ""
+    )
+    _event(batch, run.run, attempt, entry, message)
+    run.total_steps, run.parameters, run.trainable = total, parameters, trainable
+    batch.attempt(run.run, attempt, device=device)
+
+
+def _phase(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
+    phase, detail = maybe_text(entry.get("phase")), entry.get("detail")
+    _event(batch, run.run, attempt, entry, f"{phase}: {detail}" if detail else str(phase))
+    run.phase = phase
+
+
+def _eval(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
+    step, t, suite = whole(entry.get("step")), real(entry.get("t")), str(entry.get("suite"))
+    values, examples = entry.get("values") or {}, entry.get("examples") or {}
+    if not isinstance(values, dict) or not isinstance(examples, dict):
+        raise BadLine("values or examples is not an object")
+    results = {}
+    for name, result in values.items():
+        result = result if isinstance(result, dict) else {"value": result}
+        results[name] = (
+            real(result.get("value")),
+            maybe_real(result.get("lo")),
+            maybe_real(result.get("hi")),
+            maybe_whole(result.get("n")),
+        )
+    ids = [str(item) for item in examples.get("id") or []]
+    nll = [real(item) for item in examples.get("nll") or []]
+    tokens = [whole(item) for item in examples.get("tokens") or []]
+    right = [maybe_whole(item) for item in examples.get("right") or [None] * len(ids)]
+    if not len(ids) == len(nll) == len(tokens) == len(right):
+        raise BadLine("the lists in examples differ in length")
+    if any(item is not None and abs(item) >= 2**31 for item in (*tokens, *right)):
+        raise BadLine("a token count in examples is too large")
+    common = {"run": run.run, "attempt": attempt, "step": step}
+    for name, (value, lo, hi, n) in results.items():
+        batch.add("evals", **common, suite=suite, key=name, value=value, lo=lo, hi=hi, n=n, t=t)
+        batch.add("metrics_live", **common, key=f"{suite}/{name}", value=value, t=t)
+    batch.extend(
+        "eval_examples",
+        len(ids),
+        **common,
+        suite=suite,
+        example=ids,
+        nll=nll,
+        tokens=tokens,
+        tokens_right=right,
+    )
+    shown = ", ".join(f"{name} {value:.4g}" for name, (value, *_) in results.items())
+    seen = {"kind": "eval", "t": t, "step": step, "suite": suite, "seconds": entry.get("seconds")}
+    _event(batch, run.run, attempt, seen, f"step {step} {suite}: {shown}")
+
+
+def _examples(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
+    rows = entry.get("rows") or []
+    if not all(isinstance(row, dict) and row.get("id") is not None for row in rows):
+        raise BadLine("a row in rows has no id")
+    batch.extend(
+        "examples",
+        len(rows),
+        example=[str(row["id"]) for row in rows],
+        suite=maybe_text(entry.get("suite")),
+        prompt=[maybe_text(row.get("prompt")) for row in rows],
+        target=[maybe_text(row.get("target")) for row in rows],
+    )
+
+
+def _sample(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
+    batch.add(
+        "samples",
+        run=run.run,
+        attempt=attempt,
+        step=whole(entry.get("step")),
+        idx=_small(entry.get("index", 0)),
+        prompt=maybe_text(entry.get("prompt")),
+        text=maybe_text(entry.get("text")),
+        t=real(entry.get("t")),
+    )
+
+
+def _flag(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
+    level, message = str(entry.get("level") or "warn"), maybe_text(entry.get("message"))
+    batch.add(
+        "flags",
+        run=run.run,
+        attempt=attempt,
+        step=whole(entry.get("step")),
+        flag=maybe_text(entry.get("flag")),
+        level=level,
+        since_step=maybe_whole(entry.get("since_step")),
+        suite=maybe_text(entry.get("suite")),
+        effect=maybe_real(entry.get("effect")),
+        lo=maybe_real(entry.get("lo")),
+        hi=maybe_real(entry.get("hi")),
+        n=maybe_whole(entry.get("n")),
+        looks=_maybe_small(entry.get("looks")),
+        message=message,
+        advice=json.dumps(entry.get("advice") or [], ensure_ascii=False),
+        worst=json.dumps(entry.get("worst") or [], ensure_ascii=False),
+        t=real(entry.get("t")),
+    )
+    seen = {key: entry.get(key) for key in ("kind", "t", "step", "flag")}
+    _event(
+        batch,
+        run.run,
+        attempt,
+        seen,
+        f"{entry.get('flag')}: {message}",
+        "error" if level == "critical" else level,
+    )
+
+
+def _checkpoint(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
+    step = whole(entry.get("step"))
+    batch.add(
+        "checkpoints",
+        run=run.run,
+        attempt=attempt,
+        step=step,
+        path=maybe_text(entry.get("path")),
+        bytes=maybe_whole(entry.get("bytes")),
+        t=real(entry.get("t")),
+    )
+    _event(batch, run.run, attempt, entry, f"checkpoint at step {step}")
+
+
+def _end(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
+    status, error = str(entry.get("status")), entry.get("error")
+    level = "error" if status == "failed" else "info"
+    _event(batch, run.run, attempt, entry, f"{status}: {error}" if error else status, level)
+
+
+def _small(value: Any) -> int:
+    number = whole(value)
+    if abs(number) >= 2**31:
+        raise BadLine(f"{value!r} is too large")
+    return number
+
+
+def _maybe_small(value: Any) -> int | None:
+    return None if value is None else _small(value)
+
+
+_WORKER = {
+    "resume": _resume,
+    "plan": _plan,
+    "phase": _phase,
+    "eval": _eval,
+    "examples": _examples,
+    "sample": _sample,
+    "flag": _flag,
+    "checkpoint": _checkpoint,
+    "end": _end,
+}
+
+
+# ---- hardware.jsonl ----------------------------------------------------------------------------------------
+
+
+def hardware_line(batch: Batch, entry: dict[str, Any]) -> None:
+    """The sampler's word: samples, and a device's label."""
+    if entry["kind"] == "sample":
+        t, values = real(entry.get("t")), entry.get("values")
+        if not isinstance(values, dict):
+            raise BadLine("values is not an object")
+        kept = {key: real(value) for key, value in values.items() if value is not None}
+        batch.extend("system_metrics", len(kept), t=t, key=list(kept), value=list(kept.values()))
+    elif entry["kind"] == "device":
+        batch.meta[f"device/{entry.get('name')}"] = str(entry.get("label"))

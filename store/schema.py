@@ -1,0 +1,327 @@
+"""Tables, views and macros of the projection, each with its comment.
+
+No table has an index or an enforced primary key: there is one writer (ingest), which keeps keys unique,
+and appends without an index are many times faster. Times are Unix seconds; `to_timestamp(t)` shows them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+# Raise when ingest reads the same log into different rows: the file is then rebuilt from the logs.
+INGEST_VERSION = 1
+
+_RUN = ("run", "INTEGER", "number of the run")
+_ATTEMPT = ("attempt", "INTEGER", "which process life of the run, from 1")
+_STEP = ("step", "BIGINT", "optimiser step, 0 before the first")
+_T = ("t", "DOUBLE", "Unix seconds")
+_METRICS = [
+    _RUN,
+    _ATTEMPT,
+    _STEP,
+    ("key", "VARCHAR", "name of the metric, such as train/loss or heldout/loss"),
+    ("value", "DOUBLE", "value; may be NaN or infinite"),
+    _T,
+]
+
+# table: (comment, [(column, type, comment)])
+TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
+    "runs": (
+        "One row per run: what it is, its state, how far it is",
+        [
+            ("run", "INTEGER", "number of the run; unique"),
+            ("uuid", "VARCHAR", "identity of the run across machines"),
+            ("name", "VARCHAR", "name from the recipe"),
+            ("slug", "VARCHAR", "short form of the name, as in the directory"),
+            ("dir", "VARCHAR", "absolute path of the run directory"),
+            (
+                "state",
+                "VARCHAR",
+                "queued, starting, running, paused, interrupted, finished, failed, cancelled",
+            ),
+            ("reason", "VARCHAR", "why the run is in this state, where there is more to say"),
+            ("waiting_for", "VARCHAR", "what a queued run waits for"),
+            ("priority", "INTEGER", "higher starts first"),
+            ("created", "DOUBLE", "when it was submitted, Unix seconds"),
+            ("started", "DOUBLE", "start of the first attempt, Unix seconds"),
+            ("ended", "DOUBLE", "when it reached its final state, Unix seconds"),
+            ("model", "VARCHAR", "base model: a path, bundled:NAME or a hub id"),
+            ("method", "VARCHAR", "what is trained: full, lora, qlora"),
+            ("task", "VARCHAR", "what the loss is: sft"),
+            ("seed", "BIGINT", "seed of data order, initialisation and dropout"),
+            ("recipe_json", "VARCHAR", "the resolved recipe as JSON"),
+            ("recipe_hash", "VARCHAR", "hash of the resolved recipe without its name"),
+            ("git_commit", "VARCHAR", "commit of the directory the run was submitted from"),
+            ("host", "VARCHAR", "machine the run was submitted on"),
+            ("sweep", "VARCHAR", "identity of the sweep the run belongs to"),
+            ("parent", "INTEGER", "run this one was made from"),
+            ("attempt", "INTEGER", "latest attempt, 0 before the first"),
+            ("step", "BIGINT", "latest optimiser step logged"),
+            ("total_steps", "BIGINT", "optimiser steps planned"),
+            ("phase", "VARCHAR", "what the worker does: loading, data, training, eval, saving"),
+            ("pid", "BIGINT", "process of the latest attempt"),
+            ("parameters", "BIGINT", "parameters of the model"),
+            ("trainable", "BIGINT", "parameters that are trained"),
+        ],
+    ),
+    "attempts": (
+        "One row per process life of a run; a resume is a new attempt",
+        [
+            _RUN,
+            _ATTEMPT,
+            ("started", "DOUBLE", "start, Unix seconds"),
+            ("ended", "DOUBLE", "end, Unix seconds; NULL while it lives"),
+            ("exit_code", "INTEGER", "exit code of the worker"),
+            ("signal", "INTEGER", "signal that killed the worker"),
+            ("pid", "BIGINT", "process id"),
+            ("peak_rss_mb", "DOUBLE", "most main memory held, MiB"),
+            ("device", "VARCHAR", "device the attempt ran on"),
+            ("resumed_from", "BIGINT", "step of the checkpoint it went on from; NULL for a fresh start"),
+            ("first_step", "BIGINT", "step of its first metrics line"),
+            ("first_t", "DOUBLE", "time of its first metrics line, Unix seconds"),
+            ("last_step", "BIGINT", "step of its last metrics line"),
+            ("last_t", "DOUBLE", "time of its last metrics line, Unix seconds"),
+        ],
+    ),
+    "params": (
+        "The recipe of each run, one row per leaf",
+        [
+            _RUN,
+            ("key", "VARCHAR", "dotted key, such as method.r"),
+            ("value", "VARCHAR", "value as text, such as 16"),
+        ],
+    ),
+    "metrics_live": ("Metrics of runs that have not ended; read the view `metrics` instead", _METRICS),
+    "metrics_cold": ("Metrics of ended runs, ordered by key and step; read the view `metrics`", _METRICS),
+    "system_metrics": (
+        "Samples of the machine's hardware",
+        [
+            _T,
+            ("key", "VARCHAR", "name, such as cpu/percent or gpu0/memory_used_gb"),
+            ("value", "DOUBLE", "value, in the unit its key ends with"),
+        ],
+    ),
+    "evals": (
+        "Results of evaluations, with intervals where they are known",
+        [
+            _RUN,
+            _ATTEMPT,
+            _STEP,
+            ("suite", "VARCHAR", "set of examples: heldout, general"),
+            ("key", "VARCHAR", "what was measured: loss, token_accuracy"),
+            ("value", "DOUBLE", "mean over the suite (loss: nats per token)"),
+            ("lo", "DOUBLE", "lower end of the 95% interval"),
+            ("hi", "DOUBLE", "upper end of the 95% interval"),
+            ("n", "BIGINT", "examples"),
+            _T,
+        ],
+    ),
+    "eval_examples": (
+        "Evaluations example by example, for paired comparisons",
+        [
+            _RUN,
+            _ATTEMPT,
+            _STEP,
+            ("suite", "VARCHAR", "set of examples: heldout, general"),
+            ("example", "VARCHAR", "content hash of the example; its text is in `examples`"),
+            ("nll", "DOUBLE", "negative log-likelihood summed over the example's tokens, nats"),
+            ("tokens", "INTEGER", "tokens scored"),
+            ("tokens_right", "INTEGER", "tokens whose most likely guess was right"),
+        ],
+    ),
+    "examples": (
+        "Text of the evaluated examples",
+        [
+            ("example", "VARCHAR", "content hash; unique"),
+            ("suite", "VARCHAR", "set of examples it was first seen in"),
+            ("prompt", "VARCHAR", "what the model is given"),
+            ("target", "VARCHAR", "what it is scored on"),
+        ],
+    ),
+    "samples": (
+        "Texts that the model wrote during training",
+        [
+            _RUN,
+            _ATTEMPT,
+            _STEP,
+            ("idx", "INTEGER", "which prompt, from 0"),
+            ("prompt", "VARCHAR", "what the model was given"),
+            ("text", "VARCHAR", "what it answered"),
+            _T,
+        ],
+    ),
+    "flags": (
+        "Statements, with evidence, that a run is going wrong",
+        [
+            _RUN,
+            _ATTEMPT,
+            _STEP,
+            ("flag", "VARCHAR", "what is wrong: overfitting, forgetting, nan, …"),
+            ("level", "VARCHAR", "info, warn or critical"),
+            ("since_step", "BIGINT", "step from which it is seen"),
+            ("suite", "VARCHAR", "suite that shows it"),
+            ("effect", "DOUBLE", "size of the effect, nats per token for losses"),
+            ("lo", "DOUBLE", "lower end of the effect's interval"),
+            ("hi", "DOUBLE", "upper end of the effect's interval"),
+            ("n", "BIGINT", "examples"),
+            ("looks", "INTEGER", "evaluations looked at so far"),
+            ("message", "VARCHAR", "what was seen, in words"),
+            ("advice", "VARCHAR", "what to do: JSON list of sentences"),
+            ("worst", "VARCHAR", "examples hit hardest: JSON list of {id, before, after}"),
+            _T,
+        ],
+    ),
+    "checkpoints": (
+        "Checkpoints written (older ones may be gone from disk)",
+        [
+            _RUN,
+            _ATTEMPT,
+            _STEP,
+            ("path", "VARCHAR", "path relative to the run directory"),
+            ("bytes", "BIGINT", "size"),
+            _T,
+        ],
+    ),
+    "datasets": (
+        "Data that each run was given",
+        [
+            _RUN,
+            ("role", "VARCHAR", "what for: train, heldout, general, replay"),
+            ("source", "VARCHAR", "where from"),
+            ("fingerprint", "VARCHAR", "hash of the content"),
+            ("n_rows", "BIGINT", "rows"),
+            ("bytes", "BIGINT", "size"),
+        ],
+    ),
+    "events": (
+        "What happened, line by line, for people",
+        [
+            _RUN,
+            ("attempt", "INTEGER", "attempt that said it; NULL for the daemon's word"),
+            _T,
+            ("kind", "VARCHAR", "kind of the log line; `unreadable` for one that could not be read"),
+            ("level", "VARCHAR", "debug, info, warn or error"),
+            ("message", "VARCHAR", "what happened, in words"),
+            ("body", "VARCHAR", "the line's other fields as JSON"),
+        ],
+    ),
+    "run_summary": (
+        "Last and best value of every metric of every run",
+        [
+            _RUN,
+            ("key", "VARCHAR", "name of the metric"),
+            ("last", "DOUBLE", "value at the latest step"),
+            ("last_step", "BIGINT", "latest step"),
+            ("best", "DOUBLE", "least finite value; greatest for keys that end in accuracy"),
+            ("best_step", "BIGINT", "step of the best value"),
+            ("n", "BIGINT", "number of values"),
+        ],
+    ),
+    "ingest": (
+        "How far each log has been read; committed with the rows it covers",
+        [
+            ("log", "VARCHAR", "identity of the log, from its header; unique"),
+            ("path", "VARCHAR", "path relative to the home"),
+            ("byte_offset", "BIGINT", "bytes read"),
+        ],
+    ),
+    "meta": (
+        "Facts about this file, and labels of devices",
+        [("key", "VARCHAR", "name; unique"), ("value", "VARCHAR", "value")],
+    ),
+}
+
+# view: (comment, SELECT, {column: comment}); columns that keep a table's meaning are commented from it.
+VIEWS: dict[str, tuple[str, str, dict[str, str]]] = {
+    "metrics": (
+        "Every logged value of every run",
+        "SELECT * FROM metrics_live UNION ALL SELECT * FROM metrics_cold",
+        {name: comment for name, _, comment in _METRICS},
+    ),
+    "leaderboard": (
+        "Runs by their best held-out loss",
+        """
+SELECT row_number() OVER (ORDER BY h.best NULLS LAST, r.run) AS place, r.run, r.name, r.state, r.method, r.model,
+       h.best AS heldout_best, h.best_step, h.last AS heldout_last, g.last - b.value AS general_delta,
+       t.last AS tokens_per_s, r.trainable
+FROM runs r
+JOIN run_summary h ON h.run = r.run AND h.key = 'heldout/loss'
+LEFT JOIN run_summary g ON g.run = r.run AND g.key = 'general/loss'
+LEFT JOIN run_summary t ON t.run = r.run AND t.key = 'train/tokens_per_s'
+LEFT JOIN (SELECT run, arg_min(value, step) AS value FROM evals WHERE suite = 'general' AND key = 'loss' GROUP BY run) b
+       ON b.run = r.run
+ORDER BY place""",
+        {
+            "place": "1 for the best",
+            "run": "number of the run",
+            "name": "name from the recipe",
+            "state": "state of the run",
+            "method": "what is trained",
+            "model": "base model",
+            "heldout_best": "least held-out loss, nats per token",
+            "best_step": "step of the least held-out loss",
+            "heldout_last": "held-out loss at the last evaluation",
+            "general_delta": "general loss now minus that of the base model; above 0 is forgetting",
+            "tokens_per_s": "last training speed",
+            "trainable": "parameters that are trained",
+        },
+    ),
+}
+
+# macro: (parameters, comment, SELECT)
+MACROS: dict[str, tuple[str, str, str]] = {
+    "curve": (
+        "run, key",
+        "Every point of one metric of one run: FROM curve(42, 'train/loss')",
+        "SELECT m.step, m.value, m.t, m.attempt FROM metrics m WHERE m.run = run AND m.key = key ORDER BY m.step",
+    ),
+    "compare": (
+        "a, b",
+        "Last and best of every metric of two runs: FROM compare(41, 42)",
+        """
+SELECT coalesce(x.key, y.key) AS key, x.last AS last_a, y.last AS last_b, y.last - x.last AS difference,
+       x.best AS best_a, y.best AS best_b, x.best_step AS best_step_a, y.best_step AS best_step_b
+FROM (SELECT * FROM run_summary s WHERE s.run = a) x
+FULL JOIN (SELECT * FROM run_summary s WHERE s.run = b) y ON x.key = y.key
+ORDER BY 1""",
+    ),
+    "forgotten": (
+        "run",
+        "General examples by how much worse they got since the base model: FROM forgotten(42)",
+        """
+WITH e AS (SELECT * FROM eval_examples x WHERE x.run = run AND x.suite = 'general'),
+     ends AS (SELECT min(step) AS first, max(step) AS last FROM e)
+SELECT f.example, p.prompt, p.target, f.nll / f.tokens AS before, l.nll / l.tokens AS after,
+       l.nll / l.tokens - f.nll / f.tokens AS increase
+FROM e f JOIN e l ON l.example = f.example LEFT JOIN examples p ON p.example = f.example
+WHERE f.step = (SELECT first FROM ends) AND l.step = (SELECT last FROM ends)
+ORDER BY increase DESC""",
+    ),
+}
+
+
+def statements() -> list[str]:
+    """The SQL that makes an empty projection, in order."""
+    made = []
+    for table, (comment, columns) in TABLES.items():
+        made.append(f"CREATE TABLE {table} ({', '.join(f'{name} {kind}' for name, kind, _ in columns)})")
+        made.append(_comment("TABLE", table, comment))
+        made += [_comment("COLUMN", f"{table}.{name}", text) for name, _, text in columns]
+    for view, (comment, select, described) in VIEWS.items():
+        made.append(f"CREATE VIEW {view} AS {select}")
+        made.append(_comment("VIEW", view, comment))
+        made += [_comment("COLUMN", f"{view}.{name}", text) for name, text in described.items()]
+    for macro, (parameters, comment, select) in MACROS.items():
+        made.append(f"CREATE MACRO {macro}({parameters}) AS TABLE {select}")
+        made.append(_comment("MACRO TABLE", macro, comment))
+    return made
+
+
+def _comment(kind: str, name: str, text: str) -> str:
+    return f"COMMENT ON {kind} {name} IS '{text.replace(chr(39), chr(39) * 2)}'"
+
+
+def version() -> str:
+    """Identity of schema and ingest; a file that has another is rebuilt."""
+    text = ";".join([str(INGEST_VERSION), *statements()])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

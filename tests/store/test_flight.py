@@ -1,0 +1,166 @@
+"""Client and server over a real Unix socket."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_home import FakeHome
+
+from store import Client, StoreError, Unavailable, connect, note
+from store.ingest import Ingest
+from store.projection import Projection
+from store.server import Server
+
+
+def actions(name: str, body: dict[str, Any]) -> dict[str, Any]:
+    if name == "submit":
+        return {"run": 7, "body": body}
+    if name == "break":
+        raise RuntimeError("wires crossed")
+    raise StoreError(f"run #{body['run']} has ended; resume it instead", "conflict")
+
+
+@pytest.fixture
+def server(home: FakeHome, projection: Projection) -> Iterator[Server]:
+    made = Server(home.path / "daemon.sock", projection, actions)
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    with connect(server.socket) as made:
+        yield made
+
+
+def test_queries_come_back_as_tables(home: FakeHome, ingest: Ingest, client: Client) -> None:
+    run = home.run(1)
+    run.start()
+    run.metrics(1, loss=float("nan"))
+    ingest.poll()
+    assert client.query("SELECT run, state FROM runs").to_pylist() == [{"run": 1, "state": "running"}]
+    assert str(client.query("SELECT value FROM metrics").to_pylist()) == "[{'value': nan}]"
+    assert client.named("runs").column("run").to_pylist() == [1]
+    assert client.named("curve", run=1, key="train/loss", buckets=10).column("step").to_pylist() == [1]
+    assert client.query("SELECT run FROM runs WHERE run = 9").num_rows == 0
+
+
+def test_rows_beyond_the_limit_are_cut_and_it_says_so(client: Client) -> None:
+    table = client.query("SELECT * FROM range(100000)", limit=5)
+    assert table.num_rows == 5
+    assert note(table) == "only the first 5 rows are shown"
+    assert note(client.query("SELECT * FROM range(5)", limit=5)) is None
+    assert client.query("SELECT * FROM range(100000)").num_rows == 10_000
+
+
+def test_actions_reach_the_daemon_and_come_back(client: Client) -> None:
+    assert client.action("submit", recipe="x", deep={"a": [1, None]}) == {
+        "run": 7,
+        "body": {"recipe": "x", "deep": {"a": [1, None]}},
+    }
+
+
+def test_errors_cross_with_message_and_kind(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(StoreError, match=r"^run #3 has ended; resume it instead$") as refused:
+        client.action("cancel", run=3)
+    assert refused.value.kind == "conflict"
+    with pytest.raises(StoreError, match="wires crossed") as broken:
+        client.action("break")
+    assert broken.value.kind == "internal"
+    with pytest.raises(StoreError, match=r"there is no query named 'runz'; known: .*runs") as unknown:
+        client.named("runz")
+    assert unknown.value.kind == "not_found"
+    with pytest.raises(StoreError, match=r"curve: .*'key'") as missing:
+        client.named("curve", run=1)
+    assert missing.value.kind == "refused"
+    with pytest.raises(StoreError, match=r'line 1: .*"statee".*did you mean .*"state"') as wrong:
+        client.query("SELECT statee FROM runs")
+    assert wrong.value.kind == "sql"
+
+
+def test_a_long_query_is_stopped_when_time_is_up(client: Client) -> None:
+    with pytest.raises(StoreError, match=r"longer than 0\.2 s") as stopped:
+        client.query("SELECT sum(a.range * b.range) FROM range(1000000) a, range(1000000) b", timeout_s=0.2)
+    assert stopped.value.kind == "timeout"
+    assert client.query("SELECT 1 AS one").to_pylist() == [{"one": 1}]
+
+
+def test_a_query_can_be_cancelled_from_another_thread(client: Client) -> None:
+    caught: list[StoreError] = []
+
+    def ask() -> None:
+        try:
+            client.query(
+                "SELECT sum(a.range * b.range) FROM range(1000000) a, range(1000000) b", query_id="q1"
+            )
+        except StoreError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    while not client.cancel_query("q1"):
+        time.sleep(0.01)
+    thread.join(timeout=20)
+    assert [error.kind for error in caught] == ["cancelled"]
+    assert client.cancel_query("q1") is False
+
+
+def test_one_client_serves_many_threads(client: Client) -> None:
+    found: list[int] = []
+
+    def ask(n: int) -> None:
+        for i in range(20):
+            found.append(client.query(f"SELECT {n * 100 + i} AS x").column("x")[0].as_py())
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == sorted(n * 100 + i for n in range(6) for i in range(20))
+
+
+def test_the_socket_is_closed_to_others(server: Server) -> None:
+    assert stat.S_IMODE(server.socket.stat().st_mode) == 0o600
+    assert stat.S_IMODE(server.socket.parent.stat().st_mode) == 0o700
+
+
+def test_nobody_there_is_unavailable(tmp_path: Path, server: Server) -> None:
+    with pytest.raises(Unavailable, match="no daemon answers"):
+        connect(tmp_path / "none.sock")
+    client = connect(server.socket)
+    server.stop()
+    assert not server.socket.exists()
+    with pytest.raises(Unavailable, match="stopped answering"):
+        client.query("SELECT 1")
+    server.start()
+    with connect(server.socket) as again:
+        assert again.query("SELECT 1").num_rows == 1
+
+
+def test_an_old_socket_is_replaced(home: FakeHome, projection: Projection, server: Server) -> None:
+    server.stop()
+    server.socket.write_text("left by a killed daemon")
+    server.start()
+    with connect(server.socket) as client:
+        assert client.query("SELECT 1").num_rows == 1
+
+
+def test_the_client_needs_no_duckdb_and_the_package_needs_nothing() -> None:
+    script = (
+        "import sys, json, store; light = [m for m in ('duckdb', 'pyarrow') if m in sys.modules];"
+        "from store import connect; import store.queries;"
+        "print(json.dumps([light, [m for m in ('duckdb', 'torch', 'textual') if m in sys.modules]]))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [[], []]
