@@ -115,7 +115,7 @@ def _write(path: Path, rows: list[Row]) -> None:
     # Two runs may start at once: each writes a file of its own, and the last rename wins.
     with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", delete=False) as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    os.replace(file.name, path)
+    Path(file.name).replace(path)
 
 
 def build() -> dict[str, list[Row]]:
@@ -145,9 +145,13 @@ def build() -> dict[str, list[Row]]:
     comments = ["\n\n".join(source.comments) for source in stdlib_text.sources().values()]
     pretraining = ["\n".join(text) for text in kept.values()] + _texts(rest + comments, claimed)
 
-    # A short summary may also stand inside a longer paragraph; such a pair would not be new.
-    everything = "\n".join(pretraining)
-    pairs = [_pair(d, s) for d, s in asked if s.rstrip(".") not in everything]
+    # The same sentence may also stand in two paragraphs that differ elsewhere.
+    seen = "\n".join(pretraining).lower()
+    prose = [
+        row for row in prose if not any(len(s) >= 40 and s.lower() in seen for s in _sentences(row["text"]))
+    ]
+    seen = "\n".join([seen, *(row["text"].lower() for row in prose)])
+    pairs = [_pair(d, s) for d, s in asked if _plain(s) not in seen]
     return {
         "docstrings": sorted(pairs, key=lambda row: _digest(json.dumps(row))),
         "stdlib-prose": prose,
@@ -165,11 +169,14 @@ def _share(name: str) -> int:
     return _digest(name) % 100
 
 
+def _plain(text: str) -> str:
+    return text.lower().rstrip(".")
+
+
 def _claim_one(paragraph: str, claimed: set[str]) -> bool:
-    key = paragraph.lower().rstrip(".")
-    if key in claimed:
+    if _plain(paragraph) in claimed:
         return False
-    claimed.add(key)
+    claimed.add(_plain(paragraph))
     return True
 
 
@@ -184,12 +191,16 @@ def _texts(texts: list[str], claimed: set[str]) -> list[str]:
 def _passages(document: list[str]) -> list[str]:
     """The sentences of a document in stretches of about a hundred tokens."""
     passages, passage = [], ""
-    for sentence in (s for paragraph in document for s in re.split(r"(?<=[.:]) (?=[A-Z*\"])", paragraph)):
+    for sentence in (s for paragraph in document for s in _sentences(paragraph)):
         if len(passage) >= _PASSAGE_LENGTH.start:
             passages.append(passage)
             passage = ""
         passage = f"{passage} {sentence}".strip()
     return [p for p in [*passages, passage] if len(p) in _PASSAGE_LENGTH]
+
+
+def _sentences(text: str) -> list[str]:
+    return re.split(r"(?<=[.:]) (?=[A-Z*\"])", text)
 
 
 def _summary(docstring: Docstring) -> str | None:

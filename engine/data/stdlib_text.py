@@ -5,6 +5,7 @@ event loops and print poems.
 """
 
 import ast
+import os
 import re
 import sysconfig
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 _SKIPPED_DIRECTORIES = {
-    "__pycache__", "dist-packages", "encodings", "ensurepip", "idle_test", "pydoc_data", "site-packages", "test", "tests",
-}  # fmt: skip
+    *("__pycache__", "dist-packages", "ensurepip", "idle_test", "site-packages", "test", "tests"),
+    *("encodings", "pydoc_data"),  # tables, and what `topics` reads
+}
 
 
 class Docstring(NamedTuple):
@@ -39,10 +41,8 @@ def sources() -> dict[str, Source]:
     """The docstrings and comments of every module, by module name, in order of the names."""
     root = Path(sysconfig.get_paths()["stdlib"])
     found = {}
-    for path in root.rglob("*.py"):
+    for path in _files(root):
         parts = path.relative_to(root).with_suffix("").parts
-        if any(part in _SKIPPED_DIRECTORIES or part.startswith("config-") for part in parts[:-1]):
-            continue
         try:
             code = path.read_text(encoding="utf-8")
             tree = ast.parse(code)
@@ -53,6 +53,15 @@ def sources() -> dict[str, Source]:
     if not found:
         raise RuntimeError(f"no Python sources in {root}: the bundled data are made from them")
     return dict(sorted(found.items()))
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(root):
+        # What is taken out of this list is not walked into.
+        folders[:] = sorted(
+            f for f in folders if f not in _SKIPPED_DIRECTORIES and not f.startswith("config-")
+        )
+        yield from (Path(folder, name) for name in sorted(names) if name.endswith(".py"))
 
 
 def topics() -> dict[str, str]:
@@ -84,8 +93,10 @@ def _docstrings(tree: ast.Module, module: str) -> Iterator[Docstring]:
 def _nested(parent: ast.AST, module: str, prefix: str) -> Iterator[Docstring]:
     for node in ast.iter_child_nodes(parent):
         if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            # A definition inside `if` or `try` belongs to the block's owner.
-            yield from _nested(node, module, prefix)
+            if isinstance(
+                node, ast.If | ast.Try | ast.ExceptHandler | ast.With
+            ):  # its definitions belong to its owner
+                yield from _nested(node, module, prefix)
             continue
         name = f"{prefix}.{node.name}"
         if text := ast.get_docstring(node):
