@@ -25,6 +25,9 @@ _SCHEMAS = {
 # Tables whose rows a resume takes back; `metrics` is both halves.
 SUPERSEDED = ("metrics_live", "metrics_cold", "evals", "eval_examples", "samples", "flags", "checkpoints")
 
+# Fields of an attempt that later lines do not change.
+FIRST_WINS = frozenset({"started", "first_step", "first_t"})
+
 # The least finite value counts as the best, except where more is better.
 _SCORE = "CASE WHEN isfinite(value) THEN CASE WHEN ends_with(key, 'accuracy') THEN -value ELSE value END END"
 
@@ -87,9 +90,11 @@ class Batch:
         self.n_rows += n
 
     def attempt(self, run: int, attempt: int, /, **values: Any) -> None:
-        """Fields of an attempt; those that are None stay as they are."""
+        """Fields of an attempt; those that are None stay as they are, as does the first word on its start."""
         known = self.attempts.setdefault((run, attempt), {})
-        known.update({key: value for key, value in values.items() if value is not None})
+        for key, value in values.items():
+            if value is not None and not (key in FIRST_WINS and key in known):
+                known[key] = value
 
     # ---- writing -------------------------------------------------------------------------------------
 
@@ -122,7 +127,7 @@ class Batch:
             return
         rows = [{name: getattr(state, name) for name in STATE_COLUMNS} for state in self.runs.values()]
         sets = ", ".join(f"{name} = b.{name}" for name in STATE_COLUMNS[1:])
-        waiting = "waiting_for = CASE WHEN b.state = 'queued' THEN runs.waiting_for END"
+        waiting = "waiting_for = CASE WHEN b.state IN ('queued', 'interrupted') THEN runs.waiting_for END"
         _insert(
             cursor,
             _table("runs", rows),
@@ -134,10 +139,9 @@ class Batch:
             return
         rows = [{"run": run, "attempt": n, **values} for (run, n), values in self.attempts.items()]
         names = _SCHEMAS["attempts"].names[2:]
-        # The first metrics line of an attempt stays the first.
         sets = ", ".join(
             f"{name} = coalesce(attempts.{name}, b.{name})"
-            if name.startswith("first_")
+            if name in FIRST_WINS
             else f"{name} = coalesce(b.{name}, attempts.{name})"
             for name in names
         )

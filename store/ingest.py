@@ -97,7 +97,8 @@ class Ingest:
                 if self._unsettled_rows > SETTLE_ROWS:
                     self._flush()
                     self._settle()
-            self._read_log(self._home / "hardware.jsonl", None, None, self._hardware)
+            for name in ("hardware-1.jsonl", "hardware.jsonl"):  # the sampler rotates its log
+                self._read_log(self._home / name, None, None, self._hardware)
             self._flush()
             self._settle()
             self.problem, self._careful = None, False

@@ -214,6 +214,8 @@ class Projection:
 
     def _start_over(self, why: str) -> duckdb.DuckDBPyConnection:
         aside = f"{self.path.name}.aside-{time.strftime('%Y%m%d-%H%M%S')}"
+        for older in self.path.parent.glob(f"{self.path.name}.aside-*"):  # one is enough to look into
+            older.unlink()
         for suffix in ("", ".wal"):
             old = self.path.with_name(self.path.name + suffix)
             if old.exists():

@@ -109,11 +109,11 @@ def journal_line(batch: Batch, run: RunState, entry: dict[str, Any], directory: 
     _event(batch, run.run, attempt, entry, _journal_message(entry), level)
     if priority is not None:
         run.priority = priority
-    if entry["kind"] == "started" and attempt is not None:
-        run.attempt, run.pid = attempt, maybe_whole(entry.get("pid"))
+    if entry["kind"] in ("starting", "started", "running") and attempt is not None:
+        run.attempt, run.pid = attempt, maybe_whole(entry.get("pid")) or run.pid
         run.started = t if run.started is None else run.started
         device = maybe_text(entry.get("device"))
-        batch.attempt(run.run, attempt, started=t, pid=run.pid, device=device)
+        batch.attempt(run.run, attempt, started=t, pid=maybe_whole(entry.get("pid")), device=device)
     if isinstance(state, str):
         run.state, run.reason = state, maybe_text(entry.get("reason"))
         run.ended = t if state in FINAL else None
@@ -149,9 +149,10 @@ def _exit_json(path: Path) -> dict[str, Any]:
 def _journal_message(entry: dict[str, Any]) -> str:
     kind = entry["kind"]
     text = str(entry.get("message") or entry.get("text") or entry.get("reason") or "")
-    if kind == "started":
+    if kind in ("starting", "started", "running") and entry.get("attempt") is not None:
         device = f" on {entry['device']}" if entry.get("device") else ""
-        return f"attempt {entry.get('attempt')} started{device} (process {entry.get('pid')})"
+        process = f" (process {entry['pid']})" if entry.get("pid") else ""
+        return f"{kind}: attempt {entry['attempt']}{device}{process}"
     if kind == "ended":
         how = f"signal {entry['signal']}" if entry.get("signal") else f"exit code {entry.get('exit_code')}"
         return f"{entry.get('state') or 'ended'}: {text or how}"
@@ -193,10 +194,7 @@ def _metrics(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -
         t=t,
     )
     run.step = step
-    seen = batch.attempts.setdefault((run.run, attempt), {})
-    seen.setdefault("first_step", step)
-    seen.setdefault("first_t", t)
-    seen["last_step"], seen["last_t"] = step, t
+    batch.attempt(run.run, attempt, first_step=step, first_t=t, last_step=step, last_t=t)
 
 
 def _resume(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +16,18 @@ def home(tmp_path: Path) -> FakeHome:
     return FakeHome(tmp_path / "home")
 
 
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty projection, made once: its two hundred comments take a while."""
+    path = tmp_path_factory.mktemp("store") / "store.duckdb"
+    Projection(path).close()
+    return path
+
+
 @pytest.fixture
-def projection(home: FakeHome) -> Iterator[Projection]:
+def projection(home: FakeHome, empty_store: Path) -> Iterator[Projection]:
+    home.path.mkdir()
+    shutil.copyfile(empty_store, home.store)
     made = Projection(home.store)
     yield made
     made.close()

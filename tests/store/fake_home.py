@@ -41,8 +41,9 @@ class FakeRun:
         writer.close()
 
     def start(self, attempt: int = 1) -> None:
-        self.journal("started", state="starting", attempt=attempt, pid=1000 + attempt, device="cpu")
-        self.journal("running", state="running")
+        self.journal("starting", state="starting", attempt=attempt, device="cpu", threads=1)
+        self.journal("started", attempt=attempt, device="cpu", threads=1, pid=1000 + attempt)
+        self.journal("running", state="running", attempt=attempt, pid=2000 + attempt)
 
     def end(self, state: str = "finished", attempt: int = 1, exit_code: int = 0) -> None:
         self.write_exit(attempt, exit_code=exit_code)

@@ -59,7 +59,7 @@ def test_every_table_gets_what_the_logs_say(home: FakeHome, projection: Projecti
     ]  # fmt: skip
     assert rows(
         projection, "SELECT exit_code, peak_rss_mb, pid, device, first_step, last_step FROM attempts"
-    ) == [(0, 512.5, 1001, "cpu", 1, 20)]
+    ) == [(0, 512.5, 2001, "cpu", 1, 20)]
     assert ("method.r", "16") in rows(projection, "SELECT key, value FROM params")
     assert not rows(projection, "FROM params WHERE key = 'data.limit'")
     assert rows(projection, "SELECT count(*) FROM metrics WHERE key LIKE 'train/%'") == [(40,)]

@@ -1,0 +1,192 @@
+"""The file: made, found, rebuilt, reopened."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+from fake_home import FakeHome, content, rows
+
+from store import schema
+from store.ingest import Ingest
+from store.projection import Projection
+
+
+def fill(home: FakeHome) -> None:
+    run = home.run(1)
+    run.start()
+    for step in range(50):
+        run.metrics(step, loss=1.0)
+
+
+def asides(home: FakeHome) -> list[str]:
+    return [path.name for path in home.path.glob("store.duckdb.aside*") if not path.name.endswith(".wal")]
+
+
+def test_every_table_column_view_and_macro_explains_itself(projection: Projection) -> None:
+    assert not rows(projection, "SELECT table_name FROM duckdb_tables() WHERE comment IS NULL")
+    assert not rows(projection, "SELECT view_name FROM duckdb_views() WHERE NOT internal AND comment IS NULL")
+    missing = "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal AND coalesce(comment, '') = ''"
+    assert not rows(projection, missing)
+    macros = "SELECT function_name, comment FROM duckdb_functions() WHERE NOT internal"
+    found = dict(rows(projection, macros))
+    assert set(found) == {"curve", "compare", "forgotten"}
+    assert all(found.values())
+
+
+def test_the_tables_are_those_of_the_architecture(projection: Projection) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text()
+    for table in schema.TABLES:
+        if table in ("metrics_live", "metrics_cold"):
+            assert table in text
+            continue
+        columns = [name for (name,) in rows(projection, f"SELECT column_name FROM (DESCRIBE {table})")]
+        shown = ", ".join(columns)
+        documented = text.replace("run PK", "run").replace("example PK", "example").replace("\n", " ")
+        assert f"`{table}({shown})`" in documented, f"{table}({shown})"
+
+
+def test_an_instance_is_locked_down(projection: Projection) -> None:
+    settings = {
+        "enable_external_access": "false",
+        "lock_configuration": "true",
+        "python_enable_replacements": "false",
+        "autoload_known_extensions": "false",
+    }
+    for name, value in settings.items():
+        found = rows(projection, "SELECT value FROM duckdb_settings() WHERE name = $name", name=name)
+        assert found == [(value,)], name
+    with pytest.raises(duckdb.InvalidInputException), projection.write() as cursor:
+        cursor.execute("SET threads = 1")
+
+
+def test_content_stays_over_a_restart(home: FakeHome, projection: Projection, ingest: Ingest) -> None:
+    fill(home)
+    ingest.poll()
+    before = content(projection)
+    projection.close()
+    again = Projection(home.store)
+    assert again.generation == 0
+    assert content(again) == before
+    assert Ingest(again, home.path).poll() == 0
+    again.close()
+
+
+def other_version(path: Path) -> None:
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("UPDATE meta SET value = 'old' WHERE key = 'schema'")
+
+
+def no_tables(path: Path) -> None:
+    path.unlink()
+    duckdb.connect(str(path)).close()
+
+
+def not_a_database(path: Path) -> None:
+    path.write_bytes(b"this is not a database" * 1000)
+
+
+def cut(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def header_overwritten(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[4096 : 4096 * 3] = bytes(8192)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("spoil", [other_version, no_tables, not_a_database, cut, header_overwritten])
+def test_a_file_that_cannot_be_used_is_rebuilt(
+    home: FakeHome, projection: Projection, ingest: Ingest, spoil: object
+) -> None:
+    fill(home)
+    ingest.poll()
+    before = content(projection)
+    projection.close()
+    assert callable(spoil)
+    spoil(home.store)
+    again = Projection(home.store)
+    assert again.generation == 1
+    assert len(asides(home)) == 1
+    Ingest(again, home.path).poll()
+    assert content(again) == before
+    again.close()
+
+
+def test_only_the_latest_spoilt_file_is_kept(home: FakeHome, projection: Projection) -> None:
+    projection.rebuild()
+    projection.rebuild()
+    assert len(asides(home)) == 1
+
+
+def test_a_file_held_by_another_process_is_left_alone(home: FakeHome, projection: Projection) -> None:
+    script = (
+        "import sys; from pathlib import Path; from store import Projection; Projection(Path(sys.argv[1]))"
+    )
+    other = subprocess.run([sys.executable, "-c", script, str(home.store)], capture_output=True, text=True)
+    assert other.returncode != 0
+    assert "is held by process" in other.stderr.splitlines()[-1]
+    assert not asides(home)
+    assert rows(projection, "SELECT count(*) FROM runs") == [(0,)]
+
+
+def fail(projection: Projection) -> None:
+    """What DuckDB raises when an instance is of no more use (a full disk at commit, say)."""
+    with projection.write() as cursor:
+        cursor.execute("INSERT INTO meta VALUES ('lost', 'yes')")
+        raise duckdb.FatalException(
+            "FATAL Error: database has been invalidated because of a previous fatal error"
+        )
+
+
+def test_after_a_fatal_error_the_file_is_reopened_and_ingest_goes_on(
+    home: FakeHome, projection: Projection, ingest: Ingest
+) -> None:
+    fill(home)
+    ingest.poll()
+    before = content(projection)
+    with pytest.raises(duckdb.FatalException):
+        fail(projection)
+    assert content(projection) == before
+    run = home.run(2)
+    run.start()
+    run.metrics(1, loss=3.0)
+    assert ingest.poll() > 0
+    assert rows(projection, "SELECT count(*) FROM runs") == [(2,)]
+    assert projection.generation == 0
+
+
+def test_ingest_survives_a_failure_in_the_middle_of_a_round(
+    home: FakeHome, projection: Projection, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from store.batch import Batch
+
+    fill(home)
+    apply = Batch.apply
+
+    def failing(self: Batch, cursor: duckdb.DuckDBPyConnection) -> None:
+        apply(self, cursor)
+        raise duckdb.FatalException("FATAL Error: database has been invalidated")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Batch, "apply", failing)
+        assert ingest.poll() == 0
+        assert ingest.problem is not None
+    assert not rows(projection, "FROM metrics")
+    assert ingest.poll() > 0
+    assert ingest.problem is None
+    assert rows(projection, "SELECT count(*), count(DISTINCT step) FROM metrics") == [(50, 50)]
+
+
+def test_a_snapshot_is_a_file_for_other_tools(home: FakeHome, projection: Projection, ingest: Ingest) -> None:
+    fill(home)
+    ingest.poll()
+    target = home.path / "out.duckdb"
+    projection.snapshot(target)
+    with duckdb.connect(str(target), read_only=True) as other:
+        assert other.execute("SELECT count(*) FROM curve(1, 'train/loss')").fetchone() == (50,)
