@@ -80,7 +80,8 @@ def accept(home: Home, number: int, submission: Submission, recipe: Recipe) -> R
         "created": time.time(),
         "python": platform.python_version(),
         "recipe_hash": recipe.hash(),
-        **submission.model_dump(mode="json", exclude={"name", "priority", "recipe_hash"}),
+        **submission.model_dump(mode="json", exclude={"name", "priority", "recipe", "recipe_hash"}),
+        "recipe": recipe.model_dump(mode="json"),  # with every default written out
     }
     try:
         unfinished.path.mkdir(mode=0o700)

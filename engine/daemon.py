@@ -57,10 +57,9 @@ class Daemon:
         self._nvml = Nvml()
         self._projection = Projection(home.store)
         self._ingest = Ingest(self._projection, home.path)
-        self._ingest_lock = threading.Lock()  # the thread and `drain`
         self._settings = _settings(self.config, self._nvml)
         self._supervisor = Supervisor(home, self._settings, on_change=self._changed)
-        self._sampler = Sampler(home.hardware_log, self._nvml)
+        self._sampler = Sampler(home.hardware_log, self._nvml, before_rotation=self._ingest.drain)
         self._server = Server(home.socket, self._projection, self.act)
         self._queue = Repeater("queue", self._watch, lambda: self._every(WATCH_S, WATCH_IDLE_S))
         self._reader = Repeater("ingest", self._poll, lambda: self._every(INGEST_S, INGEST_IDLE_S))
@@ -97,14 +96,14 @@ class Daemon:
         self._supervisor.tick()
 
     def _poll(self) -> None:
-        with self._ingest_lock:
-            self._ingest.poll()
+        self._ingest.poll()
         self._projection.set_waiting(self._supervisor.waiting_for)
 
     def _every(self, busy_s: float, idle_s: float) -> float:
         return busy_s if self._supervisor.busy else idle_s
 
-    def _changed(self) -> None:
+    def _changed(self, run: int) -> None:
+        self._ingest.notify(run)
         self._queue.wake()
         self._reader.wake()
 
@@ -134,8 +133,7 @@ class Daemon:
                 case "status":
                     return self.status()
                 case "drain":
-                    with self._ingest_lock:
-                        self._ingest.drain()
+                    self._ingest.drain()
                     return {}
                 case "stop":
                     self.stopping.set()
@@ -150,7 +148,10 @@ class Daemon:
     def status(self) -> dict[str, Any]:
         """Who the daemon is, what it does, and what went wrong in it."""
         problems = [thread.problem for thread in self._threads if thread.problem]
-        problems += [*self._supervisor.problems.values(), *filter(None, [self._nvml.problem])]
+        problems += [
+            *self._supervisor.problems.values(),
+            *filter(None, [self._ingest.problem, self._nvml.problem]),
+        ]
         return {
             "pid": os.getpid(),
             "version": code_version(),
@@ -200,7 +201,9 @@ def main() -> int:
         signal.signal(signum, lambda *_: daemon.stopping.set())
     print(READY, file=sys.stderr, flush=True)
     _let_go_of_terminal(home)
-    daemon.stopping.wait()
+    # With a limit: a signal that another thread receives does not wake a wait without one.
+    while not daemon.stopping.wait(1.0):
+        pass
     daemon.stop()
     return 0
 

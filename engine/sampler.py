@@ -120,8 +120,16 @@ def _temperature(gpu: Gpu) -> dict[str, float]:
 class Sampler:
     """Writes one sample at each call of `sample`."""
 
-    def __init__(self, path: Path, nvml: Nvml, largest: int = LARGEST_LOG) -> None:
+    def __init__(
+        self,
+        path: Path,
+        nvml: Nvml,
+        before_rotation: Callable[[], object] = lambda: None,
+        largest: int = LARGEST_LOG,
+    ) -> None:
+        """`before_rotation` lets the reader of the log catch up before the file gets another name."""
         self._path, self._nvml, self._largest = path, nvml, largest
+        self._before_rotation = before_rotation
         self._log = self._open()
         psutil.cpu_percent()  # the first reading has nothing to compare with
 
@@ -130,6 +138,7 @@ class Sampler:
         self._log.write("sample", values={**machine_values(self._path.parent), **self._nvml.values()})
         if self._path.stat().st_size > self._largest:
             self._log.close()
+            self._before_rotation()
             self._path.replace(self._path.with_name("hardware-1.jsonl"))
             self._log = self._open()
 

@@ -68,6 +68,7 @@ def become_worker(run: RunDir, attempt: AttemptDir, shim: Identity | None) -> No
     """
     try:
         os.setpgid(0, 0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
             signal.signal(signum, signal.SIG_DFL)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

@@ -37,8 +37,8 @@ class Settings:
 class Supervisor:
     """All runs of a home."""
 
-    def __init__(self, home: Home, settings: Settings, on_change: Callable[[], None]) -> None:
-        """`on_change` is called after each journal entry, from whichever thread wrote it."""
+    def __init__(self, home: Home, settings: Settings, on_change: Callable[[int], object]) -> None:
+        """`on_change` is called with the run after each journal entry, in whichever thread wrote it."""
         self._home = home
         self._settings = settings
         self._on_change = on_change
@@ -165,7 +165,7 @@ class Supervisor:
             self._next += 1
             self._keep(run, journal.read(run))
             log.info("run #%d submitted: %s", number, run.path.name)
-            self._on_change()
+            self._on_change(number)
             return number
 
     def requeue(self, number: int) -> int:
@@ -237,7 +237,7 @@ class Supervisor:
         self._keep(run, record)
         because = f" ({record.reason})" if record.reason and "state" in fields else ""
         log.info("run #%d: %s, now %s%s", record.number, kind, record.state, because)
-        self._on_change()
+        self._on_change(record.number)
         return record
 
     def _keep(self, run: RunDir, record: RunRecord) -> None:

@@ -49,7 +49,10 @@ def test_verdict(remains: Remains, request_: str | None, state: str) -> None:
 def test_the_reason_of_a_failure_is_the_workers_own_else_its_last_words() -> None:
     said = Remains(exit=exited(4), end={"status": "failed", "error": "NaN at step 3"}, last_words="bye")
     assert verdict(RUNNING, said).fields["reason"] == "NaN at step 3"
-    assert verdict(RUNNING, Remains(exit=exited(1), last_words="KeyError: 'x'")).fields["reason"] == "KeyError: 'x'"
+    assert (
+        verdict(RUNNING, Remains(exit=exited(1), last_words="KeyError: 'x'")).fields["reason"]
+        == "KeyError: 'x'"
+    )
     assert verdict(RUNNING, Remains(exit=exited(1))).fields["reason"] == "the worker ended with code 1"
 
 
@@ -84,7 +87,17 @@ def test_a_worker_that_cannot_be_started_is_given_up_with_its_reason() -> None:
     assert "python: no such file" in fields["reason"]
 
 
-STATES = ["queued", "interrupted", "starting", "running", "stopping", "paused", "cancelled", "failed", "finished"]
+STATES = [
+    "queued",
+    "interrupted",
+    "starting",
+    "running",
+    "stopping",
+    "paused",
+    "cancelled",
+    "failed",
+    "finished",
+]
 ALLOWED = {
     "cancel": {"queued", "interrupted", "starting", "running", "paused"},
     "pause": {"queued", "interrupted", "starting", "running"},

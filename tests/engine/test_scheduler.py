@@ -31,7 +31,12 @@ def test_a_resumed_run_goes_to_the_end_of_its_line() -> None:
 
 
 def test_priority_goes_before_arrival_and_interrupted_before_both() -> None:
-    line = [queued(1), queued(2, priority=5), queued(3, state="interrupted", priority=-5), queued(4, priority=-1)]
+    line = [
+        queued(1),
+        queued(2, priority=5),
+        queued(3, state="interrupted", priority=-5),
+        queued(4, priority=-1),
+    ]
     assert started(line, [], Capacity(4)) == [3, 2, 1, 4]
 
 

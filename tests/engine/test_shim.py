@@ -36,7 +36,10 @@ def shim() -> Iterator[StartShim]:
     def start(run: RunDir, attempt: int = 1) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-P", "-m", "engine.shim", str(run.path), str(attempt)]
         child = subprocess.Popen(
-            command, env={**os.environ, **worker_environment()}, start_new_session=True, stderr=subprocess.PIPE
+            command,
+            env={**os.environ, **worker_environment()},
+            start_new_session=True,
+            stderr=subprocess.PIPE,
         )
         children.append(child)
         return child
@@ -152,7 +155,9 @@ def test_children_of_a_dead_worker_are_ended(home: Home, shim: StartShim) -> Non
     run = starting(home, steps=10**6, child=True)
     running = shim(run)
     worker = live_worker(run)
-    pid = int(until("the child's pid", lambda: (run.path / "child.pid").exists() and read(run.path / "child.pid")))
+    pid = int(
+        until("the child's pid", lambda: (run.path / "child.pid").exists() and read(run.path / "child.pid"))
+    )
     from engine.process import identify
 
     child = identify(pid)

@@ -1,0 +1,391 @@
+"""The daemon as a user meets it: real processes, real database, through the socket."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from supervision import (
+    identities,
+    kill_everything,
+    submission,
+    until,
+    worker_environment,
+)
+
+from engine import accept, journal, service
+from engine.home import Home, RunDir, run_dirs
+from engine.process import Identity, alive, identify, send
+from store import StoreError
+from store.client import Client
+
+FOREVER = 10**6
+
+
+@contextlib.contextmanager
+def a_home(path: Path) -> Iterator[Home]:
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in {**worker_environment(), "FINETUI_HOME": str(path)}.items():
+            patch.setenv(key, value)
+        home = Home(path)
+        home.create()
+        try:
+            yield home
+        finally:
+            kill_daemon(home)
+            kill_everything(home)
+
+
+@pytest.fixture
+def own_home(tmp_path: Path) -> Iterator[Home]:
+    """A home without a daemon, for tests about the daemon's own life."""
+    with a_home(tmp_path / "home") as home:
+        yield home
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """A home whose daemon all tests of runs share, since a start takes seconds on a busy machine."""
+    with a_home(tmp_path_factory.mktemp("shared") / "home") as home:
+        home.config.write_text("grace_s = 2.0\n")
+        yield home
+
+
+@pytest.fixture
+def client(home: Home) -> Iterator[Client]:
+    """Of the shared daemon, which has nothing left to do afterwards."""
+    with service.connect(home) as client:
+        yield client
+        said = client.action("status")
+        assert said["problems"] == []
+        for run in said["queued"] + said["running"]:
+            client.action("cancel", run=run)
+        until("an empty queue", lambda: not client.action("status")["running"])
+
+
+def kill_daemon(home: Home) -> None:
+    if daemon := daemon_of(home):
+        send(daemon, signal.SIGKILL)
+        until("the daemon's end", lambda: not alive(daemon))
+
+
+def daemon_of(home: Home) -> Identity | None:
+    said = service.status(home)
+    return identify(said["pid"]) if said else None
+
+
+def submit(client: Client, **script: Any) -> int:
+    return client.action("submit", **submission(**script))["run"]
+
+
+def row(client: Client, run: int) -> dict[str, Any]:
+    client.action("drain")
+    return client.query(f"SELECT * FROM runs WHERE run = {run}").to_pylist()[0]
+
+
+def wait_state(client: Client, run: int, *states: str) -> dict[str, Any]:
+    def ask() -> dict[str, Any] | None:
+        found = row(client, run)
+        return found if found["state"] in states else None
+
+    return until(f"run #{run} {' or '.join(states)}", ask)
+
+
+def directory(home: Home, run: int) -> RunDir:
+    return next(found for found in run_dirs(home) if found.number == run)
+
+
+def wait_worker(home: Home, run: int, attempt: int = 1) -> Identity:
+    """The worker, once it logs."""
+
+    def ask() -> Identity | None:
+        where = directory(home, run)
+        found = identities(where)
+        return found[-1][1] if len(found) == attempt and where.attempt(attempt).events.exists() else None
+
+    return until(f"a worker of run #{run}", ask)
+
+
+def starts(home: Home, run: int) -> list[int]:
+    """Attempts in the order in which workers really began."""
+    path = directory(home, run).path / "starts.txt"
+    return [int(line.split()[0]) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+# ---- the service ---------------------------------------------------------------------------------
+
+
+def test_the_first_command_starts_it_and_stop_ends_it(own_home: Home) -> None:
+    assert not service.running(own_home)
+    assert service.status(own_home) is None
+    assert service.stop(own_home) is False
+    with service.connect(own_home) as client:
+        said = client.action("status")
+    assert said["home"] == str(own_home.path)
+    assert said["queued"] == said["running"] == said["problems"] == []
+    assert service.status(own_home)["same_version"]  # type: ignore[index]
+    assert service.stop(own_home) is True
+    assert not service.running(own_home)
+    assert identify(said["pid"]) is None or not alive(identify(said["pid"]))
+
+
+def test_it_is_detached_and_light(own_home: Home) -> None:
+    """No terminal, no session of ours, no descriptor of ours; hang-ups do not matter; no torch is loaded."""
+    read_end, write_end = os.pipe()
+    os.set_inheritable(write_end, True)
+    try:
+        with service.connect(own_home) as client:
+            pid = client.action("status")["pid"]
+            assert os.getsid(pid) == pid
+            assert str(Path(f"/proc/{pid}/cwd").readlink()) == "/"
+            opened = {str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()}
+            assert str(Path(f"/proc/self/fd/{write_end}").readlink()) not in opened
+            assert str(Path(f"/proc/{pid}/fd/0").readlink()) == "/dev/null"
+            assert str(Path(f"/proc/{pid}/fd/2").readlink()) == str(own_home.daemon_log)
+            os.kill(pid, signal.SIGHUP)
+            client.action("status")
+            assert "torch" not in Path(f"/proc/{pid}/maps").read_text()
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+
+
+def test_the_daemons_modules_hold_no_torch() -> None:
+    code = "import engine.daemon, store.ingest, store.projection, store.server, sys; print(' '.join(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "transformers", "datasets", "textual", "typer"} & set(loaded.stdout.split())
+
+
+def test_two_commands_at_once_start_one_daemon(own_home: Home) -> None:
+    code = "from engine import service; print(service.connect().action('status')['pid'])"
+    commands = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    pids = {command.communicate(timeout=60)[0].strip() for command in commands}
+    assert len(pids) == 1
+    assert own_home.daemon_log.read_text().count("is ready") == 1
+
+
+def test_why_it_cannot_start_reaches_the_user(own_home: Home) -> None:
+    own_home.config.write_text("concurency = 2\n")
+    with pytest.raises(StoreError) as caught:
+        service.connect(own_home)
+    assert str(caught.value) == f"{own_home.config}, key concurency: unknown key; did you mean `concurrency`?"
+    own_home.config.write_text("concurrency = 0\n")
+    with pytest.raises(StoreError, match=r"key concurrency: .*greater than or equal to 1"):
+        service.connect(own_home)
+    own_home.config.write_text("concurrency = = 2\n")
+    with pytest.raises(StoreError, match=r"config\.toml: not valid TOML: .*line 1"):
+        service.connect(own_home)
+
+
+def test_sigterm_ends_it_in_order(own_home: Home) -> None:
+    service.connect(own_home).close()
+    daemon = daemon_of(own_home)
+    assert daemon
+    send(daemon, signal.SIGTERM)
+    until("the daemon's end", lambda: not alive(daemon))
+    assert "stops; active runs go on" in own_home.daemon_log.read_text()
+    assert not own_home.socket.exists()
+
+
+def test_a_daemon_whose_home_was_deleted_leaves(own_home: Home) -> None:
+    service.connect(own_home).close()
+    daemon = daemon_of(own_home)
+    own_home.lock.unlink()
+    until("the daemon's end", lambda: not alive(daemon))
+
+
+# ---- a run's life --------------------------------------------------------------------------------
+
+
+def test_a_run_from_submit_to_finish(home: Home, client: Client) -> None:
+    run = submit(client, steps=4)
+    found = wait_state(client, run, "finished")
+    assert found["attempt"] == 1
+    assert found["name"] == "Fake Run"
+    meta = json.loads(directory(home, run).meta.read_text())
+    assert meta["number"] == run
+    assert meta["slug"] == "fake-run"
+    assert meta["recipe"]["task"] == "sft"  # defaults are written out
+    assert directory(home, run).path.name == "000001-fake-run"
+    steps = client.query("SELECT step FROM metrics WHERE key = 'train/loss' ORDER BY step").to_pydict()[
+        "step"
+    ]
+    assert steps == [1, 2, 3, 4]
+
+
+def test_the_worker_gets_its_share_of_the_cores_and_the_users_directory(
+    home: Home, client: Client, tmp_path: Path
+) -> None:
+    run = client.action("submit", **submission(steps=FOREVER), cwd=str(tmp_path))["run"]
+    worker = wait_worker(home, run)
+    said = client.action("status")
+    env = Path(f"/proc/{worker.pid}/environ").read_text().split("\0")
+    assert f"OMP_NUM_THREADS={said['threads']}" in env
+    assert str(Path(f"/proc/{worker.pid}/cwd").readlink()) == str(tmp_path)
+    assert str(Path(f"/proc/{worker.pid}/fd/0").readlink()) == "/dev/null"
+
+
+def test_one_at_a_time_and_the_others_know_why(home: Home, client: Client) -> None:
+    first, second = submit(client, steps=FOREVER), submit(client, steps=1)
+    wait_worker(home, first)
+    reason = f"run #{first} is running; 1 run at a time (concurrency in config.toml)"
+    until("the reason", lambda: row(client, second)["waiting_for"] == reason)
+    assert client.action("status")["running"] == [first]
+    client.action("cancel", run=first)
+    found = wait_state(client, second, "finished")
+    assert found["waiting_for"] is None
+    assert wait_state(client, first, "cancelled")["state"] == "cancelled"
+
+
+def test_priority_and_cancel_in_the_queue(home: Home, client: Client) -> None:
+    blocker = submit(client, steps=FOREVER)
+    wait_worker(home, blocker)
+    low, high, dropped = submit(client, steps=1), submit(client, steps=1), submit(client, steps=1)
+    assert client.action("priority", run=high, priority=5) == {"priority": 5}
+    assert client.action("cancel", run=dropped) == {"state": "cancelled"}
+    client.action("cancel", run=blocker)
+    wait_state(client, low, "finished")
+    assert row(client, high)["started"] < row(client, low)["started"]
+    assert starts(home, dropped) == []
+
+
+def test_pause_and_resume_go_on_from_the_checkpoint(home: Home, client: Client) -> None:
+    run = submit(client, steps=FOREVER)
+    wait_worker(home, run)
+    client.action("pause", run=run)
+    wait_state(client, run, "paused")
+    saved = directory(home, run).last_checkpoint()
+    assert saved
+    assert client.action("resume", run=run) == {"state": "queued"}
+    wait_worker(home, run, attempt=2)
+    until("attempt 2", lambda: row(client, run)["attempt"] == 2)
+    resumed = client.query(
+        f"SELECT resumed_from FROM attempts WHERE attempt = 2 AND run = {run}"
+    ).to_pydict()["resumed_from"]
+    assert resumed == [saved[0]]
+    client.action("cancel", run=run)
+    wait_state(client, run, "cancelled")
+
+
+def test_a_paused_run_in_the_queue_is_held(home: Home, client: Client) -> None:
+    blocker, held = submit(client, steps=FOREVER), submit(client, steps=1)
+    assert client.action("pause", run=held) == {"state": "paused"}
+    client.action("cancel", run=blocker)
+    wait_state(client, blocker, "cancelled")
+    assert row(client, held)["state"] == "paused"
+    client.action("resume", run=held)
+    wait_state(client, held, "finished")
+
+
+def test_a_cancel_before_the_worker_exists(home: Home, client: Client) -> None:
+    run = submit(client, steps=FOREVER)
+    client.action("cancel", run=run)
+    wait_state(client, run, "cancelled")
+    until("no worker", lambda: not any(alive(worker) for _, worker in identities(directory(home, run))))
+
+
+def test_a_deaf_worker_is_killed_after_the_grace_period(home: Home, client: Client) -> None:
+    run = submit(client, steps=FOREVER, deaf=True)
+    wait_worker(home, run)
+    client.action("cancel", run=run)
+    with pytest.raises(StoreError, match=r"is already stopping \(cancel was asked\)"):
+        client.action("cancel", run=run)
+    found = wait_state(client, run, "cancelled")
+    assert "did not stop in time" in found["reason"]
+
+
+def test_requeue_is_a_new_run_of_the_same_recipe(home: Home, client: Client) -> None:
+    run = submit(client, steps=2)
+    wait_state(client, run, "finished")
+    again = client.action("requeue", run=run)["run"]
+    assert wait_state(client, again, "finished")["parent"] == run
+    assert row(client, again)["recipe_hash"] == row(client, run)["recipe_hash"]
+    assert starts(home, again) == [1]
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ({"fail_at": 1}, "the loss is not a number"),
+        ({"crash_at": 1}, "RuntimeError: no such layer: lm_heed"),
+    ],
+)
+def test_a_failure_leaves_its_last_words(client: Client, script: dict[str, int], reason: str) -> None:
+    run = submit(client, **script)
+    assert wait_state(client, run, "failed")["reason"] == reason
+
+
+def test_a_worker_that_always_dies_is_given_up(home: Home, client: Client) -> None:
+    """It saved once at step 2, so the first death counts as progress; then it gets two more tries."""
+    run = submit(client, steps=9, kill_self_at=3)
+    found = wait_state(client, run, "failed")
+    assert found["reason"].startswith("interrupted 3 times in a row without a new checkpoint")
+    assert "SIGKILL" in found["reason"]
+    assert starts(home, run) == [1, 2, 3]
+
+
+# ---- requests that are refused -------------------------------------------------------------------
+
+
+def test_refusals_are_sentences(home: Home, client: Client) -> None:
+    run = submit(client, steps=1)
+    wait_state(client, run, "finished")
+    with pytest.raises(StoreError, match=rf"^there is no run #99; the last one is #{run}$"):
+        client.action("cancel", run=99)
+    with pytest.raises(StoreError, match=rf"^run #{run} is finished; use requeue to run its recipe again$"):
+        client.action("resume", run=run)
+    with pytest.raises(StoreError, match=rf"^run #{run} is finished; there is nothing to cancel"):
+        client.action("cancel", run=run)
+    with pytest.raises(StoreError, match="cancel needs a whole number as `run`, got '1'"):
+        client.action("cancel", run="1")
+    with pytest.raises(StoreError, match="no action 'dance'"):
+        client.action("dance")
+    with pytest.raises(StoreError, match="submit, key recipe"):
+        client.action("submit", name="x")
+    with pytest.raises(StoreError, match=r"submit, key data"):
+        client.action("submit", recipe={"model": "x", "method": "full"})
+    with pytest.raises(StoreError, match="there is no run #77"):
+        client.action("submit", **submission(), parent=77)
+    assert max(found.number for found in run_dirs(home)) == run
+
+
+def test_a_submission_that_cannot_be_written_is_refused_and_leaves_nothing(
+    home: Home, client: Client
+) -> None:
+    aside = home.runs.rename(home.path / "aside")
+    home.runs.touch()  # a file where the directory should be
+    with pytest.raises(StoreError, match=r"the run cannot be written to .*/runs: "):
+        submit(client)
+    home.runs.unlink()
+    aside.rename(home.runs)
+    run = submit(client, steps=1)
+    wait_state(client, run, "finished")
+
+
+def test_notes_are_kept(home: Home, client: Client) -> None:
+    run = submit(client, steps=1)
+    client.action("note", run=run, text="the good one")
+    wait_state(client, run, "finished")
+    assert "the good one" in directory(home, run).journal.read_text()
+
+
+def test_leftovers_of_a_submission_cut_short_are_cleared(own_home: Home) -> None:
+    parts = accept.read_submission(submission(steps=1))
+    accept.accept(own_home, 7, *parts)
+    unfinished = own_home.runs / f"{accept.UNFINISHED}000008-x"
+    unfinished.mkdir()
+    with service.connect(own_home) as client:
+        wait_state(client, 7, "finished")
+        assert not unfinished.exists()
+        assert submit(client, steps=1) == 8
+    assert journal.read(directory(own_home, 7)).state == "finished"
