@@ -88,7 +88,7 @@ def _compare(context: Context) -> str | None:
     return "mark two or more runs with space, then compare them"
 
 
-LISTS = ("dashboard", "run", "compare", "help")
+LISTS = ("dashboard", "run", "compare", "sql", "help")
 RUNS = ("dashboard", "run")
 CHARTS = ("dashboard", "run", "compare")
 
@@ -120,11 +120,8 @@ BINDINGS: tuple[Binding, ...] = (
             CHARTS, footer=True),
     Binding(("shift+tab",), "previous_pane", "previous pane", "Pane or section before.", CHARTS),
     *(
-        Binding((str(number),), f"pane({number})", f"pane {number}", f"Show pane {number}: {name}.", CHARTS)
-        for number, name in enumerate(
-            ("training / overview", "held-out / curves", "general / evals", "hardware / samples", "flags",
-             "log / parameters"), start=1
-        )
+        Binding((str(number),), f"pane({number})", f"pane {number}", f"Show pane {number}.", CHARTS)
+        for number in range(1, 8)
     ),
     Binding(("0",), "reset", "reset", "All panes, whole curves.", CHARTS),
     Binding(("m",), "metric", "metric", "Next metric in the first chart.", CHARTS, footer=True),
@@ -135,14 +132,20 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("right_square_bracket",), "pan_right", "later steps", "Move the zoomed window right.", CHARTS),
     Binding(("e",), "smooth", "smooth", "Smooth the curves more: off, little, much.", CHARTS),
     Binding(("u",), "glyphs", "braille/block/ASCII", "Draw curves in braille, blocks or ASCII.", CHARTS),
-    Binding(("f5", "ctrl+j"), "execute", "run query", "Run the query under the cursor.", ("sql",), footer=True),
+    Binding(("f5", "ctrl+j"), "execute", "run", "Run the query; so does enter when it is one line or ends with ;.",
+            ("sql",), footer=True),
     Binding(("ctrl+up",), "older", "older query", "The query before in the history.", ("sql",), footer=True),
     Binding(("ctrl+down",), "newer", "newer query", "The next query in the history.", ("sql",), footer=True),
     Binding(("f2",), "examples", "example", "The next ready-made query.", ("sql",), footer=True),
     Binding(("tab",), "next_pane", "next pane", "Editor, results, tables.", ("sql",), footer=True),
+    Binding(("shift+tab",), "previous_pane", "previous pane", "Tables, results, editor.", ("sql",)),
+    Binding(("enter",), "open", "use", "Put the table or column under the cursor into the query.", ("sql",)),
+    Binding(("h", "left"), "left", "left", "One column of the results to the left.", ("sql",)),
+    Binding(("l", "right"), "right", "right", "One column of the results to the right.", ("sql",)),
     Binding(("ctrl+c",), "stop", "stop query", "Stop the query that runs.", ("sql",)),
     Binding(("colon",), "sql", "SQL", "Query everything with SQL.", CHARTS, footer=True),
-    Binding(("question_mark",), "help", "help", "All keys; type to search, enter to do it.", CHARTS, footer=True),
+    Binding(("question_mark", "f1"), "help", "help", "All keys; type to search, enter to do it.",
+            (*CHARTS, "sql"), footer=True),
     Binding(("escape",), "back", "back", "One layer out.", ("all",)),
     Binding(("q",), "quit", "quit", "Leave; runs go on.", CHARTS),
     Binding(("ctrl+q",), "quit", "quit", "Leave from anywhere; runs go on.", ("all",)),

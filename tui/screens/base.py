@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
@@ -28,7 +28,7 @@ def textual_bindings(screen: str) -> list[TextualBinding]:
     ]
 
 
-class BaseScreen(Screen[None]):
+class BaseScreen(Screen[None], inherit_bindings=False):
     """A screen of the app; `room` is its name in the binding table."""
 
     room: ClassVar[str] = "all"
@@ -110,3 +110,16 @@ def footer(room: str, width: int) -> Line:
             break
         line += entry
     return [*line, (" " * (width - line_width(line) - line_width(end)), ""), *end]
+
+
+def tabs(names: Sequence[str], chosen: int, width: int) -> Line:
+    """A rule with the names of panes and their number keys."""
+    line: Line = [("─", "rule")]
+    for index, name in enumerate(names):
+        is_chosen = index == chosen
+        line += [
+            (f" {index + 1}", "key" if is_chosen else "faint"),
+            (f" {name} ", "title" if is_chosen else "dim"),
+            ("─", "rule"),
+        ]
+    return [*line, ("─" * max(0, width - line_width(line)), "rule")]

@@ -13,8 +13,8 @@ from textual.widget import Widget
 from tui import filter as run_filter
 from tui import format, theme
 from tui.data import Request, Run, ask
-from tui.screens.base import BaseScreen, textual_bindings
-from tui.text import Line, clean, cut, line_width, spread
+from tui.screens.base import BaseScreen, tabs, textual_bindings
+from tui.text import Line, clean, cut, spread
 from tui.widgets import chart, panes, run_table
 from tui.widgets.chart import Shown
 from tui.widgets.panel import Panel
@@ -191,15 +191,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         return [(f"  #{run.number} ", "dim"), (cut(clean(text), width - 8), style)]
 
     def paint_tabs(self, width: int, height: int) -> list[Line]:
-        line: Line = [("─", "rule")]
-        for index, name in enumerate(PANES):
-            is_shown = index == self.pane
-            line += [
-                (f" {index + 1}", "key" if is_shown else "faint"),
-                (f" {name} ", "title" if is_shown else "dim"),
-                ("─", "rule"),
-            ]
-        return [[*line, ("─" * max(0, width - line_width(line)), "rule")]]
+        return [tabs(PANES, self.pane, width)]
 
     def paint_chart(self, index: int, width: int, height: int) -> list[Line]:
         key = self._key(index)
@@ -324,6 +316,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         self.changed()
 
     def do_pane(self, number: int) -> None:
+        if number > len(PANES):
+            return
         if self.small:
             self.pane = number - 1
         else:

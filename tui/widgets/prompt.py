@@ -19,11 +19,11 @@ class Prompt(Horizontal):
     """
 
     class Changed(Message):
-        """The text is now `text`; `done` when the prompt closes."""
+        """The text is now `text`; `done` when the prompt closes, `cancelled` when by escape."""
 
-        def __init__(self, text: str, done: bool = False) -> None:
+        def __init__(self, text: str, done: bool = False, cancelled: bool = False) -> None:
             super().__init__()
-            self.text, self.done = text, done
+            self.text, self.done, self.cancelled = text, done, cancelled
 
     def __init__(self, name: str, text: str, hint: str) -> None:
         super().__init__()
@@ -47,4 +47,4 @@ class Prompt(Horizontal):
         if event.key == "escape":
             event.stop()
             event.prevent_default()
-            self.post_message(self.Changed("", done=True))
+            self.post_message(self.Changed("", done=True, cancelled=True))

@@ -1,0 +1,107 @@
+"""All keys of the screen below, from the binding table: type to search, enter to do it."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.message import Message
+
+from tui import bindings
+from tui.screens.base import BaseScreen, textual_bindings
+from tui.text import Line, left
+from tui.widgets import grid
+from tui.widgets.panel import Panel
+from tui.widgets.prompt import Prompt
+
+_KEYS, _LABEL = 18, 18
+
+
+class HelpScreen(BaseScreen, inherit_bindings=False):
+    """A searchable, executable list."""
+
+    room = "help"
+    BINDINGS = textual_bindings("help")
+
+    def __init__(self, below: str) -> None:
+        super().__init__()
+        self.below = below
+        self.words = ""
+        self.cursor = 0
+        self.top = 0
+
+    def compose(self) -> ComposeResult:
+        yield Panel(self.paint_header, id="header", classes="line")
+        yield Panel(self.paint_list, id="list", classes="framed", title="Keys")
+        yield Prompt("search", "", "type to search, ↑ ↓ to choose, enter to do it, esc to close")
+
+    def on_mount(self) -> None:
+        self.query_one(Prompt).input.focus()
+
+    def header_start(self) -> Line:
+        return [(f" help · {bindings.SCREENS[self.below].lower()}", "bright")]
+
+    def found(self) -> list[bindings.Binding]:
+        words = self.words.lower().split()
+        return [
+            binding
+            for binding in bindings.bindings_of(self.below)
+            if all(word in _haystack(binding) for word in words) and not binding.action.startswith("pane(")
+        ]
+
+    def paint_list(self, width: int, height: int) -> list[Line]:
+        found = self.found()
+        if not found:
+            return [[(f"no key does {self.words!r}", "dim")]]
+        self.cursor = max(0, min(self.cursor, len(found) - 1))
+        self.top = grid.visible_top(self.top, self.cursor, len(found), height)
+        lines = []
+        for at, binding in enumerate(found[self.top : self.top + height], start=self.top):
+            keys = " ".join(map(bindings.key_name, binding.keys))
+            lines.append(
+                [
+                    ("▌ ", "cursor") if at == self.cursor else ("  ", ""),
+                    (left(keys, _KEYS), "key"),
+                    (left(binding.label, _LABEL), "text"),
+                    (binding.help, "dim"),
+                ]
+            )
+        return lines
+
+    def on_prompt_changed(self, message: Message) -> None:
+        assert isinstance(message, Prompt.Changed)
+        self.words = message.text
+        if not message.done:
+            self.cursor = 0
+            self.update_panels()
+            return
+        found = [] if message.cancelled else self.found()
+        self.app.pop_screen()
+        if found:
+            self.app.call_later(self.app.action_act, found[self.cursor].action)
+
+    def do_down(self) -> None:
+        self.cursor += 1
+        self.update_panels()
+
+    def do_up(self) -> None:
+        self.cursor -= 1
+        self.update_panels()
+
+    def do_page_down(self) -> None:
+        self.cursor += 8
+        self.update_panels()
+
+    def do_page_up(self) -> None:
+        self.cursor -= 8
+        self.update_panels()
+
+    def do_top(self) -> None:
+        self.cursor = 0
+        self.update_panels()
+
+    def do_bottom(self) -> None:
+        self.cursor = 10**6
+        self.update_panels()
+
+
+def _haystack(binding: bindings.Binding) -> str:
+    return f"{' '.join(map(bindings.key_name, binding.keys))} {binding.label} {binding.help}".lower()

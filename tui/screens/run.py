@@ -1,0 +1,207 @@
+"""One run: all its curves, evaluations, samples, flags, checkpoints, recipe and log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+
+from tui import theme
+from tui.data import Request, Run, ask
+from tui.screens.base import BaseScreen, tabs, textual_bindings
+from tui.screens.dashboard import about
+from tui.text import Line, clean
+from tui.widgets import chart, details, grid, panes
+from tui.widgets.chart import Shown
+from tui.widgets.panel import Panel
+
+SECTIONS = ("curves", "evals", "samples", "flags", "checkpoints", "recipe", "log")
+
+
+class RunScreen(BaseScreen, inherit_bindings=False):
+    """Sections behind number keys and tab; j and k choose a curve or scroll."""
+
+    room = "run"
+    BINDINGS = textual_bindings("run")
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+        self.section = 0
+        self.key = self.app.view.metric
+        self.keys_top = 0
+        self.first_line: int | None = None  # first line of the section in view; None: from the start, a log its end
+        self._length = 0
+
+    def compose(self) -> ComposeResult:
+        yield Panel(self.paint_header, id="header", classes="line")
+        yield Panel(self.paint_about, id="about", classes="line")
+        yield Panel(self.paint_tabs, id="tabs", classes="line")
+        with Horizontal(id="body"):
+            yield Panel(self.paint_keys, id="keys")
+            yield Panel(self.paint_section, id="section")
+        yield Panel(self.paint_footer, id="footer", classes="line")
+
+    def on_mount(self) -> None:
+        self.query_one("#body").styles.height = "1fr"
+        self._show_section(0)
+
+    # ---- what is shown --------------------------------------------------------------------------
+
+    def target(self) -> Run | None:
+        return self.snapshot.run(self.number)
+
+    def _chosen(self) -> str:
+        return SECTIONS[self.section]
+
+    def _shown(self) -> list[Shown]:
+        run = self.target()
+        return [Shown(run, self.app.slot(self.number) or 0)] if run else []
+
+    def wants(self) -> Iterable[Request]:
+        number, name = self.number, self._chosen()
+        if name == "curves":
+            yield ask("keys", run=number)
+            yield from chart.requests(self._shown(), self.key)
+        elif name == "checkpoints":
+            yield ask("checkpoints", run=number)
+            yield ask("attempts", run=number)
+        elif name == "recipe":
+            yield ask("params", run=number)
+            yield ask("datasets", run=number)
+        else:
+            yield ask(name, run=number)
+
+    def rows(self, name: str) -> list[dict[str, object]]:
+        return self.snapshot.rows(ask(name, run=self.number))
+
+    # ---- painting -------------------------------------------------------------------------------
+
+    def header_start(self) -> Line:
+        run = self.target()
+        if run is None:
+            return [(f" run #{self.number}", "text")]
+        look = theme.state_look(run.state)
+        return [
+            (f" #{run.number} {clean(run.name)}", "bright"),
+            (f"   {look.glyph} {run.state}", look.style),
+            (f"   {run.method}", "text"),
+            (f" on {clean(run.model.removeprefix('bundled:'))}", "dim"),
+        ]
+
+    def paint_about(self, width: int, height: int) -> list[Line]:
+        run = self.target()
+        if run is None:
+            return []
+        text, style = about(run)
+        return [[(f" {clean(text)}", style)]]
+
+    def paint_tabs(self, width: int, height: int) -> list[Line]:
+        return [tabs(SECTIONS, self.section, width)]
+
+    def paint_keys(self, width: int, height: int) -> list[Line]:
+        rows = self.rows("keys")
+        index = self._key_index()
+        self.keys_top = grid.visible_top(self.keys_top, index, len(rows), height)
+        return details.keys(rows, self.key, width)[self.keys_top : self.keys_top + height]
+
+    def paint_section(self, width: int, height: int) -> list[Line]:
+        run, name = self.target(), self._chosen()
+        if run is None:
+            return [[("loading …" if not self.snapshot.loaded else "this run is gone", "dim")]]
+        if name == "curves":
+            made = chart.make(self.snapshot, self._shown(), self.key, self.app.view, color=not self.app.no_color)
+            return chart.lines(made, width, height)
+        if name != "log" and not all(self.snapshot.has(request) for request in self.wants()):
+            return [[(" loading …", "dim")]]
+        lines = self._lines(run, name, width - 2, height)
+        self._length = len(lines)
+        last = max(0, len(lines) - height)
+        start = min(last, self.first_line) if self.first_line is not None else last if name == "log" else 0
+        return [[(" ", ""), *line] for line in lines[start : start + height]]
+
+    def _lines(self, run: Run, name: str, width: int, height: int) -> list[Line]:
+        if name == "evals":
+            return details.evals(self.rows("evals"), width)
+        if name == "samples":
+            return details.samples(self.rows("samples"), width)
+        if name == "flags":
+            return panes.flags(self.rows("flags"), run, width, height)
+        if name == "checkpoints":
+            return details.checkpoints(self.rows("checkpoints"), self.rows("attempts"), width)
+        if name == "recipe":
+            return details.recipe(self.rows("params"), self.rows("datasets"), run, width)
+        rows = self.rows("log")
+        return panes.log(rows, run, width, len(rows))
+
+    # ---- keys -----------------------------------------------------------------------------------
+
+    def _show_section(self, index: int) -> None:
+        self.section, self.first_line = index, None
+        keys = self.query_one("#keys")
+        keys.set_class(self._chosen() != "curves", "hidden")
+        keys.styles.width = 26 if self.small else 36
+        self.changed()
+
+    def lay_out(self, width: int, height: int) -> None:
+        self.query_one("#keys").styles.width = 26 if self.small else 36
+
+    def do_pane(self, number: int) -> None:
+        if number <= len(SECTIONS):
+            self._show_section(number - 1)
+
+    def do_next_pane(self) -> None:
+        self._show_section((self.section + 1) % len(SECTIONS))
+
+    def do_previous_pane(self) -> None:
+        self._show_section((self.section - 1) % len(SECTIONS))
+
+    def _key_index(self) -> int:
+        keys = [row["key"] for row in self.rows("keys")]
+        return keys.index(self.key) if self.key in keys else 0
+
+    def do_metric(self) -> None:
+        keys = [str(row["key"]) for row in self.rows("keys")]
+        if keys:
+            self.key = keys[(self._key_index() + 1) % len(keys)]
+            self.changed()
+
+    def _move(self, by: int) -> None:
+        if self._chosen() == "curves":
+            keys = [str(row["key"]) for row in self.rows("keys")]
+            if keys:
+                self.key = keys[max(0, min(len(keys) - 1, self._key_index() + by))]
+        else:
+            last = max(0, self._length - self.query_one("#section").content_size.height)
+            now = self.first_line if self.first_line is not None else last if self._chosen() == "log" else 0
+            now = max(0, min(last, now + by))
+            self.first_line = None if self._chosen() == "log" and now == last else now  # at its end a log is followed
+        self.changed()
+
+    def _page(self) -> int:
+        return max(1, self.query_one("#section").content_size.height // 2)
+
+    def do_down(self) -> None:
+        self._move(1)
+
+    def do_up(self) -> None:
+        self._move(-1)
+
+    def do_top(self) -> None:
+        self._move(-(10**9))
+
+    def do_bottom(self) -> None:
+        self._move(10**9)
+
+    def do_page_down(self) -> None:
+        self._move(self._page())
+
+    def do_page_up(self) -> None:
+        self._move(-self._page())
+
+    def do_reset(self) -> None:
+        self.app.set_view(chart.ChartView(glyphs=self.app.view.glyphs, metric=self.app.view.metric))
+
+    def on_panel_scrolled(self, message: Panel.Scrolled) -> None:
+        self._move(message.lines)

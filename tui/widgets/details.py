@@ -1,0 +1,172 @@
+"""What is known of one run, as lines: evaluations, samples, checkpoints, recipe."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from tui import format
+from tui.data import Row, Run
+from tui.text import Line, clean, cut, left, right, wrap
+
+
+def heading(text: str) -> Line:
+    return [(text, "title")]
+
+
+def keys(rows: Sequence[Row], chosen: str, width: int) -> list[Line]:
+    """The list of curves beside the chart: key and last value."""
+    lines: list[Line] = []
+    for row in rows:
+        is_chosen = row["key"] == chosen
+        name = left(row["key"], width - 11)
+        lines.append(
+            [
+                ("▌", "cursor") if is_chosen else (" ", ""),
+                (name, "bright" if is_chosen else "text"),
+                (right(format.value(_short(row["last"])), 9), "dim"),
+                (" ", ""),
+            ]
+        )
+    return lines or [[(" no metrics yet", "dim")]]
+
+
+def _short(value: float | None) -> str:
+    return format.NONE if value is None else f"{value:.4g}"
+
+
+def evals(rows: Sequence[Row], width: int) -> list[Line]:
+    """One table a suite: a row a step, a column a measure, with its interval."""
+    if not rows:
+        return [[("no evaluations yet", "dim")]]
+    lines: list[Line] = []
+    for suite in dict.fromkeys(row["suite"] for row in rows):
+        of_suite = [row for row in rows if row["suite"] == suite]
+        measures = list(dict.fromkeys(row["key"] for row in of_suite))
+        best = min(
+            (row["value"] for row in of_suite if row["key"] == "loss" and row["value"] is not None), default=None
+        )
+        lines += [heading(suite), _eval_head(measures)]
+        cells = {(row["step"], row["key"]): row for row in of_suite}
+        for step in dict.fromkeys(row["step"] for row in of_suite):
+            lines.append(_eval_row(step, [cells.get((step, measure)) for measure in measures], best))
+        lines.append([])
+    return lines[:-1]
+
+
+def _eval_head(measures: Sequence[str]) -> Line:
+    return [
+        (right("step", 8), "faint"),
+        *[(right(name.replace("_", " "), 16) + " " * 17, "faint") for name in measures],
+        (right("n", 6), "faint"),
+    ]
+
+
+def _eval_row(step: int, cells: Sequence[Row | None], best: float | None) -> Line:
+    line: Line = [(right(str(step), 8), "dim")]
+    number = None
+    for cell in cells:
+        if cell is None:
+            line.append((" " * 33, ""))
+            continue
+        is_best = cell["key"] == "loss" and cell["value"] == best
+        line += [
+            (right(format.loss(cell["value"]), 16), "good" if is_best else "text"),
+            ("  " + left(format.interval(cell["lo"], cell["hi"]), 15), "dim"),
+        ]
+        number = cell["n"] if cell["n"] is not None else number
+    return [*line, (right(format.value(number), 6), "dim")]
+
+
+def samples(rows: Sequence[Row], width: int) -> list[Line]:
+    """Every prompt with what the model wrote to it, the latest step first."""
+    if not rows:
+        return [[("no samples yet: evals.generate says how many are written at each evaluation", "dim")]]
+    lines: list[Line] = []
+    for index in sorted({row["idx"] for row in rows}):
+        of_prompt = sorted((row for row in rows if row["idx"] == index), key=lambda row: -row["step"])
+        lines.append(heading(f"prompt {index + 1}"))
+        lines += [[(f"  {line}", "dim")] for line in _block(of_prompt[0]["prompt"], width - 2)]
+        for row in of_prompt:
+            for at, text in enumerate(_block(row["text"], width - 13)):
+                lines.append([(left(f"  step {row['step']}" if at == 0 else "", 13), "accent"), (text, "text")])
+        lines.append([])
+    return lines[:-1]
+
+
+def _block(text: str, width: int) -> list[str]:
+    """Lines as written (code keeps its indentation), the long ones broken."""
+    lines: list[str] = []
+    for line in (text or "").expandtabs(4).splitlines() or [""]:
+        line = clean(line)
+        while len(line) > width > 0:
+            lines.append(line[:width])
+            line = line[width:]
+        lines.append(line)
+    return lines
+
+
+def checkpoints(rows: Sequence[Row], attempts: Sequence[Row], width: int) -> list[Line]:
+    """Checkpoints, then the attempts of the run."""
+    lines: list[Line] = [heading("Checkpoints")]
+    if rows:
+        lines.append([(f"{'step':>8}  {'size':>10}  {'written':<19}  path", "faint")])
+    else:
+        lines.append([("  none yet", "dim")])
+    for row in rows:
+        text = f"{row['step']:>8}  {format.size(row['bytes']):>10}  {_when(row['t']):<19}  {row['path']}"
+        lines.append([(cut(text, width), "text")])
+    lines += [[], heading("Attempts")]
+    if attempts:
+        head = f"{'attempt':>8}  {'started':<19}  {'took':>8}  {'from step':>9}  {'exit':<10}  {'memory':>10}  device"
+        lines.append([(cut(head, width), "faint")])
+    else:
+        lines.append([("  not started yet", "dim")])
+    for row in attempts:
+        took = row["ended"] - row["started"] if row["ended"] and row["started"] else None
+        code = f"signal {row['signal']}" if row["signal"] else format.value(row["exit_code"])
+        memory = format.size(row["peak_rss_mb"] * 2**20) if row["peak_rss_mb"] else format.NONE
+        text = (
+            f"{row['attempt']:>8}  {_when(row['started']):<19}  {format.duration(took):>8}"
+            f"  {format.value(row['resumed_from']):>9}  {code:<10}  {memory:>10}  {format.value(row['device'])}"
+        )
+        lines.append([(cut(text, width), "text")])
+    return lines
+
+
+def recipe(params: Sequence[Row], datasets: Sequence[Row], run: Run, width: int) -> list[Line]:
+    """The resolved recipe, one line a key, and the data it was given."""
+    lines: list[Line] = [heading("Recipe")]
+    wide = max((len(row["key"]) for row in params), default=8) + 4
+    section = ""
+    for row in params:
+        first = row["key"].partition(".")[0]
+        if section and first != section:
+            lines.append([])
+        section = first
+        lines.append([(left(f"  {row['key']}", wide), "dim"), (cut(clean(row["value"]), width - wide), "text")])
+    lines += [[], heading("Data")]
+    for row in datasets:
+        facts = f"{format.count(row['n_rows'])} rows" if row["n_rows"] is not None else ""
+        text = f"{row['source']}  {facts}  {row['fingerprint'] or ''}"
+        lines.append([(left(f"  {row['role']}", wide), "dim"), (cut(clean(text), width - wide), "text")])
+    lines += [[], heading("Run")]
+    for name, value in (
+        ("state", run.state),
+        ("reason", run.reason),
+        ("submitted", _when(run.created)),
+        ("started", _when(run.started)),
+        ("ended", _when(run.ended)),
+        ("priority", str(run.priority)),
+        ("attempts", str(run.attempt)),
+    ):
+        if value and value != format.NONE:
+            for at, text in enumerate(wrap(value, max(10, width - wide))):
+                lines.append([(left(f"  {name}" if at == 0 else "", wide), "dim"), (text, "text")])
+    return lines
+
+
+def _when(seconds: float | None) -> str:
+    if seconds is None:
+        return format.NONE
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

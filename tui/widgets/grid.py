@@ -1,0 +1,71 @@
+"""A table of any length as lines: only the rows in view are read, so 100,000 rows cost as much as fifty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tui import format
+from tui.text import Line, clean, fit, left, right, width_of
+
+MOST = 60  # columns of the screen that one column of the table may take
+_LOOKED_AT = 200
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Rows by number, through `read(start, stop)`, so that they may live in Arrow."""
+
+    names: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    widths: tuple[int, ...]
+    rows: int
+    read: Callable[[int, int], Sequence[Sequence[object]]]
+
+
+def make(
+    names: Sequence[str],
+    numeric: Sequence[bool],
+    rows: int,
+    read: Callable[[int, int], Sequence[Sequence[object]]],
+) -> Grid:
+    """A grid whose columns are as wide as its first rows need."""
+    widths = [width_of(name) for name in names]
+    for row in read(0, min(rows, _LOOKED_AT)):
+        for at, cell in enumerate(row):
+            widths[at] = max(widths[at], min(MOST, width_of(one_line(cell))))
+    return Grid(tuple(names), tuple(numeric), tuple(widths), rows, read)
+
+
+def one_line(cell: object) -> str:
+    """A cell's text without line breaks and control characters."""
+    return clean(format.value(cell).replace("\n", "⏎ "))
+
+
+def lines(grid: Grid, top: int, column: int, cursor: int | None, width: int, height: int) -> list[Line]:
+    """The header and the rows from `top`, with `column` as the first column."""
+    count = len(str(grid.rows))
+    columns = range(min(column, max(0, len(grid.names) - 1)), len(grid.names))
+    head: Line = [(" " * (count + 2), "")]
+    for at in columns:
+        name = grid.names[at]
+        head.append((_aligned(name, grid.widths[at], grid.numeric[at]) + "  ", "accent"))
+    shown = [fit(head, width)]
+    for number, row in enumerate(grid.read(top, min(grid.rows, top + height - 1)), start=top):
+        under = number == cursor
+        line: Line = [("▌", "cursor") if under else (" ", ""), (str(number + 1).rjust(count) + " ", "faint")]
+        for at in columns:
+            text, style = one_line(row[at]), "faint" if row[at] is None else "bright" if under else "text"
+            line.append((_aligned(text, grid.widths[at], grid.numeric[at]) + "  ", style))
+        shown.append(fit(line, width))
+    return shown
+
+
+def _aligned(text: str, width: int, numeric: bool) -> str:
+    return right(text, width) if numeric else left(text, width)
+
+
+def visible_top(top: int, cursor: int, rows: int, height: int) -> int:
+    """The first row in view such that the cursor's row is in view."""
+    top = max(0, min(top, rows - height))
+    return min(max(top, cursor - height + 1), cursor) if rows else 0
