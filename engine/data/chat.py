@@ -1,0 +1,202 @@
+"""Tokens and loss mask of a document, by the tokenizer's own chat template.
+
+A token is a target if the model is to learn to write it: the assistant's words and the end of its turn.
+Templates that mark answers (`{% generation %}`) are believed; for others an answer is what the template
+adds to the conversation before it, generation prompt included. In plain text every token is a target
+but the first. Torch-free at import.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from engine.data.formats import Document, Message
+from engine.data.sources import DataError
+
+# For a tokenizer that brings no template: roles in words, each answer ended by the end-of-sequence token.
+PLAIN_TEMPLATE = """\
+{{- bos_token or '' }}
+{%- for message in messages %}
+    {%- if message['role'] == 'assistant' %}
+        {{- 'Assistant: ' }}
+        {%- generation %}
+            {{- message['content'] + (eos_token or '') }}
+        {%- endgeneration %}
+        {{- '\n' }}
+    {%- else %}
+        {{- message['role'] | capitalize + ': ' + message['content'] + '\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- 'Assistant: ' }}
+{%- endif %}
+"""
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A tokenised document."""
+
+    id: str
+    tokens: np.ndarray  # int32 [length]
+    mask: np.ndarray  # bool [length]: is this token a target? The first never is.
+
+    @property
+    def targets(self) -> int:
+        return int(self.mask.sum())
+
+
+def ensure_template(tokenizer: Any) -> bool:
+    """Give a tokenizer without a chat template the plain one; whether that was needed."""
+    if tokenizer.chat_template:
+        return False
+    tokenizer.chat_template = PLAIN_TEMPLATE
+    return True
+
+
+def tokenize(document: Document, tokenizer: Any) -> Example:
+    """Tokens and mask of a whole document. Raises DataError if it has no target."""
+    if not document.messages:
+        return _tokenize_text(document, tokenizer)
+    text, spans = _answer_spans(list(document.messages), tokenizer)
+    # The template writes the special tokens; the tokenizer must not add a second beginning.
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    mask = _mask(encoded["offset_mapping"], spans)
+    _include_end_of_turn(encoded["input_ids"], mask, tokenizer)
+    return _example(document, encoded["input_ids"], mask)
+
+
+def render_prompt(messages: Sequence[Message], tokenizer: Any) -> list[int]:
+    """Tokens of a conversation up to where the assistant begins to answer."""
+    text = _render(list(messages), tokenizer, add_generation_prompt=True)
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def auto_length(examples: Sequence[Example], longest: int) -> int:
+    """The length that 99.5% of the examples fit into, rounded up to a multiple of 8, at most `longest`."""
+    lengths = sorted(len(example.tokens) for example in examples)
+    enough = lengths[math.ceil(0.995 * len(lengths)) - 1]
+    return min(longest, -(-enough // 8) * 8)
+
+
+def truncate(examples: Sequence[Example], max_length: int) -> tuple[list[Example], int, int]:
+    """(examples cut to `max_length`, how many were cut, how many lost all targets and were dropped)."""
+    kept, cut, dropped = [], 0, 0
+    for example in examples:
+        if len(example.tokens) > max_length:
+            cut += 1
+            example = replace(example, tokens=example.tokens[:max_length], mask=example.mask[:max_length])
+            if not example.targets:
+                dropped += 1
+                continue
+        kept.append(example)
+    return kept, cut, dropped
+
+
+def _tokenize_text(document: Document, tokenizer: Any) -> Example:
+    tokens = list(tokenizer(document.text, add_special_tokens=False)["input_ids"])
+    if tokenizer.bos_token_id is not None and tokens[:1] != [tokenizer.bos_token_id]:
+        tokens = [tokenizer.bos_token_id, *tokens]
+    return _example(document, tokens, np.ones(len(tokens), dtype=bool))
+
+
+def _example(document: Document, tokens: list[int], mask: np.ndarray) -> Example:
+    mask[:1] = False  # nothing comes before the first token that could predict it
+    if not mask.any():
+        raise DataError(
+            f"the row that begins {document.target[:40]!r} has no token to learn under this chat template; "
+            "check the tokenizer's template and the row"
+        )
+    return Example(document.id, np.asarray(tokens, dtype=np.int32), mask)
+
+
+def _render(messages: list[Message], tokenizer: Any, add_generation_prompt: bool = False) -> str:
+    try:
+        return str(
+            tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+        )
+    except Exception as error:
+        # Templates raise what they like: an unknown role, turns that do not alternate.
+        first = (str(error).splitlines() or ["?"])[0]
+        raise DataError(
+            f"the chat template refuses the row that begins {messages[0]['content'][:40]!r}: {first}"
+        ) from None
+
+
+def _answer_spans(messages: list[Message], tokenizer: Any) -> tuple[str, list[Span]]:
+    """The rendered conversation and the character ranges in it that the assistant wrote."""
+    template = tokenizer.get_chat_template()
+    if not re.search(r"\{%-?\s*generation\s*-?%\}", template):
+        return _spans_by_prefix(messages, tokenizer)
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    text = _render(messages, tokenizer)  # with our message on errors
+    _, spans = render_jinja_template(
+        [messages],
+        chat_template=template,
+        return_assistant_tokens_mask=True,
+        **tokenizer.special_tokens_map,
+    )
+    return text, [(start, end) for start, end in spans[0]]
+
+
+def _spans_by_prefix(messages: list[Message], tokenizer: Any) -> tuple[str, list[Span]]:
+    """What the template adds for each answer to what it had with the generation prompt before it.
+
+    Templates that rewrite earlier turns (those that drop old reasoning) leave only the last answer a target.
+    """
+    text = _render(messages, tokenizer)
+    spans = []
+    for index, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        before = _render(messages[:index], tokenizer, add_generation_prompt=True) if index else ""
+        through = text if index == len(messages) - 1 else _render(messages[: index + 1], tokenizer)
+        if text.startswith(through):
+            start = _common_length(before, through)
+            spans.append((start, _without_tail(through, start, tokenizer)))
+    return text, spans
+
+
+def _common_length(a: str, b: str) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _without_tail(text: str, start: int, tokenizer: Any) -> int:
+    """The end of an answer without the line break that a template puts after the end-of-turn token."""
+    body = text[start:].rstrip()
+    ended = any(body.endswith(token) for token in tokenizer.all_special_tokens)
+    return start + len(body) if ended else len(text)
+
+
+def _mask(offsets: Sequence[Span], spans: Sequence[Span]) -> np.ndarray:
+    """Which tokens overlap a span; bool [tokens]."""
+    starts, ends = np.asarray(offsets, dtype=np.int64).reshape(-1, 2).T
+    mask = np.zeros(len(starts), dtype=bool)
+    for start, end in spans:
+        mask |= (starts < end) & (ends > start)
+    return mask
+
+
+def _include_end_of_turn(tokens: Sequence[int], mask: np.ndarray, tokenizer: Any) -> None:
+    """Make the special token right after an answer a target: a model that never learns it never stops."""
+    special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special |= {id for id in [tokenizer.eos_token_id] if id is not None}
+    for i in np.flatnonzero(mask[:-1] & ~mask[1:]):
+        if tokens[i] not in special and tokens[i + 1] in special and tokens[i + 1] != _beginning(tokenizer):
+            mask[i + 1] = True
+
+
+def _beginning(tokenizer: Any) -> int | None:
+    """The beginning-of-sequence token, unless it ends sequences as well."""
+    return None if tokenizer.bos_token_id == tokenizer.eos_token_id else tokenizer.bos_token_id

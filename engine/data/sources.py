@@ -1,0 +1,194 @@
+"""Reading a data set: `bundled:NAME`, a .jsonl, .json, .csv or .parquet file, or a hub id.
+
+Torch-free, so that `finetui check` reads exactly what a run will read.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.data import bundled
+
+Row = dict[str, Any]
+
+SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+
+class DataError(Exception):
+    """Data that cannot be used; `str()` is one sentence with the file, the line and what to do."""
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What identifies the content of a source: a run on the same fingerprint saw the same data."""
+
+    digest: str  # SHA-256 in hex, or the hub's fingerprint
+    rows: int
+    bytes: int
+
+
+def read_rows(source: str) -> list[Row]:
+    """Every row of a source, in its order. Raises DataError; never returns an empty list.
+
+    A relative path starts at the working directory. A hub id needs the network and reads its split `train`.
+    """
+    if source.startswith("bundled:"):
+        rows = _read_bundled(source)
+    elif _is_file(source):
+        rows = _read_file(Path(source).expanduser())
+    else:
+        rows = list(_load_from_hub(source))
+    if not rows:
+        raise DataError(f"{source}: has no rows; give a data set with at least two")
+    return rows
+
+
+def fingerprint(source: str) -> Fingerprint:
+    """The fingerprint of a source: of a file's bytes, of bundled rows as JSON Lines. Raises DataError."""
+    if source.startswith("bundled:"):
+        rows = _read_bundled(source)
+        content = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows).encode()
+        return Fingerprint(hashlib.sha256(content).hexdigest(), len(rows), len(content))
+    if _is_file(source):
+        rows = read_rows(source)
+        content = _bytes(Path(source).expanduser())
+        return Fingerprint(hashlib.sha256(content).hexdigest(), len(rows), len(content))
+    data = _load_from_hub(source)
+    return Fingerprint(str(data._fingerprint), len(data), int(data.info.dataset_size or 0))
+
+
+def _is_file(source: str) -> bool:
+    """Whether a source means a file; what looks like neither a file nor a hub id is told as a missing file."""
+    path = Path(source).expanduser()
+    return path.suffix.lower() in SUFFIXES or path.exists() or not _HUB_ID.fullmatch(source)
+
+
+def _read_bundled(source: str) -> list[Row]:
+    try:
+        return bundled.load(source)
+    except (ValueError, KeyError) as error:
+        raise DataError(f"{source}: {error.args[0] if error.args else error}") from None
+
+
+def _read_file(path: Path) -> list[Row]:
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return _read_parquet(path)
+    if path.is_dir() or (path.exists() and suffix not in SUFFIXES):
+        raise DataError(f"{path}: cannot tell the format; give a file that ends in {', '.join(SUFFIXES)}")
+    text = _text(path)
+    if suffix == ".csv":
+        return _parse_csv(path, text)
+    return _parse_jsonl(path, text) if suffix == ".jsonl" else _parse_json(path, text)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file; check the path in the recipe") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _text(path: Path) -> str:
+    data = _bytes(path)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}, line {line}: is not UTF-8; convert the file to UTF-8") from None
+
+
+def _parse_jsonl(path: Path, text: str) -> list[Row]:
+    rows = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{path}, line {number}: is not valid JSON ({_what(error)}); fix it") from None
+        rows.append(_object(row, f"{path}, line {number}"))
+    return rows
+
+
+def _parse_json(path: Path, text: str) -> list[Row]:
+    if not text.strip():
+        return []
+    try:
+        body = json.loads(text)
+    except json.JSONDecodeError as error:
+        hint = "; one object a line is .jsonl: rename the file" if error.msg == "Extra data" else ""
+        raise DataError(f"{path}, line {error.lineno}: is not valid JSON ({error.msg}){hint}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: is not valid JSON ({error})") from None
+    if not isinstance(body, list):
+        raise DataError(f"{path}: must hold a list of objects, not {_kind(body)}")
+    return [_object(row, f"{path}, row {number}") for number, row in enumerate(body, start=1)]
+
+
+def _parse_csv(path: Path, text: str) -> list[Row]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    rows: list[Row] = []
+    try:
+        for row in reader:
+            if None in row:
+                raise DataError(
+                    f"{path}, line {reader.line_num}: has more fields than the header; quote fields with commas"
+                )
+            if None in row.values():
+                raise DataError(f"{path}, line {reader.line_num}: has fewer fields than the header")
+            rows.append(row)
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: is not valid CSV ({error})") from None
+    return rows
+
+
+def _read_parquet(path: Path) -> list[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    data = _bytes(path)
+    try:
+        return pyarrow.parquet.read_table(io.BytesIO(data)).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        first = str(error).split("\n")[0]
+        raise DataError(f"{path}: is not a readable Parquet file ({first})") from None
+
+
+def _load_from_hub(source: str) -> Any:
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        return datasets.load_dataset(source, split="train")
+    except Exception as error:
+        # The library raises whatever its network stack raises; the first line says enough.
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(
+            f"{source}: no such file, and it cannot be loaded from the hub with a split `train` ({first})"
+        ) from None
+
+
+def _object(row: Any, where: str) -> Row:
+    if not isinstance(row, dict):
+        raise DataError(f'{where}: must be an object such as {{"messages": […]}}, not {_kind(row)}')
+    return row
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a truth value", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _what(error: ValueError) -> str:
+    return f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)

@@ -1,0 +1,62 @@
+"""Who goes where: held-out rows, a limit, replay. All by content hash, so that the answer does not depend
+on the order of a file, stays as the file grows, and puts two equal rows on the same side.
+
+Torch-free.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from engine.data.formats import Document
+from engine.data.sources import DataError
+from engine.recipe import Share
+
+T = TypeVar("T")
+
+
+def rank(id: str, purpose: str) -> float:
+    """A number in [0, 1) from an id; for two purposes, two independent numbers."""
+    digest = hashlib.sha256(f"{purpose}:{id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def first(documents: Sequence[Document], count: int | None, purpose: str) -> list[Document]:
+    """The `count` documents (all if None) that come first by hash, in that order."""
+    ordered = sorted(documents, key=lambda document: (rank(document.id, purpose), document.id))
+    return ordered if count is None else ordered[:count]
+
+
+def split_heldout(
+    documents: Sequence[Document], share: Share, source: str
+) -> tuple[list[Document], list[Document]]:
+    """(training, held-out). A percentage holds out every document whose hash lies below it, so that a row
+    never changes sides as the file grows; a count holds out the first N by hash. Raises DataError.
+    """
+    if share.percent is not None:
+        chosen = {d.id for d in documents if rank(d.id, "heldout") < share.percent / 100}
+    else:
+        unique = list({d.id: d for d in documents}.values())
+        chosen = {d.id for d in first(unique, share.count, "heldout")}
+    if not chosen:  # a small file and a small percentage
+        chosen = {first(documents, 1, "heldout")[0].id}
+    train = [d for d in documents if d.id not in chosen]
+    if not train:
+        raise DataError(
+            f"{source}: no row is left to train on after holding out {len(documents)}; add rows or hold out fewer"
+        )
+    return train, [d for d in documents if d.id in chosen]
+
+
+def replayed(candidates: Sequence[T], tokens: Callable[[T], int], ratio: float, train_tokens: int) -> list[T]:
+    """The first candidates whose tokens make up the share `ratio` of all training tokens, theirs included."""
+    budget = ratio / (1 - ratio) * train_tokens
+    chosen: list[T] = []
+    for candidate in candidates:
+        if budget <= 0:
+            break
+        chosen.append(candidate)
+        budget -= tokens(candidate)
+    return chosen

@@ -1,0 +1,1 @@
+"""Held-out suites: scores per example, intervals, sample answers."""

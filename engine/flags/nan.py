@@ -1,0 +1,33 @@
+"""A loss or a gradient that is no longer a number: nothing after it can be trusted."""
+
+from __future__ import annotations
+
+import math
+
+from engine.flags.flag import Context, Flag
+
+
+def nan(step: int, loss: float, grad_norm: float, context: Context) -> Flag | None:
+    """The flag if the loss or the gradient norm of optimiser step `step` is infinite or not a number."""
+    if math.isfinite(loss) and math.isfinite(grad_norm):
+        return None
+    what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient norm is {grad_norm}"
+    return Flag(
+        flag="nan",
+        level="critical",
+        step=step,
+        since_step=step,
+        suite="train",
+        effect=math.nan,
+        lo=math.nan,
+        hi=math.nan,
+        n=0,
+        looks=step,
+        message=f"The training {what} at step {step}; the run cannot go on.",
+        advice=(
+            f"Lower the learning rate: try train.lr={context.lr / 3:.1e}, a third of the present one.",
+            "Warm up for longer: raise train.warmup.",
+            "Use a wider number format: train.precision=fp32.",
+        ),
+        worst=(),
+    )

@@ -1,0 +1,176 @@
+"""The base model as its method wants it: which weights are trained, which are frozen, in which precision."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.data import bundled
+from engine.recipe import Lora, Method, ModelSpec, QLora, Train
+
+
+class ModelError(Exception):
+    """A model that cannot be loaded or trained; `str()` is one sentence."""
+
+
+def resolve(path: str) -> str:
+    """The directory of a bundled or local model, or the hub id as it is. Raises ModelError."""
+    if path.startswith("bundled:"):
+        try:
+            return str(bundled.model_path(path))
+        except (ValueError, KeyError) as error:
+            raise ModelError(f"model {path}: {error.args[0] if error.args else error}") from None
+    local = Path(path).expanduser()
+    if local.is_dir():
+        if not (local / "config.json").exists():
+            raise ModelError(
+                f"model {path}: the directory has no config.json; give one saved by transformers"
+            )
+        return str(local.absolute())
+    if local.exists() or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path):
+        raise ModelError(
+            f"model {path}: there is no such directory; give a directory, a hub id or bundled:NAME"
+        )
+    return path
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def precision(train: Train) -> torch.dtype:
+    """Number format of the forward pass: `auto` is bfloat16 where the GPU has it, else float32."""
+    if train.precision == "auto":
+        has_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if has_bf16 else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[train.precision]
+
+
+def load_tokenizer(spec: ModelSpec) -> Any:
+    """The model's tokenizer, one that can tell where in the text a token stands. Raises ModelError."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            resolve(spec.path), trust_remote_code=spec.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(
+            f"model {spec.path}: its tokenizer cannot be loaded ({_first_line(error)})"
+        ) from error
+    if not tokenizer.is_fast:
+        raise ModelError(f"model {spec.path}: only has a slow tokenizer; finetui needs a tokenizer.json")
+    return tokenizer
+
+
+def load_model(spec: ModelSpec, method: Method, dtype: torch.dtype) -> Any:
+    """The model on its device, ready to train: trainable weights float32, frozen ones in `dtype` or 4 bits."""
+    base = _load_base(spec, method, dtype)
+    if isinstance(method, Lora | QLora):
+        return _with_adapters(base, method)
+    return base
+
+
+def _load_base(spec: ModelSpec, method: Method, dtype: torch.dtype) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    options: dict[str, Any] = {"dtype": torch.float32 if method.name == "full" else dtype}
+    if isinstance(method, QLora):
+        options["quantization_config"] = _four_bits(method, dtype)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            resolve(spec.path),
+            device_map={"": device()},
+            use_safetensors=True,
+            trust_remote_code=spec.trust_remote_code,
+            **options,
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(f"model {spec.path}: cannot be loaded ({_first_line(error)})") from error
+    if isinstance(method, QLora):
+        _keep_weights_unpacked(model)
+    return model
+
+
+def _four_bits(method: QLora, dtype: torch.dtype) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of an optional kernel package
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=method.quant,
+        bnb_4bit_use_double_quant=method.double_quant,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def _keep_weights_unpacked(model: Any) -> None:
+    """Forbid bitsandbytes to repack the weights for inference on CPUs with AVX512-BF16.
+
+    It does so, for good, at the first evaluation; after that no gradient passes the layer.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _with_adapters(base: Any, method: Lora | QLora) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=method.r,
+        lora_alpha=method.alpha,
+        lora_dropout=method.dropout,
+        target_modules=method.targets,
+    )
+    try:
+        return get_peft_model(base, config)
+    except ValueError as error:
+        raise ModelError(
+            f"method.targets {method.targets}: {_first_line(error)}; its linear layers are "
+            f"{', '.join(linear_layers(base))}"
+        ) from None
+
+
+def linear_layers(model: Any) -> list[str]:
+    """The last parts of the names of a model's linear layers: what `method.targets` may name."""
+    names = (name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear))
+    return sorted({name.rpartition(".")[2] for name in names})
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def longest(spec: ModelSpec, tokenizer: Any) -> int:
+    """The most tokens that the model can take, by its configuration or else by its tokenizer."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(resolve(spec.path), trust_remote_code=spec.trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"model {spec.path}: its config cannot be read ({_first_line(error)})") from error
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return int(positions or tokenizer.model_max_length)
+
+
+def count_parameters(model: Any, trained_only: bool = False) -> int:
+    """Weights of a model, tied ones once; a 4-bit weight counts as one."""
+    return sum(
+        p.quant_state.shape.numel() if getattr(p, "quant_state", None) is not None else p.numel()
+        for p in model.parameters()
+        if p.requires_grad or not trained_only
+    )
+
+
+def device_label() -> str:
+    return (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"cpu ({torch.get_num_threads()} threads)"
+    )

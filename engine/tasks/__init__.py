@@ -1,0 +1,1 @@
+"""What the loss is: from data sources to tokenised examples."""

@@ -1,0 +1,158 @@
+"""Checkpoints: everything that a run needs to go on as if nothing had happened.
+
+Written under a temporary name, synced, renamed; `COMPLETE` comes last, so a half-written one is never used.
+Older ones are deleted only after the new one is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from engine.home import RunDir
+from engine.log import sync_directory
+
+COMPLETE = "COMPLETE"
+
+
+class SaveError(Exception):
+    """What could not be written and why, in one sentence."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where training stands."""
+
+    step: int  # optimiser steps done; the data position follows from it
+    tokens: int  # trained on so far, padding not counted
+
+
+def checkpoint_name(step: int) -> str:
+    return f"step-{step:06d}"
+
+
+def save(run: RunDir, model: nn.Module, optimiser: torch.optim.Optimizer, position: Position) -> Path:
+    """Write a whole checkpoint and return its directory. Raises SaveError; earlier ones stay as they are."""
+
+    def fill(directory: Path) -> None:
+        save_file(trained_weights(model), directory / "weights.safetensors")
+        with (directory / "optimiser.pt").open("wb") as file:
+            torch.save(optimiser.state_dict(), file)
+        with (directory / "rng.pt").open("wb") as file:
+            torch.save(_rng_tensors(), file)
+        state = {"step": position.step, "tokens": position.tokens, "rng": _rng_json()}
+        (directory / "state.json").write_text(json.dumps(state))
+
+    path = run.checkpoints / checkpoint_name(position.step)
+    write_directory(path, fill)
+    return path
+
+
+def restore(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> Position:
+    """Put weights, optimiser and random numbers back as they were."""
+    load_weights(path, model)
+    optimiser.load_state_dict(torch.load(path / "optimiser.pt", weights_only=True))
+    state = json.loads((path / "state.json").read_text())
+    _restore_rng(state["rng"], torch.load(path / "rng.pt", weights_only=True))
+    return Position(state["step"], state["tokens"])
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Put the trained weights of a checkpoint into the model."""
+    saved = load_file(path / "weights.safetensors")
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if saved.keys() != parameters.keys():
+        raise ValueError(f"{path} holds other weights than this recipe trains")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(saved[name])
+
+
+def prune(run: RunDir, keep: int, also: int | None) -> None:
+    """Delete all but the last `keep` whole checkpoints, that of step `also`, and what was left half-written."""
+    whole = sorted(path for path in run.checkpoints.glob("step-*") if (path / COMPLETE).exists())
+    kept = {*whole[-keep:], *([run.checkpoints / checkpoint_name(also)] if also is not None else [])}
+    for path in run.checkpoints.iterdir():
+        if path not in kept:
+            (path / COMPLETE).unlink(missing_ok=True)  # never whole while half deleted
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def write_directory(path: Path, fill: Callable[[Path], None]) -> None:
+    """Make a directory whole or not at all: filled under a temporary name, synced, renamed, `COMPLETE` last.
+
+    Replaces an existing one. Raises SaveError.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        fill(temporary)
+        _sync_tree(temporary)
+        if path.exists():
+            (path / COMPLETE).unlink(missing_ok=True)
+            shutil.rmtree(path)
+        temporary.rename(path)
+        sync_directory(path.parent)
+        (path / COMPLETE).touch()
+        sync_directory(path)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        # torch and safetensors report a full disk as errors of their own.
+        shutil.rmtree(temporary, ignore_errors=True)
+        free = shutil.disk_usage(path.parent).free // 2**20 if path.parent.exists() else 0
+        raise SaveError(
+            f"could not write {path.name} ({_reason(error)}); {free} MiB are free on the disk of {path.parent}: "
+            "make room and resume, the last whole checkpoint is intact"
+        ) from error
+
+
+def directory_bytes(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def trained_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The trainable weights by name, tied ones once."""
+    return {name: p.detach().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error).splitlines() or ["?"])[0]
+
+
+def _sync_tree(directory: Path) -> None:
+    for path in [*directory.rglob("*"), directory]:
+        sync_directory(path)  # fsync works on files opened for reading as well
+
+
+def _rng_tensors() -> dict[str, Any]:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def _rng_json() -> dict[str, Any]:
+    name, keys, *rest = np.random.get_state(legacy=True)
+    return {"python": random.getstate(), "numpy": [name, np.asarray(keys).tolist(), *rest]}
+
+
+def _restore_rng(plain: dict[str, Any], tensors: dict[str, Any]) -> None:
+    version, internal, gauss = plain["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, *rest = plain["numpy"]
+    np.random.set_state((name, np.asarray(keys, dtype=np.uint32), *rest))
+    torch.set_rng_state(tensors["cpu"])
+    if tensors["cuda"]:
+        torch.cuda.set_rng_state_all(tensors["cuda"])

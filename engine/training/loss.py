@@ -1,0 +1,100 @@
+"""Cross-entropy of the target tokens, without ever holding the logits of all tokens.
+
+The head (hidden state to vocabulary) is applied to the hidden states of target tokens only, in chunks; in
+training a chunk's logits are computed again for the backward pass instead of being kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from engine.training.batches import Batch
+
+# Logits held at once: 2^26 numbers are 256 MiB in float32.
+LOGITS_AT_ONCE = 2**26
+
+
+class TokenScores(NamedTuple):
+    """Per target token: float32 and bool [targets]."""
+
+    nll: torch.Tensor  # nats
+    right: torch.Tensor  # is the target the likeliest token?
+
+
+class TargetLoss(nn.Module):
+    """A causal language model as a function from a batch to the loss of its targets.
+
+    A module, so that Accelerate can wrap what is called. `model` may be a PEFT model.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Sum of the negative log-likelihoods of the targets, in nats; float32 scalar."""
+        hidden = self.hidden(batch)
+        size = self._chunk_size
+        if len(hidden) <= size:
+            return self._chunk_loss(hidden, batch.targets)
+        chunks = zip(hidden.split(size), batch.targets.split(size), strict=True)
+        losses = [checkpoint(self._chunk_loss, h, t, use_reentrant=False) for h, t in chunks]
+        return torch.stack(losses).sum()
+
+    @torch.no_grad()
+    def scores(self, batch: Batch) -> TokenScores:
+        """Negative log-likelihood of each target, and whether it was the likeliest token."""
+        nll, right = [], []
+        for hidden, targets in zip(
+            self.hidden(batch).split(self._chunk_size), batch.targets.split(self._chunk_size), strict=True
+        ):
+            logits = self.logits(hidden)
+            nll.append(F.cross_entropy(logits, targets, reduction="none"))
+            right.append(logits.argmax(-1) == targets)
+        return TokenScores(torch.cat(nll), torch.cat(right))
+
+    def hidden(self, batch: Batch) -> torch.Tensor:
+        """Last hidden states where a target is predicted: [targets, width]."""
+        states = self._causal_lm.get_decoder()(input_ids=batch.input_ids, use_cache=False).last_hidden_state
+        # index_select has a deterministic backward pass; a boolean mask or gather may not.
+        return states.flatten(0, 1).index_select(0, batch.positions)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[targets, width] to float32 [targets, vocabulary], as the model's own forward pass does it."""
+        logits = self._causal_lm.get_output_embeddings()(hidden).float()
+        config = self._causal_lm.config.get_text_config()
+        if scale := getattr(config, "logit_scale", None):  # Cohere
+            logits = logits * scale
+        if scaling := getattr(config, "logits_scaling", None):  # Granite
+            logits = logits / scaling
+        if cap := getattr(config, "final_logit_softcapping", None):  # Gemma
+            logits = torch.tanh(logits / cap) * cap
+        return logits
+
+    @torch.no_grad()
+    def same_as_model(self) -> bool:
+        """Whether `logits` agrees with the model's forward pass, on a few tokens. Leaves the mode as it is."""
+        device = self._causal_lm.get_input_embeddings().weight.device
+        ids = torch.arange(1, 9, device=device)[None]
+        places = torch.arange(8, device=device)
+        ours = self.logits(self.hidden(Batch(ids, places, places, places)))
+        theirs = self.model(input_ids=ids, use_cache=False).logits[0].float()
+        return bool(torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2 * float(theirs.abs().max())))
+
+    def _chunk_loss(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(self.logits(hidden), targets, reduction="sum")
+
+    @property
+    def _causal_lm(self) -> Any:
+        """The transformers model; PEFT puts its layers inside it."""
+        return self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
+
+    @property
+    def _chunk_size(self) -> int:
+        vocabulary = self._causal_lm.get_output_embeddings().weight.shape[0]
+        return max(64, LOGITS_AT_ONCE // vocabulary)

@@ -1,0 +1,130 @@
+"""The worker's word: every event to the log, the same story as text to stdout."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.evals.intervals import Estimate
+from engine.evals.score import Scores
+from engine.flags.flag import Flag
+from engine.log import LogWriter
+from engine.tasks.sft import Suite
+
+SECONDS_BETWEEN_STEPS = 1.0  # of text; the log has every step
+
+
+class Report:
+    """Writes `events.jsonl` and prints one line per thing that happens."""
+
+    def __init__(self, log: LogWriter) -> None:
+        self._log = log
+        self._last_step_line = 0.0
+        self.total_steps = 0
+
+    def resume(self, from_step: int) -> None:
+        """Rows of earlier attempts after `from_step` no longer count; -1: none of them do."""
+        self._log.write("resume", from_step=from_step)
+        if from_step > 0:
+            _say("resume", f"from the checkpoint of step {from_step}")
+
+    def phase(self, phase: str, step: int, detail: str = "") -> None:
+        self._log.write("phase", phase=phase, step=step, detail=detail)
+        _say(phase, detail)
+
+    def plan(self, **fields: Any) -> None:
+        self.total_steps = fields["total_steps"]
+        self._log.write("plan", **fields)
+        _say(
+            "plan",
+            f"{fields['total_steps']} steps of {fields['tokens_per_step']:,} tokens, "
+            f"{fields['train_examples']:,} training and {fields['heldout_examples']:,} held-out examples, "
+            f"{fields['trainable']:,} of {fields['parameters']:,} weights trained, "
+            f"{fields['precision']} on {fields['device']}, at most {fields['max_length']} tokens each",
+        )
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        self._log.write("metrics", step=step, values=_finite(values))
+        now = time.monotonic()
+        if now - self._last_step_line < SECONDS_BETWEEN_STEPS and step != self.total_steps:
+            return
+        self._last_step_line = now
+        _say(
+            "step",
+            f"{step}/{self.total_steps}  loss {values['train/loss']:.4f}  lr {values['train/lr']:.2e}  "
+            f"grad {values['train/grad_norm']:.3f}  {values['train/tokens_per_s']:,.0f} tokens/s",
+        )
+
+    def examples(self, suite: Suite) -> None:
+        rows = [{"id": d.id, "prompt": d.prompt, "target": d.target} for d in suite.documents]
+        self._log.write("examples", suite=suite.name, rows=rows)
+
+    def eval(self, step: int, suite: str, scores: Scores, seconds: float) -> None:
+        loss, accuracy = scores.loss, scores.token_accuracy
+        self._log.write(
+            "eval",
+            step=step,
+            suite=suite,
+            values={"loss": _estimate(loss), "token_accuracy": _estimate(accuracy)},
+            examples={
+                "id": scores.ids,
+                "nll": scores.nll.tolist(),
+                "tokens": scores.tokens.tolist(),
+                "right": scores.right.tolist(),
+            },
+            seconds=seconds,
+            sync=True,
+        )
+        lo, hi = loss.interval()
+        _say(
+            "eval",
+            f"{suite} at step {step}: loss {loss.value:.4f} ({lo:.4f} to {hi:.4f}), "
+            f"{accuracy.value:.1%} of tokens right, {loss.n} examples, {seconds:.1f} s",
+        )
+
+    def sample(self, step: int, index: int, prompt: str, text: str) -> None:
+        self._log.write("sample", step=step, index=index, prompt=prompt, text=text)
+
+    def flag(self, flag: Flag) -> None:
+        body = _finite(dataclasses.asdict(flag))
+        # `step` and `flag` are fields of the flag itself.
+        self._log.write("flag", sync=True, **body)
+        _say(f"flag {flag.flag}", f"{flag.level}: {flag.message} {' '.join(flag.advice)}")
+
+    def checkpoint(self, step: int, path: Path, size: int) -> None:
+        self._log.write("checkpoint", step=step, path=str(path), bytes=size, sync=True)
+        _say("checkpoint", f"{path}, {size / 2**20:.1f} MiB")
+
+    def log(self, level: str, message: str) -> None:
+        self._log.write("log", level=level, message=message)
+        _say(level, message)
+
+    def end(self, status: str, step: int, error: str | None = None, reason: str | None = None) -> None:
+        """The last line. `reason` says why a finished run ended before its last step."""
+        because = error or reason
+        _say(status, f"at step {step}" + (f": {because}" if because else ""))
+        self._log.write("end", status=status, step=step, error=error, reason=reason, sync=True)
+
+
+def _say(what: str, text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')}  {what:<10}  {text}".rstrip(), flush=True)
+
+
+def _estimate(estimate: Estimate) -> dict[str, float | int | None]:
+    lo, hi = estimate.interval()
+    return _finite({"value": estimate.value, "lo": lo, "hi": hi, "n": estimate.n})
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no word for infinite and not a number: null stands for them."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_finite(inner) for inner in value]
+    return value

@@ -1,0 +1,180 @@
+"""One attempt of a run: `python -P -m engine.worker RUN_DIR ATTEMPT`.
+
+Reads the recipe from `run.json`, trains, and only ever appends to its own log. Exit codes: 0 finished,
+3 cancelled after saving, 4 failed for a reason that `end` tells, 1 failed for one that nobody foresaw.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.home import RunDir
+from engine.log import LogWriter
+from engine.recipe import Recipe
+from engine.training.stop import Cancelled, Stop
+
+if TYPE_CHECKING:
+    from engine.training.loop import Job
+    from engine.training.report import Report
+
+FINISHED, UNFORESEEN, CANCELLED, FAILED = 0, 1, 3, 4
+
+
+def main(run_dir: str, attempt: int) -> int:
+    """Run one attempt to its end; the exit code."""
+    stop = Stop()
+    stop.listen()
+    run = RunDir(Path(run_dir).absolute())
+    log = LogWriter(run.attempt(attempt).events, "worker", run.number, attempt)
+    # Said before the imports, which take seconds.
+    log.write("phase", phase="loading", step=0, detail="")
+    from engine.training.report import Report
+
+    report = Report(log)
+    attempt_at = Attempt(run, attempt, report, stop)
+    try:
+        attempt_at.go()
+        return FINISHED
+    except Cancelled:
+        report.end("cancelled", attempt_at.step)
+        return CANCELLED
+    except Exception as error:
+        return _fail(error, report, attempt_at.step)
+    finally:
+        log.close()
+
+
+class Attempt:
+    """From the recipe to saved weights."""
+
+    def __init__(self, run: RunDir, number: int, report: Report, stop: Stop) -> None:
+        self.run, self.number, self.report, self.stop = run, number, report, stop
+        self.job: Job | None = None
+
+    @property
+    def step(self) -> int:
+        return self.job.step if self.job else 0
+
+    def go(self) -> None:
+        """Raises Cancelled and whatever went wrong."""
+        meta = json.loads(self.run.meta.read_text())
+        recipe = Recipe.model_validate(meta["recipe"])
+        if Path(meta.get("cwd") or ".").is_dir():  # paths in the recipe start where it was submitted
+            os.chdir(meta.get("cwd") or ".")
+        found = self.run.last_checkpoint() if self.number > 1 else None
+        resume_from = found[0] if found else None
+        if self.number > 1:
+            self.report.resume(-1 if resume_from is None else resume_from)
+        self.job = self._load(recipe, resume_from)
+
+        from engine.training.loop import train
+
+        reason = train(self.job, resume_from)
+        self._save_weights(recipe)
+        self.report.end("finished", self.step, reason=reason)
+
+    def _load(self, recipe: Recipe, resume_from: int | None) -> Job:
+        """Data, tokenizer, model; tells the plan."""
+        import numpy as np
+        import torch
+        import transformers
+
+        from engine.evals.looks import read_back
+        from engine.methods import load
+        from engine.tasks.sft import prepare
+        from engine.training.loop import Job, plan_of
+
+        self.stop.check()
+        if threads := os.environ.get("OMP_NUM_THREADS"):
+            torch.set_num_threads(int(threads))
+        transformers.utils.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
+        report, step = self.report, resume_from or 0
+
+        report.phase("data", step, recipe.data.train)
+        tokenizer = load.load_tokenizer(recipe.model)
+        data = prepare(recipe, tokenizer, load.longest(recipe.model, tokenizer))
+        for note in data.notes:
+            report.log("warning", note)
+        self.stop.check()
+
+        report.phase("loading", step, recipe.model.path)
+        for seed in (random.seed, np.random.seed, torch.manual_seed):
+            seed(recipe.seed)
+        dtype = load.precision(recipe.train)
+        model = load.load_model(recipe.model, recipe.method, dtype)
+        self.stop.check()
+
+        looks = read_back(self.run, self.number, -1 if resume_from is None else resume_from)
+        job = Job(self.run, recipe, data, model, tokenizer, looks, report, self.stop, dtype, step)
+        report.plan(
+            total_steps=plan_of(job).total_steps,
+            tokens_per_step=recipe.train.tokens_per_step,
+            train_examples=len(data.train),
+            heldout_examples=len(data.suite("heldout").examples),
+            parameters=load.count_parameters(model),
+            trainable=load.count_parameters(model, trained_only=True),
+            precision="bf16" if dtype == torch.bfloat16 else "fp32",
+            device=load.device_label(),
+            max_length=data.max_length,
+        )
+        return job
+
+    def _save_weights(self, recipe: Recipe) -> None:
+        """`model/` or `adapter/`, as plain transformers and PEFT load them."""
+        from engine.training.checkpoint import write_directory
+
+        assert self.job is not None
+        model, tokenizer = self.job.model, self.job.tokenizer
+        path = self.run.path / ("model" if recipe.method.name == "full" else "adapter")
+        # Looking at the hub for whether embeddings changed would need the network; they never do.
+        options: dict[str, Any] = {} if recipe.method.name == "full" else {"save_embedding_layers": False}
+
+        def fill(directory: Path) -> None:
+            model.save_pretrained(directory, **options)
+            tokenizer.save_pretrained(directory)
+
+        self.report.phase("saving", self.step, path.name)
+        write_directory(path, fill)
+
+
+def _fail(error: Exception, report: Report, step: int) -> int:
+    """Tell why the attempt failed: a sentence if it was foreseen, else a traceback as well."""
+    from engine.data.sources import DataError
+    from engine.methods.load import ModelError
+    from engine.training.checkpoint import SaveError
+    from engine.training.loop import TrainingError
+
+    told = isinstance(error, DataError | ModelError | SaveError | TrainingError)
+    message = str(error) if told else _out_of_memory(error)
+    code = FAILED if message else UNFORESEEN
+    if not message:
+        traceback.print_exc(file=sys.stdout)
+        message = traceback.format_exception_only(error)[-1].strip()
+    try:
+        report.end("failed", step, error=message)
+    except OSError as full:  # no room for the last line either; stdout has it
+        print(f"the log cannot be written: {full}", flush=True)
+    return code
+
+
+def _out_of_memory(error: Exception) -> str:
+    import torch
+
+    on_cpu = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+    if not on_cpu and not isinstance(error, torch.OutOfMemoryError):
+        return ""
+    return (
+        f"out of {'memory' if on_cpu else 'GPU memory'}: lower train.micro_tokens or train.max_length, "
+        "or use method.name=qlora"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], int(sys.argv[2])))
