@@ -1,0 +1,215 @@
+"""Nothing is lost and nothing starts twice, whoever is SIGKILLed when."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from supervision import identities, kill_everything, submission, until, worker_environment
+from with_daemon import FOREVER, a_home, daemon_of, kill_daemon, starts, submit, wait_state, wait_worker
+
+from engine import accept, journal, service
+from engine.home import Home, RunDir, run_dirs
+from engine.log import write_json
+from engine.process import Identity, alive, identify, send
+from engine.scheduler import Capacity
+from engine.supervisor import Settings, Supervisor
+from store import StoreError
+from store.client import Client
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    with a_home(tmp_path / "home") as home:
+        yield home
+
+
+def test_a_supervisor_killed_at_every_point_loses_nothing_and_starts_nothing_twice(tmp_path: Path) -> None:
+    """Every write, sync, rename and exec of a run's life is a point; see crash_points.py."""
+    done = subprocess.run(
+        [sys.executable, "-P", str(Path(__file__).with_name("crash_points.py")), str(tmp_path)],
+        env={**os.environ, **worker_environment()},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    lives = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {life["before"] for life in lives} >= {"entry", "sync", "rename", "replace", "exec", None}
+    for life in lives:
+        assert life["runs"] == [1], life
+        assert life["state"] == "finished", life
+        assert len(life["starts"]) == 1, life  # the worker itself was never hit
+        assert not life["two"], life
+        assert life["checkpoints"] == [3, 6, 9, 12, 15], life
+
+
+def test_runs_outlive_the_daemon_and_are_found_again(home: Home) -> None:
+    home.config.write_text("concurrency = 2\n")
+    with service.connect(home) as client:
+        runs = [submit(client, steps=FOREVER), submit(client, steps=FOREVER), submit(client, steps=2)]
+        workers = [wait_worker(home, run) for run in runs[:2]]
+        kill_daemon(home)
+    assert all(alive(worker) for worker in workers)
+    with service.connect(home) as client:
+        assert client.action("status")["running"] == runs[:2]
+        assert client.action("status")["queued"] == runs[2:]
+        client.action("cancel", run=runs[0])
+        wait_state(client, runs[0], "cancelled")
+        wait_state(client, runs[2], "finished")
+        assert alive(workers[1])
+    assert [starts(home, run) for run in runs] == [[1], [1], [1]]
+
+
+def test_a_run_that_ends_while_no_daemon_lives_is_told_by_the_next(home: Home) -> None:
+    with service.connect(home) as client:
+        ended, failed = submit(client, steps=30), submit(client, fail_at=1)
+        wait_worker(home, ended)
+        kill_daemon(home)
+    until("its end", lambda: next(iter(run_dirs(home))).attempt(1).exit.exists())
+    with service.connect(home) as client:
+        assert wait_state(client, ended, "finished", "failed", "interrupted")["state"] == "finished"
+        assert wait_state(client, failed, "failed")["reason"] == "the loss is not a number"
+
+
+def test_a_killed_worker_is_resumed_from_its_last_checkpoint(home: Home) -> None:
+    with service.connect(home) as client:
+        run = submit(client, steps=120)
+        worker = wait_worker(home, run)
+        where = next(iter(run_dirs(home)))
+        until("a checkpoint", where.last_checkpoint)
+        send(worker, signal.SIGKILL)
+        wait_state(client, run, "finished")
+        assert starts(home, run) == [1, 2]
+        steps = client.query(f"SELECT step FROM metrics WHERE run = {run} ORDER BY step").to_pydict()["step"]
+        assert steps == list(range(1, 121))  # none lost, none twice
+        first = client.query(f"SELECT signal FROM attempts WHERE run = {run} ORDER BY attempt").to_pydict()
+        assert first["signal"] == [signal.SIGKILL, None]
+
+
+def test_shim_and_worker_killed_together(home: Home) -> None:
+    with service.connect(home) as client:
+        run = submit(client, steps=60, child=True)
+        worker = wait_worker(home, run)
+        where = next(iter(run_dirs(home)))
+        child = identify(int(until("a child", lambda: text_of(where.path / "child.pid"))))
+        for victim in reversed(identities(where)[0]):
+            assert victim
+            send(victim, signal.SIGKILL)
+        found = wait_state(client, run, "finished")
+        assert found["attempt"] == 2
+        assert not alive(worker)
+        until("the end of what the worker left behind", lambda: not alive(child))
+
+
+def test_a_worker_without_its_shim_goes_on_and_ends_well(home: Home) -> None:
+    with service.connect(home) as client:
+        run = submit(client, steps=60)
+        wait_worker(home, run)
+        shim, _ = identities(next(iter(run_dirs(home))))[0]
+        assert shim
+        send(shim, signal.SIGKILL)
+        assert wait_state(client, run, "finished", "interrupted", "failed")["state"] == "finished"
+        assert starts(home, run) == [1]
+
+
+@pytest.mark.parametrize("why", ["another boot", "pid reused"])
+def test_a_stranger_with_the_same_pid_is_not_the_worker(tmp_path: Path, why: str) -> None:
+    """After a reboot, or when the number was given to another: ours, which must not be touched."""
+    home = Home(tmp_path / "home")
+    home.create()
+    run = accept.accept(home, 1, *accept.read_submission(submission(steps=1)))
+    me = identify(os.getpid())
+    assert me
+    stranger = (
+        Identity(me.pid, me.start_time, "another-boot")
+        if why == "another boot"
+        else Identity(me.pid, me.start_time - 1, me.boot_id)
+    )
+    record = journal.append(run, journal.read(run), "starting", state="starting", attempt=1)
+    record = journal.append(run, record, "started", attempt=1, **stranger.to_dict())
+    record = journal.append(run, record, "running", state="running", attempt=1)
+    journal.append(run, record, "cancel")
+    run.attempt(1).path.mkdir(parents=True)
+    write_json(run.attempt(1).process, {"shim": stranger.to_dict(), "worker": stranger.to_dict()})
+    queue = Supervisor(home, Settings(Capacity(1), threads=1, grace_s=0.0), on_change=lambda run: None)
+    queue.recover()
+    queue.tick()
+    assert journal.read(run).state == "cancelled"
+    assert queue.problems == {}
+
+
+def test_kills_at_random_moments(home: Home) -> None:
+    """Daemons, shims and workers; submissions go on meanwhile. What was acknowledged is run once to its end."""
+    rng = random.Random(7)
+    home.config.write_text("concurrency = 2\n")
+    acknowledged: list[int] = []
+    for _ in range(4):
+        with service.connect(home) as client:
+            acknowledged.append(submit(client, steps=80))
+            try_submit(client, acknowledged)
+            time.sleep(rng.uniform(0.0, 0.4))  # the moment is the point, not a wait for something
+            kill_one(rng, home)
+            daemon = daemon_of(home)
+            assert daemon
+            send(daemon, signal.SIGKILL)
+            try_submit(client, acknowledged)
+            until("the daemon's end", lambda daemon=daemon: not alive(daemon))
+    with service.connect(home) as client:
+        for run in acknowledged:
+            wait_state(client, run, "finished")
+        assert len(set(acknowledged)) == len(acknowledged)
+        for where in run_dirs(home):
+            began = starts(home, where.number)
+            assert began == sorted(set(began)), where
+            assert not (where.path / "TWO").exists(), where
+        said = client.query(
+            "SELECT run, list(step ORDER BY step) AS steps FROM metrics GROUP BY run"
+        ).to_pylist()
+        assert {found["run"] for found in said} >= set(acknowledged)
+        assert all(found["steps"] == list(range(1, 81)) for found in said)
+        assert client.action("status")["problems"] == []
+
+
+def kill_one(rng: random.Random, home: Home) -> None:
+    """A random shim or worker that lives, if any."""
+    live = [
+        one
+        for run in run_dirs(home)
+        for pair in identities(run)
+        for one in pair
+        if one and alive(one) and run_can_lose_one_more(run)
+    ]
+    if live:
+        send(rng.choice(live), signal.SIGKILL)
+
+
+def run_can_lose_one_more(run: RunDir) -> bool:
+    """Three in a row without a checkpoint would rightly fail it."""
+    return journal.read(run).interruptions == 0
+
+
+def try_submit(client: Client, acknowledged: list[int]) -> None:
+    try:
+        acknowledged.append(submit(client, steps=80))
+    except StoreError:
+        return
+
+
+def text_of(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(tmp_path: Path) -> Iterator[None]:
+    yield
+    for home in (Home(path.parent) for path in tmp_path.glob("*/runs")):
+        kill_everything(home)
