@@ -1,0 +1,190 @@
+"""The hardware sampler: this machine's real readings; the GPU driver is the only thing replaced."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pynvml
+import pytest
+
+from engine import sampler
+from engine.executor import environment, usable_devices
+from engine.log import read_log
+from engine.sampler import Nvml, Sampler
+
+
+class FakeDriver:
+    """Two cards; the second knows no power reading. `broken` makes every call fail; `lost` one card."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, count: int = 2) -> None:
+        self.count, self.broken, self.lost, self.inits = count, False, -1, 0
+        self.closed = 0
+        for name, function in {
+            "nvmlInit": self._init,
+            "nvmlShutdown": self._shutdown,
+            "nvmlDeviceGetCount": lambda: self.count,
+            "nvmlDeviceGetHandleByIndex": lambda index: index,
+            "nvmlDeviceGetName": lambda index: f"Card {index}",
+            "nvmlDeviceGetUtilizationRates": lambda index: SimpleNamespace(gpu=self._card(index, 97)),
+            "nvmlDeviceGetMemoryInfo": lambda index: SimpleNamespace(
+                used=self._card(index, 2_500_000_000), total=8e9
+            ),
+            "nvmlDeviceGetPowerUsage": self._power,
+            "nvmlDeviceGetTemperature": lambda index, kind: self._card(index, 61),
+        }.items():
+            monkeypatch.setattr(pynvml, name, function)
+
+    def _init(self) -> None:
+        self.inits += 1
+        self._card(-2, None)
+
+    def _shutdown(self) -> None:
+        self.closed += 1
+
+    def _card(self, index: int, value: Any) -> Any:
+        if self.broken:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
+        if index == self.lost:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+        return value
+
+    def _power(self, index: int) -> int:
+        if index == 1:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return self._card(index, 312_500)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(sampler.time, "monotonic", lambda: clock.now)
+    return clock
+
+
+def samples(path: Path) -> list[dict[str, float]]:
+    return [entry["values"] for entry in read_log(path) if entry["kind"] == "sample"]
+
+
+def test_this_machine_without_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeDriver(monkeypatch, count=0)
+    writer = Sampler(tmp_path / "hardware.jsonl", Nvml())
+    writer.sample()
+    writer.sample()
+    writer.close()
+    first, second = samples(tmp_path / "hardware.jsonl")
+    assert set(first) == {"cpu/percent", "ram/used_gb", "ram/total_gb", "disk/free_gb", "disk/total_gb"}
+    assert 0 < second["ram/used_gb"] < second["ram/total_gb"]
+    assert 0 < second["disk/free_gb"] <= second["disk/total_gb"]
+    assert 0 <= second["cpu/percent"] <= 100
+    header = next(read_log(tmp_path / "hardware.jsonl"))
+    assert (header["kind"], header["source"]) == ("header", "hardware")
+
+
+def test_a_machine_without_the_driver_has_no_gpus_and_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = FakeDriver(monkeypatch)
+    driver.broken = True
+    nvml = Nvml()
+    assert (nvml.gpus, nvml.problem, nvml.values()) == ((), None, {})
+    assert driver.inits == 1  # not asked again and again
+
+
+def test_gpus_are_named_and_what_a_card_lacks_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FakeDriver(monkeypatch)
+    writer = Sampler(tmp_path / "hardware.jsonl", Nvml())
+    writer.sample()
+    writer.close()
+    devices = [entry for entry in read_log(tmp_path / "hardware.jsonl") if entry["kind"] == "device"]
+    assert [(entry["name"], entry["label"]) for entry in devices] == [("gpu0", "Card 0"), ("gpu1", "Card 1")]
+    values = samples(tmp_path / "hardware.jsonl")[0]
+    assert {key: value for key, value in values.items() if key.startswith("gpu")} == {
+        "gpu0/util": 97.0,
+        "gpu0/memory_used_gb": 2.5,
+        "gpu0/memory_total_gb": 8.0,
+        "gpu0/power_w": 312.5,
+        "gpu0/temp_c": 61.0,
+        "gpu1/util": 97.0,
+        "gpu1/memory_used_gb": 2.5,
+        "gpu1/memory_total_gb": 8.0,
+        "gpu1/temp_c": 61.0,
+    }
+
+
+def test_a_lost_driver_is_reported_once_and_tried_again_later(
+    monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    driver = FakeDriver(monkeypatch)
+    nvml = Nvml()
+    driver.broken = True
+    for _ in range(5):
+        assert nvml.values() == {}
+    assert nvml.problem
+    assert len(caplog.records) == 1
+    assert driver.inits == 1
+    clock.now += sampler.RETRY_DRIVER_S
+    assert nvml.values() == {}
+    assert driver.inits == 2
+    driver.broken = False
+    assert nvml.values() == {}  # not before the time
+    clock.now += sampler.RETRY_DRIVER_S
+    assert "gpu0/util" in nvml.values()
+    assert nvml.problem is None
+    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
+
+
+def test_one_lost_card_leaves_the_others(monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace) -> None:
+    driver = FakeDriver(monkeypatch)
+    nvml = Nvml()
+    driver.lost = 0
+    values = [nvml.values() for _ in range(3)][-1]
+    assert {key.split("/")[0] for key in values} == {"gpu1"}
+    assert nvml.problem
+    assert "gpu0" in nvml.problem
+
+
+def test_the_log_is_renamed_before_it_grows_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FakeDriver(monkeypatch)
+    path, read_before = tmp_path / "hardware.jsonl", []
+    writer = Sampler(
+        path, Nvml(), before_rotation=lambda: read_before.append(len(samples(path))), largest=1500
+    )
+    for _ in range(12):
+        writer.sample()
+    writer.close()
+    old = tmp_path / "hardware-1.jsonl"
+    assert old.stat().st_size < 1500 + 1000
+    assert path.stat().st_size < 1500 + 1000
+    headers = [json.loads(file.read_text().splitlines()[0]) for file in (old, path)]
+    assert headers[0]["log"] != headers[1]["log"]
+    assert [entry["kind"] for entry in read_log(path)][:3] == ["header", "device", "device"]
+    assert read_before[-1] == len(samples(old))  # the reader saw all of it before the rename
+
+
+def test_a_worker_sees_only_its_gpu() -> None:
+    env = environment({"PATH": "/bin", "OMP_NUM_THREADS": "64"}, "gpu3", threads=4)
+    assert env["CUDA_VISIBLE_DEVICES"] == "3"
+    assert env["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert env["OMP_NUM_THREADS"] == env["MKL_NUM_THREADS"] == "4"
+    assert env["PATH"] == "/bin"
+    assert "CUDA_VISIBLE_DEVICES" not in environment({}, "cpu", threads=1)
+
+
+@pytest.mark.parametrize(
+    ("visible", "usable"),
+    [
+        (None, ("gpu0", "gpu1", "gpu2")),
+        ("2,0", ("gpu0", "gpu2")),
+        ("", ()),
+        ("-1", ()),
+        ("GPU-5a1b", ("gpu0", "gpu1", "gpu2")),  # by UUID: left alone
+        ("7", ()),
+    ],
+)
+def test_the_daemon_keeps_to_the_gpus_it_was_given(visible: str | None, usable: tuple[str, ...]) -> None:
+    assert usable_devices(["gpu0", "gpu1", "gpu2"], visible) == usable
