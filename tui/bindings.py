@@ -146,7 +146,7 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("colon",), "sql", "SQL", "Query everything with SQL.", CHARTS, footer=True),
     Binding(("question_mark", "f1"), "help", "help", "All keys; type to search, enter to do it.",
             (*CHARTS, "sql"), footer=True),
-    Binding(("escape",), "back", "back", "One layer out.", ("all",)),
+    Binding(("escape",), "back", "back", "One layer out.", ("all",), footer=True),
     Binding(("q",), "quit", "quit", "Leave; runs go on.", CHARTS),
     Binding(("ctrl+q",), "quit", "quit", "Leave from anywhere; runs go on.", ("all",)),
 )  # fmt: skip

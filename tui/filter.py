@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tui.data import Run
 
-_TERM = re.compile(r"^([a-z_#-]+)(!=|>=|<=|[:=<>])(.+)$")
+_TERM = re.compile(r"^([a-z_#.-]+)(!=|>=|<=|[:=<>])(.+)$")
+_UNFINISHED = re.compile(r"^[a-z_#.-]+(!=|>=|<=|[:=<>])$")
+Params = Mapping[str, Mapping[int, str]]  # key of the recipe → run → value
 _FIELDS: dict[str, Callable[[Run], Any]] = {
     "#": lambda run: run.number,
     "run": lambda run: run.number,
@@ -39,18 +41,24 @@ SORTS: dict[str, Callable[[Run], Any]] = {
 }
 
 
-def matches(run: Run, text: str) -> bool:
+def parameters(text: str) -> set[str]:
+    """Keys of the recipe that a filter asks for: whatever is compared and is no column of the table."""
+    terms = [_TERM.match(term) for term in text.lower().split()]
+    return {term[1] for term in terms if term and term[1] not in _FIELDS}
+
+
+def matches(run: Run, text: str, params: Params) -> bool:
     """Whether a run passes all terms of a filter; an unfinished term lets everything pass."""
-    return all(_passes(run, term) for term in text.lower().split())
+    return all(_passes(run, term, params) for term in text.lower().split())
 
 
-def _passes(run: Run, term: str) -> bool:
+def _passes(run: Run, term: str, params: Params) -> bool:
     found = _TERM.match(term)
-    if not found or found[1] not in _FIELDS:
+    if not found:
         words = f"#{run.number} {run.name} {run.method} {run.state} {run.model}"
-        return term in words.lower() or bool(re.match(r"^[a-z_#-]+(!=|>=|<=|[:=<>])$", term))
+        return term in words.lower() or bool(_UNFINISHED.match(term))
     name, sign, wanted = found.groups()
-    actual = _FIELDS[name](run)
+    actual = _FIELDS[name](run) if name in _FIELDS else params.get(name, {}).get(run.number)
     if sign in _COMPARE:
         try:
             return actual is not None and bool(_COMPARE[sign](float(actual), float(wanted)))
@@ -61,7 +69,7 @@ def _passes(run: Run, term: str) -> bool:
 
 
 def _equal(actual: Any, wanted: str, part: bool) -> bool:
-    if isinstance(actual, str):
+    if isinstance(actual, str) and not _is_number(actual):
         return wanted in actual.lower() if part else actual.lower() == wanted
     try:
         return actual is not None and float(actual) == float(wanted)
@@ -69,9 +77,17 @@ def _equal(actual: Any, wanted: str, part: bool) -> bool:
         return False
 
 
-def arrange(runs: tuple[Run, ...], text: str, sort: str, down: bool) -> list[Run]:
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def arrange(runs: tuple[Run, ...], text: str, sort: str, down: bool, params: Params) -> list[Run]:
     """The runs that pass, in order; runs without a value come last either way."""
-    chosen = [run for run in runs if matches(run, text)]
+    chosen = [run for run in runs if matches(run, text, params)]
     key = SORTS[sort]
     known = sorted((run for run in chosen if key(run) is not None), key=lambda run: run.number, reverse=True)
     known.sort(key=key, reverse=down)

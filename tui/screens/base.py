@@ -97,13 +97,13 @@ class BaseScreen(Screen[None], inherit_bindings=False):
 def footer(room: str, width: int) -> Line:
     """Keys of a screen: as many as fit, help always."""
     shown = [binding for binding in bindings.bindings_of(room) if binding.footer]
-    always = [binding for binding in shown if binding.action in ("help", "back")]
+    always = [one for one in shown if one.action in ("help", "back") and (one.action, room) != ("back", "dashboard")]
     end: Line = []
     for binding in always:
         end += [(bindings.key_name(binding.keys[0]), "key"), (f" {binding.label} ", "dim")]
     line: Line = [(" ", "")]
     for binding in shown:
-        if binding in always:
+        if binding in always or binding.action == "back":
             continue
         entry: Line = [(bindings.key_name(binding.keys[0]), "key"), (f" {binding.label}  ", "dim")]
         if line_width(line) + line_width(entry) + line_width(end) > width:

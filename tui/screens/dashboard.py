@@ -57,7 +57,11 @@ class Dashboard(BaseScreen, inherit_bindings=False):
     # ---- what is shown --------------------------------------------------------------------------
 
     def runs(self) -> list[Run]:
-        return run_filter.arrange(self.snapshot.runs, self.filter, self.sort, self.down)
+        params = {
+            key: {row["run"]: row["value"] for row in self.snapshot.rows(ask("parameter", key=key))}
+            for key in run_filter.parameters(self.filter)
+        }
+        return run_filter.arrange(self.snapshot.runs, self.filter, self.sort, self.down, params)
 
     def target(self) -> Run | None:
         runs = self.runs()
@@ -82,6 +86,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         run = self.target()
         shown = self.shown()
         yield ask("hardware")
+        for key in run_filter.parameters(self.filter):
+            yield ask("parameter", key=key)
         for index in self._visible():
             if index < 3:
                 yield from chart.requests(shown, self._key(index))

@@ -119,22 +119,24 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
     def _activate(self, name: str) -> None:
         """Give a pane the keys; on a small terminal the tables take the place of the results."""
         self.active = name
-        tables, results = self.query_one("#tables"), self.query_one("#results")
-        tables.styles.width = 40 if self.small else 64
-        tables.set_class(self.small and name != "tables", "hidden")
+        tables, results = self.query_one("#tables"), self.query_one("#results", Panel)
+        tables.styles.width = 64
+        tables.set_class(self.small, "hidden")
+        results.title("Tables" if self.small and name == "tables" else "Results")
         for part in ("editor", "tables", "results"):
             self.query_one(f"#{part}").set_class(part == name, "-active")
         if name == "editor":
             self.query_one(Editor).focus()
         else:
             self.set_focus(None)
-        results.set_class(False, "hidden")
         self.update_panels()
 
     def paint_said(self, width: int, height: int) -> list[Line]:
         return [[(" ", ""), *self.said]]
 
     def paint_result(self, width: int, height: int) -> list[Line]:
+        if self.small and self.active == "tables":
+            return self.paint_tables(width, height)
         if self.result is None:
             return []
         self.top = grid.visible_top(self.top, self.cursor, self.result.rows, max(1, height - 1))
@@ -201,11 +203,12 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
             part = table.slice(start, max(0, stop - start)).to_pydict() if table.num_columns else {}
             return list(zip(*part.values(), strict=True))
 
+        said = note(table)
         names = [name or " " for name in _unique(table.column_names)]
         table = table.rename_columns(names)
         self.result = grid.make(names, numeric, table.num_rows, read)
         rows = f"{table.num_rows:,} row{'s' if table.num_rows != 1 else ''}"
-        more = f" · {said}" if (said := note(table)) else ""
+        more = f" · {said}" if said else ""
         self.said = [(f"{rows} in {1000 * seconds:.0f} ms{more}", "good" if not more else "warn")]
         if self.is_attached:
             self.update_panels()
@@ -316,7 +319,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
             self.update_panels()
 
     def _page(self) -> int:
-        part = "#tables" if self.active == "tables" else "#results"
+        part = "#tables" if self.active == "tables" and not self.small else "#results"
         return max(1, self.query_one(part).content_size.height // 2)
 
     def do_down(self) -> None:
@@ -338,11 +341,12 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         self._move(10**9)
 
     def on_panel_scrolled(self, message: Panel.Scrolled) -> None:
-        if message.panel.id in ("results", "tables"):
-            self._activate(message.panel.id)
-            self._move(message.lines)
+        self.on_panel_clicked(message)
+        self._move(message.lines)
 
-    def on_panel_clicked(self, message: Panel.Clicked) -> None:
+    def on_panel_clicked(self, message: Panel.Clicked | Panel.Scrolled) -> None:
+        if message.panel.id == "results" and self.small and self.active == "tables":
+            return
         if message.panel.id in ("results", "tables"):
             self._activate(message.panel.id)
 

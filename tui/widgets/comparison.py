@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from tui import format, theme
 from tui.data import Row, Run
-from tui.text import Line, clean, left, right, width_of
+from tui.text import Line, clean, left, line_width, right
 from tui.widgets.plot import MARKERS
 
 # Shown first and by these names; every other metric follows under its own key.
@@ -35,26 +35,39 @@ def metrics(rows: Sequence[Row], runs: Sequence[Run], paired: Paired, width: int
     by_cell = {(row["key"], row["run"]): row for row in rows}
     known = {row["key"] for row in rows}
     keys = [key for key in _FIRST if key in known] + sorted(known - set(_FIRST))
-    column = min(44, max(12, (width - _NAME) // max(1, len(runs))))
-    lines: list[Line] = [_run_names(runs, column)]
+    columns = _columns(len(runs), width - _NAME)
+    lines: list[Line] = [_run_names(runs, columns)]
     for key in keys:
         cells = [by_cell.get((key, run.number)) for run in runs]
-        lines.append(_metric(key, cells, runs, "last", paired, column))
+        lines.append(_metric(key, cells, runs, "last", paired, columns))
         if key == "heldout/loss":
-            lines.append(_metric(key, cells, runs, "best", {}, column))
+            lines.append(_metric(key, cells, runs, "best", {}, columns))
     return lines
 
 
-def _run_names(runs: Sequence[Run], column: int) -> Line:
+def _columns(runs: int, width: int) -> list[int]:
+    """Widths of the runs' columns: the first holds no difference, so it may be narrower."""
+    first = max(16, min(30, width // max(1, runs)))
+    if runs > 1:
+        first = max(16, min(first, width - 36 * (runs - 1)))
+    return [first, *[min(44, max(12, (width - first) // max(1, runs - 1)))] * (runs - 1)]
+
+
+def _run_names(runs: Sequence[Run], columns: Sequence[int]) -> Line:
     line: Line = [(" " * _NAME, "")]
-    for slot, run in enumerate(runs):
+    for slot, (run, column) in enumerate(zip(runs, columns, strict=True)):
         text = left(f"#{run.number} {clean(run.name)}", column - 4)
         line += [(f"  {MARKERS[slot % len(MARKERS)]} ", theme.slot_style(slot)), (text, "title")]
     return line
 
 
 def _metric(
-    key: str, cells: Sequence[Row | None], runs: Sequence[Run], which: str, paired: Paired, column: int
+    key: str,
+    cells: Sequence[Row | None],
+    runs: Sequence[Run],
+    which: str,
+    paired: Paired,
+    columns: Sequence[int],
 ) -> Line:
     name = _FIRST.get(key, key) if which == "last" else "  best (step)"
     line: Line = [(left(name, _NAME), "dim")]
@@ -67,17 +80,15 @@ def _metric(
         shown: Line = [("  ", ""), (right(text, 9 if which == "last" else 14), "good" if value == best else "text")]
         if at and which == "last":
             shown += _difference(key, value, values[0], paired.get((run.number, key.split("/")[0])))
-        room = column - sum(width_of(part) for part, _ in shown)
-        if room < 0:  # the interval does not fit: the value alone does
-            shown = shown[:2]
-            room = column - sum(width_of(part) for part, _ in shown)
+        while (room := columns[at] - line_width(shown)) < 0 and len(shown) > 2:
+            shown.pop()  # first the interval goes, then the difference
         line += [*shown, (" " * max(0, room), "")]
     return line
 
 
 def _best(key: str, values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None and value == value]
-    if len(known) < 2:
+    if len(set(known)) < 2:
         return None
     if key.endswith(_LOWER_IS_BETTER) and key != "train/loss":
         return min(known)

@@ -40,7 +40,7 @@ def evals(rows: Sequence[Row], width: int) -> list[Line]:
     if not rows:
         return [[("no evaluations yet", "dim")]]
     lines: list[Line] = []
-    for suite in dict.fromkeys(row["suite"] for row in rows):
+    for suite in sorted({row["suite"] for row in rows}, key=lambda name: (name != "heldout", name)):
         of_suite = [row for row in rows if row["suite"] == suite]
         measures = list(dict.fromkeys(row["key"] for row in of_suite))
         best = min(
@@ -56,22 +56,22 @@ def evals(rows: Sequence[Row], width: int) -> list[Line]:
 
 def _eval_head(measures: Sequence[str]) -> Line:
     return [
-        (right("step", 8), "faint"),
-        *[(right(name.replace("_", " "), 16) + " " * 17, "faint") for name in measures],
+        (right("step", 7), "faint"),
+        *[(right(name.replace("token_", "").replace("_", " "), 10) + " " * 17, "faint") for name in measures],
         (right("n", 6), "faint"),
     ]
 
 
 def _eval_row(step: int, cells: Sequence[Row | None], best: float | None) -> Line:
-    line: Line = [(right(str(step), 8), "dim")]
+    line: Line = [(right(str(step), 7), "dim")]
     number = None
     for cell in cells:
         if cell is None:
-            line.append((" " * 33, ""))
+            line.append((" " * 27, ""))
             continue
         is_best = cell["key"] == "loss" and cell["value"] == best
         line += [
-            (right(format.loss(cell["value"]), 16), "good" if is_best else "text"),
+            (right(format.loss(cell["value"]), 10), "good" if is_best else "text"),
             ("  " + left(format.interval(cell["lo"], cell["hi"]), 15), "dim"),
         ]
         number = cell["n"] if cell["n"] is not None else number

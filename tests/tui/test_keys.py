@@ -1,0 +1,462 @@
+"""The app under the fingers: what keys do, over a real store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from conftest import ready, text_of, until
+from made_home import Served
+from textual.widgets import TextArea
+
+from store import StoreError
+from tui.app import FinetuiApp
+from tui.bindings import BINDINGS, SCREENS, bindings_of, keys_markdown
+from tui.screens.compare import CompareScreen
+from tui.screens.dashboard import Dashboard
+from tui.screens.help import HelpScreen
+from tui.screens.run import RunScreen
+from tui.screens.sql import SqlScreen
+from tui.widgets.plot import Glyphs
+
+MakeApp = Callable[..., FinetuiApp]
+SMALL, LARGE = (80, 24), (200, 50)
+
+
+def status(app: FinetuiApp) -> str:
+    return app.status[0] if app.status else ""
+
+
+def cursor(app: FinetuiApp) -> int | None:
+    assert isinstance(app.screen, Dashboard)
+    return app.screen.cursor
+
+
+async def type_text(pilot: object, text: str) -> None:
+    names = {" ": "space", ":": "colon", "=": "equals_sign", ">": "greater_than_sign", "'": "apostrophe"}
+    await pilot.press(*(names.get(char, char) for char in text))  # type: ignore[attr-defined]
+
+
+# ---- the table of keys -------------------------------------------------------------------------------
+
+
+def test_every_binding_can_be_done() -> None:
+    rooms = {"dashboard": Dashboard, "run": RunScreen, "compare": CompareScreen, "sql": SqlScreen, "help": HelpScreen}
+    for binding in BINDINGS:
+        method = f"do_{binding.action.partition('(')[0]}"
+        for room in binding.screens:
+            if room != "all":
+                assert hasattr(rooms[room], method) or hasattr(FinetuiApp, method), (binding.action, room)
+
+
+@pytest.mark.parametrize("room", [room for room in SCREENS if room != "all"])
+def test_no_key_means_two_things_on_one_screen(room: str) -> None:
+    keys = [key for binding in bindings_of(room) for key in binding.keys]
+    assert len(keys) == len(set(keys))
+
+
+def test_the_documentation_of_keys_has_them_all() -> None:
+    text = keys_markdown()
+    for binding in BINDINGS:
+        assert binding.help in text
+
+
+# ---- dashboard ---------------------------------------------------------------------------------------
+
+
+async def test_the_cursor_starts_on_the_running_run_and_moves(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        assert cursor(app) == 3
+        for key, number in (("j", 2), ("down", 1), ("j", 1), ("k", 2), ("g", 5), ("up", 5), ("G", 1), ("ctrl+u", 3)):
+            await pilot.press(key)
+            assert cursor(app) == number, key
+
+
+async def test_the_run_that_was_asked_for_is_selected_and_marked(make_app: MakeApp) -> None:
+    app = make_app([2, 1])
+    async with app.run_test(size=LARGE) as pilot:
+        await ready(pilot)
+        assert cursor(app) == 2
+        assert app.marked == [2, 1]
+        assert "#2" in text_of(app, "#pane0").splitlines()[0]
+        assert "#1" in text_of(app, "#pane0").splitlines()[0]
+
+
+async def test_why_a_run_waits_is_said(make_app: MakeApp) -> None:
+    app = make_app([4])
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        assert "#4 waits: run #3 is running; 1 at a time" in text_of(app, "#table")
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("lora", {2, 3, 4, 5}),
+        ("state:running", {3}),
+        ("method=lora", {2, 4, 5}),
+        ("method=lora state:queued", {4}),
+        ("heldout<1.3", {2}),
+        ("lr>1e-4", {2, 3, 4, 5}),
+        ("r=64", {4}),
+        ("flags>0", {1}),
+        ("#3", {3}),
+        ("nothing-of-that-kind", set()),
+    ],
+)
+async def test_filter(make_app: MakeApp, text: str, numbers: set[int]) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        await pilot.press("slash")
+        await until(pilot, lambda: app.focused is not None, "the prompt")
+        await type_text(pilot, text.replace("#", "")) if "#" not in text else await pilot.press("number_sign", "3")
+        screen = app.screen
+        assert isinstance(screen, Dashboard)
+        await until(pilot, lambda: {run.number for run in screen.runs()} == numbers, f"{numbers}")
+        await pilot.press("enter")
+        await pilot.pause()
+        assert app.focused is None
+        assert f"filter: {text}"[:8] in text_of(app, "#header")
+        if not numbers:
+            assert "No run matches" in text_of(app, "#table")
+        await pilot.press("escape")
+        assert len(screen.runs()) == 5
+
+
+async def test_sort_goes_through_the_columns(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        screen = app.screen
+        assert isinstance(screen, Dashboard)
+        assert [run.number for run in screen.runs()] == [5, 4, 3, 2, 1]
+        await pilot.press("s")
+        assert [run.name for run in screen.runs()] == sorted(run.name for run in app.snapshot.runs)
+        await pilot.press("s", "s", "s", "s")
+        assert screen.sort == "held-out"
+        assert [run.number for run in screen.runs()][:3] == [2, 3, 1]
+        await pilot.press("S")
+        assert [run.number for run in screen.runs()][:3] == [1, 3, 2]
+        assert {run.number for run in screen.runs()[3:]} == {4, 5}, "runs without a value stay last"
+
+
+async def test_cancel_asks_and_reaches_the_daemon(make_app: MakeApp, served: Served) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        await pilot.press("x")
+        assert "Cancel run #3" in status(app)
+        await pilot.press("n")
+        assert served.actions.asked == []
+        await pilot.press("x", "y")
+        await until(pilot, lambda: bool(served.actions.asked), "the action")
+        assert served.actions.asked == [("cancel", {"run": 3})]
+        await until(pilot, lambda: "is being cancelled" in status(app), "the answer")
+
+
+async def test_other_orders_reach_the_daemon(make_app: MakeApp, served: Served) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        await pilot.press("p")
+        await until(pilot, lambda: len(served.actions.asked) == 1)
+        await pilot.press("k", "K")
+        await until(pilot, lambda: len(served.actions.asked) == 2)
+        await pilot.press("k", "R")
+        await until(pilot, lambda: len(served.actions.asked) == 3)
+        assert served.actions.asked == [
+            ("pause", {"run": 3}), ("priority", {"run": 4, "priority": 1}), ("requeue", {"run": 5}),
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("run", "key", "said"),
+    [
+        (1, "x", "run #1 is finished: nothing to cancel"),
+        (3, "r", "run #3 is running: only a paused run can be resumed"),
+        (1, "p", "run #1 is finished: only a queued or running run can be paused"),
+        (4, "R", "run #4 is queued: only an ended run can be queued again"),
+        (3, "K", "run #3 is running: only a queued run has a place in the queue"),
+        (3, "c", "mark two or more runs with space, then compare them"),
+    ],
+)
+async def test_a_key_at_the_wrong_time_says_why(
+    make_app: MakeApp, served: Served, run: int, key: str, said: str
+) -> None:
+    app = make_app([run])
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        await pilot.press(key)
+        assert status(app) == said
+        assert said in text_of(app, "#footer")
+        assert served.actions.asked == []
+
+
+async def test_what_the_daemon_refuses_is_shown(make_app: MakeApp, served: Served) -> None:
+    def refuse(name: str, body: dict[str, object]) -> dict[str, object]:
+        raise StoreError("run #3 is saving: try again in a moment", "state")
+
+    served.actions.answer = refuse
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        await pilot.press("p")
+        await until(pilot, lambda: "saving: try again" in status(app), "the reason")
+
+
+async def test_panes_on_a_small_terminal(make_app: MakeApp) -> None:
+    app = make_app([1])
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        assert "#1" in text_of(app, "#pane0")
+        await pilot.press("4")
+        await ready(pilot)
+        assert "NVIDIA H100" in text_of(app, "#pane3")
+        await pilot.press("tab")
+        await ready(pilot)
+        flags = text_of(app, "#pane4")
+        assert "⚑ forgetting  since step 280" in flags
+        assert "+0.110 nats [+0.060, +0.160], n=40" in flags
+        assert "→ Use the checkpoint before step 320." in flags
+        await pilot.press("6")
+        await ready(pilot)
+        assert "step 400: training" in text_of(app, "#pane5")
+        assert not app.screen.query_one("#pane0").display
+
+
+async def test_chart_keys(make_app: MakeApp) -> None:
+    app = make_app([1])
+    async with app.run_test(size=LARGE) as pilot:
+        await ready(pilot)
+        await pilot.press("y")
+        assert app.view.log
+        await pilot.press("plus", "left_square_bracket", "e", "u")
+        assert (app.view.zoom, app.view.end, app.view.smooth, app.view.glyphs) == (1, 0.75, 1, Glyphs.BLOCK)
+        await pilot.press("m")
+        await ready(pilot)
+        assert app.view.metric == "train/lr"
+        await pilot.press("0")
+        assert (app.view.log, app.view.zoom) == (False, 0)
+
+
+async def test_quit(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        await pilot.press("q")
+        await pilot.pause()
+        assert not app.is_running
+
+
+async def test_escape_on_the_first_screen_does_not_leave(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        await pilot.press("escape", "ctrl+c")
+        assert app.is_running
+        assert "press q to leave" in status(app)
+
+
+# ---- other screens -----------------------------------------------------------------------------------
+
+
+async def test_open_a_run_and_look_at_everything(make_app: MakeApp) -> None:
+    app = make_app([1])
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        await pilot.press("enter")
+        await ready(pilot)
+        assert isinstance(app.screen, RunScreen)
+        assert "heldout/loss" in text_of(app, "#keys")
+        for key, expected in (
+            ("2", "1.361"), ("3", "def area(r):"), ("4", "overfitting"), ("5", "step-000400"),
+            ("6", "bundled:docstrings"), ("7", "step 400: training"),
+        ):  # fmt: skip
+            await pilot.press(key)
+            await ready(pilot)
+            if key == "2":
+                await pilot.press("G")
+                await pilot.press("k")
+            assert expected in text_of(app, "#section") or key == "2"
+        await pilot.press("1")
+        await ready(pilot)
+        await pilot.press("g", "j")
+        await ready(pilot)
+        assert app.screen.key == "general/token_accuracy"
+        await pilot.press("escape")
+        assert isinstance(app.screen, Dashboard)
+
+
+async def test_the_log_starts_at_its_end_and_scrolls(make_app: MakeApp) -> None:
+    app = make_app([1])
+    async with app.run_test(size=(80, 16)) as pilot:
+        await ready(pilot)
+        await pilot.press("enter", "7")
+        await ready(pilot)
+        assert text_of(app, "#section").splitlines()[-1].strip() == "step 400: training"
+        await pilot.press("g")
+        assert text_of(app, "#section").splitlines()[0].strip() == "step 0: training"
+        await pilot.press("G")
+        assert text_of(app, "#section").splitlines()[-1].strip() == "step 400: training"
+
+
+async def test_mark_and_compare(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.run_test(size=LARGE) as pilot:
+        await ready(pilot)
+        await pilot.press("G", "space", "k", "space", "c")
+        await ready(pilot)
+        assert isinstance(app.screen, CompareScreen)
+        assert app.screen.numbers == (1, 2)
+        metrics = text_of(app, "#pane1")
+        held_out = next(line for line in metrics.splitlines() if line.startswith("held-out loss"))
+        assert "1.595" in held_out
+        assert "1.215" in held_out
+        assert "−0.381 [−0.39" in held_out
+        recipes = text_of(app, "#pane2").splitlines()
+        assert [line.split()[0] for line in recipes[1:] if line] == [
+            "method.alpha", "method.name", "method.r", "train.lr",
+        ]  # fmt: skip
+        legend = text_of(app, "#pane0").splitlines()[0]
+        assert "#1 1.595" in legend
+        assert "#2 1.215" in legend
+
+
+async def test_help_is_searchable_and_does_what_it_says(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(app.screen, HelpScreen) and app.focused is not None, "help")
+        assert "Open the run under the cursor." in text_of(app, "#list")
+        await type_text(pilot, "logarithmic")
+        await pilot.pause()
+        assert len(text_of(app, "#list").split("\n")[0].split()) > 3
+        await pilot.press("enter")
+        await until(pilot, lambda: app.view.log, "the log scale")
+        assert isinstance(app.screen, Dashboard)
+
+
+async def test_the_palette_does_what_it_says(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        await pilot.press("ctrl+p")
+        await pilot.pause(0.2)
+        await type_text(pilot, "braille")
+        await pilot.pause(0.5)
+        await pilot.press("enter")
+        await until(pilot, lambda: app.view.glyphs is Glyphs.BLOCK, "blocks")
+
+
+# ---- SQL ---------------------------------------------------------------------------------------------
+
+
+async def open_sql(pilot: object, app: FinetuiApp, query: str) -> SqlScreen:
+    await ready(pilot)
+    await pilot.press("colon")  # type: ignore[attr-defined]
+    await until(pilot, lambda: isinstance(app.screen, SqlScreen), "the screen")
+    screen = app.screen
+    assert isinstance(screen, SqlScreen)
+    screen.query_one(TextArea).load_text(query)
+    return screen
+
+
+async def test_good_sql(make_app: MakeApp, served: Served) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        screen = await open_sql(pilot, app, "SELECT run, name FROM runs ORDER BY run")
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.result is not None, "the result")
+        lines = text_of(app, "#results").splitlines()
+        assert lines[0].split() == ["run", "name"]
+        assert lines[1].split() == ["1", "1", "docstrings-full"]
+        assert "5 rows in" in text_of(app, "#said")
+    kept = json.loads((served.home.path / "screen.json").read_text())
+    assert kept["queries"] == ["SELECT run, name FROM runs ORDER BY run"]
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("SELECT nme FROM runs", "did you mean"),
+        ("SELEC 1", "syntax error"),
+        ("DROP TABLE runs", "not allowed here"),
+        ("SELECT 1; SELECT 2", "one statement at a time"),
+        ("   ", "there is no query to run"),
+    ],
+)
+async def test_bad_sql_is_answered_in_one_sentence(make_app: MakeApp, query: str, said: str) -> None:
+    app = make_app()
+    async with app.run_test(size=(160, 40)) as pilot:
+        await open_sql(pilot, app, query)
+        await pilot.press("f5")
+        await until(pilot, lambda: said in text_of(app, "#said"), said)
+        assert "Traceback" not in text_of(app, "#said")
+
+
+async def test_a_hundred_thousand_rows(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        screen = await open_sql(pilot, app, "SELECT i, i * i AS square FROM range(200000) t(i)")
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.result is not None, "the result")
+        assert screen.result is not None
+        assert screen.result.rows == 100_000
+        assert "only the first 100,000 rows" in text_of(app, "#said")
+        await pilot.press("tab", "G")
+        assert text_of(app, "#results").splitlines()[-1].split() == ["▌100000", "99999", "9999800001"]
+
+
+async def test_a_query_can_be_stopped(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        screen = await open_sql(
+            pilot, app, "SELECT count(*) FROM range(100000000) a, range(100000) b WHERE a.range % 7 = b.range % 5"
+        )
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.running is not None, "the query")
+        await pilot.pause(0.5)
+        await pilot.press("escape")
+        await until(pilot, lambda: "cancelled" in text_of(app, "#said"), "the end")
+        assert app.screen is screen
+
+
+async def test_history_and_examples(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        screen = await open_sql(pilot, app, "SELECT 1 AS one")
+        editor = screen.query_one(TextArea)
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.result is not None)
+        editor.load_text("draft")
+        await pilot.press("ctrl+up")
+        assert editor.text == "SELECT 1 AS one"
+        await pilot.press("ctrl+down")
+        assert editor.text == "draft"
+        await pilot.press("f2")
+        assert editor.text == "FROM leaderboard"
+
+
+async def test_every_example_query_runs(served: Served) -> None:
+    from tui.screens.sql import EXAMPLES
+
+    with served.connect() as client:
+        for query in EXAMPLES:
+            assert client.query(query).num_columns > 0, query
+
+
+async def test_tables_with_their_comments(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.run_test(size=LARGE) as pilot:
+        screen = await open_sql(pilot, app, "")
+        await until(pilot, lambda: bool(screen.columns), "the tables")
+        text = text_of(app, "#tables")
+        assert "attempts" in text
+        assert "One row per process life of a run" in text
+        await pilot.press("tab", "tab", "enter")
+        assert screen.query_one(TextArea).text == "FROM attempts"

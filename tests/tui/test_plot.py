@@ -1,0 +1,167 @@
+"""Curves as characters: known series give known cells."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from tui.text import line_width
+from tui.widgets import axis
+from tui.widgets.chart import ChartView, smooth
+from tui.widgets.plot import Glyphs, Mark, Plot, Series, render
+
+
+def shown(plot: Plot, width: int, height: int) -> list[str]:
+    lines = render(plot, width, height)
+    assert len(lines) == height
+    assert all(line_width(line) == width for line in lines)
+    return ["".join(text for text, _ in line) for line in lines]
+
+
+def line(*ys: float, slot: int = 0, **options: object) -> Series:
+    return Series(f"#{slot + 1}", slot, tuple(range(len(ys))), ys, **options)  # type: ignore[arg-type]
+
+
+def test_a_rising_line_in_braille() -> None:
+    # Below 20 columns there are no axes. 8 cells are 16 dots across and 4 high; the axis goes from -0.05 to
+    # 1.05, so dot k is round(3 * (1.05 - k / 15) / 1.1) dots from the top: 3 3 2 2 2 2 2 2 1 1 1 1 1 0, marker.
+    rows = shown(Plot((line(0.0, 1.0),)), 8, 2)
+    assert rows[0] == "● #1 1  "
+    assert rows[1][-1] == "●"
+    assert rows[1][:-1] == "⣀⠤⠤⠤⠒⠒⠊"
+
+
+def test_the_same_line_in_blocks_and_ascii() -> None:
+    assert shown(Plot((line(0.0, 1.0),), glyphs=Glyphs.BLOCK), 8, 2)[1] == "▄▄▄▄▀▀▀●"
+    rows = shown(Plot((line(0.0, 1.0),), glyphs=Glyphs.ASCII), 24, 10)
+    assert all(text.isascii() for text in rows)
+    assert rows[0].startswith("* #1 1")
+    assert "0.0 +*" in "\n".join(rows)
+
+
+def test_axes_have_round_ticks_in_the_unit_of_the_data() -> None:
+    rows = shown(Plot((line(*(2.0 + at / 100 for at in range(101))),)), 60, 12)
+    assert [row.split("┤")[0].strip() for row in rows if "┤" in row] == ["3.0", "2.5", "2.0"]
+    assert rows[-1].split() == ["0", "20", "40", "60", "80", "100"]
+
+
+def test_several_series_share_the_space_and_the_first_is_on_top() -> None:
+    lines = render(Plot((line(1.0, 1.0), line(1.0, 1.0, slot=1))), 30, 8)
+    styles = [style for row in lines[1:-2] for text, style in row if any(0x2800 < ord(c) < 0x2900 for c in text)]
+    assert styles
+    assert set(styles) == {"s0"}
+    assert "#1" in lines[0][1][0]
+
+
+def test_points_with_intervals_have_markers_and_faint_whiskers() -> None:
+    series = line(1.0, 1.0, 1.0, low=(0.5, 0.5, 0.5), high=(1.5, 1.5, 1.5), interval=True)
+    lines = render(Plot((series,)), 40, 12)
+    text = "\n".join("".join(part for part, _ in row) for row in lines[1:])
+    assert text.count("•") == 2
+    assert text.count("●") == 1
+    assert any(style == "s0-faint" for row in lines for _, style in row)
+
+
+def test_a_flag_is_a_vertical_line() -> None:
+    rows = render(Plot((line(1.0, 2.0, 3.0),), marks=(Mark(1.0, "warn"),)), 40, 10)
+    marked = [text for row in rows for text, style in row if style == "warn"]
+    assert marked[0] == "⚑"
+    assert set(marked[1:]) == {"┊"}
+
+
+def test_nan_breaks_the_line_and_infinity_does_not_spoil_the_axis() -> None:
+    rows = shown(Plot((line(1.0, math.nan, 3.0, math.inf, 2.0),)), 40, 10)
+    assert any(row.strip().startswith("3") for row in rows)
+    whole = shown(Plot((line(1.0, 2.0, 3.0, 2.5, 2.0),)), 40, 10)
+    dots = sum(0x2800 < ord(char) < 0x2900 for row in rows for char in row)
+    assert dots < sum(0x2800 < ord(char) < 0x2900 for row in whole for char in row)
+
+
+@pytest.mark.parametrize(
+    ("plot", "said"),
+    [
+        (Plot(()), "nothing to draw yet"),
+        (Plot((), empty="no heldout/loss yet"), "no heldout/loss yet"),
+        (Plot((line(math.nan, math.nan),)), "only NaN or infinite values"),
+        (Plot((line(0.0, -1.0),), log=True), "nothing above 0 to draw on a log scale"),
+    ],
+)
+def test_nothing_to_draw_says_why(plot: Plot, said: str) -> None:
+    assert said in "\n".join(shown(plot, 60, 9))
+
+
+def test_log_scale_spaces_decades_evenly() -> None:
+    rows = shown(Plot((line(1.0, 10.0, 100.0),), log=True), 40, 15)
+    at = {row.split("┤")[0].strip(): index for index, row in enumerate(rows) if "┤" in row}
+    assert at["10"] - at["100"] == pytest.approx(at["1"] - at["10"], abs=1)
+
+
+def test_without_colour_lines_have_different_rhythms() -> None:
+    def dots(slot: int) -> int:
+        rows = shown(Plot((line(1.0, 1.0, 1.0, slot=slot),), rhythm=True), 60, 8)[1:-2]
+        return sum(bin(ord(char) - 0x2800).count("1") for row in rows for char in row if 0x2800 < ord(char) < 0x2900)
+
+    assert dots(0) > dots(1) > dots(2)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (8, 2), (20, 5), (7, 30), (200, 3)])
+def test_any_size_is_filled_exactly(size: tuple[int, int]) -> None:
+    shown(Plot((line(1.0, 5.0, 2.0), line(3.0, 1.0, slot=1))), *size)
+
+
+def test_one_point_and_equal_values_can_be_drawn() -> None:
+    assert "●" in "".join(shown(Plot((line(1.5),)), 40, 8)[1:])
+    assert "●" in "".join(shown(Plot((line(0.0, 0.0, 0.0),)), 40, 8)[1:])
+
+
+def test_a_window_cuts_the_line_at_its_edges() -> None:
+    plot = Plot((line(*map(float, range(101))),), x_range=(40.0, 60.0))
+    rows = shown(plot, 50, 12)
+    assert rows[-1].split()[0] == "40"
+    labels = [float(row.split("┤")[0]) for row in rows if "┤" in row]
+    assert min(labels) >= 40
+    assert max(labels) <= 60
+    assert all(0x2800 < ord(row[-1]) < 0x2900 or row[-1] == "●" for row in rows[1:2])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "most", "ticks"),
+    [
+        (0, 10, 6, [0, 2, 4, 6, 8, 10]),
+        (0.93, 1.07, 4, [0.95, 1.0, 1.05]),
+        (-1, 1, 5, [-1, -0.5, 0, 0.5, 1]),
+        (5, 5, 4, [5]),
+    ],
+)
+def test_ticks(low: float, high: float, most: int, ticks: list[float]) -> None:
+    assert axis.nice_ticks(low, high, most) == pytest.approx(ticks)
+
+
+def test_tick_labels_are_equally_precise() -> None:
+    assert axis.tick_labels([0, 0.5, 1.0]) == ["0.0", "0.5", "1.0"]
+    assert axis.tick_labels([0, 1000, 2000]) == ["0", "1k", "2k"]
+    assert axis.tick_labels([0, 5000, 10_000, 15_000]) == ["0", "5k", "10k", "15k"]
+    assert axis.tick_labels([0, 1e-4, 2e-4]) == ["0", "1e-4", "2e-4"]
+
+
+def test_the_x_axis_of_a_live_run_grows_by_doubling() -> None:
+    assert [axis.live_end(step, 400) for step in (1, 50, 51, 150, 399, 400, 410)] == [50, 50, 100, 200, 400, 400, 410]
+    assert axis.live_end(7, None) == 7
+
+
+def test_smoothing_starts_at_the_data_and_keeps_gaps() -> None:
+    smoothed = smooth((2.0, math.nan, 2.0, 4.0), 0.5)
+    assert smoothed[0] == 2.0
+    assert math.isnan(smoothed[1])
+    assert 2.0 < smoothed[3] < 4.0
+
+
+def test_zoom_and_pan_stay_inside() -> None:
+    view = ChartView().zoomed(1)
+    assert view.window(400) == (200, 400)
+    assert view.panned(-1).window(400) == (100, 300)
+    assert view.panned(-1).panned(-1).panned(-1).window(400) == (0, 200)
+    assert view.panned(1).window(400) == (200, 400)
+    assert view.panned(-1).zoomed(-1).window(400) == (0, 400)
+    assert ChartView().zoomed(-1) == ChartView()
