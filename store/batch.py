@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
+from store import summary
 from store.schema import TABLES
+from store.summary import Summaries
 
 _ARROW = {
     "INTEGER": pa.int32(),
@@ -17,10 +18,7 @@ _ARROW = {
     "DOUBLE": pa.float64(),
     "VARCHAR": pa.string(),
 }
-_SCHEMAS = {
-    table: pa.schema([(name, _ARROW[kind]) for name, kind, _ in columns])
-    for table, (_, columns) in TABLES.items()
-}
+_KINDS = {table: {name: kind for name, kind, _ in columns} for table, (_, columns) in TABLES.items()}
 
 # Tables whose rows a resume takes back; `metrics` is both halves.
 SUPERSEDED = ("metrics_live", "metrics_cold", "evals", "eval_examples", "samples", "flags", "checkpoints")
@@ -28,8 +26,8 @@ SUPERSEDED = ("metrics_live", "metrics_cold", "evals", "eval_examples", "samples
 # Fields of an attempt that later lines do not change.
 FIRST_WINS = frozenset({"started", "first_step", "first_t"})
 
-# The least finite value counts as the best, except where more is better.
-_SCORE = "CASE WHEN isfinite(value) THEN CASE WHEN ends_with(key, 'accuracy') THEN -value ELSE value END END"
+# Up to here, lists as parameters are cheaper than an Arrow table, whose scan has to be set up.
+_FEW = 500
 
 
 @dataclass(slots=True)
@@ -49,9 +47,11 @@ class RunState:
     pid: int | None = None
     parameters: int | None = None
     trainable: int | None = None
+    # Not a column: the run's rows of run_summary; None until they are needed.
+    summaries: Summaries | None = None
 
 
-STATE_COLUMNS = tuple(item.name for item in fields(RunState))
+STATE_COLUMNS = tuple(item.name for item in fields(RunState) if item.name != "summaries")
 
 
 @dataclass
@@ -63,6 +63,9 @@ class Batch:
     n_lines: int = 0
     runs: dict[int, RunState] = field(default_factory=dict)
     attempts: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
+    summaries: dict[int, tuple[Summaries, set[str]]] = field(
+        default_factory=dict
+    )  # by run; keys that changed
     resumes: list[tuple[int, int, int]] = field(default_factory=list)  # run, attempt, from_step
     meta: dict[str, str] = field(default_factory=dict)
     offsets: dict[str, tuple[str, int]] = field(default_factory=dict)  # log: (path, byte offset)
@@ -78,7 +81,7 @@ class Batch:
         """`n` rows: a list of n per column, or one value for all of them."""
         columns = self.columns.get(table)
         if columns is None:
-            columns = self.columns[table] = {name: [] for name in _SCHEMAS[table].names}
+            columns = self.columns[table] = {name: [] for name in _KINDS[table]}
         for name, column in columns.items():
             value = values.get(name)
             if isinstance(value, list):
@@ -96,6 +99,23 @@ class Batch:
             if value is not None and not (key in FIRST_WINS and key in known):
                 known[key] = value
 
+    def points(self, run: RunState, attempt: int, step: int, t: float, values: dict[str, float]) -> None:
+        """One row of `metrics` per value, folded into the run's summaries."""
+        self.extend(
+            "metrics_live",
+            len(values),
+            run=run.run,
+            attempt=attempt,
+            step=step,
+            key=list(values),
+            value=list(values.values()),
+            t=t,
+        )
+        if run.summaries is None:
+            raise ValueError(f"the summaries of run {run.run} are not loaded")
+        summary.add(run.summaries, step, values)
+        self.summaries.setdefault(run.run, (run.summaries, set()))[1].update(values)
+
     # ---- writing -------------------------------------------------------------------------------------
 
     def apply(self, cursor: duckdb.DuckDBPyConnection) -> None:
@@ -103,119 +123,95 @@ class Batch:
         for run, attempt, from_step in self.resumes:
             _supersede(cursor, run, attempt, from_step)
         for table, columns in self.columns.items():
-            rows = pa.table(columns, schema=_SCHEMAS[table])
-            if table == "metrics_live":
-                _insert(cursor, rows, f"INSERT INTO {table} SELECT * FROM batch ORDER BY run, key, step")
-                _summarise(cursor, rows)
-            elif table == "examples":
-                select = "SELECT DISTINCT ON (example) b.* FROM batch b ANTI JOIN examples e USING (example)"
-                _insert(cursor, rows, f"INSERT INTO examples {select}")
-            else:
-                _insert(cursor, rows, f"INSERT INTO {table} SELECT * FROM batch")
+            select = _SELECTS.get(table, "SELECT * FROM {batch}")
+            _execute(cursor, f"INSERT INTO {table} {select}", table, columns)
         self._write_runs(cursor)
         self._write_attempts(cursor)
-        _upsert(cursor, "meta", "key", [{"key": key, "value": value} for key, value in self.meta.items()])
-        _upsert(
-            cursor,
-            "ingest",
-            "log",
-            [{"log": log, "path": path, "byte_offset": at} for log, (path, at) in self.offsets.items()],
-        )
+        self._write_summaries(cursor)
+        _upsert(cursor, "meta", ["key"], [{"key": key, "value": value} for key, value in self.meta.items()])
+        offsets = [{"log": log, "path": path, "byte_offset": at} for log, (path, at) in self.offsets.items()]
+        _upsert(cursor, "ingest", ["log"], offsets)
 
     def _write_runs(self, cursor: duckdb.DuckDBPyConnection) -> None:
         if not self.runs:
             return
-        rows = [{name: getattr(state, name) for name in STATE_COLUMNS} for state in self.runs.values()]
+        rows = {name: [getattr(state, name) for state in self.runs.values()] for name in STATE_COLUMNS}
         sets = ", ".join(f"{name} = b.{name}" for name in STATE_COLUMNS[1:])
         waiting = "waiting_for = CASE WHEN b.state IN ('queued', 'interrupted') THEN runs.waiting_for END"
-        _insert(
-            cursor,
-            _table("runs", rows),
-            f"UPDATE runs SET {sets}, {waiting} FROM batch b WHERE runs.run = b.run",
+        _execute(
+            cursor, f"UPDATE runs SET {sets}, {waiting} FROM {{batch}} b WHERE runs.run = b.run", "runs", rows
         )
 
     def _write_attempts(self, cursor: duckdb.DuckDBPyConnection) -> None:
-        if not self.attempts:
-            return
-        rows = [{"run": run, "attempt": n, **values} for (run, n), values in self.attempts.items()]
-        names = _SCHEMAS["attempts"].names[2:]
-        sets = ", ".join(
-            f"{name} = coalesce(attempts.{name}, b.{name})"
+        kept = {
+            name: f"coalesce(attempts.{name}, b.{name})"
             if name in FIRST_WINS
-            else f"{name} = coalesce(b.{name}, attempts.{name})"
-            for name in names
-        )
-        table = _table("attempts", rows)
-        same = "attempts.run = b.run AND attempts.attempt = b.attempt"
-        _insert(cursor, table, f"UPDATE attempts SET {sets} FROM batch b WHERE {same}")
-        _insert(cursor, table, f"INSERT INTO attempts SELECT b.* FROM batch b ANTI JOIN attempts ON {same}")
+            else f"coalesce(b.{name}, attempts.{name})"
+            for name in _KINDS["attempts"]
+        }
+        rows = [{"run": run, "attempt": n, **values} for (run, n), values in self.attempts.items()]
+        _upsert(cursor, "attempts", ["run", "attempt"], rows, kept)
+
+    def _write_summaries(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        rows = [
+            {"run": run, "key": key, **{name: getattr(summaries[key], name) for name in summary.COLUMNS}}
+            for run, (summaries, keys) in self.summaries.items()
+            for key in sorted(keys)
+        ]
+        _upsert(cursor, "run_summary", ["run", "key"], rows)
 
 
-def _table(name: str, rows: Sequence[dict[str, Any]]) -> pa.Table:
-    return pa.Table.from_pylist(list(rows), schema=_SCHEMAS[name])
+# How rows get in where it is not simply all of them in their order.
+_SELECTS = {
+    "metrics_live": "SELECT * FROM {batch} ORDER BY run, key, step",
+    "examples": "SELECT DISTINCT ON (example) b.* FROM {batch} b ANTI JOIN examples e USING (example)",
+}
 
 
-def _insert(cursor: duckdb.DuckDBPyConnection, rows: pa.Table, sql: str) -> None:
-    """Run `sql`, in which `batch` is the Arrow table."""
-    cursor.register("batch", rows)
-    try:
-        cursor.execute(sql)
-    finally:
-        cursor.unregister("batch")
-
-
-def _upsert(cursor: duckdb.DuckDBPyConnection, table: str, key: str, rows: list[dict[str, Any]]) -> None:
+def _upsert(
+    cursor: duckdb.DuckDBPyConnection,
+    table: str,
+    keys: list[str],
+    rows: list[dict[str, Any]],
+    sets: dict[str, str] | None = None,
+) -> None:
+    """Update the rows that are there, by default to the new values, then insert those that were not."""
     if not rows:
         return
-    arrow = _table(table, rows)
-    sets = ", ".join(f"{name} = b.{name}" for name in arrow.schema.names if name != key)
-    _insert(cursor, arrow, f"UPDATE {table} SET {sets} FROM batch b WHERE {table}.{key} = b.{key}")
-    _insert(cursor, arrow, f"INSERT INTO {table} SELECT b.* FROM batch b ANTI JOIN {table} USING ({key})")
+    others = [name for name in _KINDS[table] if name not in keys]
+    assignments = ", ".join(f"{name} = {(sets or {}).get(name, f'b.{name}')}" for name in others)
+    same = " AND ".join(f"{table}.{key} = b.{key}" for key in keys)
+    returned = ", ".join(f"{table}.{key}" for key in keys)
+    sql = f"UPDATE {table} SET {assignments} FROM {{batch}} b WHERE {same} RETURNING {returned}"
+    there = set(_execute(cursor, sql, table, _columns(table, rows)).fetchall())
+    missing = [row for row in rows if tuple(row[key] for key in keys) not in there]
+    if missing:
+        _execute(cursor, f"INSERT INTO {table} SELECT * FROM {{batch}}", table, _columns(table, missing))
 
 
-# ---- run_summary -----------------------------------------------------------------------------------------
+def _columns(table: str, rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    return {name: [row.get(name) for row in rows] for name in _KINDS[table]}
 
 
-def _summarise(cursor: duckdb.DuckDBPyConnection, rows: pa.Table) -> None:
-    """Fold new points into `run_summary`; later lines win ties of step, earlier ones ties of best."""
-    numbered = rows.append_column("seq", pa.array(range(len(rows)), pa.int64()))
-    cursor.register("batch", numbered)
-    try:
-        delta = cursor.execute(_summary_of("batch", "seq")).to_arrow_table()
-    finally:
-        cursor.unregister("batch")
-    _insert(
-        cursor,
-        delta,
-        """
-UPDATE run_summary s SET
-  n = s.n + b.n,
-  last = CASE WHEN b.last_step >= s.last_step THEN b.last ELSE s.last END,
-  last_step = greatest(s.last_step, b.last_step),
-  best = CASE WHEN b.better THEN b.best ELSE s.best END,
-  best_step = CASE WHEN b.better THEN b.best_step ELSE s.best_step END
-FROM (
-  SELECT d.*, d.best IS NOT NULL AND (o.best IS NULL
-    OR CASE WHEN ends_with(d.key, 'accuracy') THEN d.best > o.best ELSE d.best < o.best END) AS better
-  FROM batch d JOIN run_summary o USING (run, key)
-) b
-WHERE s.run = b.run AND s.key = b.key""",
-    )
-    _insert(
-        cursor,
-        delta,
-        "INSERT INTO run_summary SELECT b.* FROM batch b ANTI JOIN run_summary USING (run, key)",
-    )
+def _execute(
+    cursor: duckdb.DuckDBPyConnection, sql: str, table: str, columns: dict[str, list[Any]]
+) -> duckdb.DuckDBPyConnection:
+    """Run `sql`, in which `{batch}` stands for these columns of `table`."""
+    kinds = _KINDS[table]
+    if len(next(iter(columns.values()))) <= _FEW:
+        listed = ", ".join(f"unnest(${name}::{kinds[name]}[]) AS {name}" for name in columns)
+        lists = {
+            name: _spelled(column) if kinds[name] == "DOUBLE" else column for name, column in columns.items()
+        }
+        return cursor.execute(sql.replace("{batch}", f"(SELECT {listed})"), lists)
+    rows = pa.table(columns, schema=pa.schema([(name, _ARROW[kinds[name]]) for name in columns]))
+    cursor.register("batch", rows)
+    return cursor.execute(sql.replace("{batch}", "batch"))
 
 
-def _summary_of(source: str, order: str) -> str:
-    return f"""
-SELECT run, key,
-       arg_max(value, (step, {order})) AS last, max(step) AS last_step,
-       arg_min(value, ({_SCORE}, {order})) FILTER (isfinite(value)) AS best,
-       arg_min(step, ({_SCORE}, {order})) FILTER (isfinite(value)) AS best_step,
-       count(*) AS n
-FROM {source} GROUP BY run, key"""
+def _spelled(column: list[Any]) -> list[str | None]:
+    """Floats as text, which DuckDB reads back exactly; a NaN among parameters would become NULL."""
+    return [None if value is None else repr(value) for value in column]
 
 
 def _supersede(cursor: duckdb.DuckDBPyConnection, run: int, attempt: int, from_step: int) -> None:
@@ -225,6 +221,4 @@ def _supersede(cursor: duckdb.DuckDBPyConnection, run: int, attempt: int, from_s
             f"DELETE FROM {table} WHERE run = $run AND attempt < $attempt AND step > $step",
             {"run": run, "attempt": attempt, "step": from_step},
         )
-    cursor.execute("DELETE FROM run_summary WHERE run = $run", {"run": run})
-    kept = f"(SELECT * FROM metrics WHERE run = {run:d})"
-    cursor.execute(f"INSERT INTO run_summary {_summary_of(kept, '(attempt, t)')}")
+    summary.repair(cursor, run)

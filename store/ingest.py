@@ -27,7 +27,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from store import rows
+from store import rows, summary
 from store.batch import STATE_COLUMNS, Batch, RunState
 from store.errors import StoreError
 from store.logs import BadLine, Line, header_id, parse, well_formed, whole_lines
@@ -219,7 +219,7 @@ class Ingest:
     def _read_run(self, watch: _Watch) -> None:
         state = self._states.get(watch.number)
         if state is None:
-            state = self._states[watch.number] = RunState(watch.number)
+            state = self._states[watch.number] = RunState(watch.number, summaries={})
             self._read_run_json(watch, state)
         directory = watch.path
         journal_grew = self._read_log(
@@ -304,7 +304,10 @@ class Ingest:
             self._offsets[identity] = line.end
             self._batch.offsets[identity] = (relative, line.end)
             grew = True
-            if self._batch.n_rows >= self._batch_rows or self._careful:
+            if self._batch.resumes and run is not None:
+                self._flush()
+                self._states[run].summaries = None  # taken back in the tables
+            elif self._batch.n_rows >= self._batch_rows or self._careful:
                 self._flush(partial(self._set_aside, line, path, run, attempt))
         return grew
 
@@ -343,6 +346,9 @@ class Ingest:
     def _worker(self, state: RunState, attempt: int, entry: dict[str, Any]) -> None:
         if entry["kind"] == "resume":
             self._flush()  # what it takes back has to be in the tables
+        if state.summaries is None:
+            with self._projection.read() as cursor:
+                state.summaries = summary.load(cursor, state.run)
         rows.worker_line(self._batch, state, attempt, entry)
 
     def _hardware(self, entry: dict[str, Any]) -> None:
@@ -389,6 +395,8 @@ class Ingest:
                 chosen,
             )
             cursor.execute("DELETE FROM metrics_live WHERE list_contains($runs, run)", chosen)
+        for run in runs:
+            self._states[run].summaries = None
 
 
 def _time_before(path: Path, offset: int) -> float:

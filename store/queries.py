@@ -42,7 +42,7 @@ flagged AS (
 )
 SELECT r.run, r.name, r.state, r.reason, r.waiting_for, r.priority, r.method, r.model, r.step, r.total_steps,
        CASE WHEN r.state = 'finished' THEN 1.0
-            ELSE least(1.0, r.step / nullif(r.total_steps, 0)::DOUBLE) END AS progress,
+            WHEN r.step <= r.total_steps THEN r.step / nullif(r.total_steps, 0)::DOUBLE END AS progress,
        CASE WHEN r.state = 'running' AND c.last_step > c.first_step THEN greatest(0.0,
             (r.total_steps - r.step) * (c.last_t - c.first_t) / (c.last_step - c.first_step)
             - ($now - c.last_t)) END AS eta_s,
@@ -111,19 +111,25 @@ def curve(
     """
     return (
         """
-WITH points AS MATERIALIZED (
-  SELECT step, t, value FROM metrics
-  WHERE run = $run AND key = $key
-    AND step >= coalesce($from_step, step) AND step <= coalesce($to_step, step)
-),
-span AS (SELECT min(step) AS low, max(step) - min(step) + 1 AS width, count(*) AS n FROM points)
-SELECT max(p.step) AS step, max(p.t) AS t, min(p.value) AS min,
-       coalesce(max(p.value) FILTER (NOT isnan(p.value)), max(p.value)) AS max,
-       arg_max(p.value, p.step) AS last, count(*) AS n
-FROM points p, span s
-GROUP BY CASE WHEN s.n <= $buckets THEN p.step ELSE (p.step - s.low) * $buckets // s.width END
+WITH span AS MATERIALIZED (
+  SELECT min(step) AS low, max(step) - min(step) + 1 AS width, count(*) AS n FROM metrics
+  WHERE run = $run AND key = $key AND step BETWEEN $low AND $high
+)
+SELECT max(step) AS step, max(t) AS t, min(value) AS min,
+       coalesce(max(CASE WHEN NOT isnan(value) THEN value END), min(value)) AS max,
+       arg_max(value, step) AS last, count(*) AS n
+FROM metrics
+WHERE run = $run AND key = $key AND step BETWEEN $low AND $high
+GROUP BY CASE WHEN (SELECT n FROM span) <= $buckets THEN step
+              ELSE (step - (SELECT low FROM span)) * $buckets // (SELECT width FROM span) END
 ORDER BY step""",
-        {"run": run, "key": key, "buckets": buckets, "from_step": from_step, "to_step": to_step},
+        {
+            "run": run,
+            "key": key,
+            "buckets": buckets,
+            "low": -(2**63) if from_step is None else from_step,
+            "high": 2**63 - 1 if to_step is None else to_step,
+        },
     )
 
 

@@ -183,16 +183,7 @@ def _metrics(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -
     if not isinstance(values, dict):
         raise BadLine("values is not an object")
     kept = {key: real(value) for key, value in values.items() if value is not None}
-    batch.extend(
-        "metrics_live",
-        len(kept),
-        run=run.run,
-        attempt=attempt,
-        step=step,
-        key=list(kept),
-        value=list(kept.values()),
-        t=t,
-    )
+    batch.points(run, attempt, step, t, kept)
     run.step = step
     batch.attempt(run.run, attempt, first_step=step, first_t=t, last_step=step, last_t=t)
 
@@ -247,7 +238,7 @@ def _eval(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> N
     common = {"run": run.run, "attempt": attempt, "step": step}
     for name, (value, lo, hi, n) in results.items():
         batch.add("evals", **common, suite=suite, key=name, value=value, lo=lo, hi=hi, n=n, t=t)
-        batch.add("metrics_live", **common, key=f"{suite}/{name}", value=value, t=t)
+    batch.points(run, attempt, step, t, {f"{suite}/{name}": value for name, (value, *_) in results.items()})
     batch.extend(
         "eval_examples",
         len(ids),

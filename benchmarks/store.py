@@ -1,0 +1,196 @@
+"""What the store costs: `python -m benchmarks.store [--points 1000000] [--runs 10000] [--out FILE.json]`.
+
+- ingest: points/s from logs on disk to committed rows, against row-wise `executemany` of the same points
+- round: one live round (10 lines of 10 metrics), as the daemon does it three times a second
+- run table: the named query `runs` over --runs runs
+- curve: one series of --points points in 400 buckets, beside nine others of the same length
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from store import queries
+from store.ingest import Ingest
+from store.projection import Projection
+
+KEYS = [f"train/metric_{i}" for i in range(9)] + ["train/loss"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--points", type=int, default=1_000_000, help="points of the one series")
+    parser.add_argument("--runs", type=int, default=10_000, help="runs in the run table")
+    parser.add_argument("--lines", type=int, default=30_000, help="lines of 10 metrics to ingest")
+    parser.add_argument("--slow-rows", type=int, default=3_000, help="rows for executemany")
+    parser.add_argument("--out", type=Path, help="write the figures here as JSON")
+    options = parser.parse_args()
+    figures: dict[str, Any] = {
+        "duckdb": duckdb.__version__,
+        "cpus": os.cpu_count(),
+        "load": os.getloadavg()[0],
+    }
+    with tempfile.TemporaryDirectory(prefix="finetui-store-") as scratch:
+        figures |= ingest(Path(scratch) / "ingest", options.lines, options.slow_rows)
+        figures |= run_table(Path(scratch) / "runs", options.runs)
+        figures |= curve(Path(scratch) / "curve", options.points)
+    for name, value in figures.items():
+        print(f"{name:>32}  {value:,.2f}" if isinstance(value, float) else f"{name:>32}  {value}")
+    if options.out:
+        options.out.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def ingest(home: Path, lines: int, slow_rows: int) -> dict[str, Any]:
+    log = new_run(home, 1)
+    write_lines(log, 0, lines)
+    projection = Projection(home / "store.duckdb")
+    reader = Ingest(projection, home)
+    warm = new_run(home, 2)
+    write_lines(warm, 0, 1)
+    points = lines * len(KEYS)
+    started, cpu = time.perf_counter(), time.process_time()
+    reader.poll()
+    took, cpu_took = time.perf_counter() - started, time.process_time() - cpu
+    rounds, rounds_cpu = [], []
+    for i in range(15):
+        write_lines(log, lines + 10 * i, 10)
+        started, cpu = time.perf_counter(), time.process_time()
+        reader.poll()
+        rounds.append(time.perf_counter() - started)
+        rounds_cpu.append(time.process_time() - cpu)
+    with projection.read() as cursor:
+        rows = cursor.execute("SELECT * FROM metrics LIMIT $n", {"n": slow_rows}).fetchall()
+    with projection.write() as cursor:
+        started = time.perf_counter()
+        cursor.executemany("INSERT INTO metrics_live VALUES (?, ?, ?, ?, ?, ?)", rows)
+        slow = time.perf_counter() - started
+    projection.close()
+    return {
+        "ingest points/s": points / took,
+        "ingest points per CPU second": points / cpu_took,
+        "executemany points/s": slow_rows / slow,
+        "ingest / executemany": points / took / (slow_rows / slow),
+        "live round of 100 points ms": statistics.median(rounds) * 1e3,
+        "live round of 100 points CPU ms": statistics.median(rounds_cpu) * 1e3,
+    }
+
+
+def run_table(home: Path, n: int) -> dict[str, Any]:
+    projection = Projection(home / "store.duckdb")
+    keys = [*KEYS, "heldout/loss", "general/loss", "train/tokens_per_s"]
+    with projection.write() as cursor:
+        cursor.execute(
+            "INSERT INTO runs BY NAME SELECT range AS run, 'run-' || range AS name, 'finished' AS state,"
+            " 'lora' AS method, 'm' AS model, 1000 AS step, 1000 AS total_steps, 1 AS attempt, 0 AS created"
+            " FROM range($n)",
+            {"n": n},
+        )
+        cursor.execute(
+            "INSERT INTO attempts BY NAME SELECT range AS run, 1 AS attempt, 0 AS started, 9 AS ended,"
+            " 1 AS first_step, 1 AS first_t, 1000 AS last_step, 9 AS last_t FROM range($n)",
+            {"n": n},
+        )
+        cursor.execute(
+            "INSERT INTO run_summary SELECT r.range, k, random(), 1000, random(), 500, 1000"
+            " FROM range($n) r, (SELECT unnest($keys) AS k)",
+            {"n": n, "keys": keys},
+        )
+        cursor.execute(
+            "INSERT INTO flags BY NAME SELECT range AS run, 1 AS attempt, 5 AS step, 'forgetting' AS flag,"
+            " 'warn' AS level FROM range($n) WHERE range % 5 = 0",
+            {"n": n},
+        )
+
+    def ask() -> None:
+        with projection.read() as cursor:
+            table = cursor.execute(*queries.runs()).to_arrow_table()
+        assert table.num_rows == n
+
+    took = timed(ask, 9)
+    projection.close()
+    return {f"run table of {n:,} runs ms": took * 1e3}
+
+
+def curve(home: Path, points: int) -> dict[str, Any]:
+    projection = Projection(home / "store.duckdb")
+    with projection.write() as cursor:
+        cursor.execute(
+            "INSERT INTO metrics_cold SELECT 1, 1, range, k, sin(range / 1000) + random(), range"
+            " FROM range($n), (SELECT unnest($keys) AS k) ORDER BY k, range",
+            {"n": points, "keys": KEYS},
+        )
+    with projection.read() as cursor:
+        cursor.execute("CHECKPOINT")
+
+    def ask() -> pa.Table:
+        with projection.read() as cursor:
+            table = cursor.execute(*queries.curve(1, "train/loss", buckets=400)).to_arrow_table()
+        assert table.num_rows == 400
+        return table
+
+    def raw() -> None:
+        with projection.read() as cursor:
+            rows = cursor.execute(
+                "SELECT step, t, value FROM metrics WHERE run = 1 AND key = 'train/loss' ORDER BY step"
+            ).fetchall()
+        assert len(rows) == points
+
+    took, whole = timed(ask, 7), timed(raw, 1)
+    projection.close()
+    return {
+        f"curve of {points:,} points ms": took * 1e3,
+        "all its points to Python ms": whole * 1e3,
+        "bucketed is faster by": whole / took,
+    }
+
+
+def timed(call: Callable[[], object], times: int) -> float:
+    """Median seconds of a call, after one to warm up."""
+    call()
+    took = []
+    for _ in range(times):
+        started = time.perf_counter()
+        call()
+        took.append(time.perf_counter() - started)
+    return statistics.median(took)
+
+
+def new_run(home: Path, number: int) -> Path:
+    run = home / "runs" / f"{number:06d}-bench"
+    log = run / "attempts" / "1" / "events.jsonl"
+    log.parent.mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+    header = {"kind": "header", "log": str(uuid.uuid4()), "t": 0.0}
+    log.write_text(json.dumps(header) + "\n")
+    journal = [
+        {**header, "log": str(uuid.uuid4())},
+        {"kind": "running", "state": "running", "attempt": 1, "t": 1.0},
+    ]
+    (run / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in journal))
+    return log
+
+
+def write_lines(log: Path, first: int, n: int) -> None:
+    with log.open("a") as file:
+        for step in range(first, first + n):
+            values = {key: step / (i + 1) for i, key in enumerate(KEYS)}
+            line = {"kind": "metrics", "t": float(step), "step": step, "values": values}
+            file.write(json.dumps(line, separators=(",", ":")) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""The named queries over runs whose numbers are known."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from fake_home import T0, FakeHome, FakeRun
+
+from store import queries
+from store.ingest import Ingest
+from store.projection import Projection
+
+
+def ask(projection: Projection, query: queries.Query) -> list[dict[str, Any]]:
+    sql, parameters = query
+    with projection.read() as cursor:
+        return cursor.execute(sql, parameters).to_arrow_table().to_pylist()
+
+
+def trained(home: FakeHome, number: int, losses: list[float], **changes: Any) -> FakeRun:
+    run = home.run(number, **changes)
+    run.start()
+    run.write("plan", total_steps=100, parameters=1000, trainable=10)
+    run.eval(0, "heldout", [30.0, 20.0, 10.0])
+    run.eval(0, "general", [10.0, 10.0])
+    for step, loss in enumerate(losses, 1):
+        run.metrics(step, loss=loss, tokens_per_s=1000.0 + step)
+    return run
+
+
+@pytest.fixture
+def two(home: FakeHome, projection: Projection) -> Projection:
+    first = trained(home, 1, [3.0, 2.0, 1.0])
+    first.eval(3, "heldout", [20.0, 10.0, 6.0])
+    first.eval(3, "general", [12.0, 10.0])
+    first.write("flag", step=3, flag="forgetting", level="warn", message="m")
+    first.write("flag", step=3, flag="overfitting", level="critical", message="m")
+    first.write("flag", step=3, flag="note", level="info", message="m")
+    first.end()
+    second = trained(home, 2, [3.0, 2.5], method={"name": "qlora", "r": 16, "targets": "all-linear"}, seed=8)
+    second.eval(2, "heldout", [21.0, 13.0, 8.0])
+    home.run(3)
+    Ingest(projection, home.path).poll()
+    projection.set_waiting({3: "run #2 is running; 1 at a time"})
+    return projection
+
+
+def test_the_run_table(two: Projection, monkeypatch: pytest.MonkeyPatch) -> None:
+    last = ask(two, ("SELECT last_t, first_t FROM attempts WHERE run = 2", {}))[0]
+    monkeypatch.setattr(queries.time, "time", lambda: last["last_t"] + 2.0)
+    done, going, queued = ask(two, queries.runs())
+    assert (done["state"], done["progress"], done["eta_s"], done["elapsed_s"] > 0) == (
+        "finished",
+        1.0,
+        None,
+        True,
+    )
+    assert (done["loss"], done["heldout"], done["general"]) == pytest.approx((1.0, 1.2, 1.1))
+    assert (done["flags"], done["flag_level"], done["tokens_per_s"]) == (2, "critical", 1003.0)
+    assert (going["step"], going["total_steps"], going["progress"]) == (2, 100, 0.02)
+    assert going["eta_s"] == pytest.approx(98 * (last["last_t"] - last["first_t"]) / 1 - 2.0)
+    assert (going["flags"], going["flag_level"], going["ended"]) == (0, None, None)
+    assert (queued["state"], queued["waiting_for"]) == ("queued", "run #2 is running; 1 at a time")
+    assert (queued["loss"], queued["progress"], queued["eta_s"], queued["elapsed_s"]) == (
+        None,
+        None,
+        None,
+        None,
+    )
+    assert queued["created"] == T0
+
+
+def test_one_run(two: Projection) -> None:
+    (row,) = ask(two, queries.run(1))
+    assert row["dir"].endswith("000001-demo")
+    assert (row["run"], row["heldout_best"], row["trainable"]) == (1, pytest.approx(1.2), 10)
+    assert ask(two, queries.run(99)) == []
+
+
+def test_a_curve_is_whole_when_it_fits_and_bucketed_when_not(home: FakeHome, projection: Projection) -> None:
+    run = home.run(1)
+    run.start()
+    values = [math.sin(step) for step in range(1000)]
+    values[500] = math.nan
+    for step, value in enumerate(values):
+        run.metrics(step, loss=value)
+    Ingest(projection, home.path).poll()
+    whole = ask(projection, queries.curve(1, "train/loss", buckets=1000))
+    assert [row["step"] for row in whole] == list(range(1000))
+    assert math.isnan(whole[500]["last"])
+    assert all(
+        row["min"] == row["max"] == row["last"] == values[row["step"]] for row in whole if row["step"] != 500
+    )
+    cut = ask(projection, queries.curve(1, "train/loss", buckets=10))
+    assert [row["n"] for row in cut] == [100] * 10
+    for i, row in enumerate(cut):
+        inside = [value for value in values[i * 100 : i * 100 + 100] if not math.isnan(value)]
+        assert (row["step"], row["min"], row["max"]) == (i * 100 + 99, min(inside), max(inside))
+        assert row["last"] == values[i * 100 + 99]
+    part = ask(projection, queries.curve(1, "train/loss", buckets=400, from_step=10, to_step=12))
+    assert [row["step"] for row in part] == [10, 11, 12]
+    assert ask(projection, queries.curve(1, "no/such")) == []
+
+
+def test_what_runs_differ_in(two: Projection) -> None:
+    found = {(row["key"], row["run"]): row["value"] for row in ask(two, queries.params_diff([1, 2]))}
+    assert found == {
+        ("method.name", 1): "lora",
+        ("method.name", 2): "qlora",
+        ("seed", 1): "7",
+        ("seed", 2): "8",
+    }
+    assert ask(two, queries.params_diff([1])) == []
+
+
+def test_a_key_that_only_one_run_has_is_a_difference(home: FakeHome, projection: Projection) -> None:
+    home.run(1)
+    home.run(2, extra={"only": 1})
+    Ingest(projection, home.path).poll()
+    assert ask(projection, queries.params_diff([1, 2])) == [
+        {"key": "extra.only", "run": 1, "value": None},
+        {"key": "extra.only", "run": 2, "value": "1"},
+    ]
+
+
+def test_paired_differences(two: Projection) -> None:
+    (row,) = ask(two, queries.paired(1, 2, "heldout"))
+    differences = [0.1, 0.3, 0.2]
+    mean = sum(differences) / 3
+    half = 1.96 * math.sqrt(sum((d - mean) ** 2 for d in differences) / 2) / math.sqrt(3)
+    assert row["difference"] == pytest.approx(mean)
+    assert (row["lo"], row["hi"]) == pytest.approx((mean - half, mean + half))
+    assert (row["n"], row["step_a"], row["step_b"]) == (3, 3, 2)
+    (nothing,) = ask(two, queries.paired(1, 3))
+    assert (nothing["n"], nothing["difference"], nothing["lo"]) == (0, None, None)
+
+
+def test_the_compare_table_and_the_sql_that_is_shown(two: Projection) -> None:
+    first, second = ask(two, queries.compare_table([1, 2]))
+    assert (first["method"], first["trainable"], first["flags"]) == ("lora", 10, 2)
+    shown = (first["heldout_base"], first["heldout_last"], first["general_base"], first["general_delta"])
+    assert shown == pytest.approx((2.0, 1.2, 1.0, 0.1))
+    assert (second["method"], second["heldout_last"]) == ("qlora", pytest.approx(1.4))
+    assert ask(two, (queries.compare_table_sql([1, 2]), {})) == [first, second]
+    assert ask(two, queries.compare_table([])) == []
+
+
+def test_leaderboard_has_the_best_first(two: Projection) -> None:
+    board = ask(two, queries.leaderboard())
+    assert [(row["place"], row["run"]) for row in board] == [(1, 1), (2, 2)]
+    assert board[0]["general_delta"] == pytest.approx(0.1)
+
+
+def test_events_are_the_latest_and_in_order(two: Projection) -> None:
+    log = ask(two, queries.events(1, limit=3))
+    assert len(log) == 3
+    assert [row["t"] for row in log] == sorted(row["t"] for row in log)
+    assert log[-1]["kind"] == "ended"
+    assert ask(two, queries.events(1, after=log[1]["t"])) == log[2:]
+    assert {row["run"] for row in ask(two, queries.events())} == {1, 2, 3}
+
+
+def test_every_query_runs_on_an_empty_store(projection: Projection) -> None:
+    arguments: dict[str, dict[str, Any]] = {
+        "curve": {"run": 1, "key": "k"},
+        "eval_examples": {"run": 1, "suite": "heldout"},
+        "params_diff": {"runs": [1, 2]},
+        "compare_metrics": {"runs": []},
+        "compare_table": {"runs": [1]},
+        "paired": {"a": 1, "b": 2},
+        **{name: {} for name in ("runs", "leaderboard", "hardware", "flags", "events")},
+    }
+    for name, query in queries.NAMED.items():
+        found = ask(projection, query(**arguments.get(name, {"run": 1})))
+        assert found == [] or name == "paired", name
+
+
+def test_details_of_a_run(two: Projection) -> None:
+    assert [row["key"] for row in ask(two, queries.keys(1))][:2] == ["general/loss", "general/token_accuracy"]
+    worst, *_ = ask(two, queries.eval_examples(1, "heldout"))
+    assert (worst["step"], worst["example"], worst["loss"]) == (3, "heldout-0", 2.0)
+    assert len(ask(two, queries.evals(1, "general"))) == 4
+    assert {row["flag"] for row in ask(two, queries.flags(1))} == {"forgetting", "overfitting", "note"}
+    assert [row["attempt"] for row in ask(two, queries.attempts(1))] == [1]
+    assert ask(two, queries.datasets(1))[0]["role"] == "train"
+
+
+def test_hardware_latest_and_since(home: FakeHome, projection: Projection) -> None:
+    (home.path / "hardware.jsonl").write_text(
+        '{"kind":"header","log":"hw","t":1}\n{"kind":"device","t":2,"name":"gpu0","label":"NVIDIA H100"}\n'
+        + "".join(
+            f'{{"kind":"sample","t":{t},"values":{{"cpu/percent":{t},"gpu0/util":{t * 2}}}}}\n'
+            for t in range(3, 9)
+        )
+    )
+    Ingest(projection, home.path).poll()
+    assert ask(projection, queries.hardware()) == [
+        {"t": 8.0, "key": "cpu/percent", "value": 8.0, "label": None},
+        {"t": 8.0, "key": "gpu0/util", "value": 16.0, "label": "NVIDIA H100"},
+    ]
+    assert len(ask(projection, queries.hardware(since=5.0))) == 6
