@@ -52,7 +52,8 @@ def read_submission(body: dict[str, Any]) -> tuple[Submission, Recipe]:
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(map(str, problem["loc"]))
-        raise QueueError(f"submit, key {key}: {problem['msg'].removeprefix('Value error, ')}") from None
+        message = problem["msg"].removeprefix("Value error, ")
+        raise QueueError(f"the submitted run is not valid, key {key}: {message}") from None
 
 
 def again(run: RunDir) -> dict[str, Any]:

@@ -57,23 +57,22 @@ class Daemon:
         self._nvml = Nvml()
         self._projection = Projection(home.store)
         self._ingest = Ingest(self._projection, home.path)
+        self._config_seen = _changed_at(home)
+        self._config_problem: str | None = None
         self._settings = _settings(self.config, self._nvml)
         self._supervisor = Supervisor(home, self._settings, on_change=self._changed)
         self._sampler = Sampler(home.hardware_log, self._nvml, before_rotation=self._ingest.drain)
         self._server = Server(home.socket, self._projection, self.act)
         self._queue = Repeater("queue", self._watch, lambda: self._every(WATCH_S, WATCH_IDLE_S))
         self._reader = Repeater("ingest", self._poll, lambda: self._every(INGEST_S, INGEST_IDLE_S))
-        sample_s = self.config.sample_every_s
-        self._samples = Repeater(
-            "sampler", self._sampler.sample, lambda: self._every(sample_s, max(sample_s, SAMPLE_IDLE_S))
-        )
+        self._samples = Repeater("sampler", self._sampler.sample, self._sample_every)
         self._threads = (self._queue, self._reader, self._samples)
 
     def start(self) -> None:
         self._supervisor.recover()
+        self._server.start()
         for thread in self._threads:
             thread.start()
-        self._server.start()
         log.info("daemon %d of %s is ready", os.getpid(), self.home.path)
 
     def stop(self) -> None:
@@ -93,7 +92,25 @@ class Daemon:
             log.error("%s is gone; another daemon may own the home now, so this one leaves", self.home.lock)
             self.stopping.set()
             return
+        self._reread_config()
         self._supervisor.tick()
+
+    def _reread_config(self) -> None:
+        """A changed config.toml counts from the next look on; a bad one changes nothing but is told in `status`."""
+        seen = _changed_at(self.home)
+        if seen == self._config_seen:
+            return
+        self._config_seen = seen
+        try:
+            self.config = config.read(self.home.config)
+        except config.ConfigError as error:
+            log.warning("config.toml has changed but is not used: %s", error)
+            self._config_problem = str(error)
+            return
+        self._config_problem = None
+        self._settings = _settings(self.config, self._nvml)
+        self._supervisor.use(self._settings)
+        log.info("config.toml has changed: %s", self.config)
 
     def _poll(self) -> None:
         self._ingest.poll()
@@ -101,6 +118,10 @@ class Daemon:
 
     def _every(self, busy_s: float, idle_s: float) -> float:
         return busy_s if self._supervisor.busy else idle_s
+
+    def _sample_every(self) -> float:
+        every = self.config.sample_every_s
+        return self._every(every, max(every, SAMPLE_IDLE_S))
 
     def _changed(self, run: int) -> None:
         self._ingest.notify(run)
@@ -148,10 +169,8 @@ class Daemon:
     def status(self) -> dict[str, Any]:
         """Who the daemon is, what it does, and what went wrong in it."""
         problems = [thread.problem for thread in self._threads if thread.problem]
-        problems += [
-            *self._supervisor.problems.values(),
-            *filter(None, [self._ingest.problem, self._nvml.problem]),
-        ]
+        problems += self._supervisor.problems.values()
+        problems += filter(None, [self._config_problem, self._ingest.problem, self._nvml.problem])
         return {
             "pid": os.getpid(),
             "version": code_version(),
@@ -163,6 +182,13 @@ class Daemon:
             "threads": self._settings.threads,
             "problems": problems,
         }
+
+
+def _changed_at(home: Home) -> int | None:
+    try:
+        return home.config.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def _settings(chosen: config.Config, nvml: Nvml) -> Settings:
@@ -197,6 +223,9 @@ def main() -> int:
         return _refuse(str(error))
     except OSError as error:
         return _refuse(f"the home {home.path} cannot be used: {error}")
+    except Exception as error:
+        log.exception("cannot start")
+        return _refuse(f"the daemon cannot start: {type(error).__name__}: {error}; see {home.daemon_log}")
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: daemon.stopping.set())
     print(READY, file=sys.stderr, flush=True)

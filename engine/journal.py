@@ -19,7 +19,7 @@ ACTIVE = frozenset({"starting", "running"})
 Request = Literal["cancel", "pause"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RunRecord:
     """What the journal says about a run now."""
 
@@ -32,7 +32,6 @@ class RunRecord:
     device: str | None = None
     shim: Identity | None = None
     request: Request | None = None  # asked of the attempt that is active
-    requested_at: float = 0.0
     interruptions: int = 0  # in a row, without a new checkpoint in between
     checkpoint: int = -1  # last whole one at the last interruption, -1 before the first
 
@@ -81,7 +80,7 @@ def add(record: RunRecord, entry: dict[str, Any]) -> RunRecord:
     elif kind == "started":
         record = replace(record, shim=Identity.from_dict(entry))
     elif kind in ("cancel", "pause") and "state" not in entry:
-        record = replace(record, request=kind, requested_at=t)
+        record = replace(record, request=kind)
     elif kind in ("requeued", "interrupted"):
         record = replace(
             record,

@@ -47,7 +47,7 @@ class Supervisor:
         self._dirs: dict[int, RunDir] = {}
         self._records: dict[int, RunRecord] = {}
         self._open: set[int] = set()  # waiting or active: what `tick` has to look at
-        self._asked: set[tuple[int, int]] = set()  # run, attempt: SIGTERM was sent
+        self._asked: dict[tuple[int, int], float] = {}  # run, attempt: when SIGTERM was sent, monotonic
         self._next = 1
         self.waiting_for: dict[int, str] = {}
         self.problems: dict[int, str] = {}  # run → what went wrong while looking after it
@@ -61,6 +61,11 @@ class Supervisor:
                 self._keep(run, journal.read(run))
             for record in self._listed(active=True):
                 log.info("run #%d was %s before this daemon", record.number, record.state)
+
+    def use(self, settings: Settings) -> None:
+        """Take over changed settings; runs that are active keep what they have."""
+        with self._lock:
+            self._settings = settings
 
     # ---- the watch -------------------------------------------------------------------------------
 
@@ -94,11 +99,10 @@ class Supervisor:
         """Ask once, and after the grace period do not ask."""
         if sighting.worker is None:
             return
-        asked = (record.number, record.attempt)
+        now, asked = time.monotonic(), (record.number, record.attempt)
         if asked not in self._asked:
-            self._asked.add(asked)
             self._executor.ask_to_stop(sighting.worker)
-        if time.time() - record.requested_at > self._settings.grace_s:
+        if now - self._asked.setdefault(asked, now) > self._settings.grace_s:
             log.info("run #%d did not stop in %g s; killing it", record.number, self._settings.grace_s)
             self._executor.kill(sighting)
 

@@ -142,6 +142,20 @@ def test_a_daemon_whose_home_was_deleted_leaves(own_home: Home) -> None:
     until("the daemon's end", lambda: not alive(daemon))
 
 
+def test_a_changed_configuration_counts_without_a_restart(own_home: Home) -> None:
+    own_home.config.write_text("concurrency = 1\n")
+    with service.connect(own_home) as client:
+        runs = [submit(client, steps=FOREVER) for _ in range(2)]
+        wait_worker(own_home, runs[0])
+        own_home.config.write_text("concurrency = 'many'\n")
+        until("the problem", lambda: client.action("status")["problems"])
+        assert "config.toml, key concurrency" in client.action("status")["problems"][0]
+        own_home.config.write_text("concurrency = 2\n")
+        wait_worker(own_home, runs[1])
+        assert client.action("status")["problems"] == []
+        assert client.action("status")["running"] == runs
+
+
 # ---- a run's life --------------------------------------------------------------------------------
 
 
@@ -286,9 +300,9 @@ def test_refusals_are_sentences(home: Home, client: Client) -> None:
         client.action("cancel", run="1")
     with pytest.raises(StoreError, match="no action 'dance'"):
         client.action("dance")
-    with pytest.raises(StoreError, match="submit, key recipe"):
+    with pytest.raises(StoreError, match="the submitted run is not valid, key recipe"):
         client.action("submit", name="x")
-    with pytest.raises(StoreError, match=r"submit, key data"):
+    with pytest.raises(StoreError, match="not valid, key data"):
         client.action("submit", recipe={"model": "x", "method": "full"})
     with pytest.raises(StoreError, match="there is no run #77"):
         client.action("submit", **submission(), parent=77)

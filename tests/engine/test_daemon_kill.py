@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,9 @@ from with_daemon import FOREVER, a_home, daemon_of, kill_daemon, starts, submit,
 
 from engine import accept, journal, service
 from engine.home import Home, RunDir, run_dirs
+from engine.lock import Lock
 from engine.log import write_json
-from engine.process import Identity, alive, identify, send
+from engine.process import alive, identify, send
 from engine.scheduler import Capacity
 from engine.supervisor import Settings, Supervisor
 from store import StoreError
@@ -123,28 +125,46 @@ def test_a_worker_without_its_shim_goes_on_and_ends_well(home: Home) -> None:
 
 @pytest.mark.parametrize("why", ["another boot", "pid reused"])
 def test_a_stranger_with_the_same_pid_is_not_the_worker(tmp_path: Path, why: str) -> None:
-    """After a reboot, or when the number was given to another: ours, which must not be touched."""
+    """After a reboot, or when the number was given to another process, which must not be touched."""
     home = Home(tmp_path / "home")
     home.create()
     run = accept.accept(home, 1, *accept.read_submission(submission(steps=1)))
-    me = identify(os.getpid())
-    assert me
-    stranger = (
-        Identity(me.pid, me.start_time, "another-boot")
-        if why == "another boot"
-        else Identity(me.pid, me.start_time - 1, me.boot_id)
-    )
-    record = journal.append(run, journal.read(run), "starting", state="starting", attempt=1)
-    record = journal.append(run, record, "started", attempt=1, **stranger.to_dict())
-    record = journal.append(run, record, "running", state="running", attempt=1)
-    journal.append(run, record, "cancel")
-    run.attempt(1).path.mkdir(parents=True)
-    write_json(run.attempt(1).process, {"shim": stranger.to_dict(), "worker": stranger.to_dict()})
-    queue = Supervisor(home, Settings(Capacity(1), threads=1, grace_s=0.0), on_change=lambda run: None)
-    queue.recover()
-    queue.tick()
-    assert journal.read(run).state == "cancelled"
+    with subprocess.Popen(["sleep", "60"]) as process:
+        stranger = identify(process.pid)
+        assert stranger
+        changed = {"boot_id": "another"} if why == "another boot" else {"start_time": stranger.start_time - 1}
+        worker = replace(stranger, **changed).to_dict()
+        record = journal.append(run, journal.read(run), "starting", state="starting", attempt=1)
+        record = journal.append(run, record, "started", attempt=1, **worker)
+        record = journal.append(run, record, "running", state="running", attempt=1)
+        journal.append(run, record, "cancel")
+        run.attempt(1).path.mkdir(parents=True)
+        write_json(run.attempt(1).process, {"shim": worker, "worker": worker})
+        queue = Supervisor(home, Settings(Capacity(1), threads=1, grace_s=0.0), on_change=lambda run: None)
+        queue.recover()
+        queue.tick()
+        untouched = alive(stranger)
+        process.kill()
+    assert untouched
     assert queue.problems == {}
+    assert journal.read(run).state == "cancelled"
+
+
+def test_a_run_is_not_declared_over_while_a_shim_may_be_starting_it(tmp_path: Path) -> None:
+    """A shim of an earlier daemon holds the lock but has not made the attempt's directory yet."""
+    home = Home(tmp_path / "home")
+    home.create()
+    run = accept.accept(home, 1, *accept.read_submission(submission(steps=1)))
+    journal.append(run, journal.read(run), "starting", state="starting", attempt=1)
+    queue = Supervisor(home, Settings(Capacity(0), threads=1, grace_s=0.0), on_change=lambda run: None)
+    queue.recover()
+    shim = Lock(run.lock)
+    assert shim.acquire()
+    queue.tick()
+    assert journal.read(run).state == "starting"
+    shim.release()
+    queue.tick()
+    assert journal.read(run).state == "interrupted"
 
 
 def test_kills_at_random_moments(home: Home) -> None:

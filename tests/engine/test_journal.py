@@ -47,7 +47,8 @@ def life(run: RunDir, record: RunRecord) -> list[RunRecord]:
 
 def test_what_is_appended_is_what_is_read(tmp_path: Path) -> None:
     run, record = make(tmp_path)
-    assert journal.read(run) == life(run, record)[-1]
+    last = life(run, record)[-1]
+    assert journal.read(run) == last
 
 
 def test_the_record_at_the_points_that_matter(tmp_path: Path) -> None:
