@@ -1,5 +1,5 @@
-"""Lives one run's life under a supervisor that is SIGKILLed at every point where it touches the disk or starts
-a process; after each, a second supervisor takes over. Prints one JSON line a point. Run by test_daemon_kill.py.
+"""Lives one run's life under a supervisor that is SIGKILLed before every entry, rename and exec; after
+each, a second supervisor takes over. Prints one JSON line a point. Run by test_daemon_kill.py.
 
 Forks for speed, which is safe here: this process has no threads.
 """
@@ -72,7 +72,6 @@ def live(home: Home, crash_at: int) -> None:
 
         return call
 
-    os.fsync = counted("sync", os.fsync)
     LogWriter.write = counted("entry", LogWriter.write)  # type: ignore[method-assign]
     Path.rename = counted("rename", Path.rename)  # type: ignore[method-assign]
     Path.replace = counted("replace", Path.replace)  # type: ignore[method-assign]
@@ -80,7 +79,7 @@ def live(home: Home, crash_at: int) -> None:
     queue = Supervisor(home, Settings(Capacity(1), threads=1, grace_s=5.0), on_change=lambda run: None)
     queue.recover()
     if not run_dirs(home):
-        queue.submit(submission(steps=15, checkpoint_every=3))
+        queue.submit(submission(steps=15, step_s=0.005, checkpoint_every=3))
     deadline = time.monotonic() + DEADLINE_S
     while any(queue.counts().values()):
         queue.tick()

