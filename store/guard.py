@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from store.errors import StoreError
-from store.projection import Projection
+from store.projection import Projection, is_fatal
 from store.schema import MACROS
 
 TIMEOUT_S = 30.0
@@ -62,11 +62,14 @@ class Running:
         try:
             yield
         except duckdb.InterruptException:
-            if self._stopped.get(query_id) == "timeout":
+            why = self._stopped.get(query_id)
+            if why == "timeout":
                 raise StoreError(
                     f"the query took longer than {timeout_s:g} s and was stopped; ask for less", "timeout"
                 ) from None
-            raise StoreError("the query was cancelled", "cancelled") from None
+            if why == "cancelled":
+                raise StoreError("the query was cancelled", "cancelled") from None
+            raise _reopened() from None
         finally:
             timer.cancel()
             with self._lock:
@@ -83,6 +86,11 @@ class Running:
             cursor.interrupt()
             return True
 
+    def stop_all(self) -> None:
+        """Interrupt every running query."""
+        for query_id in list(self._cursors):
+            self.stop(query_id)
+
 
 def run(
     projection: Projection,
@@ -94,7 +102,7 @@ def run(
     query_id: str = "",
 ) -> Result:
     """Run a user's statement on a cursor of its own, in a read-only transaction. Raises StoreError."""
-    limit = ROW_LIMIT if limit is None else limit
+    limit = ROW_LIMIT if limit is None else max(0, limit)
     timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
     running = running or Running()
     try:
@@ -106,7 +114,9 @@ def run(
             finally:
                 _end(cursor)
     except duckdb.Error as error:
-        raise StoreError(explain(error), "sql") from None
+        raise told(error) from None
+    except RecursionError:
+        raise StoreError("the statement is nested too deeply; write it flatter", "sql") from None
 
 
 def _fetch(cursor: duckdb.DuckDBPyConnection, limit: int) -> Result:
@@ -181,6 +191,15 @@ def _functions(node: Any, is_table: bool) -> Iterator[str]:
 
 
 # ---- errors for people -----------------------------------------------------------------------------------
+
+
+def told(error: duckdb.Error) -> StoreError:
+    """A database error for people."""
+    return _reopened() if is_fatal(error) else StoreError(explain(error), "sql")
+
+
+def _reopened() -> StoreError:
+    return StoreError("the database failed and was reopened; nothing is lost, ask again", "restarted")
 
 
 def explain(error: Exception) -> str:

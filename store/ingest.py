@@ -323,9 +323,18 @@ class Ingest:
             return
         try:
             entry = parse(line.text)
-            if entry["kind"] != "header":
-                use(entry)
         except BadLine as error:
+            self._set_aside(line, path, run, attempt, str(error))
+            return
+        if entry["kind"] == "header":
+            return
+        if entry["kind"] == "resume":
+            self._flush()  # what it takes back has to be in the tables
+        if attempt is not None and run is not None:
+            self._load_summaries(self._states[run])
+        try:
+            use(entry)
+        except (BadLine, TypeError, ValueError, AttributeError) as error:
             self._set_aside(line, path, run, attempt, str(error))
 
     def _set_aside(
@@ -343,12 +352,12 @@ class Ingest:
     def _journal(self, state: RunState, directory: Path, entry: dict[str, Any]) -> None:
         rows.journal_line(self._batch, state, entry, directory)
 
-    def _worker(self, state: RunState, attempt: int, entry: dict[str, Any]) -> None:
-        if entry["kind"] == "resume":
-            self._flush()  # what it takes back has to be in the tables
+    def _load_summaries(self, state: RunState) -> None:
         if state.summaries is None:
             with self._projection.read() as cursor:
                 state.summaries = summary.load(cursor, state.run)
+
+    def _worker(self, state: RunState, attempt: int, entry: dict[str, Any]) -> None:
         rows.worker_line(self._batch, state, attempt, entry)
 
     def _hardware(self, entry: dict[str, Any]) -> None:

@@ -41,14 +41,15 @@ class Projection:
         self._reopening = False
         self._closed = False
         self._waiting: dict[int, str] = {}
-        self._root = self._open_or_rebuild()
+        # None while the file cannot be opened (a full disk, say); every use tries again.
+        self._root: duckdb.DuckDBPyConnection | None = self._open_or_rebuild()
 
     # ---- use -------------------------------------------------------------------------------------
 
     @contextmanager
     def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A cursor of its own, closed afterwards. DuckDB's errors pass through; a FATAL one reopens."""
-        cursor = self._cursor()
+        root, cursor = self._cursor()
         fatal = None
         try:
             yield cursor
@@ -59,14 +60,14 @@ class Projection:
         finally:
             self._release(cursor)
             if fatal is not None:
-                self.reopen(fatal)
+                self._reopen(root, fatal)
 
     @contextmanager
     def write(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A transaction: committed at the end, rolled back on any error. A FATAL error reopens the file."""
         with self._write_lock:
             fatal = None
-            cursor = self._cursor()
+            root, cursor = self._cursor()
             try:
                 cursor.begin()
                 yield cursor
@@ -80,7 +81,7 @@ class Projection:
             finally:
                 self._release(cursor)
                 if fatal is not None:
-                    self.reopen(fatal)
+                    self._reopen(root, fatal)
 
     def set_waiting(self, waiting: Mapping[int, str]) -> None:
         """Say what each queued run waits for; runs not named wait for nothing. Cheap when unchanged."""
@@ -127,22 +128,24 @@ class Projection:
 
     # ---- cursors -------------------------------------------------------------------------------------
 
-    def _cursor(self) -> duckdb.DuckDBPyConnection:
+    def _cursor(self) -> tuple[duckdb.DuckDBPyConnection, duckdb.DuckDBPyConnection]:
+        """The instance and a cursor on it."""
         with self._readers:
             self._readers.wait_for(lambda: not self._reopening or self._closed)
             if self._closed:
                 raise StoreError("the store is closed", "unavailable")
-            cursor: duckdb.DuckDBPyConnection | None = None
+            root, cursor = self._root, None
             try:
-                cursor = self._root.cursor()
-                self._cursors.add(cursor)
+                if root is not None:
+                    cursor = root.cursor()
+                    self._cursors.add(cursor)
             except duckdb.Error as error:
                 if not is_fatal(error):
                     raise
-        if cursor is None:
-            self.reopen(None)
+        if root is None or cursor is None:
+            self._reopen(root, None)
             return self._cursor()
-        return cursor
+        return root, cursor
 
     def _release(self, cursor: duckdb.DuckDBPyConnection) -> None:
         with self._readers:
@@ -155,16 +158,16 @@ class Projection:
 
     # ---- opening, reopening ----------------------------------------------------------------------------
 
-    def reopen(self, cause: duckdb.Error | None) -> None:
+    def _reopen(self, failed: duckdb.DuckDBPyConnection | None, cause: duckdb.Error | None) -> None:
         """Close the failed instance and open the file again: what was committed comes back."""
-        root = self._root
         with self._write_lock:
-            if self._root is not root or self._closed:
+            if self._root is not failed or self._closed:
                 return  # another thread has done it
             log.error("the database failed and is reopened: %s", cause)
             corrupt = cause is not None and _is_corruption(cause)
-            start_over = (lambda: self._start_over(str(cause))) if corrupt else self._open_or_rebuild
-            self._replace_instance(start_over)
+            self._replace_instance(
+                (lambda: self._start_over(str(cause))) if corrupt else self._open_or_rebuild
+            )
 
     def _replace_instance(self, opener: Callable[[], duckdb.DuckDBPyConnection]) -> None:
         with self._readers:
@@ -186,9 +189,11 @@ class Projection:
             self._readers.wait_for(lambda: not self._cursors, timeout=REOPEN_PATIENCE_S)
             left = list(self._cursors)
             self._cursors.clear()
-        for connection in [*left, self._root]:
+            root, self._root = self._root, None
+        for connection in [*left, root]:
             try:
-                connection.close()
+                if connection is not None:
+                    connection.close()
             except duckdb.Error:
                 log.debug("closing a connection failed", exc_info=True)
 

@@ -55,8 +55,9 @@ class Server:
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish what is being answered, then close the socket."""
+        """Stop running queries, finish what is being answered, close the socket."""
         if self._flight is not None:
+            self._flight.running.stop_all()
             self._flight.shutdown()
         if self._thread is not None:
             self._thread.join(timeout=10)
@@ -68,7 +69,7 @@ class _Flight(flight.FlightServerBase):
         super().__init__(location)
         self._projection = projection
         self._actions = actions
-        self._running = guard.Running()
+        self.running = guard.Running()
 
     def do_get(self, context: Any, ticket: Any) -> Any:
         with _told():
@@ -89,7 +90,7 @@ class _Flight(flight.FlightServerBase):
         if name == "ping":
             return {}
         if name == "cancel_query":
-            return {"cancelled": self._running.stop(str(body.get("id")))}
+            return {"cancelled": self.running.stop(str(body.get("id")))}
         return self._actions(name, body)
 
     def _sql(self, request: dict[str, Any]) -> guard.Result:
@@ -98,7 +99,7 @@ class _Flight(flight.FlightServerBase):
             request["sql"],
             limit=request.get("limit"),
             timeout_s=request.get("timeout_s"),
-            running=self._running,
+            running=self.running,
             query_id=request.get("id") or str(uuid.uuid4()),
         )
 
@@ -114,11 +115,11 @@ class _Flight(flight.FlightServerBase):
         try:
             with (
                 self._projection.read() as cursor,
-                self._running.watch(request.get("id") or str(uuid.uuid4()), cursor, NAMED_TIMEOUT_S),
+                self.running.watch(request.get("id") or str(uuid.uuid4()), cursor, NAMED_TIMEOUT_S),
             ):
                 return guard.Result(cursor.execute(sql, parameters).to_arrow_table())
         except duckdb.Error as error:
-            raise StoreError(guard.explain(error), "sql") from None
+            raise guard.told(error) from None
 
 
 class _told:  # noqa: N801 (used as a statement)

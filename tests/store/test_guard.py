@@ -122,6 +122,7 @@ REFUSED = [
     "SELECT sleep_ms(100000)",
     "SELECT nextval('s')",
     "SELECT * FROM secret_local_table",
+    "SELECT " + "1 + " * 5000 + "1 AS x FROM nowhere",
     "",
     "   ",
     "-- only a comment",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -190,3 +191,53 @@ def test_a_snapshot_is_a_file_for_other_tools(home: FakeHome, projection: Projec
     projection.snapshot(target)
     with duckdb.connect(str(target), read_only=True) as other:
         assert other.execute("SELECT count(*) FROM curve(1, 'train/loss')").fetchone() == (50,)
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from store import Ingest, Projection
+home = Path(sys.argv[1])
+projection = Projection(home / "store.duckdb")
+ingest = Ingest(projection, home, batch_rows=2000)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))  # no file is written beyond
+for _ in range(3):
+    ingest.poll()
+    print("problem:", ingest.problem, flush=True)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+ingest.poll()
+print("problem:", ingest.problem, flush=True)
+projection.close()
+"""
+
+
+def test_a_full_disk_stops_ingest_until_there_is_room(home: FakeHome, projection: Projection) -> None:
+    projection.close()
+    run = home.run(1)
+    run.start()
+    for step in range(5_000):
+        run.metrics(step, loss=step * 0.1, noise=(step * 7919 % 1000) / 3)
+    script = [sys.executable, "-c", FULL_DISK, str(home.path)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(script, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    full, *_, free = [line for line in done.stdout.splitlines() if line.startswith("problem:")]
+    assert full != "problem: None"
+    assert free == "problem: None"
+    again = Projection(home.store)
+    assert again.generation == 0
+    counts = "SELECT count(*), count(DISTINCT (step, key)), (SELECT sum(n) FROM run_summary) FROM metrics"
+    assert rows(again, counts) == [(10_000, 10_000, 10_000)]
+    again.close()
+    assert not asides(home)
+
+
+def test_a_reader_whose_instance_fails_is_told_to_ask_again(projection: Projection) -> None:
+    from store.guard import told
+
+    with pytest.raises(duckdb.FatalException) as failed, projection.read():
+        raise duckdb.FatalException(
+            "FATAL Error: database has been invalidated because of a previous fatal error"
+        )
+    assert told(failed.value).kind == "restarted"
+    assert rows(projection, "SELECT 1") == [(1,)]
