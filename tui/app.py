@@ -15,14 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textual import events
+from textual._compositor import ChopsUpdate
 from textual.app import App
 from textual.message import Message
+from textual.screen import Screen
 
 from engine.home import Home
 from tui import bindings, theme
 from tui.data import Poller, Request, Run, Snapshot, default_connect
 from tui.screens.base import BaseScreen
 from tui.screens.dashboard import Dashboard
+from tui.spans import SpansUpdate
 from tui.widgets.chart import SMOOTHING, ChartView
 from tui.widgets.plot import Glyphs
 
@@ -87,6 +90,11 @@ class FinetuiApp(App[None]):
 
     def on_unmount(self) -> None:
         self.poller.stop()
+
+    def _display(self, screen: Screen[Any], renderable: Any) -> None:
+        if type(renderable) is ChopsUpdate:
+            renderable = SpansUpdate.of(renderable)
+        super()._display(screen, renderable)
 
     # ---- data -----------------------------------------------------------------------------------
 

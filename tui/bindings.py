@@ -29,6 +29,7 @@ class Context:
     run: Run | None = None  # the run under the cursor, or the one that is open
     marked: int = 0
     connected: bool = True
+    loaded: bool = True
 
 
 Unless = Callable[[Context], str | None]  # one sentence that says why not, or None
@@ -48,7 +49,11 @@ class Binding:
 
 
 def _run(context: Context) -> str | None:
-    return None if context.run else "there are no runs yet: queue one with finetui run recipe.yaml"
+    if context.run:
+        return None
+    if not context.loaded:
+        return "the runs are still being loaded"
+    return "there is no run here: queue one with finetui run recipe.yaml"
 
 
 def _act(context: Context, wanted: tuple[str, ...], nothing: str) -> str | None:

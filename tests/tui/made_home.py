@@ -67,11 +67,27 @@ def say(run: RunDir, kind: str, **fields: Any) -> None:
 
 
 def train(
-    run: RunDir, steps: int, *, floor: float, bend: float = 0.0, forget: float = 0.05, started: float = NOW - 3000
+    run: RunDir,
+    steps: int,
+    *,
+    floor: float,
+    bend: float = 0.0,
+    forget: float = 0.05,
+    started: float = NOW - 3000,
 ) -> LogWriter:
     """An attempt that logs `steps` of `STEPS` steps with evaluations, samples and checkpoints; stays open."""
     noise = random.Random(run.number)
-    say(run, "started", state="starting", attempt=1, pid=1, start_time=1.0, boot_id="b", device="cpu", t=started)
+    say(
+        run,
+        "started",
+        state="starting",
+        attempt=1,
+        pid=1,
+        start_time=1.0,
+        boot_id="b",
+        device="cpu",
+        t=started,
+    )
     say(run, "running", state="running", t=started)
     log = LogWriter(run.attempt(1).events, "worker", run.number, 1)
     log.write("plan", total_steps=STEPS, tokens_per_step=8192, train_examples=1800, heldout_examples=200,
@@ -88,7 +104,9 @@ def train(
             turned = bend * max(0, step - 160) / 100
             _evaluate(log, "heldout", step, clean + 0.2 + turned, now, noise)
             _evaluate(log, "general", step, 2.3 + forget * step / 100, now, noise)
-            log.write("sample", step=step, index=0, prompt="def area(r):", text=f"    return {step} * r", t=now)
+            log.write(
+                "sample", step=step, index=0, prompt="def area(r):", text=f"    return {step} * r", t=now
+            )
         if step % 2 == 0 and step:
             log.write("metrics", step=step, t=now, values={
                 "train/loss": clean + noise.gauss(0, 0.06), "train/lr": 2e-4 * (1 - step / STEPS),
@@ -141,7 +159,13 @@ def fill(home: Home) -> None:
     queued = make_run(home, 4, "docstrings-lora-r64", r=64, created=NOW - 60)
     say(queued, "priority", priority=0, t=NOW - 60)
     failed = make_run(home, 5, "broken", created=NOW - 50)
-    say(failed, "ended", state="failed", reason="train.max_length 4096 is longer than the model's 512", t=NOW - 40)
+    say(
+        failed,
+        "ended",
+        state="failed",
+        reason="train.max_length 4096 is longer than the model's 512",
+        t=NOW - 40,
+    )
     hardware = LogWriter(home.hardware_log, "hardware")
     hardware.write("device", name="gpu0", label="NVIDIA H100", t=NOW)
     hardware.write("sample", t=NOW, values={

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
 from textual.binding import Binding as TextualBinding
+from textual.binding import BindingType
 from textual.screen import Screen
 
 from tui import bindings
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 SMALL_WIDTH, SMALL_HEIGHT = 110, 30
 
 
-def textual_bindings(screen: str) -> list[TextualBinding]:
+def textual_bindings(screen: str) -> list[BindingType]:
     """The binding table as Textual wants it."""
     return [
         TextualBinding(",".join(binding.keys), f"app.act({binding.action!r})", binding.label, show=False)
@@ -48,7 +49,8 @@ class BaseScreen(Screen[None], inherit_bindings=False):
         return ()
 
     def context(self) -> bindings.Context:
-        return bindings.Context(self.target(), len(self.app.marked), not self.snapshot.trouble)
+        snapshot = self.snapshot
+        return bindings.Context(self.target(), len(self.app.marked), not snapshot.trouble, snapshot.loaded)
 
     def target(self) -> Run | None:
         """The run that x, p, r and R mean."""
@@ -97,7 +99,9 @@ class BaseScreen(Screen[None], inherit_bindings=False):
 def footer(room: str, width: int) -> Line:
     """Keys of a screen: as many as fit, help always."""
     shown = [binding for binding in bindings.bindings_of(room) if binding.footer]
-    always = [one for one in shown if one.action in ("help", "back") and (one.action, room) != ("back", "dashboard")]
+    always = [
+        one for one in shown if one.action in ("help", "back") and (one.action, room) != ("back", "dashboard")
+    ]
     end: Line = []
     for binding in always:
         end += [(bindings.key_name(binding.keys[0]), "key"), (f" {binding.label} ", "dim")]

@@ -38,6 +38,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         self.pane = 0  # shown on a small terminal
         self.large: int | None = None  # the only pane shown on a large one
         self._arranged: tuple[object, ...] = ()
+        self._charts: dict[int, list[Line]] = {}
 
     def compose(self) -> ComposeResult:
         yield Panel(self.paint_header, id="header", classes="line")
@@ -102,6 +103,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         if self.cursor is None and self.snapshot.runs:
             self.cursor = self._first()
         self._layout()
+        self.query_one("#pane0", Panel).title(self._metric_title())
         super().changed()
 
     def _first(self) -> int | None:
@@ -197,17 +199,27 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         return [(f"  #{run.number} ", "dim"), (cut(clean(text), width - 8), style)]
 
     def paint_tabs(self, width: int, height: int) -> list[Line]:
-        return [tabs(PANES, self.pane, width)]
+        return [tabs((self._metric_title(), *PANES[1:]), self.pane, width)]
+
+    def _metric_title(self) -> str:
+        metric = self.app.view.metric
+        return PANES[0] if metric == chart.FIRST else metric
 
     def paint_chart(self, index: int, width: int, height: int) -> list[Line]:
         key = self._key(index)
+        wanted = chart.requests(self.shown(), key)
+        if self.snapshot.loaded and not all(self.snapshot.has(request) for request in wanted):
+            return self._charts.get(index, [])  # for a moment the old one, rather than a flash of nothing
         made = chart.make(
             self.snapshot, self.shown(), key, self.app.view, color=not self.app.no_color,
             empty="" if self.snapshot.loaded else " ",
         )  # fmt: skip
-        return chart.lines(made, width, height)
+        self._charts[index] = chart.lines(made, width, height)
+        return self._charts[index]
 
     def paint_hardware(self, width: int, height: int) -> list[Line]:
+        if not self.snapshot.has(ask("hardware")):
+            return []
         return panes.hardware(self.snapshot.rows(ask("hardware")), self._busy(), width, height)
 
     def paint_hardware_line(self, width: int, height: int) -> list[Line]:
@@ -222,11 +234,15 @@ class Dashboard(BaseScreen, inherit_bindings=False):
 
     def paint_flags(self, width: int, height: int) -> list[Line]:
         run = self.target()
+        if not self.snapshot.loaded:
+            return []
         rows = self.snapshot.rows(ask("flags", run=run.number)) if run else []
         return panes.flags(rows, run, width, height)
 
     def paint_log(self, width: int, height: int) -> list[Line]:
         run = self.target()
+        if not self.snapshot.loaded:
+            return []
         return panes.log(self.snapshot.rows(ask("log", run=run.number)) if run else [], run, width, height)
 
     def _busy(self) -> bool:

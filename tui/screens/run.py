@@ -31,7 +31,9 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         self.section = 0
         self.key = self.app.view.metric
         self.keys_top = 0
-        self.first_line: int | None = None  # first line of the section in view; None: from the start, a log its end
+        self.first_line: int | None = (
+            None  # first line of the section in view; None: from the start, a log its end
+        )
         self._length = 0
 
     def compose(self) -> ComposeResult:
@@ -111,7 +113,9 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         if run is None:
             return [[("loading …" if not self.snapshot.loaded else "this run is gone", "dim")]]
         if name == "curves":
-            made = chart.make(self.snapshot, self._shown(), self.key, self.app.view, color=not self.app.no_color)
+            made = chart.make(
+                self.snapshot, self._shown(), self.key, self.app.view, color=not self.app.no_color
+            )
             return chart.lines(made, width, height)
         if name != "log" and not all(self.snapshot.has(request) for request in self.wants()):
             return [[(" loading …", "dim")]]
@@ -176,7 +180,9 @@ class RunScreen(BaseScreen, inherit_bindings=False):
             last = max(0, self._length - self.query_one("#section").content_size.height)
             now = self.first_line if self.first_line is not None else last if self._chosen() == "log" else 0
             now = max(0, min(last, now + by))
-            self.first_line = None if self._chosen() == "log" and now == last else now  # at its end a log is followed
+            self.first_line = (
+                None if self._chosen() == "log" and now == last else now
+            )  # at its end a log is followed
         self.changed()
 
     def _page(self) -> int:

@@ -30,7 +30,8 @@ EXAMPLES = (
     "FROM compare(1, 2)",
     "SELECT example, prompt, before, after, increase FROM forgotten(1) LIMIT 20",
     "SELECT run, flag, level, since_step, effect, lo, hi, message FROM flags ORDER BY t DESC",
-    "PIVOT (SELECT run, key, value FROM params) ON run USING first(value)",
+    "SELECT key, list(run || ': ' || value ORDER BY run) AS runs FROM params GROUP BY key "
+    "HAVING count(DISTINCT value) > 1 ORDER BY key",
     "SELECT to_timestamp(t) AS at, key, value FROM system_metrics ORDER BY t DESC LIMIT 200",
     "DESCRIBE metrics",
 )
@@ -156,12 +157,15 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         if not column.name:
             return fit([mark, (left(column.table, 16), "key"), (column.comment, "dim")], width)
         name, kind = left(f"  {column.name}", 18), left(column.type.lower(), 9)
-        return fit([mark, (name, "bright" if under else "text"), (kind, "faint"), (column.comment, "dim")], width)
+        return fit(
+            [mark, (name, "bright" if under else "text"), (kind, "faint"), (column.comment, "dim")], width
+        )
 
     def _show_schema(self, rows: list[dict[str, Any]]) -> None:
         from store.schema import TABLES, VIEWS
 
-        comments = {name: about[0] for name, about in {**TABLES, **VIEWS}.items()}
+        comments = {name: about[0] for name, about in TABLES.items()}
+        comments.update({name: about[0] for name, about in VIEWS.items()})
         self.columns = []
         for row in rows:
             table = row["table_name"]
@@ -197,7 +201,10 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
 
         self.running = None
         self.top = self.cursor = self.column = 0
-        numeric = [str(field.type).startswith(("int", "uint", "float", "double", "decimal")) for field in table.schema]
+        numeric = [
+            str(field.type).startswith(("int", "uint", "float", "double", "decimal"))
+            for field in table.schema
+        ]
 
         def read(start: int, stop: int) -> list[tuple[object, ...]]:
             part = table.slice(start, max(0, stop - start)).to_pydict() if table.num_columns else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from itertools import pairwise
 
 
 def nice_ticks(low: float, high: float, most: int) -> list[float]:
@@ -59,7 +60,7 @@ def live_end(step: float, total: float | None) -> float:
 def tick_labels(ticks: list[float]) -> list[str]:
     """Equally precise labels: 0.5 and 1.0, 200 and 400, 1k and 2k, 1e-4 and 2e-4."""
     largest = max((abs(tick) for tick in ticks), default=0.0)
-    gap = min((b - a for a, b in zip(ticks, ticks[1:], strict=False)), default=largest or 1.0)
+    gap = min((b - a for a, b in pairwise(ticks)), default=largest or 1.0)
     if largest and (largest < 1e-3 or largest >= 1e9):
         return [
             "0" if tick == 0 else f"{tick:.0e}".replace("e-0", "e-").replace("e+0", "e") for tick in ticks

@@ -151,5 +151,8 @@ def _marks(snapshot: Snapshot, shown: Sequence[Shown], key: str) -> Iterable[Mar
     for item in shown:
         for row in snapshot.rows(ask("flags", run=item.run.number)):
             if row.get("suite") in (None, "", suite) or is_training(key):
-                step = row.get("since_step") if row.get("since_step") is not None else row["step"]
-                yield Mark(float(step), "bad" if row.get("level") == "critical" else "warn")
+                since = row.get("since_step")
+                yield Mark(
+                    float(row["step"] if since is None else since),
+                    "bad" if row.get("level") == "critical" else "warn",
+                )

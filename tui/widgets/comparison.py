@@ -77,7 +77,10 @@ def _metric(
         text = _number(key, value)
         if which == "best" and cell and value is not None:
             text += f" ({cell['best_step']})"
-        shown: Line = [("  ", ""), (right(text, 9 if which == "last" else 14), "good" if value == best else "text")]
+        shown: Line = [
+            ("  ", ""),
+            (right(text, 9 if which == "last" else 14), "good" if value == best else "text"),
+        ]
         if at and which == "last":
             shown += _difference(key, value, values[0], paired.get((run.number, key.split("/")[0])))
         while (room := columns[at] - line_width(shown)) < 0 and len(shown) > 2:
@@ -150,5 +153,3 @@ def recipes(rows: Sequence[Row], runs: Sequence[Run], width: int) -> list[Line]:
             line.append((left(text, column - 1) + " ", "faint" if value is None else "text"))
         lines.append(line)
     return lines
-
-

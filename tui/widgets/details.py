@@ -44,7 +44,8 @@ def evals(rows: Sequence[Row], width: int) -> list[Line]:
         of_suite = [row for row in rows if row["suite"] == suite]
         measures = list(dict.fromkeys(row["key"] for row in of_suite))
         best = min(
-            (row["value"] for row in of_suite if row["key"] == "loss" and row["value"] is not None), default=None
+            (row["value"] for row in of_suite if row["key"] == "loss" and row["value"] is not None),
+            default=None,
         )
         lines += [heading(suite), _eval_head(measures)]
         cells = {(row["step"], row["key"]): row for row in of_suite}
@@ -89,7 +90,9 @@ def samples(rows: Sequence[Row], width: int) -> list[Line]:
         lines += [[(f"  {line}", "dim")] for line in _block(of_prompt[0]["prompt"], width - 2)]
         for row in of_prompt:
             for at, text in enumerate(_block(row["text"], width - 13)):
-                lines.append([(left(f"  step {row['step']}" if at == 0 else "", 13), "accent"), (text, "text")])
+                lines.append(
+                    [(left(f"  step {row['step']}" if at == 0 else "", 13), "accent"), (text, "text")]
+                )
         lines.append([])
     return lines[:-1]
 
@@ -144,7 +147,9 @@ def recipe(params: Sequence[Row], datasets: Sequence[Row], run: Run, width: int)
         if section and first != section:
             lines.append([])
         section = first
-        lines.append([(left(f"  {row['key']}", wide), "dim"), (cut(clean(row["value"]), width - wide), "text")])
+        lines.append(
+            [(left(f"  {row['key']}", wide), "dim"), (cut(clean(row["value"]), width - wide), "text")]
+        )
     lines += [[], heading("Data")]
     for row in datasets:
         facts = f"{format.count(row['n_rows'])} rows" if row["n_rows"] is not None else ""

@@ -30,11 +30,17 @@ def make(
     read: Callable[[int, int], Sequence[Sequence[object]]],
 ) -> Grid:
     """A grid whose columns are as wide as its first rows need."""
-    widths = [width_of(name) for name in names]
-    for row in read(0, min(rows, _LOOKED_AT)):
-        for at, cell in enumerate(row):
-            widths[at] = max(widths[at], min(MOST, width_of(one_line(cell))))
+    widths = _widened([width_of(name) for name in names], read(0, min(rows, _LOOKED_AT)))
     return Grid(tuple(names), tuple(numeric), tuple(widths), rows, read)
+
+
+def _widened(widths: Sequence[int], rows: Sequence[Sequence[object]]) -> list[int]:
+    """The widths that hold these rows too: a later number may be longer than the first ones."""
+    wide = list(widths)
+    for row in rows:
+        for at, cell in enumerate(row):
+            wide[at] = max(wide[at], min(MOST, width_of(one_line(cell))))
+    return wide
 
 
 def one_line(cell: object) -> str:
@@ -45,18 +51,20 @@ def one_line(cell: object) -> str:
 def lines(grid: Grid, top: int, column: int, cursor: int | None, width: int, height: int) -> list[Line]:
     """The header and the rows from `top`, with `column` as the first column."""
     count = len(str(grid.rows))
+    rows = grid.read(top, min(grid.rows, top + height - 1))
+    widths = _widened(grid.widths, rows)
     columns = range(min(column, max(0, len(grid.names) - 1)), len(grid.names))
     head: Line = [(" " * (count + 2), "")]
     for at in columns:
         name = grid.names[at]
-        head.append((_aligned(name, grid.widths[at], grid.numeric[at]) + "  ", "accent"))
+        head.append((_aligned(name, widths[at], grid.numeric[at]) + "  ", "accent"))
     shown = [fit(head, width)]
-    for number, row in enumerate(grid.read(top, min(grid.rows, top + height - 1)), start=top):
+    for number, row in enumerate(rows, start=top):
         under = number == cursor
         line: Line = [("▌", "cursor") if under else (" ", ""), (str(number + 1).rjust(count) + " ", "faint")]
         for at in columns:
             text, style = one_line(row[at]), "faint" if row[at] is None else "bright" if under else "text"
-            line.append((_aligned(text, grid.widths[at], grid.numeric[at]) + "  ", style))
+            line.append((_aligned(text, widths[at], grid.numeric[at]) + "  ", style))
         shown.append(fit(line, width))
     return shown
 

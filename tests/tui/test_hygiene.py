@@ -1,0 +1,28 @@
+"""What the screen may import, and when."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+HEAVY = ("torch", "transformers", "duckdb", "peft", "datasets", "accelerate", "bitsandbytes")
+
+
+def imported_by(code: str) -> set[str]:
+    """Top-level modules after running `code` in a fresh interpreter."""
+    listing = f"{code}\nimport sys\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_the_app_imports_nothing_heavy_before_the_first_paint() -> None:
+    loaded = imported_by("import tui.app")
+    assert loaded.isdisjoint({*HEAVY, "pyarrow", "numpy", "pydantic"})
+
+
+def test_no_screen_ever_imports_torch_or_duckdb() -> None:
+    loaded = imported_by(
+        "import tui.app, tui.palette, tui.screens.run, tui.screens.compare, tui.screens.sql, tui.screens.help\n"
+        "import store.client, store.schema, engine.service"
+    )
+    assert loaded.isdisjoint(HEAVY)
