@@ -7,10 +7,12 @@ Reads the recipe from `run.json`, trains, and only ever appends to its own log. 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,18 +85,17 @@ class Attempt:
         """Data, tokenizer, model; tells the plan."""
         import numpy as np
         import torch
-        import transformers
 
         from engine.evals.looks import read_back
         from engine.methods import load
         from engine.tasks.sft import prepare
         from engine.training.loop import Job, plan_of
+        from engine.training.loss import TargetLoss
 
         self.stop.check()
         if threads := os.environ.get("OMP_NUM_THREADS"):
             torch.set_num_threads(int(threads))
-        transformers.utils.logging.set_verbosity_error()
-        transformers.utils.logging.disable_progress_bar()
+        _quiet_libraries()
         report, step = self.report, resume_from or 0
 
         report.phase("data", step, recipe.data.train)
@@ -109,6 +110,10 @@ class Attempt:
             seed(recipe.seed)
         dtype = load.precision(recipe.train)
         model = load.load_model(recipe.model, recipe.method, dtype)
+        if not TargetLoss(model.eval()).same_as_model():
+            raise load.ModelError(
+                f"model {recipe.model.path}: computes its logits in a way finetui does not know"
+            )
         self.stop.check()
 
         looks = read_back(self.run, self.number, -1 if resume_from is None else resume_from)
@@ -142,6 +147,16 @@ class Attempt:
 
         self.report.phase("saving", self.step, path.name)
         write_directory(path, fill)
+
+
+def _quiet_libraries() -> None:
+    """Keep what libraries say to their developers out of the text that people read."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    warnings.simplefilter("ignore", FutureWarning)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of an optional kernel package
 
 
 def _fail(error: Exception, report: Report, step: int) -> int:

@@ -19,14 +19,15 @@ import numpy as np
 from engine.data.formats import Document, Message
 from engine.data.sources import DataError
 
-# For a tokenizer that brings no template: roles in words, each answer ended by the end-of-sequence token.
+# For a tokenizer that brings no template: roles in words, each answer ended by the end-of-sequence
+# token. The space belongs to the answer, since most tokenizers join it to the word after it.
 PLAIN_TEMPLATE = """\
 {{- bos_token or '' }}
 {%- for message in messages %}
     {%- if message['role'] == 'assistant' %}
-        {{- 'Assistant: ' }}
+        {{- 'Assistant:' }}
         {%- generation %}
-            {{- message['content'] + (eos_token or '') }}
+            {{- ' ' + message['content'] + (eos_token or '') }}
         {%- endgeneration %}
         {{- '\n' }}
     {%- else %}
@@ -34,7 +35,7 @@ PLAIN_TEMPLATE = """\
     {%- endif %}
 {%- endfor %}
 {%- if add_generation_prompt %}
-    {{- 'Assistant: ' }}
+    {{- 'Assistant:' }}
 {%- endif %}
 """
 
@@ -141,13 +142,14 @@ def _answer_spans(messages: list[Message], tokenizer: Any) -> tuple[str, list[Sp
     from transformers.utils.chat_template_utils import render_jinja_template
 
     text = _render(messages, tokenizer)  # with our message on errors
-    _, spans = render_jinja_template(
+    # Lists, one entry a conversation, despite its annotation.
+    rendered: Any = render_jinja_template(
         [messages],
         chat_template=template,
         return_assistant_tokens_mask=True,
         **tokenizer.special_tokens_map,
     )
-    return text, [(start, end) for start, end in spans[0]]
+    return text, [(start, end) for start, end in rendered[1][0]]
 
 
 def _spans_by_prefix(messages: list[Message], tokenizer: Any) -> tuple[str, list[Span]]:
@@ -192,7 +194,7 @@ def _include_end_of_turn(tokens: Sequence[int], mask: np.ndarray, tokenizer: Any
     """Make the special token right after an answer a target: a model that never learns it never stops."""
     special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
     special |= {id for id in [tokenizer.eos_token_id] if id is not None}
-    for i in np.flatnonzero(mask[:-1] & ~mask[1:]):
+    for i in np.flatnonzero(mask[:-1] & ~mask[1:]).tolist():
         if tokens[i] not in special and tokens[i + 1] in special and tokens[i + 1] != _beginning(tokenizer):
             mask[i + 1] = True
 

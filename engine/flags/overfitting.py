@@ -8,6 +8,7 @@ The loss on training examples tells the cause: it still falls (overfitting) or r
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 
@@ -76,6 +77,7 @@ def _rise(history: History, look: int) -> tuple[Estimate, np.ndarray] | None:
     return change(before, so_far[look], history.tokens), before
 
 
+@lru_cache(maxsize=4)
 def _halves(ids: tuple[str, ...]) -> np.ndarray:
     """Which examples are in the first half, by content hash: bool [examples]."""
     return np.array([hashlib.sha256(f"half:{id}".encode()).digest()[0] % 2 == 0 for id in ids], dtype=bool)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -99,7 +98,6 @@ def _load_base(spec: ModelSpec, method: Method, dtype: torch.dtype) -> Any:
 def _four_bits(method: QLora, dtype: torch.dtype) -> Any:
     from transformers import BitsAndBytesConfig
 
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of an optional kernel package
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=method.quant,
@@ -124,7 +122,7 @@ def _with_adapters(base: Any, method: Lora | QLora) -> Any:
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=method.r,
-        lora_alpha=method.alpha,
+        lora_alpha=method.alpha,  # type: ignore[arg-type]  # only ever divided by r
         lora_dropout=method.dropout,
         target_modules=method.targets,
     )

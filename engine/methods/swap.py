@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -121,7 +122,9 @@ def _load_peft(tree: Any, directory: Path) -> Any:
             "save it converted to plain LoRA (PEFT's path_initial_model_for_weight_conversion)"
         )
     try:
-        return PeftModel.from_pretrained(tree, directory, is_trainable=False)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*missing adapter keys")  # it would go on without them
+            return PeftModel.from_pretrained(tree, directory, is_trainable=False)
+    except (UserWarning, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise AdapterError(f"{directory}: the adapter cannot be loaded onto this model ({first})") from None

@@ -1,0 +1,189 @@
+"""Scores per example, how sure their mean is, and what is read back from earlier attempts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer, LlamaForCausalLM
+
+from engine.data.bundled import model_path
+from engine.data.chat import tokenize
+from engine.data.formats import to_documents
+from engine.evals.generate import answers
+from engine.evals.intervals import change, ratio
+from engine.evals.looks import read_back
+from engine.evals.score import score
+from engine.home import RunDir
+from engine.log import LogWriter
+from engine.tasks.sft import Suite, prepare
+from engine.training.loss import TargetLoss
+from engine.training.stop import Cancelled
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return AutoTokenizer.from_pretrained(model_path("stdlib-2m"))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return LlamaForCausalLM.from_pretrained(model_path("stdlib-2m"), dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="module")
+def suite(tokenizer):
+    rows = [{"prompt": f"What is {n}?", "completion": "It is " + "very " * n + "long."} for n in range(9)]
+    documents = to_documents(rows, "x")
+    return Suite("heldout", documents, [tokenize(document, tokenizer) for document in documents])
+
+
+def test_each_example_has_the_score_it_has_alone(model, suite):
+    scores = score(TargetLoss(model), suite, 64, CPU, lambda: None)
+    for i, example in enumerate(suite.examples):
+        ids = torch.tensor(example.tokens, dtype=torch.long)
+        with torch.no_grad():
+            logits = model(input_ids=ids[None]).logits[0, :-1]
+        chosen = torch.tensor(example.mask[1:])
+        nll = torch.nn.functional.cross_entropy(logits[chosen], ids[1:][chosen], reduction="sum")
+        assert scores.ids[i] == example.id
+        assert scores.nll[i] == pytest.approx(nll.item(), rel=1e-4)
+        assert scores.tokens[i] == chosen.sum()
+        assert scores.right[i] == (logits.argmax(-1) == ids[1:])[chosen].sum()
+
+
+def test_scoring_can_be_given_up(model, suite):
+    def check():
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        score(TargetLoss(model), suite, 64, CPU, check)
+
+
+def test_answers_are_what_each_prompt_gets_alone(model, suite, tokenizer):
+    together = answers(model, tokenizer, suite.documents[:3], 6, CPU)
+    alone = [answers(model, tokenizer, [document], 6, CPU)[0] for document in suite.documents[:3]]
+    assert together == alone
+    assert all(isinstance(text, str) and "<|" not in text for text in together)
+    assert answers(model, tokenizer, [], 6, CPU) == []
+
+
+# ---- intervals
+
+
+def drawn(rng, n):
+    """Losses and tokens of examples that differ in difficulty; the true mean per token is 2."""
+    tokens = rng.integers(5, 80, n)
+    return (2 + 0.7 * rng.standard_normal(n)) * tokens, tokens
+
+
+@pytest.mark.parametrize("n", [20, 100])
+def test_intervals_cover_the_truth_as_often_as_they_say(n):
+    rng = np.random.default_rng(0)
+    intervals = [ratio(*drawn(rng, n)).interval() for _ in range(2000)]
+    covered = np.mean([lo <= 2 <= hi for lo, hi in intervals])
+    assert 0.92 <= covered <= 0.97
+
+
+def test_a_paired_change_is_sharper_than_two_intervals():
+    rng = np.random.default_rng(1)
+    before, tokens = drawn(rng, 100)
+    now = before + 0.05 * tokens + 0.02 * tokens * rng.standard_normal(100)
+    estimate = change(before, now, tokens)
+    lo, hi = estimate.interval()
+    unpaired_lo, unpaired_hi = ratio(now, tokens).interval()
+    assert lo < 0.05 < hi
+    assert hi - lo < (unpaired_hi - unpaired_lo) / 5
+    assert estimate.p_above(0) < 1e-6
+    assert 0.01 < estimate.p_above(0.05) < 0.99
+    assert estimate.p_above(0.5) > 0.999
+
+
+def test_one_example_says_nothing_about_sureness():
+    estimate = ratio(np.array([3.0]), np.array([2]))
+    assert (estimate.value, estimate.interval(), estimate.p_above(0)) == (1.5, (-np.inf, np.inf), 1.0)
+
+
+def test_no_spread_at_all_is_no_error():
+    estimate = change(np.array([1.0, 2.0]), np.array([2.0, 4.0]), np.array([1, 2]))
+    assert (estimate.p_above(0.5), estimate.p_above(1.5)) == (0.0, 1.0)
+
+
+# ---- reading back
+
+
+def write_attempt(run, number, *entries):
+    log = LogWriter(run.attempt(number).events, "worker", 1, number)
+    for kind, fields in entries:
+        log.write(kind, **fields)
+    log.close()
+
+
+def evaluated(step, nll, suite="heldout"):
+    examples = {"id": ["a", "b"], "nll": [nll, nll], "tokens": [1, 2], "right": [0, 1]}
+    return "eval", {"step": step, "suite": suite, "examples": examples}
+
+
+def test_what_earlier_attempts_found_is_read_back_without_what_was_superseded(tmp_path):
+    run = RunDir(tmp_path / "000001-run")
+    flag = {"step": 10, "flag": "forgetting", "level": "warn"}
+    write_attempt(run, 1, evaluated(0, 1.0), evaluated(10, 2.0), ("flag", flag), evaluated(20, 3.0))
+    write_attempt(run, 2, ("resume", {"from_step": 15}), evaluated(20, 4.0), evaluated(30, 5.0))
+    write_attempt(run, 3, ("resume", {"from_step": 25}), evaluated(30, 6.0))
+    looks = read_back(run, attempt=3, from_step=25)
+    history = looks.history("heldout")
+    assert history is not None
+    assert history.steps == (0, 10, 20)
+    assert history.nll[:, 0].tolist() == [1.0, 2.0, 4.0]
+    assert looks.raised == {"forgetting": "warn"}
+    assert looks.has(20)
+    assert not looks.has(30)
+    fresh = read_back(run, attempt=3, from_step=-1)
+    assert fresh.history("heldout") is None
+    assert fresh.raised == {}
+
+
+# ---- suites of a recipe
+
+
+def recipe(**data):
+    from engine.recipe import Recipe
+
+    tree = {
+        "model": "bundled:stdlib-2m",
+        "method": "lora",
+        "data": {"train": "bundled:docstrings", "limit": 60, **data},
+        "evals": {"limit": 20},
+    }
+    return Recipe.model_validate(tree)
+
+
+def test_no_suite_shares_a_row_with_training_but_seen(tokenizer):
+    data = prepare(recipe(replay={"source": "bundled:stdlib-prose", "ratio": 0.3}), tokenizer, 1024)
+    train = {example.id for example in data.train}
+    ids = {suite.name: {example.id for example in suite.examples} for suite in data.suites}
+    assert ids["seen"] <= train
+    assert not ids["heldout"] & train
+    assert not ids["general"] & train
+    assert len(ids["general"]) == 20
+    task = sum(len(e.tokens) for e in data.train if e.mask.mean() < 0.9)
+    replayed = sum(len(e.tokens) for e in data.train if e.mask.mean() >= 0.9)
+    assert replayed / (task + replayed) == pytest.approx(0.3, abs=0.05)
+
+
+def test_held_out_rows_that_are_trained_on_are_told(tokenizer, tmp_path):
+    import json
+
+    rows = [{"prompt": f"{n}?", "completion": f"{n}."} for n in range(4)]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "heldout.jsonl").write_text(
+        "\n".join(map(json.dumps, [rows[0], {"prompt": "x", "completion": "y"}]))
+    )
+    data = prepare(
+        recipe(train=str(tmp_path / "train.jsonl"), heldout=str(tmp_path / "heldout.jsonl"), limit=None),
+        tokenizer,
+        1024,
+    )
+    assert any("1 rows of" in note and "too good" in note for note in data.notes)

@@ -1,0 +1,143 @@
+"""What each method trains, what it freezes, and in how many bits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from engine.data.bundled import model_path
+from engine.data.chat import Example
+from engine.methods.load import (
+    ModelError,
+    count_parameters,
+    load_model,
+    load_tokenizer,
+    longest,
+    precision,
+    resolve,
+)
+from engine.recipe import Full, Lora, ModelSpec, QLora, Train
+from engine.training.batches import collate
+from engine.training.loss import TargetLoss
+
+BUNDLED = ModelSpec(path="bundled:stdlib-2m")
+FP32 = torch.float32
+
+
+@pytest.fixture(scope="module")
+def batch():
+    rng = np.random.default_rng(0)
+    examples = [Example(str(n), rng.integers(6, 3000, n).astype(np.int32), np.arange(n) > 2) for n in (9, 14)]
+    return collate(examples, torch.device("cpu"))
+
+
+def backward(model, batch) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    TargetLoss(model)(batch).backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_full_trains_every_weight_in_float32_whatever_the_precision(batch):
+    model = load_model(BUNDLED, Full(name="full"), torch.bfloat16)
+    parameters = dict(model.named_parameters())
+    assert {p.dtype for p in parameters.values()} == {FP32}
+    assert backward(model, batch).keys() == parameters.keys()
+
+
+@pytest.mark.parametrize("dtype", [FP32, torch.bfloat16])
+def test_lora_trains_adapters_in_float32_on_a_frozen_base(dtype):
+    model = load_model(BUNDLED, Lora(name="lora", r=4), dtype)
+    trained = {name: p.dtype for name, p in model.named_parameters() if p.requires_grad}
+    assert trained
+    assert all("lora_" in name and kind == FP32 for name, kind in trained.items())
+    assert {p.dtype for p in model.parameters() if not p.requires_grad} == {dtype}
+    assert not any("lm_head" in name or "embed" in name for name in trained)
+
+
+def test_targets_choose_the_layers():
+    model = load_model(BUNDLED, Lora(name="lora", r=4, targets=["q_proj"]), FP32)
+    assert {
+        n.split(".lora_")[0].rpartition(".")[2] for n, p in model.named_parameters() if p.requires_grad
+    } == {"q_proj"}
+
+
+@pytest.mark.parametrize(("quant", "double"), [("nf4", True), ("fp4", False)])
+def test_qlora_really_holds_four_bits(quant, double):
+    from bitsandbytes.nn import Linear4bit, Params4bit
+
+    method = QLora(name="qlora", r=4, quant=quant, double_quant=double)
+    model, plain = load_model(BUNDLED, method, FP32), load_model(BUNDLED, Full(name="full"), FP32)
+    layers = [(name, m) for name, m in model.named_modules() if isinstance(m, Linear4bit)]
+    assert len(layers) == 5 * 7  # the attention's and the MLP's, in each of five blocks
+    for name, layer in layers:
+        original = plain.get_submodule(name.split("base_model.model.")[1].removesuffix(".base_layer")).weight
+        weight = layer.weight
+        assert isinstance(weight, Params4bit)
+        assert weight.dtype == torch.uint8
+        assert weight.numel() == original.numel() // 2  # two to a byte
+        assert (weight.quant_state.quant_type, weight.quant_state.nested) == (quant, double)
+    # The head is tied to the embeddings, which stay as they are.
+    assert model.get_base_model().get_output_embeddings().weight.dtype == FP32
+    assert count_parameters(model) == count_parameters(plain) + count_parameters(model, trained_only=True)
+
+
+def test_an_evaluation_does_not_break_the_gradients_of_qlora(batch):
+    """On CPUs with AVX512-BF16 bitsandbytes would repack the weights at the first evaluation, for good."""
+    torch.manual_seed(0)
+    model = load_model(BUNDLED, QLora(name="qlora", r=4), FP32)
+    before = backward(model, batch)
+    model.eval()
+    scored = TargetLoss(model).scores(batch).nll.sum().item()
+    model.train()
+    assert scored == pytest.approx(TargetLoss(model)(batch).item(), rel=1e-6)
+    after = backward(model, batch)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert any(gradient.abs().max() > 0 for gradient in before.values())
+
+
+def test_qlora_starts_near_the_model_it_quantises(batch):
+    plain = TargetLoss(load_model(BUNDLED, Full(name="full"), FP32)).scores(batch).nll.mean()
+    four = TargetLoss(load_model(BUNDLED, QLora(name="qlora"), FP32)).scores(batch).nll.mean()
+    assert 0 < abs(four - plain) < 0.5
+
+
+def test_auto_precision_is_float32_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert precision(Train()) == FP32
+    assert precision(Train(precision="bf16")) == torch.bfloat16
+
+
+def test_models_and_tokenizers_that_are_not_there_are_told(tmp_path):
+    for path, sentence in [
+        ("bundled:gpt-9", "there is: stdlib-2m"),
+        (str(tmp_path / "none"), "there is no such directory"),
+        (str(tmp_path), "has no config.json"),
+    ]:
+        with pytest.raises(ModelError, match=sentence):
+            resolve(path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_model(ModelSpec(path=str(tmp_path)), Full(name="full"), FP32)
+    with pytest.raises(ModelError, match="tokenizer cannot be loaded"):
+        load_tokenizer(ModelSpec(path=str(tmp_path)))
+
+
+def test_unknown_targets_are_told_with_the_known_ones():
+    with pytest.raises(ModelError, match=r"\['query'\].*its linear layers are .*q_proj"):
+        load_model(BUNDLED, Lora(name="lora", targets=["query"]), FP32)
+
+
+def test_a_model_whose_weights_are_a_pickle_is_refused(tmp_path):
+    model = load_model(BUNDLED, Full(name="full"), FP32)
+    model.config.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="safetensors"):
+        load_model(ModelSpec(path=str(tmp_path)), Full(name="full"), FP32)
+
+
+def test_the_longest_input_is_the_models():
+    assert longest(BUNDLED, load_tokenizer(BUNDLED)) == 1024
+    assert resolve("bundled:stdlib-2m") == str(model_path("stdlib-2m"))
+    assert resolve("org/model") == "org/model"
