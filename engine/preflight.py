@@ -102,7 +102,7 @@ def check(recipe: Recipe, base: Path) -> Report:
 
     Raises ModelError or DataError, one sentence each, on the first thing that would make the run fail.
     """
-    recipe = _absolute(recipe, base)
+    recipe = absolute(recipe, base)
     model = resolve_model(recipe.model.path)
     if recipe.method.name != "full":
         check_targets(recipe.method.targets, model)
@@ -127,8 +127,8 @@ def check(recipe: Recipe, base: Path) -> Report:
     return Report(recipe, model, datasets, len(train), len(heldout), tokens, warnings)
 
 
-def _absolute(recipe: Recipe, base: Path) -> Recipe:
-    """The daemon and its workers have a working directory of their own."""
+def absolute(recipe: Recipe, base: Path) -> Recipe:
+    """The recipe with absolute paths: the daemon and its workers have a working directory of their own."""
     body = recipe.model_dump()
     body["data"]["train"] = _path(recipe.data.train, base)
     if not _is_share(recipe.data.heldout):

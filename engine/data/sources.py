@@ -84,7 +84,7 @@ def _read_file(path: Path) -> list[Row]:
         return _read_parquet(path)
     if path.is_dir() or (path.exists() and suffix not in SUFFIXES):
         raise DataError(f"{path}: cannot tell the format; give a file that ends in {', '.join(SUFFIXES)}")
-    text = _text(path)
+    text = read_text(path)
     if suffix == ".csv":
         return _parse_csv(path, text)
     return _parse_jsonl(path, text) if suffix == ".jsonl" else _parse_json(path, text)
@@ -99,7 +99,7 @@ def _bytes(path: Path) -> bytes:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
     data = _bytes(path)
     try:
         return data.decode("utf-8-sig")

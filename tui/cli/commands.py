@@ -70,6 +70,14 @@ def check(recipe: RecipePath, overrides: Overrides = None, as_json: Json = False
 
 
 @app.command()
+def data(recipe: RecipePath, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Show a recipe's data on one page: rows, lengths, what is learned, duplicates, leaks, warnings."""
+    from tui.cli import data as module
+
+    module.data(recipe, overrides or [], as_json=as_json)
+
+
+@app.command()
 def ls(
     state: Annotated[str | None, typer.Option(help="Only runs in this state.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Only the latest N.")] = 50,

@@ -29,7 +29,7 @@ def status(*, as_json: bool) -> None:
     else:
         running = ", ".join(f"#{number}" for number in found["running"]) or "nothing"
         print(f"pid {found['pid']}, up {duration(found['uptime_s'])}, home {found['home']}")
-        print(f"running {running}; {found['queued']} waiting; {found['concurrency']} at a time")
+        print(f"running {running}; {len(found['queued'])} waiting; {found['concurrency']} at a time")
         for problem in found.get("problems", []):
             print(f"problem: {problem}")
     if found is None:

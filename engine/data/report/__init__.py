@@ -1,0 +1,1 @@
+"""What `finetui data` shows about the data of a recipe."""

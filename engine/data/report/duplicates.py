@@ -1,0 +1,185 @@
+"""Rows that say the same: exactly, after normalising, or nearly (MinHash and locality-sensitive hashing).
+
+A. Broder, "On the resemblance and containment of documents", 1997; candidates from `datasketch`, then the
+exact Jaccard similarity of the sets of character 5-grams, so that the sketch causes no false hit.
+Pure functions over entries. Torch-free.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from datasketch import MinHash, MinHashLSH
+
+NEAR = 0.8  # Jaccard similarity from which two rows are near duplicates
+SHINGLE = 5  # characters
+PERMUTATIONS = 128
+# 21 bands of 6 rows: a pair at 0.8 becomes a candidate with 1 - (1 - 0.8^6)^21 = 0.998, one at 0.4 with 0.08.
+BANDS, ROWS_PER_BAND = 21, 6
+# A shingle in more rows than both is template and says nothing about a row.
+BOILERPLATE_SHARE, BOILERPLATE_ROWS = 0.1, 20
+BOILERPLATE_SAMPLE = 2000
+_CHUNK = 20_000  # shingles sketched at once: 10 MB
+_ESTIMATE_SLACK = 0.15  # of the estimate from 128 permutations: about four standard errors at 0.8
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A distinct row of a source: its content id, its text for comparing, and where it stands."""
+
+    id: str
+    source: str
+    rows: tuple[int, ...]  # line (JSON Lines, CSV) or row number, from 1; several if the content is repeated
+    text: str  # normalised
+    preview: str
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Rows with the same content, or nearly. The first of `rows` would stay."""
+
+    similarity: float  # 1 for exact ones, else the least Jaccard similarity to the first row
+    rows: tuple[int, ...]
+    preview: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def normalise(text: str) -> str:
+    """Lower case, composed characters (NFC), every run of white space one space.
+
+    Punctuation stays: in code and sums it is the content.
+    """
+    return re.sub(r"\s+", " ", unicodedata.normalize("NFC", text).casefold()).strip()
+
+
+def exact_duplicates(entries: Sequence[Entry]) -> list[Duplicates]:
+    """Groups of two or more rows whose normalised content is equal, the largest first."""
+    groups: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        groups[entry.text].append(entry)
+    found = [
+        Duplicates(1.0, tuple(sorted(row for entry in group for row in entry.rows)), group[0].preview)
+        for group in groups.values()
+        if sum(len(entry.rows) for entry in group) > 1
+    ]
+    return sorted(found, key=lambda group: (-len(group.rows), group.rows))
+
+
+def near_duplicates(
+    entries: Sequence[Entry], sketches: Sketches | None = None, threshold: float = NEAR
+) -> list[Duplicates]:
+    """Groups of rows at least `threshold` similar to the first of the group, without exact duplicates.
+
+    `sketches`: those of the entries, in their order, where they are known already.
+    """
+    sketches = sketches or Sketches([entry.text for entry in entries])
+    index = Index(sketches)
+    seen: set[str] = set()
+    members: dict[int, list[tuple[int, float]]] = defaultdict(list)
+    for place, entry in enumerate(entries):
+        if entry.text in seen:
+            continue
+        seen.add(entry.text)
+        if matches := index.similar(sketches, place, threshold):
+            leader, similarity = matches[0]
+            members[leader].append((place, similarity))
+        else:  # only the first of a group is in the index, so that groups stay around their first row
+            index.add(place)
+    found = [
+        Duplicates(
+            min(similarity for _, similarity in group),
+            tuple(entries[i].rows[0] for i in [leader, *(place for place, _ in group)]),
+            entries[leader].preview,
+        )
+        for leader, group in members.items()
+    ]
+    return sorted(found, key=lambda group: (-len(group.rows), group.rows))
+
+
+class Sketches:
+    """Shingle sets of texts and their MinHashes, template left out."""
+
+    def __init__(self, texts: Sequence[str], boilerplate: np.ndarray | None = None) -> None:
+        """`boilerplate`: uint32 [shingles], sorted, to leave out; found from the texts if None."""
+        sets = [_shingles(text) for text in texts]
+        self.boilerplate = _boilerplate(sets) if boilerplate is None else boilerplate
+        self.sets = [_without(shingles, self.boilerplate) for shingles in sets]
+        base = MinHash(PERMUTATIONS, hashfunc=int)
+        self.hashes = [_minhash(base, shingles) for shingles in self.sets]
+
+    def jaccard(self, mine: int, other: Sketches, theirs: int) -> float:
+        """Exact similarity of two shingle sets, 0 to 1."""
+        a, b = self.sets[mine], other.sets[theirs]
+        common = len(np.intersect1d(a, b, assume_unique=True))
+        return common / (len(a) + len(b) - common)
+
+
+class Index:
+    """Which of some sketches are similar to another one."""
+
+    def __init__(self, sketches: Sketches) -> None:
+        self._sketches = sketches
+        self._lsh = MinHashLSH(num_perm=PERMUTATIONS, params=(BANDS, ROWS_PER_BAND))
+
+    def add(self, place: int) -> None:
+        self._lsh.insert(place, self._sketches.hashes[place], check_duplication=False)
+
+    def similar(self, others: Sketches, place: int, threshold: float) -> list[tuple[int, float]]:
+        """(place in the index, exact similarity) of all at least `threshold` similar, best first."""
+        sketch = others.hashes[place]
+        candidates = sorted(self._lsh.query(sketch))
+        if not candidates:
+            return []
+        signatures = np.stack([self._sketches.hashes[i].hashvalues for i in candidates])
+        estimates = (signatures == sketch.hashvalues).mean(axis=1)
+        likely = [candidates[i] for i in np.flatnonzero(estimates >= threshold - _ESTIMATE_SLACK)]
+        scored = [(i, others.jaccard(place, self._sketches, i)) for i in likely]
+        return sorted((pair for pair in scored if pair[1] >= threshold), key=lambda p: (-p[1], p[0]))
+
+
+def rolling_hashes(symbols: np.ndarray, length: int) -> np.ndarray:
+    """A hash of every window of `length` symbols; uint64 [n] to uint64 [n - length + 1], empty if shorter."""
+    windows = max(0, len(symbols) - length + 1)
+    hashes = np.zeros(windows, dtype=np.uint64)
+    for offset in range(length):  # wraps modulo 2^64, as intended
+        hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + symbols[offset : offset + windows]
+    # The finaliser of MurmurHash3: without it the last symbols would hardly reach the upper bits.
+    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+        hashes = (hashes ^ (hashes >> np.uint64(33))) * np.uint64(factor)
+    return hashes ^ (hashes >> np.uint64(33))
+
+
+def _shingles(text: str) -> np.ndarray:
+    """Hashes of the distinct character 5-grams; uint32, sorted. A shorter text is one shingle."""
+    symbols = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
+    hashes = rolling_hashes(symbols, min(SHINGLE, max(1, len(symbols))))
+    return np.unique((hashes >> np.uint64(32)).astype(np.uint32))
+
+
+def _boilerplate(sets: Sequence[np.ndarray]) -> np.ndarray:
+    """Shingles of the template that many rows share; uint32, sorted."""
+    sample = sets[:: max(1, len(sets) // BOILERPLATE_SAMPLE)]
+    if len(sample) <= BOILERPLATE_ROWS:
+        return np.zeros(0, dtype=np.uint32)
+    values, counts = np.unique(np.concatenate(sample), return_counts=True)
+    return values[counts > max(BOILERPLATE_ROWS, BOILERPLATE_SHARE * len(sample))]
+
+
+def _without(shingles: np.ndarray, boilerplate: np.ndarray) -> np.ndarray:
+    kept = np.setdiff1d(shingles, boilerplate, assume_unique=True)
+    return kept if len(kept) else shingles  # nothing but template: compare that
+
+
+def _minhash(base: MinHash, shingles: np.ndarray) -> MinHash:
+    sketch = base.copy()
+    for start in range(0, len(shingles), _CHUNK):
+        sketch.update_batch(shingles[start : start + _CHUNK].tolist())
+    return sketch

@@ -1,0 +1,170 @@
+"""What may be wrong with data, in sentences with numbers. Pure functions. Torch-free."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from engine.data.formats import Document
+from engine.data.report.duplicates import normalise
+
+# Rows below which a method rarely beats its base model by more than noise; a rule of thumb, so a warning.
+ENOUGH_EXAMPLES = {"full": 500, "freeze": 500, "adapter": 200, "lora": 100, "qlora": 100}
+ENOUGH_FOR_OTHERS = 50  # prompt, prefix, ia3: few parameters
+ENOUGH_STEPS = 10
+# Standard normal quantiles of a two-sided test at 5% and of 80% power.
+_SIGNIFICANCE, _POWER = 1.960, 0.842
+COARSE = 0.4  # standard deviations: a held-out set that cannot tell less is too small (fewer than 50 rows)
+RARE_LABEL = 10  # examples
+IMBALANCE = 10.0  # most to least frequent
+OUTLIER = 6.0  # interquartile ranges above the upper quartile
+OUTLIERS_FROM = 20  # rows
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a person should know: a warning, or a reason not to start."""
+
+    code: str
+    message: str  # one sentence, with numbers
+    source: str = ""
+    rows: tuple[int, ...] = field(default=())  # the first few, if it is about rows
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Detectable:
+    """The smallest changes that a held-out set of n rows shows, with 80% power at the 5% level."""
+
+    n: int
+    effect: float  # in standard deviations of the change per row (paired test)
+    accuracy: float  # difference of two accuracies near one half, unpaired: the worst case
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def detectable(n: int) -> Detectable:
+    """J. Cohen, "Statistical power analysis for the behavioral sciences", 1988: (z + z') / √n, normal theory."""
+    z = _SIGNIFICANCE + _POWER
+    return Detectable(n, z / math.sqrt(max(1, n)), min(1.0, z * math.sqrt(0.5 / max(1, n))))
+
+
+def heldout_size(n: int, suite: str) -> list[Finding]:
+    """A warning if the held-out set is too small to tell anything."""
+    can = detectable(n)
+    if can.effect <= COARSE:
+        return []
+    return [
+        Finding(
+            "small-heldout",
+            f"{suite} has only {n} rows: a change of the loss below {can.effect:.2f} standard deviations, or of "
+            f"an accuracy below {100 * can.accuracy:.0f} points, cannot be told from noise",
+        )
+    ]
+
+
+def few_examples(method: str, rows: int, steps: float, epochs: float) -> list[Finding]:
+    """Warnings about training data too small for a method or for its steps; `steps` of the optimiser in all."""
+    found = []
+    enough = ENOUGH_EXAMPLES.get(method, ENOUGH_FOR_OTHERS)
+    if rows < enough:
+        found.append(
+            Finding("few-examples", f"{rows} training rows are few for {method}, which needs about {enough}")
+        )
+    if steps < ENOUGH_STEPS:
+        found.append(
+            Finding(
+                "few-steps",
+                f"{epochs:g} epochs are only {max(1, math.ceil(steps))} optimiser steps; lower "
+                "train.tokens_per_step or train longer",
+            )
+        )
+    return found
+
+
+def label_balance(labels: Sequence[str]) -> list[Finding]:
+    """Warnings about labels: one only, rare ones, or one far more frequent than another."""
+    counts = Counter(labels).most_common()
+    if not counts:
+        return []
+    (most, top), (least, bottom) = counts[0], counts[-1]
+    if len(counts) == 1:
+        return [Finding("one-label", f"every row has the label {most!r}, so there is nothing to tell apart")]
+    found = []
+    if top >= IMBALANCE * bottom:
+        found.append(
+            Finding(
+                "label-imbalance",
+                f"{most!r} has {top} rows ({top / len(labels):.0%}) and {least!r} {bottom}: always answering "
+                f"{most!r} is right {top / len(labels):.0%} of the time; look at macro F1, not at accuracy",
+            )
+        )
+    if rare := [label for label, count in counts if count < RARE_LABEL]:
+        names = ", ".join(repr(label) for label in rare[:5])
+        found.append(Finding("rare-labels", f"{len(rare)} labels have fewer than {RARE_LABEL} rows: {names}"))
+    return found
+
+
+def answers(
+    documents: Sequence[Document], numbers: Mapping[str, Sequence[int]], source: str
+) -> list[Finding]:
+    """Empty answers, answers that repeat the question, and questions with several answers.
+
+    `numbers`: content id to row numbers.
+    """
+    chats = [document for document in documents if document.messages]
+    empty, repeated = list[str](), list[str]()
+    by_prompt: dict[str, dict[str, str]] = defaultdict(dict)
+    for document in chats:
+        last = ""
+        for message in document.messages:
+            text = normalise(message["content"])
+            if message["role"] == "assistant" and not text:
+                empty.append(document.id)
+            elif message["role"] == "assistant" and text == last:
+                repeated.append(document.id)
+            last = text
+        by_prompt[normalise(document.prompt)].setdefault(normalise(document.target), document.id)
+    several = [id for found in by_prompt.values() if len(found) > 1 for id in found.values()]
+    kinds = [
+        ("empty-answer", empty, "rows have an empty answer among their turns, which teaches to say nothing"),
+        ("answer-is-prompt", repeated, "rows answer with what was asked, word for word"),
+        ("several-answers", several, "rows ask what another row asks and answer differently"),
+    ]
+    return [
+        Finding(code, f"{len(set(ids))} of {len(chats)} {text}", source, first_rows(ids, numbers))
+        for code, ids, text in kinds
+        if ids
+    ]
+
+
+def length_outliers(
+    lengths: Sequence[int], ids: Sequence[str], numbers: Mapping[str, Sequence[int]], side: str, source: str
+) -> list[Finding]:
+    """Rows of which one side (prompt or answer) is far longer than usual; `lengths` in tokens, one a row."""
+    if len(lengths) < OUTLIERS_FROM:
+        return []
+    values = np.asarray(lengths)
+    low, middle, high = np.percentile(values, [25, 50, 75])
+    fence = max(high + OUTLIER * (high - low), 4 * middle, 32)
+    far = np.flatnonzero(values > fence)
+    if not len(far):
+        return []
+    far = far[np.argsort(-values[far], kind="stable")]
+    message = (
+        f"{len(far)} of {len(values)} rows have a far longer {side} than the others (up to {values.max():,} tokens, "
+        f"half have at most {middle:,.0f}): look whether they are what you mean to train on"
+    )
+    return [Finding(f"long-{side}", message, source, first_rows([ids[int(i)] for i in far], numbers))]
+
+
+def first_rows(ids: Sequence[str], numbers: Mapping[str, Sequence[int]], count: int = 5) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(row for id in ids for row in numbers.get(id, ())))[:count]

@@ -1,0 +1,110 @@
+"""The data report as one page of plain text, from its JSON. Colour is the command line's business."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+SHOWN = 5  # of each list
+LEARNED = "«", "»"  # around the text that is learned
+_KINDS = {"exact": "exact", "near": "near", "13-gram": "share 13 words"}
+
+
+def lines(report: dict[str, Any]) -> list[str]:
+    """The page; `report` is what `DataReport.as_dict` gives."""
+    return [
+        report["name"],
+        *_rows(report),
+        *_tokens(report),
+        *_duplicates(report),
+        *_overlap(report),
+        *(f"  warning    {_finding(finding)}" for finding in report["warnings"]),
+        *(f"  refused    {_finding(finding)}" for finding in report["refusals"]),
+        *_examples(report),
+    ]
+
+
+def _rows(report: dict[str, Any]) -> Iterator[str]:
+    for source in report["sources"]:
+        dropped = source["dropped"]
+        yield f"  {source['role']:<10} {source['source']}: {source['rows']:,} rows read, {len(dropped):,} dropped"
+        for row in dropped[:SHOWN]:
+            yield f"             {source['unit']} {row['row']}: {row['reason']}"
+        yield from _more(dropped)
+    parts = [f"{report['train_rows']:,} to train on"]
+    for suite in report["suites"]:
+        parts.append(f"{suite['name']} {suite['rows']:,} ({suite['scored']:,} scored)")
+    yield f"  split      {', '.join(parts)}"
+    for suite in report["suites"]:
+        can = suite["detectable"]
+        yield (
+            f"  power      {suite['name']}: {can['n']:,} rows show a change from {can['effect']:.2f} standard "
+            f"deviations of the loss, or {100 * can['accuracy']:.0f} points of accuracy"
+        )
+
+
+def _tokens(report: dict[str, Any]) -> Iterator[str]:
+    lengths, cut = report["lengths"], report["truncation"]
+    if not lengths or not cut:
+        return
+    yield f"  tokens     {'':<8}{'p50':>7}{'p90':>7}{'p99':>7}{'max':>7}   of {lengths['measured']:,} rows"
+    for side in ("whole", "prompt", "answer"):
+        yield f"             {side:<8}" + "".join(
+            f"{lengths[side][q]:>7,}" for q in ("p50", "p90", "p99", "max")
+        )
+    asked = "auto" if cut["asked"] == "auto" else f"auto would be {cut['auto']:,}"
+    yield (
+        f"  length     max_length {cut['max_length']:,} ({asked}; the model takes {cut['longest']:,}): "
+        f"{cut['cut']:,} rows cut ({cut['cut_share']:.1%}), {cut['targets_lost']:,} target tokens lost "
+        f"({cut['targets_lost_share']:.1%})"
+    )
+
+
+def _duplicates(report: dict[str, Any]) -> Iterator[str]:
+    for kind in ("exact", "near"):
+        groups = report[f"{kind}_duplicates"]
+        extra = sum(len(group["rows"]) - 1 for group in groups)
+        yield f"  {kind:<10} {extra:,} duplicate rows in {len(groups):,} groups"
+        for group in groups[:SHOWN]:
+            similarity = f"{group['similarity']:.2f} " if kind == "near" else ""
+            yield f"             {similarity}rows {_numbers(group['rows'])}: {group['preview']}"
+        yield from _more(groups)
+
+
+def _overlap(report: dict[str, Any]) -> Iterator[str]:
+    for suite in report["suites"]:
+        leaks = suite["leaks"]
+        counts = {kind: sum(leak["kind"] == kind for leak in leaks) for kind in _KINDS}
+        said = ", ".join(f"{count} {_KINDS[kind]}" for kind, count in counts.items())
+        yield f"  overlap    {suite['name']}: {len(suite['overlapping']):,} rows also in training ({said})"
+        for leak in leaks[:SHOWN]:
+            rows = f"row {_numbers(leak['rows'])} and training row {_numbers(leak['train_rows'])}"
+            yield f"             {leak['kind']} {leak['similarity']:.2f}, {rows}: {leak['preview']}"
+        yield from _more(leaks)
+
+
+def _examples(report: dict[str, Any]) -> Iterator[str]:
+    for example in report["examples"]:
+        cut = ", cut" if example["cut"] else ""
+        yield (
+            f"  example    row {example['row']}, {example['tokens']:,} tokens{cut}; the {example['targets']:,} between "
+            f"{LEARNED[0]} and {LEARNED[1]} are learned"
+        )
+        text = "".join(f"{LEARNED[0]}{t}{LEARNED[1]}" if learned else t for t, learned in example["pieces"])
+        yield from (f"             {line}" for line in text.split("\n"))
+
+
+def _finding(finding: dict[str, Any]) -> str:
+    rows = f" (rows {_numbers(finding['rows'])})" if finding["rows"] else ""
+    source = f"{finding['source']}: " if finding["source"] else ""
+    return f"{source}{finding['message']}{rows}"
+
+
+def _numbers(rows: list[int]) -> str:
+    shown = ", ".join(map(str, rows[:SHOWN]))
+    return f"{shown}, …" if len(rows) > SHOWN else shown
+
+
+def _more(items: list[Any]) -> Iterator[str]:
+    if len(items) > SHOWN:
+        yield f"             and {len(items) - SHOWN:,} more"

@@ -1,0 +1,382 @@
+"""What `finetui data` says about planted data, and why a run on them would be refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer
+
+from engine.data import chat
+from engine.data.bundled import model_path
+from engine.data.report import build, findings, rows
+from engine.data.report.build import DataReport, report
+from engine.data.sources import DataError
+from engine.recipe_file import parse
+
+BOS, EOS, PAD = "<|endoftext|>", "<|end|>", "<|pad|>"
+# As the bundled model's template, with places to break it.
+TEMPLATE = """\
+{{- start }}
+{%- for message in messages %}
+    {{- '<|' + message['role'] + '|>' }}
+    {%- if message['role'] == 'assistant' %}
+        {%- generation %}{{- message['content'] + end }}{%- endgeneration %}
+    {%- else %}{{- message['content'] + '<|end|>' }}{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|assistant|>' }}{%- endif %}
+"""
+
+
+def template(start: str = BOS, end: str = EOS) -> str:
+    return TEMPLATE.replace("start", repr(start), 1).replace("+ end", f"+ {end!r}")
+
+
+@pytest.fixture(scope="module")
+def shared_tokenizer() -> Any:
+    return AutoTokenizer.from_pretrained(model_path("stdlib-2m"))
+
+
+@pytest.fixture
+def tokenizer(shared_tokenizer: Any) -> Any:
+    before = shared_tokenizer.chat_template, shared_tokenizer.pad_token, shared_tokenizer.eos_token
+    yield shared_tokenizer
+    shared_tokenizer.chat_template, shared_tokenizer.pad_token, shared_tokenizer.eos_token = before
+
+
+def question(i: int) -> str:
+    return f"What is {i} times {i + 7}, said in words that a child would use number {i * i}?"
+
+
+def rows_of(count: int, **changes: str) -> list[dict[str, str]]:
+    return [{"prompt": question(i), "completion": f"It is {i * (i + 7)}.", **changes} for i in range(count)]
+
+
+def write(path: Path, lines: list[Any]) -> str:
+    path.write_text("".join((x if isinstance(x, str) else json.dumps(x)) + "\n" for x in lines))
+    return str(path)
+
+
+def report_on(path: Path, lines: list[Any], tokenizer: Any, **sections: Any) -> DataReport:
+    body = {
+        "model": "bundled:stdlib-2m",
+        "method": "lora",
+        "evals": {"general": None},
+        **sections,
+        "data": {"train": write(path / "train.jsonl", lines), **sections.get("data", {})},
+    }
+    recipe = parse(json.dumps(body), path / "r.yaml").recipes[0]
+    return report(recipe, build.read_sources(recipe), tokenizer, 1024, {tokenizer.eos_token_id})
+
+
+def codes(found: list[findings.Finding]) -> dict[str, findings.Finding]:
+    return {finding.code: finding for finding in found}
+
+
+def test_a_sound_data_set(tmp_path: Path, tokenizer: Any) -> None:
+    found = report_on(tmp_path, rows_of(700), tokenizer, train={"tokens_per_step": 256})
+    assert not found.refusals
+    assert not found.warnings
+    assert found.train_rows + found.suites[0].rows == 700
+    assert found.truncation is not None
+    assert found.truncation.max_length == found.truncation.auto
+    assert found.lengths is not None
+    assert found.lengths.whole.max >= found.lengths.whole.p50 > found.lengths.answer.max
+    assert json.loads(json.dumps(found.as_dict()))["name"] == "r"
+
+
+def test_every_bad_row_is_told_with_its_line(tmp_path: Path, tokenizer: Any) -> None:
+    lines: list[Any] = [
+        *rows_of(30),
+        "{broken",
+        "",
+        "[1]",
+        {"prompt": "no answer"},
+        {"prompt": 1, "completion": "x"},
+    ]
+    lines += [{"prompt": "q", "completion": "  "}, {"prompt": "the last", "completion": "is good"}]
+    found = report_on(tmp_path, lines, tokenizer)
+    source = found.sources[0]
+    assert (source.rows, len(source.documents)) == (36, 31)
+    assert [row.row for row in source.dropped] == [31, 33, 34, 35, 36]
+    reasons = [row.reason for row in source.dropped]
+    for reason, word in zip(reasons, ["JSON", "object", "columns", "string", "empty"], strict=True):
+        assert word in reason
+        assert "train.jsonl" not in reason
+    assert source.numbers[-1] == 37
+    page = "\n".join(found.lines())
+    assert "36 rows read, 5 dropped" in page
+    assert "line 31: is not valid JSON" in page
+
+
+def test_half_a_surrogate_pair_is_a_bad_row(tmp_path: Path) -> None:
+    lines = ['{"prompt": "a", "completion": "\\ud800"}', {"prompt": "a", "completion": "\U0001f642"}]
+    source = rows.read("train", write(tmp_path / "a.jsonl", lines), plain=False)
+    assert [row.row for row in source.dropped] == [1]
+    assert source.numbers == [2]
+
+
+def test_bad_csv_rows_and_a_source_without_good_rows(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("prompt,completion\nq,a\nq\nq,a,b\nq,\nr,b\n")
+    source = rows.read("train", str(path), plain=False)
+    assert [row.row for row in source.dropped] == [3, 4, 5]
+    assert source.numbers == [2, 6]
+    with pytest.raises(DataError, match="none of its 2 rows can be used; line 1"):
+        rows.read("train", write(tmp_path / "b.jsonl", [{"a": 1}, "x"]), plain=False)
+    with pytest.raises(DataError, match="no such file"):
+        rows.read("train", str(tmp_path / "none.jsonl"), plain=False)
+
+
+def test_what_is_cut_is_counted_in_targets(tmp_path: Path, tokenizer: Any) -> None:
+    lines = rows_of(60)
+    lines += [{"prompt": f"long {i}", "completion": "word " * 300} for i in range(3)]
+    lines += [{"prompt": "word " * 300 + str(i), "completion": "lost"} for i in range(2)]
+    found = report_on(tmp_path, lines, tokenizer, train={"max_length": 100}, data={"heldout": 1})
+    cut = found.truncation
+    assert cut is not None
+    documents = {d.id: d for d in found.sources[0].documents}
+    heldout = set(documents) - {e.id for e in _train_examples(found, tokenizer)}
+    examples = _train_examples(found, tokenizer)
+    long = [e for e in examples if len(e.tokens) > 100]
+    assert len(heldout) == 1
+    assert cut.cut == len(long)
+    assert cut.targets_lost == sum(int(e.mask[100:].sum()) for e in long)
+    assert cut.targets_lost_share == pytest.approx(cut.targets_lost / sum(e.targets for e in examples))
+    assert cut.rows_without_target == sum(not e.mask[:100].any() for e in long)
+    assert cut.auto == chat.auto_length(examples, 1024) > 100
+    assert "cut-before-answer" in codes(found.warnings)
+    assert any(example.cut and example.tokens == 100 for example in found.examples)
+
+
+def _train_examples(found: DataReport, tokenizer: Any) -> list[chat.Example]:
+    from engine.data.split import split_heldout
+    from engine.recipe import Share
+
+    train, _ = split_heldout(found.sources[0].documents, Share(count=1), "x")
+    return [chat.tokenize(document, tokenizer) for document in train]
+
+
+def test_no_target_within_the_length_is_refused(tmp_path: Path, tokenizer: Any) -> None:
+    lines = [{"prompt": "word " * 100 + str(i), "completion": "lost"} for i in range(20)]
+    found = report_on(tmp_path, lines, tokenizer, train={"max_length": 50})
+    assert "targets-lost" in codes(found.refusals)
+
+
+def test_the_rendered_pieces_are_the_text_and_the_mask(tmp_path: Path, tokenizer: Any) -> None:
+    lines = [*rows_of(40), {"prompt": "Umläute – 漢字 🙂?", "completion": "Straße 漢字 🙂"}]
+    heldout = write(tmp_path / "h.jsonl", rows_of(3))
+    found = report_on(tmp_path, lines, tokenizer, data={"heldout": heldout})
+    document = next(d for d in found.sources[0].documents if d.prompt == question(0))
+    rendered = found.examples[0]
+    assert rendered.row == 1
+    assert rendered.pieces == [
+        (f"{BOS}<|user|>{document.prompt}{EOS}<|assistant|>", False),
+        (f"{document.target}{EOS}", True),
+    ]
+    odd = build.tokens.render(chat.tokenize(found.sources[0].documents[-1], tokenizer), 41, tokenizer, 1024)
+    assert (
+        "".join(text for text, _ in odd.pieces)
+        == f"{BOS}<|user|>Umläute – 漢字 🙂?{EOS}<|assistant|>Straße 漢字 🙂{EOS}"
+    )
+    assert any(f"«{document.target}{EOS}»" in line for line in found.lines())
+
+
+def test_an_all_zero_mask_is_refused(tmp_path: Path, tokenizer: Any) -> None:
+    # Marks nothing as generated.
+    tokenizer.chat_template = template().replace(
+        "{{- message['content'] + '<|end|>' }}{%- endgeneration %}",
+        "{%- endgeneration %}{{- message['content'] }}",
+    )
+    found = report_on(tmp_path, rows_of(30), tokenizer)
+    assert "all-zero-mask" in codes(found.refusals)
+    assert found.truncation is None
+    assert any(line.startswith("  refused") for line in found.lines())
+
+
+def test_rows_that_the_template_refuses(tmp_path: Path, tokenizer: Any) -> None:
+    tool = {"messages": [{"role": "tool", "content": "x"}, {"role": "assistant", "content": "y"}]}
+    found = report_on(tmp_path, [*rows_of(60), tool], tokenizer, data={"heldout": 1})
+    refusal = codes(found.refusals)["template-refuses"]
+    assert refusal.rows == (61,)
+    assert "unknown role" in refusal.message
+
+
+def test_a_double_beginning_is_refused(tmp_path: Path, tokenizer: Any) -> None:
+    tokenizer.chat_template = template(start=BOS + BOS)
+    assert "double-bos" in codes(report_on(tmp_path, rows_of(30), tokenizer).refusals)
+    tokenizer.chat_template = template()
+    assert "double-bos" not in codes(report_on(tmp_path, rows_of(30), tokenizer).refusals)
+
+
+def test_an_end_that_is_never_trained_is_refused(tmp_path: Path, tokenizer: Any) -> None:
+    tokenizer.chat_template = template(end="\n")
+    found = report_on(tmp_path, rows_of(30), tokenizer)
+    assert list(codes(found.refusals)) == ["end-never-trained"]
+    # The end of a question is not a target, so it does not count.
+    assert EOS in found.examples[0].pieces[0][0]
+
+
+def test_an_end_that_is_only_outside_the_marked_answer_is_learned_all_the_same(
+    tmp_path: Path, tokenizer: Any
+) -> None:
+    tokenizer.chat_template = template().replace(
+        "+ '<|end|>' }}{%- endgeneration %}", "}}{%- endgeneration %}{{- '<|end|>' }}"
+    )
+    assert not report_on(tmp_path, rows_of(30), tokenizer).refusals
+
+
+def test_an_end_of_turn_at_which_generation_does_not_stop(tmp_path: Path, tokenizer: Any) -> None:
+    tokenizer.chat_template = template(end="<|user|>")
+    found = report_on(tmp_path, rows_of(30), tokenizer)
+    assert not found.refusals
+    assert "<|user|>" in codes(found.warnings)["stop-not-trained"].message
+
+
+def test_padding_in_the_targets(tmp_path: Path, tokenizer: Any) -> None:
+    padded = [{"prompt": question(i), "completion": f"It is {i}.{PAD}"} for i in range(30)]
+    found = report_on(tmp_path, padded, tokenizer)
+    assert "padding-in-targets" in codes(found.refusals)
+    assert "special-token-text" in codes(found.warnings)
+
+    tokenizer.pad_token = EOS
+    found = report_on(tmp_path, rows_of(30), tokenizer)
+    assert not found.refusals
+    assert "pad-is-eos" in codes(found.warnings)
+    padded = [{"prompt": question(i), "completion": f"It is {i}.{EOS}{EOS}"} for i in range(30)]
+    assert "padding-in-targets" in codes(report_on(tmp_path, padded, tokenizer).refusals)
+
+
+def test_a_missing_beginning(tmp_path: Path, tokenizer: Any) -> None:
+    tokenizer.chat_template = template(start="")
+    found = report_on(tmp_path, rows_of(30), tokenizer)
+    adds = tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
+    assert ("no-bos" in codes(found.warnings)) == adds
+
+
+def test_leaks_duplicates_and_what_is_left(tmp_path: Path, tokenizer: Any) -> None:
+    train = rows_of(120)
+    heldout = [
+        *rows_of(10),
+        *({"prompt": f"Name tree {i * 37}?", "completion": f"Oak {i}"} for i in range(10)),
+    ]
+    other = write(tmp_path / "held.jsonl", heldout)
+    lines = [*train, {"prompt": question(3).upper(), "completion": "it is 30."}]
+    found = report_on(tmp_path, lines, tokenizer, data={"heldout": other})
+    suite = found.suites[0]
+    assert {leak.rows[0] for leak in suite.leaks} >= set(range(1, 11))
+    assert {leak.kind for leak in suite.leaks if leak.rows[0] <= 10} == {"exact"}
+    assert len(suite.overlapping) == 10
+    assert suite.detectable.n == 10
+    assert [group.rows for group in found.exact_duplicates] == [(4, 121)]
+    warned = codes(found.warnings)
+    assert "10 of 20 heldout rows" in warned["overlap"].message
+    assert "only 10 rows" in warned["small-heldout"].message
+
+
+def test_replayed_rows_count_as_training_and_scored_ones_do_not(tmp_path: Path, tokenizer: Any) -> None:
+    texts = [
+        f"Passage {i} about {i * 31} things and {i * i} more of them, {'xyz' * (i + 1)}." for i in range(40)
+    ]
+    general = write(tmp_path / "general.jsonl", [{"text": text} for text in texts])
+    copies = write(tmp_path / "replay.jsonl", [{"text": text.upper()} for text in texts[:20]])
+    same = report_on(
+        tmp_path,
+        rows_of(60),
+        tokenizer,
+        data={"replay": {"source": general}},
+        evals={"general": general, "limit": 10},
+    )
+    assert not same.suites[1].leaks
+    leaky = report_on(
+        tmp_path,
+        rows_of(60),
+        tokenizer,
+        data={"replay": {"source": copies}},
+        evals={"general": general, "limit": 40},
+    )
+    assert {leak.rows[0] for leak in leaky.suites[1].leaks} == set(range(1, 21))
+    assert {leak.train_source for leak in leaky.suites[1].leaks} == {copies}
+
+
+def test_warnings_about_answers(tmp_path: Path, tokenizer: Any) -> None:
+    lines: list[Any] = rows_of(60)
+    lines += [{"prompt": "Say this again", "completion": "say  this again"}]
+    lines += [{"prompt": "Two ways?", "completion": answer} for answer in ("one", "another")]
+    turns = [("user", "a?"), ("assistant", ""), ("user", "b?"), ("assistant", "b")]
+    lines += [{"messages": [{"role": role, "content": content} for role, content in turns]}]
+    lines += [{"prompt": "Long?", "completion": "word " * 200}]
+    found = report_on(tmp_path, lines, tokenizer, data={"heldout": write(tmp_path / "h.jsonl", rows_of(3))})
+    warned = codes(found.warnings)
+    assert warned["answer-is-prompt"].rows == (61,)
+    assert warned["several-answers"].rows == (62, 63)
+    assert warned["empty-answer"].rows == (64,)
+    assert warned["long-answer"].rows == (65,)
+    assert "long-prompt" not in warned
+    assert "65 training rows" in warned["few-examples"].message
+
+
+def test_few_steps() -> None:
+    assert [f.code for f in findings.few_examples("lora", 1000, 3.2, 1.0)] == ["few-steps"]
+    assert [f.code for f in findings.few_examples("full", 100, 50, 1.0)] == ["few-examples"]
+    assert findings.few_examples("prompt", 100, 50, 1.0) == []
+
+
+def test_label_balance() -> None:
+    assert findings.label_balance(["a"] * 60 + ["b"] * 40) == []
+    assert findings.label_balance([]) == []
+    assert [f.code for f in findings.label_balance(["a"] * 9)] == ["one-label"]
+    found = codes(findings.label_balance(["a"] * 95 + ["b"] * 5))
+    assert set(found) == {"label-imbalance", "rare-labels"}
+    assert "95%" in found["label-imbalance"].message
+
+
+def test_what_a_held_out_set_can_tell_is_what_a_simulation_finds() -> None:
+    import numpy as np
+
+    can = findings.detectable(100)
+    draws = np.random.default_rng(0).normal(can.effect, 1.0, size=(20_000, 100))
+    z = draws.mean(axis=1) * 10  # known deviation 1, n = 100
+    assert np.mean(np.abs(z) > 1.96) == pytest.approx(0.8, abs=0.01)
+    assert findings.heldout_size(100, "heldout") == []
+    assert [f.code for f in findings.heldout_size(20, "heldout")] == ["small-heldout"]
+
+
+def run_module(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-m", "engine.data.report", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_module_prints_the_report_as_json(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", rows_of(60))
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        "model: bundled:stdlib-2m\nmethod: lora\ndata: {train: train.jsonl}\nevals: {general: null}\n"
+    )
+    done = run_module(str(recipe), "train.max_length=64")
+    assert (done.returncode, done.stderr) == (0, "")
+    body = json.loads(done.stdout)
+    assert body["sources"][0]["rows"] == 60
+    assert body["truncation"]["max_length"] == 64
+    assert body["suites"][0]["name"] == "heldout"
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("model: bundled:stdlib-2m\nmethod: lora\ndata: {train: none.jsonl}\n", "no such file"),
+        ("model: ./none\nmethod: lora\ndata: {train: bundled:docstrings}\n", "no such directory"),
+        ("model: bundled:stdlib-2m\nmethod: lara\ndata: {train: x.jsonl}\n", "did you mean"),
+    ],
+)
+def test_the_module_says_in_one_sentence_what_is_wrong(tmp_path: Path, text: str, word: str) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(text)
+    done = run_module(str(recipe))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert word in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,227 @@
+"""Planted duplicates and leaks are found, and nothing is found where nothing was planted."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from engine.data import bundled
+from engine.data.formats import to_documents
+from engine.data.report.duplicates import Entry, Sketches, exact_duplicates, near_duplicates, normalise
+from engine.data.report.overlap import (
+    exact_overlap,
+    near_overlap,
+    ngram_overlap,
+    overlap,
+    separate,
+)
+from engine.data.report.rows import compared_text, preview
+
+PLANTED = 250
+TEMPLATE = (
+    "Below is an instruction that describes a task, paired with an input that gives context. "
+    "Write a response that completes the request. ### Input: "
+)
+
+
+class Writer:
+    """Sentences of invented words: two of them have next to nothing in common."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        letters = "abcdefghijklmnopqrstuvwxyz"
+        self.words = ["".join(self.random.choices(letters, k=self.random.randint(2, 9))) for _ in range(4000)]
+
+    def text(self, low: int = 20, high: int = 60) -> list[str]:
+        return self.random.choices(self.words, k=self.random.randint(low, high))
+
+    def edited(self, words: list[str]) -> list[str]:
+        """One word in 25 replaced: about 0.8 or more of the shingles stay in most such texts."""
+        out = list(words)
+        for place in self.random.sample(range(len(out)), max(1, len(out) // 25)):
+            out[place] = self.random.choice(self.words)
+        return out
+
+
+def entry(number: int, text: str, source: str = "train") -> Entry:
+    return Entry(f"{source}-{number}", source, (number,), normalise(text), text[:60])
+
+
+def entries(texts: list[str], source: str = "train") -> list[Entry]:
+    return [entry(number, text, source) for number, text in enumerate(texts, start=1)]
+
+
+def shuffled(writer: Writer, texts: list[str]) -> list[str]:
+    return writer.random.sample(texts, len(texts))
+
+
+def similarity(a: str, b: str) -> float:
+    """Jaccard similarity of character 5-grams, by the definition."""
+    one, two = ({text[i : i + 5] for i in range(len(text) - 4)} for text in (normalise(a), normalise(b)))
+    return len(one & two) / len(one | two)
+
+
+@pytest.fixture
+def writer() -> Writer:
+    return Writer(7)
+
+
+def test_normalising_keeps_what_tells_rows_apart() -> None:
+    assert normalise("  Hello\n\tWORLD ") == normalise("hello world")
+    assert normalise("cafe\u0301") == normalise("caf\u00e9")
+    assert normalise("a >= b") != normalise("a <= b")
+
+
+def test_exact_duplicates_are_found_whatever_case_and_space(writer: Writer) -> None:
+    texts = [" ".join(writer.text()) for _ in range(PLANTED)]
+    copies = [text.upper().replace(" ", "\n  ") for text in texts]
+    groups = exact_duplicates(entries(texts + copies))
+    assert {group.rows for group in groups} == {(n, n + PLANTED) for n in range(1, PLANTED + 1)}
+
+
+def test_a_row_that_stands_twice_is_an_exact_duplicate_and_never_a_near_one() -> None:
+    one = Entry("a", "s", (3, 9), "the same text twice over", "")
+    assert [group.rows for group in exact_duplicates([one])] == [(3, 9)]
+    assert near_duplicates([one, entry(4, "the same text twice over")]) == []
+
+
+def test_the_exact_similarity_is_that_of_the_definition(writer: Writer) -> None:
+    words = writer.text()
+    a, b = " ".join(words), " ".join(writer.edited(words))
+    sketches = Sketches([normalise(a), normalise(b)])
+    assert sketches.jaccard(0, sketches, 1) == pytest.approx(similarity(a, b), abs=1e-12)
+
+
+def test_near_duplicates_are_found_and_nothing_else(writer: Writer) -> None:
+    pairs = []
+    while len(pairs) < PLANTED:
+        words = writer.text()
+        a, b = " ".join(words), " ".join(writer.edited(words))
+        if similarity(a, b) >= 0.8:
+            pairs.append((a, b))
+    others = [" ".join(writer.text()) for _ in range(500)]
+    texts = shuffled(writer, [text for pair in pairs for text in pair] + others)
+    place = {text: number for number, text in enumerate(texts, start=1)}
+    planted = {tuple(sorted((place[a], place[b]))) for a, b in pairs}
+    found = near_duplicates(entries(texts))
+    hits = {tuple(sorted(group.rows)) for group in found}
+    assert not hits - planted
+    assert len(hits & planted) >= 0.98 * PLANTED
+    assert all(0.8 <= group.similarity < 1 for group in found)
+
+
+def test_rows_with_the_same_long_template_are_no_duplicates_and_no_leaks(writer: Writer) -> None:
+    texts = [TEMPLATE + " ".join(writer.text(5, 12)) for _ in range(600)]
+    assert similarity(texts[0], texts[1]) > 0.4
+    assert near_duplicates(entries(texts)) == []
+    leaks, clean, moved = separate(entries(texts[:500]), entries(texts[500:], "heldout"), "heldout")
+    assert (leaks, len(clean), moved) == ([], 100, [])
+
+
+def test_templates_with_one_short_slot_are_compared_by_the_slot(writer: Writer) -> None:
+    words = writer.words
+    texts = [f"{TEMPLATE}{words[2 * i]} {words[2 * i + 1]}" for i in range(400)]
+    assert near_duplicates(entries(texts)) == []
+
+
+def test_exact_leaks(writer: Writer) -> None:
+    texts = [" ".join(writer.text(3, 30)) for _ in range(1000)]
+    heldout = [text.title() for text in texts[:PLANTED]] + [" ".join(writer.text(3, 30)) for _ in range(300)]
+    leaks = exact_overlap(entries(texts), entries(heldout, "heldout"), "heldout")
+    assert [leak.rows for leak in leaks] == [leak.train_rows for leak in leaks]
+    assert {leak.rows[0] for leak in leaks} == set(range(1, PLANTED + 1))
+
+
+def test_near_leaks(writer: Writer) -> None:
+    train = [writer.text() for _ in range(1000)]
+    heldout = []
+    while len(heldout) < PLANTED:
+        words = train[len(heldout)]
+        edited = writer.edited(words)
+        if edited != words and similarity(" ".join(words), " ".join(edited)) >= 0.8:
+            heldout.append(" ".join(edited))
+        elif edited != words:
+            train[len(heldout)] = writer.text()
+    heldout += [" ".join(writer.text()) for _ in range(300)]
+    leaks = near_overlap(
+        entries([" ".join(words) for words in train]), entries(heldout, "heldout"), "heldout"
+    )
+    assert all(leak.rows == leak.train_rows for leak in leaks)
+    assert len(leaks) >= 0.98 * PLANTED
+    assert all(0.8 <= leak.similarity <= 1 for leak in leaks)
+
+
+@pytest.mark.parametrize("template", ["", TEMPLATE])
+def test_leaks_of_thirteen_words(writer: Writer, template: str) -> None:
+    train = [writer.text(30, 80) for _ in range(1000)]
+    heldout = []
+    for words in train[:PLANTED]:
+        start = writer.random.randrange(len(words) - 13)
+        copied = words[start : start + 13]
+        # Punctuation and case do not hide a copy.
+        heldout.append(" ".join([*writer.text(), ", ".join(copied).upper() + ".", *writer.text()]))
+    for words in train[PLANTED : 2 * PLANTED]:  # twelve words are no leak
+        heldout.append(" ".join([*writer.text(), *words[4:16], *writer.text()]))
+    leaks = ngram_overlap(
+        entries([template + " ".join(words) for words in train]),
+        entries([template + text for text in heldout], "heldout"),
+        "heldout",
+    )
+    assert all(leak.rows == leak.train_rows for leak in leaks)
+    assert len(leaks) >= 0.98 * PLANTED
+    assert max(leak.rows[0] for leak in leaks) <= PLANTED
+
+
+def test_an_overlapping_row_is_told_once_and_as_what_it_is(writer: Writer) -> None:
+    text = " ".join(writer.text())
+    others = [" ".join(writer.text()) for _ in range(20)]
+    leaks = overlap(entries([*others, text]), entries([text, " ".join(writer.text())], "heldout"), "heldout")
+    assert [(leak.kind, leak.rows, leak.train_rows, leak.similarity) for leak in leaks] == [
+        ("exact", (1,), (21,), 1.0)
+    ]
+
+
+def test_what_stays_held_out_does_not_overlap_with_what_moved(writer: Writer) -> None:
+    """A leaks into B, and B, once it is moved to training, into C."""
+    a, b, c = writer.text(40, 40), writer.text(40, 40), writer.text(40, 40)
+    b[:15] = a[:15]
+    c[:15] = b[20:35]
+    train = entries([" ".join(a), *(" ".join(writer.text()) for _ in range(20))])
+    heldout = entries([" ".join(b), " ".join(c), " ".join(writer.text())], "heldout")
+    leaks, clean, moved = separate(train, heldout, "heldout")
+    assert [e.rows for e in clean] == [(3,)]
+    assert [e.rows for e in moved] == [(1,), (2,)]
+    assert leaks[-1].train_source == "heldout"
+    assert overlap([*train, *moved], clean, "heldout") == []
+
+
+def test_nothing_to_compare_is_no_overlap() -> None:
+    some = entries(["one two three"])
+    assert overlap([], some, "heldout") == []
+    assert overlap(some, [], "heldout") == []
+    assert near_duplicates([]) == []
+    assert exact_duplicates([]) == []
+    assert near_duplicates(entries(["a", "b", "?"])) == []
+
+
+def test_in_the_bundled_data_every_hit_is_real() -> None:
+    """No hit but rows that do share a sentence or say the same of a sibling; there are only a few."""
+    documents = to_documents(bundled.load("docstrings"), "docstrings")
+    rows = [
+        Entry(d.id, "docstrings", (n,), normalise(compared_text(d)), preview(d))
+        for n, d in enumerate(documents, start=1)
+    ]
+    assert exact_duplicates(rows) == []
+    near = near_duplicates(rows)
+    for group in near:
+        texts = [rows[row - 1].text for row in group.rows]
+        assert all(similarity(texts[0], text) >= 0.6 for text in texts[1:])  # template counted
+    train, heldout = rows[len(rows) // 10 :], rows[: len(rows) // 10]
+    leaks = overlap(train, heldout, "heldout")
+    assert {leak.kind for leak in leaks} <= {"near", "13-gram"}
+    assert len({leak.id for leak in leaks}) + len(near) < 0.02 * len(rows)
+    by_id = {row.id: row for row in rows}
+    for leak in leaks:
+        mine, theirs = by_id[leak.id].text, rows[leak.train_rows[0] - 1].text
+        assert similarity(mine, theirs) > 0.2

@@ -1,0 +1,40 @@
+"""`finetui data`: everything about a recipe's data on one page."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.text import Text
+
+from engine.data.report.page import LEARNED, lines
+from engine.data.sources import DataError
+from tui.cli import exits
+from tui.cli.output import console, print_json, say
+
+
+def data(path: Path, overrides: list[str], *, as_json: bool) -> None:
+    """Print the page; exit code 3 if the data are refused. The tokenizer is loaded in a process of its own."""
+    say("reading, tokenising and comparing every row …")
+    command = [sys.executable, "-P", "-m", "engine.data.report", str(path), *overrides]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise DataError(done.stderr.strip() or "the report ended without a word")
+    report = json.loads(done.stdout)
+    if as_json:
+        print_json(report)
+    else:
+        console().print(_coloured("\n".join(lines(report))), highlight=False)
+    if report["refusals"]:
+        sys.exit(exits.BAD_INPUT)
+
+
+def _coloured(page: str) -> Text:
+    """The text that is learned in green, its marks kept for those who see no colour."""
+    text = Text(page)
+    text.highlight_regex(f"(?s){LEARNED[0]}.*?{LEARNED[1]}", "green")
+    text.highlight_regex(r"(?m)^  warning .*$", "yellow")
+    text.highlight_regex(r"(?m)^  refused .*$", "bold red")
+    return text
