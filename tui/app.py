@@ -114,6 +114,12 @@ class FinetuiApp(App[None]):
         if screen:
             screen.changed()
 
+    def settled(self) -> bool:
+        """Whether everything that the screen on top shows has come (screenshots and tests wait for it)."""
+        screen = self._room()
+        wanted = screen.wants() if screen else ()
+        return self.snapshot.loaded and all(self.snapshot.has(request) for request in wanted)
+
     def want(self, requests: Iterable[Request]) -> None:
         self.poller.want(requests)
 
@@ -204,7 +210,11 @@ class FinetuiApp(App[None]):
         self.order("resume", self._target(), "resumes")
 
     def do_requeue(self) -> None:
-        self.order("requeue", self._target(), "is queued again")
+        number = self._target().number
+        self.in_thread(
+            lambda client: client.action("requeue", run=number),
+            lambda reply: self.say(f"the recipe of run #{number} is queued as run #{reply.get('run')}", "good"),
+        )
 
     def do_earlier(self) -> None:
         run = self._target()

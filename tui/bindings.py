@@ -76,11 +76,13 @@ def _pause(context: Context) -> str | None:
 
 
 def _resume(context: Context) -> str | None:
-    return _act(context, ("paused",), "only a paused run can be resumed")
+    run = context.run
+    nothing = "R queues its recipe again" if run and run.state == "finished" else "nothing to resume"
+    return _act(context, ("paused", "cancelled", "failed"), nothing)
 
 
 def _requeue(context: Context) -> str | None:
-    return _act(context, (*ENDED, "interrupted"), "only an ended run can be queued again")
+    return _act(context, ENDED, "only the recipe of an ended run can be queued again")
 
 
 def _priority(context: Context) -> str | None:
@@ -109,9 +111,9 @@ BINDINGS: tuple[Binding, ...] = (
             footer=True),
     Binding(("p",), "pause", "pause", "Pause the run: it saves a checkpoint and frees its place.", RUNS, _pause,
             footer=True),
-    Binding(("r",), "resume", "resume", "Resume a paused run from its last checkpoint.", RUNS, _resume),
-    Binding(("R",), "requeue", "requeue", "Queue an ended run again; it goes on from its last checkpoint.", RUNS,
-            _requeue),
+    Binding(("r",), "resume", "resume", "Go on with a paused, cancelled or failed run from its last checkpoint.",
+            RUNS, _resume),
+    Binding(("R",), "requeue", "requeue", "Queue the recipe of an ended run again, as a new run.", RUNS, _requeue),
     Binding(("K",), "earlier", "earlier", "Move a queued run up: priority + 1.", RUNS, _priority),
     Binding(("J",), "later", "later", "Move a queued run down: priority − 1.", RUNS, _priority),
     Binding(("j", "down"), "down", "down", "One line down.", LISTS),
@@ -121,7 +123,7 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("ctrl+d", "pagedown"), "page_down", "page down", "Half a page down.", LISTS),
     Binding(("ctrl+u", "pageup"), "page_up", "page up", "Half a page up.", LISTS),
     Binding(("U",), "unmark", "unmark all", "Forget all marks."),
-    Binding(("tab",), "next_pane", "next pane", "Next pane (small terminals show one), or next section.",
+    Binding(("tab",), "next_pane", "pane", "Next pane (small terminals show one), or next section.",
             CHARTS, footer=True),
     Binding(("shift+tab",), "previous_pane", "previous pane", "Pane or section before.", CHARTS),
     *(
@@ -142,7 +144,7 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("ctrl+up",), "older", "older query", "The query before in the history.", ("sql",), footer=True),
     Binding(("ctrl+down",), "newer", "newer query", "The next query in the history.", ("sql",), footer=True),
     Binding(("f2",), "examples", "example", "The next ready-made query.", ("sql",), footer=True),
-    Binding(("tab",), "next_pane", "next pane", "Editor, results, tables.", ("sql",), footer=True),
+    Binding(("tab",), "next_pane", "pane", "Editor, results, tables.", ("sql",), footer=True),
     Binding(("shift+tab",), "previous_pane", "previous pane", "Tables, results, editor.", ("sql",)),
     Binding(("enter",), "open", "use", "Put the table or column under the cursor into the query.", ("sql",)),
     Binding(("h", "left"), "left", "left", "One column of the results to the left.", ("sql",)),

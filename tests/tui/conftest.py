@@ -75,12 +75,7 @@ async def until(pilot: Any, condition: Callable[[], bool], what: str = "the cond
 
 async def ready(pilot: Any) -> None:
     """The run table is loaded and every answer that the screen wants has come."""
-    app = pilot.app
-
-    def settled() -> bool:
-        return app.snapshot.loaded and all(app.snapshot.has(request) for request in app.screen.wants())
-
-    await until(pilot, settled, "the data")
+    await until(pilot, pilot.app.settled, "the data")
     await pilot.pause()
 
 

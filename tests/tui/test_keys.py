@@ -211,9 +211,10 @@ async def test_other_orders_reach_the_daemon(make_app: MakeApp, served: Served) 
     ("run", "key", "said"),
     [
         (1, "x", "run #1 is finished: nothing to cancel"),
-        (3, "r", "run #3 is running: only a paused run can be resumed"),
+        (3, "r", "run #3 is running: nothing to resume"),
+        (1, "r", "run #1 is finished: R queues its recipe again"),
         (1, "p", "run #1 is finished: only a queued or running run can be paused"),
-        (4, "R", "run #4 is queued: only an ended run can be queued again"),
+        (4, "R", "run #4 is queued: only the recipe of an ended run can be queued again"),
         (3, "K", "run #3 is running: only a queued run has a place in the queue"),
         (3, "c", "mark two or more runs with space, then compare them"),
     ],

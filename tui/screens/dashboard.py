@@ -377,7 +377,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
 
         footer = self._part("#footer")
         footer.add_class("hidden")
-        prompt = Prompt("filter", self.filter, "words, state:running, method=lora, lr>1e-4")
+        prompt = Prompt("filter", self.filter, "words, state:running, method=lora, lr>1e-4", self.app.ascii_only)
         await self.mount(prompt)
         prompt.input.focus()
 

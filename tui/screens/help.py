@@ -31,7 +31,8 @@ class HelpScreen(BaseScreen, inherit_bindings=False):
     def compose(self) -> ComposeResult:
         yield Panel(self.paint_header, id="header", classes="line")
         yield Panel(self.paint_list, id="list", classes="framed", title="Keys")
-        yield Prompt("search", "", "type to search, ↑ ↓ to choose, enter to do it, esc to close")
+        hint = "type to search, ↑ ↓ to choose, enter to do it, esc to close"
+        yield Prompt("search", "", hint, self.app.ascii_only)
 
     def on_mount(self) -> None:
         self.query_one(Prompt).input.focus()

@@ -250,7 +250,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
     # ---- history and examples -------------------------------------------------------------------
 
     def _keep(self, sql: str) -> None:
-        self.history = [text for text in self.history if text != sql][-HISTORY:] + [sql]
+        self.history = [*[text for text in self.history if text != sql][-HISTORY:], sql]
         self.at, self.draft = len(self.history), ""
         self.app.remember(queries=self.history)
 

@@ -8,6 +8,8 @@ from textual.containers import Horizontal
 from textual.message import Message
 from textual.widgets import Input, Static
 
+from tui.theme import to_ascii
+
 
 class Prompt(Horizontal):
     """`name: …`; tells of every change. Enter keeps the text and closes, escape clears it and closes."""
@@ -25,10 +27,10 @@ class Prompt(Horizontal):
             super().__init__()
             self.text, self.done, self.cancelled = text, done, cancelled
 
-    def __init__(self, name: str, text: str, hint: str) -> None:
+    def __init__(self, name: str, text: str, hint: str, ascii_only: bool) -> None:
         super().__init__()
         self._label = name
-        self.input = Input(text, placeholder=hint, compact=True)
+        self.input = Input(text, placeholder=to_ascii(hint) if ascii_only else hint, compact=True)
         self.input.cursor_blink = False
 
     def compose(self) -> ComposeResult:

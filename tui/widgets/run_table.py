@@ -100,7 +100,7 @@ def _cell(run: Run, column: _Column, cursor: bool) -> Line:
 
 
 def _text(run: Run, name: str) -> tuple[str, str]:
-    dull = "faint" if run.state in ("cancelled", "queued") else "text"
+    dull = "dim" if run.state in ("cancelled", "queued") else "text"
     if name == "#":
         return f"#{run.number}", "dim"
     if name == "name":
