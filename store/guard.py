@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from store.errors import StoreError
+from store.errors import StoreError, explain
 from store.projection import Projection, is_fatal
 from store.schema import MACROS
 
@@ -200,15 +200,3 @@ def told(error: duckdb.Error) -> StoreError:
 
 def _reopened() -> StoreError:
     return StoreError("the database failed and was reopened; nothing is lost, ask again", "restarted")
-
-
-def explain(error: Exception) -> str:
-    """One sentence from DuckDB's message, with its line number and its hint."""
-    text = str(error).strip()
-    head, _, marked = text.partition("\nLINE ")
-    line = re.match(r"(\d+): ?", marked)
-    parts = [part.strip().rstrip("!.") for part in head.splitlines() if part.strip()]
-    first = re.sub(r"^[A-Z][A-Za-z ]+ Error: ", "", parts[0]) if parts else type(error).__name__
-    hints = [re.sub(r"^Candidate bindings: ", "did you mean ", part) for part in parts[1:]]
-    sentence = "; ".join([first[:1].lower() + first[1:], *[hint[:1].lower() + hint[1:] for hint in hints]])
-    return f"line {line[1]}: {sentence}" if line else sentence

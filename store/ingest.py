@@ -29,8 +29,8 @@ import pyarrow as pa
 
 from store import rows, summary
 from store.batch import STATE_COLUMNS, Batch, RunState
-from store.errors import StoreError
-from store.logs import BadLine, Line, header_id, parse, well_formed, whole_lines
+from store.errors import StoreError, explain
+from store.logs import BadLine, Line, header_id, parse, time_before, well_formed, whole_lines
 from store.projection import Projection
 
 log = logging.getLogger(__name__)
@@ -108,9 +108,9 @@ class Ingest:
 
     def _give_up(self, error: Exception) -> None:
         """Drop what is in memory; the next round goes on from what is committed."""
-        problem = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        problem = f"the logs are not read into the database for now: {explain(error)}"
         if problem != self.problem:
-            log.error("ingest stopped and will try again: %s", problem)
+            log.error("%s", problem)
         self.problem = problem
         # Data that the database refuses: go line by line until the line is found and set aside.
         self._careful = isinstance(error, pa.ArrowException | duckdb.DataError) and not self._careful
@@ -346,7 +346,7 @@ class Ingest:
         why: str = "the database refuses it",
     ) -> None:
         where = f"{path.name}, byte {line.start}"
-        t = _time_before(path, line.start)
+        t = time_before(path, line.start)
         rows.unreadable(self._batch, run, attempt, t, where, why, line.text)
 
     def _journal(self, state: RunState, directory: Path, entry: dict[str, Any]) -> None:
@@ -406,17 +406,3 @@ class Ingest:
             cursor.execute("DELETE FROM metrics_live WHERE list_contains($runs, run)", chosen)
         for run in runs:
             self._states[run].summaries = None
-
-
-def _time_before(path: Path, offset: int) -> float:
-    """The time on the last readable line before `offset`, so that a rebuild says the same; else 0."""
-    start = max(0, offset - 65_536)
-    with path.open("rb") as file:
-        file.seek(start)
-        before = file.read(offset - start)
-    for text in reversed(before.split(b"\n")):
-        try:
-            return float(parse(text)["t"])
-        except (BadLine, KeyError, TypeError, ValueError):
-            continue
-    return 0.0

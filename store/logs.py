@@ -84,6 +84,20 @@ def well_formed(value: Any) -> Any:
     return value
 
 
+def time_before(path: Path, offset: int) -> float:
+    """The time on the last readable line before `offset`, so that a rebuild says the same; else 0."""
+    start = max(0, offset - 65_536)
+    with path.open("rb") as file:
+        file.seek(start)
+        before = file.read(offset - start)
+    for text in reversed(before.split(b"\n")):
+        try:
+            return float(parse(text)["t"])
+        except (BadLine, KeyError, TypeError, ValueError):
+            continue
+    return 0.0
+
+
 # ---- fields of a line ----------------------------------------------------------------------------------
 
 

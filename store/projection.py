@@ -257,7 +257,7 @@ class Projection:
 
     def _raise_if_not_ours_to_move(self, error: duckdb.Error) -> None:
         message = str(error)
-        if "lock" in message.lower() and "PID" in message:
+        if "Could not set lock" in message:
             holder = re.search(r"PID (\d+)", message)
             who = f"process {holder[1]}" if holder else "another process"
             raise StoreError(

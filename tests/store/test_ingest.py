@@ -281,7 +281,7 @@ def test_a_resume_supersedes_the_steps_after_its_checkpoint(
 
 def test_attempts_are_read_in_order_even_when_all_are_there(home: FakeHome, projection: Projection) -> None:
     resumed(home)
-    Ingest(projection, home.path, batch_rows=1).poll()
+    Ingest(projection, home.path, batch_rows=4).poll()
     small = content(projection)
     projection.rebuild()
     Ingest(projection, home.path).poll()
