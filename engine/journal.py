@@ -79,8 +79,8 @@ def add(record: RunRecord, entry: dict[str, Any]) -> RunRecord:
         )
     elif kind == "started":
         record = replace(record, shim=Identity.from_dict(entry))
-    elif kind in ("cancel", "pause") and "state" not in entry:
-        record = replace(record, request=kind)
+    elif kind in ("cancel", "pause"):
+        record = replace(record, request=kind)  # dropped below where it took effect at once
     elif kind in ("requeued", "interrupted"):
         record = replace(
             record,

@@ -89,9 +89,8 @@ class Supervisor:
             self._conclude(record)
             return
         if record.state == "starting" and sighting.worker is not None:
-            record = self._write(
-                record, "running", state="running", attempt=record.attempt, **sighting.worker.to_dict()
-            )
+            facts = {"attempt": record.attempt, "reason": record.reason, **sighting.worker.to_dict()}
+            record = self._write(record, "running", state="running", **facts)
         if record.request is not None:
             self._press(record, sighting)
 
@@ -190,7 +189,8 @@ class Supervisor:
         with self._lock:
             record = self._allowed(action, number)
             if record.active:
-                record = self._write(record, action)
+                reason = f"{action} was asked; it saves a checkpoint first"
+                record = self._write(record, action, state=record.state, reason=reason)
                 self._guarded(number, partial(self._watch, record))
             else:
                 self._write(record, action, state=state)

@@ -244,6 +244,7 @@ def test_a_deaf_worker_is_killed_after_the_grace_period(home: Home, client: Clie
     client.action("cancel", run=run)
     with pytest.raises(StoreError, match=r"is already stopping \(cancel was asked\)"):
         client.action("cancel", run=run)
+    assert row(client, run)["reason"] == "cancel was asked; it saves a checkpoint first"
     found = wait_state(client, run, "cancelled")
     assert "did not stop in time" in found["reason"]
 
@@ -299,14 +300,10 @@ def test_shim_and_worker_killed_together(home: Home, client: Client) -> None:
     run = submit(client, steps=60, child=True)
     worker = wait_worker(home, run)
     where = directory(home, run)
-    child = identify(
-        int(
-            until(
-                "a child",
-                lambda: (where.path / "child.pid").exists() and (where.path / "child.pid").read_text(),
-            )
-        )
+    pid = until(
+        "a child", lambda: (where.path / "child.pid").exists() and (where.path / "child.pid").read_text()
     )
+    child = identify(int(pid))
     for victim in reversed(identities(where)[0]):
         assert victim
         send(victim, signal.SIGKILL)

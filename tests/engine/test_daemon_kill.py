@@ -96,7 +96,7 @@ def test_a_stranger_with_the_same_pid_is_not_the_worker(tmp_path: Path, why: str
         record = journal.append(run, journal.read(run), "starting", state="starting", attempt=1)
         record = journal.append(run, record, "started", attempt=1, **worker)
         record = journal.append(run, record, "running", state="running", attempt=1)
-        journal.append(run, record, "cancel")
+        journal.append(run, record, "cancel", state="running")
         run.attempt(1).path.mkdir(parents=True)
         write_json(run.attempt(1).process, {"shim": worker, "worker": worker})
         queue = Supervisor(home, Settings(Capacity(1), threads=1, grace_s=0.0), on_change=lambda run: None)

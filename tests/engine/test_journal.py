@@ -36,7 +36,7 @@ def life(run: RunDir, record: RunRecord) -> list[RunRecord]:
         ("starting", {"state": "starting", "attempt": 2, "device": "gpu1"}),
         ("started", {"attempt": 2, **SHIM.to_dict()}),
         ("running", {"state": "running", "attempt": 2}),
-        ("pause", {}),
+        ("pause", {"state": "running", "reason": "pause was asked"}),
         ("ended", {"state": "paused", "attempt": 2, "exit_code": 3}),
         ("requeued", {"state": "queued", "interruptions": 0}),
     ]:
@@ -60,6 +60,7 @@ def test_the_record_at_the_points_that_matter(tmp_path: Path) -> None:
     assert records[6].reason == "killed"
     assert (records[7].attempt, records[7].shim, records[7].reason) == (2, None, None)
     assert (records[10].state, records[10].request) == ("running", "pause")
+    assert records[10].reason == "pause was asked"
     assert (records[11].state, records[11].request) == ("paused", None)
     assert (records[12].interruptions, records[12].checkpoint) == (0, 20)
     assert records[12].queued_at > records[6].queued_at

@@ -113,7 +113,7 @@ def test_a_shim_that_comes_late_starts_nothing(home: Home, shim: StartShim, chan
         case "other attempt":
             journal.append(run, record, "starting", state="starting", attempt=2)
         case "cancel asked":
-            journal.append(run, record, "cancel")
+            journal.append(run, record, "cancel", state="starting")
     child = shim(run)
     assert child.wait(30) == 75
     assert starts(run) == []
