@@ -6,6 +6,7 @@ Reads the recipe from `run.json`, trains, and only ever appends to its own log. 
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -114,6 +115,11 @@ class Attempt:
             raise load.ModelError(
                 f"model {recipe.model.path}: computes its logits in a way finetui does not know"
             )
+        if data.largest_token >= (rows := model.get_input_embeddings().weight.shape[0]):
+            raise load.ModelError(
+                f"model {recipe.model.path}: its tokenizer writes token {data.largest_token}, "
+                f"but the model knows only {rows}; use the tokenizer that belongs to the model"
+            )
         self.stop.check()
 
         looks = read_back(self.run, self.number, -1 if resume_from is None else resume_from)
@@ -167,7 +173,7 @@ def _fail(error: Exception, report: Report, step: int) -> int:
     from engine.training.loop import TrainingError
 
     told = isinstance(error, DataError | ModelError | SaveError | TrainingError)
-    message = str(error) if told else _out_of_memory(error)
+    message = str(error) if told else _out_of_memory(error) or _out_of_disk(error)
     code = FAILED if message else UNFORESEEN
     if not message:
         traceback.print_exc(file=sys.stdout)
@@ -189,6 +195,11 @@ def _out_of_memory(error: Exception) -> str:
         f"out of {'memory' if on_cpu else 'GPU memory'}: lower train.micro_tokens or train.max_length, "
         "or use method.name=qlora"
     )
+
+
+def _out_of_disk(error: Exception) -> str:
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return f"the disk is full ({error}): make room and resume" if full else ""
 
 
 if __name__ == "__main__":

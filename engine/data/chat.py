@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -120,14 +121,20 @@ def _example(document: Document, tokens: list[int], mask: np.ndarray) -> Example
 
 
 def _render(messages: list[Message], tokenizer: Any, add_generation_prompt: bool = False) -> str:
-    try:
+    with _refusal(messages):
         return str(
             tokenizer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=add_generation_prompt
             )
         )
+
+
+@contextmanager
+def _refusal(messages: list[Message]) -> Iterator[None]:
+    """Templates raise what they like (an unknown role, turns that do not alternate): tell it as bad data."""
+    try:
+        yield
     except Exception as error:
-        # Templates raise what they like: an unknown role, turns that do not alternate.
         first = (str(error).splitlines() or ["?"])[0]
         raise DataError(
             f"the chat template refuses the row that begins {messages[0]['content'][:40]!r}: {first}"
@@ -141,15 +148,16 @@ def _answer_spans(messages: list[Message], tokenizer: Any) -> tuple[str, list[Sp
         return _spans_by_prefix(messages, tokenizer)
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    text = _render(messages, tokenizer)  # with our message on errors
-    # Lists, one entry a conversation, despite its annotation.
-    rendered: Any = render_jinja_template(
-        [messages],
-        chat_template=template,
-        return_assistant_tokens_mask=True,
-        **tokenizer.special_tokens_map,
-    )
-    return text, [(start, end) for start, end in rendered[1][0]]
+    with _refusal(messages):
+        # Lists, one entry a conversation, despite its annotation.
+        rendered: Any = render_jinja_template(
+            [messages],
+            chat_template=template,
+            return_assistant_tokens_mask=True,
+            **tokenizer.special_tokens_map,
+        )
+    texts, spans = rendered
+    return texts[0], [(start, end) for start, end in spans[0]]
 
 
 def _spans_by_prefix(messages: list[Message], tokenizer: Any) -> tuple[str, list[Span]]:

@@ -36,6 +36,11 @@ class Prepared:
     max_length: int
     notes: list[str]  # what the user should know: rows cut, dropped, doubled
 
+    @property
+    def largest_token(self) -> int:
+        examples = [example for suite in self.suites for example in suite.examples]
+        return max(int(example.tokens.max()) for example in [*self.train, *examples])
+
     def suite(self, name: str) -> Suite:
         return next(suite for suite in self.suites if suite.name == name)
 

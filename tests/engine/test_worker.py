@@ -223,16 +223,18 @@ def test_a_flag_that_stops_keeps_the_best_weights(tmp_path):
 
     tree = small(
         method="full",
-        data__limit=54,
-        data__heldout=30,
-        train__lr=1e-2,
-        train__max_steps=24,
+        data__limit=84,
+        data__heldout=60,
+        train__lr=2.5e-3,
+        train__schedule="constant",
+        train__warmup=3,
+        train__max_steps=30,
         train__tokens_per_step=1024,
         train__micro_tokens=1024,
-        train__checkpoint_every=24,
+        train__checkpoint_every=30,
         train__keep_checkpoints=1,
-        evals__every=1,
-        evals__limit=30,
+        evals__every=2,
+        evals__limit=60,
         evals__general=None,
         evals__generate=0,
         flags__overfitting="stop",
@@ -244,9 +246,9 @@ def test_a_flag_that_stops_keeps_the_best_weights(tmp_path):
     }
     (end,) = of_kind(run, 1, "end")
     flags = of_kind(run, 1, "flag")
-    best = min(range(1, max(heldout) + 1), key=heldout.__getitem__)
+    best = min(range(2, max(heldout) + 1, 2), key=heldout.__getitem__)
     assert end["status"] == "finished"
-    assert end["step"] == max(heldout) < 24
+    assert end["step"] == max(heldout) < 30
     assert end["reason"].startswith("stopped by the flag overfitting: The heldout loss has risen")
     assert flags[-1]["flag"] == "overfitting"
     assert flags[-1]["lo"] > 0.01
