@@ -148,7 +148,7 @@ def build() -> dict[str, list[Row]]:
     # The same sentence may also stand in two paragraphs that differ elsewhere.
     seen = "\n".join(pretraining).lower()
     prose = [
-        row for row in prose if not any(len(s) >= 40 and s.lower() in seen for s in _sentences(row["text"]))
+        row for row in prose if not any(_plain(s) in seen for s in _sentences(row["text"]) if len(s) >= 40)
     ]
     seen = "\n".join([seen, *(row["text"].lower() for row in prose)])
     pairs = [_pair(d, s) for d, s in asked if _plain(s) not in seen]
