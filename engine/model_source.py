@@ -51,7 +51,7 @@ def resolve_model(source: str) -> ModelFiles:
 
 
 def _local(path: Path, source: str) -> ModelFiles:
-    config = _config(path / "config.json", source)
+    config = read_config(path / "config.json", source)
     weights = sorted(path.glob("*.safetensors"))
     if not weights:
         other = ", ".join(sorted(p.name for p in path.glob("*.bin")))
@@ -61,7 +61,7 @@ def _local(path: Path, source: str) -> ModelFiles:
         raise ModelError(f"model {source}: has no tokenizer.json in {path}; copy the tokenizer's files there")
     shapes: dict[str, list[int]] = {}
     for file in weights:
-        shapes |= _tensor_shapes(file, source)
+        shapes |= tensor_shapes(file, source)
     return ModelFiles(
         path=str(path.absolute()),
         local=path.absolute(),
@@ -72,11 +72,13 @@ def _local(path: Path, source: str) -> ModelFiles:
     )
 
 
-def _config(path: Path, source: str) -> dict[str, Any]:
+def read_config(path: Path, source: str) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text())
     except FileNotFoundError:
-        raise ModelError(f"model {source}: is not a model, there is no {path.name} in {path.parent}") from None
+        raise ModelError(
+            f"model {source}: is not a model, there is no {path.name} in {path.parent}"
+        ) from None
     except (OSError, ValueError) as error:
         raise ModelError(f"model {source}: {path} cannot be read as JSON ({error})") from None
     if not isinstance(config, dict):
@@ -88,13 +90,17 @@ def _architecture(config: dict[str, Any], source: str) -> str:
     names = config.get("architectures") or []
     name = names[0] if names else str(config.get("model_type", ""))
     if not name:
-        raise ModelError(f"model {source}: its config.json names no architecture; is it an adapter or a tokenizer?")
+        raise ModelError(
+            f"model {source}: its config.json names no architecture; is it an adapter or a tokenizer?"
+        )
     if not name.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) and names:
-        raise ModelError(f"model {source}: is a {name}; task sft needs a causal language model (…ForCausalLM)")
+        raise ModelError(
+            f"model {source}: is a {name}; task sft needs a causal language model (…ForCausalLM)"
+        )
     return name
 
 
-def _tensor_shapes(path: Path, source: str) -> dict[str, list[int]]:
+def tensor_shapes(path: Path, source: str) -> dict[str, list[int]]:
     """Names and shapes from the header of a safetensors file: 8 bytes of length, then JSON."""
     try:
         with path.open("rb") as file:
@@ -126,7 +132,9 @@ def _from_hub(source: str) -> ModelFiles:
             return _local(Path(cached).parent, source)
         info = HfApi().model_info(source, timeout=10)
     except (RepositoryNotFoundError, HFValidationError):
-        raise ModelError(f"model {source}: is neither a directory nor a model on the hub; check its name") from None
+        raise ModelError(
+            f"model {source}: is neither a directory nor a model on the hub; check its name"
+        ) from None
     except Exception as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(

@@ -131,6 +131,9 @@ class Train(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="Number format of the forward pass."
     )
+    activation_checkpointing: bool = Field(
+        False, description="Compute activations again in the backward pass: less memory, a third more time."
+    )
     checkpoint_every: ShareField = Field("20%", description="Steps between checkpoints.")
     keep_checkpoints: int = Field(2, ge=1, description="How many of the latest checkpoints stay on disk.")
 

@@ -110,7 +110,7 @@ class Attempt:
         for seed in (random.seed, np.random.seed, torch.manual_seed):
             seed(recipe.seed)
         dtype = load.precision(recipe.train)
-        model = load.load_model(recipe.model, recipe.method, dtype)
+        model = load.load_model(recipe.model, recipe.method, dtype, recipe.train.activation_checkpointing)
         if not TargetLoss(model.eval()).same_as_model():
             raise load.ModelError(
                 f"model {recipe.model.path}: computes its logits in a way finetui does not know"

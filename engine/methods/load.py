@@ -66,9 +66,13 @@ def load_tokenizer(spec: ModelSpec) -> Any:
     return tokenizer
 
 
-def load_model(spec: ModelSpec, method: Method, dtype: torch.dtype) -> Any:
+def load_model(
+    spec: ModelSpec, method: Method, dtype: torch.dtype, activation_checkpointing: bool = False
+) -> Any:
     """The model on its device, ready to train: trainable weights float32, frozen ones in `dtype` or 4 bits."""
     base = _load_base(spec, method, dtype)
+    if activation_checkpointing:
+        base.gradient_checkpointing_enable({"use_reentrant": False})
     if isinstance(method, Lora | QLora):
         return _with_adapters(base, method)
     return base

@@ -141,3 +141,14 @@ def test_the_longest_input_is_the_models():
     assert longest(BUNDLED, load_tokenizer(BUNDLED)) == 1024
     assert resolve("bundled:stdlib-2m") == str(model_path("stdlib-2m"))
     assert resolve("org/model") == "org/model"
+
+
+@pytest.mark.parametrize("method", [Full(name="full"), Lora(name="lora", r=4), QLora(name="qlora", r=4)])
+def test_activation_checkpointing_changes_no_gradient(method, batch) -> None:
+    torch.manual_seed(0)
+    plain = backward(load_model(BUNDLED, method, FP32).train(), batch)
+    torch.manual_seed(0)
+    again = backward(load_model(BUNDLED, method, FP32, activation_checkpointing=True).train(), batch)
+    assert plain.keys() == again.keys()
+    for name in plain:
+        torch.testing.assert_close(plain[name], again[name])

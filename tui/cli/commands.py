@@ -78,6 +78,26 @@ def data(recipe: RecipePath, overrides: Overrides = None, as_json: Json = False)
 
 
 @app.command()
+def estimate(
+    recipe: Annotated[
+        Path | None, typer.Argument(help="The recipe; without one, a table of model sizes.")
+    ] = None,
+    overrides: Overrides = None,
+    memory: Annotated[
+        float | None, typer.Option(help="A GPU of this many GB, instead of this machine.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say how much memory a recipe will need, and what would make it fit. Loads no weights."""
+    from tui.cli import estimate as module
+
+    if recipe is None:
+        module.print_fits(memory, as_json=as_json)
+    else:
+        module.estimate_recipe(recipe, overrides or [], memory, as_json=as_json)
+
+
+@app.command()
 def ls(
     state: Annotated[str | None, typer.Option(help="Only runs in this state.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Only the latest N.")] = 50,

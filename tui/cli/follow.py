@@ -26,7 +26,8 @@ def follow_runs(client: Client, numbers: list[int]) -> bool:
             if row["state"] != state or due:
                 say(line(row))
                 said[row["run"]] = (row["state"], time.monotonic())
-        if all(row["state"] in FINAL for row in rows):
+        # A run that was queued a moment ago may not be in the store yet.
+        if len(rows) == len(numbers) and all(row["state"] in FINAL for row in rows):
             return all(row["state"] == "finished" for row in rows)
         time.sleep(POLL_S)
 

@@ -1,0 +1,339 @@
+"""How good the memory estimate is: predicted against measured, on a CPU.
+
+    python benchmarks/memory.py           peak resident memory of real training steps, a grid of cases
+    python benchmarks/memory.py count     bytes that autograd saves per layer and token, by architecture
+
+Each case is a process of its own: the model is loaded and trained by the engine's own code, two optimiser
+steps, the second of two forward passes, and the peak is what Linux counted (VmHWM) less what was resident
+before loading. glibc is told to map every large tensor by itself, see `EXACT_MALLOC`; `--plain-malloc` leaves
+it as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.memory.activations import layer_bytes
+from engine.memory.estimate import MIB, Estimate, estimate
+from engine.memory.plan import Plan
+from engine.memory.shapes import ModelShapes, from_config, model_shapes
+
+BUNDLED = "bundled:stdlib-2m"
+# About 50M parameters; a vocabulary as small as this leaves the activations in the lead.
+LLAMA_50M = {
+    "model_type": "llama",
+    "hidden_size": 512,
+    "intermediate_size": 1408,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "vocab_size": 16384,
+    "max_position_embeddings": 2048,
+    "tie_word_embeddings": True,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+}
+
+# By default glibc raises the size from which it maps memory of its own to 32 MiB, so that tensors share heaps,
+# whose holes count as resident: the bundled model with LoRA peaks at twice what its tensors need.
+EXACT_MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(256 * 1024)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One training setup to measure. `model`: a directory or `bundled:NAME`."""
+
+    model: str
+    method: str
+    tokens: int
+    length: int
+    bf16: bool = False
+    checkpointing: bool = False
+    dropout: float = 0.0
+
+    @property
+    def plan(self) -> Plan:
+        return Plan(
+            method=self.method,  # type: ignore[arg-type]  # a plain string, so that a case is JSON
+            tokens=self.tokens,
+            length=self.length,
+            device="cpu",
+            bf16=self.bf16,
+            checkpointing=self.checkpointing,
+            lora_dropout=self.dropout,
+        )
+
+    def __str__(self) -> str:
+        name = "2.6M" if self.model == BUNDLED else Path(self.model).name
+        notes = (
+            ["bf16"] * self.bf16 + ["checkpointing"] * self.checkpointing + ["dropout"] * bool(self.dropout)
+        )
+        return f"{name} {self.method} {self.tokens}x{self.length} {' '.join(notes)}"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Bytes of resident memory above what was there before the model was loaded."""
+
+    loading: int  # peak while loading
+    loaded: int
+    training: int  # peak of the steps
+    before: int  # resident before loading, the framework's own
+
+    @property
+    def peak(self) -> int:
+        return max(self.loading, self.training)
+
+
+def measure(case: Case, exact_malloc: bool = True) -> Measured:
+    """Run a case in a process of its own."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | (EXACT_MALLOC if exact_malloc else {})
+    command = [sys.executable, str(Path(__file__).resolve()), "child", json.dumps(asdict(case))]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise RuntimeError(f"{case}: {done.stderr[-2000:]}")
+    return Measured(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def predict(case: Case) -> Estimate:
+    return estimate(model_shapes(case.model), case.plan)
+
+
+def save_model(directory: Path, config: dict[str, Any]) -> None:
+    """A model with random weights, in bfloat16 as models are published."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config)).to(torch.bfloat16)
+    model.save_pretrained(directory)
+
+
+# ---- in the measured process ---------------------------------------------------------------------
+
+
+def child(case: Case) -> Measured:
+    import bitsandbytes  # noqa: F401  (part of the framework, not of the model)
+    import peft  # noqa: F401
+    import torch
+
+    torch.set_num_threads(1)
+    _warm_up()
+    before = _status("VmRSS")
+    _reset_peak()
+    loss, optimiser = _load(case)
+    loading, loaded = _status("VmHWM"), _status("VmRSS")
+    _reset_peak()
+    for step in range(3):  # one whole step, so that the moments exist, then a window of two forward passes
+        with torch.autocast("cpu", torch.bfloat16, enabled=case.bf16):
+            value = loss(_batch(case, loss.model.config.vocab_size, step))
+        value.backward()
+        if step == 0:
+            torch.nn.utils.clip_grad_norm_([p for p in loss.parameters() if p.requires_grad], 1.0)
+            optimiser.step()
+            optimiser.zero_grad()
+    return Measured(loading - before, loaded - before, _status("VmHWM") - before, before)
+
+
+def _warm_up() -> None:
+    """One step of a tiny model: code and buffers that libraries bring in at first use are theirs."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 1}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=64, bos_token_id=0, eos_token_id=1, **sizes))
+    optimiser = torch.optim.AdamW(model.parameters(), fused=True)
+    ids = torch.zeros((1, 8), dtype=torch.long)
+    model(input_ids=ids, labels=ids).loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimiser.step()
+
+
+def _load(case: Case) -> tuple[Any, Any]:
+    import torch
+
+    from engine.methods.load import load_model
+    from engine.recipe import Full, Lora, Method, ModelSpec, QLora
+    from engine.training.loss import TargetLoss
+    from engine.training.optimiser import make_optimiser
+
+    methods: dict[str, Method] = {
+        "full": Full(name="full"),
+        "lora": Lora(name="lora", dropout=case.dropout),
+        "qlora": QLora(name="qlora", dropout=case.dropout),
+    }
+    dtype = torch.bfloat16 if case.bf16 else torch.float32
+    model = load_model(ModelSpec(path=case.model), methods[case.method], dtype)
+    if case.checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        if case.method != "full":
+            model.enable_input_require_grads()
+    model.train()
+    return TargetLoss(model), make_optimiser(model, 0.0)
+
+
+def _batch(case: Case, vocabulary: int, seed: int) -> Any:
+    """Every token but the first of each row is a target."""
+    import torch
+
+    from engine.training.batches import Batch
+
+    rows = max(1, case.tokens // case.length)
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(2, vocabulary, (rows, case.length), generator=generator)
+    places = torch.arange(ids.numel()).reshape(ids.shape)
+    return Batch(ids, places[:, :-1].flatten(), ids[:, 1:].flatten(), places[:, 1:].flatten() // case.length)
+
+
+def _status(key: str) -> int:
+    """A figure of /proc/self/status in bytes."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1]) * 1024
+
+
+def _reset_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+# ---- saved tensors -------------------------------------------------------------------------------
+
+# Small, and with widths that are all different, so that a wrong term shows.
+COUNTED = {
+    "hidden_size": 96,
+    "intermediate_size": 160,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 40,
+    "vocab_size": 512,
+    "max_position_embeddings": 512,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "pad_token_id": 2,
+}
+COUNTED_GPT2 = {
+    "n_embd": 96,
+    "n_head": 4,
+    "vocab_size": 512,
+    "n_positions": 512,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+}
+ARCHITECTURES = (
+    "llama",
+    "qwen2",
+    "qwen3",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "phi3",
+    "olmo2",
+    "granite",
+    "gpt2",
+)
+
+
+def count(architecture: str, method: str, bf16: bool, dropout: float, where: Path) -> tuple[float, float]:
+    """Bytes saved per layer and token: (predicted, counted), weights and their copies left out.
+
+    Counted as the difference between a model of three layers and one of two.
+    """
+    config = {"model_type": architecture, **(COUNTED_GPT2 if architecture == "gpt2" else COUNTED)}
+    layers = "n_layer" if architecture == "gpt2" else "num_hidden_layers"
+    sizes = []
+    for number in (2, 3):
+        directory = where / f"{architecture}-{number}"
+        if not directory.exists():
+            save_model(directory, config | {layers: number})
+        case = Case(str(directory), method, 4 * 37, 37, bf16, dropout=dropout)
+        sizes.append(_saved_bytes(case) / case.tokens)
+    shapes: ModelShapes = from_config(config | {layers: 3}, architecture)
+    return layer_bytes(shapes, case.plan), sizes[1] - sizes[0]
+
+
+def _saved_bytes(case: Case) -> int:
+    """Bytes of all storages that a forward pass saves and that are not weights or made from weights alone."""
+    import torch
+
+    loss, _ = _load(case)
+    kept: dict[int, tuple[int, Any]] = {}
+    weights = {parameter.untyped_storage().data_ptr() for parameter in loss.parameters()}
+
+    def pack(tensor: Any) -> Any:
+        # The sizes of activations are multiples of the number of tokens; those of weights' copies are not.
+        if tensor.untyped_storage().data_ptr() not in weights:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes(), tensor
+        return tensor
+
+    with (
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=case.bf16),
+    ):
+        loss(_batch(case, loss.model.config.vocab_size, 0))
+    return sum(size for size, _ in kept.values() if size % case.tokens == 0)
+
+
+# ---- printing ------------------------------------------------------------------------------------
+
+
+def print_counts() -> None:
+    with tempfile.TemporaryDirectory() as where:
+        for architecture in ARCHITECTURES:
+            for method in ("full", "lora", "qlora"):
+                for bf16 in (False, True):
+                    for dropout in (0.0,) if method == "full" else (0.0, 0.1):
+                        ours, theirs = count(architecture, method, bf16, dropout, Path(where))
+                        name = f"{architecture} {method} {'bf16' if bf16 else 'fp32'} dropout {dropout}"
+                        print(f"{name:<40} {ours:>8.0f} {theirs:>8.0f} {ours / theirs:>6.2f}", flush=True)
+
+
+def grid(llama: str) -> list[Case]:
+    methods = ("full", "lora", "qlora")
+    cases = [Case(BUNDLED, method, tokens, 256) for method in methods for tokens in (1024, 4096)]
+    cases += [Case(llama, method, tokens, 256) for method in methods for tokens in (256, 1024)]
+    cases += [Case(llama, "lora", 1024, 1024), Case(llama, "lora", 1024, 256, dropout=0.1)]
+    cases += [Case(llama, method, 1024, 256, checkpointing=True) for method in methods]
+    return [*cases, *(Case(llama, method, 512, 256, bf16=True) for method in methods)]
+
+
+def print_grid(exact_malloc: bool) -> None:
+    with tempfile.TemporaryDirectory() as where:
+        llama = Path(where) / "50M"
+        save_model(llama, LLAMA_50M)
+        print(
+            f"{'case':<40} {'predicted':>10} {'measured':>10} {'ratio':>6} {'loaded':>8} {'before':>8}  (MiB)"
+        )
+        for case in grid(str(llama)):
+            ours, theirs = predict(case), measure(case, exact_malloc)
+            figures = ours.for_model / MIB, theirs.peak / MIB, ours.for_model / theirs.peak
+            print(
+                f"{case!s:<40} {figures[0]:>10.0f} {figures[1]:>10.0f} {figures[2]:>6.2f} "
+                f"{theirs.loaded / MIB:>8.0f} {theirs.before / MIB:>8.0f}",
+                flush=True,
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", nargs="?", default="grid", choices=["grid", "count", "child"])
+    parser.add_argument("case", nargs="?")
+    parser.add_argument("--plain-malloc", action="store_true", help="measure with glibc's defaults")
+    arguments = parser.parse_args()
+    if arguments.what == "child":
+        print(json.dumps(asdict(child(Case(**json.loads(arguments.case))))))
+    elif arguments.what == "count":
+        print_counts()
+    else:
+        print_grid(not arguments.plain_malloc)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""How much memory a run needs, worked out without torch and without loading weights."""

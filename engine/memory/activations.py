@@ -1,0 +1,169 @@
+"""What the backward pass of a decoder layer needs from its forward pass: bytes per token.
+
+Counted tensor by tensor, as torch 2.13, transformers 5.23 and peft 0.21 save them (see
+`benchmarks/memory.py count`, which reads them off autograd's saved-tensor hooks). The approach is that of
+Korthikanti et al. 2022 (arXiv 2205.05198, section 4), for today's layers: RMSNorm in float32, rotary
+positions, grouped key/value heads, attention without stored scores, gated MLP.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from engine.memory.plan import Plan
+from engine.memory.shapes import ModelShapes, Weight
+
+F32 = 4
+
+
+class Reader(NamedTuple):
+    """Linear layers of a block that read the same tensor."""
+
+    names: tuple[str, ...]
+    width: int
+    kept_anyway: bool  # attention saves its own output, which is what the output projection reads
+
+
+def compute_bytes(plan: Plan) -> int:
+    return 2 if plan.bf16 else F32
+
+
+def residual_bytes(plan: Plan) -> int:
+    """Of a number between the layers: as the embedding has it, which is float32 where it is trained."""
+    return 2 if plan.bf16 and plan.adapters else F32
+
+
+def layer_bytes(model: ModelShapes, plan: Plan) -> float:
+    """Saved for the backward pass of one layer, bytes per token; the copies of weights not counted."""
+    return (
+        _norms(model, plan)
+        + _attention(model, plan)
+        + _mlp(model, plan)
+        + _linear_inputs(model, plan)
+        + _own_dropout(model, plan)
+    )
+
+
+def layer_transient(model: ModelShapes, plan: Plan) -> int:
+    """Gradients alive at once in the backward pass of an MLP, bytes per token: of its product, of the
+    activation and of the other branch, and of the residual stream before and after."""
+    wide = (3 if model.gated else 2) * model.intermediate * compute_bytes(plan)
+    return wide + 2 * model.hidden * residual_bytes(plan)
+
+
+def norm_bytes(model: ModelShapes, plan: Plan) -> int:
+    """A norm keeps its input in float32 (torch has no fused RMSNorm in transformers' layers) and the inverse
+    root mean square; the normalised values as well if its gain is trained. LayerNorm is fused: input, mean
+    and inverse deviation."""
+    if not model.rms_norm:
+        return model.hidden * F32 + 2 * F32
+    return model.hidden * F32 * (1 if plan.adapters else 2) + F32
+
+
+def _norms(model: ModelShapes, plan: Plan) -> int:
+    total = model.norms * norm_bytes(model, plan)
+    if not model.query_norm:
+        return total
+    width = model.query_width + model.kv_width
+    head = model.query_width // model.heads if model.query_norm == "head" else 0
+    inverses = (width // head if head else 2) * F32
+    # Llama's norm casts back before its gain, OLMo's and Gemma's after it.
+    normalised = compute_bytes(plan) if model.model_type.startswith("qwen") else F32
+    return total + width * (F32 if plan.adapters else F32 + normalised) + inverses
+
+
+def _attention(model: ModelShapes, plan: Plan) -> float:
+    """Queries and keys after rotation, values, output and one log-sum-exp per head: no scores (Dao et al.
+    2022, arXiv 2205.14135). Where scores are kept, `length` of them per head and token."""
+    b = compute_bytes(plan)
+    if model.eager:
+        # Softmax in float32, its copy in the compute precision, and tanh before it (Gemma 2's soft cap);
+        # keys and values repeated for all heads.
+        scores = F32 + (2 if plan.bf16 else 0) + b
+        return 3 * model.query_width * b + model.heads * plan.length * scores
+    if model.dropout and plan.device == "cpu":
+        # No fused attention with dropout on a CPU: softmax, mask and product, in float32.
+        return 3 * model.query_width * F32 + 3 * model.heads * plan.length * F32
+    total = 2 * (model.query_width + model.kv_width) * b + model.heads * F32
+    if model.fused_qkv and model.rms_norm:  # the values are a view that keeps queries and keys alive
+        total += (model.query_width + model.kv_width) * b
+    return total
+
+
+def _mlp(model: ModelShapes, plan: Plan) -> int:
+    """Both branches and the activation's output; what the last matrix reads is counted as its input."""
+    b = compute_bytes(plan)
+    if model.model_type == "gpt2":  # gelu_new is written out in Python: x, tanh, 0.5 x and 1 + tanh
+        return 4 * model.intermediate * b
+    routed = 2 * model.experts_per_token * model.hidden * b  # each expert's inputs and weighted outputs
+    return (3 if model.gated else 1) * model.intermediate * b + routed
+
+
+def _linear_inputs(model: ModelShapes, plan: Plan) -> int:
+    """What linear layers keep of their inputs: all of them where weights train, else only for adapters."""
+    return sum(_input_bytes(model, plan, reader) for reader in _readers(model, plan))
+
+
+def _readers(model: ModelShapes, plan: Plan) -> list[Reader]:
+    """The linear layers of layer 0, by what they read."""
+    names = [w.module.rpartition(".")[2] for w in block(model)]
+    hidden, wide, attended = [], [], []
+    for weight, name in zip(block(model), names, strict=True):
+        reads = weight.shape[0] if model.model_type == "gpt2" else weight.shape[1]
+        if name in ("o_proj", "dense", "out_proj") or weight.module.endswith("attn.c_proj"):
+            attended.append(name)
+        elif reads == model.hidden and not name.startswith(("down", "fc2", "dense_4h", "w2")):
+            hidden.append((weight.module, name))
+        else:
+            wide.append((name, reads))
+    attention = tuple(name for module, name in hidden if "att" in module)
+    mlp = tuple(name for module, name in hidden if "att" not in module)
+    # Attention's output is copied where its values were a view, or its scores are computed one by one.
+    copied = model.eager or (model.fused_qkv and model.rms_norm) or (model.dropout and plan.device == "cpu")
+    return [
+        Reader(attention, model.hidden, False),
+        Reader(tuple(attended), model.query_width, not copied),
+        Reader(mlp, model.hidden, False),
+        *(Reader((name,), width, False) for name, width in wide),
+    ]
+
+
+def _input_bytes(model: ModelShapes, plan: Plan, reader: Reader) -> int:
+    b = compute_bytes(plan)
+    after_norm = reader.width == model.hidden and not reader.kept_anyway
+    if not plan.adapters:
+        if plan.bf16 and after_norm:  # autocast keeps one copy per layer that reads the float32 norm
+            return len(reader.names) * reader.width * b
+        return 0 if reader.kept_anyway else reader.width * b
+    adapted = sum(is_target(name, plan.targets) for name in reader.names)
+    if not adapted:
+        return 0
+    low_rank = adapted * plan.r * b  # A's output, which B reads
+    # peft casts to the adapter's float32 and autocast back, a copy each; on 4-bit layers it asks whether
+    # autocast is on, but means CUDA's.
+    casts = plan.bf16 and (plan.method == "lora" or plan.device == "cpu")
+    if plan.lora_dropout:  # an output and a mask per layer; the mask is bool on CUDA, a multiplier on a CPU
+        mask = 1 if plan.device == "cuda" else F32
+        return low_rank + adapted * reader.width * (b + mask)
+    if casts:
+        return low_rank + adapted * reader.width * b
+    return low_rank + (0 if reader.kept_anyway else reader.width * b)
+
+
+def _own_dropout(model: ModelShapes, plan: Plan) -> int:
+    """GPT-2's dropout after attention and after the MLP: a mask each."""
+    if not model.dropout:
+        return 0
+    return 2 * model.hidden * (1 if plan.device == "cuda" else compute_bytes(plan))
+
+
+def block(model: ModelShapes) -> list[Weight]:
+    """The linear layers of the first layer."""
+    return [weight for weight in model.linears if ".0." in weight.name]
+
+
+def is_target(module: str, targets: str | tuple[str, ...]) -> bool:
+    """Whether peft puts an adapter on a linear layer: by its whole name or its last parts."""
+    if isinstance(targets, str):
+        return True  # all-linear
+    return any(module == target or module.endswith(f".{target}") for target in targets)

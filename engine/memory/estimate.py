@@ -1,0 +1,247 @@
+"""Peak memory of a run, part by part, from shapes alone. Torch-free, pure functions.
+
+A step has moments that may be the largest: the end of the forward pass, the start of the backward pass (all
+activations are there and the loss has its logits), and its end (all gradients are there). Loading holds weights
+only; evaluation no gradients and no activations. `estimate` works out each and reports the parts at the largest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.memory.activations import (
+    F32,
+    compute_bytes,
+    is_target,
+    layer_bytes,
+    layer_transient,
+    norm_bytes,
+    residual_bytes,
+)
+from engine.memory.plan import Plan
+from engine.memory.shapes import ModelShapes, Weight
+
+MIB, GIB = 2**20, 2**30
+LOGITS_AT_ONCE = 2**26  # engine/training/loss.py; a test keeps the two equal
+SMALLEST_CHUNK = 64  # tokens
+EVAL_FACTOR = 2  # engine/training/loop.py scores with twice the micro-batch
+BLOCK, DOUBLE_BLOCK = (
+    64,
+    256,
+)  # bitsandbytes: weights per constant, constants per constant of the second level
+# CPU: resident with torch 2.13, transformers 5.23, peft 0.21, bitsandbytes 0.50 after a tiny step, measured (537).
+# CUDA: context, kernels and cuBLAS workspaces; published figures are 0.5 to 0.9 GiB.
+FRAMEWORK = {"cpu": 540 * MIB, "cuda": 768 * MIB}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Peak memory in bytes: the parts as they are at the largest moment of training."""
+
+    parameters: int  # base model and adapters
+    gradients: int
+    optimiser: int
+    activations: int
+    logits: int
+    workspace: int  # gradients in passing, bfloat16 copies of trained weights, weights unpacked from 4 bits
+    framework: int
+    evaluation: int  # what an evaluation needs in place of gradients, activations, logits and workspace
+    loading: int  # what loading needs in place of everything but parameters and framework
+    trained: int  # parameters that are trained (a number, not bytes)
+
+    @property
+    def training(self) -> int:
+        """What a training step holds besides framework, parameters and optimiser."""
+        return self.gradients + self.activations + self.logits + self.workspace
+
+    @property
+    def total(self) -> int:
+        running = self.optimiser + max(self.training, self.evaluation)
+        return self.framework + self.parameters + max(running, self.loading)
+
+    @property
+    def for_model(self) -> int:
+        """The total without the framework."""
+        return self.total - self.framework
+
+    def lines(self) -> list[str]:
+        """The parts for people, largest first, then the total."""
+        parts = {
+            "parameters": self.parameters,
+            "gradients": self.gradients,
+            "optimiser": self.optimiser,
+            "activations": self.activations,
+            "logits": self.logits,
+            "workspace": self.workspace,
+            "framework": self.framework,
+        }
+        largest = sorted((item for item in parts.items() if item[1]), key=lambda item: -item[1])
+        lines = [f"{name:<12} {human(value):>10}" for name, value in largest]
+        extra = self.total - sum(parts.values())
+        if extra > 0:
+            why = "loading" if self.total == self.framework + self.parameters + self.loading else "evaluation"
+            lines.append(f"{'more in ' + why:<12} {human(extra):>10}")
+        return [*lines, f"{'peak':<12} {human(self.total):>10}"]
+
+
+def human(size: float) -> str:
+    """Bytes as MiB below 1 GiB, else GiB."""
+    return f"{size / MIB:.0f} MiB" if abs(size) < GIB else f"{size / GIB:.1f} GiB"
+
+
+def estimate(model: ModelShapes, plan: Plan) -> Estimate:
+    """Peak memory of training `model` by `plan`."""
+    trained = _trained(model, plan)
+    count = sum(weight.numel for weight in trained)
+    gradients = count * F32
+    held = gradients if plan.accumulates else 0
+    kept = activation_bytes(model, plan)
+    logits, head = _loss_bytes(model, plan)
+    copies = _copy_bytes(model, trained, plan)
+    alive = copies // model.layers if plan.checkpointing else copies
+    passing = head + layer_transient(model, plan) * plan.tokens + _unpacked_bytes(model, plan)
+    largest = max((weight.numel for weight in trained), default=0) * F32
+    # (gradients, activations, logits, workspace) at the end of the forward pass, where two of the three tensors
+    # of the loss exist; in the backward pass of the loss, then of the last layer; and at the end, where the
+    # largest gradient exists twice while it is added. A tied head's gradient waits for the embedding's.
+    moments = (
+        (held, kept, logits * 2 // 3, copies),
+        (held, kept, logits, alive + head),
+        (held, kept, 0, alive + passing),
+        (gradients, 0, 0, largest if plan.accumulates or model.tied else 0),
+    )
+    held, kept, logits, workspace = max(moments, key=sum)
+    return Estimate(
+        parameters=parameter_bytes(model, plan),
+        gradients=held,
+        optimiser=optimiser_bytes(trained, plan),
+        activations=kept,
+        logits=logits,
+        workspace=workspace,
+        framework=FRAMEWORK[plan.device],
+        evaluation=_evaluation_bytes(model, plan),
+        loading=_loading_bytes(model, plan),
+        trained=count,
+    )
+
+
+# ---- weights -------------------------------------------------------------------------------------
+
+
+def parameter_bytes(model: ModelShapes, plan: Plan) -> int:
+    """Weights: float32 where they train; frozen ones in the compute precision; 4 bits for the linear layers of
+    QLoRA, whose embedding, head, norms, biases and experts stay unquantised. Adapters are float32."""
+    if plan.method == "full":
+        return model.parameters * F32
+    of_adapters = F32 * sum(weight.numel for weight in _trained(model, plan))
+    if plan.method == "lora":
+        return model.parameters * compute_bytes(plan) + of_adapters
+    packed = sum(quantised_bytes(weight.numel, plan.double_quant) for weight in model.linears)
+    return packed + (model.parameters - model.count("linear")) * compute_bytes(plan) + of_adapters
+
+
+def quantised_bytes(numel: int, double: bool) -> int:
+    """A 4-bit weight with its constants: 4 bits each and a float32 per 64 (4.5 bits); with double quantisation
+    an 8-bit constant per 64 and a float32 per 256 of those (4.127 bits). Dettmers et al. 2023 (arXiv
+    2305.14314, section 3), block sizes of bitsandbytes 0.50. Two tables (16 and 256 float32) come on top."""
+    blocks = -(-numel // BLOCK)
+    if not double:
+        return -(-numel // 2) + blocks * F32 + 16 * F32
+    return -(-numel // 2) + blocks + -(-blocks // DOUBLE_BLOCK) * F32 + (16 + 256 + 1) * F32
+
+
+def optimiser_bytes(trained: list[Weight], plan: Plan) -> int:
+    """AdamW: two float32 moments. 8 bits: a byte each and a float32 per 256, but float32 for weights of fewer
+    than 4096 numbers (bitsandbytes' `min_8bit_size`). Adafactor (Shazeer & Stern 2018, arXiv 1804.04235): a
+    row and a column of second moments per matrix. Paged moments on a GPU give way to the host: none."""
+    if plan.optimiser.startswith("paged") and plan.device == "cuda":
+        return 0
+    if plan.optimiser == "adafactor":
+        return sum(
+            F32
+            * (sum(w.shape[-2:]) * w.numel // (w.shape[-1] * w.shape[-2]) if len(w.shape) > 1 else w.numel)
+            for w in trained
+        )
+    if plan.optimiser.endswith("8bit"):
+        return sum(
+            2 * (w.numel + F32 * -(-w.numel // 256)) if w.numel >= 4096 else 8 * w.numel for w in trained
+        )
+    return sum(2 * F32 * w.numel for w in trained)
+
+
+def _trained(model: ModelShapes, plan: Plan) -> list[Weight]:
+    """All weights, or the two low-rank matrices of each adapted layer (Hu et al. 2021, arXiv 2106.09685)."""
+    if not plan.adapters:
+        return list(model.weights)
+    adapters = []
+    for weight in model.linears:
+        if is_target(weight.module, plan.targets):
+            adapters.append(Weight(f"{weight.module}.lora_A.weight", (plan.r, weight.shape[1]), "linear"))
+            adapters.append(Weight(f"{weight.module}.lora_B.weight", (weight.shape[0], plan.r), "linear"))
+    return adapters
+
+
+def _copy_bytes(model: ModelShapes, trained: list[Weight], plan: Plan) -> int:
+    """bfloat16 copies that autocast makes of float32 matrices: alive until the forward pass ends, and until
+    their layer's backward pass unless that is computed again."""
+    if not plan.bf16:
+        return 0
+    head = model.vocabulary * model.hidden if model.tied and not plan.adapters else 0
+    return 2 * (head + sum(w.numel for w in trained if w.role in ("linear", "expert", "head")))
+
+
+# ---- one step ------------------------------------------------------------------------------------
+
+
+def activation_bytes(model: ModelShapes, plan: Plan) -> int:
+    """All that is saved for the backward pass of one micro-batch, without the logits.
+
+    With checkpointing a layer keeps its input only, and one layer at a time is computed again in full (Chen et
+    al. 2016, arXiv 1604.06174)."""
+    layer = layer_bytes(model, plan)
+    layers = model.layers * layer
+    if plan.checkpointing:
+        layers = model.layers * model.hidden * residual_bytes(plan) + layer
+    outside = norm_bytes(model, plan) + plan.target_share * model.hidden * residual_bytes(plan)
+    return int(plan.tokens * (layers + outside))
+
+
+def _loss_bytes(model: ModelShapes, plan: Plan) -> tuple[int, int]:
+    """Of engine/training/loss.py: (logits, gradients of and before the head).
+
+    In the backward pass of a chunk three float32 tensors are alive: the log-softmax, the gradient of the
+    negative log-likelihood and that of the logits; a soft cap adds tanh and its input."""
+    targets = max(1, round(plan.tokens * plan.target_share))
+    at_once = min(targets, chunk(model.vocabulary)) * model.vocabulary
+    logits = at_once * F32 * (5 if model.softcap else 3)
+    hidden = (targets + plan.tokens) * model.hidden * residual_bytes(plan)
+    head = model.vocabulary * model.hidden * F32 if not plan.adapters else 0
+    return logits, hidden + head
+
+
+def chunk(vocabulary: int) -> int:
+    """Tokens whose logits are held at once."""
+    return max(SMALLEST_CHUNK, LOGITS_AT_ONCE // vocabulary)
+
+
+def _unpacked_bytes(model: ModelShapes, plan: Plan) -> int:
+    """The largest 4-bit weight in the compute precision: bitsandbytes unpacks it for each product."""
+    if plan.method != "qlora":
+        return 0
+    return max((weight.numel for weight in model.linears), default=0) * compute_bytes(plan)
+
+
+def _evaluation_bytes(model: ModelShapes, plan: Plan) -> int:
+    """No gradients, and twice the tokens of a training pass: one layer's tensors, two float32 copies of a
+    chunk's logits (logits, log-softmax), or the keys and values of the answers being written."""
+    tokens = EVAL_FACTOR * plan.tokens
+    layer = (4 * model.intermediate + 4 * model.hidden) * compute_bytes(plan) * tokens
+    logits = min(tokens, chunk(model.vocabulary)) * model.vocabulary * F32 * 2
+    cached = plan.prompts * (plan.length + plan.answer_tokens)
+    answers = 2 * model.layers * model.kv_width * cached * compute_bytes(plan)
+    return max(layer, logits, answers) + _unpacked_bytes(model, plan)
+
+
+def _loading_bytes(model: ModelShapes, plan: Plan) -> int:
+    """On a CPU the mapped file (2 bytes a weight in today's models) counts while it is read."""
+    return 2 * model.parameters if plan.device == "cpu" else 0

@@ -1,0 +1,158 @@
+"""Whether a recipe fits into the memory of a device, and what would make it fit. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from engine.memory.estimate import GIB, Estimate, estimate, human
+from engine.memory.plan import Device, MethodName, Plan, plan_of
+from engine.memory.shapes import PRESETS, ModelShapes, model_shapes
+from engine.recipe import Recipe
+
+SHORTEST = 512  # tokens: shorter examples are not advised
+TABLE_METHODS: tuple[MethodName, ...] = ("full", "lora", "qlora")
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """One change on top of those before it, and the peak with all of them."""
+
+    change: str  # as it stands in a recipe where it is a key of one, such as `train.micro_tokens: 2048`
+    plan: Plan
+    total: int  # bytes
+    fits: bool
+
+    def __str__(self) -> str:
+        return f"{self.change}: {human(self.total)}, {'fits' if self.fits else 'does not fit'}"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The answer for one recipe and one device."""
+
+    plan: Plan
+    estimate: Estimate
+    memory: int  # of the device, bytes
+    remedies: tuple[Remedy, ...]  # in the order to try, each on top of those before; empty if it fits
+
+    @property
+    def fits(self) -> bool:
+        return self.estimate.total <= self.memory
+
+    def lines(self) -> list[str]:
+        """The answer for people."""
+        total = human(self.estimate.total)
+        if self.fits:
+            share = self.estimate.total / self.memory
+            return [f"fits: {total} of {human(self.memory)} ({share:.0%})"]
+        head = f"does not fit: needs {total}, the device has {human(self.memory)}"
+        if not any(remedy.fits for remedy in self.remedies):
+            head += "; no change below is enough, take a smaller model or a larger device"
+        return [head, *(f"  {remedy}" for remedy in self.remedies)]
+
+
+def fit(
+    recipe: Recipe,
+    model: ModelShapes,
+    memory: int,
+    device: Device = "cuda",
+    longest: int | None = None,
+    factor: float = 1.0,
+) -> Fit:
+    """Does the recipe fit into `memory` bytes? `factor` corrects the estimate (engine/memory/correction.py)."""
+    return fit_plan(plan_of(recipe, model, device, longest), model, memory, factor)
+
+
+def fit_plan(plan: Plan, model: ModelShapes, memory: int, factor: float = 1.0) -> Fit:
+    """`fit` for a plan. Remedies go from what costs nothing to what changes the result, and end with the
+    first that is enough."""
+    now = estimate(model, plan)
+    remedies: list[Remedy] = []
+    if now.total * factor > memory:
+        best = now.total
+        for change, changed in _changes(plan):
+            total = round(estimate(model, changed).total * factor)
+            if total >= best and remedies:
+                continue
+            best = min(best, total)
+            remedies.append(Remedy(change, changed, total, total <= memory))
+            if total <= memory:
+                break
+    if factor != 1.0:
+        now = scaled(now, factor)
+    return Fit(plan, now, memory, tuple(remedies))
+
+
+def scaled(value: Estimate, factor: float) -> Estimate:
+    """An estimate with every part in bytes times `factor`."""
+    parts = {name: round(size * factor) for name, size in vars(value).items() if name != "trained"}
+    return replace(value, **parts)
+
+
+def _changes(plan: Plan) -> Iterator[tuple[str, Plan]]:
+    """One change after another, each on top of the last."""
+    # The same tokens per optimiser step in more forward passes: the result stays, speed suffers a little.
+    tokens = plan.tokens
+    while tokens // 2 >= plan.length:
+        tokens //= 2
+        plan = replace(plan, tokens=tokens, accumulates=True)
+        yield f"train.micro_tokens: {tokens}", plan
+    if tokens > plan.length:
+        plan = replace(plan, tokens=plan.length, accumulates=True)
+        yield f"train.micro_tokens: {plan.length}", plan
+    if not plan.checkpointing:
+        plan = replace(plan, checkpointing=True)
+        yield "train.activation_checkpointing: true (about a third more time)", plan
+    if plan.method == "full":
+        plan = replace(plan, method="lora")
+        yield "method: lora", plan
+    if plan.method == "lora":
+        plan = replace(plan, method="qlora")
+        yield "method: qlora", plan
+    while plan.length // 2 >= SHORTEST:
+        shorter = plan.length // 2
+        plan = replace(plan, length=shorter, tokens=max(shorter, plan.tokens // 2))
+        yield f"train.max_length: {shorter}, train.micro_tokens: {plan.tokens}", plan
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model by one method in the table."""
+
+    model: str
+    method: str
+    estimate: Estimate
+    fits: bool
+
+
+def table(
+    memory_gb: float,
+    length: int = 2048,
+    models: tuple[str, ...] = tuple(PRESETS),
+    checkpointing: bool = True,
+    device: Device = "cuda",
+) -> list[Row]:
+    """Each model by full, LoRA and QLoRA, one example of `length` tokens at a time, on a device of
+    `memory_gb` GiB, as vendors' "GB" are."""
+    rows = []
+    for name in models:
+        shapes = model_shapes(name)
+        for method in TABLE_METHODS:
+            bf16 = device == "cuda"
+            plan = Plan(method, length, length, device, bf16, checkpointing=checkpointing)
+            found = estimate(shapes, plan)
+            rows.append(Row(name, method, found, found.total <= memory_gb * GIB))
+    return rows
+
+
+def table_lines(rows: list[Row], memory_gb: float) -> list[str]:
+    """The table for people; `!` marks what does not fit."""
+    methods = list(dict.fromkeys(row.method for row in rows))
+    lines = [f"{f'{memory_gb:g} GB':<10}" + "".join(f"{method:>14}" for method in methods)]
+    for name in dict.fromkeys(row.model for row in rows):
+        cells = [
+            f"{human(row.estimate.total)} {' ' if row.fits else '!'}" for row in rows if row.model == name
+        ]
+        lines.append(f"{name:<10}" + "".join(f"{cell:>14}" for cell in cells))
+    return lines
