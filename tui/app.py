@@ -76,11 +76,20 @@ class FinetuiApp(App[None]):
         self.snapshot = Snapshot()
         self.marked: list[int] = list(select or [])
         self.select = select[0] if select else None
-        self.view = ChartView(glyphs=Glyphs.ASCII if self.ascii_only else Glyphs.BRAILLE)
+        self.view = self._kept_view()
         self.status: tuple[str, str] | None = None
         self._question: Callable[[], None] | None = None
         self._status_timer: Any = None
         self.poller = Poller(home, connect or partial(default_connect, home), self._deliver)
+
+    def _kept_view(self) -> ChartView:
+        """Curves drawn as in the session before."""
+        kept = self.remembered()
+        names = {glyphs.name: glyphs for glyphs in Glyphs}
+        glyphs = Glyphs.ASCII if self.ascii_only else names.get(str(kept.get("glyphs")), Glyphs.BRAILLE)
+        smooth = kept.get("smooth")
+        level = smooth if isinstance(smooth, int) and 0 <= smooth < len(SMOOTHING) else 0
+        return ChartView(glyphs=glyphs, smooth=level, log=kept.get("log") is True)
 
     def get_default_screen(self) -> BaseScreen:
         return Dashboard()
@@ -213,7 +222,9 @@ class FinetuiApp(App[None]):
         number = self._target().number
         self.in_thread(
             lambda client: client.action("requeue", run=number),
-            lambda reply: self.say(f"the recipe of run #{number} is queued as run #{reply.get('run')}", "good"),
+            lambda reply: self.say(
+                f"the recipe of run #{number} is queued as run #{reply.get('run')}", "good"
+            ),
         )
 
     def do_earlier(self) -> None:
@@ -321,6 +332,13 @@ class FinetuiApp(App[None]):
             self.say("press q to leave; runs go on")
 
     def do_quit(self) -> None:
+        kept: dict[str, Any] = {"smooth": self.view.smooth, "log": self.view.log}
+        if not self.ascii_only:
+            kept["glyphs"] = self.view.glyphs.name
+        board = self.screen_stack[0]
+        if isinstance(board, Dashboard):
+            kept["sort"] = [board.sort, board.down]
+        self.remember(**kept)
         self.exit()
 
     def action_help_quit(self) -> None:
@@ -329,7 +347,7 @@ class FinetuiApp(App[None]):
     # ---- memory between sessions ----------------------------------------------------------------
 
     def remembered(self) -> dict[str, Any]:
-        """What earlier sessions kept in the home: history of queries."""
+        """What earlier sessions kept in the home: history of queries, order of runs, how curves are drawn."""
         try:
             kept = json.loads((self.home.path / "screen.json").read_text())
         except (OSError, ValueError):

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.home import Home, RunDir
 
@@ -30,9 +32,11 @@ def ask(name: str, **args: Any) -> Request:
     return name, tuple(sorted(args.items()))
 
 
-@dataclass(frozen=True)
-class Run:
-    """A row of the run table. Losses are in nats per token, times in Unix seconds."""
+class Run(NamedTuple):
+    """A row of the run table. Losses are in nats per token, times in Unix seconds.
+
+    A named tuple because there may be 100,000 of them, made anew whenever one of them has moved on.
+    """
 
     number: int
     name: str
@@ -56,12 +60,14 @@ class Run:
     tokens_per_s: float | None = None
     flags: int = 0
     flag_level: str = ""
-    # Moves with the clock alone, so it does not count as a change.
-    eta_s: float | None = field(default=None, compare=False)
 
     @property
     def live(self) -> bool:
         return self.state in LIVE_STATES
+
+
+# Columns of the named query `runs`, in the order of the fields of `Run`.
+COLUMNS = ("run", *Run._fields[1:])
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,8 @@ class Snapshot:
     """Everything known at one moment."""
 
     runs: tuple[Run, ...] = ()
+    # Seconds left by run; they move with the clock alone, so they do not count as a change.
+    etas: Mapping[int, float] = field(default_factory=dict, compare=False)
     answers: Mapping[Request, list[Row]] = field(default_factory=dict)
     trouble: str = ""  # why there are no fresh answers; the old ones stay
     loaded: bool = False  # the run table has been fetched at least once
@@ -80,8 +88,22 @@ class Snapshot:
     def has(self, request: Request) -> bool:
         return request in self.answers
 
+    @cached_property
+    def _by_number(self) -> dict[int, Run]:
+        return {run.number: run for run in self.runs}
+
+    @cached_property
+    def states(self) -> Mapping[str, int]:
+        """How many runs are in each state."""
+        return Counter(run.state for run in self.runs)
+
+    @cached_property
+    def busy(self) -> bool:
+        """Whether something runs or is about to."""
+        return any(self.states.get(state) for state in LIVE_STATES)
+
     def run(self, number: int | None) -> Run | None:
-        return next((run for run in self.runs if run.number == number), None)
+        return self._by_number.get(number) if number is not None else None
 
 
 class Poller:
@@ -95,6 +117,8 @@ class Poller:
         self._lock = threading.Lock()
         self._snapshot = Snapshot()
         self._versions: dict[Request, Any] = {}
+        self._table: Any = None
+        self._made: tuple[Run, ...] = ()
         self._thread = threading.Thread(target=self._loop, name="poller", daemon=True)
 
     def start(self) -> None:
@@ -138,7 +162,7 @@ class Poller:
     def _look(self) -> float:
         from store import StoreError, Unavailable
 
-        client = None
+        client, started = None, time.monotonic()
         try:
             client = self.client()
             snapshot = self._fetch(client)
@@ -152,29 +176,40 @@ class Poller:
         if snapshot != self._snapshot and not self._stop.is_set():
             self._snapshot = snapshot
             self._deliver(snapshot)
-        return BUSY if any(run.live for run in snapshot.runs) else IDLE
+        pause = BUSY if snapshot.busy else IDLE
+        # With many thousands of runs a look takes long; the keys must not wait for it most of the time.
+        return max(pause, 4 * (time.monotonic() - started))
 
     def _troubled(self, why: str) -> float:
         if self._snapshot.trouble != why and not self._stop.is_set():
-            self._snapshot = Snapshot(self._snapshot.runs, self._snapshot.answers, why, self._snapshot.loaded)
+            self._snapshot = replace(self._snapshot, trouble=why)
             self._deliver(self._snapshot)
         return LOST
 
     def _fetch(self, client: Any) -> Snapshot:
-        runs = tuple(run_of(row) for row in client.named("runs").to_pylist())
+        table = client.named("runs")
+        runs, etas = self._runs(table), etas_of(table)
         by_number = {run.number: run for run in runs}
+        busy = any(run.live for run in runs)
         answers: dict[Request, list[Row]] = {}
         for request in self._wanted:
             name, pairs = request
             args = dict(pairs)
-            version = self._version(name, args, by_number)
+            version = self._version(name, args, by_number, busy)
             if request in self._snapshot.answers and self._versions.get(request) == version:
                 answers[request] = self._snapshot.answers[request]
                 continue
             answers[request] = self._answer(client, name, args)
             self._versions[request] = version
         self._versions = {request: self._versions[request] for request in answers}
-        return Snapshot(runs, answers, "", True)
+        return Snapshot(runs, etas, answers, "", True)
+
+    def _runs(self, table: Any) -> tuple[Run, ...]:
+        """The runs; the same ones as before if no column that is shown has changed."""
+        shown = table.select([name for name in COLUMNS if name in table.column_names])
+        if self._table is None or not shown.equals(self._table):
+            self._table, self._made = shown, runs_of(shown)
+        return self._made
 
     def _answer(self, client: Any, name: str, args: dict[str, Any]) -> list[Row]:
         if name == "log":
@@ -184,7 +219,7 @@ class Poller:
             return client.query(sql, limit=100_000).to_pylist()
         return client.named(name, **args).to_pylist()
 
-    def _version(self, name: str, args: dict[str, Any], runs: Mapping[int, Run]) -> Any:
+    def _version(self, name: str, args: dict[str, Any], runs: Mapping[int, Run], busy: bool) -> Any:
         """What an answer depends on: asked again only when this has changed."""
         if name == "log":
             path = stdout_of(self._home, args["run"])
@@ -198,14 +233,28 @@ class Poller:
         if name == "parameter":
             return len(runs)
         # Hardware is looked at only while something runs: an idle screen writes nothing.
-        return int(time.monotonic() / 2) if any(run.live for run in runs.values()) else "idle"
+        return int(time.monotonic() / 2) if busy else "idle"
 
 
-def run_of(row: Row) -> Run:
-    """A `Run` from a row of the named query `runs`."""
-    known = {item.name for item in fields(Run)}
-    values = {key: value for key, value in row.items() if key in known and value is not None}
-    return Run(number=row["run"], **values)
+def runs_of(table: Any) -> tuple[Run, ...]:
+    """The rows of the named query `runs`; a column that it lacks has its default everywhere."""
+    columns = []
+    for name in COLUMNS:
+        default = Run._field_defaults.get("number" if name == "run" else name)
+        column = table.column(name) if name in table.column_names else None
+        if column is None or column.null_count == table.num_rows:
+            columns.append([default] * table.num_rows)
+            continue
+        columns.append((column if default is None else column.fill_null(default)).to_pylist())
+    return tuple(map(Run, *columns))
+
+
+def etas_of(table: Any) -> dict[int, float]:
+    """Seconds left of every run where they are known."""
+    if "eta_s" not in table.column_names or table.column("eta_s").null_count == table.num_rows:
+        return {}
+    pairs = zip(table.column("run").to_pylist(), table.column("eta_s").to_pylist(), strict=True)
+    return {number: seconds for number, seconds in pairs if seconds is not None}
 
 
 # ---- the log of a run, from disk -----------------------------------------------------------------

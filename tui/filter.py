@@ -47,25 +47,31 @@ def parameters(text: str) -> set[str]:
     return {term[1] for term in terms if term and term[1] not in _FIELDS}
 
 
-def matches(run: Run, text: str, params: Params) -> bool:
+def test_of(text: str, params: Params) -> Callable[[Run], bool]:
     """Whether a run passes all terms of a filter; an unfinished term lets everything pass."""
-    return all(_passes(run, term, params) for term in text.lower().split())
+    tests = [_test_of(term, params) for term in text.lower().split()]
+    return lambda run: all(test(run) for test in tests)
 
 
-def _passes(run: Run, term: str, params: Params) -> bool:
+def _test_of(term: str, params: Params) -> Callable[[Run], bool]:
+    if _UNFINISHED.match(term):
+        return lambda run: True
     found = _TERM.match(term)
     if not found:
-        words = f"#{run.number} {run.name} {run.method} {run.state} {run.model}"
-        return term in words.lower() or bool(_UNFINISHED.match(term))
+        return lambda run: term in f"#{run.number} {run.name} {run.method} {run.state} {run.model}".lower()
     name, sign, wanted = found.groups()
-    actual = _FIELDS[name](run) if name in _FIELDS else params.get(name, {}).get(run.number)
+    values = params.get(name, {})
+    actual = _FIELDS.get(name, lambda run: values.get(run.number))
     if sign in _COMPARE:
-        try:
-            return actual is not None and bool(_COMPARE[sign](float(actual), float(wanted)))
-        except ValueError:
-            return False
-    is_equal = _equal(actual, wanted, part=sign == ":")
-    return not is_equal if sign == "!=" else is_equal
+        return lambda run: _compares(_COMPARE[sign], actual(run), wanted)
+    return lambda run: _equal(actual(run), wanted, part=sign == ":") != (sign == "!=")
+
+
+def _compares(compare: Callable[[float, float], bool], actual: Any, wanted: str) -> bool:
+    try:
+        return actual is not None and compare(float(actual), float(wanted))
+    except ValueError:
+        return False
 
 
 def _equal(actual: Any, wanted: str, part: bool) -> bool:
@@ -87,7 +93,7 @@ def _is_number(text: str) -> bool:
 
 def arrange(runs: tuple[Run, ...], text: str, sort: str, down: bool, params: Params) -> list[Run]:
     """The runs that pass, in order; runs without a value come last either way."""
-    chosen = [run for run in runs if matches(run, text, params)]
+    chosen = list(filter(test_of(text, params), runs))
     key = SORTS[sort]
     known = sorted((run for run in chosen if key(run) is not None), key=lambda run: run.number, reverse=True)
     known.sort(key=key, reverse=down)

@@ -187,5 +187,3 @@ async def test_a_change_of_one_cell_costs_few_bytes(living: Any) -> None:
         written = "".join(SpansUpdate.of(update).render_segments(app.console) for update in partial)
         assert "X" in written
         assert len(written) < 150 * len(panel.painted)
-
-

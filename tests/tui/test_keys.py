@@ -14,7 +14,7 @@ from store import StoreError
 from tui import filter as run_filter
 from tui.app import FinetuiApp
 from tui.bindings import BINDINGS, SCREENS, bindings_of, keys_markdown
-from tui.data import run_of
+from tui.data import runs_of
 from tui.screens.compare import CompareScreen
 from tui.screens.dashboard import Dashboard
 from tui.screens.help import HelpScreen
@@ -131,7 +131,7 @@ async def test_why_a_run_waits_is_said(make_app: MakeApp) -> None:
 )
 async def test_what_passes_a_filter(served: Served, text: str, numbers: set[int]) -> None:
     with served.connect() as client:
-        runs = tuple(run_of(row) for row in client.named("runs").to_pylist())
+        runs = runs_of(client.named("runs"))
     params = {"lr": {1: "2e-05", 2: "0.0002", 3: "0.0002", 4: "0.0002", 5: "0.0002"}, "r": {2: "16", 4: "64"}}
     assert {run.number for run in run_filter.arrange(runs, text, "#", True, params)} == numbers
 

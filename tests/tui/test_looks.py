@@ -77,7 +77,15 @@ async def test_without_unicode_everything_is_ascii(make_app: MakeApp) -> None:
         app = make_app([1, 2], unicode=False)
         async with app.run_test(size=size) as pilot:
             await ready(pilot)
-            for keys in ((), ("5",), ("c",), ("2",), ("escape", "enter"), ("4",), ("escape", "question_mark")):
+            for keys in (
+                (),
+                ("5",),
+                ("c",),
+                ("2",),
+                ("escape", "enter"),
+                ("4",),
+                ("escape", "question_mark"),
+            ):
                 await pilot.press(*keys)
                 await pilot.pause(0.1)
                 for strip in app.screen._compositor.render_strips():

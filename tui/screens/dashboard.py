@@ -33,12 +33,22 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         super().__init__()
         self.cursor: int | None = None  # number of the run under the cursor
         self.top = 0
-        self.sort, self.down = "#", True
+        self.sort, self.down = self._kept_order()
         self.filter = ""
         self.pane = 0  # shown on a small terminal
         self.large: int | None = None  # the only pane shown on a large one
         self._arranged: tuple[object, ...] = ()
         self._charts: dict[int, list[Line]] = {}
+        self._runs: list[Run] = []
+        self._places: dict[int, int] = {}  # run number → index in _runs
+        self._made_from: tuple[object, ...] | None = None
+
+    def _kept_order(self) -> tuple[str, bool]:
+        """How the table was sorted in the session before."""
+        match self.app.remembered().get("sort"):
+            case [str(name), bool(down)] if name in run_filter.SORTS:
+                return name, down
+        return "#", True
 
     def compose(self) -> ComposeResult:
         yield Panel(self.paint_header, id="header", classes="line")
@@ -58,6 +68,16 @@ class Dashboard(BaseScreen, inherit_bindings=False):
     # ---- what is shown --------------------------------------------------------------------------
 
     def runs(self) -> list[Run]:
+        """The runs that pass the filter, in order; made again only when something of it has changed."""
+        made_from = (self.snapshot, self.filter, self.sort, self.down)
+        if self._made_from is None or any(
+            a is not b for a, b in zip(made_from, self._made_from, strict=True)
+        ):
+            self._made_from, self._runs = made_from, self._arrange_runs()
+            self._places = {run.number: at for at, run in enumerate(self._runs)}
+        return self._runs
+
+    def _arrange_runs(self) -> list[Run]:
         params = {
             key: {row["run"]: row["value"] for row in self.snapshot.rows(ask("parameter", key=key))}
             for key in run_filter.parameters(self.filter)
@@ -66,7 +86,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
 
     def target(self) -> Run | None:
         runs = self.runs()
-        return runs[self._index(runs)] if runs else None
+        return runs[self._index()] if runs else None
 
     def shown(self) -> list[Shown]:
         """Runs in the charts: the one under the cursor on top, then the marked ones."""
@@ -164,7 +184,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
             return [(" connecting …", "dim")]
         parts: Line = [(f" {len(runs)} run{'s' if len(runs) != 1 else ''}", "text")]
         for state in ("running", "queued", "failed"):
-            number = sum(run.state == state for run in runs)
+            number = self.snapshot.states.get(state, 0)
             if number:
                 parts += [(" · ", "faint"), (f"{number} {state}", theme.state_look(state).style)]
         if self.filter:
@@ -174,7 +194,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
     def paint_table(self, width: int, height: int) -> list[Line]:
         runs = self.runs()
         rows = height - 2
-        index = self._index(runs)
+        index = self._index()
         self.top = max(0, min(self.top, len(runs) - rows))
         self.top = min(max(self.top, index - rows + 1), index)
         empty = (
@@ -182,8 +202,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         )
         slots = {number: slot for slot, number in enumerate(self.app.marked)}
         view = run_table.TableView(
-            tuple(runs), index, self.top, slots, self.sort, self.down,
-            empty if self.snapshot.loaded else "",
+            runs, index, self.top, slots, self.sort, self.down,
+            empty if self.snapshot.loaded else "", self.snapshot.etas,
         )  # fmt: skip
         lines = run_table.lines(view, width, height - 1)
         lines += [[] for _ in range(height - 1 - len(lines))]
@@ -246,18 +266,19 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         return panes.log(self.snapshot.rows(ask("log", run=run.number)) if run else [], run, width, height)
 
     def _busy(self) -> bool:
-        return any(run.live for run in self.snapshot.runs)
+        return self.snapshot.busy
 
     # ---- moving ---------------------------------------------------------------------------------
 
-    def _index(self, runs: list[Run]) -> int:
-        return next((at for at, run in enumerate(runs) if run.number == self.cursor), 0)
+    def _index(self) -> int:
+        """Where the cursor is in `runs()`, which is to be called first."""
+        return self._places.get(self.cursor, 0) if self.cursor is not None else 0
 
     def _move(self, by: int) -> None:
         runs = self.runs()
         if not runs:
             return
-        index = max(0, min(len(runs) - 1, self._index(runs) + by))
+        index = max(0, min(len(runs) - 1, self._index() + by))
         self.cursor = runs[index].number
         self.changed()
 
@@ -377,7 +398,9 @@ class Dashboard(BaseScreen, inherit_bindings=False):
 
         footer = self._part("#footer")
         footer.add_class("hidden")
-        prompt = Prompt("filter", self.filter, "words, state:running, method=lora, lr>1e-4", self.app.ascii_only)
+        prompt = Prompt(
+            "filter", self.filter, "words, state:running, method=lora, lr>1e-4", self.app.ascii_only
+        )
         await self.mount(prompt)
         prompt.input.focus()
 
@@ -394,14 +417,13 @@ class Dashboard(BaseScreen, inherit_bindings=False):
 
 def about(run: Run) -> tuple[str, str]:
     """What there is to say about a run in one line, and its style."""
-    if run.state in ("queued", "paused", "interrupted"):
+    if run.state in ("queued", "interrupted"):
         why = run.waiting_for or run.reason
         return (f"waits: {why}" if run.state == "queued" and why else why or run.state), "dim"
-    if run.state in ("failed", "cancelled"):
-        return (
-            f"{run.state}{': ' + run.reason if run.reason else ''}",
-            "bad" if run.state == "failed" else "dim",
-        )
+    if run.state in ("failed", "cancelled", "paused"):
+        why = f": {run.reason}" if run.reason else ""
+        at = f" at step {run.step}/{run.total_steps}" if run.total_steps else ""
+        return f"{run.state}{at}{why} · r goes on with it", "bad" if run.state == "failed" else "dim"
     if run.state == "finished":
         took = run.ended - run.started if run.ended and run.started else None
         best = f" · best held-out {format.loss(run.heldout_best)}" if run.heldout_best is not None else ""

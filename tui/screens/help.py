@@ -12,7 +12,7 @@ from tui.widgets import grid
 from tui.widgets.panel import Panel
 from tui.widgets.prompt import Prompt
 
-_KEYS, _LABEL = 18, 18
+_KEYS, _LABEL = 16, 15
 
 
 class HelpScreen(BaseScreen, inherit_bindings=False):

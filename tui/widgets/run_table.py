@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from tui import format, theme
 from tui.data import Run
@@ -17,13 +17,14 @@ EMPTY = "No runs yet. Queue one with: finetui run recipe.yaml"
 class TableView:
     """What of the table is shown, and how."""
 
-    runs: tuple[Run, ...]
+    runs: Sequence[Run]
     cursor: int  # index into runs
     top: int  # index of the first row in view
     slots: Mapping[int, int]  # run number → colour of its curve, for marked runs
     sort: str = "#"
     down: bool = True
     empty: str = EMPTY
+    etas: Mapping[int, float] = field(default_factory=dict)  # run number → seconds left
 
 
 @dataclass(frozen=True)
@@ -84,22 +85,22 @@ def _row(view: TableView, run: Run, cursor: bool, chosen: list[_Column], gap: st
     line: Line = [("▌", "cursor") if cursor else (" ", ""), mark]
     for at, column in enumerate(chosen):
         line.append((gap if at else "", ""))
-        line += _cell(run, column, cursor)
+        line += _cell(view, run, column, cursor)
     return fit(line, width)
 
 
-def _cell(run: Run, column: _Column, cursor: bool) -> Line:
+def _cell(view: TableView, run: Run, column: _Column, cursor: bool) -> Line:
     if column.name == "state":
         return _state(run, column.width)
     if column.name == "flags":
         style = "bad" if run.flag_level == "critical" else "warn"
         return [(right(f"⚑ {run.flags}", column.width), style) if run.flags else (" " * column.width, "")]
-    text, style = _text(run, column.name)
+    text, style = _text(view, run, column.name)
     shown = right(text, column.width) if column.at_right else left(text, column.width)
     return [(shown, "bright" if cursor and column.name == "name" else style)]
 
 
-def _text(run: Run, name: str) -> tuple[str, str]:
+def _text(view: TableView, run: Run, name: str) -> tuple[str, str]:
     dull = "dim" if run.state in ("cancelled", "queued") else "text"
     if name == "#":
         return f"#{run.number}", "dim"
@@ -112,7 +113,7 @@ def _text(run: Run, name: str) -> tuple[str, str]:
     if name == "step":
         return (f"{run.step}/{run.total_steps}" if run.total_steps else ""), "dim"
     if name == "ETA":
-        return (_short(run.eta_s) if run.eta_s is not None else ""), "text"
+        return (_short(view.etas[run.number]) if run.number in view.etas else ""), "text"
     if name == "train":
         return format.loss(run.loss), "dim" if run.loss is not None else "faint"
     number = run.heldout if name == "held-out" else run.general
