@@ -42,7 +42,9 @@ async def picture(numbers: list[int]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("out", type=Path, help="where the SVG goes")
     parser.add_argument("runs", type=int, nargs="*", help="runs to mark")
     options = parser.parse_args()
