@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,14 @@ class Prepared:
     suites: list[Suite]
     max_length: int
     notes: list[str]  # what the user should know: rows cut, dropped, doubled
+
+    @property
+    def digest(self) -> str:
+        """Of the tokens to train on, in their order."""
+        digest = hashlib.sha256()
+        for example in self.train:
+            digest.update(example.tokens.tobytes() + example.mask.tobytes())
+        return digest.hexdigest()[:16]
 
     @property
     def largest_token(self) -> int:

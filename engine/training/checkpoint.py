@@ -11,7 +11,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class Position:
 
     step: int  # optimiser steps done; the data position follows from it
     tokens: int  # trained on so far, padding not counted
+    data: str = ""  # digest of the training data: the position means nothing in others
 
 
 def checkpoint_name(step: int) -> str:
@@ -52,7 +53,7 @@ def save(run: RunDir, model: nn.Module, optimiser: torch.optim.Optimizer, positi
             torch.save(optimiser.state_dict(), file)
         with (directory / "rng.pt").open("wb") as file:
             torch.save(_rng_tensors(), file)
-        state = {"step": position.step, "tokens": position.tokens, "rng": _rng_json()}
+        state = {**asdict(position), "rng": _rng_json()}
         (directory / "state.json").write_text(json.dumps(state))
 
     path = run.checkpoints / checkpoint_name(position.step)
@@ -66,7 +67,7 @@ def restore(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> P
     optimiser.load_state_dict(torch.load(path / "optimiser.pt", weights_only=True))
     state = json.loads((path / "state.json").read_text())
     _restore_rng(state["rng"], torch.load(path / "rng.pt", weights_only=True))
-    return Position(state["step"], state["tokens"])
+    return Position(state["step"], state["tokens"], state["data"])
 
 
 def load_weights(path: Path, model: nn.Module) -> None:

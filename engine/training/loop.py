@@ -27,7 +27,7 @@ from engine.flags.forgetting import hits as forgetting_hits
 from engine.flags.nan import nan
 from engine.flags.overfitting import overfitting
 from engine.home import RunDir
-from engine.recipe import Recipe, parse_share
+from engine.recipe import Recipe, Share, parse_share
 from engine.tasks.sft import Prepared
 from engine.training import checkpoint
 from engine.training.batches import Plan, collate
@@ -71,18 +71,20 @@ def train(job: Job, resume_from: int | None) -> str | None:
     optimiser = make_optimiser(job.model, recipe.train.weight_decay)
     plan = plan_of(job)
     total = plan.total_steps
-    position = Position(0, 0)
+    position = Position(0, 0, job.data.digest)
     if resume_from is not None:
         path = job.run.checkpoints / checkpoint.checkpoint_name(resume_from)
         position = checkpoint.restore(path, job.model, optimiser)
+        if position.data != job.data.digest:
+            report.log("warning", "the training data have changed since the checkpoint: some rows may repeat")
     job.step = position.step
     saved = resume_from
-    eval_every = parse_share(recipe.evals.every).of(total)
-    save_every = parse_share(recipe.train.checkpoint_every).of(total)
+    eval_every = parse_share(recipe.evals.every)
+    save_every = parse_share(recipe.train.checkpoint_every)
 
     job.model.train()
     try:
-        missing = _is_due(job.step, eval_every, total) and not job.looks.has(job.step)
+        missing = is_due(job.step, eval_every, total) and not job.looks.has(job.step)
         if missing and (reason := evaluate(job, accelerator, loss_of)):
             go_back_to_best(job)
             return reason
@@ -90,21 +92,22 @@ def train(job: Job, resume_from: int | None) -> str | None:
         for epoch, groups in plan.steps(position.step):
             rate = learning_rate(recipe.train, job.step, total)
             values = optimiser_step(job, accelerator, loss_of, optimiser, groups, rate)
-            position = Position(job.step + 1, position.tokens + int(values.pop("tokens")))
+            tokens = position.tokens + int(values.pop("tokens"))
+            position = Position(job.step + 1, tokens, job.data.digest)
             job.step = position.step
             values |= {"train/lr": rate, "train/tokens": position.tokens, "train/epoch": epoch}
             report.metrics(job.step, values | {"memory/peak_mb": peak_memory()})
             job.stop.check()
             reason = None
-            if _is_due(job.step, eval_every, total):
+            if is_due(job.step, eval_every, total):
                 reason = evaluate(job, accelerator, loss_of)
-            if reason or _is_due(job.step, save_every, total) or _is_new_best(job):
+            if reason or is_due(job.step, save_every, total) or _is_new_best(job):
                 save(job, optimiser, position)
                 saved = job.step
             if reason:
                 go_back_to_best(job)
                 return reason
-            if _is_due(job.step, eval_every, total) and job.step < total:
+            if is_due(job.step, eval_every, total) and job.step < total:
                 report.phase("training", job.step)
     except Cancelled:
         if job.step > 0 and saved != job.step:
@@ -259,8 +262,17 @@ def peak_memory() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
-def _is_due(step: int, every: int, total: int) -> bool:
-    return step % every == 0 or step == total
+def is_due(step: int, every: Share, total: int) -> bool:
+    """Whether something done at step 0, at the end and `every` so often is done at this step.
+
+    A percentage gives evenly spread steps, none of them just before the end.
+    """
+    if step in (0, total):
+        return True
+    if every.percent is None:
+        return step % every.of(total) == 0
+    apart = total * every.percent / 100
+    return int(step / apart) > int((step - 1) / apart)
 
 
 def _is_new_best(job: Job) -> bool:

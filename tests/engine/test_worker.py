@@ -157,6 +157,19 @@ def test_the_same_seed_gives_the_same_losses_and_another_seed_others(finished, t
     assert curve(other) != curve(finished["lora"])
 
 
+def test_data_that_changed_before_a_resume_are_told(tmp_path):
+    rows = [json.dumps({"prompt": f"What is {n}?", "completion": f"It is {n}."}) for n in range(30)]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("\n".join(rows))
+    run = make_run(tmp_path / "000001-run", small(method="lora", data__train=str(data), train__max_steps=2))
+    assert work(run) == 0
+    assert work(run, attempt=2) == 0
+    assert [e["message"] for e in of_kind(run, 2, "log")] == []
+    data.write_text("\n".join(rows[3:]))
+    assert work(run, attempt=3) == 0
+    assert "have changed since the checkpoint" in of_kind(run, 3, "log")[0]["message"]
+
+
 def test_sigterm_saves_and_resumes(finished, tmp_path):
     run = make_run(tmp_path / "000001-stopped", small(method="lora", train__checkpoint_every=6))
     process = start(run)
