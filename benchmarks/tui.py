@@ -51,7 +51,7 @@ def child(kind: str, home: str) -> None:
 
         return store.connect(Home(Path(home)).socket)
 
-    FinetuiApp(Home(Path(home)), connect=connect, unicode=True).run()
+    FinetuiApp(Home(Path(home)), connect=connect).run()
 
 
 class Terminal:

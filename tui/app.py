@@ -88,7 +88,7 @@ class FinetuiApp(App[None]):
         names = {glyphs.name: glyphs for glyphs in Glyphs}
         glyphs = Glyphs.ASCII if self.ascii_only else names.get(str(kept.get("glyphs")), Glyphs.BRAILLE)
         smooth = kept.get("smooth")
-        level = smooth if isinstance(smooth, int) and 0 <= smooth < len(SMOOTHING) else 0
+        level = smooth if isinstance(smooth, int) and 0 <= smooth < len(SMOOTHING) else ChartView().smooth
         return ChartView(glyphs=glyphs, smooth=level, log=kept.get("log") is True)
 
     def get_default_screen(self) -> BaseScreen:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from engine.home import home
 from tui.app import FinetuiApp
+from tui.screens.dashboard import Dashboard
+from tui.widgets.chart import ChartView
 
 SIZE = (140, 40)
 PATIENCE_S = 60.0
@@ -23,6 +25,7 @@ async def picture(numbers: list[int]) -> str:
     """The dashboard as SVG once everything it asked for has come. Raises SystemExit when nothing comes."""
     app = FinetuiApp(home(), unicode=True)
     app.home_name = "~/.local/share/finetui"
+    app.view = ChartView()  # not as some earlier session left it
     async with app.run_test(size=SIZE) as pilot:
         end = time.monotonic() + PATIENCE_S
         marked = False
@@ -33,6 +36,10 @@ async def picture(numbers: list[int]) -> str:
                 continue
             if not marked:
                 app.marked = numbers or sorted(run.number for run in app.snapshot.runs)[-3:]
+                board = app.screen
+                flagged = (number for number in app.marked if (run := app.snapshot.run(number)) and run.flags)
+                if isinstance(board, Dashboard):
+                    board.cursor = next(flagged, app.marked[0])
                 app.refresh_screen()
                 marked = True
             elif app.settled():

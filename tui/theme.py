@@ -63,7 +63,7 @@ _PLAIN_STYLES = {
     "brand": "bold",
     "key": "bold",
     "warn": "bold",
-    "bad": "bold reverse",
+    "bad": "bold underline",
     "dim": "",
     "faint": "dim",
     "grid": "dim",

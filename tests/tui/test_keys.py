@@ -270,7 +270,7 @@ async def test_chart_keys(make_app: MakeApp) -> None:
         await pilot.press("y")
         assert app.view.log
         await pilot.press("plus", "left_square_bracket", "e", "u")
-        assert (app.view.zoom, app.view.end, app.view.smooth, app.view.glyphs) == (1, 0.75, 1, Glyphs.BLOCK)
+        assert (app.view.zoom, app.view.end, app.view.smooth, app.view.glyphs) == (1, 0.75, 2, Glyphs.BLOCK)
         await pilot.press("m")
         await ready(pilot)
         assert app.view.metric == "train/lr"

@@ -16,7 +16,7 @@ from tui.data import Request, Run, ask
 from tui.screens.base import BaseScreen, tabs, textual_bindings
 from tui.text import Line, clean, cut, spread
 from tui.widgets import chart, panes, run_table
-from tui.widgets.chart import Shown
+from tui.widgets.chart import SMOOTHING, Shown
 from tui.widgets.panel import Panel
 
 PANES = ("training", "held-out", "general", "hardware", "flags", "log")
@@ -123,7 +123,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         if self.cursor is None and self.snapshot.runs:
             self.cursor = self._first()
         self._layout()
-        self.query_one("#pane0", Panel).title(self._metric_title())
+        for index, name in enumerate((self._metric_title(), *PANES[1:3])):
+            self.query_one(f"#pane{index}", Panel).title(self._chart_title(index, name))
         super().changed()
 
     def _first(self) -> int | None:
@@ -220,6 +221,16 @@ class Dashboard(BaseScreen, inherit_bindings=False):
 
     def paint_tabs(self, width: int, height: int) -> list[Line]:
         return [tabs((self._metric_title(), *PANES[1:]), self.pane, width)]
+
+    def _chart_title(self, index: int, name: str) -> str:
+        """What a chart shows and how, above a chart of a large terminal."""
+        view = self.app.view
+        parts = [f"{name} loss" if name in PANES else name]
+        if view.log:
+            parts.append("log")
+        if view.smooth and index == 0:
+            parts.append(f"smoothed {SMOOTHING[view.smooth]:g}")
+        return " · ".join(parts)
 
     def _metric_title(self) -> str:
         metric = self.app.view.metric

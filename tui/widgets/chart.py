@@ -22,7 +22,7 @@ class ChartView:
     """What the chart keys change; the same for every chart of the app."""
 
     log: bool = False
-    smooth: int = 0  # index into SMOOTHING
+    smooth: int = 1  # index into SMOOTHING; the raw values stay visible behind the smoothed line
     zoom: int = 0  # the window is 1 / 2**zoom of the steps
     end: float = 1.0  # where the window ends, as a share of the steps
     glyphs: Glyphs = Glyphs.BRAILLE
@@ -111,7 +111,7 @@ def _series(snapshot: Snapshot, item: Shown, key: str, view: ChartView) -> Serie
     x, y = _column(rows, "step"), _column(rows, "last")
     low, high = _column(rows, "min"), _column(rows, "max")
     if weight := SMOOTHING[view.smooth]:
-        return Series(label, item.slot, x, smooth(y, weight), y, y)
+        return Series(label, item.slot, x, smooth(y, weight), y, y, last=y[-1])
     return Series(label, item.slot, x, y, low, high)
 
 

@@ -71,8 +71,9 @@ class Panel(Widget):
 
     def title(self, text: str) -> None:
         """Set the title in the border; costs a repaint of the widget only when it differs."""
-        if self.border_title != text:
-            self.border_title = text
+        shown = theme.to_ascii(text) if getattr(self.app, "ascii_only", False) else text
+        if self.border_title != shown:
+            self.border_title = shown
 
     def text(self) -> str:
         """What is shown, without styles (tests, copying)."""

@@ -40,6 +40,7 @@ class Series:
     y: tuple[float, ...]
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
+    last: float | None = None  # said in the legend; the last of `y` where None
     interval: bool = False  # low and high are an interval: drawn as whiskers, points get markers
 
 
@@ -78,6 +79,8 @@ def render(plot: Plot, width: int, height: int) -> list[Line]:
     canvas.grid(ticks)
     for mark in plot.marks:
         canvas.mark(mark)
+    for series in reversed(drawn):
+        canvas.spread(series)
     for series in reversed(drawn):
         canvas.draw(series, plot.rhythm)
     for series in reversed(drawn):
@@ -186,12 +189,16 @@ class Canvas:
         for row in range(self.rows):
             self._chars[row][column], self._styles[row][column] = (line if row else top), mark.style
 
-    def draw(self, series: Series, rhythm: bool) -> None:
-        """The interval or extremes of every point, then the line through the points."""
-        line, faint = f"s{series.slot}", f"s{series.slot}-faint"
+    def spread(self, series: Series) -> None:
+        """The interval or the extremes behind every point, faint; below all lines."""
+        faint = f"s{series.slot}-faint"
         for x, low, high in zip(series.x, series.low, series.high, strict=False):
             if self._x0 <= x <= self._x1 and drawable(low, self.log) and drawable(high, self.log):
                 self._vertical(x, low, high, series.slot, faint)
+
+    def draw(self, series: Series, rhythm: bool) -> None:
+        """The line through the points."""
+        line = f"s{series.slot}"
         previous: tuple[float, float] | None = None
         travelled = 0
         for x, y in zip(series.x, series.y, strict=True):
@@ -287,6 +294,8 @@ class Canvas:
         column, row = x // self._across, y // self._down
         if not (0 <= column < self.columns and 0 <= row < self.rows):
             return
+        if self._styles[row][column].endswith("-faint") and not style.endswith("-faint"):
+            self._bits[row][column] = 0  # a line stands alone in its cells, so that it stays thin
         if self.glyphs is Glyphs.BRAILLE:
             self._bits[row][column] |= _BRAILLE_BIT[y % 4][x % 2]
             char = chr(0x2800 + self._bits[row][column])
@@ -313,7 +322,11 @@ def _legend(plot: Plot, drawn: list[Series], width: int) -> Line:
     shapes = ASCII_MARKERS if ascii_only else MARKERS
     line: Line = []
     for index, series in enumerate(drawn):
-        last = next(y for y in reversed(series.y) if drawable(y, plot.log))
+        last = (
+            next(y for y in reversed(series.y) if drawable(y, plot.log))
+            if series.last is None
+            else series.last
+        )
         entry: Line = [
             (f"{shapes[series.slot % len(shapes)]} ", f"s{series.slot}"),
             (f"{series.label} ", "text"),
@@ -359,7 +372,7 @@ def _with_y_axis(
 def _x_axis(x_range: tuple[float, float], width: int, gutter: int, glyphs: Glyphs) -> list[Line]:
     dash, corner, tick_char = ("-", "+", "+") if glyphs is Glyphs.ASCII else ("─", "╰", "┬")
     columns = width - gutter
-    ticks = axis.nice_ticks(*x_range, max(2, columns // 12))
+    ticks = axis.nice_ticks(*x_range, max(3, columns // 12))
     labels = axis.tick_labels(ticks)
     rule, text = [dash] * columns, [" "] * width
     free_from = 0
