@@ -11,7 +11,7 @@ from textual.message import Message
 from textual.widget import Widget
 
 from tui import filter as run_filter
-from tui import format, theme
+from tui import theme
 from tui.data import Request, Run, ask
 from tui.screens.base import BaseScreen, tabs, textual_bindings
 from tui.text import Line, clean, cut, spread
@@ -216,7 +216,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         run = self.target()
         if run is None:
             return []
-        text, style = about(run)
+        text, style = run_table.about(run)
         return [(f"  #{run.number} ", "dim"), (cut(clean(text), width - 8), style)]
 
     def paint_tabs(self, width: int, height: int) -> list[Line]:
@@ -424,26 +424,3 @@ class Dashboard(BaseScreen, inherit_bindings=False):
             self.query_one(Prompt).remove()
             self._part("#footer").remove_class("hidden")
         self.changed()
-
-
-def about(run: Run) -> tuple[str, str]:
-    """What there is to say about a run in one line, and its style."""
-    if run.state in ("queued", "interrupted"):
-        why = run.waiting_for or run.reason
-        return (f"waits: {why}" if run.state == "queued" and why else why or run.state), "dim"
-    if run.state in ("failed", "cancelled", "paused"):
-        why = f": {run.reason}" if run.reason else ""
-        at = f" at step {run.step}/{run.total_steps}" if run.total_steps else ""
-        return f"{run.state}{at}{why} · r goes on with it", "bad" if run.state == "failed" else "dim"
-    if run.state == "finished":
-        took = run.ended - run.started if run.ended and run.started else None
-        best = f" · best held-out {format.loss(run.heldout_best)}" if run.heldout_best is not None else ""
-        return f"finished in {format.duration(took)}{best}", "dim"
-    parts = [run.phase or run.state]
-    if run.total_steps:
-        parts.append(f"step {run.step}/{run.total_steps}")
-    if run.tokens_per_s:
-        parts.append(f"{format.count(run.tokens_per_s)} tokens/s")
-    if run.attempt > 1:
-        parts.append(f"attempt {run.attempt}")
-    return " · ".join(parts), "text"

@@ -10,9 +10,8 @@ from textual.containers import Horizontal
 from tui import theme
 from tui.data import Request, Run, ask
 from tui.screens.base import BaseScreen, tabs, textual_bindings
-from tui.screens.dashboard import about
 from tui.text import Line, clean
-from tui.widgets import chart, details, grid, panes
+from tui.widgets import chart, details, grid, panes, run_table
 from tui.widgets.chart import Shown
 from tui.widgets.panel import Panel
 
@@ -96,7 +95,7 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         run = self.target()
         if run is None:
             return []
-        text, style = about(run)
+        text, style = run_table.about(run)
         return [[(f" {clean(text)}", style)]]
 
     def paint_tabs(self, width: int, height: int) -> list[Line]:

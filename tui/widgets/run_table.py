@@ -146,3 +146,26 @@ def _short(seconds: float) -> str:
     if minutes < 100:
         return f"{minutes:.0f}m"
     return f"{minutes / 60:.1f}h" if minutes < 24 * 60 else f"{minutes / 1440:.1f}d"
+
+
+def about(run: Run) -> tuple[str, str]:
+    """What there is to say about a run in one line, and its style."""
+    if run.state in ("queued", "interrupted"):
+        why = run.waiting_for or run.reason
+        return (f"waits: {why}" if run.state == "queued" and why else why or run.state), "dim"
+    if run.state in ("failed", "cancelled", "paused"):
+        why = f": {run.reason}" if run.reason else ""
+        at = f" at step {run.step}/{run.total_steps}" if run.total_steps else ""
+        return f"{run.state}{at}{why} · r goes on with it", "bad" if run.state == "failed" else "dim"
+    if run.state == "finished":
+        took = run.ended - run.started if run.ended and run.started else None
+        best = f" · best held-out {format.loss(run.heldout_best)}" if run.heldout_best is not None else ""
+        return f"finished in {format.duration(took)}{best}", "dim"
+    parts = [run.phase or run.state]
+    if run.total_steps:
+        parts.append(f"step {run.step}/{run.total_steps}")
+    if run.tokens_per_s:
+        parts.append(f"{format.count(run.tokens_per_s)} tokens/s")
+    if run.attempt > 1:
+        parts.append(f"attempt {run.attempt}")
+    return " · ".join(parts), "text"
