@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,27 +59,3 @@ def make_app(served: Served) -> Callable[..., FinetuiApp]:
         return app
 
     return make
-
-
-async def until(pilot: Any, condition: Callable[[], bool], what: str = "the condition") -> None:
-    """Wait until something is so; at most ten seconds."""
-    for _ in range(200):
-        if condition():
-            await pilot.pause()
-            return
-        await asyncio.sleep(0.05)
-        await pilot.pause()
-    raise AssertionError(f"{what} did not come")
-
-
-async def ready(pilot: Any) -> None:
-    """The run table is loaded and every answer that the screen wants has come."""
-    await until(pilot, pilot.app.settled, "the data")
-    await pilot.pause()
-
-
-def text_of(app: FinetuiApp, selector: str) -> str:
-    """What a panel shows."""
-    from tui.widgets.panel import Panel
-
-    return app.screen.query_one(selector, Panel).text()

@@ -8,8 +8,8 @@ from typing import Any
 
 import made_home
 import pytest
-from conftest import ready, text_of, until
 from made_home import NOW, Served
+from pilot import ready, text_of, until
 
 from engine.home import Home
 from store import StoreError, Unavailable

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 
 import pytest
-from conftest import ready, text_of, until
 from made_home import Served
+from pilot import ready, text_of, until
 from textual.widgets import TextArea
 
 from store import StoreError

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from conftest import ready, text_of, until
 from made_home import Served
+from pilot import ready, text_of, until
 from textual.widgets import TextArea
 
 from tui.app import FinetuiApp
