@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from store.projection import Projection, is_fatal
 from store.schema import MACROS
 
 TIMEOUT_S = 30.0
+INSIST_S = 0.05  # between interrupts of a query that is to stop
 ROW_LIMIT = 10_000
 
 # Table functions reach further than tables: `SELECT * FROM enable_logging()` alone can end the process.
@@ -83,8 +85,17 @@ class Running:
             if cursor is None:
                 return False
             self._stopped[query_id] = why
-            cursor.interrupt()
-            return True
+        threading.Thread(target=self._insist, args=(query_id, cursor), daemon=True).start()
+        return True
+
+    def _insist(self, query_id: str, cursor: duckdb.DuckDBPyConnection) -> None:
+        """Interrupt until the query has gone: DuckDB forgets an interrupt that comes just before a statement."""
+        while True:
+            with self._lock:
+                if self._cursors.get(query_id) is not cursor:
+                    return
+                cursor.interrupt()
+            time.sleep(INSIST_S)
 
     def stop_all(self) -> None:
         """Interrupt every running query."""

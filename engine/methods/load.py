@@ -72,7 +72,7 @@ def load_model(
     """The model on its device, ready to train: trainable weights float32, frozen ones in `dtype` or 4 bits."""
     base = _load_base(spec, method, dtype)
     if activation_checkpointing:
-        base.gradient_checkpointing_enable({"use_reentrant": False})
+        base.activation_checkpointing_enable({"use_reentrant": False})
     if isinstance(method, Lora | QLora):
         return _with_adapters(base, method)
     return base
