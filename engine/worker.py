@@ -169,10 +169,10 @@ def _fail(error: Exception, report: Report, step: int) -> int:
     """Tell why the attempt failed: a sentence if it was foreseen, else a traceback as well."""
     from engine.data.sources import DataError
     from engine.methods.load import ModelError
-    from engine.training.checkpoint import SaveError
+    from engine.training.checkpoint import RestoreError, SaveError
     from engine.training.loop import TrainingError
 
-    told = isinstance(error, DataError | ModelError | SaveError | TrainingError)
+    told = isinstance(error, DataError | ModelError | RestoreError | SaveError | TrainingError)
     message = str(error) if told else _out_of_memory(error) or _out_of_disk(error)
     code = FAILED if message else UNFORESEEN
     if not message:

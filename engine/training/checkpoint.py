@@ -31,6 +31,10 @@ class SaveError(Exception):
     """What could not be written and why, in one sentence."""
 
 
+class RestoreError(Exception):
+    """A checkpoint that cannot be gone on from, and why, in one sentence."""
+
+
 @dataclass(frozen=True)
 class Position:
     """Where training stands."""
@@ -62,12 +66,18 @@ def save(run: RunDir, model: nn.Module, optimiser: torch.optim.Optimizer, positi
 
 
 def restore(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> Position:
-    """Put weights, optimiser and random numbers back as they were."""
-    load_weights(path, model)
-    optimiser.load_state_dict(torch.load(path / "optimiser.pt", weights_only=True))
-    state = json.loads((path / "state.json").read_text())
-    _restore_rng(state["rng"], torch.load(path / "rng.pt", weights_only=True))
-    return Position(state["step"], state["tokens"], state["data"])
+    """Put weights, optimiser and random numbers back as they were. Raises RestoreError."""
+    try:
+        load_weights(path, model)
+        optimiser.load_state_dict(torch.load(path / "optimiser.pt", weights_only=True))
+        state = json.loads((path / "state.json").read_text())
+        _restore_rng(state["rng"], torch.load(path / "rng.pt", weights_only=True))
+        return Position(state["step"], state["tokens"], state["data"])
+    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+        raise RestoreError(
+            f"{path} cannot be read ({_reason(error)}), perhaps because another version of finetui wrote it; "
+            "delete it to go on from an earlier one, or requeue the run to start over"
+        ) from error
 
 
 def load_weights(path: Path, model: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import nn
 from engine.home import RunDir
 from engine.recipe import Train
 from engine.training import checkpoint
-from engine.training.checkpoint import Position, SaveError, prune, restore, save
+from engine.training.checkpoint import Position, RestoreError, SaveError, prune, restore, save
 from engine.training.optimiser import learning_rate, make_optimiser
 
 
@@ -149,3 +150,14 @@ def test_the_rate_warms_up_and_comes_down(schedule, last):
     assert rates[4] == 1.0
     assert rates[4:] == sorted(rates[4:], reverse=True)
     assert rates[-1] == pytest.approx(last, abs=0.02)
+
+
+def test_a_checkpoint_of_another_version_is_one_sentence(run) -> None:
+    model, optimiser = made()
+    path = save(run, model, optimiser, Position(1, 2, "d"))
+    state = json.loads((path / "state.json").read_text())
+    del state["data"]
+    (path / "state.json").write_text(json.dumps(state))
+    with pytest.raises(RestoreError, match="another version") as caught:
+        restore(path, model, optimiser)
+    assert "\n" not in str(caught.value)
