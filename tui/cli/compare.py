@@ -7,7 +7,7 @@ from typing import Any
 from engine.service import connect
 from store import StoreError
 from store.queries import compare_table_sql
-from tui.cli.output import print_json, print_table
+from tui.cli.output import print_json, print_side_by_side, print_table
 from tui.cli.show import find
 
 SUITES = ("heldout", "general")
@@ -36,7 +36,7 @@ def compare(numbers: list[int], *, as_json: bool) -> None:
             {"runs": names, "results": results, "config": config, "metrics": metrics, "paired": paired}
         )
         return
-    print_table(results)
+    print_side_by_side(results)
     print("\nWhat differs in the recipes" if config else "\nThe recipes are the same")
     print_table(config)
     print("\nLast value of each metric")

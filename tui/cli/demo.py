@@ -12,7 +12,7 @@ from engine.home import home
 from engine.service import connect
 from tui.cli import exits
 from tui.cli.follow import FINAL, follow_runs
-from tui.cli.output import print_table, say
+from tui.cli.output import print_side_by_side, say
 from tui.cli.show import print_flags
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _report(client: Client, numbers: list[int]) -> bool:
     rows = {row["run"]: row for row in client.named("runs").to_pylist() if row["run"] in numbers}
     query = compare_table_sql(numbers)
     print()
-    print_table(client.query(query).to_pylist())
+    print_side_by_side(client.query(query).to_pylist())
     for number in numbers:
         print_flags(client, number)
     print(f'\nThe table came from:\n\n  finetui sql "\n{query.strip()}\n"\n')

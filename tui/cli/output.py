@@ -30,18 +30,28 @@ def print_json(value: Any) -> None:
     print(json.dumps(_jsonable(value), indent=2, allow_nan=False))
 
 
-def print_table(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None) -> None:
-    """Rows as a plain table, numbers to the right; `columns` chooses and orders."""
+def print_table(
+    rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None, right: Sequence[str] = ()
+) -> None:
+    """Rows as a plain table, numbers and the columns in `right` to the right; `columns` chooses and orders."""
     if not rows:
         return
     names = list(columns or rows[0])
     table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
     for name in names:
-        numeric = all(isinstance(row[name], int | float | None) for row in rows)
+        numeric = name in right or all(isinstance(row[name], int | float | None) for row in rows)
         table.add_column(name, justify="right" if numeric else "left", no_wrap=name in ("run", "state"))
     for row in rows:
         table.add_row(*(cell(row[name]) for name in names))
     console().print(table, highlight=False, markup=False)
+
+
+def print_side_by_side(rows: Sequence[dict[str, Any]]) -> None:
+    """Runs as columns, headed by `run` and `name`, and what is known of them as rows: fits 80 columns."""
+    heads = [f"#{row['run']} {row['name']}" for row in rows]
+    keys = [key for key in rows[0] if key not in ("run", "name")] if rows else []
+    lines = [{"": key, **dict(zip(heads, (cell(row[key]) for row in rows), strict=True))} for key in keys]
+    print_table(lines, right=heads)
 
 
 def cell(value: Any) -> str:

@@ -98,13 +98,16 @@ def print_flags(client: Client, number: int) -> None:
         return
     texts = _texts(client, number, flags)
     _section(f"Flags of #{number}")
+    last = {flag["flag"]: flag for flag in reversed(flags)}  # a flag is written again when its level rises
     for flag in reversed(flags):
         print(f"{flag['level'].upper()} {flag['flag']} at step {flag['step']}: {flag['message']}")
+        if flag is not last[flag["flag"]]:
+            continue
         for advice in _list(flag["advice"]):
             print(f"  - {advice}")
         for worst in _list(flag["worst"])[:3]:
             text = " ".join(texts.get(worst["id"], worst["id"]).split())
-            print(f"  {worst['before']:.2f} → {worst['after']:.2f}  {text[:80]}")
+            print(f"  {worst['before']:.2f} → {worst['after']:.2f}  {text[:60]}")
 
 
 def _texts(client: Client, number: int, flags: list[dict[str, Any]]) -> dict[str, str]:

@@ -1,0 +1,42 @@
+"""The documents keep step with the code, and the examples run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine import preflight, recipe_file
+
+ROOT = Path(__file__).parent.parent
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+
+
+def test_generated_documents_are_up_to_date() -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "make_docs.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_opens_with_its_command_and_can_run(path: Path) -> None:
+    assert path.read_text().startswith(f"# finetui run recipes/{path.name}\n")
+    for recipe in recipe_file.read(path).recipes:
+        assert preflight.check(recipe, path.parent).train_examples > 100
+
+
+def test_every_recipe_in_the_readme_can_run(tmp_path: Path) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        recipe = recipe_file.parse(block, tmp_path / "my.yaml").recipes[0]
+        assert preflight.check(recipe, tmp_path).steps
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name} → {target}"
