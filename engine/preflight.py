@@ -14,7 +14,7 @@ from engine.data import sources, split
 from engine.data.formats import Document, to_documents
 from engine.data.sources import DataError
 from engine.model_source import ModelFiles, check_targets, resolve_model
-from engine.recipe import Recipe, parse_share
+from engine.recipe import Lora, QLora, Recipe, parse_share
 
 # Fewer held-out examples than this, and an interval around their loss tells little.
 FEW_HELDOUT = 50
@@ -104,7 +104,7 @@ def check(recipe: Recipe, base: Path) -> Report:
     """
     recipe = absolute(recipe, base)
     model = resolve_model(recipe.model.path)
-    if recipe.method.name != "full":
+    if isinstance(recipe.method, Lora | QLora):
         check_targets(recipe.method.targets, model)
     train, heldout = _task_data(recipe)
     datasets = [_dataset("train", recipe.data.train)]

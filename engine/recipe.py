@@ -88,11 +88,24 @@ class QLora(Section):
     double_quant: bool = Field(True, description="Quantise the quantisation constants as well.")
 
 
+class Adapter(Section):
+    name: Literal["adapter"] = Field(
+        description="Train bottleneck adapters: small networks inserted into each block of a frozen base."
+    )
+    placement: Literal["houlsby", "pfeiffer"] = Field(
+        "houlsby", description="After attention and MLP (`houlsby`), or after the MLP only (`pfeiffer`)."
+    )
+    reduction: int = Field(16, ge=1, description="Width of the model divided by the width of an adapter.")
+    activation: Literal["relu", "gelu", "silu"] = Field("gelu", description="Between its two layers.")
+
+
 def _method_by_name(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
-Method = Annotated[Full | Lora | QLora, Field(discriminator="name"), BeforeValidator(_method_by_name)]
+Method = Annotated[
+    Full | Lora | QLora | Adapter, Field(discriminator="name"), BeforeValidator(_method_by_name)
+]
 
 
 class Replay(Section):
@@ -158,8 +171,13 @@ class Flags(Section):
     )
 
 
-# Full fine-tuning moves every weight, adapters only a few: their usual rates differ by ten.
-DEFAULT_LR = {"full": 2e-5, "lora": 2e-4, "qlora": 2e-4}
+# Starting points for models of 1B parameters and more; a model of a few million wants five to ten times as much.
+# The fewer weights a method trains, the farther each has to go.
+DEFAULT_LR = {"full": 2e-5, "lora": 2e-4, "qlora": 2e-4, "adapter": 2e-4}
+
+
+# Methods that train weights of the base itself, and so leave a whole model; the others leave an adapter.
+WHOLE_MODEL = ("full",)
 
 
 class Recipe(Section):

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
-from engine.recipe import Recipe
+from engine.recipe import DEFAULT_LR, Recipe
 
 
 class RecipeError(Exception):
@@ -102,7 +102,7 @@ def _validate(tree: Any, path: Path, from_command_line: set[str]) -> Recipe:
     except ValidationError as error:
         sentences: dict[str, list[str]] = {}  # a union fails once per branch: one line per key
         for problem in error.errors():
-            loc = [part for part in problem["loc"] if _is_key(part)]
+            loc = _keys(problem["loc"])
             where = _where(tree, loc, path, from_command_line)
             sentences.setdefault(where, []).append(_sentence(problem, loc))
         lines = [f"{where}: {', or '.join(dict.fromkeys(said))}" for where, said in sentences.items()]
@@ -121,10 +121,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _is_key(part: Any) -> bool:
-    # Pydantic puts the union branch ("lora", "literal['auto']", "list[str]") into the location.
-    branches = {"full", "lora", "qlora", "int", "str", "ModelSpec"}
-    return not (isinstance(part, str) and (part in branches or "[" in part))
+def _keys(loc: tuple[Any, ...]) -> list[Any]:
+    """A location without the union branches ("lora", "literal['auto']", "list[str]") that pydantic puts in."""
+    if loc[:1] == ("method",):
+        loc = (*loc[:1], *loc[2:])  # the second part is the method's name
+    branches = {"int", "str", "ModelSpec"}
+    return [part for part in loc if not (isinstance(part, str) and (part in branches or "[" in part))]
 
 
 def _where(tree: Any, loc: list[Any], path: Path, from_command_line: set[str]) -> str:
@@ -157,7 +159,7 @@ def _sentence(problem: Any, loc: list[Any]) -> str:
     if kind == "missing":
         return "is required and is not there; add it"
     if kind in ("union_tag_invalid", "union_tag_not_found", "literal_error"):
-        expected = str(context.get("expected_tags") or context.get("expected") or "full, lora, qlora")
+        expected = str(context.get("expected_tags") or context.get("expected") or ", ".join(DEFAULT_LR))
         known = re.findall(r"[\w-]+", expected)
         near = difflib.get_close_matches(str(context.get("tag") or problem["input"]), known, n=1)
         return f"must be one of {expected}" + (f"; did you mean `{near[0]}`?" if near else "")

@@ -15,11 +15,11 @@ import sys
 import traceback
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine.home import RunDir
 from engine.log import LogWriter
-from engine.recipe import Recipe
+from engine.recipe import WHOLE_MODEL, Recipe
 from engine.training.stop import Cancelled, Stop
 
 if TYPE_CHECKING:
@@ -138,17 +138,16 @@ class Attempt:
         return job
 
     def _save_weights(self, recipe: Recipe) -> None:
-        """`model/` or `adapter/`, as plain transformers and PEFT load them."""
+        """`model/` or `adapter/`, as plain transformers, PEFT and `bottleneck.load` read them."""
+        from engine.methods import load
         from engine.training.checkpoint import write_directory
 
         assert self.job is not None
         model, tokenizer = self.job.model, self.job.tokenizer
-        path = self.run.path / ("model" if recipe.method.name == "full" else "adapter")
-        # Looking at the hub for whether embeddings changed would need the network; they never do.
-        options: dict[str, Any] = {} if recipe.method.name == "full" else {"save_embedding_layers": False}
+        path = self.run.path / ("model" if recipe.method.name in WHOLE_MODEL else "adapter")
 
         def fill(directory: Path) -> None:
-            model.save_pretrained(directory, **options)
+            load.save_model(model, recipe.method, directory)
             tokenizer.save_pretrained(directory)
 
         self.report.phase("saving", self.step, path.name)

@@ -29,6 +29,7 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("`method: full`", recipe.Full),
     ("`method: lora`", recipe.Lora),
     ("`method: qlora`", recipe.QLora),
+    ("`method: adapter`", recipe.Adapter),
     ("`data`", recipe.Data),
     ("`data.replay`", recipe.Replay),
     ("`train`", recipe.Train),
@@ -61,6 +62,9 @@ def recipe_reference() -> str:
         parts += [_row(name, field) for name, field in model.model_fields.items()]
     parts += ["\nLearning rate where `train.lr` is not given: "]
     parts[-1] += ", ".join(f"{method} {rate:g}" for method, rate in recipe.DEFAULT_LR.items()) + "."
+    parts[-1] += (
+        " Starting points for models of 1B parameters and more; small models want five to ten times as much."
+    )
     parts += ["\n# `config.toml`\n", "In the home (`$FINETUI_HOME`); read when the daemon starts.\n"]
     parts += ["| key | type | default | meaning |", "|---|---|---|---|"]
     parts += [_row(name, field) for name, field in Config.model_fields.items()]

@@ -62,6 +62,15 @@ class History:
         return float(self.nll[look].sum() / self.tokens.sum())
 
 
+# What makes each method change the model less.
+CHANGE_LESS = {
+    "full": "Train adapters instead of every weight: method.name=lora.",
+    "lora": "Adapt fewer layers: name some in method.targets, or lower method.r.",
+    "qlora": "Adapt fewer layers: name some in method.targets, or lower method.r.",
+    "adapter": "Make the adapters smaller: raise method.reduction, or set method.placement=pfeiffer.",
+}
+
+
 @dataclass(frozen=True)
 class Context:
     """What advice depends on."""

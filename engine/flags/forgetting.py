@@ -7,7 +7,17 @@ run, since fine-tuning always moves the general loss a little; hence the margins
 from __future__ import annotations
 
 from engine.evals.intervals import change
-from engine.flags.flag import Context, Flag, History, Level, level_at, standing, streak, worst_examples
+from engine.flags.flag import (
+    CHANGE_LESS,
+    Context,
+    Flag,
+    History,
+    Level,
+    level_at,
+    standing,
+    streak,
+    worst_examples,
+)
 
 MARGINS: dict[Level, float] = {"warn": 0.05, "critical": 0.15}  # nats per token
 
@@ -62,8 +72,8 @@ def _advice(context: Context) -> tuple[str, ...]:
         f"Lower the learning rate: try train.lr={context.lr / 3:.1e}, a third of the present one.",
         f"{replay} data.replay.ratio to {ratio:.2f}.",
     ]
-    if context.method == "full":
-        sentences.append("Train adapters instead of every weight: method.name=lora.")
-    else:
-        sentences.append("Adapt fewer layers: name some in method.targets, or lower method.r.")
-    return (*sentences, "Train for fewer epochs: most of the damage is done early and stays.")
+    return (
+        *sentences,
+        CHANGE_LESS[context.method],
+        "Train for fewer epochs: most of the damage is done early and stays.",
+    )

@@ -13,7 +13,17 @@ from functools import lru_cache
 import numpy as np
 
 from engine.evals.intervals import Estimate, change
-from engine.flags.flag import Context, Flag, History, Level, level_at, standing, streak, worst_examples
+from engine.flags.flag import (
+    CHANGE_LESS,
+    Context,
+    Flag,
+    History,
+    Level,
+    level_at,
+    standing,
+    streak,
+    worst_examples,
+)
 
 MARGINS: dict[Level, float] = {"warn": 0.01, "critical": 0.15}  # nats per token
 FEWEST = 4  # examples in a half
@@ -59,7 +69,9 @@ def overfitting(heldout: History, seen: History, context: Context) -> Flag | Non
             f"{hi:.3f}, {estimate.n} examples) since its best at step {heldout.steps[best]}, while the loss on "
             f"training examples {'fell' if overfitted else 'rose too'} ({trained})."
         ),
-        advice=_overfitting_advice(heldout.steps[best]) if overfitted else _instability_advice(context),
+        advice=_overfitting_advice(heldout.steps[best], context)
+        if overfitted
+        else _instability_advice(context),
         worst=worst_examples(heldout, before),
     )
 
@@ -83,12 +95,12 @@ def _halves(ids: tuple[str, ...]) -> np.ndarray:
     return np.array([hashlib.sha256(f"half:{id}".encode()).digest()[0] % 2 == 0 for id in ids], dtype=bool)
 
 
-def _overfitting_advice(best_step: int) -> tuple[str, ...]:
+def _overfitting_advice(best_step: int, context: Context) -> tuple[str, ...]:
     return (
         f"Use the weights from around step {best_step}: set train.max_steps={max(1, best_step)}, "
         "or flags.overfitting=stop.",
         "Add training data, or remove rows that say the same.",
-        "Let it learn less by heart: fewer epochs, a lower method.r or train.lr, some method.dropout.",
+        f"Let it learn less by heart: fewer epochs, a lower train.lr. {CHANGE_LESS[context.method]}",
     )
 
 

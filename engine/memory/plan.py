@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, cast, get_args
 
 from engine.memory.shapes import ModelShapes
+from engine.model_source import ModelError
 from engine.recipe import Lora, QLora, Recipe
 
 Device = Literal["cuda", "cpu"]
 MethodName = Literal["full", "lora", "qlora"]
+KNOWN = ", ".join(get_args(MethodName))
 # paged: bitsandbytes keeps the moments in memory that the driver moves to the host under pressure.
 Optimiser = Literal["adamw", "adamw8bit", "paged_adamw", "paged_adamw8bit", "adafactor"]
 
@@ -50,7 +52,8 @@ def plan_of(
     """The plan of a recipe. `longest`: tokens of the longest example, where the data have been looked at.
 
     Without it and with `max_length: auto`, examples of 2048 tokens (or all that the model can take, if that
-    is less) are assumed. A micro-batch holds at least one example, however long.
+    is less) are assumed. A micro-batch holds at least one example, however long. Raises ModelError for a method
+    that the estimate does not know.
     """
     limits = [n for n in (longest, recipe.train.max_length, model.max_positions) if isinstance(n, int)]
     if longest is None and recipe.train.max_length == "auto":
@@ -58,10 +61,12 @@ def plan_of(
     length = min(limits)
     tokens = max(length, recipe.train.micro_tokens)
     method = recipe.method
+    if method.name not in get_args(MethodName):
+        raise ModelError(f"key method: the estimate does not know {method.name} yet, only {KNOWN}")
     # `auto` is bfloat16 on every GPU since 2020 (Ampere), float32 on a CPU.
     bf16 = recipe.train.precision == "bf16" or (recipe.train.precision == "auto" and device == "cuda")
     plan = Plan(
-        method=method.name,
+        method=cast(MethodName, method.name),
         tokens=tokens,
         length=length,
         device=device,

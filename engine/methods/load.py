@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from engine.data import bundled
-from engine.recipe import Lora, Method, ModelSpec, QLora, Train
+from engine.methods import bottleneck
+from engine.recipe import WHOLE_MODEL, Adapter, Lora, Method, ModelSpec, QLora, Train
 
 
 class ModelError(Exception):
@@ -74,7 +75,9 @@ def load_model(
     if activation_checkpointing:
         base.activation_checkpointing_enable({"use_reentrant": False})
     if isinstance(method, Lora | QLora):
-        return _with_adapters(base, method)
+        return _with_lora(base, method)
+    if isinstance(method, Adapter):
+        return _with_bottlenecks(base, method)
     return base
 
 
@@ -120,7 +123,7 @@ def _keep_weights_unpacked(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def _with_adapters(base: Any, method: Lora | QLora) -> Any:
+def _with_lora(base: Any, method: Lora | QLora) -> Any:
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
@@ -137,6 +140,27 @@ def _with_adapters(base: Any, method: Lora | QLora) -> Any:
             f"method.targets {method.targets}: {_first_line(error)}; its linear layers are "
             f"{', '.join(linear_layers(base))}"
         ) from None
+
+
+def _with_bottlenecks(base: Any, method: Adapter) -> Any:
+    config = bottleneck.Bottleneck(
+        placement=method.placement, reduction=method.reduction, activation=method.activation
+    )
+    try:
+        return bottleneck.add(base, config)
+    except bottleneck.AdapterError as error:
+        raise ModelError(str(error)) from None
+
+
+def save_model(model: Any, method: Method, directory: Path) -> None:
+    """Write what was trained: a whole model if the method trains the base's own weights, else an adapter."""
+    if isinstance(method, Adapter):
+        bottleneck.save(model, directory)
+    elif method.name in WHOLE_MODEL:
+        model.save_pretrained(directory)
+    else:
+        # Looking at the hub for whether embeddings changed would need the network; they never do.
+        model.save_pretrained(directory, save_embedding_layers=False)
 
 
 def linear_layers(model: Any) -> list[str]:

@@ -194,6 +194,11 @@ def a_recipe(**sections: object) -> Recipe:
     )
 
 
+def test_a_method_that_the_estimate_does_not_know_is_refused() -> None:
+    with pytest.raises(ModelError, match="does not know adapter yet, only full, lora, qlora"):
+        plan_of(a_recipe(method={"name": "adapter"}), model_shapes("bundled:stdlib-2m"), "cuda")
+
+
 def test_plan_of_a_recipe() -> None:
     model = model_shapes("7B")
     recipe = a_recipe(

@@ -17,7 +17,7 @@ from engine.methods.load import (
     precision,
     resolve,
 )
-from engine.recipe import Full, Lora, ModelSpec, QLora, Train
+from engine.recipe import Adapter, Full, Lora, ModelSpec, QLora, Train
 from engine.training.batches import collate
 from engine.training.loss import TargetLoss
 
@@ -143,7 +143,18 @@ def test_the_longest_input_is_the_models():
     assert resolve("org/model") == "org/model"
 
 
-@pytest.mark.parametrize("method", [Full(name="full"), Lora(name="lora", r=4), QLora(name="qlora", r=4)])
+@pytest.mark.parametrize("dtype", [FP32, torch.bfloat16])
+def test_adapter_trains_bottlenecks_in_float32_on_a_frozen_base(dtype):
+    model = load_model(BUNDLED, Adapter(name="adapter", placement="pfeiffer", reduction=8), dtype)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert len(trained) == 5 * 4  # weight and bias, down and up, in each of five blocks
+    assert all(".adapters.default." in name and p.dtype == FP32 for name, p in trained.items())
+    assert {p.dtype for name, p in model.named_parameters() if name not in trained} == {dtype}
+
+
+@pytest.mark.parametrize(
+    "method", [Full(name="full"), Lora(name="lora", r=4), QLora(name="qlora", r=4), Adapter(name="adapter")]
+)
 def test_activation_checkpointing_changes_no_gradient(method, batch) -> None:
     torch.manual_seed(0)
     plain = backward(load_model(BUNDLED, method, FP32).train(), batch)

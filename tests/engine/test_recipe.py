@@ -43,6 +43,14 @@ def test_the_learning_rate_depends_on_the_method() -> None:
     assert one(text, "method=full").train.lr == 2e-5
 
 
+def test_a_bad_key_of_any_method_is_named_with_its_line_and_the_known_ones() -> None:
+    said = complaint(GOOD.replace("{name: lora, r: 8}", "{name: adapter, reductoin: 8}"))
+    assert said == "some/support.yaml, line 2, key method.reductoin: unknown key; did you mean `reduction`?"
+    said = complaint(GOOD.replace("{name: lora, r: 8}", "adaptor"))
+    assert "key method: must be one of" in said
+    assert "did you mean `adapter`?" in said
+
+
 def test_overrides_reach_any_depth_and_shorthands() -> None:
     recipe = one(
         GOOD, "method.r=4", "train.epochs=2", "model.trust_remote_code=true", "data.replay.source=a.jsonl"
