@@ -66,6 +66,16 @@ class Full(Section):
     name: Literal["full"] = Field(description="Train every weight.")
 
 
+class Freeze(Section):
+    name: Literal["freeze"] = Field(description="Train part of the model and freeze the rest.")
+    layers: int = Field(2, ge=1, description="How many of the last blocks are trained, with the final norm.")
+    modules: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="Names of modules to train instead, such as `self_attn`, `lm_head` or `layers.4.mlp`.",
+    )
+
+
 class Lora(Section):
     name: Literal["lora"] = Field(description="Train low-rank adapters on a frozen base.")
     r: int = Field(16, ge=1, description="Rank of the adapters.")
@@ -104,7 +114,7 @@ def _method_by_name(value: Any) -> Any:
 
 
 Method = Annotated[
-    Full | Lora | QLora | Adapter, Field(discriminator="name"), BeforeValidator(_method_by_name)
+    Full | Freeze | Lora | QLora | Adapter, Field(discriminator="name"), BeforeValidator(_method_by_name)
 ]
 
 
@@ -173,11 +183,11 @@ class Flags(Section):
 
 # Starting points for models of 1B parameters and more; a model of a few million wants five to ten times as much.
 # The fewer weights a method trains, the farther each has to go.
-DEFAULT_LR = {"full": 2e-5, "lora": 2e-4, "qlora": 2e-4, "adapter": 2e-4}
+DEFAULT_LR = {"full": 2e-5, "freeze": 2e-5, "lora": 2e-4, "qlora": 2e-4, "adapter": 2e-4}
 
 
 # Methods that train weights of the base itself, and so leave a whole model; the others leave an adapter.
-WHOLE_MODEL = ("full",)
+WHOLE_MODEL = ("full", "freeze")
 
 
 class Recipe(Section):

@@ -111,7 +111,9 @@ class Attempt:
             seed(recipe.seed)
         dtype = load.precision(recipe.train)
         model = load.load_model(recipe.model, recipe.method, dtype, recipe.train.activation_checkpointing)
-        if not TargetLoss(model.eval()).same_as_model():
+        with torch.autocast(load.device().type, dtype, enabled=dtype == torch.bfloat16):  # as in training
+            known = TargetLoss(model.eval()).same_as_model()
+        if not known:
             raise load.ModelError(
                 f"model {recipe.model.path}: computes its logits in a way finetui does not know"
             )

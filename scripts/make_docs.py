@@ -27,6 +27,7 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("Top level", recipe.Recipe),
     ("`model`", recipe.ModelSpec),
     ("`method: full`", recipe.Full),
+    ("`method: freeze`", recipe.Freeze),
     ("`method: lora`", recipe.Lora),
     ("`method: qlora`", recipe.QLora),
     ("`method: adapter`", recipe.Adapter),

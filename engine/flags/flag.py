@@ -65,6 +65,7 @@ class History:
 # What makes each method change the model less.
 CHANGE_LESS = {
     "full": "Train adapters instead of every weight: method.name=lora.",
+    "freeze": "Train a smaller part of the model: lower method.layers, or name less in method.modules.",
     "lora": "Adapt fewer layers: name some in method.targets, or lower method.r.",
     "qlora": "Adapt fewer layers: name some in method.targets, or lower method.r.",
     "adapter": "Make the adapters smaller: raise method.reduction, or set method.placement=pfeiffer.",

@@ -10,7 +10,8 @@ import torch
 
 from engine.data import bundled
 from engine.methods import bottleneck
-from engine.recipe import WHOLE_MODEL, Adapter, Lora, Method, ModelSpec, QLora, Train
+from engine.methods.freeze import FreezeError, freeze
+from engine.recipe import WHOLE_MODEL, Adapter, Freeze, Lora, Method, ModelSpec, QLora, Train
 
 
 class ModelError(Exception):
@@ -78,6 +79,11 @@ def load_model(
         return _with_lora(base, method)
     if isinstance(method, Adapter):
         return _with_bottlenecks(base, method)
+    if isinstance(method, Freeze):
+        try:
+            return freeze(base, method)
+        except FreezeError as error:
+            raise ModelError(f"model {spec.path}, {error}") from None
     return base
 
 
@@ -153,10 +159,15 @@ def _with_bottlenecks(base: Any, method: Adapter) -> Any:
 
 
 def save_model(model: Any, method: Method, directory: Path) -> None:
-    """Write what was trained: a whole model if the method trains the base's own weights, else an adapter."""
+    """Write what was trained: a whole model if the method trains the base's own weights, else an adapter.
+
+    The model is of no use for training afterwards.
+    """
     if isinstance(method, Adapter):
         bottleneck.save(model, directory)
     elif method.name in WHOLE_MODEL:
+        if isinstance(method, Freeze):
+            model.cpu().float()  # one format for all of it, that of the trained part: training is over
         model.save_pretrained(directory)
     else:
         # Looking at the hub for whether embeddings changed would need the network; they never do.

@@ -16,8 +16,9 @@ from engine.methods.load import (
     longest,
     precision,
     resolve,
+    save_model,
 )
-from engine.recipe import Adapter, Full, Lora, ModelSpec, QLora, Train
+from engine.recipe import Adapter, Freeze, Full, Lora, ModelSpec, QLora, Train
 from engine.training.batches import collate
 from engine.training.loss import TargetLoss
 
@@ -43,6 +44,48 @@ def test_full_trains_every_weight_in_float32_whatever_the_precision(batch):
     parameters = dict(model.named_parameters())
     assert {p.dtype for p in parameters.values()} == {FP32}
     assert backward(model, batch).keys() == parameters.keys()
+
+
+@pytest.mark.parametrize("dtype", [FP32, torch.bfloat16])
+def test_freeze_trains_the_last_blocks_and_the_norm_in_float32(dtype, batch):
+    model = load_model(BUNDLED, Freeze(name="freeze", layers=2), dtype)
+    trained = {name: p.dtype for name, p in model.named_parameters() if p.requires_grad}
+    assert {name.removeprefix("model.").partition(".self")[0].partition(".mlp")[0] for name in trained} >= {
+        "layers.3",
+        "layers.4",
+        "norm.weight",
+    }
+    assert all(name.startswith(("model.layers.3.", "model.layers.4.", "model.norm.")) for name in trained)
+    assert set(trained.values()) == {FP32}
+    assert {p.dtype for p in model.parameters() if not p.requires_grad} == {dtype}
+    with torch.autocast("cpu", dtype, enabled=dtype != FP32):
+        assert TargetLoss(model.eval()).same_as_model()
+        assert backward(model, batch).keys() == trained.keys()
+
+
+def test_freeze_trains_modules_by_name_and_tells_of_unknown_ones():
+    model = load_model(BUNDLED, Freeze(name="freeze", modules=["q_proj", "layers.4.mlp"]), FP32)
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert {name for name in trained if "q_proj" not in name} == {
+        f"model.layers.4.mlp.{part}.weight" for part in ("gate_proj", "up_proj", "down_proj")
+    }
+    assert len(trained) == 5 + 3
+    tied = load_model(BUNDLED, Freeze(name="freeze", modules=["lm_head"]), FP32)
+    assert [n for n, p in tied.named_parameters() if p.requires_grad] == ["model.embed_tokens.weight"]
+    with pytest.raises(ModelError, match=r"method\.modules: no module .* is named query; there is: .*q_proj"):
+        load_model(BUNDLED, Freeze(name="freeze", modules=["query"]), FP32)
+    with pytest.raises(ModelError, match=r"method\.layers: 9 is more than the 5 blocks"):
+        load_model(BUNDLED, Freeze(name="freeze", layers=9), FP32)
+
+
+def test_freeze_saves_a_whole_model_in_the_format_of_its_trained_part(tmp_path):
+    method = Freeze(name="freeze", layers=1)
+    model = load_model(BUNDLED, method, torch.bfloat16)
+    before = {name: p.detach().float() for name, p in model.named_parameters()}
+    save_model(model, method, tmp_path)
+    again = load_model(ModelSpec(path=str(tmp_path)), Full(name="full"), FP32)
+    assert again.config.dtype == FP32
+    assert all(torch.equal(p, before[name]) for name, p in again.named_parameters())
 
 
 @pytest.mark.parametrize("dtype", [FP32, torch.bfloat16])
@@ -153,7 +196,14 @@ def test_adapter_trains_bottlenecks_in_float32_on_a_frozen_base(dtype):
 
 
 @pytest.mark.parametrize(
-    "method", [Full(name="full"), Lora(name="lora", r=4), QLora(name="qlora", r=4), Adapter(name="adapter")]
+    "method",
+    [
+        Full(name="full"),
+        Freeze(name="freeze"),
+        Lora(name="lora", r=4),
+        QLora(name="qlora", r=4),
+        Adapter(name="adapter"),
+    ],
 )
 def test_activation_checkpointing_changes_no_gradient(method, batch) -> None:
     torch.manual_seed(0)

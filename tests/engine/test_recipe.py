@@ -86,7 +86,12 @@ def test_a_resolved_recipe_reads_back_as_itself() -> None:
         ("train: {lr: 2e-4}", "trian: {lr: 2e-4}", 5, ["trian", "did you mean `train`"]),
         ("lr: 2e-4", "lr: fast", 5, ["train.lr", "valid number", "'fast'"]),
         ("lr: 2e-4", "lr: -1", 5, ["train.lr", "greater than 0"]),
-        ("name: lora", "name: lorra", 2, ["method", "'full', 'lora', 'qlora'", "did you mean `lora`"]),
+        (
+            "name: lora",
+            "name: lorra",
+            2,
+            ["method", "'full', 'freeze', 'lora', 'qlora'", "did you mean `lora`"],
+        ),
         ("lr: 2e-4", "max_length: long", 5, ["train.max_length", "'auto'", "integer"]),
         ("lr: 2e-4", "warmup: 200%", 5, ["train.warmup", "share such as 10%"]),
         ("lr: 2e-4", "schedule: cosin", 5, ["did you mean `cosine`"]),

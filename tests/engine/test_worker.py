@@ -26,9 +26,10 @@ from workers import (
 
 from engine.home import RunDir
 from engine.log import read_log
+from engine.recipe import WHOLE_MODEL
 
 # Six steps are few: methods that train less of the model go at rates of their own.
-METHODS = {"full": 1e-3, "lora": 1e-3, "qlora": 1e-3, "adapter": 1e-2}
+METHODS = {"full": 1e-3, "freeze": 3e-3, "lora": 1e-3, "qlora": 1e-3, "adapter": 1e-2}
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,7 @@ def test_plain_libraries_load_the_result_with_the_losses_it_had(finished, method
     from transformers import AutoTokenizer
 
     run = finished[method]
-    folder = run.path / ("model" if method == "full" else "adapter")
+    folder = run.path / ("model" if method in WHOLE_MODEL else "adapter")
     model = reload(run, method)
     # In evaluation mode bitsandbytes would switch to a bfloat16 kernel on some CPUs; there is no dropout.
     model.train()
@@ -122,7 +123,7 @@ def reload(run: RunDir, method: str):
 
     from engine.methods import bottleneck
 
-    folder = run.path / ("model" if method == "full" else "adapter")
+    folder = run.path / ("model" if method in WHOLE_MODEL else "adapter")
     options = {"dtype": torch.float32}
     if method == "qlora":
         options["quantization_config"] = BitsAndBytesConfig(
@@ -142,7 +143,7 @@ def reload(run: RunDir, method: str):
     return PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, **options), folder)
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "adapter"])
+@pytest.mark.parametrize("method", ["full", "freeze", "lora", "adapter"])
 def test_a_killed_run_goes_on_bit_for_bit(finished, tmp_path, method):
     """Killed at any moment after its first checkpoint, a resumed run has the curve of one never killed."""
     whole = finished[method]
