@@ -84,6 +84,20 @@ class Lora(Section):
     targets: Literal["all-linear"] | list[str] = Field(
         "all-linear", description="Names of the layers that get an adapter, or `all-linear`."
     )
+    rslora: bool = Field(False, description="Scale by alpha / √r instead: for high ranks.")
+    dora: bool = Field(False, description="Train length and direction apart (DoRA): slower, often better.")
+    lr_ratio: float = Field(
+        1.0, gt=0, description="Rate of the B matrices over that of the A matrices (LoRA+ suggests 16)."
+    )
+    init: Literal["default", "pissa"] = Field(
+        "default", description="Begin at zero, or with the base's largest singular vectors (`pissa`)."
+    )
+
+    @model_validator(mode="after")
+    def _combine(self) -> Lora:
+        if self.dora and self.init == "pissa":
+            raise ValueError("dora and init: pissa do not go together; leave one of them out")
+        return self
 
 
 class QLora(Section):
@@ -93,6 +107,11 @@ class QLora(Section):
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the adapters.")
     targets: Literal["all-linear"] | list[str] = Field(
         "all-linear", description="Names of the layers that get an adapter, or `all-linear`."
+    )
+    rslora: bool = Field(False, description="Scale by alpha / √r instead: for high ranks.")
+    dora: bool = Field(False, description="Train length and direction apart (DoRA): slower, often better.")
+    lr_ratio: float = Field(
+        1.0, gt=0, description="Rate of the B matrices over that of the A matrices (LoRA+ suggests 16)."
     )
     quant: Literal["nf4", "fp4"] = Field("nf4", description="4-bit number format of the base.")
     double_quant: bool = Field(True, description="Quantise the quantisation constants as well.")

@@ -78,6 +78,10 @@ def plan_of(
     )
     if not isinstance(method, Lora | QLora):
         return plan
+    if method.dora:
+        raise ModelError(
+            "key method.dora: the estimate does not know DoRA yet; set method.dora=false for the rest"
+        )
     targets = method.targets if isinstance(method.targets, str) else tuple(method.targets)
     double = method.double_quant if isinstance(method, QLora) else True
     return replace(plan, r=method.r, lora_dropout=method.dropout, targets=targets, double_quant=double)

@@ -8,15 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from engine.model_source import ModelError
 from engine.recipe import Freeze
 
 
-class FreezeError(Exception):
-    """A part of a model that is not there; `str()` is one sentence."""
-
-
 def freeze(model: Any, method: Freeze) -> Any:
-    """Leave only the chosen parts trainable, in place and in float32. Raises FreezeError.
+    """Leave only the chosen parts trainable, in place and in float32. Raises ModelError.
 
     A tied weight is trained wherever one of its modules is chosen: `lm_head` may mean the embeddings as well.
     """
@@ -37,7 +34,7 @@ def by_name(model: nn.Module, names: Iterable[str]) -> list[nn.Module]:
         if not any(map(_has_weights, matches)):
             known = {path.rpartition(".")[2] for path, m in model.named_modules() if _has_weights(m)}
             words = sorted(word for word in known if word and not word.isdigit())
-            raise FreezeError(
+            raise ModelError(
                 f"key method.modules: no module of {type(model).__name__} with weights is named {name}; "
                 f"there is: {', '.join(words)}"
             )
@@ -49,7 +46,7 @@ def last_blocks(model: Any, count: int) -> list[nn.Module]:
     """The last `count` blocks of the text model and the norm after them."""
     total = model.config.get_text_config().num_hidden_layers
     if count > total:
-        raise FreezeError(
+        raise ModelError(
             f"key method.layers: {count} is more than the {total} blocks of this model; lower it"
         )
     body = getattr(model.base_model, "language_model", model.base_model)  # not the blocks of a vision tower
@@ -62,7 +59,7 @@ def last_blocks(model: Any, count: int) -> list[nn.Module]:
                     if "norm" in type(child).__name__.lower() and "embed" not in name
                 ]
                 return [*blocks[-count:], *norms]
-    raise FreezeError(
+    raise ModelError(
         f"key method.layers: no list of {total} blocks was found in {type(model).__name__}; "
         "name what is to be trained in method.modules"
     )

@@ -10,12 +10,10 @@ import torch
 
 from engine.data import bundled
 from engine.methods import bottleneck
-from engine.methods.freeze import FreezeError, freeze
+from engine.methods.freeze import freeze
+from engine.methods.low_rank import save_lora, with_lora
+from engine.model_source import ModelError
 from engine.recipe import WHOLE_MODEL, Adapter, Freeze, Lora, Method, ModelSpec, QLora, Train
-
-
-class ModelError(Exception):
-    """A model that cannot be loaded or trained; `str()` is one sentence."""
 
 
 def resolve(path: str) -> str:
@@ -76,14 +74,11 @@ def load_model(
     if activation_checkpointing:
         base.activation_checkpointing_enable({"use_reentrant": False})
     if isinstance(method, Lora | QLora):
-        return _with_lora(base, method)
+        return with_lora(base, method)
     if isinstance(method, Adapter):
         return _with_bottlenecks(base, method)
     if isinstance(method, Freeze):
-        try:
-            return freeze(base, method)
-        except FreezeError as error:
-            raise ModelError(f"model {spec.path}, {error}") from None
+        return freeze(base, method)
     return base
 
 
@@ -129,25 +124,6 @@ def _keep_weights_unpacked(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def _with_lora(base: Any, method: Lora | QLora) -> Any:
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=method.r,
-        lora_alpha=method.alpha,  # type: ignore[arg-type]  # only ever divided by r
-        lora_dropout=method.dropout,
-        target_modules=method.targets,
-    )
-    try:
-        return get_peft_model(base, config)
-    except ValueError as error:
-        raise ModelError(
-            f"method.targets {method.targets}: {_first_line(error)}; its linear layers are "
-            f"{', '.join(linear_layers(base))}"
-        ) from None
-
-
 def _with_bottlenecks(base: Any, method: Adapter) -> Any:
     config = bottleneck.Bottleneck(
         placement=method.placement, reduction=method.reduction, activation=method.activation
@@ -170,14 +146,7 @@ def save_model(model: Any, method: Method, directory: Path) -> None:
             model.cpu().float()  # one format for all of it, that of the trained part: training is over
         model.save_pretrained(directory)
     else:
-        # Looking at the hub for whether embeddings changed would need the network; they never do.
-        model.save_pretrained(directory, save_embedding_layers=False)
-
-
-def linear_layers(model: Any) -> list[str]:
-    """The last parts of the names of a model's linear layers: what `method.targets` may name."""
-    names = (name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear))
-    return sorted({name.rpartition(".")[2] for name in names})
+        save_lora(model, directory)
 
 
 def _first_line(error: Exception) -> str:

@@ -27,13 +27,13 @@ from engine.flags.forgetting import hits as forgetting_hits
 from engine.flags.nan import nan
 from engine.flags.overfitting import overfitting
 from engine.home import RunDir
-from engine.recipe import Recipe, Share, parse_share
+from engine.recipe import Lora, QLora, Recipe, Share, parse_share
 from engine.tasks.sft import Prepared
 from engine.training import checkpoint
 from engine.training.batches import Plan, collate
 from engine.training.checkpoint import Position
 from engine.training.loss import TargetLoss
-from engine.training.optimiser import learning_rate, make_optimiser
+from engine.training.optimiser import learning_rate, make_optimiser, set_rate
 from engine.training.report import Report
 from engine.training.stop import Cancelled, Stop
 
@@ -68,7 +68,8 @@ def train(job: Job, resume_from: int | None) -> str | None:
         cpu=not torch.cuda.is_available(), mixed_precision="bf16" if job.dtype == torch.bfloat16 else "no"
     )
     loss_of = accelerator.prepare_model(TargetLoss(job.model))
-    optimiser = make_optimiser(job.model, recipe.train.weight_decay)
+    scale = recipe.method.lr_ratio if isinstance(recipe.method, Lora | QLora) else 1.0
+    optimiser = make_optimiser(job.model, recipe.train.weight_decay, scale)
     plan = plan_of(job)
     total = plan.total_steps
     position = Position(0, 0, job.data.digest)
@@ -154,8 +155,7 @@ def optimiser_step(
     if flag := nan(job.step + 1, loss_value, grad_norm, _context(job.recipe)):
         job.report.flag(flag)
         raise TrainingError(f"{flag.message} {flag.advice[0]} No weights were saved after it.")
-    for group in optimiser.param_groups:
-        group["lr"] = rate
+    set_rate(optimiser, rate)
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
     return {

@@ -21,6 +21,7 @@ from engine.methods.load import (
 from engine.recipe import Adapter, Freeze, Full, Lora, ModelSpec, QLora, Train
 from engine.training.batches import collate
 from engine.training.loss import TargetLoss
+from engine.training.optimiser import make_optimiser, set_rate
 
 BUNDLED = ModelSpec(path="bundled:stdlib-2m")
 FP32 = torch.float32
@@ -103,6 +104,29 @@ def test_targets_choose_the_layers():
     assert {
         n.split(".lora_")[0].rpartition(".")[2] for n, p in model.named_parameters() if p.requires_grad
     } == {"q_proj"}
+
+
+def test_lora_plus_trains_b_at_a_rate_of_its_own():
+    model = load_model(BUNDLED, Lora(name="lora", r=4), FP32)
+    optimiser = make_optimiser(model, 0.1, lora_b_scale=16.0)
+    set_rate(optimiser, 1e-3)
+    rates = {id(p): group["lr"] for group in optimiser.param_groups for p in group["params"]}
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert len(rates) == len(trained)
+    for name, parameter in trained.items():
+        assert rates[id(parameter)] == pytest.approx(16e-3 if ".lora_B." in name else 1e-3)
+
+
+def test_pissa_begins_as_the_base_and_trains_its_largest_singular_vectors(batch):
+    plain = TargetLoss(load_model(BUNDLED, Full(name="full"), FP32)).scores(batch).nll
+    model = load_model(BUNDLED, Lora(name="lora", r=4, init="pissa"), FP32)
+    torch.testing.assert_close(TargetLoss(model.eval()).scores(batch).nll, plain, rtol=1e-4, atol=1e-4)
+    layer = model.get_base_model().model.layers[0].self_attn.q_proj
+    original = load_model(BUNDLED, Full(name="full"), FP32).model.layers[0].self_attn.q_proj.weight
+    taken = torch.linalg.svdvals(
+        layer.scaling["default"] * layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+    )
+    torch.testing.assert_close(taken[:4], torch.linalg.svdvals(original)[:4], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("quant", "double"), [("nf4", True), ("fp4", False)])

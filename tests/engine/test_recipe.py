@@ -51,6 +51,11 @@ def test_a_bad_key_of_any_method_is_named_with_its_line_and_the_known_ones() -> 
     assert "did you mean `adapter`?" in said
 
 
+def test_dora_and_pissa_are_refused_together() -> None:
+    said = complaint(GOOD.replace("r: 8", "dora: true, init: pissa"))
+    assert "line 2, key method: dora and init: pissa do not go together" in said
+
+
 def test_overrides_reach_any_depth_and_shorthands() -> None:
     recipe = one(
         GOOD, "method.r=4", "train.epochs=2", "model.trust_remote_code=true", "data.replay.source=a.jsonl"

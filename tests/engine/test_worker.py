@@ -29,7 +29,17 @@ from engine.log import read_log
 from engine.recipe import WHOLE_MODEL
 
 # Six steps are few: methods that train less of the model go at rates of their own.
-METHODS = {"full": 1e-3, "freeze": 3e-3, "lora": 1e-3, "qlora": 1e-3, "adapter": 1e-2}
+METHODS = {
+    "full": ("full", 1e-3),
+    "freeze": ("freeze", 3e-3),
+    "lora": ("lora", 1e-3),
+    "plus": ({"name": "lora", "rslora": True, "lr_ratio": 4.0}, 1e-3),
+    "dora": ({"name": "lora", "dora": True}, 1e-3),
+    "pissa": ({"name": "lora", "init": "pissa"}, 1e-3),
+    "qlora": ("qlora", 1e-3),
+    "qdora": ({"name": "qlora", "dora": True, "rslora": True}, 1e-3),
+    "adapter": ("adapter", 1e-2),
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +47,8 @@ def finished(tmp_path_factory) -> dict[str, RunDir]:
     """One finished run per method."""
     home = tmp_path_factory.mktemp("runs")
     runs = {
-        name: make_run(home / f"00000{number}-{name}", small(method=name, train__lr=lr))
-        for number, (name, lr) in enumerate(METHODS.items(), start=1)
+        name: make_run(home / f"00000{number}-{name}", small(method=method, train__lr=lr))
+        for number, (name, (method, lr)) in enumerate(METHODS.items(), start=1)
     }
     for name, run in runs.items():
         assert work(run) == 0, (name, run.attempt(1).stdout.read_text())
@@ -125,7 +135,7 @@ def reload(run: RunDir, method: str):
 
     folder = run.path / ("model" if method in WHOLE_MODEL else "adapter")
     options = {"dtype": torch.float32}
-    if method == "qlora":
+    if method in ("qlora", "qdora"):
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
@@ -143,11 +153,11 @@ def reload(run: RunDir, method: str):
     return PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, **options), folder)
 
 
-@pytest.mark.parametrize("method", ["full", "freeze", "lora", "adapter"])
+@pytest.mark.parametrize("method", ["full", "lora", "plus", "pissa", "adapter"])
 def test_a_killed_run_goes_on_bit_for_bit(finished, tmp_path, method):
     """Killed at any moment after its first checkpoint, a resumed run has the curve of one never killed."""
     whole = finished[method]
-    run = make_run(tmp_path / "000009-killed", small(method=method, train__lr=METHODS[method]))
+    run = make_run(tmp_path / "000009-killed", small(method=METHODS[method][0], train__lr=METHODS[method][1]))
     process = start(run)
     wait_for(run, 1, "metrics", process, step=random.randint(3, 5))
     process.kill()
