@@ -128,12 +128,40 @@ class Adapter(Section):
     activation: Literal["relu", "gelu", "silu"] = Field("gelu", description="Between its two layers.")
 
 
+class IA3(Section):
+    name: Literal["ia3"] = Field(
+        description="Train vectors that scale keys, values and the MLP of each block: the fewest weights."
+    )
+
+
+class Prefix(Section):
+    name: Literal["prefix"] = Field(
+        description="Train the keys and values of virtual tokens that stand before every text."
+    )
+    tokens: int = Field(16, ge=1, description="How many; they take room from `train.max_length`.")
+    text: str | None = Field(
+        None, min_length=1, description="What they begin as; the start of the training data if not given."
+    )
+
+
+class Prompt(Section):
+    name: Literal["prompt"] = Field(
+        description="Train the embeddings of virtual tokens that stand before every text."
+    )
+    tokens: int = Field(16, ge=1, description="How many; they take room from `train.max_length`.")
+    text: str | None = Field(
+        None, min_length=1, description="What they begin as; the start of the training data if not given."
+    )
+
+
 def _method_by_name(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
 Method = Annotated[
-    Full | Freeze | Lora | QLora | Adapter, Field(discriminator="name"), BeforeValidator(_method_by_name)
+    Full | Freeze | Lora | QLora | Adapter | IA3 | Prefix | Prompt,
+    Field(discriminator="name"),
+    BeforeValidator(_method_by_name),
 ]
 
 
@@ -202,7 +230,16 @@ class Flags(Section):
 
 # Starting points for models of 1B parameters and more; a model of a few million wants five to ten times as much.
 # The fewer weights a method trains, the farther each has to go.
-DEFAULT_LR = {"full": 2e-5, "freeze": 2e-5, "lora": 2e-4, "qlora": 2e-4, "adapter": 2e-4}
+DEFAULT_LR = {
+    "full": 2e-5,
+    "freeze": 2e-5,
+    "lora": 2e-4,
+    "qlora": 2e-4,
+    "adapter": 2e-4,
+    "ia3": 5e-3,
+    "prefix": 1e-2,
+    "prompt": 1e-1,
+}
 
 
 # Methods that train weights of the base itself, and so leave a whole model; the others leave an adapter.
@@ -230,6 +267,20 @@ class Recipe(Section):
             return self
         train = self.train.model_copy(update={"lr": DEFAULT_LR[self.method.name]})
         return self.model_copy(update={"train": train})
+
+    @model_validator(mode="after")
+    def _combine(self) -> Recipe:
+        if isinstance(self.method, Prefix) and self.train.activation_checkpointing:
+            raise ValueError(
+                "method prefix and train.activation_checkpointing do not go together: set the latter to false, "
+                "or use method prompt"
+            )
+        return self
+
+    @property
+    def virtual_tokens(self) -> int:
+        """Trained positions that stand before every text."""
+        return self.method.tokens if isinstance(self.method, Prefix | Prompt) else 0
 
     def hash(self) -> str:
         """First 16 hex digits of the SHA-256 of the resolved recipe without its name."""

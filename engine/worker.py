@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from engine.home import RunDir
 from engine.log import LogWriter
-from engine.recipe import WHOLE_MODEL, Recipe
+from engine.recipe import WHOLE_MODEL, Prefix, Prompt, Recipe
 from engine.training.stop import Cancelled, Stop
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ class Attempt:
 
         from engine.evals.looks import read_back
         from engine.methods import load
+        from engine.methods.vectors import begin_as
         from engine.tasks.sft import prepare
         from engine.training.loop import Job, plan_of
         from engine.training.loss import TargetLoss
@@ -101,7 +102,10 @@ class Attempt:
 
         report.phase("data", step, recipe.data.train)
         tokenizer = load.load_tokenizer(recipe.model)
-        data = prepare(recipe, tokenizer, load.longest(recipe.model, tokenizer))
+        longest = load.longest(recipe.model, tokenizer)
+        if (room := longest - recipe.virtual_tokens) < 2:
+            raise load.ModelError(f"key method.tokens: the model takes {longest} tokens in all; give fewer")
+        data = prepare(recipe, tokenizer, room)
         for note in data.notes:
             report.log("warning", note)
         self.stop.check()
@@ -111,6 +115,10 @@ class Attempt:
             seed(recipe.seed)
         dtype = load.precision(recipe.train)
         model = load.load_model(recipe.model, recipe.method, dtype, recipe.train.activation_checkpointing)
+        if isinstance(recipe.method, Prefix | Prompt):
+            text = recipe.method.text
+            begin = tokenizer(text, add_special_tokens=False)["input_ids"] if text else None
+            begin_as(model, recipe.method, begin or (t for e in data.train for t in e.tokens.tolist()))
         with torch.autocast(load.device().type, dtype, enabled=dtype == torch.bfloat16):  # as in training
             known = TargetLoss(model.eval()).same_as_model()
         if not known:

@@ -69,6 +69,9 @@ CHANGE_LESS = {
     "lora": "Adapt fewer layers: name some in method.targets, or lower method.r.",
     "qlora": "Adapt fewer layers: name some in method.targets, or lower method.r.",
     "adapter": "Make the adapters smaller: raise method.reduction, or set method.placement=pfeiffer.",
+    "ia3": "Train for fewer steps: IA3 has nothing that could be made smaller.",
+    "prefix": "Train fewer virtual tokens: lower method.tokens.",
+    "prompt": "Train fewer virtual tokens: lower method.tokens.",
 }
 
 

@@ -12,8 +12,21 @@ from engine.data import bundled
 from engine.methods import bottleneck
 from engine.methods.freeze import freeze
 from engine.methods.low_rank import save_lora, with_lora
+from engine.methods.vectors import with_vectors
 from engine.model_source import ModelError
-from engine.recipe import WHOLE_MODEL, Adapter, Freeze, Lora, Method, ModelSpec, QLora, Train
+from engine.recipe import (
+    IA3,
+    WHOLE_MODEL,
+    Adapter,
+    Freeze,
+    Lora,
+    Method,
+    ModelSpec,
+    Prefix,
+    Prompt,
+    QLora,
+    Train,
+)
 
 
 def resolve(path: str) -> str:
@@ -75,6 +88,8 @@ def load_model(
         base.activation_checkpointing_enable({"use_reentrant": False})
     if isinstance(method, Lora | QLora):
         return with_lora(base, method)
+    if isinstance(method, IA3 | Prefix | Prompt):
+        return with_vectors(base, method)
     if isinstance(method, Adapter):
         return _with_bottlenecks(base, method)
     if isinstance(method, Freeze):

@@ -60,9 +60,25 @@ class TargetLoss(nn.Module):
 
     def hidden(self, batch: Batch) -> torch.Tensor:
         """Last hidden states where a target is predicted: [targets, width]."""
-        states = self._causal_lm.get_decoder()(input_ids=batch.input_ids, use_cache=False).last_hidden_state
+        states = self._states(batch.input_ids)
         # index_select has a deterministic backward pass; a boolean mask or gather may not.
         return states.flatten(0, 1).index_select(0, batch.positions)
+
+    def _states(self, ids: torch.Tensor) -> torch.Tensor:
+        """Last hidden states of all tokens: [rows, length, width].
+
+        PEFT adds virtual tokens in a forward pass of its own, which the decoder alone does not run through.
+        """
+        decoder = self._causal_lm.get_decoder()
+        config = getattr(self.model, "active_peft_config", None)
+        if config is None or not config.is_prompt_learning or self.model._adapters_disabled:
+            return decoder(input_ids=ids, use_cache=False).last_hidden_state
+        virtual = self.model.get_prompt(len(ids))
+        if config.peft_type == "PREFIX_TUNING":  # keys and values of every layer
+            return decoder(input_ids=ids, past_key_values=virtual, use_cache=False).last_hidden_state
+        embedded = self._causal_lm.get_input_embeddings()(ids)
+        both = torch.cat([virtual.to(embedded.dtype), embedded], 1)
+        return decoder(inputs_embeds=both, use_cache=False).last_hidden_state[:, virtual.shape[1] :]
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """[targets, width] to float32 [targets, vocabulary], as the model's own forward pass does it."""
@@ -83,7 +99,7 @@ class TargetLoss(nn.Module):
         ids = torch.arange(1, 9, device=device)[None]
         places = torch.arange(8, device=device)
         ours = self.logits(self.hidden(Batch(ids, places, places, places)))
-        theirs = self.model(input_ids=ids, use_cache=False).logits[0].float()
+        theirs = self.model(input_ids=ids, use_cache=False).logits[0, -len(places) :].float()
         return bool(torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2 * float(theirs.abs().max())))
 
     def _chunk_loss(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -13,19 +13,25 @@ FLOOR = 0.1  # of the peak rate: where cosine and linear end
 
 
 def make_optimiser(model: nn.Module, weight_decay: float, lora_b_scale: float = 1.0) -> torch.optim.Optimizer:
-    """Fused AdamW over the trainable weights; decay on matrices only, not on gains and biases.
+    """Fused AdamW over the trainable weights; decay on matrices only, not on gains, biases and IA3's vectors.
 
     `lora_b_scale` multiplies the rate of LoRA's B matrices (LoRA+, Hayou et al. 2024, arXiv:2402.12354).
     """
-    groups_apart = lora_b_scale != 1.0
     lora_b: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
+    matrices: list[nn.Parameter] = []
+    vectors: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            (lora_b if lora_b_scale != 1.0 and ".lora_B." in name else others).append(parameter)
+        if not parameter.requires_grad:
+            continue
+        if lora_b_scale != 1.0 and ".lora_B." in name:
+            lora_b.append(parameter)
+        elif parameter.dim() < 2 or ".ia3_l." in name:
+            vectors.append(parameter)
+        else:
+            matrices.append(parameter)
     groups = [
-        {"params": [p for p in others if p.dim() >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in others if p.dim() < 2], "weight_decay": 0.0},
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
         {"params": lora_b, "weight_decay": weight_decay, "scale": lora_b_scale},
     ]
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, fused=True)

@@ -18,8 +18,9 @@ from engine.methods.load import (
     resolve,
     save_model,
 )
-from engine.recipe import Adapter, Freeze, Full, Lora, ModelSpec, QLora, Train
-from engine.training.batches import collate
+from engine.methods.vectors import begin_as
+from engine.recipe import IA3, Adapter, Freeze, Full, Lora, ModelSpec, Prefix, Prompt, QLora, Train
+from engine.training.batches import Batch, collate
 from engine.training.loss import TargetLoss
 from engine.training.optimiser import make_optimiser, set_rate
 
@@ -115,6 +116,55 @@ def test_lora_plus_trains_b_at_a_rate_of_its_own():
     assert len(rates) == len(trained)
     for name, parameter in trained.items():
         assert rates[id(parameter)] == pytest.approx(16e-3 if ".lora_B." in name else 1e-3)
+
+
+@pytest.mark.parametrize("dtype", [FP32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "method", [IA3(name="ia3"), Prefix(name="prefix", tokens=5), Prompt(name="prompt", tokens=5)]
+)
+def test_vectors_are_trained_in_float32_on_a_frozen_base_as_peft_runs_them(method, dtype):
+    model = load_model(BUNDLED, method, dtype)
+    base = model.get_base_model()
+    if not isinstance(method, IA3):
+        begin_as(model, method, range(10, 13))
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert {p.dtype for p in trained.values()} == {FP32}
+    assert {p.dtype for name, p in model.named_parameters() if name not in trained} == {dtype}
+    with torch.no_grad():
+        for parameter in trained.values():
+            parameter += 0.3 * torch.randn_like(parameter)
+    ids = torch.arange(20, 38).reshape(2, 9)
+    places = torch.arange(18)
+    with torch.autocast("cpu", dtype, enabled=dtype != FP32), torch.no_grad():
+        loss = TargetLoss(model.eval())
+        assert loss.same_as_model()
+        ours = loss.logits(loss.hidden(Batch(ids, places, places, places)))
+        theirs = model(input_ids=ids).logits[:, -9:].flatten(0, 1).float()
+        plain = base(input_ids=ids).logits if isinstance(method, Prompt | Prefix) else None
+        with model.disable_adapter():
+            without = loss.logits(loss.hidden(Batch(ids, places, places, places)))
+    torch.testing.assert_close(ours, theirs)
+    assert (ours - without).abs().max() > 0.1
+    if plain is not None:
+        torch.testing.assert_close(without, plain.flatten(0, 1).float())
+
+
+@pytest.mark.parametrize("method", [Prefix(name="prefix", tokens=5), Prompt(name="prompt", tokens=5)])
+def test_virtual_tokens_begin_as_real_ones(method):
+    """What follows has the logits that it has after these tokens in a plain text."""
+    model = load_model(BUNDLED, method, FP32)
+    begin_as(model, method, [10, 11, 12])
+    plain = load_model(BUNDLED, Full(name="full"), FP32)
+    ids = torch.tensor([[40, 41, 42]])
+    before = torch.tensor([[10, 11, 12, 10, 11]])
+    with torch.no_grad():
+        expected = plain(input_ids=torch.cat([before, ids], 1)).logits[:, 5:]
+        torch.testing.assert_close(model(input_ids=ids).logits[:, -3:], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_weight_decay_leaves_the_vectors_of_ia3_alone():
+    model = load_model(BUNDLED, IA3(name="ia3"), FP32)
+    assert {group["weight_decay"] for group in make_optimiser(model, 0.1).param_groups} == {0.0}
 
 
 def test_pissa_begins_as_the_base_and_trains_its_largest_singular_vectors(batch):

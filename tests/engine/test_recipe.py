@@ -56,6 +56,11 @@ def test_dora_and_pissa_are_refused_together() -> None:
     assert "line 2, key method: dora and init: pissa do not go together" in said
 
 
+def test_prefix_and_activation_checkpointing_are_refused_together() -> None:
+    said = complaint(GOOD.replace("{name: lora, r: 8}", "prefix"), "train.activation_checkpointing=true")
+    assert "method prefix and train.activation_checkpointing do not go together" in said
+
+
 def test_overrides_reach_any_depth_and_shorthands() -> None:
     recipe = one(
         GOOD, "method.r=4", "train.epochs=2", "model.trust_remote_code=true", "data.replay.source=a.jsonl"

@@ -39,6 +39,9 @@ METHODS = {
     "qlora": ("qlora", 1e-3),
     "qdora": ({"name": "qlora", "dora": True, "rslora": True}, 1e-3),
     "adapter": ("adapter", 1e-2),
+    "ia3": ("ia3", 3e-2),
+    "prefix": ({"name": "prefix", "tokens": 8}, 1e-1),
+    "prompt": ({"name": "prompt", "tokens": 8, "text": "Describe this function."}, 2e-2),
 }
 
 
@@ -84,7 +87,8 @@ def test_training_lowers_the_loss_on_what_it_trains_on(finished, method):
         for e in of_kind(finished[method], 1, "eval")
         if e["suite"] == "seen"
     }
-    assert seen[6] < seen[0] - 0.05
+    # 1,280 numbers in front of the text cannot do much in six steps.
+    assert seen[6] < seen[0] - (0.005 if method == "prompt" else 0.05)
 
 
 def test_every_example_of_an_eval_adds_up_to_its_value(finished):
@@ -119,7 +123,7 @@ def test_plain_libraries_load_the_result_with_the_losses_it_had(finished, method
     for row, nll in list(zip(texts, event["examples"]["nll"], strict=True))[:3]:
         ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer(row["target"])["input_ids"]]])
         with torch.no_grad():
-            logits = model(input_ids=ids).logits[0]
+            logits = model(input_ids=ids).logits[0, -ids.shape[1] :]
         assert F.cross_entropy(logits[:-1], ids[0, 1:], reduction="sum").item() == pytest.approx(
             nll, rel=1e-4
         )
@@ -153,7 +157,7 @@ def reload(run: RunDir, method: str):
     return PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, **options), folder)
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "plus", "pissa", "adapter"])
+@pytest.mark.parametrize("method", ["full", "lora", "plus", "pissa", "adapter", "ia3", "prefix"])
 def test_a_killed_run_goes_on_bit_for_bit(finished, tmp_path, method):
     """Killed at any moment after its first checkpoint, a resumed run has the curve of one never killed."""
     whole = finished[method]
@@ -235,6 +239,8 @@ def test_sigterm_in_the_first_eval_ends_soon_and_the_next_attempt_starts_afresh(
         ),
         ({"model": "/no/such/model"}, "model /no/such/model: there is no such directory"),
         ({"method": {"name": "lora", "targets": ["query"]}}, "its linear layers are"),
+        ({"method": {"name": "freeze", "layers": 9}}, "method.layers: 9 is more than the 5 blocks"),
+        ({"method": {"name": "prompt", "tokens": 1024}}, "method.tokens: the model takes 1024 tokens in all"),
     ],
 )
 def test_bad_input_ends_with_a_sentence_and_no_traceback(tmp_path, changes, sentence):
