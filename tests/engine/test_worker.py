@@ -45,17 +45,23 @@ METHODS = {
 }
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> dict[str, RunDir]:
-    """One finished run per method."""
-    home = tmp_path_factory.mktemp("runs")
-    runs = {
-        name: make_run(home / f"00000{number}-{name}", small(method=method, train__lr=lr))
-        for number, (name, (method, lr)) in enumerate(METHODS.items(), start=1)
-    }
-    for name, run in runs.items():
+class Finished(dict[str, RunDir]):
+    """A finished run per method, made when it is first asked for."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    def __missing__(self, name: str) -> RunDir:
+        method, lr = METHODS[name]
+        run = make_run(self.home / f"{len(self) + 1:06d}-{name}", small(method=method, train__lr=lr))
         assert work(run) == 0, (name, run.attempt(1).stdout.read_text())
-    return runs
+        self[name] = run
+        return run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Finished:
+    return Finished(tmp_path_factory.mktemp("runs"))
 
 
 @pytest.mark.parametrize("method", METHODS)

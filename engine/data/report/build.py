@@ -98,7 +98,8 @@ def build(recipe: Recipe, base: Path) -> DataReport:
     sources = read_sources(recipe)  # bad data are told before the tokenizer takes its seconds to load
     tokenizer = load_tokenizer(model, recipe.model.trust_remote_code)
     chat.ensure_template(tokenizer)
-    return report(recipe, sources, tokenizer, _longest(recipe, model, tokenizer), _stops(model, tokenizer))
+    longest = _longest(recipe, model, tokenizer) - recipe.virtual_tokens
+    return report(recipe, sources, tokenizer, longest, _stops(model, tokenizer))
 
 
 def load_tokenizer(model: ModelFiles, trust_remote_code: bool = False) -> Any:
