@@ -14,6 +14,7 @@ from engine.memory.estimate import GIB, MIB, estimate
 from engine.memory.fit import fit, scaled, table, table_lines
 from engine.memory.plan import Device, plan_of
 from engine.memory.shapes import ModelShapes, model_shapes
+from engine.model_source import ModelError
 from engine.preflight import absolute
 from engine.recipe import Recipe
 from tui.cli.output import print_json
@@ -79,6 +80,9 @@ def _learned(recipe: Recipe, model: ModelShapes, device: Device) -> Correction:
     for row in rows:
         if ("gpu" in (row["device"] or "")) == (device == "cuda"):
             past = Recipe.model_validate(json.loads(row["recipe_json"]))
-            predicted = estimate(model, plan_of(past, model, device, row["longest"])).total
+            try:
+                predicted = estimate(model, plan_of(past, model, device, row["longest"])).total
+            except ModelError:  # a variant of the method that the estimate does not know
+                continue
             pairs.append((float(predicted), row["peak_mb"] * MIB))
     return correction(pairs)
