@@ -95,8 +95,8 @@ def environment(base: Mapping[str, str], device: str, threads: int) -> dict[str,
     """A worker's environment: its share of the cores, and the one GPU that it may see."""
     env = {**base, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
     # A thread that spins while it waits takes the core from the one it waits for, wherever something else runs
-    # too: measured here beside one busy process, 411 to 522 tokens/s spinning and 1,635 to 2,261 sleeping.
-    env.setdefault("OMP_WAIT_POLICY", "passive")
+    # too; docs/decisions/0004 has the figures.
+    env.setdefault("GOMP_SPINCOUNT", "1000")
     if device.startswith("gpu"):
         # NVML counts GPUs in PCI order; CUDA does so only when told.
         env.update(CUDA_DEVICE_ORDER="PCI_BUS_ID", CUDA_VISIBLE_DEVICES=device.removeprefix("gpu"))
