@@ -31,7 +31,6 @@ class Submission(BaseModel):
     recipe: dict[str, Any]  # resolved: `Recipe.model_dump(mode="json")`
     recipe_text: str = ""
     recipe_path: str | None = None
-    recipe_hash: str | None = None  # computed here again: what is recorded is the hash of what is recorded
     name: str | None = None
     cwd: str | None = None
     git_commit: str | None = None
@@ -81,7 +80,7 @@ def accept(home: Home, number: int, submission: Submission, recipe: Recipe) -> R
         "created": time.time(),
         "python": platform.python_version(),
         "recipe_hash": recipe.hash(),
-        **submission.model_dump(mode="json", exclude={"name", "priority", "recipe", "recipe_hash"}),
+        **submission.model_dump(mode="json", exclude={"name", "priority", "recipe"}),
         "recipe": recipe.model_dump(mode="json"),  # with every default written out
     }
     try:

@@ -34,20 +34,25 @@ class ModelFiles:
 
 def resolve_model(source: str) -> ModelFiles:
     """Raises ModelError if `source` is not a model that can be loaded from safetensors."""
+    directory = locate(source)
+    return _local(directory, source) if directory else _from_hub(source)
+
+
+def locate(source: str) -> Path | None:
+    """The directory of a bundled or local model, None for a hub id. Raises ModelError for what is neither."""
     if source.startswith("bundled:"):
         try:
-            path = bundled.model_path(source.removeprefix("bundled:"))
+            return bundled.model_path(source)
         except ValueError as error:
             raise ModelError(f"model {source}: {error}") from None
-        return _local(path, source)
     path = Path(source).expanduser()
     if path.is_dir():
-        return _local(path, source)
+        return path.absolute()
     if path.is_file():
         raise ModelError(f"model {source}: is a file; give the directory that holds it ({NEEDED})")
     if source.startswith((".", "/", "~")) or not HUB_ID.fullmatch(source):
         raise ModelError(f"model {source}: there is no such directory; {NEEDED}")
-    return _from_hub(source)
+    return None
 
 
 def _local(path: Path, source: str) -> ModelFiles:

@@ -12,9 +12,8 @@ from typing import Any
 
 from engine.data import sources, split
 from engine.data.formats import Document, to_documents
-from engine.data.sources import DataError
 from engine.model_source import ModelFiles, check_targets, resolve_model
-from engine.recipe import Lora, QLora, Recipe, parse_share
+from engine.recipe import Lora, QLora, Recipe
 
 # Fewer held-out examples than this, and an interval around their loss tells little.
 FEW_HELDOUT = 50
@@ -106,17 +105,21 @@ def check(recipe: Recipe, base: Path) -> Report:
     model = resolve_model(recipe.model.path)
     if isinstance(recipe.method, Lora | QLora):
         check_targets(recipe.method.targets, model)
-    train, heldout = _task_data(recipe)
-    datasets = [_dataset("train", recipe.data.train)]
-    if not _is_share(recipe.data.heldout):
-        datasets.append(_dataset("heldout", str(recipe.data.heldout)))
+    documents, dataset = _read("train", recipe.data.train)
+    own: list[Document] = []
+    datasets = [dataset]
+    if recipe.data.heldout_share is None:
+        own, dataset = _read("heldout", str(recipe.data.heldout))
+        datasets.append(dataset)
+    train, heldout = split.split_task(recipe.data, documents, own)
     trained_on = {document.id for document in train}
     warnings = _warnings(recipe, trained_on, heldout)
     others = (("replay", recipe.data.replay and recipe.data.replay.source), ("general", recipe.evals.general))
     for role, source in others:
         if source:
-            ids = {document.id for document in to_documents(sources.read_rows(source), source, plain=True)}
-            datasets.append(_dataset(role, source))
+            documents, dataset = _read(role, source, plain=True)
+            datasets.append(dataset)
+            ids = {document.id for document in documents}
             if role == "replay":
                 trained_on |= ids
             elif overlap := ids & trained_on:
@@ -131,7 +134,7 @@ def absolute(recipe: Recipe, base: Path) -> Recipe:
     """The recipe with absolute paths: the daemon and its workers have a working directory of their own."""
     body = recipe.model_dump()
     body["data"]["train"] = _path(recipe.data.train, base)
-    if not _is_share(recipe.data.heldout):
+    if recipe.data.heldout_share is None:
         body["data"]["heldout"] = _path(str(recipe.data.heldout), base)
     if recipe.data.replay:
         body["data"]["replay"]["source"] = _path(recipe.data.replay.source, base)
@@ -154,28 +157,12 @@ def _path(source: str, base: Path) -> str:
     return source if path.suffix.lower() not in sources.SUFFIXES else str((base / path).absolute())
 
 
-def _is_share(value: str | int) -> bool:
-    try:
-        parse_share(value)
-    except ValueError:
-        return False
-    return True
-
-
-def _task_data(recipe: Recipe) -> tuple[list[Document], list[Document]]:
-    source = recipe.data.train
-    documents = split.first(to_documents(sources.read_rows(source), source), recipe.data.limit, "limit")
-    if len(documents) < 2:
-        raise DataError(f"{source}: has one row; give at least two, one to train on and one to hold out")
-    if _is_share(recipe.data.heldout):
-        return split.split_heldout(documents, parse_share(recipe.data.heldout), source)
-    other = str(recipe.data.heldout)
-    return documents, to_documents(sources.read_rows(other), other)
-
-
-def _dataset(role: str, source: str) -> Dataset:
-    found = sources.fingerprint(source)
-    return Dataset(role, source, found.digest, found.rows, found.bytes)
+def _read(role: str, source: str, plain: bool = False) -> tuple[list[Document], Dataset]:
+    rows = sources.read_rows(source)
+    found = sources.fingerprint(source, rows)
+    return to_documents(rows, source, plain=plain), Dataset(
+        role, source, found.digest, found.rows, found.bytes
+    )
 
 
 def _count_tokens(documents: list[Document], model: ModelFiles) -> int | None:

@@ -180,6 +180,14 @@ class Data(Section):
     replay: Replay | None = Field(None, description="General data to mix in against forgetting.")
     limit: int | None = Field(None, ge=1, description="Use the first N rows (in content-hash order) only.")
 
+    @property
+    def heldout_share(self) -> Share | None:
+        """What share of the training rows is held out; None if held-out data are a source of their own."""
+        try:
+            return parse_share(self.heldout)
+        except ValueError:
+            return None
+
 
 class Train(Section):
     epochs: float = Field(1.0, gt=0, description="Passes over the training data; `max_steps` wins if given.")

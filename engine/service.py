@@ -32,7 +32,7 @@ _started: list[subprocess.Popen[bytes]] = []
 def connect(home: Home | None = None) -> Client:
     """A client of the home's daemon, started first if nobody answers. Raises StoreError with the reason."""
     home = home or default_home()
-    client = _answering(home)
+    client = answering(home)
     if client is not None:
         return client
     try:
@@ -44,7 +44,7 @@ def connect(home: Home | None = None) -> Client:
 
 def running(home: Home | None = None) -> bool:
     """Whether a daemon answers; none is started."""
-    client = _answering(home or default_home())
+    client = answering(home or default_home())
     if client is None:
         return False
     client.close()
@@ -53,7 +53,7 @@ def running(home: Home | None = None) -> bool:
 
 def status(home: Home | None = None) -> dict[str, Any] | None:
     """What the daemon says of itself; None if none answers. `client_version` is this process's code."""
-    client = _answering(home or default_home())
+    client = answering(home or default_home())
     if client is None:
         return None
     with client:
@@ -63,7 +63,7 @@ def status(home: Home | None = None) -> dict[str, Any] | None:
 
 def stop(home: Home | None = None) -> bool:
     """Ask the daemon to leave and wait until it has; active runs go on. False if none answers."""
-    client = _answering(home or default_home())
+    client = answering(home or default_home())
     if client is None:
         return False
     with client:
@@ -87,7 +87,8 @@ def code_version() -> str:
         return "unknown"
 
 
-def _answering(home: Home) -> Client | None:
+def answering(home: Home) -> Client | None:
+    """A client of the home's daemon; None if nobody answers. None is started."""
     try:
         return store.connect(home.socket)
     except Unavailable:
@@ -104,7 +105,7 @@ def _start(home: Home) -> Client:
         )
     try:
         while True:
-            client = _answering(home)
+            client = answering(home)
             if client is not None:
                 return client
             if time.monotonic() > deadline:

@@ -37,7 +37,6 @@ def submit(client: Client, file: RecipeFile, checked: list[Report], *, priority:
         client.action(
             "submit",
             recipe=report.recipe.model_dump(mode="json"),
-            recipe_hash=report.recipe.hash(),
             name=report.recipe.name,
             datasets=[dataset.as_dict() for dataset in report.datasets],
             **common,

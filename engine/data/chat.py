@@ -19,6 +19,8 @@ import numpy as np
 
 from engine.data.formats import Document, Message
 from engine.data.sources import DataError
+from engine.model_source import ModelError
+from engine.recipe import ModelSpec
 
 # For a tokenizer that brings no template: roles in words, each answer ended by the end-of-sequence
 # token. The space belongs to the answer, since most tokenizers join it to the word after it.
@@ -54,6 +56,20 @@ class Example:
     @property
     def targets(self) -> int:
         return int(self.mask.sum())
+
+
+def load_tokenizer(spec: ModelSpec, path: str) -> Any:
+    """The tokenizer at `path`, the directory or hub id that `spec` means. Raises ModelError."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=spec.trust_remote_code)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise ModelError(f"model {spec.path}: its tokenizer cannot be loaded ({first})") from error
+    if not tokenizer.is_fast:
+        raise ModelError(f"model {spec.path}: only has a slow tokenizer; finetui needs a tokenizer.json")
+    return tokenizer
 
 
 def ensure_template(tokenizer: Any) -> bool:

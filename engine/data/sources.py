@@ -51,18 +51,20 @@ def read_rows(source: str) -> list[Row]:
     return rows
 
 
-def fingerprint(source: str) -> Fingerprint:
-    """The fingerprint of a source: of a file's bytes, of bundled rows as JSON Lines. Raises DataError."""
+def fingerprint(source: str, rows: list[Row] | None = None) -> Fingerprint:
+    """The fingerprint of a source: of a file's bytes, of bundled rows as JSON Lines. Raises DataError.
+
+    `rows`: what `read_rows` gave, where the caller has it already.
+    """
+    if not source.startswith("bundled:") and not _is_file(source):
+        data = _load_from_hub(source)
+        return Fingerprint(str(data._fingerprint), len(data), int(data.info.dataset_size or 0))
+    rows = read_rows(source) if rows is None else rows
     if source.startswith("bundled:"):
-        rows = _read_bundled(source)
         content = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows).encode()
-        return Fingerprint(hashlib.sha256(content).hexdigest(), len(rows), len(content))
-    if _is_file(source):
-        rows = read_rows(source)
+    else:
         content = _bytes(Path(source).expanduser())
-        return Fingerprint(hashlib.sha256(content).hexdigest(), len(rows), len(content))
-    data = _load_from_hub(source)
-    return Fingerprint(str(data._fingerprint), len(data), int(data.info.dataset_size or 0))
+    return Fingerprint(hashlib.sha256(content).hexdigest(), len(rows), len(content))
 
 
 def _is_file(source: str) -> bool:

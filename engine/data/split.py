@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from engine.data.formats import Document
 from engine.data.sources import DataError
-from engine.recipe import Share
+from engine.recipe import Data, Share
 
 T = TypeVar("T")
 
@@ -48,6 +48,20 @@ def split_heldout(
             f"{source}: no row is left to train on after holding out {len(documents)}; add rows or hold out fewer"
         )
     return train, [d for d in documents if d.id in chosen]
+
+
+def split_task(
+    data: Data, documents: Sequence[Document], heldout: Sequence[Document]
+) -> tuple[list[Document], list[Document]]:
+    """(training, held-out) of a recipe: its limit applied, then its share held out. `heldout` is what its own
+    held-out source holds, for a recipe that names one. Raises DataError.
+    """
+    documents = list(documents) if data.limit is None else first(documents, data.limit, "limit")
+    if len(documents) < 2:
+        raise DataError(f"{data.train}: has one row; give at least two, one to train on and one to hold out")
+    if data.heldout_share is None:
+        return documents, list(heldout)
+    return split_heldout(documents, data.heldout_share, data.train)
 
 
 def replayed(candidates: Sequence[T], tokens: Callable[[T], int], ratio: float, train_tokens: int) -> list[T]:

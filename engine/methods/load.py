@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from engine.data import bundled
+from engine.data import chat
 from engine.methods import bottleneck
 from engine.methods.freeze import freeze
 from engine.methods.low_rank import save_lora, with_lora
 from engine.methods.vectors import with_vectors
-from engine.model_source import ModelError
+from engine.model_source import ModelError, locate
 from engine.recipe import (
     IA3,
     WHOLE_MODEL,
@@ -31,23 +30,12 @@ from engine.recipe import (
 
 def resolve(path: str) -> str:
     """The directory of a bundled or local model, or the hub id as it is. Raises ModelError."""
-    if path.startswith("bundled:"):
-        try:
-            return str(bundled.model_path(path))
-        except (ValueError, KeyError) as error:
-            raise ModelError(f"model {path}: {error.args[0] if error.args else error}") from None
-    local = Path(path).expanduser()
-    if local.is_dir():
-        if not (local / "config.json").exists():
-            raise ModelError(
-                f"model {path}: the directory has no config.json; give one saved by transformers"
-            )
-        return str(local.absolute())
-    if local.exists() or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path):
-        raise ModelError(
-            f"model {path}: there is no such directory; give a directory, a hub id or bundled:NAME"
-        )
-    return path
+    directory = locate(path)
+    if directory is None:
+        return path
+    if not (directory / "config.json").exists():
+        raise ModelError(f"model {path}: the directory has no config.json; give one saved by transformers")
+    return str(directory)
 
 
 def device() -> torch.device:
@@ -64,19 +52,7 @@ def precision(train: Train) -> torch.dtype:
 
 def load_tokenizer(spec: ModelSpec) -> Any:
     """The model's tokenizer, one that can tell where in the text a token stands. Raises ModelError."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            resolve(spec.path), trust_remote_code=spec.trust_remote_code
-        )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelError(
-            f"model {spec.path}: its tokenizer cannot be loaded ({_first_line(error)})"
-        ) from error
-    if not tokenizer.is_fast:
-        raise ModelError(f"model {spec.path}: only has a slow tokenizer; finetui needs a tokenizer.json")
-    return tokenizer
+    return chat.load_tokenizer(spec, resolve(spec.path))
 
 
 def load_model(

@@ -12,8 +12,8 @@ import numpy as np
 from engine.data.chat import Example, auto_length, ensure_template, tokenize, truncate
 from engine.data.formats import Document, to_documents
 from engine.data.sources import DataError, read_rows
-from engine.data.split import first, replayed, split_heldout
-from engine.recipe import Recipe, parse_share
+from engine.data.split import first, replayed, split_task
+from engine.recipe import Recipe
 
 SEEN_LIMIT = 100  # training examples scored like held-out ones
 LONGEST_TEXT = 1024  # tokens of a general passage
@@ -82,23 +82,12 @@ def prepare(recipe: Recipe, tokenizer: Any, longest: int) -> Prepared:
 
 def _documents(recipe: Recipe, notes: list[str]) -> tuple[list[Document], list[Document]]:
     """Training and held-out documents, the limit applied."""
-    source = recipe.data.train
-    documents = to_documents(read_rows(source), source)
-    if recipe.data.limit is not None:
-        documents = first(documents, recipe.data.limit, "limit")
-    try:
-        share = parse_share(recipe.data.heldout)
-    except ValueError:
-        other = str(recipe.data.heldout)
-        heldout = to_documents(read_rows(other), other)
-        if leaked := {d.id for d in documents} & {d.id for d in heldout}:
-            notes.append(
-                f"{len(leaked)} rows of {other} are in {source} too: held-out loss will look too good"
-            )
-        return documents, heldout
-    if len(documents) < 2:
-        raise DataError(f"{source}: one row cannot be split into training and held-out data; add rows")
-    return split_heldout(documents, share, source)
+    source, other = recipe.data.train, str(recipe.data.heldout)
+    own = to_documents(read_rows(other), other) if recipe.data.heldout_share is None else []
+    documents, heldout = split_task(recipe.data, to_documents(read_rows(source), source), own)
+    if leaked := {d.id for d in documents} & {d.id for d in own}:
+        notes.append(f"{len(leaked)} rows of {other} are in {source} too: held-out loss will look too good")
+    return documents, heldout
 
 
 def _tokenize_all(documents: Sequence[Document], tokenizer: Any, source: str) -> list[Example]:

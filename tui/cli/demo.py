@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from engine import preflight, recipe_file, submit
 from engine.home import home
+from engine.journal import ACTIVE, WAITING
 from engine.service import connect
 from tui.cli import exits
-from tui.cli.follow import FINAL, follow_runs
+from tui.cli.follow import follow_runs
 from tui.cli.output import print_side_by_side, say
 from tui.cli.show import print_flags
 
@@ -58,7 +59,7 @@ def _report(client: Client, numbers: list[int]) -> bool:
     for number in numbers:
         print_flags(client, number)
     print(f'\nThe table came from:\n\n  finetui sql "\n{query.strip()}\n"\n')
-    going = [number for number in numbers if rows[number]["state"] not in FINAL]
+    going = [number for number in numbers if rows[number]["state"] in WAITING | ACTIVE]
     if going:
         say(
             f"still going: {', '.join(f'#{n}' for n in going)}. They need no terminal; `finetui` shows them again."

@@ -11,7 +11,7 @@ from engine import recipe_file, sampler, service
 from engine.home import home
 from engine.memory.correction import Correction, correction
 from engine.memory.estimate import GIB, MIB, estimate
-from engine.memory.fit import fit, scaled, table, table_lines
+from engine.memory.fit import fit, table, table_lines
 from engine.memory.plan import Device, plan_of
 from engine.memory.shapes import ModelShapes, model_shapes
 from engine.model_source import ModelError
@@ -35,8 +35,8 @@ def estimate_recipe(path: Path, overrides: list[str], memory_gb: float | None, *
     model = model_shapes(recipe.model.path)
     device, memory = _device(memory_gb)
     learned = _learned(recipe, model, device)
-    found = scaled(estimate(model, plan_of(recipe, model, device)), learned.factor)
     answer = fit(recipe, model, memory, device, factor=learned.factor)
+    found = answer.estimate
     if as_json:
         remedies = [{"change": r.change, "total_bytes": r.total, "fits": r.fits} for r in answer.remedies]
         body = {"device": device, "memory_bytes": memory, "fits": answer.fits, "remedies": remedies}
@@ -71,9 +71,10 @@ def _device(memory_gb: float | None) -> tuple[Device, int]:
 
 def _learned(recipe: Recipe, model: ModelShapes, device: Device) -> Correction:
     """What past runs of this model and method say; nothing if no daemon is running to ask."""
-    if not service.running(home()):
+    client = service.answering(home())
+    if client is None:
         return correction([])
-    with service.connect(home()) as client:
+    with client:
         path = recipe.model.path.replace("'", "''")
         rows = client.query(PAST.format(model=path, method=recipe.method.name)).to_pylist()
     pairs = []

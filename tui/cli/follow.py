@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from engine.journal import ACTIVE, WAITING
 from tui.cli.output import duration, say
 
 if TYPE_CHECKING:
     from store.client import Client
 
 POLL_S = 0.5
-FINAL = ("finished", "failed", "cancelled", "paused")
 LINE_EVERY_S = 5.0
 
 
@@ -27,7 +27,7 @@ def follow_runs(client: Client, numbers: list[int]) -> bool:
                 say(line(row))
                 said[row["run"]] = (row["state"], time.monotonic())
         # A run that was queued a moment ago may not be in the store yet.
-        if len(rows) == len(numbers) and all(row["state"] in FINAL for row in rows):
+        if len(rows) == len(numbers) and all(row["state"] not in WAITING | ACTIVE for row in rows):
             return all(row["state"] == "finished" for row in rows)
         time.sleep(POLL_S)
 

@@ -6,12 +6,11 @@ import sys
 import time
 from pathlib import Path
 
+from engine import journal
 from engine.home import RunDir, home, run_dirs
-from engine.log import read_log
 from store import StoreError
 
 POLL_S = 0.3
-FINAL = ("finished", "failed", "cancelled", "paused")
 
 
 def logs(number: int, *, follow: bool) -> None:
@@ -19,9 +18,9 @@ def logs(number: int, *, follow: bool) -> None:
     run = find(number)
     offsets: dict[Path, int] = {}
     while True:
-        ended = _state(run) in FINAL  # read before the text, so that the last lines are not missed
+        record = journal.read(run)  # before the text, so that the last lines are not missed
         _print_new(run, offsets)
-        if not follow or ended:
+        if not follow or not (record.waiting or record.active):
             return
         time.sleep(POLL_S)
 
@@ -32,11 +31,6 @@ def find(number: int) -> RunDir:
         if run.number == number:
             return run
     raise StoreError(f"there is no run #{number}; `finetui ls` lists them")
-
-
-def _state(run: RunDir) -> str:
-    states = [entry["state"] for entry in read_log(run.journal) if "state" in entry]
-    return states[-1] if states else "queued"
 
 
 def _print_new(run: RunDir, offsets: dict[Path, int]) -> None:

@@ -21,10 +21,9 @@ from engine.data.report.findings import Detectable, Finding
 from engine.data.report.overlap import Leak, overlap, separate
 from engine.data.report.rows import Source, read
 from engine.data.report.tokens import Lengths, Rendered, Truncation
-from engine.data.sources import DataError
-from engine.model_source import ModelError, ModelFiles, resolve_model
+from engine.model_source import ModelFiles, resolve_model
 from engine.preflight import absolute
-from engine.recipe import Recipe, parse_share
+from engine.recipe import Recipe
 
 MEASURED = 5000  # training rows that are tokenised; a larger set is measured on those that come first by hash
 EXAMPLES = 3  # rendered
@@ -96,24 +95,10 @@ def build(recipe: Recipe, base: Path) -> DataReport:
     recipe = absolute(recipe, base)
     model = resolve_model(recipe.model.path)
     sources = read_sources(recipe)  # bad data are told before the tokenizer takes its seconds to load
-    tokenizer = load_tokenizer(model, recipe.model.trust_remote_code)
+    tokenizer = chat.load_tokenizer(recipe.model, model.path)
     chat.ensure_template(tokenizer)
     longest = _longest(recipe, model, tokenizer) - recipe.virtual_tokens
     return report(recipe, sources, tokenizer, longest, _stops(model, tokenizer))
-
-
-def load_tokenizer(model: ModelFiles, trust_remote_code: bool = False) -> Any:
-    """The model's own tokenizer. Raises ModelError."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ModelError(f"model {model.path}: its tokenizer cannot be loaded ({first})") from None
-    if not tokenizer.is_fast:
-        raise ModelError(f"model {model.path}: only has a slow tokenizer; finetui needs a tokenizer.json")
-    return tokenizer
 
 
 def report(
@@ -123,7 +108,8 @@ def report(
 
     `longest`: tokens that the model takes; `stops`: ids at which its generation stops.
     """
-    train, heldout = _split(recipe, sources)
+    own = _of(sources, "heldout").documents if _has(sources, "heldout") else []
+    train, heldout = split.split_task(recipe.data, _of(sources, "train").documents, own)
     scored = split.first(heldout, recipe.evals.limit, "eval")
     general: list[Document] = []
     if _has(sources, "general"):
@@ -194,7 +180,7 @@ def _stops(model: ModelFiles, tokenizer: Any) -> set[int]:
 def read_sources(recipe: Recipe) -> list[Source]:
     """Everything that a recipe with absolute paths reads. Raises DataError."""
     found = [read("train", recipe.data.train, plain=False)]
-    if _share(recipe) is None:
+    if recipe.data.heldout_share is None:
         found.append(read("heldout", str(recipe.data.heldout), plain=False))
     if recipe.data.replay:
         found.append(read("replay", recipe.data.replay.source, plain=True))
@@ -203,34 +189,12 @@ def read_sources(recipe: Recipe) -> list[Source]:
     return found
 
 
-def _share(recipe: Recipe) -> Any:
-    """The held-out share, or None if held-out data are a source of their own."""
-    try:
-        return parse_share(recipe.data.heldout)
-    except ValueError:
-        return None
-
-
 def _of(sources: Sequence[Source], role: str) -> Source:
     return next(source for source in sources if source.role == role)
 
 
 def _has(sources: Sequence[Source], role: str) -> bool:
     return any(source.role == role for source in sources)
-
-
-def _split(recipe: Recipe, sources: Sequence[Source]) -> tuple[list[Document], list[Document]]:
-    """Training and held-out documents, as a run splits them."""
-    documents = _of(sources, "train").documents
-    if recipe.data.limit is not None:
-        documents = split.first(documents, recipe.data.limit, "limit")
-    if _has(sources, "heldout"):
-        return documents, _of(sources, "heldout").documents
-    if len(documents) < 2:
-        raise DataError(
-            f"{recipe.data.train}: one row cannot be split into training and held-out data; add rows"
-        )
-    return split.split_heldout(documents, _share(recipe), recipe.data.train)
 
 
 def _replayed(sources: Sequence[Source], measured: set[str]) -> list[Entry]:
