@@ -159,8 +159,9 @@ def _warm_up() -> None:
 def _load(case: Case) -> tuple[Any, Any]:
     import torch
 
+    from engine.method_settings import Full, Lora, Method, QLora
     from engine.methods.load import load_model
-    from engine.recipe import Full, Lora, Method, ModelSpec, QLora
+    from engine.recipe import ModelSpec
     from engine.training.loss import TargetLoss
     from engine.training.optimiser import make_optimiser
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from engine.data import sources, split
 from engine.data.formats import Document, to_documents
+from engine.method_settings import Lora, QLora
 from engine.model_source import ModelFiles, check_targets, resolve_model
-from engine.recipe import Lora, QLora, Recipe
+from engine.recipe import Recipe
 
 # Fewer held-out examples than this, and an interval around their loss tells little.
 FEW_HELDOUT = 50

@@ -7,52 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
+
+from engine.method_settings import DEFAULT_LR, Method, Prefix, Prompt
+from engine.recipe_fields import Section, Share, ShareField, parse_share
 
 OnFlag = Literal["warn", "stop", "off"]
-
-
-@dataclass(frozen=True)
-class Share:
-    """A number of steps or rows, given as a share of the whole ("10%") or as a count (200)."""
-
-    percent: float | None = None
-    count: int | None = None
-
-    def of(self, total: int) -> int:
-        """The count out of `total`, at least 1."""
-        return max(1, round(total * self.percent / 100)) if self.percent is not None else self.count or 1
-
-
-def parse_share(value: str | int) -> Share:
-    """Read "10%" or a whole number; ValueError otherwise."""
-    if isinstance(value, str) and value.strip().endswith("%"):
-        try:
-            percent = float(value.strip()[:-1])
-        except ValueError:
-            percent = -1.0
-        if 0 < percent <= 100:
-            return Share(percent=percent)
-    elif isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return Share(count=value)
-    raise ValueError("give a share such as 10% or a whole number above 0")
-
-
-def _checked_share(value: Any) -> Any:
-    parse_share(value)
-    return value
-
-
-ShareField = Annotated[str | int, BeforeValidator(_checked_share)]
-
-
-class Section(BaseModel):
-    """What all sections share: no unknown keys, no change after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ModelSpec(Section):
@@ -60,109 +22,6 @@ class ModelSpec(Section):
     trust_remote_code: bool = Field(
         False, description="Run Python code that comes with the model. Only for models you trust."
     )
-
-
-class Full(Section):
-    name: Literal["full"] = Field(description="Train every weight.")
-
-
-class Freeze(Section):
-    name: Literal["freeze"] = Field(description="Train part of the model and freeze the rest.")
-    layers: int = Field(2, ge=1, description="How many of the last blocks are trained, with the final norm.")
-    modules: list[str] | None = Field(
-        None,
-        min_length=1,
-        description="Names of modules to train instead, such as `self_attn`, `lm_head` or `layers.4.mlp`.",
-    )
-
-
-class Lora(Section):
-    name: Literal["lora"] = Field(description="Train low-rank adapters on a frozen base.")
-    r: int = Field(16, ge=1, description="Rank of the adapters.")
-    alpha: float = Field(32, gt=0, description="Scale: the adapter's output is multiplied by alpha / r.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the adapters.")
-    targets: Literal["all-linear"] | list[str] = Field(
-        "all-linear", description="Names of the layers that get an adapter, or `all-linear`."
-    )
-    rslora: bool = Field(False, description="Scale by alpha / √r instead: for high ranks.")
-    dora: bool = Field(False, description="Train length and direction apart (DoRA): slower, often better.")
-    lr_ratio: float = Field(
-        1.0, gt=0, description="Rate of the B matrices over that of the A matrices (LoRA+ suggests 16)."
-    )
-    init: Literal["default", "pissa"] = Field(
-        "default", description="Begin at zero, or with the base's largest singular vectors (`pissa`)."
-    )
-
-    @model_validator(mode="after")
-    def _combine(self) -> Lora:
-        if self.dora and self.init == "pissa":
-            raise ValueError("dora and init: pissa do not go together; leave one of them out")
-        return self
-
-
-class QLora(Section):
-    name: Literal["qlora"] = Field(description="LoRA on a base held in 4 bits (bitsandbytes).")
-    r: int = Field(16, ge=1, description="Rank of the adapters.")
-    alpha: float = Field(32, gt=0, description="Scale: the adapter's output is multiplied by alpha / r.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the adapters.")
-    targets: Literal["all-linear"] | list[str] = Field(
-        "all-linear", description="Names of the layers that get an adapter, or `all-linear`."
-    )
-    rslora: bool = Field(False, description="Scale by alpha / √r instead: for high ranks.")
-    dora: bool = Field(False, description="Train length and direction apart (DoRA): slower, often better.")
-    lr_ratio: float = Field(
-        1.0, gt=0, description="Rate of the B matrices over that of the A matrices (LoRA+ suggests 16)."
-    )
-    quant: Literal["nf4", "fp4"] = Field("nf4", description="4-bit number format of the base.")
-    double_quant: bool = Field(True, description="Quantise the quantisation constants as well.")
-
-
-class Adapter(Section):
-    name: Literal["adapter"] = Field(
-        description="Train bottleneck adapters: small networks inserted into each block of a frozen base."
-    )
-    placement: Literal["houlsby", "pfeiffer"] = Field(
-        "houlsby", description="After attention and MLP (`houlsby`), or after the MLP only (`pfeiffer`)."
-    )
-    reduction: int = Field(16, ge=1, description="Width of the model divided by the width of an adapter.")
-    activation: Literal["relu", "gelu", "silu"] = Field("gelu", description="Between its two layers.")
-
-
-class IA3(Section):
-    name: Literal["ia3"] = Field(
-        description="Train vectors that scale keys, values and the MLP of each block: the fewest weights."
-    )
-
-
-class Prefix(Section):
-    name: Literal["prefix"] = Field(
-        description="Train the keys and values of virtual tokens that stand before every text."
-    )
-    tokens: int = Field(16, ge=1, description="How many; they take room from `train.max_length`.")
-    text: str | None = Field(
-        None, min_length=1, description="What they begin as; the start of the training data if not given."
-    )
-
-
-class Prompt(Section):
-    name: Literal["prompt"] = Field(
-        description="Train the embeddings of virtual tokens that stand before every text."
-    )
-    tokens: int = Field(16, ge=1, description="How many; they take room from `train.max_length`.")
-    text: str | None = Field(
-        None, min_length=1, description="What they begin as; the start of the training data if not given."
-    )
-
-
-def _method_by_name(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
-
-
-Method = Annotated[
-    Full | Freeze | Lora | QLora | Adapter | IA3 | Prefix | Prompt,
-    Field(discriminator="name"),
-    BeforeValidator(_method_by_name),
-]
 
 
 class Replay(Section):
@@ -234,24 +93,6 @@ class Flags(Section):
     forgetting: OnFlag = Field(
         "warn", description="General loss is above the base model's beyond noise and margin."
     )
-
-
-# Starting points for models of 1B parameters and more; a model of a few million wants five to ten times as much.
-# The fewer weights a method trains, the farther each has to go.
-DEFAULT_LR = {
-    "full": 2e-5,
-    "freeze": 2e-5,
-    "lora": 2e-4,
-    "qlora": 2e-4,
-    "adapter": 2e-4,
-    "ia3": 5e-3,
-    "prefix": 1e-2,
-    "prompt": 1e-1,
-}
-
-
-# Methods that train weights of the base itself, and so leave a whole model; the others leave an adapter.
-WHOLE_MODEL = ("full", "freeze")
 
 
 class Recipe(Section):

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
-from engine.recipe import DEFAULT_LR, Recipe
+from engine.method_settings import DEFAULT_LR
+from engine.recipe import Recipe
 
 
 class RecipeError(Exception):

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING
 
 from engine.home import RunDir
 from engine.log import LogWriter
-from engine.recipe import WHOLE_MODEL, Prefix, Prompt, Recipe
+from engine.method_settings import WHOLE_MODEL, Prefix, Prompt
+from engine.recipe import Recipe
 from engine.training.stop import Cancelled, Stop
 
 if TYPE_CHECKING:
-    from engine.training.loop import Job
+    from engine.training.job import Job
     from engine.training.report import Report
 
 FINISHED, UNFORESEEN, CANCELLED, FAILED = 0, 1, 3, 4
@@ -91,7 +92,7 @@ class Attempt:
         from engine.methods import load
         from engine.methods.vectors import begin_as
         from engine.tasks.sft import prepare
-        from engine.training.loop import Job, plan_of
+        from engine.training.job import Job, plan_of
         from engine.training.loss import TargetLoss
 
         self.stop.check()

@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from engine import recipe
+from engine import method_settings, recipe
 from engine.config import Config
 from tui.bindings import keys_markdown
 from tui.cli import exits
@@ -26,14 +26,14 @@ MADE = "<!-- Made by scripts/make_docs.py; do not edit. -->\n\n"
 SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("Top level", recipe.Recipe),
     ("`model`", recipe.ModelSpec),
-    ("`method: full`", recipe.Full),
-    ("`method: freeze`", recipe.Freeze),
-    ("`method: lora`", recipe.Lora),
-    ("`method: qlora`", recipe.QLora),
-    ("`method: adapter`", recipe.Adapter),
-    ("`method: ia3`", recipe.IA3),
-    ("`method: prefix`", recipe.Prefix),
-    ("`method: prompt`", recipe.Prompt),
+    ("`method: full`", method_settings.Full),
+    ("`method: freeze`", method_settings.Freeze),
+    ("`method: lora`", method_settings.Lora),
+    ("`method: qlora`", method_settings.QLora),
+    ("`method: adapter`", method_settings.Adapter),
+    ("`method: ia3`", method_settings.IA3),
+    ("`method: prefix`", method_settings.Prefix),
+    ("`method: prompt`", method_settings.Prompt),
     ("`data`", recipe.Data),
     ("`data.replay`", recipe.Replay),
     ("`train`", recipe.Train),
@@ -65,7 +65,7 @@ def recipe_reference() -> str:
         parts += [f"\n## {title}\n", "| key | type | default | meaning |", "|---|---|---|---|"]
         parts += [_row(name, field) for name, field in model.model_fields.items()]
     parts += ["\nLearning rate where `train.lr` is not given: "]
-    parts[-1] += ", ".join(f"{method} {rate:g}" for method, rate in recipe.DEFAULT_LR.items()) + "."
+    parts[-1] += ", ".join(f"{method} {rate:g}" for method, rate in method_settings.DEFAULT_LR.items()) + "."
     parts[-1] += (
         " Starting points for models of 1B parameters and more; small models want five to ten times as much."
     )

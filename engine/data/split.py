@@ -12,7 +12,8 @@ from typing import TypeVar
 
 from engine.data.formats import Document
 from engine.data.sources import DataError
-from engine.recipe import Data, Share
+from engine.recipe import Data
+from engine.recipe_fields import Share
 
 T = TypeVar("T")
 

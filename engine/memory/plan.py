@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Literal, cast, get_args
 
 from engine.memory.shapes import ModelShapes
+from engine.method_settings import Lora, QLora
 from engine.model_source import ModelError
-from engine.recipe import Lora, QLora, Recipe
+from engine.recipe import Recipe
 
 Device = Literal["cuda", "cpu"]
 MethodName = Literal["full", "lora", "qlora"]

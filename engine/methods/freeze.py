@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from engine.method_settings import Freeze
 from engine.model_source import ModelError
-from engine.recipe import Freeze
 
 
 def freeze(model: Any, method: Freeze) -> Any:

@@ -8,24 +8,13 @@ from typing import Any
 import torch
 
 from engine.data import chat
+from engine.method_settings import IA3, WHOLE_MODEL, Adapter, Freeze, Lora, Method, Prefix, Prompt, QLora
 from engine.methods import bottleneck
 from engine.methods.freeze import freeze
 from engine.methods.low_rank import save_lora, with_lora
 from engine.methods.vectors import with_vectors
 from engine.model_source import ModelError, locate
-from engine.recipe import (
-    IA3,
-    WHOLE_MODEL,
-    Adapter,
-    Freeze,
-    Lora,
-    Method,
-    ModelSpec,
-    Prefix,
-    Prompt,
-    QLora,
-    Train,
-)
+from engine.recipe import ModelSpec, Train
 
 
 def resolve(path: str) -> str:

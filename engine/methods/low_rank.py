@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from engine.method_settings import Lora, QLora
 from engine.model_source import ModelError
-from engine.recipe import Lora, QLora
 
 # The weights that PiSSA began with, kept with the model: what was learnt is the difference from them.
 INITIAL = "initial_adapter"

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from engine.method_settings import IA3, Prefix, Prompt
 from engine.model_source import ModelError
-from engine.recipe import IA3, Prefix, Prompt
 
 
 def with_vectors(base: Any, method: IA3 | Prefix | Prompt) -> Any:

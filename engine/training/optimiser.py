@@ -7,7 +7,8 @@ import math
 import torch
 from torch import nn
 
-from engine.recipe import Train, parse_share
+from engine.recipe import Train
+from engine.recipe_fields import parse_share
 
 FLOOR = 0.1  # of the peak rate: where cosine and linear end
 

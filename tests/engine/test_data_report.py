@@ -155,7 +155,7 @@ def test_what_is_cut_is_counted_in_targets(tmp_path: Path, tokenizer: Any) -> No
 
 def _train_examples(found: DataReport, tokenizer: Any) -> list[chat.Example]:
     from engine.data.split import split_heldout
-    from engine.recipe import Share
+    from engine.recipe_fields import Share
 
     train, _ = split_heldout(found.sources[0].documents, Share(count=1), "x")
     return [chat.tokenize(document, tokenizer) for document in train]

@@ -13,7 +13,7 @@ import pytest
 from engine.data.formats import to_documents
 from engine.data.sources import DataError, fingerprint, read_rows
 from engine.data.split import first, rank, replayed, split_heldout
-from engine.recipe import parse_share
+from engine.recipe_fields import parse_share
 
 ROWS = [{"prompt": "1 + 1?", "completion": "2"}, {"prompt": 'naïve, "quoted"\nline', "completion": "é\u2028"}]
 

@@ -16,9 +16,9 @@ from engine.evals.looks import read_back
 from engine.evals.score import score
 from engine.home import RunDir
 from engine.log import LogWriter
-from engine.recipe import parse_share
+from engine.recipe_fields import parse_share
 from engine.tasks.sft import Suite, prepare
-from engine.training.loop import is_due
+from engine.training.job import is_due
 from engine.training.loss import TargetLoss
 from engine.training.stop import Cancelled
 

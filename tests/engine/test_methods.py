@@ -8,6 +8,7 @@ import torch
 
 from engine.data.bundled import model_path
 from engine.data.chat import Example
+from engine.method_settings import IA3, Adapter, Freeze, Full, Lora, Prefix, Prompt, QLora
 from engine.methods.load import (
     ModelError,
     count_parameters,
@@ -19,7 +20,7 @@ from engine.methods.load import (
     save_model,
 )
 from engine.methods.vectors import begin_as
-from engine.recipe import IA3, Adapter, Freeze, Full, Lora, ModelSpec, Prefix, Prompt, QLora, Train
+from engine.recipe import ModelSpec, Train
 from engine.training.batches import Batch, collate
 from engine.training.loss import TargetLoss
 from engine.training.optimiser import make_optimiser, set_rate

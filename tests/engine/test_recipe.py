@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.recipe import Recipe, Share, parse_share
+from engine.recipe import Recipe
+from engine.recipe_fields import Share, parse_share
 from engine.recipe_file import RecipeError, parse, read
 
 GOOD = """\

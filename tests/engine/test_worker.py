@@ -26,7 +26,7 @@ from workers import (
 
 from engine.home import RunDir
 from engine.log import read_log
-from engine.recipe import WHOLE_MODEL
+from engine.method_settings import WHOLE_MODEL
 
 # Six steps are few: methods that train less of the model go at rates of their own.
 METHODS = {

@@ -1,0 +1,48 @@
+"""What the sections of a recipe are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+
+@dataclass(frozen=True)
+class Share:
+    """A number of steps or rows, given as a share of the whole ("10%") or as a count (200)."""
+
+    percent: float | None = None
+    count: int | None = None
+
+    def of(self, total: int) -> int:
+        """The count out of `total`, at least 1."""
+        return max(1, round(total * self.percent / 100)) if self.percent is not None else self.count or 1
+
+
+def parse_share(value: str | int) -> Share:
+    """Read "10%" or a whole number; ValueError otherwise."""
+    if isinstance(value, str) and value.strip().endswith("%"):
+        try:
+            percent = float(value.strip()[:-1])
+        except ValueError:
+            percent = -1.0
+        if 0 < percent <= 100:
+            return Share(percent=percent)
+    elif isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return Share(count=value)
+    raise ValueError("give a share such as 10% or a whole number above 0")
+
+
+def _checked_share(value: Any) -> Any:
+    parse_share(value)
+    return value
+
+
+ShareField = Annotated[str | int, BeforeValidator(_checked_share)]
+
+
+class Section(BaseModel):
+    """What all sections share: no unknown keys, no change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)

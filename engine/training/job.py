@@ -1,0 +1,69 @@
+"""What training works on, loaded, and where it stands."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from engine.evals.looks import Looks
+from engine.home import RunDir
+from engine.recipe import Recipe
+from engine.recipe_fields import Share
+from engine.tasks.sft import Prepared
+from engine.training.batches import Plan
+from engine.training.report import Report
+from engine.training.stop import Stop
+
+
+@dataclass
+class Job:
+    """Everything that training needs, loaded; `step` is where it stands."""
+
+    run: RunDir
+    recipe: Recipe
+    data: Prepared
+    model: Any
+    tokenizer: Any
+    looks: Looks
+    report: Report
+    stop: Stop
+    dtype: torch.dtype
+    step: int = 0
+
+
+def plan_of(job: Job) -> Plan:
+    """The order of training of a job."""
+    settings = job.recipe.train
+    return Plan(
+        lengths=tuple(len(example.tokens) for example in job.data.train),
+        seed=job.recipe.seed,
+        epochs=settings.epochs,
+        max_steps=settings.max_steps,
+        tokens_per_step=settings.tokens_per_step,
+        micro_tokens=settings.micro_tokens,
+    )
+
+
+def peak_memory() -> float:
+    """Peak memory of this process in MiB: of the GPU where there is one, else of the process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def is_due(step: int, every: Share, total: int) -> bool:
+    """Whether something done at step 0, at the end and `every` so often is done at this step.
+
+    A percentage gives evenly spread steps, none of them just before the end.
+    """
+    if step in (0, total):
+        return True
+    if every.percent is None:
+        return step % every.of(total) == 0
+    apart = total * every.percent / 100
+    return int(step / apart) > int((step - 1) / apart)
