@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.data import sources, split
-from engine.data.formats import Document, to_documents
+from engine.data.formats import Document, Form, form_of, to_documents
 from engine.method_settings import Lora, QLora
 from engine.model_source import ModelFiles, check_targets, resolve_model
 from engine.recipe import Recipe
@@ -106,11 +106,11 @@ def check(recipe: Recipe, base: Path) -> Report:
     model = resolve_model(recipe.model.path)
     if isinstance(recipe.method, Lora | QLora):
         check_targets(recipe.method.targets, model)
-    documents, dataset = _read("train", recipe.data.train)
+    documents, dataset = _read("train", recipe.data.train, form_of(recipe.task))
     own: list[Document] = []
     datasets = [dataset]
     if recipe.data.heldout_share is None:
-        own, dataset = _read("heldout", str(recipe.data.heldout))
+        own, dataset = _read("heldout", str(recipe.data.heldout), form_of(recipe.task))
         datasets.append(dataset)
     train, heldout = split.split_task(recipe.data, documents, own)
     trained_on = {document.id for document in train}
@@ -118,7 +118,7 @@ def check(recipe: Recipe, base: Path) -> Report:
     others = (("replay", recipe.data.replay and recipe.data.replay.source), ("general", recipe.evals.general))
     for role, source in others:
         if source:
-            documents, dataset = _read(role, source, plain=True)
+            documents, dataset = _read(role, source, form="general")
             datasets.append(dataset)
             ids = {document.id for document in documents}
             if role == "replay":
@@ -158,12 +158,10 @@ def _path(source: str, base: Path) -> str:
     return source if path.suffix.lower() not in sources.SUFFIXES else str((base / path).absolute())
 
 
-def _read(role: str, source: str, plain: bool = False) -> tuple[list[Document], Dataset]:
+def _read(role: str, source: str, form: Form) -> tuple[list[Document], Dataset]:
     rows = sources.read_rows(source)
     found = sources.fingerprint(source, rows)
-    return to_documents(rows, source, plain=plain), Dataset(
-        role, source, found.digest, found.rows, found.bytes
-    )
+    return to_documents(rows, source, form=form), Dataset(role, source, found.digest, found.rows, found.bytes)
 
 
 def _count_tokens(documents: list[Document], model: ModelFiles) -> int | None:

@@ -1,11 +1,14 @@
-"""Rows of any known format as conversations or plain text.
+"""Rows of any known format as conversations, plain text, labelled text or preference pairs.
 
-| columns | meaning |
-|---|---|
-| `messages` or `conversations` | a list of `{"role", "content"}` (OpenAI) or `{"from", "value"}` (ShareGPT) |
-| `prompt`, `completion` | strings, or lists of messages |
-| `instruction`, `input` (may be missing or empty), `output` | Alpaca |
-| `text` | plain text, every token of which counts |
+| columns | meaning | form |
+|---|---|---|
+| `messages` or `conversations` | a list of `{"role", "content"}` (OpenAI) or `{"from", "value"}` (ShareGPT) | chat |
+| `prompt`, `completion` | strings, or lists of messages | chat |
+| `instruction`, `input` (may be missing or empty), `output` | Alpaca | chat |
+| `text` | plain text, every token of which counts | text |
+| `text` or `sentence`, `label` | text to classify and its class (text, or a whole number) | label |
+| `prompt`, `chosen`, `rejected` | a better and a worse answer: strings, or lists of messages | pair |
+| `chosen`, `rejected` | the same, as whole conversations that begin alike | pair |
 
 Torch-free.
 """
@@ -16,11 +19,33 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from engine.data.sources import DataError, Row
 
-FORMATS = "`messages`, `prompt` and `completion`, `instruction` and `output`, or `text`"
+# `general` is what replay and the general suite read: a conversation, or else plain text.
+Form = Literal["chat", "text", "general", "label", "pair"]
+
+_TASKS: dict[str, Form] = {"sft": "chat", "completion": "text", "classification": "label", "dpo": "pair"}
+_CHAT = "`messages`, `prompt` and `completion`, or `instruction` and `output`"
+_COLUMNS: dict[Form, str] = {
+    "chat": _CHAT,
+    "text": "`text`",
+    "general": f"{_CHAT}, or `text`",
+    "label": "`text` and `label`",
+    "pair": "`prompt`, `chosen` and `rejected`",
+}
+# The first of these that a row has tells which task it was made for.
+_TELLING = (
+    ({"chosen", "rejected"}, "dpo"),
+    ({"messages"}, "sft"),
+    ({"conversations"}, "sft"),
+    ({"prompt", "completion"}, "sft"),
+    ({"instruction", "output"}, "sft"),
+    ({"text", "label"}, "classification"),
+    ({"sentence", "label"}, "classification"),
+    ({"text"}, "completion"),
+)
 
 _SHAREGPT_ROLES = {
     "human": "user",
@@ -35,15 +60,19 @@ Message = dict[str, str]
 
 @dataclass(frozen=True)
 class Document:
-    """A row in the one form that the rest works with: a conversation, or plain text (never both)."""
+    """A row in the one form that the rest works with: a conversation, or text (never both)."""
 
     id: str  # 16 hex digits of the SHA-256 of its content: the same wherever the row stands
     messages: tuple[Message, ...] = ()
     text: str = ""
+    label: str = ""  # the class of `text`, in labelled text
+    rejected: tuple[Message, ...] = ()  # in a preference pair: the conversation with the worse answer, whole
 
     @property
     def prompt(self) -> str:
         """For people: what comes before the last answer."""
+        if self.label:
+            return self.text
         before = self.messages[: self._last_answer]
         if len(before) == 1:
             return before[0]["content"]
@@ -51,8 +80,8 @@ class Document:
 
     @property
     def target(self) -> str:
-        """For people: the last answer, or the plain text."""
-        return self.messages[self._last_answer]["content"] if self.messages else self.text
+        """For people: the last answer, the label, or the plain text."""
+        return self.messages[self._last_answer]["content"] if self.messages else self.label or self.text
 
     @property
     def turns_before_answer(self) -> list[Message]:
@@ -65,28 +94,76 @@ class Document:
         )
 
 
-def to_documents(rows: Iterable[Row], source: str, *, plain: bool = False) -> list[Document]:
-    """Convert rows; `plain` says whether plain text is welcome. Raises DataError naming the row (from 1)."""
-    return [to_document(row, f"{source}, row {number}", plain) for number, row in enumerate(rows, start=1)]
+def form_of(task: str) -> Form:
+    """The form of the rows that a task learns from."""
+    return _TASKS[task]
 
 
-def to_document(row: Row, where: str, plain: bool = False) -> Document:
+def to_documents(rows: Iterable[Row], source: str, *, form: Form = "chat") -> list[Document]:
+    """Convert rows. Raises DataError naming the first row (from 1) that is not of this form."""
+    return [to_document(row, f"{source}, row {number}", form) for number, row in enumerate(rows, start=1)]
+
+
+def to_document(row: Row, where: str, form: Form = "chat") -> Document:
     """Convert one row; `where` begins the message of a DataError."""
     row = {key: value for key, value in row.items() if value is not None}
-    if turns := _turns(row, where):
-        messages = tuple(_message(turn, where) for turn in turns)
-        _check_conversation(messages, where)
-        return Document(_content_id([[m["role"], m["content"]] for m in messages]), messages)
-    if "text" not in row:
-        raise DataError(f"{where}: has {_columns(row)}; finetui reads {FORMATS}")
-    if not plain:
-        raise DataError(
-            f"{where}: has only `text`, which says not what to answer to what; give messages, or prompt and completion"
-        )
-    text = _string(row["text"], "text", where)
-    if not text.strip():
-        raise DataError(f"{where}: `text` is empty; remove the row")
+    if form == "pair":
+        return _pair(row, where)
+    if form == "label":
+        return _labelled(row, where)
+    if form != "text" and (turns := _turns(row, where)):
+        messages = _conversation(turns, where)
+        return Document(_content_id(_plain(messages)), messages)
+    if form == "chat" or "text" not in row:
+        raise _unfit(row, where, form)
+    text = _filled(row["text"], "text", where)
     return Document(_content_id(text), text=text)
+
+
+def _labelled(row: Row, where: str) -> Document:
+    key = "text" if "text" in row else "sentence"
+    if key not in row or "label" not in row:
+        raise _unfit(row, where, "label")
+    text, label = _filled(row[key], key, where), _label(row["label"], where)
+    return Document(_content_id({"text": text, "label": label}), text=text, label=label)
+
+
+def _label(value: Any, where: str) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+        return str(int(value))
+    if isinstance(value, str):
+        return _filled(value, "label", where).strip()
+    raise DataError(f"{where}: `label` must be one class, as text or a whole number, not {_shown(value)}")
+
+
+def _pair(row: Row, where: str) -> Document:
+    if "chosen" not in row or "rejected" not in row:
+        raise _unfit(row, where, "pair")
+    chosen, rejected = (_whole(row, key, where) for key in ("chosen", "rejected"))
+    if chosen == rejected:
+        raise DataError(f"{where}: `chosen` and `rejected` are equal, so there is nothing to prefer")
+    if chosen[0] != rejected[0]:
+        raise DataError(
+            f"{where}: `chosen` and `rejected` begin differently; both must answer the same prompt"
+        )
+    content = {"chosen": _plain(chosen), "rejected": _plain(rejected)}
+    return Document(_content_id(content), chosen, rejected=rejected)
+
+
+def _whole(row: Row, key: str, where: str) -> tuple[Message, ...]:
+    """The conversation that ends with the chosen or the rejected answer."""
+    value = [row[key]] if isinstance(row[key], dict) else row[key]
+    turns = _side(value, "assistant", key, where)
+    if turns and _message(turns[0], where)["role"] == "assistant":  # an answer: the prompt stands elsewhere
+        if not (prompt := next((row[k] for k in ("prompt", "messages", "conversations") if k in row), "")):
+            raise DataError(f"{where}: `{key}` is an answer without a `prompt`; add that column")
+        turns = _side(prompt, "user", "prompt", where) + turns
+    messages = _conversation(turns, where)
+    if messages[-1]["role"] != "assistant" or not messages[-1]["content"].strip():
+        raise DataError(f"{where}: `{key}` must end with an answer of the assistant that is not empty")
+    return messages
 
 
 def _turns(row: Row, where: str) -> list[Any]:
@@ -129,7 +206,8 @@ def _message(turn: Any, where: str) -> Message:
     }
 
 
-def _check_conversation(messages: tuple[Message, ...], where: str) -> None:
+def _conversation(turns: list[Any], where: str) -> tuple[Message, ...]:
+    messages = tuple(_message(turn, where) for turn in turns)
     answers = [message for message in messages if message["role"] == "assistant"]
     if not answers:
         raise DataError(
@@ -137,12 +215,36 @@ def _check_conversation(messages: tuple[Message, ...], where: str) -> None:
         )
     if not any(message["content"].strip() for message in answers):
         raise DataError(f"{where}: every answer is empty; remove the row")
+    return messages
+
+
+def _plain(messages: tuple[Message, ...]) -> list[list[str]]:
+    return [[message["role"], message["content"]] for message in messages]
 
 
 def _string(value: Any, key: str, where: str) -> str:
     if not isinstance(value, str):
         raise DataError(f"{where}: `{key}` must be a string, not {type(value).__name__}")
     return value
+
+
+def _filled(value: Any, key: str, where: str) -> str:
+    text = _string(value, key, where)
+    if not text.strip():
+        raise DataError(f"{where}: `{key}` is empty; remove the row")
+    return text
+
+
+def _shown(value: Any) -> str:
+    return repr(value) if isinstance(value, float) else type(value).__name__
+
+
+def _unfit(row: Row, where: str, form: Form) -> DataError:
+    """What the row has, what is wanted, and the task that would take it as it is."""
+    fitting = next((task for columns, task in _TELLING if columns <= row.keys()), "")
+    hint = f"; `task: {fitting}` reads such rows" if fitting and _TASKS[fitting] != form else ""
+    task = next((f"task {task}" for task, of in _TASKS.items() if of == form), "general data")
+    return DataError(f"{where}: has {_columns(row)}, but {task} needs {_COLUMNS[form]}{hint}")
 
 
 def _columns(row: Row) -> str:

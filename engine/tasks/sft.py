@@ -116,7 +116,7 @@ def _suite(name: str, documents: list[Document], tokenizer: Any, max_length: int
 
 
 def _general(recipe: Recipe, source: str, tokenizer: Any, max_length: int) -> Suite:
-    documents = first(to_documents(read_rows(source), source, plain=True), recipe.evals.limit, "eval")
+    documents = first(to_documents(read_rows(source), source, form="general"), recipe.evals.limit, "eval")
     return _suite("general", documents, tokenizer, max_length, [])
 
 
@@ -133,7 +133,7 @@ def _replay(
         return []
     source, ratio = recipe.data.replay.source, recipe.data.replay.ratio
     measured = {example.id for suite in suites for example in suite.examples}
-    documents = first(to_documents(read_rows(source), source, plain=True), None, "replay")
+    documents = first(to_documents(read_rows(source), source, form="general"), None, "replay")
     candidates = _tokenize_all([d for d in documents if d.id not in measured], tokenizer, source)
     if not candidates:
         raise DataError(f"{source}: every row is in a suite already, so none is left to replay; add rows")

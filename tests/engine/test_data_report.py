@@ -115,7 +115,7 @@ def test_every_bad_row_is_told_with_its_line(tmp_path: Path, tokenizer: Any) -> 
 
 def test_half_a_surrogate_pair_is_a_bad_row(tmp_path: Path) -> None:
     lines = ['{"prompt": "a", "completion": "\\ud800"}', {"prompt": "a", "completion": "\U0001f642"}]
-    source = rows.read("train", write(tmp_path / "a.jsonl", lines), plain=False)
+    source = rows.read("train", write(tmp_path / "a.jsonl", lines), form="chat")
     assert [row.row for row in source.dropped] == [1]
     assert source.numbers == [2]
 
@@ -123,13 +123,13 @@ def test_half_a_surrogate_pair_is_a_bad_row(tmp_path: Path) -> None:
 def test_bad_csv_rows_and_a_source_without_good_rows(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("prompt,completion\nq,a\nq\nq,a,b\nq,\nr,b\n")
-    source = rows.read("train", str(path), plain=False)
+    source = rows.read("train", str(path), form="chat")
     assert [row.row for row in source.dropped] == [3, 4, 5]
     assert source.numbers == [2, 6]
     with pytest.raises(DataError, match="none of its 2 rows can be used; line 1"):
-        rows.read("train", write(tmp_path / "b.jsonl", [{"a": 1}, "x"]), plain=False)
+        rows.read("train", write(tmp_path / "b.jsonl", [{"a": 1}, "x"]), form="chat")
     with pytest.raises(DataError, match="no such file"):
-        rows.read("train", str(tmp_path / "none.jsonl"), plain=False)
+        rows.read("train", str(tmp_path / "none.jsonl"), form="chat")
 
 
 def test_what_is_cut_is_counted_in_targets(tmp_path: Path, tokenizer: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.data.formats import to_document, to_documents
+from engine.data.formats import form_of, to_document, to_documents
 from engine.data.sources import DataError
 
 CONVERSATION = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]
@@ -36,10 +36,67 @@ def test_an_input_follows_its_instruction():
 
 
 def test_plain_text_only_where_it_is_welcome():
-    document = to_document({"text": "All of it."}, "x", plain=True)
+    document = to_document({"text": "All of it."}, "x", form="general")
     assert (document.messages, document.prompt, document.target) == ((), "", "All of it.")
-    with pytest.raises(DataError, match="says not what to answer"):
+    assert document == to_document({"text": "All of it."}, "x", form="text")
+    with pytest.raises(DataError, match=r"task sft needs `messages`.*; `task: completion` reads such rows"):
         to_document({"text": "All of it."}, "x")
+
+
+def test_completion_takes_the_text_of_a_row_that_has_messages_too():
+    row = {"text": "All of it.", "messages": CONVERSATION}
+    assert to_document(row, "x", form="text").text == "All of it."
+
+
+@pytest.mark.parametrize(
+    ("row", "label"),
+    [
+        ({"text": "Fine.", "label": "good"}, "good"),
+        ({"sentence": "Fine.", "label": " good "}, "good"),
+        ({"text": "Fine.", "label": 3}, "3"),
+        ({"text": "Fine.", "label": 3.0}, "3"),
+        ({"text": "Fine.", "label": False}, "false"),
+    ],
+)
+def test_labelled_text(row, label):
+    document = to_document(row, "x", form="label")
+    assert (document.text, document.label, document.messages) == ("Fine.", label, ())
+    assert (document.prompt, document.target) == ("Fine.", label)
+
+
+def test_one_text_under_two_labels_is_two_documents():
+    ids = {to_document({"text": "Fine.", "label": label}, "x", form="label").id for label in ("good", "bad")}
+    assert len(ids) == 2
+
+
+WORSE = [CONVERSATION[0], {"role": "assistant", "content": "No."}]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Why?", "chosen": "Because.", "rejected": "No."},
+        {"prompt": CONVERSATION[:1], "chosen": CONVERSATION[1:], "rejected": WORSE[1:]},
+        {"chosen": CONVERSATION, "rejected": WORSE},
+        {"prompt": "Why?", "chosen": CONVERSATION, "rejected": WORSE},  # as UltraFeedback has them
+        {
+            "conversations": [{"from": "human", "value": "Why?"}],
+            "chosen": {"from": "gpt", "value": "Because."},
+            "rejected": {"from": "gpt", "value": "No."},
+        },
+    ],
+)
+def test_all_formats_of_a_preference_pair_give_the_same_document(row):
+    document = to_document(row, "x", form="pair")
+    assert (list(document.messages), list(document.rejected)) == (CONVERSATION, WORSE)
+    assert document.id == to_document({"chosen": CONVERSATION, "rejected": WORSE}, "x", form="pair").id
+    assert (document.prompt, document.target) == ("Why?", "Because.")
+
+
+def test_content_ids_stay_what_they_were():
+    # Runs in the store and held-out splits hang on them.
+    assert to_document({"messages": CONVERSATION}, "x").id == "2b0d106d4914c1a8"
+    assert to_document({"text": "All of it."}, "x", form="text").id == "84bd455c2d05a9f8"
 
 
 def test_the_last_answer_is_the_target_of_a_longer_conversation():
@@ -54,7 +111,7 @@ def test_the_last_answer_is_the_target_of_a_longer_conversation():
     ("row", "sentence"),
     [
         ({}, "has no columns"),
-        ({"question": "a", "answer": "b"}, "has the columns `question`, `answer`; finetui reads"),
+        ({"question": "a", "answer": "b"}, "has the columns `question`, `answer`, but general data needs"),
         ({"messages": "hello"}, "`messages` must be a list of messages"),
         ({"messages": []}, "`messages` must be a list of messages"),
         ({"messages": ["hello"]}, "must be an object with `role` and `content`"),
@@ -69,6 +126,56 @@ def test_the_last_answer_is_the_target_of_a_longer_conversation():
 )
 def test_a_row_of_the_wrong_shape_is_told_with_its_number(row, sentence):
     with pytest.raises(DataError) as error:
-        to_documents([{"prompt": "a", "completion": "b"}, row], "data.jsonl", plain=True)
+        to_documents([{"prompt": "a", "completion": "b"}, row], "data.jsonl", form="general")
     assert str(error.value).startswith("data.jsonl, row 2: ")
     assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("form", "row", "sentence"),
+    [
+        ("text", {"messages": CONVERSATION}, "task completion needs `text`; `task: sft` reads such rows"),
+        ("text", {"prompt": "a", "completion": "b"}, "`task: sft` reads such rows"),
+        ("chat", {"text": "a", "label": 1}, "`task: classification` reads such rows"),
+        ("chat", {"prompt": "a", "chosen": "b", "rejected": "c"}, "`task: dpo` reads such rows"),
+        ("general", {"text": None, "prompt": "a"}, "general data needs `messages`"),
+        ("label", {"text": "a"}, "task classification needs `text` and `label`; `task: completion` reads"),
+        (
+            "label",
+            {"text": "a", "label": 0.5},
+            "`label` must be one class, as text or a whole number, not 0.5",
+        ),
+        (
+            "label",
+            {"text": "a", "label": ["x"]},
+            "`label` must be one class, as text or a whole number, not list",
+        ),
+        ("label", {"text": " ", "label": "x"}, "`text` is empty"),
+        ("label", {"text": "a", "label": " "}, "`label` is empty"),
+        ("pair", {"prompt": "a", "chosen": "b"}, "task dpo needs `prompt`, `chosen` and `rejected`"),
+        ("pair", {"chosen": "b", "rejected": "c"}, "`chosen` is an answer without a `prompt`"),
+        ("pair", {"prompt": "a", "chosen": "b", "rejected": "b"}, "are equal"),
+        ("pair", {"prompt": "a", "chosen": "b", "rejected": ""}, "every answer is empty"),
+        ("pair", {"chosen": CONVERSATION, "rejected": CONVERSATION[:1]}, "has no assistant message"),
+        ("pair", {"chosen": [*CONVERSATION, CONVERSATION[0]], "rejected": WORSE}, "must end with an answer"),
+        (
+            "pair",
+            {"chosen": CONVERSATION, "rejected": [{"role": "user", "content": "Who?"}, WORSE[1]]},
+            "begin differently",
+        ),
+    ],
+)
+def test_a_row_of_another_form_is_told_and_which_task_would_read_it(form, row, sentence):
+    with pytest.raises(DataError) as error:
+        to_document(row, "x, row 7", form=form)
+    assert str(error.value).startswith("x, row 7: ")
+    assert sentence in str(error.value)
+
+
+def test_every_task_has_a_form():
+    assert [form_of(task) for task in ("sft", "completion", "classification", "dpo")] == [
+        "chat",
+        "text",
+        "label",
+        "pair",
+    ]

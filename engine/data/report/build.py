@@ -14,7 +14,7 @@ from typing import Any
 
 from engine.data import chat, split
 from engine.data.chat import Example
-from engine.data.formats import Document
+from engine.data.formats import Document, form_of
 from engine.data.report import findings, tokens
 from engine.data.report.duplicates import Duplicates, Entry, Sketches, exact_duplicates, near_duplicates
 from engine.data.report.findings import Detectable, Finding
@@ -179,13 +179,13 @@ def _stops(model: ModelFiles, tokenizer: Any) -> set[int]:
 
 def read_sources(recipe: Recipe) -> list[Source]:
     """Everything that a recipe with absolute paths reads. Raises DataError."""
-    found = [read("train", recipe.data.train, plain=False)]
+    found = [read("train", recipe.data.train, form_of(recipe.task))]
     if recipe.data.heldout_share is None:
-        found.append(read("heldout", str(recipe.data.heldout), plain=False))
+        found.append(read("heldout", str(recipe.data.heldout), form_of(recipe.task)))
     if recipe.data.replay:
-        found.append(read("replay", recipe.data.replay.source, plain=True))
+        found.append(read("replay", recipe.data.replay.source, "general"))
     if recipe.evals.general:
-        found.append(read("general", recipe.evals.general, plain=True))
+        found.append(read("general", recipe.evals.general, "general"))
     return found
 
 

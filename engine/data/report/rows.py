@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.data import sources
-from engine.data.formats import Document, to_document
+from engine.data.formats import Document, Form, to_document
 from engine.data.report.duplicates import Entry, normalise
 from engine.data.sources import DataError
 
@@ -68,8 +68,8 @@ class Source:
         ]
 
 
-def read(role: str, source: str, plain: bool) -> Source:
-    """Read a source; `plain` says whether plain text is welcome.
+def read(role: str, source: str, form: Form) -> Source:
+    """Read a source; `form` says what its rows are.
 
     Raises DataError if it cannot be read at all or no row of it can be used.
     """
@@ -80,7 +80,7 @@ def read(role: str, source: str, plain: bool) -> Source:
         try:
             if isinstance(row, DataError):
                 raise row
-            document = to_document(row, where, plain)
+            document = to_document(row, where, form)
             if not _encodes(document):
                 raise DataError("holds half of a surrogate pair, which no tokenizer takes; fix its encoding")
             documents.append(document)
