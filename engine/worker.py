@@ -98,7 +98,7 @@ class Attempt:
         self.stop.check()
         if threads := os.environ.get("OMP_NUM_THREADS"):
             torch.set_num_threads(int(threads))
-        _quiet_libraries()
+        quiet_libraries()
         report, step = self.report, resume_from or 0
 
         report.phase("data", step, recipe.data.train)
@@ -165,7 +165,7 @@ class Attempt:
         write_directory(path, fill)
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Keep what libraries say to their developers out of the text that people read."""
     import transformers
 

@@ -7,7 +7,6 @@ Older ones are deleted only after the new one is whole.
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from engine.directory import write_whole
 from engine.home import RunDir
 from engine.log import sync_directory
 
@@ -102,26 +102,13 @@ def prune(run: RunDir, keep: int, also: int | None) -> None:
 
 
 def write_directory(path: Path, fill: Callable[[Path], None]) -> None:
-    """Make a directory whole or not at all: filled under a temporary name, synced, renamed, `COMPLETE` last.
-
-    Replaces an existing one. Raises SaveError.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Make a directory whole or not at all, `COMPLETE` last. Replaces an existing one. Raises SaveError."""
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        fill(temporary)
-        _sync_tree(temporary)
-        if path.exists():
-            (path / COMPLETE).unlink(missing_ok=True)
-            shutil.rmtree(path)
-        temporary.rename(path)
-        sync_directory(path.parent)
+        write_whole(path, fill)
         (path / COMPLETE).touch()
         sync_directory(path)
     except (OSError, SafetensorError, RuntimeError) as error:
         # torch and safetensors report a full disk as errors of their own.
-        shutil.rmtree(temporary, ignore_errors=True)
         free = shutil.disk_usage(path.parent).free // 2**20 if path.parent.exists() else 0
         raise SaveError(
             f"could not write {path.name} ({_reason(error)}); {free} MiB are free on the disk of {path.parent}: "
@@ -142,11 +129,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return (str(error).splitlines() or ["?"])[0]
-
-
-def _sync_tree(directory: Path) -> None:
-    for path in [*directory.rglob("*"), directory]:
-        sync_directory(path)  # fsync works on files opened for reading as well
 
 
 def _rng_tensors() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.evals.looks import Looks
 from engine.flags.flag import LEVELS, Context, Flag
 from engine.flags.forgetting import forgetting
 from engine.flags.forgetting import hits as forgetting_hits
@@ -36,16 +37,16 @@ def _standing_flags(job: Job) -> list[tuple[Flag, str]]:
     return [(flag, action) for flag, action in flags if flag]
 
 
-def best_step(job: Job) -> int | None:
+def best_step(looks: Looks, recipe: Recipe) -> int | None:
     """The evaluated step (above 0) with the lowest held-out loss; where forgetting is to stop the run, among
     those at which it had not been seen.
     """
-    heldout = job.looks.history("heldout")
+    heldout = looks.history("heldout")
     if heldout is None:
         return None
     candidates = range(1, len(heldout.steps))
-    general = job.looks.history("general")
-    if general and job.recipe.flags.forgetting == "stop":
+    general = looks.history("general")
+    if general and recipe.flags.forgetting == "stop":
         seen = forgetting_hits(general)["warn"]
         candidates = [look for look in candidates if not seen[look - 1]]  # type: ignore[assignment]
     return heldout.steps[min(candidates, key=heldout.loss)] if candidates else None
@@ -53,7 +54,7 @@ def best_step(job: Job) -> int | None:
 
 def go_back_to_best(job: Job) -> None:
     """Put the weights of the best checkpoint into the model, if there is a better one than the last."""
-    best = best_step(job)
+    best = best_step(job.looks, job.recipe)
     if best is None or best == job.step:
         return
     checkpoint.load_weights(job.run.checkpoints / checkpoint.checkpoint_name(best), job.model)
@@ -62,7 +63,7 @@ def go_back_to_best(job: Job) -> None:
 
 def is_new_best(job: Job) -> bool:
     """Whether this step must have a checkpoint because a flag may want to come back to it."""
-    return may_stop(job.recipe) and job.looks.has(job.step) and best_step(job) == job.step
+    return may_stop(job.recipe) and job.looks.has(job.step) and best_step(job.looks, job.recipe) == job.step
 
 
 def may_stop(recipe: Recipe) -> bool:

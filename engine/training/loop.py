@@ -133,5 +133,5 @@ def save(job: Job, optimiser: torch.optim.Optimizer, position: Position) -> None
     job.report.phase("saving", position.step)
     path = checkpoint.save(job.run, job.model, optimiser, position)
     job.report.checkpoint(position.step, path.relative_to(job.run.path), checkpoint.directory_bytes(path))
-    keep = best_step(job) if may_stop(job.recipe) else None
+    keep = best_step(job.looks, job.recipe) if may_stop(job.recipe) else None
     checkpoint.prune(job.run, job.recipe.train.keep_checkpoints, keep)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -190,6 +190,38 @@ def sql(
     from tui.cli import sql as module
 
     module.sql(query, limit, as_csv=csv, as_json=as_json)
+
+
+@app.command()
+def export(
+    number: RunNumber,
+    adapter: Annotated[bool, typer.Option("--adapter", help="The adapter alone, as trained.")] = False,
+    merged: Annotated[
+        bool, typer.Option("--merged", help="A whole model in 16 bits, the adapter merged into it.")
+    ] = False,
+    gguf: Annotated[bool, typer.Option("--gguf", help="Say how to get a GGUF file with llama.cpp.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder to make; here, named after the run, if not given.")
+    ] = None,
+    dtype: Annotated[
+        Literal["bf16", "fp16", "fp32"], typer.Option(help="Number format of a merged model.")
+    ] = "bf16",
+    checkpoint: Annotated[
+        str | None, typer.Option(help="A step, `best` or `last`, instead of the finished weights.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the folder if it exists.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Copy a run's adapter or model, or merge it into its base, with a model card. Works without the daemon."""
+    asked = [name for name, given in (("adapter", adapter), ("merged", merged), ("gguf", gguf)) if given]
+    if len(asked) > 1:
+        raise typer.BadParameter("give one of --adapter, --merged and --gguf")
+    from tui.cli import export as module
+
+    kind = asked[0] if asked else None
+    module.export(
+        number, as_json=as_json, kind=kind, out=out, dtype=dtype, checkpoint=checkpoint, force=force
+    )
 
 
 @daemon_app.command("start")

@@ -1,0 +1,210 @@
+"""The model card: what a folder holds, how to load it, and all that its run knows about it. Torch-free."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+from huggingface_hub import ModelCardData, metadata_load
+from ruamel.yaml import YAML
+
+from engine.evals.intervals import change
+from engine.export.loading import base_of, loading
+from engine.export.made import Exported
+from engine.export.source import Source
+from engine.method_settings import Adapter
+from engine.model_source import locate
+
+LIBRARIES = ("finetui", "torch", "transformers", "peft")
+LICENCE = ("license", "license_name", "license_link")
+
+
+def card(source: Source, exported: Exported) -> str:
+    """README.md with the hub's metadata on top."""
+    lines = [
+        "---",
+        _metadata(source, exported).to_yaml(),
+        "---",
+        "",
+        f"# {source.name}",
+        "",
+        _summary(source, exported),
+        "",
+        "## How to load it",
+        "",
+        "```python",
+        loading(source, exported.kind, exported.path),
+        "```",
+        "",
+        *_results(source, exported.step),
+        *_flags(source),
+        *_data(source),
+        *_training(source),
+        "## Recipe",
+        "",
+        "```yaml",
+        _yaml(source.recipe.model_dump(mode="json", exclude_none=True)),
+        "```",
+        "",
+        *_versions(source),
+    ]
+    return "\n".join(lines)
+
+
+def _metadata(source: Source, exported: Exported) -> ModelCardData:
+    recipe = source.recipe
+    library = "transformers"
+    if exported.kind == "adapter":
+        library = "finetui" if isinstance(recipe.method, Adapter) else "peft"
+    bundled = recipe.model.path.startswith("bundled:")
+    return ModelCardData(
+        base_model=recipe.model.path if bundled else base_of(source),
+        library_name=library,
+        pipeline_tag="text-generation",
+        tags=["finetui", recipe.method.name, recipe.task],
+        **_licence(source),
+    )
+
+
+def _licence(source: Source) -> dict[str, Any]:
+    """The base's licence where its card names one; a model made from it is bound by it."""
+    base = locate(source.recipe.model.path)
+    readme = base / "README.md" if base else None
+    known = metadata_load(readme) if readme and readme.exists() else None
+    found = {key: str(known[key]) for key in LICENCE if known and known.get(key)}
+    return found if "license" in found else {"license": "unknown"}
+
+
+def _summary(source: Source, exported: Exported) -> str:
+    method, base = source.recipe.method.name, source.recipe.model.path
+    what = {
+        "adapter": f"The adapter that `method: {method}` trained on `{base}`, which it needs beside it.",
+        "model": f"A whole model: `{base}`, trained with `method: {method}`.",
+        "merged": f"A whole model in {exported.dtype}: `{base}`, trained with `method: {method}`.",
+    }[exported.kind]
+    if exported.kind == "merged" and not source.whole_model:
+        what = (
+            f"A whole model in {exported.dtype}: what `method: {method}` trained on `{base}`, merged into the base's "
+            f"weights{' before they were quantised' if method == 'qlora' else ''}."
+        )
+    merged = f"\n\nWhat the merge changed: {exported.comparison}." if exported.comparison else ""
+    return f"{what} Weights of step {exported.step} of run #{source.number}, made with finetui.{merged}"
+
+
+def _results(source: Source, step: int) -> Iterator[str]:
+    """Every suite's metrics under the base and now, and the paired change of the loss."""
+    looks = [event for event in source.of_kind("eval") if event["step"] <= step]
+    if not looks:
+        return
+    last = max(event["step"] for event in looks)
+    at = {(event["step"], event["suite"]): event for event in looks}
+    yield from ("## Results", "")
+    when = f"at step {last}" + ("" if last == step else f", the last evaluation before step {step}")
+    bits = " with the base in 4 bits" if source.recipe.method.name == "qlora" else ""
+    yield (
+        f"Measured on the base model and {when}{bits}, with 95% intervals over examples; loss in nats per token, "
+        "its change paired by example."
+    )
+    yield from ("", "| suite | metric | base | this model | change | examples |", "|---|---|---|---|---|---|")
+    for suite in dict.fromkeys(event["suite"] for event in looks):
+        if (last, suite) not in at:
+            continue
+        before, now = at.get((0, suite)), at[last, suite]
+        for key, value in now["values"].items():
+            base = _interval(before["values"].get(key)) if before else "–"
+            moved = _change(before, now) if before and key == "loss" else "–"
+            yield f"| {suite} | {key} | {base} | {_interval(value)} | {moved} | {value['n']} |"
+    yield ""
+
+
+def _interval(value: dict[str, Any] | None) -> str:
+    if not value or value["value"] is None:
+        return "–"
+    bounds = f" ({value['lo']:.4f} to {value['hi']:.4f})" if value.get("lo") is not None else ""
+    return f"{value['value']:.4f}{bounds}"
+
+
+def _change(before: dict[str, Any], now: dict[str, Any]) -> str:
+    old, new = before["examples"], now["examples"]
+    if old["id"] != new["id"]:
+        return "–"
+    found = change(np.array(old["nll"]), np.array(new["nll"]), np.array(new["tokens"]))
+    lo, hi = found.interval()
+    return f"{found.value:+.4f} ({lo:+.4f} to {hi:+.4f})"
+
+
+def _flags(source: Source) -> Iterator[str]:
+    yield from ("## Flags", "")
+    last = {flag["flag"]: flag for flag in source.of_kind("flag")}  # written again when the level rises
+    for flag in last.values():
+        lo, hi = flag.get("lo"), flag.get("hi")
+        effect = "" if flag.get("effect") is None else f" Effect {flag['effect']:.4f}"
+        if effect and lo is not None and hi is not None:
+            effect += f" (95% interval {lo:.4f} to {hi:.4f})"
+        evidence = f"{effect} on {flag['n']} examples, at look {flag['looks']}." if effect else ""
+        yield f"- **{flag['level']}: {flag['flag']}**, seen at step {flag['step']}. {flag['message']}{evidence}"
+        yield from (f"  - {advice}" for advice in flag["advice"])
+    wanted = source.recipe.flags.model_dump()
+    watched = [name for name, action in wanted.items() if action != "off"]
+    if not last:
+        yield f"None was raised; watched: {', '.join(watched) or 'nothing'}."
+    yield ""
+
+
+def _data(source: Source) -> Iterator[str]:
+    plan = source.last("plan")
+    yield from ("## Data", "", "| role | source | rows | bytes | fingerprint |", "|---|---|---|---|---|")
+    for data in source.meta.get("datasets") or []:
+        yield (
+            f"| {data['role']} | `{data['source']}` | {data['rows']:,} | {data['bytes']:,} | `{data['fingerprint']}` |"
+        )
+    if plan:
+        yield ""
+        yield (
+            f"{plan['train_examples']:,} examples to train on and {plan['heldout_examples']:,} held out, "
+            f"cut at {plan['max_length']:,} tokens."
+        )
+    yield ""
+
+
+def _training(source: Source) -> Iterator[str]:
+    plan, end, metrics = source.last("plan"), source.last("end"), source.last("metrics")
+    yield from ("## Training", "")
+    if plan:
+        share = f"{plan['trainable']:,} of {plan['parameters']:,} weights trained"
+        yield f"- {share}, {plan['precision']} on {plan['device']}"
+    if metrics:
+        tokens = metrics["values"].get("train/tokens")
+        total = f" of {plan['total_steps']:,}" if plan else ""
+        yield f"- {metrics['step']:,}{total} steps" + (f", {tokens:,.0f} tokens" if tokens else "")
+    if end.get("reason"):
+        yield f"- it ended early: {end['reason']}"
+    if commit := source.meta.get("git_commit"):
+        yield f"- git commit of the working directory: `{commit}`"
+    yield ""
+
+
+def _versions(source: Source) -> Iterator[str]:
+    trained = {"python": source.meta.get("python"), **(source.meta.get("versions") or {})}
+    yield from ("## Versions", "")
+    if any(trained.values()):
+        yield "- trained with " + ", ".join(f"{name} {found}" for name, found in trained.items() if found)
+    yield "- exported with " + ", ".join(f"{name} {found}" for name in LIBRARIES if (found := _version(name)))
+    yield ""
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _yaml(body: dict[str, Any]) -> str:
+    yaml, text = YAML(), io.StringIO()
+    yaml.default_flow_style = False
+    yaml.dump(body, text)
+    return text.getvalue().rstrip()

@@ -1,0 +1,82 @@
+"""The Python that loads an exported folder, as its card shows it. Torch-free."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.export.source import Source
+from engine.method_settings import Adapter, QLora
+from engine.model_source import locate
+
+QUESTION = """\
+turns = [{"role": "user", "content": "Hello"}]
+prompt = tokenizer.apply_chat_template(
+    turns, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+).to(model.device)
+answer = model.generate(**prompt, max_new_tokens=32)
+print(tokenizer.decode(answer[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True))"""
+
+
+def loading(source: Source, kind: str, folder: Path) -> str:
+    """Code that loads the folder and asks it something."""
+    imports, load = _adapter(source) if kind == "adapter" else _whole()
+    return "\n".join(
+        [
+            *imports,
+            "",
+            f'folder = "{folder}"  # this folder, wherever it is',
+            "tokenizer = AutoTokenizer.from_pretrained(folder)",
+            *load,
+            QUESTION,
+        ]
+    )
+
+
+def base_of(source: Source) -> str:
+    """The base model as `from_pretrained` takes it: a directory or a hub id."""
+    path = source.recipe.model.path
+    return str(locate(path) or path)
+
+
+def _whole() -> tuple[list[str], list[str]]:
+    return (
+        ["from transformers import AutoModelForCausalLM, AutoTokenizer"],
+        ["model = AutoModelForCausalLM.from_pretrained(folder)"],
+    )
+
+
+def _adapter(source: Source) -> tuple[list[str], list[str]]:
+    method = source.recipe.method
+    dtype = "bfloat16" if source.last("plan").get("precision") == "bf16" else "float32"
+    names = ["AutoModelForCausalLM", "AutoTokenizer"]
+    options = f'dtype="{dtype}"'
+    before = []
+    if isinstance(method, QLora):
+        names.append("BitsAndBytesConfig")
+        options += ", quantization_config=four_bits"
+        before = [
+            "four_bits = BitsAndBytesConfig(",
+            "    load_in_4bit=True,",
+            f'    bnb_4bit_quant_type="{method.quant}",',
+            f"    bnb_4bit_use_double_quant={method.double_quant},",
+            f'    bnb_4bit_compute_dtype="{dtype}",',
+            ")",
+        ]
+    base = [*before, f'base = AutoModelForCausalLM.from_pretrained("{base_of(source)}", {options})']
+    transformers = f"from transformers import {', '.join(names)}"
+    if isinstance(method, Adapter):
+        imports = [
+            "from pathlib import Path",
+            "",
+            "from engine.methods import bottleneck  # finetui",
+            transformers,
+        ]
+        return imports, [
+            *base,
+            "model = bottleneck.load(base, Path(folder))",
+            'bottleneck.set_active(model, "default")  # None: the base alone',
+        ]
+    return ["from peft import PeftModel", transformers], [
+        *base,
+        "model = PeftModel.from_pretrained(base, folder)",
+    ]

@@ -1,0 +1,124 @@
+"""What a run left behind, read from its directory alone: recipe, story, weights. Torch-free."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from engine import journal
+from engine.home import RunDir
+from engine.log import read_log
+from engine.method_settings import WHOLE_MODEL
+from engine.recipe import Recipe
+
+
+class ExportError(Exception):
+    """Something that cannot be exported; `str()` is one sentence with what to do."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run as its directory tells it."""
+
+    run: RunDir
+    meta: dict[str, Any]  # run.json
+    recipe: Recipe
+    events: list[dict[str, Any]]  # of all attempts in order, superseded ones left out
+
+    @property
+    def name(self) -> str:
+        return str(self.meta.get("name") or self.recipe.name or self.run.path.name)
+
+    @property
+    def number(self) -> int:
+        return self.run.number
+
+    @property
+    def whole_model(self) -> bool:
+        """Whether the method trains the base's own weights."""
+        return self.recipe.method.name in WHOLE_MODEL
+
+    @property
+    def weights(self) -> Path:
+        """Where a finished run keeps what it learnt."""
+        return self.run.path / ("model" if self.whole_model else "adapter")
+
+    @property
+    def finished(self) -> bool:
+        return (self.weights / "COMPLETE").exists()
+
+    def of_kind(self, kind: str) -> list[dict[str, Any]]:
+        return [event for event in self.events if event["kind"] == kind]
+
+    def last(self, kind: str) -> dict[str, Any]:
+        """The last event of a kind; empty if there is none."""
+        return next((event for event in reversed(self.events) if event["kind"] == kind), {})
+
+    def checkpoints(self) -> dict[int, Path]:
+        """The whole checkpoints that are still on disk, by step."""
+        found = (path for path in self.run.checkpoints.glob("step-*") if (path / "COMPLETE").exists())
+        return dict(sorted((int(path.name.removeprefix("step-")), path) for path in found))
+
+    def heldout_losses(self) -> dict[int, float]:
+        """Held-out loss by step, nats per token."""
+        return {
+            event["step"]: event["values"]["loss"]["value"]
+            for event in self.of_kind("eval")
+            if event["suite"] == "heldout"
+        }
+
+
+def read(run: RunDir) -> Source:
+    """Read a run's directory. Raises ExportError."""
+    try:
+        meta = json.loads(run.meta.read_text())
+        recipe = Recipe.model_validate(meta["recipe"])
+    except (OSError, ValueError, KeyError, ValidationError) as error:
+        first = (str(error).splitlines() or ["?"])[0]
+        raise ExportError(f"{run.meta} cannot be read ({first}); the run cannot be exported") from None
+    events: list[dict[str, Any]] = []
+    for attempt in run.attempts():
+        for entry in read_log(attempt.events):
+            if entry.get("kind") == "resume":
+                events = [old for old in events if old.get("step", -1) <= entry["from_step"]]
+            events.append(entry)
+    return Source(run, meta, recipe, events)
+
+
+def choose_checkpoint(source: Source, wanted: str) -> tuple[int, Path]:
+    """The checkpoint meant by a step, `best` (lowest held-out loss) or `last`. Raises ExportError."""
+    there = source.checkpoints()
+    if not there:
+        raise ExportError(f"run #{source.number} has no whole checkpoint yet; wait for one")
+    steps = ", ".join(map(str, there))
+    if wanted == "last":
+        step = max(there)
+    elif wanted == "best":
+        losses = {step: loss for step, loss in source.heldout_losses().items() if step in there}
+        if not losses:
+            raise ExportError(
+                f"none of the checkpoints of run #{source.number} ({steps}) was evaluated; name a step"
+            )
+        step = min(losses, key=losses.__getitem__)
+    elif wanted.isdigit() and int(wanted) in there:
+        step = int(wanted)
+    else:
+        raise ExportError(
+            f"run #{source.number} has no checkpoint {wanted}; there are: {steps}, and `last` and `best` of them"
+        )
+    return step, there[step]
+
+
+def refuse_unfinished(source: Source) -> None:
+    """Raises ExportError if the run left no weights, saying what can be done instead."""
+    if source.finished:
+        return
+    state = journal.read(source.run).state
+    what = "wait for its end" if state in journal.ACTIVE | journal.WAITING else "resume it"
+    there = source.checkpoints()
+    hint = f", or export a checkpoint with --checkpoint last (step {max(there)})" if there else ""
+    raise ExportError(f"run #{source.number} is {state} and has not saved its weights: {what}{hint}")

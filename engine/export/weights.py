@@ -1,0 +1,119 @@
+"""Weights in, weights out: from what a run saved, or a checkpoint, to a whole model."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from engine.data.sources import DataError
+from engine.evals.looks import read_back
+from engine.export.compare import compare
+from engine.export.made import Difference
+from engine.export.source import ExportError, Source, choose_checkpoint
+from engine.methods import load
+from engine.training import checkpoint
+from engine.training.flagging import best_step
+
+Say = Callable[[str], None]
+
+COMPARED = 64  # held-out examples
+FOREVER = 2**62  # later than every attempt and step
+SAME = 0.1  # of the spread of the logits: more than rounding to 16 bits ever does
+
+
+@contextmanager
+def weights_of(source: Source, wanted: str | None, say: Say) -> Iterator[tuple[int, Path]]:
+    """The step and the directory of what is exported: the finished weights, or those of a checkpoint."""
+    if wanted is None:
+        yield _finished_step(source), source.weights
+        return
+    step, path = choose_checkpoint(source, wanted)
+    recipe = source.recipe
+    say(f"reading the checkpoint of step {step}")
+    with tempfile.TemporaryDirectory(prefix="finetui-") as temporary:
+        model = load.load_model(recipe.model, recipe.method, training_dtype(source))
+        checkpoint.load_weights(path, model)
+        load.save_model(model, recipe.method, Path(temporary))
+        load.load_tokenizer(recipe.model).save_pretrained(temporary)
+        yield step, Path(temporary)
+
+
+def merge(source: Source, weights: Path, dtype: torch.dtype, say: Say) -> Any:
+    """The whole model in `dtype`, on the CPU. Raises ExportError where the sum is not what was trained."""
+    from peft import PeftModel
+
+    path = str(weights) if source.whole_model else load.resolve(source.recipe.model.path)
+    say(f"loading {path}")
+    base = _load_whole(path, source, dtype)
+    if source.whole_model:
+        return base
+    adapted = PeftModel.from_pretrained(base, weights).eval()
+    before = _some_logits(adapted)
+    say("merging")
+    merged = adapted.merge_and_unload(safe_merge=True)
+    apart = (_some_logits(merged) - before).abs().mean() / before.std()
+    if not apart < SAME:
+        raise ExportError(
+            f"merging changes what the model says (logits move by {apart:.2f} of their spread), perhaps because an "
+            "adapter sits on a weight that is used in two places; use --adapter"
+        )
+    return merged
+
+
+def compare_quantised(source: Source, weights: Path, merged: Any, say: Say) -> Difference | str:
+    """The merged model against the 4-bit base with its adapter, on held-out examples of the run; or why not."""
+    from peft import set_peft_model_state_dict
+
+    from engine.tasks.sft import prepare
+
+    recipe = source.recipe
+    tokenizer = load.load_tokenizer(recipe.model)
+    say("reading the held-out examples")
+    try:
+        data = prepare(recipe, tokenizer, load.longest(recipe.model, tokenizer))
+    except DataError as error:
+        return f"not compared, since the held-out examples cannot be read again ({error})"
+    trained = load.load_model(recipe.model, recipe.method, training_dtype(source))
+    set_peft_model_state_dict(trained, load_file(weights / "adapter_model.safetensors"))
+    examples = data.suite("heldout").examples[:COMPARED]
+    return compare(trained.eval(), merged.eval(), examples, say)
+
+
+def training_dtype(source: Source) -> torch.dtype:
+    """The number format that the run computed in, which need not be this machine's choice."""
+    precision = source.last("plan").get("precision")
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def _load_whole(path: str, source: Source, dtype: torch.dtype) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, use_safetensors=True, trust_remote_code=source.recipe.model.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise ExportError(f"model {path}: cannot be loaded ({first})") from None
+
+
+def _finished_step(source: Source) -> int:
+    """The step whose weights were saved: the last, or the best if a flag stopped the run."""
+    end = source.last("end")
+    if str(end.get("reason") or "").startswith("stopped by the flag"):
+        best = best_step(read_back(source.run, FOREVER, FOREVER), source.recipe)
+        if best is not None:
+            return best
+    return int(end.get("step", 0))
+
+
+@torch.no_grad()
+def _some_logits(model: Any) -> torch.Tensor:
+    ids = torch.arange(1, 17)[None]
+    return model(input_ids=ids).logits[0].float()

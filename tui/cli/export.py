@@ -1,0 +1,34 @@
+"""`finetui export`: from a run to a folder that others can use."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from engine.export.source import ExportError
+from tui.cli.logs import find
+from tui.cli.output import print_json, say
+
+
+def export(number: int, *, as_json: bool, **wish: Any) -> None:
+    """Print the folder that was made. The work is done in a process of its own, which imports torch."""
+    run = find(number)
+    asked = {key: str(value) if isinstance(value, Path) else value for key, value in wish.items()}
+    command = [sys.executable, "-P", "-m", "engine.export", str(run.path), json.dumps(asked)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            entry = json.loads(line)
+            if "say" in entry:
+                say(entry["say"])
+            elif "error" in entry:
+                raise ExportError(entry["error"])
+            elif as_json:
+                print_json(entry["done"])
+            else:
+                print(entry["done"]["path"])
+    if process.returncode != 0:
+        raise ExportError("the export ended without a word; nothing was written")
