@@ -1,18 +1,18 @@
-"""What a flag says, and what the detectors share."""
+"""What a flag says, and what the detectors look at."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Literal
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 
-Level = Literal["warn", "critical"]
-LEVELS: tuple[Level, ...] = ("warn", "critical")
+# info: worth knowing, nothing is wrong. watch: a leading sign, not yet shown. warn and critical: shown, twice in a row.
+Level = Literal["info", "watch", "warn", "critical"]
+LEVELS: tuple[Level, ...] = ("info", "watch", "warn", "critical")
 
-ALPHA = 0.05  # chance of a false flag over all looks of a run, at most
-HITS_IN_A_ROW = 2
 WORST = 5  # examples shown
 
 
@@ -26,8 +26,31 @@ class Worst:
 
 
 @dataclass(frozen=True)
+class Forecast:
+    """What the effect is expected to be at a later step; `lo` and `hi` are an 80% interval, nats per token."""
+
+    step: int
+    value: float
+    lo: float
+    hi: float
+
+
+@dataclass(frozen=True)
+class Action:
+    """Something to do about a flag.
+
+    `change` is what it means for the recipe, by dotted key (`{"train.lr": 1e-4}`), and empty where no key stands
+    for it. `source` is a key of the literature list in docs/flags.md, empty for common sense.
+    """
+
+    text: str
+    change: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
+
+
+@dataclass(frozen=True)
 class Flag:
-    """A statement with its evidence. `effect`, `lo` and `hi` (95%) are in nats per token."""
+    """A statement with its evidence. `effect`, `lo` and `hi` (95%) are in nats per token where it is about a loss."""
 
     flag: str
     level: Level
@@ -40,71 +63,103 @@ class Flag:
     n: int  # examples
     looks: int  # evaluations so far, step 0 not counted
     message: str
-    advice: tuple[str, ...]
-    worst: tuple[Worst, ...]
+    actions: tuple[Action, ...] = ()  # in the order in which to try them
+    worst: tuple[Worst, ...] = ()
+    slice: str = ""  # of the suite; empty: all of it
+    lost: int | None = None  # tokens right under the base model and wrong now
+    gained: int | None = None  # the other way round
+    forecast: Forecast | None = None
+    advice: tuple[str, ...] = field(init=False)  # the actions as sentences, for the log and the screen
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "advice", tuple(action.text for action in self.actions))
 
 
 @dataclass(frozen=True)
 class History:
-    """A suite's losses over the evaluations of a run; row 0 is the base model, at step 0."""
+    """A suite's scores over the evaluations of a run; row 0 is the base model, at step 0.
+
+    A look may score a part of the examples only: NaN in `nll` stands for those it left out. What a run does not
+    measure is None, and the detectors then say less.
+    """
 
     suite: str
     steps: tuple[int, ...]
     ids: tuple[str, ...]
     nll: np.ndarray  # float64 [evaluations, examples], nats, summed over an example's tokens
     tokens: np.ndarray  # int64 [examples]
+    right: np.ndarray | None = None  # [evaluations, examples], tokens that were the likeliest
+    lost: np.ndarray | None = None  # [evaluations, examples], tokens right under the base and wrong now
+    gained: np.ndarray | None = None  # [evaluations, examples], tokens wrong under the base and right now
+    kl: np.ndarray | None = None  # [evaluations, examples], nats per token from the base; NaN: not measured
+    temperatures: tuple[float, ...] = ()
+    tempered: np.ndarray | None = None  # [evaluations, temperatures, examples], nll at each temperature
+    metric: np.ndarray | None = None  # [evaluations, examples], the task's own measure, larger is better
+    slices: tuple[str, ...] = ()  # of each example; empty: the suite is not divided
 
     @property
     def looks(self) -> int:
         return len(self.steps) - 1
 
     def loss(self, look: int) -> float:
-        return float(self.nll[look].sum() / self.tokens.sum())
+        """Nats per token over the examples scored at a look."""
+        scored = self.scored(look)
+        return float(self.nll[look][scored].sum() / self.tokens[scored].sum())
 
+    def scored(self, *looks: int) -> np.ndarray:
+        """Which examples were scored at all of these looks: bool [examples]."""
+        return ~np.isnan(self.nll[list(looks)]).any(axis=0)
 
-# What makes each method change the model less.
-CHANGE_LESS = {
-    "full": "Train adapters instead of every weight: method.name=lora.",
-    "freeze": "Train a smaller part of the model: lower method.layers, or name less in method.modules.",
-    "lora": "Adapt fewer layers: name some in method.targets, or lower method.r.",
-    "qlora": "Adapt fewer layers: name some in method.targets, or lower method.r.",
-    "adapter": "Make the adapters smaller: raise method.reduction, or set method.placement=pfeiffer.",
-    "ia3": "Train for fewer steps: IA3 has nothing that could be made smaller.",
-    "prefix": "Train fewer virtual tokens: lower method.tokens.",
-    "prompt": "Train fewer virtual tokens: lower method.tokens.",
-}
+    def until(self, look: int) -> History:
+        """What was known at an earlier look."""
+        return self._each(lambda rows: rows[: look + 1], steps=self.steps[: look + 1])
+
+    def only(self, chosen: np.ndarray) -> History:
+        """The history of some examples; bool [examples]."""
+        places = np.flatnonzero(chosen)
+        return self._each(
+            lambda rows: rows[..., places],
+            ids=tuple(self.ids[i] for i in places),
+            tokens=self.tokens[places],
+            slices=tuple(self.slices[i] for i in places) if self.slices else (),
+        )
+
+    def groups(self) -> dict[str, np.ndarray]:
+        """Name to bool [examples]: all of them (""), and each slice where there are several."""
+        everything = {"": np.ones(len(self.ids), dtype=bool)}
+        names = sorted(set(self.slices))
+        if len(names) < 2:
+            return everything
+        of = np.array(self.slices)
+        return everything | {name: of == name for name in names}
+
+    def _each(self, cut: Any, **fields: Any) -> History:
+        names = ("nll", "right", "lost", "gained", "kl", "tempered", "metric")
+        arrays = {name: cut(rows) for name in names if (rows := getattr(self, name)) is not None}
+        return dataclasses.replace(self, **arrays, **fields)
 
 
 @dataclass(frozen=True)
 class Context:
-    """What advice depends on."""
+    """What advice and forecasts depend on: the recipe and the plan of the run."""
 
     method: str
     lr: float
     replay: float  # share of replayed tokens, 0 without
+    general: str | None = None  # `evals.general`
+    epochs: float = 1.0
+    warmup: str | int = "5%"
+    rates: np.ndarray | None = field(default=None, compare=False)  # learning rate of every step of the run
 
-
-def level_at(look: int) -> float:
-    """The significance level of look k (from 1): 6 a / (pi^2 k^2)."""
-    return 6 * ALPHA / (math.pi * look) ** 2
-
-
-def standing(hits: dict[Level, list[bool]]) -> Level | None:
-    """The highest level with two hits in a row at the end; `hits[level][k]` is look k's."""
-    raised = [
-        level for level in LEVELS if len(hits[level]) >= HITS_IN_A_ROW and all(hits[level][-HITS_IN_A_ROW:])
-    ]
-    return raised[-1] if raised else None
-
-
-def streak(hits: list[bool]) -> int:
-    """How many hits in a row there are at the end."""
-    return len(hits) - max((k for k, hit in enumerate(hits, start=1) if not hit), default=0)
+    @property
+    def total_steps(self) -> int | None:
+        return None if self.rates is None else len(self.rates)
 
 
 def worst_examples(history: History, before: np.ndarray) -> tuple[Worst, ...]:
     """The examples whose loss per token rose most from `before` (nll sums, [examples]) to the last look."""
     rise = (history.nll[-1] - before) / history.tokens
+    rise = np.where(np.isnan(rise), -np.inf, rise)
     return tuple(
         Worst(
             history.ids[i],

@@ -1,79 +1,191 @@
 """Forgetting: the general suite is worse than it was under the base model, beyond noise and margin.
 
 Each example is compared with itself at step 0. A plain test against zero would flag nearly every clean
-run, since fine-tuning always moves the general loss a little; hence the margins.
+run, since fine-tuning always moves the general loss a little; hence the margins. Tested are the suite as a whole
+and each of its slices.
 """
 
 from __future__ import annotations
 
-from engine.evals.intervals import change
-from engine.flags.flag import (
-    CHANGE_LESS,
-    Context,
-    Flag,
-    History,
-    Level,
-    level_at,
-    standing,
-    streak,
-    worst_examples,
-)
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtr
+
+from engine.evals.intervals import Estimate, change, ratio
+from engine.flags import actions
+from engine.flags.flag import Context, Flag, Forecast, History, Level, worst_examples
+from engine.flags.forecast import forecast
+from engine.flags.multiplicity import HITS_IN_A_ROW, holm, level_at, standing, streak
 
 MARGINS: dict[Level, float] = {"warn": 0.05, "critical": 0.15}  # nats per token
 
+Groups = dict[str, list[bool]]  # slice to whether it hit, look by look (from 1)
+
 
 def hits(history: History) -> dict[Level, list[bool]]:
-    """At which looks (from 1) the loss was beyond each margin."""
-    looks = [
-        (level_at(look), change(history.nll[0], history.nll[look], history.tokens))
-        for look in range(1, len(history.steps))
-    ]
+    """At which looks (from 1) the loss was beyond each margin, as a whole or in a slice."""
     return {
-        level: [estimate.p_above(margin) < alpha for alpha, estimate in looks]
-        for level, margin in MARGINS.items()
+        level: [any(look) for look in zip(*groups.values(), strict=True)]
+        for level, groups in _hits(history).items()
     }
 
 
 def forgetting(history: History, context: Context) -> Flag | None:
-    """The flag as it stands at the last look, or None."""
-    found = hits(history)
-    level = standing(found)
-    if level is None:
+    """The flag as it stands at the last look, or None.
+
+    Level `watch` is a leading sign: a first hit, or a forecast that is beyond the margin at the run's end.
+    """
+    if history.looks < 1:
         return None
-    estimate = change(history.nll[0], history.nll[-1], history.tokens)
+    found = _hits(history)
+    levels = {
+        group: standing({level: groups[group] for level, groups in found.items()}) for group in found["warn"]
+    }
+    for level in ("critical", "warn"):
+        if groups := [group for group, reached in levels.items() if reached == level]:
+            return _flag(history, context, level, _worst_group(history, groups), found["warn"])
+    return _watch(history, context, found["warn"])
+
+
+def _hits(history: History) -> dict[Level, Groups]:
+    groups = history.groups()
+    found: dict[Level, Groups] = {level: {group: [] for group in groups} for level in MARGINS}
+    for look in range(1, len(history.steps)):
+        estimates = {name: _change(history, look, chosen) for name, chosen in groups.items()}
+        for level, margin in MARGINS.items():
+            p_values = {name: estimate.p_above(margin) for name, estimate in estimates.items()}
+            for name, hit in holm(p_values, level_at(look)).items():
+                found[level][name].append(hit)
+    return found
+
+
+def _change(history: History, look: int, chosen: np.ndarray) -> Estimate:
+    """Rise since step 0 of the chosen examples that were scored at this look."""
+    scored = history.scored(0, look) & chosen
+    if not scored.any():
+        return Estimate(0.0, math.inf, 0)
+    return change(history.nll[0][scored], history.nll[look][scored], history.tokens[scored])
+
+
+def _worst_group(history: History, groups: Sequence[str]) -> str:
+    """The suite as a whole if it is among them, else the slice that rose most."""
+    if "" in groups:
+        return ""
+    masks = history.groups()
+    return max(groups, key=lambda name: _change(history, -1, masks[name]).value)
+
+
+def _watch(history: History, context: Context, found: Groups) -> Flag | None:
+    first = [group for group, looks in found.items() if looks[-1]]
+    if first:
+        return _flag(history, context, "watch", _worst_group(history, first), found)
+    for group, chosen in history.groups().items():
+        expected = forecast(history, context, chosen)
+        if expected and expected.lo > MARGINS["warn"]:
+            return _flag(history, context, "watch", group, found)
+    return None
+
+
+def _flag(history: History, context: Context, level: Level, group: str, found: Groups) -> Flag:
+    chosen = history.groups()[group]
+    part = history.only(chosen)
+    estimate = _change(history, -1, chosen)
+    expected = forecast(history, context, chosen)
     lo, hi = estimate.interval()
-    since = history.steps[len(history.steps) - streak(found["warn"])]
+    flips = flipped(part)
+    since = history.steps[len(history.steps) - max(1, streak(found[group]))]
+    name = f"{history.suite} loss" + (f" in the slice {group}" if group else "")
+    message = (
+        f"The {name} is {estimate.value:.3f} nats per token above the base model's (95% interval {lo:.3f} to "
+        f"{hi:.3f}, {estimate.n} examples): {part.loss(0):.3f} at step 0, {part.loss(-1):.3f} at step "
+        f"{history.steps[-1]}, since step {since}."
+    )
     return Flag(
         flag="forgetting",
         level=level,
         step=history.steps[-1],
         since_step=since,
         suite=history.suite,
+        slice=group,
         effect=estimate.value,
         lo=lo,
         hi=hi,
         n=estimate.n,
         looks=history.looks,
-        message=(
-            f"The {history.suite} loss is {estimate.value:.3f} nats per token above the base model's "
-            f"(95% interval {lo:.3f} to {hi:.3f}, {estimate.n} examples): {history.loss(0):.3f} at step 0, "
-            f"{history.loss(-1):.3f} at step {history.steps[-1]}, since step {since}."
-        ),
-        advice=_advice(context),
-        worst=worst_examples(history, history.nll[0]),
+        message=" ".join([message, *_more(history, part, flips, expected, found, level)]),
+        actions=actions.forgetting(context),
+        worst=worst_examples(part, part.nll[0]),
+        lost=flips.lost if flips else None,
+        gained=flips.gained if flips else None,
+        forecast=expected,
     )
 
 
-def _advice(context: Context) -> tuple[str, ...]:
-    """Sentences in the order in which they help most."""
-    ratio = max(0.05, min(0.25, 4 * context.replay))
-    replay = "Mix in general text: set" if not context.replay else "Mix in more general text: raise"
-    sentences = [
-        f"Lower the learning rate: try train.lr={context.lr / 3:.1e}, a third of the present one.",
-        f"{replay} data.replay.ratio to {ratio:.2f}.",
-    ]
-    return (
-        *sentences,
-        CHANGE_LESS[context.method],
-        "Train for fewer epochs: most of the damage is done early and stays.",
-    )
+def _more(
+    history: History,
+    part: History,
+    flips: Flips | None,
+    expected: Forecast | None,
+    found: Groups,
+    level: Level,
+) -> list[str]:
+    """Sentences with what else was measured."""
+    said = []
+    slices = [name for name, looks in found.items() if name and streak(looks) >= HITS_IN_A_ROW]
+    if slices:
+        said.append(f"Slices beyond the margin: {', '.join(slices)} of {len(history.groups()) - 1}.")
+    if flips:
+        said.append(
+            f"{flips.lost} tokens that the base model had right are wrong now and {flips.gained} the other way "
+            f"round, of {flips.tokens} (p = {flips.p:.2g})."
+        )
+    if (kl := divergence(part)) is not None:
+        said.append(f"The answers are {kl.value:.3f} nats per token (KL) away from the base model's.")
+    if expected:
+        said.append(
+            f"Expected at the end, step {expected.step}: {expected.value:.3f} "
+            f"(80% interval {expected.lo:.3f} to {expected.hi:.3f})."
+        )
+    if level == "watch":
+        said.append("A leading sign only: it has not been shown twice.")
+    return said
+
+
+@dataclass(frozen=True)
+class Flips:
+    """Tokens that changed sides against the base model; `p` is of the one-sided test that no more were lost."""
+
+    lost: int
+    gained: int
+    tokens: int
+    p: float
+
+
+def flipped(history: History, look: int = -1) -> Flips | None:
+    """McNemar's test with examples as clusters, since the tokens of an example go together; None if not measured.
+
+    z = sum(b - c) / sqrt(sum((b - c)^2)) over examples with b tokens lost and c gained; McNemar's own for examples of
+    one token. After V. Durkalski et al., "Analysis of clustered matched-pair data", 2003.
+    """
+    if history.lost is None or history.gained is None:
+        return None
+    scored = history.scored(0, look)
+    lost, gained = history.lost[look][scored], history.gained[look][scored]
+    net = (lost - gained).astype(np.float64)
+    spread = math.sqrt((net**2).sum())
+    p = float(ndtr(-net.sum() / spread)) if spread else 1.0
+    return Flips(int(lost.sum()), int(gained.sum()), int(history.tokens[scored].sum()), p)
+
+
+def divergence(history: History, look: int = -1) -> Estimate | None:
+    """Mean KL divergence from the base model, nats per token, over the examples where it was measured."""
+    if history.kl is None:
+        return None
+    measured = ~np.isnan(history.kl[look])
+    if not measured.any():
+        return None
+    tokens = history.tokens[measured]
+    return ratio(history.kl[look][measured] * tokens, tokens)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from engine.flags import actions
 from engine.flags.flag import Context, Flag
 
 
@@ -24,10 +25,5 @@ def nan(step: int, loss: float, grad_norm: float, context: Context) -> Flag | No
         n=0,
         looks=step,
         message=f"The training {what} at step {step}; the run cannot go on.",
-        advice=(
-            f"Lower the learning rate: try train.lr={context.lr / 3:.1e}, a third of the present one.",
-            "Warm up for longer: raise train.warmup.",
-            "Use a wider number format: train.precision=fp32.",
-        ),
-        worst=(),
+        actions=actions.not_a_number(context),
     )

@@ -3,90 +3,197 @@
 The best evaluation of many looks lucky, and any later one worse. So the held-out examples are split in two
 halves: the best step is chosen on one and the rise since then is measured on the other, both ways round.
 The loss on training examples tells the cause: it still falls (overfitting) or rises too (instability).
+
+Harm is another question. A model that grows too sure of itself loses likelihood and answers no worse; dividing the
+logits by a temperature takes that away (C. Guo et al., "On calibration of modern neural networks", 2017). Where it
+takes most of the rise away and the task's measure is not worse, the flag is information: `overconfident`.
 """
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from engine.evals.intervals import Estimate, change
-from engine.flags.flag import (
-    CHANGE_LESS,
-    Context,
-    Flag,
-    History,
-    Level,
-    level_at,
-    standing,
-    streak,
-    worst_examples,
-)
+from engine.evals.intervals import Estimate, change, ratio
+from engine.flags import actions
+from engine.flags.flag import Context, Flag, History, Level, worst_examples
+from engine.flags.multiplicity import HITS_IN_A_ROW, level_at, standing, streak
 
 MARGINS: dict[Level, float] = {"warn": 0.01, "critical": 0.15}  # nats per token
 FEWEST = 4  # examples in a half
+REMOVED = 0.7  # of the rise: from here on temperature explains it
+WORSE = 0.02  # of the task's measure: a larger drop than this is one, however unsure
+SURE = 0.05  # one-sided, that the measure dropped or that the seen loss rose
+SATURATED = 0.99  # of the tokens of training examples right
+
+
+@dataclass(frozen=True)
+class Rise:
+    """The rise since the best look, `best` chosen without the example that it is used for."""
+
+    estimate: Estimate
+    scored: np.ndarray  # bool [examples]
+    best: np.ndarray  # int64 [examples], a look
+    before: np.ndarray  # float64 [examples], nll at that look
+
+
+@dataclass(frozen=True)
+class Harm:
+    """What is left of a rise once the temperature is right, and the task's measure since the best look."""
+
+    temperature: float
+    removed: float  # share of the rise
+    metric: Estimate | None  # change
+
+    @property
+    def none(self) -> bool:
+        """Overconfident, not worse."""
+        if self.removed < REMOVED or self.metric is None:
+            return False
+        dropped = Estimate(-self.metric.value, self.metric.se, self.metric.n)
+        return dropped.value <= WORSE and dropped.p_above(0.0) >= SURE
 
 
 def hits(heldout: History) -> dict[Level, list[bool]]:
     """At which looks (from 1) the loss had risen beyond each margin since its best."""
-    looks = [(level_at(look), _rise(heldout, look)) for look in range(1, len(heldout.steps))]
+    looks = [(level_at(look), rise_at(heldout, look)) for look in range(1, len(heldout.steps))]
     return {
-        level: [rise is not None and rise[0].p_above(margin) < alpha for alpha, rise in looks]
+        level: [rise is not None and rise.estimate.p_above(margin) < alpha for alpha, rise in looks]
         for level, margin in MARGINS.items()
     }
 
 
 def overfitting(heldout: History, seen: History, context: Context) -> Flag | None:
-    """The flag as it stands at the last look (`overfitting` or `instability`), or None.
+    """The flag as it stands at the last look (`overfitting`, `instability` or `overconfident`), or None.
 
     `seen` has the same evaluations as `heldout`.
     """
     found = hits(heldout)
-    level = standing(found)
-    rise = _rise(heldout, heldout.looks)
+    rise = rise_at(heldout, heldout.looks) if heldout.looks else None
+    level = standing(found) or ("watch" if found["warn"] and found["warn"][-1] else None)
     if level is None or rise is None:
         return None
-    estimate, before = rise
-    best = int(np.argmin(heldout.nll.sum(axis=1)))
-    overfitted = seen.loss(-1) <= seen.loss(best)
-    lo, hi = estimate.interval()
-    trained = f"from {seen.loss(best):.3f} to {seen.loss(-1):.3f}"
+    best = int(np.median(rise.best[rise.scored]))
+    since_best = _seen_change(seen, best)
+    overfitted = since_best.value <= 0 or since_best.p_above(0.0) >= SURE
+    harm = harm_of(heldout, rise)
+    harmless = overfitted and harm is not None and harm.none and level != "watch"
+    name = "overconfident" if harmless else "overfitting" if overfitted else "instability"
+    lo, hi = rise.estimate.interval()
     return Flag(
-        flag="overfitting" if overfitted else "instability",
-        level=level,
+        flag=name,
+        level="info" if harmless else level,
         step=heldout.steps[-1],
-        since_step=heldout.steps[len(heldout.steps) - streak(found["warn"])],
+        since_step=heldout.steps[len(heldout.steps) - max(1, streak(found["warn"]))],
         suite=heldout.suite,
-        effect=estimate.value,
+        effect=rise.estimate.value,
         lo=lo,
         hi=hi,
-        n=estimate.n,
+        n=rise.estimate.n,
         looks=heldout.looks,
-        message=(
-            f"The {heldout.suite} loss has risen by {estimate.value:.3f} nats per token (95% interval {lo:.3f} to "
-            f"{hi:.3f}, {estimate.n} examples) since its best at step {heldout.steps[best]}, while the loss on "
-            f"training examples {'fell' if overfitted else 'rose too'} ({trained})."
-        ),
-        advice=_overfitting_advice(heldout.steps[best], context)
-        if overfitted
-        else _instability_advice(context),
-        worst=worst_examples(heldout, before),
+        message=" ".join(_message(heldout, seen, rise, best, overfitted, harm, level)),
+        actions=_actions(name, heldout.steps[best], context),
+        worst=worst_examples(heldout, np.where(rise.scored, rise.before, np.nan)),
     )
 
 
-def _rise(history: History, look: int) -> tuple[Estimate, np.ndarray] | None:
-    """Rise from the best look to this one, and each example's loss at the best look chosen without it."""
-    halves = _halves(history.ids)
-    if min(halves.sum(), (~halves).sum()) < FEWEST:
+def memorised(seen: History, context: Context) -> Flag | None:
+    """Information: the training examples are known by heart, at two looks in a row."""
+    if seen.right is None or seen.looks < HITS_IN_A_ROW:
         return None
-    so_far = history.nll[: look + 1]
-    best_of_half = {half: int(np.argmin(so_far[:, halves == half].sum(axis=1))) for half in (True, False)}
-    if look in best_of_half.values():
-        return None  # still at its best
-    before = np.where(halves, so_far[best_of_half[False]], so_far[best_of_half[True]])
-    return change(before, so_far[look], history.tokens), before
+    accuracy = []
+    for look in range(len(seen.steps)):
+        scored = seen.scored(look)
+        accuracy.append(ratio(seen.right[look][scored], seen.tokens[scored]))
+    known = [estimate.value >= SATURATED for estimate in accuracy]
+    if streak(known) < HITS_IN_A_ROW:
+        return None
+    now, since = accuracy[-1], seen.steps[len(known) - streak(known)]
+    lo, hi = now.interval()
+    return Flag(
+        flag="memorised",
+        level="info",
+        step=seen.steps[-1],
+        since_step=since,
+        suite=seen.suite,
+        effect=now.value,
+        lo=lo,
+        hi=min(1.0, hi),
+        n=now.n,
+        looks=seen.looks,
+        message=(
+            f"{now.value:.1%} of the tokens of {now.n} training examples are right, since step {since}: they are "
+            "known by heart, and more passes over them teach nothing."
+        ),
+        actions=actions.memorised(context),
+    )
+
+
+def rise_at(history: History, look: int) -> Rise | None:
+    """Rise from the best look to this one; None if it is still at its best or there are too few examples."""
+    scored = history.scored(look)
+    halves = _halves(history.ids)
+    if min((halves & scored).sum(), (~halves & scored).sum()) < FEWEST:
+        return None
+    best_of = {half: _best(history, look, scored & (halves == half)) for half in (True, False)}
+    if look in best_of.values():
+        return None
+    best = np.where(halves, best_of[False], best_of[True])
+    before = history.nll[best, np.arange(len(best))]
+    both = scored & ~np.isnan(before)
+    if both.sum() < 2 * FEWEST:
+        return None
+    estimate = change(before[both], history.nll[look][both], history.tokens[both])
+    return Rise(estimate, both, best, before)
+
+
+def _best(history: History, look: int, chosen: np.ndarray) -> int:
+    """The look up to this one at which the chosen examples' loss was lowest.
+
+    Where looks scored different examples, each is compared with this look on what both scored.
+    """
+    nll = history.nll[: look + 1]
+    both = chosen & ~np.isnan(nll)  # [looks, examples]; all of `chosen` were scored at this look
+    tokens = (both * history.tokens).sum(axis=1)
+    fall = np.where(both, nll[look] - nll, 0.0).sum(axis=1) / np.maximum(1, tokens)
+    fall[both.sum(axis=1) < FEWEST] = 0.0
+    return int(np.argmax(fall)) if fall.max() > 0 else look
+
+
+def harm_of(heldout: History, rise: Rise) -> Harm | None:
+    """How much of a rise, to the last look, temperature explains; None if it was not measured."""
+    if heldout.tempered is None or rise.estimate.value <= 0:
+        return None
+    examples = np.flatnonzero(rise.scored)
+    tokens = heldout.tokens[examples].sum()
+    now = heldout.tempered[-1][:, examples]  # [temperatures, examples]
+    before = heldout.tempered[rise.best[examples], :, examples].T
+    at = int(np.argmin(now.sum(axis=1)))
+    left = (now[at].sum() - before.sum(axis=1).min()) / tokens
+    return Harm(
+        heldout.temperatures[at], float(1 - left / rise.estimate.value), _metric_change(heldout, rise)
+    )
+
+
+def _metric_change(heldout: History, rise: Rise) -> Estimate | None:
+    """Change of the task's own measure, or of token accuracy, since the best look."""
+    examples = np.flatnonzero(rise.scored)
+    best = rise.best[examples]
+    if heldout.metric is not None:
+        moved = heldout.metric[-1][examples] - heldout.metric[best, examples]
+        return ratio(moved, np.ones(len(examples)))
+    if heldout.right is not None:
+        moved = heldout.right[-1][examples] - heldout.right[best, examples]
+        return ratio(moved, heldout.tokens[examples])
+    return None
+
+
+def _seen_change(seen: History, best: int) -> Estimate:
+    scored = seen.scored(best, seen.looks)
+    return change(seen.nll[best][scored], seen.nll[-1][scored], seen.tokens[scored])
 
 
 @lru_cache(maxsize=4)
@@ -95,17 +202,28 @@ def _halves(ids: tuple[str, ...]) -> np.ndarray:
     return np.array([hashlib.sha256(f"half:{id}".encode()).digest()[0] % 2 == 0 for id in ids], dtype=bool)
 
 
-def _overfitting_advice(best_step: int, context: Context) -> tuple[str, ...]:
-    return (
-        f"Use the weights from around step {best_step}: set train.max_steps={max(1, best_step)}, "
-        "or flags.overfitting=stop.",
-        "Add training data, or remove rows that say the same.",
-        f"Let it learn less by heart: fewer epochs, a lower train.lr. {CHANGE_LESS[context.method]}",
-    )
+def _message(
+    heldout: History, seen: History, rise: Rise, best: int, overfitted: bool, harm: Harm | None, level: Level
+) -> list[str]:
+    lo, hi = rise.estimate.interval()
+    said = [
+        f"The {heldout.suite} loss has risen by {rise.estimate.value:.3f} nats per token (95% interval {lo:.3f} to "
+        f"{hi:.3f}, {rise.estimate.n} examples) since its best at step {heldout.steps[best]}, while the loss on "
+        f"training examples {'did not rise' if overfitted else 'rose too'} (from {seen.loss(best):.3f} to "
+        f"{seen.loss(-1):.3f})."
+    ]
+    if harm:
+        said.append(
+            f"At temperature {harm.temperature:g}, {max(0.0, min(1.0, harm.removed)):.0%} of the rise is gone"
+            + (f", and the task's measure changed by {harm.metric.value:+.3f}" if harm.metric else "")
+            + (": overconfident, not worse." if harm.none else ".")
+        )
+    if level == "watch":
+        said.append("A leading sign only: it has not been shown twice.")
+    return said
 
 
-def _instability_advice(context: Context) -> tuple[str, ...]:
-    return (
-        f"Lower the learning rate: try train.lr={context.lr / 3:.1e}, a third of the present one.",
-        "Make steps steadier: raise train.tokens_per_step or train.warmup, or lower train.grad_clip.",
-    )
+def _actions(name: str, best_step: int, context: Context) -> tuple[actions.Action, ...]:
+    if name == "overconfident":
+        return actions.overconfident(context)
+    return actions.overfitting(context, best_step) if name == "overfitting" else actions.instability(context)

@@ -20,7 +20,7 @@ def raise_flags(job: Job) -> str | None:
         if written is None or LEVELS.index(flag.level) > LEVELS.index(written):
             job.looks.raised[flag.flag] = flag.level
             job.report.flag(flag)
-        if action == "stop":
+        if action == "stop" and flag.level in ("warn", "critical"):
             reason = f"stopped by the flag {flag.flag}: {flag.message}"
     return reason
 
@@ -34,7 +34,8 @@ def _standing_flags(job: Job) -> list[tuple[Flag, str]]:
         flags.append((overfitting(heldout, seen, context), wanted.overfitting))
     if general and wanted.forgetting != "off":
         flags.append((forgetting(general, context), wanted.forgetting))
-    return [(flag, action) for flag, action in flags if flag]
+    # Leading signs come and go; they are not written.
+    return [(flag, action) for flag, action in flags if flag and flag.level != "watch"]
 
 
 def best_step(looks: Looks, recipe: Recipe) -> int | None:
@@ -73,5 +74,10 @@ def may_stop(recipe: Recipe) -> bool:
 def context_of(recipe: Recipe) -> Context:
     assert recipe.train.lr is not None  # Recipe fills it in
     return Context(
-        recipe.method.name, recipe.train.lr, recipe.data.replay.ratio if recipe.data.replay else 0.0
+        method=recipe.method.name,
+        lr=recipe.train.lr,
+        replay=recipe.data.replay.ratio if recipe.data.replay else 0.0,
+        general=recipe.evals.general,
+        epochs=recipe.train.epochs if recipe.train.max_steps is None else 1.0,
+        warmup=recipe.train.warmup,
     )

@@ -1,4 +1,4 @@
-"""The detectors on histories whose truth is known: false flags, power, cause, level, evidence."""
+"""Forgetting and what all detectors share, on histories whose truth is known: false flags, power, evidence."""
 
 from __future__ import annotations
 
@@ -6,50 +6,16 @@ import dataclasses
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from flag_runs import CONTEXT, LOOKS, ever, history, jumping
 
-from engine.flags.flag import Context, History, level_at, standing, streak
-from engine.flags.forgetting import forgetting
+from engine import flags
+from engine.flags.forgetting import divergence, flipped, forgetting
+from engine.flags.multiplicity import holm, level_at, standing, streak
 from engine.flags.nan import nan
-from engine.flags.overfitting import overfitting
-
-CONTEXT = Context("full", 3e-4, 0.0)
-LOOKS = 11  # step 0 and ten evaluations
-
-
-def history(means, rng, suite="heldout", n=100, noise=0.1, between=1.0) -> History:
-    """Losses per token around `means` [looks]: examples differ by `between`, and wander by `noise` a look."""
-    tokens = rng.integers(8, 60, n)
-    level = 2 + between * rng.standard_normal(n).clip(-1.5, 1.5)
-    wander = np.cumsum(noise * rng.standard_normal((len(means), n)), axis=0)
-    per_token = level + np.asarray(means)[:, None] + wander - wander[:1]
-    steps = tuple(10 * look for look in range(len(means)))
-    return History(
-        suite, steps, tuple(f"{rng.integers(2**40):x}" for _ in range(n)), per_token * tokens, tokens
-    )
-
-
-def until(whole: History, look: int) -> History:
-    """The history as it was at an earlier look."""
-    return dataclasses.replace(whole, steps=whole.steps[: look + 1], nll=whole.nll[: look + 1])
-
-
-def ever(detect, *histories: History) -> list:
-    """Every flag that a run would have seen, look by look."""
-    looks = range(1, len(histories[0].steps))
-    return [flag for look in looks if (flag := detect(*(until(h, look) for h in histories), CONTEXT))]
-
-
-def falling(to=-1.0):
-    return np.linspace(0, to, LOOKS)
-
-
-def turning(rise=0.5):
-    """Down to a best at look 4, then up."""
-    return np.concatenate([np.linspace(0, -1, 5), np.linspace(-1, -1 + rise, LOOKS - 4)[1:]])
-
 
 # ---- forgetting
 
@@ -58,13 +24,13 @@ def turning(rise=0.5):
 def test_clean_runs_are_rarely_flagged_as_forgetting(drift):
     """At the margin itself is the hardest: at most 5% of runs, over all their looks."""
     rng = np.random.default_rng(0)
-    runs = [history(np.minimum(1, np.arange(LOOKS)) * drift, rng, "general") for _ in range(200)]
+    runs = [history(jumping(drift), rng, "general") for _ in range(200)]
     assert sum(bool(ever(forgetting, run)) for run in runs) <= 0.05 * len(runs)
 
 
 def test_a_naive_test_would_flag_what_the_margin_lets_pass():
     rng = np.random.default_rng(0)
-    run = history(np.minimum(1, np.arange(LOOKS)) * 0.03, rng, "general", noise=0.01)
+    run = history(jumping(0.03), rng, "general", noise=0.01)
     assert run.loss(-1) - run.loss(0) > 0.02
     assert not ever(forgetting, run)
 
@@ -72,7 +38,7 @@ def test_a_naive_test_would_flag_what_the_margin_lets_pass():
 @pytest.mark.parametrize(("loss", "level"), [(0.15, "warn"), (0.4, "critical")])
 def test_forgetting_is_found_and_graded(loss, level):
     rng = np.random.default_rng(1)
-    runs = [history(np.minimum(1, np.arange(LOOKS)) * loss, rng, "general", noise=0.05) for _ in range(100)]
+    runs = [history(jumping(loss), rng, "general", noise=0.05) for _ in range(100)]
     flags = [ever(forgetting, run) for run in runs]
     assert sum(bool(found) and found[-1].level == level for found in flags) >= 98
 
@@ -84,6 +50,14 @@ def test_forgetting_needs_two_looks_in_a_row():
     stays = history([0, 0, 0, 0.5, 0.5], rng, "general", noise=0.01)
     (flag,) = ever(forgetting, stays)
     assert (flag.step, flag.since_step, flag.looks) == (40, 30, 4)
+
+
+def test_a_first_hit_is_a_leading_sign_only():
+    rng = np.random.default_rng(2)
+    flag = forgetting(history([0, 0, 0, 0.5], rng, "general", noise=0.01), CONTEXT)
+    assert flag is not None
+    assert (flag.level, flag.since_step) == ("watch", 30)
+    assert "leading sign" in flag.message
 
 
 def test_the_evidence_of_forgetting():
@@ -98,68 +72,91 @@ def test_the_evidence_of_forgetting():
     assert flag.worst[0].id == run.ids[7]
     assert flag.worst[0].after - flag.worst[0].before == pytest.approx(5.3, abs=0.1)
     assert "0.3" in flag.message
-    assert [
-        word in sentence
-        for word, sentence in zip(("1.0e-04", "replay", "lora", "epochs"), flag.advice, strict=True)
-    ]
+    assert flag.advice == tuple(action.text for action in flag.actions)
+    assert (flag.slice, flag.lost, flag.gained, flag.forecast) == ("", None, None, None)
 
 
-def test_advice_suits_the_method():
-    rng = np.random.default_rng(3)
-    run = history([0, 0.3, 0.3], rng, "general", noise=0.01)
-    flag = forgetting(run, Context("lora", 1e-4, 0.05))
-    assert flag is not None
-    assert "raise data.replay.ratio to 0.20" in flag.advice[1]
-    assert "method.targets" in flag.advice[2]
+def sliced(means: dict[str, float], rng, n=100):
+    """A suite of several slices, each at its own level from the first look on."""
+    parts = {name: history(jumping(to), rng, "general", n, noise=0.05) for name, to in means.items()}
+    first = next(iter(parts.values()))
+    return dataclasses.replace(
+        first,
+        ids=tuple(id for part in parts.values() for id in part.ids),
+        nll=np.concatenate([part.nll for part in parts.values()], axis=1),
+        tokens=np.concatenate([part.tokens for part in parts.values()]),
+        slices=tuple(name for name, part in parts.items() for _ in part.ids),
+    )
 
 
-# ---- overfitting
-
-
-@pytest.mark.parametrize(
-    "means", [falling(), falling(-0.1), np.zeros(LOOKS), falling() * 0 - 0.5 * (np.arange(LOOKS) > 0)]
-)
-def test_clean_runs_are_rarely_flagged_as_overfitting(means):
-    """Falling or flat, with noise that alone makes some look the best: the halves keep luck out."""
+def test_a_slice_that_is_hit_alone_is_named():
     rng = np.random.default_rng(4)
-    runs = [(history(means, rng), history(falling(-2), rng, "seen")) for _ in range(200)]
-    assert sum(bool(ever(overfitting, *run)) for run in runs) <= 0.05 * len(runs)
+    runs = [sliced({"own": 0.2, "prose": -0.1, "samples": -0.1}, rng) for _ in range(50)]
+    found = [ever(forgetting, run) for run in runs]
+    assert sum(bool(flags) and flags[0].slice == "own" and flags[0].n == 100 for flags in found) >= 49
+    assert "in the slice own" in found[0][0].message
 
 
-@pytest.mark.parametrize("rise", [0.3, 1.0])
-def test_overfitting_is_found_within_two_looks_and_told_from_instability(rise):
+def test_a_drift_of_all_slices_is_told_of_the_suite():
     rng = np.random.default_rng(5)
-    runs = [history(turning(rise), rng, noise=0.05) for _ in range(100)]
-    seen = [history(falling(-2), rng, "seen") for _ in runs]
-    both_up = [history(turning(rise), rng, "seen", noise=0.05) for _ in runs]
-    found = [ever(overfitting, run, other) for run, other in zip(runs, seen, strict=True)]
-    unstable = [ever(overfitting, run, other) for run, other in zip(runs, both_up, strict=True)]
-    assert sum(bool(flags) and flags[-1].flag == "overfitting" for flags in found) >= 95
-    assert sum(bool(flags) and flags[-1].flag == "instability" for flags in unstable) >= 95
-    if rise == 1.0:
-        assert sum(bool(flags) and flags[0].step <= 70 for flags in found) >= 95
+    flags = ever(forgetting, sliced({"own": 0.2, "prose": 0.2, "samples": 0.2}, rng))
+    assert (flags[-1].slice, flags[-1].n) == ("", 300)
+    assert "own, prose, samples of 3" in flags[-1].message
 
 
-def test_the_evidence_of_overfitting():
+def test_slices_share_one_chance_of_a_false_alarm():
+    """All slices at the margin: at most 5% of runs are flagged, by whatever slice."""
     rng = np.random.default_rng(6)
-    run, seen = history(turning(0.6), rng, noise=0.01), history(falling(-2), rng, "seen", noise=0.01)
-    flag = overfitting(run, seen, CONTEXT)
-    assert flag is not None
-    assert (flag.level, flag.step, flag.looks, flag.n) == ("critical", 100, 10, 100)
-    assert flag.effect == pytest.approx(0.6, abs=0.02)
-    assert flag.lo < 0.6 < flag.hi
-    assert 40 < flag.since_step < 100
-    assert "best at step 40" in flag.message
-    assert "train.max_steps=40" in flag.advice[0]
+    runs = [sliced(dict.fromkeys(("a", "b", "c"), 0.05), rng, n=30) for _ in range(100)]
+    assert sum(bool(ever(forgetting, run)) for run in runs) <= 5
 
 
-def test_few_examples_or_looks_say_nothing():
+def test_a_look_at_some_examples_is_compared_with_the_same_ones():
+    """The small set is the first half; at the last two looks all are scored, and only the second half forgot."""
     rng = np.random.default_rng(7)
-    tiny, seen = history(turning(3), rng, n=3), history(falling(), rng, "seen", n=3)
-    assert ever(overfitting, tiny, seen) == []
-    one = history([0.0], rng)
-    assert overfitting(one, one, CONTEXT) is None
-    assert forgetting(one, CONTEXT) is None
+    run = history(jumping(0.0), rng, "general", n=200, noise=0.01)
+    run.nll[-2:, 100:] += run.tokens[100:]
+    run.nll[1:-2, 100:] = np.nan
+    assert ever(forgetting, run.until(LOOKS - 3)) == []
+    flag = forgetting(run, CONTEXT)
+    assert flag is not None
+    assert (flag.n, flag.level) == (200, "critical")
+    assert flag.effect == pytest.approx(run.tokens[100:].sum() / run.tokens.sum(), abs=0.02)
+
+
+def flipping(lose, gain, rng, n=100):
+    run = history([0, 0.3, 0.3], rng, "general", n, noise=0.01)
+    counts = {"lost": lose, "gained": gain}
+    arrays = {k: np.stack([np.zeros(n, dtype=int), *(rng.poisson(v, (2, n)))]) for k, v in counts.items()}
+    return dataclasses.replace(run, **arrays)
+
+
+def test_flips_are_told_with_a_test_of_their_own():
+    rng = np.random.default_rng(8)
+    run = flipping(2.0, 0.5, rng)
+    flips, flag = flipped(run), forgetting(run, CONTEXT)
+    assert flips is not None
+    assert flag is not None
+    assert flips.p < 1e-6
+    assert (flag.lost, flag.gained) == (run.lost[-1].sum(), run.gained[-1].sum())
+    assert f"{flag.lost} tokens that the base model had right are wrong now" in flag.message
+
+
+def test_the_test_of_flips_keeps_its_level():
+    rng = np.random.default_rng(9)
+    runs = [flipping(1.0, 1.0, rng) for _ in range(400)]
+    assert sum(flipped(run).p < 0.05 for run in runs) == pytest.approx(20, abs=12)
+
+
+def test_kl_is_told_where_it_was_measured():
+    rng = np.random.default_rng(10)
+    run = history([0, 0.3, 0.3], rng, "general", noise=0.01)
+    kl = np.full(run.nll.shape, np.nan)
+    assert divergence(dataclasses.replace(run, kl=kl)) is None
+    kl[-1, :20] = 0.4
+    run = dataclasses.replace(run, kl=kl)
+    assert divergence(run).value == pytest.approx(0.4)
+    assert "0.400 nats per token (KL)" in forgetting(run, CONTEXT).message
 
 
 # ---- shared parts
@@ -167,6 +164,12 @@ def test_few_examples_or_looks_say_nothing():
 
 def test_levels_of_all_looks_sum_to_alpha():
     assert sum(level_at(look) for look in range(1, 100_000)) == pytest.approx(0.05, rel=1e-3)
+
+
+def test_holm_stops_at_the_first_that_is_not_rejected():
+    assert holm({"a": 0.001, "b": 0.02, "c": 0.04}, 0.05) == {"a": True, "b": True, "c": True}
+    assert holm({"a": 0.001, "b": 0.03, "c": 0.04}, 0.05) == {"a": True, "b": False, "c": False}
+    assert holm({"": 0.04}, 0.05) == {"": True}
 
 
 def test_standing_and_streak():
@@ -191,6 +194,8 @@ def test_numbers_are_not_flagged():
 
 
 def test_the_detectors_import_no_torch():
-    code = "import sys, engine.flags.forgetting, engine.flags.overfitting; print('torch' in sys.modules)"
+    names = [path.stem for path in Path(flags.__file__).parent.glob("[a-z]*.py")]
+    imports = ", ".join(f"engine.flags.{name}" for name in names)
+    code = f"import sys, {imports}; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"

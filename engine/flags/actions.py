@@ -1,0 +1,222 @@
+"""What to do about a flag, in order: cheap and certain first. The literature is listed in docs/flags.md.
+
+`fix` turns flags into changes of a recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engine.flags.flag import LEVELS, Action, Context, Flag
+
+REPLAY = (0.01, 0.05, 0.25)  # shares, in the order in which to try them
+LOWEST_LR = {"full": 2e-6, "freeze": 2e-6}  # below it a rate learns nothing that is worth a run
+LOWEST_LR_OF_OTHERS = 1e-5
+CUT = 3.0  # of the learning rate
+LONGER_WARMUP = "10%"
+
+# What makes each method change the model less: sentence, change, source.
+CHANGE_LESS: dict[str, Action] = {
+    "full": Action(
+        "Train adapters instead of every weight: method.name=lora.", {"method": "lora"}, "biderman2024"
+    ),
+    "freeze": Action(
+        "Train a smaller part of the model: lower method.layers, or name less in method.modules."
+    ),
+    "lora": Action("Adapt fewer layers: name some in method.targets, or lower method.r.", {}, "biderman2024"),
+    "qlora": Action(
+        "Adapt fewer layers: name some in method.targets, or lower method.r.", {}, "biderman2024"
+    ),
+    "adapter": Action(
+        "Make the adapters smaller: raise method.reduction, or set method.placement=pfeiffer.",
+        {},
+        "houlsby2019",
+    ),
+    "ia3": Action("Train for fewer steps: IA3 has nothing that could be made smaller."),
+    "prefix": Action("Train fewer virtual tokens: lower method.tokens."),
+    "prompt": Action("Train fewer virtual tokens: lower method.tokens."),
+}
+
+
+def forgetting(context: Context) -> tuple[Action, ...]:
+    return (
+        *_lower_rate(context, "lin2025"),
+        *_replay(context),
+        CHANGE_LESS[context.method],
+        *_freeze_lower(context),
+        *_fewer_epochs(context, "most of the damage is done early and stays", "zheng2025"),
+    )
+
+
+def overfitting(context: Context, best_step: int) -> tuple[Action, ...]:
+    best = max(1, best_step)
+    return (
+        Action(
+            f"Use the weights from around step {best}: set train.max_steps={best}, or flags.overfitting=stop.",
+            {"train.max_steps": best},
+            "prechelt1998",
+        ),
+        *_fewer_epochs(
+            context, "data repeated more than four times teach little that is new", "muennighoff2023"
+        ),
+        Action("Remove rows that say the same: finetui data lists them.", {}, "lee2022"),
+        Action("Add training data, or look for wrong answers among what there is."),
+        *_lower_rate(context, "lin2025"),
+        CHANGE_LESS[context.method],
+    )
+
+
+def instability(context: Context) -> tuple[Action, ...]:
+    return (
+        *_lower_rate(context, "mosbach2021"),
+        *_warm_up(context),
+        Action("Clip harder: lower train.grad_clip.", {}, "pascanu2013"),
+        Action("Make steps steadier: raise train.tokens_per_step."),
+    )
+
+
+def not_a_number(context: Context) -> tuple[Action, ...]:
+    return (
+        *_lower_rate(context, "mosbach2021"),
+        *_warm_up(context),
+        Action("Use a wider number format: train.precision=fp32.", {"train.precision": "fp32"}),
+    )
+
+
+def overconfident(context: Context) -> tuple[Action, ...]:
+    return (
+        Action("Go on: judge the run by its answers and the task's own measure.", {}, "ouyang2022"),
+        Action("Where probabilities matter, sample at the temperature named here.", {}, "guo2017"),
+        *_fewer_epochs(context, "what is learned by heart grows with every repetition", "carlini2023"),
+    )
+
+
+def memorised(context: Context) -> tuple[Action, ...]:
+    return (
+        *_fewer_epochs(context, "there is nothing left to learn from these examples", "muennighoff2023"),
+        Action("Remove rows that say the same: finetui data lists them.", {}, "lee2022"),
+        Action("Add training data."),
+    )
+
+
+def converged(since: int) -> tuple[Action, ...]:
+    return (
+        Action(
+            f"Next time stop earlier: train.max_steps={since}.", {"train.max_steps": since}, "prechelt1998"
+        ),
+    )
+
+
+def dead(context: Context, no_gradient: bool) -> tuple[Action, ...]:
+    look = Action("Look at the loss mask: finetui data shows which tokens are trained on.")
+    if no_gradient:
+        return (look, Action("See that the method trains something: method.targets, method.modules."))
+    rate = context.lr * 10
+    return (
+        Action(
+            f"Raise the learning rate: try train.lr={rate:.1e}, ten times the present one.",
+            {"train.lr": rate},
+        ),
+        look,
+    )
+
+
+def template(never_ends: bool) -> tuple[Action, ...]:
+    ends = Action("See that the end of sequence is trained on: finetui data says so.")
+    form = Action(
+        "See that the chat template is the one that the model knows: finetui data shows an example."
+    )
+    return (
+        (ends, form)
+        if never_ends
+        else (form, ends, Action("Lower the learning rate, or train for less long."))
+    )
+
+
+def leak(suite: str) -> tuple[Action, ...]:
+    where = "training" if suite == "heldout" else "training or replayed"
+    return (
+        Action(
+            f"Take the overlapping rows out of the {where} data: finetui data lists them.", {}, "brown2020"
+        ),
+        Action("Until then read the loss without them.", {}, "lee2022"),
+    )
+
+
+def fix(recipe: Mapping[str, Any], flags: Sequence[Flag]) -> dict[str, Any]:
+    """Changes by dotted key that answer the flags: for each, the gravest first, its first action that applies.
+
+    An action applies if it stands for a change that the recipe does not have already and that touches no key
+    which a graver flag has changed. Flags below `warn` change nothing. Empty if nothing applies.
+    """
+    changes: dict[str, Any] = {}
+    grave = [flag for flag in flags if flag.level in ("warn", "critical")]
+    for flag in sorted(grave, key=lambda flag: -LEVELS.index(flag.level)):
+        for action in flag.actions:
+            if action.change and _applies(recipe, action.change, changes):
+                changes |= action.change
+                break
+    return changes
+
+
+def _applies(recipe: Mapping[str, Any], change: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
+    if any(_overlap(key, other) for key in change for other in made):
+        return False
+    return any(_value(recipe, key) != value for key, value in change.items())
+
+
+def _overlap(key: str, other: str) -> bool:
+    return key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.")
+
+
+def _value(recipe: Mapping[str, Any], key: str) -> Any:
+    """The value under a dotted key; a section given by its name alone (`method: lora`) is that name."""
+    value: Any = recipe
+    for part in key.split("."):
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(part)
+    return value.get("name") if key == "method" and isinstance(value, Mapping) else value
+
+
+def _lower_rate(context: Context, source: str) -> tuple[Action, ...]:
+    rate = float(f"{context.lr / CUT:.1e}")
+    if rate < LOWEST_LR.get(context.method, LOWEST_LR_OF_OTHERS):
+        return ()
+    text = f"Lower the learning rate: try train.lr={rate:.1e}, a third of the present one."
+    return (Action(text, {"train.lr": rate}, source),)
+
+
+def _replay(context: Context) -> tuple[Action, ...]:
+    """The next share of the ladder; of text that the base model has written where there is no other."""
+    more = next((share for share in REPLAY if share > 1.5 * context.replay), None)
+    if more is None:
+        return ()
+    if context.replay:
+        text = f"Mix in more general text: raise data.replay.ratio to {more:g}."
+        return (Action(text, {"data.replay.ratio": more}, "bethune2025"),)
+    if context.general is None:
+        text = "Mix in general text (data.replay), or text that the base model itself has written."
+        return (Action(text, {}, "bansal2025"),)
+    change = {"data.replay.source": context.general, "data.replay.ratio": more}
+    return (Action(f"Mix in general text: set data.replay.ratio to {more:g}.", change, "bethune2025"),)
+
+
+def _freeze_lower(context: Context) -> tuple[Action, ...]:
+    if context.method != "full":
+        return ()
+    return (Action("Freeze the lower layers: method.name=freeze.", {"method": "freeze"}, "zheng2025"),)
+
+
+def _fewer_epochs(context: Context, why: str, source: str) -> tuple[Action, ...]:
+    if context.epochs <= 1:
+        return (Action(f"Train for fewer steps: {why}.", {}, source),)
+    fewer = float(max(1, round(context.epochs / 2)))
+    return (Action(f"Train for fewer epochs, train.epochs={fewer:g}: {why}.", {"train.epochs": fewer}, source),)
+
+
+def _warm_up(context: Context) -> tuple[Action, ...]:
+    text = f"Warm up for longer: train.warmup={LONGER_WARMUP}."
+    change = {"train.warmup": LONGER_WARMUP} if context.warmup in ("5%", 1) else {}
+    return (Action(text if change else "Warm up for longer: raise train.warmup.", change, "goyal2017"),)

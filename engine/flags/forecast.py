@@ -1,0 +1,88 @@
+"""Where forgetting will be at the end of the run, from how it grew so far.
+
+The drift is taken as a power of the work done: d = a W^b. Work is the learning rate summed over the steps, not
+their number: as a schedule falls to its floor, steps move the weights less, and a fit on steps then promises a
+rise that does not come.
+
+The fit is on d itself, not on log d: small values may be negative, and leaving those out would bias the rest
+upwards. For each exponent of a grid, a is the weighted least-squares estimate; the exponents are weighed by how
+well they fit and by a weak prior. To what this mixture says, two errors are added that the looks cannot show:
+the sampling error that all looks share (they score the same examples), and a change of the exponent to come.
+Only looks from a fifth of the present work on are used, since drift is no exact power law.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import ndtri, stdtrit
+
+from engine.evals.intervals import change
+from engine.flags.flag import Context, Forecast, History
+
+FROM = 0.25  # of the run
+FEWEST = 3  # looks
+RECENT = 0.2  # of the present work
+# Between the square root of a random walk and the square of a base model at its optimum; most runs saturate.
+EXPONENTS = np.linspace(-0.25, 2.5, 34)
+PRIOR_MEAN, PRIOR_SD = 0.75, 0.5
+BEND = 0.25  # standard deviation of the exponent still to come, given the one so far
+# How far a look lies from the drift: the loss of the whole model wobbles, and part of the sampling error is not shared
+# with the other looks, which score the same examples.
+WOBBLE, OWN = 0.003, 0.3  # nats per token; share of the standard error
+PRIOR_LOOKS = 2.0  # that this guess is worth
+_SHARES = (np.arange(15) + 0.5) / 15
+_NODES = ndtri(_SHARES)  # of a standard normal, equally likely
+
+
+def forecast(history: History, context: Context, chosen: np.ndarray | None = None) -> Forecast | None:
+    """The mean rise from step 0 at the run's last step, with an 80% interval; None where it is too early to say.
+
+    `chosen`: bool [examples], all if None. Needs `context.rates`.
+    """
+    last = history.steps[-1]
+    if context.rates is None or not FROM * len(context.rates) <= last < len(context.rates):
+        return None
+    done = np.concatenate([[0.0], np.cumsum(context.rates)])
+    work = done[list(history.steps)] / done[-1]
+    looks = [k for k in range(1, len(work)) if work[k] >= RECENT * work[-1]]
+    if len(looks) < FEWEST:
+        return None
+    value, lo, hi = _extrapolate(work[looks], *_drift(history, looks, chosen))
+    return Forecast(len(context.rates), value, lo, hi)
+
+
+def _drift(history: History, looks: list[int], chosen: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """The mean rise from step 0 and its standard error, each float [looks]."""
+    found = []
+    for look in looks:
+        scored = history.scored(0, look)
+        scored = scored if chosen is None else scored & chosen
+        found.append(change(history.nll[0][scored], history.nll[look][scored], history.tokens[scored]))
+    return np.array([e.value for e in found]), np.array([e.se for e in found])
+
+
+def _extrapolate(work: np.ndarray, drift: np.ndarray, se: np.ndarray) -> tuple[float, float, float]:
+    """(median, 10% and 90% quantile) of the drift at work 1, from that at `work` (below 1); all float [looks]."""
+    shape = work[:, None] ** EXPONENTS  # [looks, exponents]
+    weight = 1 / (WOBBLE**2 + (OWN * se) ** 2)[:, None]
+    gram = (weight * shape**2).sum(axis=0)
+    slope = (weight * shape * drift[:, None]).sum(axis=0) / gram
+    misfit = (weight * (drift[:, None] - slope * shape) ** 2).sum(axis=0)
+    freedom = PRIOR_LOOKS + len(work) - 1
+    noise = (PRIOR_LOOKS + misfit) / freedom  # how much larger the scatter is than guessed
+    prior = ((EXPONENTS - PRIOR_MEAN) / PRIOR_SD) ** 2
+    # The scatter integrated out: Student's likelihood.
+    log_weight = -0.5 * (freedom + 1) * np.log(noise) - 0.5 * np.log(gram) - 0.5 * prior
+    weights = np.exp(log_weight - log_weight.max())
+
+    # At work 1, d = a: the power is 1 whatever the exponent.
+    own = np.sqrt(noise / gram)[:, None] * stdtrit(freedom, _SHARES)
+    shared = se[-1] * np.maximum(1.0, np.abs(slope) / max(abs(drift[-1]), se[-1]))
+    bend = np.exp(BEND * -np.log(work[-1]) * _NODES)
+    level = slope[:, None, None] + own[:, :, None] + (shared[:, None] * _NODES)[:, None, :]
+    values = (level[..., None] * bend).reshape(-1)  # [exponents, nodes, nodes, nodes], flat
+    mass = np.repeat(weights, len(_NODES) ** 3)
+    order = np.argsort(values)
+    below = np.cumsum(mass[order]) / mass.sum()
+    lo, value, hi = (float(values[order][np.searchsorted(below, q)]) for q in (0.1, 0.5, 0.9))
+    return value, lo, hi

@@ -1,0 +1,187 @@
+"""Jumps, standstill, answers and leaks: the detectors that look at other things than a drift."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from flag_runs import CONTEXT, LOOKS, ever, falling, history
+
+from engine.data.report.overlap import Leak
+from engine.flags.flag import Context
+from engine.flags.instability import instability
+from engine.flags.leak import leak
+from engine.flags.progress import converged, dead, no_gradient
+from engine.flags.template import Answers, repeats, template
+
+# ---- instability
+
+
+def training(rng, steps=200, noise=0.15):
+    """Losses that fall from 4 to 2, and gradient norms around 1."""
+    return 2 + 2 * np.exp(-np.arange(steps) / 40) + noise * rng.standard_normal(steps), np.exp(
+        0.3 * rng.standard_normal(steps)
+    )
+
+
+def test_noisy_training_is_not_flagged():
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        losses, norms = training(rng, noise=0.3)
+        assert not any(instability(losses[:k], norms[:k], 1, CONTEXT) for k in range(3, len(losses) + 1, 5))
+
+
+@pytest.mark.parametrize(("to", "level"), [(3.5, "warn"), (9.0, "critical")])
+def test_a_loss_that_jumps_and_stays_is_flagged(to, level):
+    losses, norms = training(np.random.default_rng(1))
+    losses[150:] = to
+    flag = instability(losses[:153], norms[:153], 1, CONTEXT)
+    assert flag is not None
+    assert (flag.flag, flag.level, flag.step, flag.since_step) == ("instability", level, 153, 151)
+    assert flag.effect == pytest.approx(to - 2.05, abs=0.15)
+    assert "train.lr" in flag.actions[0].change
+
+
+def test_one_spike_is_information_and_soon_forgotten():
+    losses, norms = training(np.random.default_rng(2))
+    losses[150] = 6
+    assert instability(losses[:151], norms[:151], 1, CONTEXT).level == "info"
+    assert instability(losses[:160], norms[:160], 1, CONTEXT) is None
+
+
+def test_exploding_gradients_are_flagged():
+    losses, norms = training(np.random.default_rng(3))
+    norms[150:152] = 40
+    flag = instability(losses[:152], norms[:152], 101, CONTEXT)
+    assert flag is not None
+    assert (flag.level, flag.step, flag.since_step) == ("warn", 252, 251)
+    assert "gradient norm" in flag.message
+
+
+# ---- standstill
+
+
+def test_a_run_without_gradient_is_dead():
+    assert no_gradient(np.zeros(4), 4, CONTEXT) is None
+    assert no_gradient(np.array([0, 0, 0, 0, 1e-9]), 5, CONTEXT) is None
+    flag = no_gradient(np.zeros(5), 5, CONTEXT)
+    assert flag is not None
+    assert (flag.flag, flag.level, flag.since_step) == ("dead", "critical", 1)
+
+
+def test_a_run_that_learns_nothing_is_dead():
+    rng = np.random.default_rng(4)
+    still = history(np.zeros(LOOKS), rng, "seen", noise=0.001)
+    flags = ever(dead, still)
+    assert (flags[0].flag, flags[0].level, flags[0].step) == ("dead", "warn", 30)
+    assert flags[0].actions[0].change == {"train.lr": pytest.approx(3e-3)}
+
+
+def test_a_run_that_learns_or_says_too_little_is_not_dead():
+    rng = np.random.default_rng(5)
+    assert ever(dead, history(falling(-0.2), rng, "seen", noise=0.001)) == []
+    # Unchanged on average, but too noisy to claim that nothing happened.
+    assert ever(dead, history(np.zeros(LOOKS), rng, "seen", noise=0.3)) == []
+
+
+def settling(rng, noise=0.002):
+    return history([0, -0.5, -0.9, -1, *[-1.0] * 7], rng, noise=noise)
+
+
+def test_a_run_that_converged_long_ago_is_told():
+    flag = converged(settling(np.random.default_rng(6)), CONTEXT)
+    assert flag is not None
+    assert (flag.flag, flag.level, flag.since_step) == ("converged", "info", 30)
+    assert flag.actions[0].change == {"train.max_steps": 30}
+
+
+def test_a_run_that_still_learns_has_not_converged():
+    rng = np.random.default_rng(7)
+    context = Context("full", 3e-4, 0.0, rates=np.ones(100))
+    assert ever(converged, history(falling(-0.3), rng, noise=0.002)) == []
+    assert ever(converged, history(np.zeros(LOOKS), rng, noise=0.002)) == []  # never learned anything
+    assert ever(converged, settling(rng, noise=0.2)) == []
+    early = settling(rng)
+    assert converged(dataclasses.replace(early, steps=tuple(range(LOOKS))), context) is None
+
+
+# ---- answers
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a a a a a a a a", True),
+        ("It returns the value. It returns the value. It returns the value.", True),
+        ("Return the name of the file that was opened, or None if there is none.", False),
+        ("no no no", False),
+        ("The list holds 1, 1, 1 and then a lot of other words that differ from each other.", False),
+        ("", False),
+    ],
+)
+def test_repetition(text, expected):
+    assert repeats(text) is expected
+
+
+def answers(step, ended, texts=None, fits=None):
+    return Answers(step, tuple(texts or ["some words"] * len(ended)), tuple(ended), fits)
+
+
+def test_answers_that_never_end_are_flagged_at_the_second_look():
+    looks = [answers(0, [False] * 8), answers(30, [False] * 8), answers(60, [False] * 8)]
+    assert template(looks[:2], 100) is None
+    flag = template(looks, 100)
+    assert flag is not None
+    assert (flag.flag, flag.level, flag.since_step, flag.effect, flag.n) == ("endless", "warn", 30, 0.0, 8)
+    assert flag.hi == pytest.approx(1 - 0.025 ** (1 / 8))
+
+
+def test_answers_that_end_or_could_not_are_not_flagged():
+    some = [answers(30, [False] * 7 + [True]), answers(60, [False] * 7 + [True])]
+    assert template(some, 100) is None
+    too_short = [answers(step, [False] * 8, fits=(False,) * 8) for step in (30, 60)]
+    assert template(too_short, 100) is None
+    assert template([Answers(step, ("word",) * 8) for step in (30, 60)], 100) is None
+    early = [answers(step, [False] * 8) for step in (0, 5, 10)]
+    assert template(early, 100) is None
+
+
+def test_answers_that_repeat_themselves_are_flagged():
+    texts = ["the the the the the the"] * 3 + ["a sentence of quite different words, all in all"]
+    flag = template([answers(step, [True] * 4, texts) for step in (30, 60)], 100)
+    assert flag is not None
+    assert (flag.flag, flag.effect) == ("repeating", 0.75)
+    assert flag.lo < 0.75 < flag.hi
+
+
+# ---- leak
+
+
+def hit(id, kind="exact"):
+    return Leak(kind, "heldout", id, (1,), "train.jsonl", (1,), 1.0, "", "")
+
+
+def test_a_leak_is_told_before_the_run_with_its_kinds():
+    ids = [f"{i}" for i in range(200)]
+    assert leak("heldout", ids, [hit("elsewhere")]) is None
+    flag = leak("heldout", ids, [hit("1"), hit("2"), hit("3", "13-gram"), hit("elsewhere")])
+    assert flag is not None
+    assert (flag.level, flag.n, flag.effect) == ("warn", 200, 0.015)
+    assert "3 of 200" in flag.message
+    assert "1 13-gram, 2 exact" in flag.message
+    assert leak("heldout", ids, [hit("1")]).level == "info"
+    assert leak("heldout", ids, [hit(id) for id in ids[:20]]).level == "critical"
+
+
+def test_a_leak_is_told_with_results_with_and_without():
+    rng = np.random.default_rng(8)
+    run = history(falling(-0.5), rng, noise=0.01)
+    run.nll[-1, :20] -= 1.0 * run.tokens[:20]
+    flag = leak("heldout", run.ids, [hit(id) for id in run.ids[:20]], run)
+    assert flag is not None
+    share = run.tokens[:20].sum() / run.tokens.sum()
+    assert flag.effect == pytest.approx(share, abs=0.02)
+    assert flag.lo < flag.effect < flag.hi
+    without = run.nll[-1, 20:].sum() / run.tokens[20:].sum()
+    assert f"{run.loss(-1):.3f} with them and {without:.3f} without" in flag.message
