@@ -213,7 +213,9 @@ def _fewer_epochs(context: Context, why: str, source: str) -> tuple[Action, ...]
     if context.epochs <= 1:
         return (Action(f"Train for fewer steps: {why}.", {}, source),)
     fewer = float(max(1, round(context.epochs / 2)))
-    return (Action(f"Train for fewer epochs, train.epochs={fewer:g}: {why}.", {"train.epochs": fewer}, source),)
+    return (
+        Action(f"Train for fewer epochs, train.epochs={fewer:g}: {why}.", {"train.epochs": fewer}, source),
+    )
 
 
 def _warm_up(context: Context) -> tuple[Action, ...]:
