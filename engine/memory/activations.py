@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from engine.memory.plan import Plan
-from engine.memory.shapes import ModelShapes, Weight
+from engine.memory.shapes import ModelShapes
+from engine.memory.weights import Weight
 
 F32 = 4
 

@@ -19,7 +19,8 @@ from engine.memory.activations import (
     residual_bytes,
 )
 from engine.memory.plan import Plan
-from engine.memory.shapes import ModelShapes, Weight
+from engine.memory.shapes import ModelShapes
+from engine.memory.weights import Weight
 
 MIB, GIB = 2**20, 2**30
 LOGITS_AT_ONCE = 2**26  # engine/training/loss.py; a test keeps the two equal

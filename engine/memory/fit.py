@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from engine.memory.estimate import GIB, Estimate, estimate, human
+from engine.memory.families import PRESETS
 from engine.memory.plan import Device, MethodName, Plan, plan_of
-from engine.memory.shapes import PRESETS, ModelShapes, model_shapes
+from engine.memory.shapes import ModelShapes, model_shapes
 from engine.recipe import Recipe
 
 SHORTEST = 512  # tokens: shorter examples are not advised

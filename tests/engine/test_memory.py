@@ -13,9 +13,10 @@ import pytest
 
 from engine.memory.correction import correction
 from engine.memory.estimate import GIB, LOGITS_AT_ONCE, chunk, estimate, parameter_bytes, quantised_bytes
+from engine.memory.families import FAMILIES, PRESETS
 from engine.memory.fit import fit, fit_plan, table, table_lines
 from engine.memory.plan import Plan, plan_of
-from engine.memory.shapes import FAMILIES, PRESETS, from_config, model_shapes
+from engine.memory.shapes import from_config, model_shapes
 from engine.model_source import ModelError
 from engine.recipe import Recipe
 

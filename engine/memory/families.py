@@ -1,0 +1,211 @@
+"""The weights of known architectures, told from config.json alone, by the names that transformers gives them.
+
+`PRESETS` are the Llama 2 configurations that memory tables are about. Torch-free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from engine.memory.weights import Weight
+from engine.model_source import ModelError
+
+
+@dataclass(frozen=True)
+class Family:
+    """How an architecture differs from Llama, in the names of transformers' modules."""
+
+    norms: tuple[str, ...] = ("input_layernorm", "post_attention_layernorm")
+    query_norm: Literal["", "head", "width"] = ""
+    qkv_bias: bool = False
+    fused: bool = False
+    final_norm: bool = True
+    tied: bool = False  # if config.json does not say
+    eager: bool = False
+
+
+_FOUR_NORMS = (
+    "input_layernorm",
+    "post_attention_layernorm",
+    "pre_feedforward_layernorm",
+    "post_feedforward_layernorm",
+)
+POST_NORMS = ("post_attention_layernorm", "post_feedforward_layernorm")
+FAMILIES = {
+    "llama": Family(),
+    "mistral": Family(),
+    "ministral": Family(),
+    "mixtral": Family(),
+    "granite": Family(),
+    "smollm3": Family(tied=True),
+    "qwen2": Family(qkv_bias=True),
+    "qwen2_moe": Family(qkv_bias=True),
+    "qwen3": Family(query_norm="head"),
+    "qwen3_moe": Family(query_norm="head"),
+    "gemma": Family(tied=True),
+    "gemma2": Family(_FOUR_NORMS, tied=True, eager=True),
+    "gemma3_text": Family(_FOUR_NORMS, "head", tied=True),
+    "phi3": Family(fused=True),
+    "olmo": Family((), final_norm=False),
+    "olmo2": Family(POST_NORMS, "width"),
+    "olmo3": Family(POST_NORMS, "width"),
+}
+
+
+def _llama_2(hidden: int, intermediate: int, layers: int, heads: int, kv_heads: int) -> dict[str, Any]:
+    return {
+        "model_type": "llama",
+        "hidden_size": hidden,
+        "intermediate_size": intermediate,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "vocab_size": 32000,
+        "max_position_embeddings": 4096,
+        "tie_word_embeddings": False,
+    }
+
+
+# Touvron et al. 2023 (arXiv 2307.09288) and the config.json files of Llama 2.
+PRESETS = {
+    "7B": _llama_2(4096, 11008, 32, 32, 32),
+    "13B": _llama_2(5120, 13824, 40, 40, 40),
+    "70B": _llama_2(8192, 28672, 80, 64, 8),
+}
+
+
+class Reader:
+    """Looks numbers up in config.json under the names that architectures use."""
+
+    def __init__(self, config: dict[str, Any], source: str) -> None:
+        self.config, self.source = config, source
+
+    def number(self, *names: str, default: int | None = None) -> int:
+        for name in names:
+            if isinstance(self.config.get(name), int):
+                return int(self.config[name])
+        if default is None:
+            raise ModelError(
+                f"model {self.source}: its config.json has no {names[0]}; is it a language model?"
+            )
+        return default
+
+    def flag(self, name: str) -> bool:
+        return bool(self.config.get(name))
+
+    @property
+    def heads(self) -> int:
+        return self.number("num_attention_heads", "n_head")
+
+    @property
+    def kv_heads(self) -> int:
+        return self.number("num_key_value_heads", default=self.heads)
+
+    @property
+    def head_size(self) -> int:
+        return self.number("head_dim", default=self.number("hidden_size", "n_embd") // self.heads)
+
+    @property
+    def layers(self) -> int:
+        return self.number("num_hidden_layers", "n_layer")
+
+    @property
+    def experts(self) -> int:
+        return self.number("num_local_experts", "num_experts", "n_routed_experts", default=0)
+
+    @property
+    def expert_width(self) -> int:
+        return self.number("moe_intermediate_size", "intermediate_size")
+
+    def sparse(self, layer: int) -> bool:
+        """Whether the layer's MLP is made of experts."""
+        step = self.number("decoder_sparse_step", default=1)
+        return (
+            bool(self.experts)
+            and layer not in (self.config.get("mlp_only_layers") or [])
+            and (step > 0 and (layer + 1) % step == 0)
+        )
+
+
+def llama_weights(read: Reader, family: Family, tied: bool) -> Iterator[Weight]:
+    """Names and shapes as transformers builds them; matrices are [out, in]."""
+    hidden, vocabulary = read.number("hidden_size"), read.number("vocab_size")
+    yield Weight("model.embed_tokens.weight", (vocabulary, hidden), "embedding")
+    for layer in range(read.layers):
+        place = f"model.layers.{layer}"
+        yield from _attention(read, family, f"{place}.self_attn", hidden)
+        if read.sparse(layer):
+            yield from _experts(read, f"{place}.mlp", hidden)
+        else:
+            width = read.number("intermediate_size")
+            yield from _mlp(f"{place}.mlp", hidden, width, family.fused, read.flag("mlp_bias"))
+        for norm in family.norms:
+            yield Weight(f"{place}.{norm}.weight", (hidden,), "vector")
+    if family.final_norm:
+        yield Weight("model.norm.weight", (hidden,), "vector")
+    if not tied:
+        yield Weight("lm_head.weight", (vocabulary, hidden), "head")
+
+
+def _attention(read: Reader, family: Family, place: str, hidden: int) -> Iterator[Weight]:
+    query, kv = read.heads * read.head_size, read.kv_heads * read.head_size
+    projections = {"q_proj": query, "k_proj": kv, "v_proj": kv}
+    if family.fused:
+        projections = {"qkv_proj": query + 2 * kv}
+    every_bias = read.flag("attention_bias")
+    for name, width in projections.items():
+        yield Weight(f"{place}.{name}.weight", (width, hidden), "linear")
+        if family.qkv_bias or every_bias:
+            yield Weight(f"{place}.{name}.bias", (width,), "vector")
+    yield Weight(f"{place}.o_proj.weight", (hidden, query), "linear")
+    if every_bias:
+        yield Weight(f"{place}.o_proj.bias", (hidden,), "vector")
+    if family.query_norm:
+        by_head = family.query_norm == "head"
+        yield Weight(f"{place}.q_norm.weight", (read.head_size if by_head else query,), "vector")
+        yield Weight(f"{place}.k_norm.weight", (read.head_size if by_head else kv,), "vector")
+
+
+def _mlp(place: str, hidden: int, width: int, fused: bool, bias: bool) -> Iterator[Weight]:
+    into = {"gate_up_proj": 2 * width} if fused else {"gate_proj": width, "up_proj": width}
+    for name, out in into.items():
+        yield Weight(f"{place}.{name}.weight", (out, hidden), "linear")
+        if bias:
+            yield Weight(f"{place}.{name}.bias", (out,), "vector")
+    yield Weight(f"{place}.down_proj.weight", (hidden, width), "linear")
+    if bias:
+        yield Weight(f"{place}.down_proj.bias", (hidden,), "vector")
+
+
+def _experts(read: Reader, place: str, hidden: int) -> Iterator[Weight]:
+    count, width = read.experts, read.expert_width
+    yield Weight(f"{place}.gate.weight", (count, hidden), "expert")
+    yield Weight(f"{place}.experts.gate_up_proj", (count, 2 * width, hidden), "expert")
+    yield Weight(f"{place}.experts.down_proj", (count, hidden, width), "expert")
+    shared = read.number("shared_expert_intermediate_size", default=0)
+    if shared:
+        yield from _mlp(f"{place}.shared_expert", hidden, shared, False, False)
+        yield Weight(f"{place}.shared_expert_gate.weight", (1, hidden), "linear")
+
+
+def gpt2_weights(read: Reader, hidden: int, inner: int, positions: int) -> Iterator[Weight]:
+    """GPT-2's linear layers are Conv1D: matrices are [in, out]."""
+    yield Weight("transformer.wte.weight", (read.number("vocab_size"), hidden), "embedding")
+    yield Weight("transformer.wpe.weight", (positions, hidden), "embedding")
+    matrices = {
+        "attn.c_attn": (hidden, 3 * hidden),
+        "attn.c_proj": (hidden, hidden),
+        "mlp.c_fc": (hidden, inner),
+        "mlp.c_proj": (inner, hidden),
+    }
+    for place in [f"transformer.h.{layer}" for layer in range(read.layers)]:
+        for name, shape in matrices.items():
+            yield Weight(f"{place}.{name}.weight", shape, "linear")
+            yield Weight(f"{place}.{name}.bias", shape[1:], "vector")
+        for norm in ("ln_1", "ln_2"):
+            yield Weight(f"{place}.{norm}.weight", (hidden,), "vector")
+            yield Weight(f"{place}.{norm}.bias", (hidden,), "vector")
+    yield Weight("transformer.ln_f.weight", (hidden,), "vector")
+    yield Weight("transformer.ln_f.bias", (hidden,), "vector")
