@@ -21,10 +21,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from engine.memory.activations import layer_bytes
 from engine.memory.estimate import MIB, Estimate, estimate
-from engine.memory.plan import Plan
+from engine.memory.plan import Plan, plan_of
 from engine.memory.shapes import ModelShapes, from_config, model_shapes
+from engine.model_source import ModelError
+from engine.recipe import Recipe
 
 BUNDLED = "bundled:stdlib-2m"
 # About 50M parameters; a vocabulary as small as this leaves the activations in the lead.
@@ -52,31 +56,34 @@ class Case:
     """One training setup to measure. `model`: a directory or `bundled:NAME`."""
 
     model: str
-    method: str
+    method: str  # its name, and settings of its section: `lora dora=true`
     tokens: int
     length: int
     bf16: bool = False
     checkpointing: bool = False
-    dropout: float = 0.0
 
     @property
-    def plan(self) -> Plan:
-        return Plan(
-            method=self.method,  # type: ignore[arg-type]  # a plain string, so that a case is JSON
-            tokens=self.tokens,
-            length=self.length,
-            device="cpu",
-            bf16=self.bf16,
-            checkpointing=self.checkpointing,
-            lora_dropout=self.dropout,
-        )
+    def recipe(self) -> Recipe:
+        name, *settings = self.method.split()
+        method = {"name": name} | {k: yaml.safe_load(v) for k, v in (s.split("=") for s in settings)}
+        train = {
+            "micro_tokens": self.tokens,
+            "tokens_per_step": 2 * self.tokens,
+            "max_length": self.length,
+            "precision": "bf16" if self.bf16 else "fp32",
+            "activation_checkpointing": self.checkpointing,
+        }
+        data, evals = {"train": "bundled:docstrings"}, {"generate": 0}
+        sections = {"method": method, "data": data, "train": train, "evals": evals}
+        return Recipe.model_validate({"model": self.model, **sections})
+
+    def plan(self, shapes: ModelShapes) -> Plan:
+        return plan_of(self.recipe, shapes, "cpu")
 
     def __str__(self) -> str:
         name = "2.6M" if self.model == BUNDLED else Path(self.model).name
-        notes = (
-            ["bf16"] * self.bf16 + ["checkpointing"] * self.checkpointing + ["dropout"] * bool(self.dropout)
-        )
-        return f"{name} {self.method} {self.tokens}x{self.length} {' '.join(notes)}"
+        notes = ["bf16"] * self.bf16 + ["checkpointing"] * self.checkpointing
+        return " ".join([name, self.method, f"{self.tokens}x{self.length}", *notes])
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,8 @@ def measure(case: Case, exact_malloc: bool = True) -> Measured:
 
 
 def predict(case: Case) -> Estimate:
-    return estimate(model_shapes(case.model), case.plan)
+    shapes = model_shapes(case.model)
+    return estimate(shapes, case.plan(shapes))
 
 
 def save_model(directory: Path, config: dict[str, Any]) -> None:
@@ -159,23 +167,13 @@ def _warm_up() -> None:
 def _load(case: Case) -> tuple[Any, Any]:
     import torch
 
-    from engine.method_settings import Full, Lora, Method, QLora
     from engine.methods.load import load_model
-    from engine.recipe import ModelSpec
     from engine.training.loss import TargetLoss
     from engine.training.optimiser import make_optimiser
 
-    methods: dict[str, Method] = {
-        "full": Full(name="full"),
-        "lora": Lora(name="lora", dropout=case.dropout),
-        "qlora": QLora(name="qlora", dropout=case.dropout),
-    }
+    recipe = case.recipe
     dtype = torch.bfloat16 if case.bf16 else torch.float32
-    model = load_model(ModelSpec(path=case.model), methods[case.method], dtype)
-    if case.checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-        if case.method != "full":
-            model.enable_input_require_grads()
+    model = load_model(recipe.model, recipe.method, dtype, case.checkpointing)
     model.train()
     return TargetLoss(model), make_optimiser(model, 0.0)
 
@@ -238,9 +236,23 @@ ARCHITECTURES = (
     "granite",
     "gpt2",
 )
+COUNTED_METHODS = (
+    "full",
+    "freeze modules=[self_attn]",
+    "lora",
+    "lora dropout=0.1",
+    "lora dora=true",
+    "qlora",
+    "qlora dropout=0.1",
+    "adapter",
+    "adapter placement=pfeiffer",
+    "ia3",
+    "prefix tokens=9",
+    "prompt tokens=9",
+)
 
 
-def count(architecture: str, method: str, bf16: bool, dropout: float, where: Path) -> tuple[float, float]:
+def count(architecture: str, method: str, bf16: bool, where: Path) -> tuple[float, float]:
     """Bytes saved per layer and token: (predicted, counted), weights and their copies left out.
 
     Counted as the difference between a model of three layers and one of two.
@@ -252,10 +264,12 @@ def count(architecture: str, method: str, bf16: bool, dropout: float, where: Pat
         directory = where / f"{architecture}-{number}"
         if not directory.exists():
             save_model(directory, config | {layers: number})
-        case = Case(str(directory), method, 4 * 37, 37, bf16, dropout=dropout)
+        case = Case(str(directory), method, 4 * 37, 37, bf16)
         sizes.append(_saved_bytes(case) / case.tokens)
     shapes: ModelShapes = from_config(config | {layers: 3}, architecture)
-    return layer_bytes(shapes, case.plan), sizes[1] - sizes[0]
+    plan = case.plan(shapes)
+    in_front = plan.virtual / plan.length if plan.method == "prompt" else 0
+    return layer_bytes(shapes, plan) * (1 + in_front), sizes[1] - sizes[0]
 
 
 def _saved_bytes(case: Case) -> int:
@@ -277,28 +291,35 @@ def _saved_bytes(case: Case) -> int:
         torch.autocast("cpu", torch.bfloat16, enabled=case.bf16),
     ):
         loss(_batch(case, loss.model.config.vocab_size, 0))
-    return sum(size for size, _ in kept.values() if size % case.tokens == 0)
+    rows, virtual = case.tokens // case.length, case.recipe.virtual_tokens
+    lengths = {rows * length for length in (case.length, case.length + virtual)}
+    return sum(size for size, _ in kept.values() if any(size % tokens == 0 for tokens in lengths))
 
 
 # ---- printing ------------------------------------------------------------------------------------
 
 
-def print_counts() -> None:
+def print_counts(architectures: list[str], methods: list[str]) -> None:
     with tempfile.TemporaryDirectory() as where:
-        for architecture in ARCHITECTURES:
-            for method in ("full", "lora", "qlora"):
+        for architecture in architectures or ARCHITECTURES:
+            for method in methods or COUNTED_METHODS:
                 for bf16 in (False, True):
-                    for dropout in (0.0,) if method == "full" else (0.0, 0.1):
-                        ours, theirs = count(architecture, method, bf16, dropout, Path(where))
-                        name = f"{architecture} {method} {'bf16' if bf16 else 'fp32'} dropout {dropout}"
-                        print(f"{name:<40} {ours:>8.0f} {theirs:>8.0f} {ours / theirs:>6.2f}", flush=True)
+                    try:
+                        ours, theirs = count(architecture, method, bf16, Path(where))
+                    except ModelError:  # the method does not fit this architecture
+                        continue
+                    name = f"{architecture} {method} {'bf16' if bf16 else 'fp32'}"
+                    print(f"{name:<50} {ours:>8.0f} {theirs:>8.0f} {ours / theirs:>6.2f}", flush=True)
 
 
 def grid(llama: str) -> list[Case]:
     methods = ("full", "lora", "qlora")
     cases = [Case(BUNDLED, method, tokens, 256) for method in methods for tokens in (1024, 4096)]
     cases += [Case(llama, method, tokens, 256) for method in methods for tokens in (256, 1024)]
-    cases += [Case(llama, "lora", 1024, 1024), Case(llama, "lora", 1024, 256, dropout=0.1)]
+    cases += [Case(llama, "lora", 1024, 1024), Case(llama, "lora dropout=0.1", 1024, 256)]
+    cases += [
+        Case(llama, method, 1024, 256) for method in COUNTED_METHODS if method.split()[0] not in methods
+    ]
     cases += [Case(llama, method, 1024, 256, checkpointing=True) for method in methods]
     return [*cases, *(Case(llama, method, 512, 256, bf16=True) for method in methods)]
 
@@ -326,12 +347,14 @@ def main() -> None:
     )
     parser.add_argument("what", nargs="?", default="grid", choices=["grid", "count", "child"])
     parser.add_argument("case", nargs="?")
+    parser.add_argument("--architecture", action="append", default=[], help="count only these")
+    parser.add_argument("--method", action="append", default=[], help="count only these")
     parser.add_argument("--plain-malloc", action="store_true", help="measure with glibc's defaults")
     arguments = parser.parse_args()
     if arguments.what == "child":
         print(json.dumps(asdict(child(Case(**json.loads(arguments.case))))))
     elif arguments.what == "count":
-        print_counts()
+        print_counts(arguments.architecture, arguments.method)
     else:
         print_grid(not arguments.plain_malloc)
 

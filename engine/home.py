@@ -140,6 +140,11 @@ class AttemptDir:
     def exit(self) -> Path:
         return self.path / "exit.json"
 
+    @property
+    def reserve(self) -> Path:
+        """Room on the disk for last words, while the attempt lives."""
+        return self.path / "reserve"
+
 
 def run_dirs(home: Home) -> list[RunDir]:
     """Every acknowledged run (one with a `run.json`), by number."""

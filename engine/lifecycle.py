@@ -9,7 +9,7 @@ from typing import Any
 from engine.journal import RunRecord
 
 # Exit codes of a worker; the contract is in docs/architecture.md.
-FINISHED, STOPPED, FAILED = 0, 3, 4
+FINISHED, STOPPED, FAILED, DISK_FULL = 0, 3, 4, 5
 MOST_INTERRUPTIONS = 3
 
 
@@ -39,7 +39,9 @@ def verdict(record: RunRecord, remains: Remains) -> Verdict:
     facts = {"attempt": record.attempt, "exit_code": code, "signal": signum}
     if status is None:
         status = (
-            {FINISHED: "finished", STOPPED: "cancelled"}.get(code, "failed") if code is not None else None
+            {FINISHED: "finished", STOPPED: "cancelled", DISK_FULL: "paused"}.get(code, "failed")
+            if code is not None
+            else None
         )
     if status == "finished":
         return Verdict("ended", {**facts, "state": "finished"})
@@ -50,6 +52,11 @@ def verdict(record: RunRecord, remains: Remains) -> Verdict:
         return Verdict("ended", {**facts, "state": "failed", "reason": reason})
     if record.request == "cancel":
         return Verdict("ended", {**facts, "state": "cancelled", "reason": _hurried(record, signum)})
+    if status == "paused":
+        full = f"the disk is full: make room, then finetui resume {record.number}"
+        return Verdict(
+            "ended", {**facts, "state": "paused", "reason": (remains.end or {}).get("reason") or full}
+        )
     if record.request == "pause":
         return Verdict("ended", {**facts, "state": "paused", "reason": _hurried(record, signum)})
     if status == "cancelled":

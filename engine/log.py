@@ -24,12 +24,16 @@ class LogWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._torn = False
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        if os.fstat(self._fd).st_size == 0:
-            self.write(
-                "header", log=str(uuid.uuid4()), version=VERSION, source=source, run=run, attempt=attempt
-            )
-        else:
-            self._end_torn_line(path)
+        try:
+            if os.fstat(self._fd).st_size == 0:
+                self.write(
+                    "header", log=str(uuid.uuid4()), version=VERSION, source=source, run=run, attempt=attempt
+                )
+            else:
+                self._end_torn_line(path)
+        except OSError:  # disk full: whoever tries again opens the file again
+            os.close(self._fd)
+            raise
 
     def write(self, kind: str, *, sync: bool = False, **fields: Any) -> None:
         """Append one line; with `sync`, return only when it is on disk. Raises OSError (disk full)."""

@@ -10,10 +10,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from engine import disk
 from engine.data import sources, split
 from engine.data.formats import Document, Form, form_of, to_documents
+from engine.home import home
+from engine.memory.plan import plan_of
+from engine.memory.shapes import model_shapes
+from engine.memory.storage import Storage, storage
 from engine.method_settings import Lora, QLora
-from engine.model_source import ModelFiles, check_targets, resolve_model
+from engine.model_source import ModelError, ModelFiles, check_targets, resolve_model
 from engine.recipe import Recipe
 
 # Fewer held-out examples than this, and an interval around their loss tells little.
@@ -48,6 +53,7 @@ class Report:
     heldout_examples: int
     tokens: int | None  # of one pass over the training data, about; None where the tokenizer is not here yet
     warnings: list[str]
+    storage: Storage | None  # on disk; None where the model's shapes are not known yet
 
     @property
     def steps(self) -> int | None:
@@ -82,6 +88,8 @@ class Report:
             f"  steps    {steps}, {self.recipe.train.epochs:g} epochs",
         ]
         lines += [f"  {data.role:<8} {data.source} ({data.rows:,} rows)" for data in self.datasets]
+        if self.storage:
+            lines.append(f"  disk     {self.storage}")
         return lines + [f"  note     {warning}" for warning in self.warnings]
 
     def as_dict(self) -> dict[str, Any]:
@@ -93,6 +101,7 @@ class Report:
             "heldout_examples": self.heldout_examples,
             "tokens": self.tokens,
             "steps": self.steps,
+            "disk": vars(self.storage) | {"total": self.storage.total} if self.storage else None,
             "warnings": self.warnings,
         }
 
@@ -128,7 +137,10 @@ def check(recipe: Recipe, base: Path) -> Report:
                     f"{len(overlap)} rows of {source} are also trained on: forgetting may be hidden"
                 )
     tokens = _count_tokens(train, model)
-    return Report(recipe, model, datasets, len(train), len(heldout), tokens, warnings)
+    writes = _storage(recipe, model)
+    if writes and (warning := writes.warning(disk.free_bytes(home().runs))):
+        warnings.append(warning)
+    return Report(recipe, model, datasets, len(train), len(heldout), tokens, warnings, writes)
 
 
 def absolute(recipe: Recipe, base: Path) -> Recipe:
@@ -145,6 +157,17 @@ def absolute(recipe: Recipe, base: Path) -> Recipe:
     if not recipe.model.path.startswith("bundled:") and (local.is_dir() or (base / local).is_dir()):
         body["model"]["path"] = str((local if local.is_dir() else base / local).absolute())
     return Recipe.model_validate(body)
+
+
+def _storage(recipe: Recipe, model: ModelFiles) -> Storage | None:
+    """What the run will write; None for a model that is not on this machine or of an unknown architecture."""
+    if model.local is None:
+        return None
+    try:
+        shapes = model_shapes(recipe.model.path)
+    except ModelError:
+        return None
+    return storage(recipe, shapes, plan_of(recipe, shapes, "cpu"))
 
 
 def _path(source: str, base: Path) -> str:

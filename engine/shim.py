@@ -21,13 +21,14 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from engine import journal
+from engine import disk, journal
 from engine.home import AttemptDir, RunDir
 from engine.lock import Lock
 from engine.log import write_json
 from engine.process import Identity, identify
 
 LOCK_WAIT_S = 10.0
+FULL_DISK_WAIT_S = 2.0
 # Exit codes of the shim itself; the daemon tells the user its last line on stderr.
 DONE, NOT_WANTED, BUSY = 0, 75, 76
 CANNOT_START_WORKER = 127
@@ -49,6 +50,7 @@ def main() -> int:
     try:
         attempt.path.parent.mkdir(exist_ok=True)
         attempt.path.mkdir()
+        disk.reserve(attempt)
     except FileExistsError:
         print(f"attempt {number} was started before", file=sys.stderr)
         return NOT_WANTED
@@ -94,7 +96,15 @@ def write_exit(attempt: AttemptDir, pid: int, started: float) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
     _, status, usage = os.wait4(pid, 0)
-    write_json(attempt.exit, exit_body(status, usage, started))
+    disk.release(attempt)
+    body = exit_body(status, usage, started)
+    while True:
+        try:
+            return write_json(attempt.exit, body)
+        except OSError as error:
+            if not disk.is_full(error):
+                raise
+        time.sleep(FULL_DISK_WAIT_S)  # nobody can go on with the run before there is room
 
 
 def exit_body(status: int, usage: resource.struct_rusage, started: float) -> dict[str, int | float | None]:

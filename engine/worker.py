@@ -1,12 +1,12 @@
 """One attempt of a run: `python -P -m engine.worker RUN_DIR ATTEMPT`.
 
 Reads the recipe from `run.json`, trains, and only ever appends to its own log. Exit codes: 0 finished,
-3 cancelled after saving, 4 failed for a reason that `end` tells, 1 failed for one that nobody foresaw.
+3 cancelled after saving, 4 failed for a reason that `end` tells, 5 paused because the disk is full, 1 failed
+for a reason that nobody foresaw.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
@@ -14,9 +14,11 @@ import random
 import sys
 import traceback
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine import disk
 from engine.home import RunDir
 from engine.log import LogWriter
 from engine.method_settings import WHOLE_MODEL, Prefix, Prompt
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from engine.training.job import Job
     from engine.training.report import Report
 
-FINISHED, UNFORESEEN, CANCELLED, FAILED = 0, 1, 3, 4
+FINISHED, UNFORESEEN, CANCELLED, FAILED, DISK_FULL = 0, 1, 3, 4, 5
 
 
 def main(run_dir: str, attempt: int) -> int:
@@ -35,9 +37,14 @@ def main(run_dir: str, attempt: int) -> int:
     stop = Stop()
     stop.listen()
     run = RunDir(Path(run_dir).absolute())
-    log = LogWriter(run.attempt(attempt).events, "worker", run.number, attempt)
-    # Said before the imports, which take seconds.
-    log.write("phase", phase="loading", step=0, detail="")
+    try:
+        log = LogWriter(run.attempt(attempt).events, "worker", run.number, attempt)
+        # Said before the imports, which take seconds.
+        log.write("phase", phase="loading", step=0, detail="")
+    except OSError as error:
+        if disk.is_full(error):
+            return DISK_FULL
+        raise
     from engine.training.report import Report
 
     report = Report(log)
@@ -49,6 +56,8 @@ def main(run_dir: str, attempt: int) -> int:
         report.end("cancelled", attempt_at.step)
         return CANCELLED
     except Exception as error:
+        if disk.is_full(error):
+            return _pause(error, report, attempt_at)
         return _fail(error, report, attempt_at.step)
     finally:
         log.close()
@@ -151,7 +160,7 @@ class Attempt:
     def _save_weights(self, recipe: Recipe) -> None:
         """`model/` or `adapter/`, as plain transformers, PEFT and `bottleneck.load` read them."""
         from engine.methods import load
-        from engine.training.checkpoint import write_directory
+        from engine.training.checkpoint import tensor_bytes, trained_weights, write_directory
 
         assert self.job is not None
         model, tokenizer = self.job.model, self.job.tokenizer
@@ -162,7 +171,8 @@ class Attempt:
             tokenizer.save_pretrained(directory)
 
         self.report.phase("saving", self.step, path.name)
-        write_directory(path, fill)
+        weights = dict(model.named_parameters()) if path.name == "model" else trained_weights(model)
+        write_directory(path, fill, tensor_bytes(weights))
 
 
 def quiet_libraries() -> None:
@@ -175,6 +185,14 @@ def quiet_libraries() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of an optional kernel package
 
 
+def _pause(error: Exception, report: Report, attempt: Attempt) -> int:
+    """Tell of a full disk, in the room that was kept for this."""
+    disk.release(attempt.run.attempt(attempt.number))
+    with suppress(OSError):  # the exit code tells it as well
+        report.end("paused", attempt.step, reason=disk.told(error, attempt.run.path))
+    return DISK_FULL
+
+
 def _fail(error: Exception, report: Report, step: int) -> int:
     """Tell why the attempt failed: a sentence if it was foreseen, else a traceback as well."""
     from engine.data.sources import DataError
@@ -183,15 +201,12 @@ def _fail(error: Exception, report: Report, step: int) -> int:
     from engine.training.loop import TrainingError
 
     told = isinstance(error, DataError | ModelError | RestoreError | SaveError | TrainingError)
-    message = str(error) if told else _out_of_memory(error) or _out_of_disk(error)
+    message = str(error) if told else _out_of_memory(error)
     code = FAILED if message else UNFORESEEN
     if not message:
         traceback.print_exc(file=sys.stdout)
         message = traceback.format_exception_only(error)[-1].strip()
-    try:
-        report.end("failed", step, error=message)
-    except OSError as full:  # no room for the last line either; stdout has it
-        print(f"the log cannot be written: {full}", flush=True)
+    report.end("failed", step, error=message)
     return code
 
 
@@ -205,11 +220,6 @@ def _out_of_memory(error: Exception) -> str:
         f"out of {'memory' if on_cpu else 'GPU memory'}: lower train.micro_tokens or train.max_length, "
         "or use method.name=qlora"
     )
-
-
-def _out_of_disk(error: Exception) -> str:
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return f"the disk is full ({error}): make room and resume" if full else ""
 
 
 if __name__ == "__main__":

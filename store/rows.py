@@ -106,6 +106,8 @@ def journal_line(batch: Batch, run: RunState, entry: dict[str, Any], directory: 
     state = entry.get("state")
     attempt, priority = _maybe_small(entry.get("attempt")), _maybe_small(entry.get("priority"))
     level = "error" if state == "failed" else "warn" if state == "interrupted" else "info"
+    if state == "paused" and entry["kind"] == "ended" and entry.get("reason"):  # not because somebody asked
+        level = "warn"
     _event(batch, run.run, attempt, entry, _journal_message(entry), level)
     if priority is not None:
         run.priority = priority
@@ -328,8 +330,8 @@ def _checkpoint(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]
 
 
 def _end(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
-    status, error = str(entry.get("status")), entry.get("error")
-    level = "error" if status == "failed" else "info"
+    status, error = str(entry.get("status")), entry.get("error") or entry.get("reason")
+    level = {"failed": "error", "paused": "warn"}.get(status, "info")
     _event(batch, run.run, attempt, entry, f"{status}: {error}" if error else status, level)
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from engine.memory.plan import Plan
 from engine.memory.shapes import ModelShapes
+from engine.memory.trained import is_target, is_trained, out_in
 from engine.memory.weights import Weight
 
 F32 = 4
@@ -29,19 +30,24 @@ def compute_bytes(plan: Plan) -> int:
     return 2 if plan.bf16 else F32
 
 
-def residual_bytes(plan: Plan) -> int:
+def residual_bytes(model: ModelShapes, plan: Plan) -> int:
     """Of a number between the layers: as the embedding has it, which is float32 where it is trained."""
-    return 2 if plan.bf16 and plan.adapters else F32
+    if not plan.bf16 or plan.method == "full":
+        return F32
+    embeddings = [weight.name for weight in model.weights if weight.role == "embedding"]
+    return F32 if any(is_trained(model, plan, name) for name in embeddings) else 2
 
 
-def layer_bytes(model: ModelShapes, plan: Plan) -> float:
+def layer_bytes(model: ModelShapes, plan: Plan, layer: int = 0) -> float:
     """Saved for the backward pass of one layer, bytes per token; the copies of weights not counted."""
+    trained = {w.name for w in in_layer(model, layer) if is_trained(model, plan, w.name)}
     return (
-        _norms(model, plan)
+        _norms(model, plan, layer, trained)
         + _attention(model, plan)
         + _mlp(model, plan)
-        + _linear_inputs(model, plan)
+        + _linear_inputs(model, plan, layer, trained)
         + _own_dropout(model, plan)
+        + _beside(model, plan)
     )
 
 
@@ -49,20 +55,23 @@ def layer_transient(model: ModelShapes, plan: Plan) -> int:
     """Gradients alive at once in the backward pass of an MLP, bytes per token: of its product, of the
     activation and of the other branch, and of the residual stream before and after."""
     wide = (3 if model.gated else 2) * model.intermediate * compute_bytes(plan)
-    return wide + 2 * model.hidden * residual_bytes(plan)
+    return wide + 2 * model.hidden * residual_bytes(model, plan)
 
 
-def norm_bytes(model: ModelShapes, plan: Plan) -> int:
+def norm_bytes(model: ModelShapes, plan: Plan, trained: bool) -> int:
     """A norm keeps its input in float32 (torch has no fused RMSNorm in transformers' layers) and the inverse
     root mean square; the normalised values as well if its gain is trained. LayerNorm is fused: input, mean
     and inverse deviation."""
     if not model.rms_norm:
-        return model.hidden * F32 + 2 * F32
-    return model.hidden * F32 * (1 if plan.adapters else 2) + F32
+        return (model.hidden + 2) * residual_bytes(model, plan)
+    return model.hidden * (F32 + (residual_bytes(model, plan) if trained else 0)) + F32
 
 
-def _norms(model: ModelShapes, plan: Plan) -> int:
-    total = model.norms * norm_bytes(model, plan)
+def _norms(model: ModelShapes, plan: Plan, layer: int, trained: set[str]) -> int:
+    gains = [w for w in in_layer(model, layer) if w.shape == (model.hidden,) and w.name.endswith("weight")]
+    # OLMo's norms have no gain.
+    gain_trained = plan.method == "full" or bool(gains and all(gain.name in trained for gain in gains))
+    total = model.norms * norm_bytes(model, plan, gain_trained)
     if not model.query_norm:
         return total
     width = model.query_width + model.kv_width
@@ -70,7 +79,8 @@ def _norms(model: ModelShapes, plan: Plan) -> int:
     inverses = (width // head if head else 2) * F32
     # Llama's norm casts back before its gain, OLMo's and Gemma's after it.
     normalised = compute_bytes(plan) if model.model_type.startswith("qwen") else F32
-    return total + width * (F32 if plan.adapters else F32 + normalised) + inverses
+    of_queries = gain_trained or any("q_norm" in name for name in trained)
+    return total + width * (F32 + (normalised if of_queries else 0)) + inverses
 
 
 def _attention(model: ModelShapes, plan: Plan) -> float:
@@ -85,8 +95,13 @@ def _attention(model: ModelShapes, plan: Plan) -> float:
     if model.dropout and plan.device == "cpu":
         # No fused attention with dropout on a CPU: softmax, mask and product, in float32.
         return 3 * model.query_width * F32 + 3 * model.heads * plan.length * F32
-    total = 2 * (model.query_width + model.kv_width) * b + model.heads * F32
-    if model.fused_qkv and model.rms_norm:  # the values are a view that keeps queries and keys alive
+    total: float = 2 * (model.query_width + model.kv_width) * b + model.heads * F32
+    if (
+        plan.method == "prefix"
+    ):  # keys and values of the virtual tokens too, all repeated for every head, and a mask
+        seen = plan.length + plan.virtual
+        total += b * (2 * (model.query_width * seen / plan.length - model.kv_width) + seen)
+    elif model.fused_qkv and model.rms_norm:  # the values are a view that keeps queries and keys alive
         total += (model.query_width + model.kv_width) * b
     return total
 
@@ -100,17 +115,20 @@ def _mlp(model: ModelShapes, plan: Plan) -> int:
     return (3 if model.gated else 1) * model.intermediate * b + routed
 
 
-def _linear_inputs(model: ModelShapes, plan: Plan) -> int:
-    """What linear layers keep of their inputs: all of them where weights train, else only for adapters."""
-    return sum(_input_bytes(model, plan, reader) for reader in _readers(model, plan))
+def _linear_inputs(model: ModelShapes, plan: Plan, layer: int, trained: set[str]) -> int:
+    """What linear layers keep of their inputs: where weights train, or for adapters."""
+    own = {name.rpartition(".")[0].rpartition(".")[2] for name in trained}
+    norms = plan.method == "full" or any("norm" in name or ".ln_" in name for name in trained)
+    return sum(_input_bytes(model, plan, reader, own, norms) for reader in _readers(model, plan, layer))
 
 
-def _readers(model: ModelShapes, plan: Plan) -> list[Reader]:
-    """The linear layers of layer 0, by what they read."""
-    names = [w.module.rpartition(".")[2] for w in block(model)]
+def _readers(model: ModelShapes, plan: Plan, layer: int) -> list[Reader]:
+    """The linear layers of a layer, by what they read."""
+    linears = [weight for weight in in_layer(model, layer) if weight.role == "linear"]
     hidden, wide, attended = [], [], []
-    for weight, name in zip(block(model), names, strict=True):
-        reads = weight.shape[0] if model.model_type == "gpt2" else weight.shape[1]
+    for weight in linears:
+        name = weight.module.rpartition(".")[2]
+        reads = out_in(model, weight)[1]
         if name in ("o_proj", "dense", "out_proj") or weight.module.endswith("attn.c_proj"):
             attended.append(name)
         elif reads == model.hidden and not name.startswith(("down", "fc2", "dense_4h", "w2")):
@@ -129,12 +147,15 @@ def _readers(model: ModelShapes, plan: Plan) -> list[Reader]:
     ]
 
 
-def _input_bytes(model: ModelShapes, plan: Plan, reader: Reader) -> int:
+def _input_bytes(model: ModelShapes, plan: Plan, reader: Reader, own: set[str], norms: bool) -> int:
+    """`own`: layers whose weights are trained; `norms`: whether the gains before them are, too."""
     b = compute_bytes(plan)
-    after_norm = reader.width == model.hidden and not reader.kept_anyway
-    if not plan.adapters:
-        if plan.bf16 and after_norm:  # autocast keeps one copy per layer that reads the float32 norm
-            return len(reader.names) * reader.width * b
+    if plan.method not in ("lora", "qlora"):
+        trained = [name for name in reader.names if name in own]
+        if not trained:
+            return 0
+        if plan.bf16 and norms and reader.width == model.hidden and not reader.kept_anyway:
+            return len(trained) * reader.width * b  # autocast makes a copy of the float32 norm for each
         return 0 if reader.kept_anyway else reader.width * b
     adapted = sum(is_target(name, plan.targets) for name in reader.names)
     if not adapted:
@@ -158,13 +179,20 @@ def _own_dropout(model: ModelShapes, plan: Plan) -> int:
     return 2 * model.hidden * (1 if plan.device == "cuda" else compute_bytes(plan))
 
 
-def block(model: ModelShapes) -> list[Weight]:
-    """The linear layers of the first layer."""
-    return [weight for weight in model.linears if ".0." in weight.name]
+def _beside(model: ModelShapes, plan: Plan) -> int:
+    """What methods other than plain LoRA keep of their own."""
+    b = compute_bytes(plan)
+    if plan.dora:  # the base's output and the adapter's, which are both scaled by the trained length
+        linears = [w for w in in_layer(model, 0) if w.role == "linear" and is_target(w.module, plan.targets)]
+        return 2 * b * sum(out_in(model, weight)[0] for weight in linears)
+    if plan.method == "adapter":  # what both of its layers and its activation read
+        return plan.places * b * (model.hidden + 2 * max(1, model.hidden // plan.reduction))
+    if plan.method == "ia3":  # what is scaled: keys, values, and in float32 the product inside the MLP
+        keys = model.query_width + 2 * model.kv_width if model.fused_qkv else 2 * model.kv_width
+        return keys * b + model.intermediate * F32
+    return 0
 
 
-def is_target(module: str, targets: str | tuple[str, ...]) -> bool:
-    """Whether peft puts an adapter on a linear layer: by its whole name or its last parts."""
-    if isinstance(targets, str):
-        return True  # all-linear
-    return any(module == target or module.endswith(f".{target}") for target in targets)
+def in_layer(model: ModelShapes, layer: int) -> list[Weight]:
+    """The weights of one layer."""
+    return [weight for weight in model.weights if f".{layer}." in weight.name]

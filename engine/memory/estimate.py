@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from engine.memory.activations import (
     F32,
     compute_bytes,
-    is_target,
     layer_bytes,
     layer_transient,
     norm_bytes,
     residual_bytes,
 )
-from engine.memory.plan import Plan
+from engine.memory.plan import Optimiser, Plan
 from engine.memory.shapes import ModelShapes
+from engine.memory.trained import first_layer, head_trained, out_in, trained_weights
 from engine.memory.weights import Weight
 
 MIB, GIB = 2**20, 2**30
@@ -92,7 +92,7 @@ def human(size: float) -> str:
 
 def estimate(model: ModelShapes, plan: Plan) -> Estimate:
     """Peak memory of training `model` by `plan`."""
-    trained = _trained(model, plan)
+    trained = trained_weights(model, plan)
     count = sum(weight.numel for weight in trained)
     gradients = count * F32
     held = gradients if plan.accumulates else 0
@@ -132,13 +132,14 @@ def estimate(model: ModelShapes, plan: Plan) -> Estimate:
 def parameter_bytes(model: ModelShapes, plan: Plan) -> int:
     """Weights: float32 where they train; frozen ones in the compute precision; 4 bits for the linear layers of
     QLoRA, whose embedding, head, norms, biases and experts stay unquantised. Adapters are float32."""
-    if plan.method == "full":
-        return model.parameters * F32
-    of_adapters = F32 * sum(weight.numel for weight in _trained(model, plan))
-    if plan.method == "lora":
-        return model.parameters * compute_bytes(plan) + of_adapters
+    trained = F32 * sum(weight.numel for weight in trained_weights(model, plan))
+    if not plan.adapters:
+        frozen = model.parameters - trained // F32
+        return trained + frozen * compute_bytes(plan)
+    if plan.method != "qlora":
+        return model.parameters * compute_bytes(plan) + trained
     packed = sum(quantised_bytes(weight.numel, plan.double_quant) for weight in model.linears)
-    return packed + (model.parameters - model.count("linear")) * compute_bytes(plan) + of_adapters
+    return packed + (model.parameters - model.count("linear")) * compute_bytes(plan) + trained
 
 
 def quantised_bytes(numel: int, double: bool) -> int:
@@ -152,34 +153,27 @@ def quantised_bytes(numel: int, double: bool) -> int:
 
 
 def optimiser_bytes(trained: list[Weight], plan: Plan) -> int:
-    """AdamW: two float32 moments. 8 bits: a byte each and a float32 per 256, but float32 for weights of fewer
-    than 4096 numbers (bitsandbytes' `min_8bit_size`). Adafactor (Shazeer & Stern 2018, arXiv 1804.04235): a
-    row and a column of second moments per matrix. Paged moments on a GPU give way to the host: none."""
+    """The optimiser's state on the device. Paged moments on a GPU give way to the host: none."""
     if plan.optimiser.startswith("paged") and plan.device == "cuda":
         return 0
-    if plan.optimiser == "adafactor":
+    return moment_bytes(trained, plan.optimiser)
+
+
+def moment_bytes(trained: list[Weight], optimiser: Optimiser) -> int:
+    """AdamW: two float32 moments. 8 bits: a byte each and a float32 per 256, but float32 for weights of fewer
+    than 4096 numbers (bitsandbytes' `min_8bit_size`). Adafactor (Shazeer & Stern 2018, arXiv 1804.04235): a
+    row and a column of second moments per matrix."""
+    if optimiser == "adafactor":
         return sum(
             F32
             * (sum(w.shape[-2:]) * w.numel // (w.shape[-1] * w.shape[-2]) if len(w.shape) > 1 else w.numel)
             for w in trained
         )
-    if plan.optimiser.endswith("8bit"):
+    if optimiser.endswith("8bit"):
         return sum(
             2 * (w.numel + F32 * -(-w.numel // 256)) if w.numel >= 4096 else 8 * w.numel for w in trained
         )
     return sum(2 * F32 * w.numel for w in trained)
-
-
-def _trained(model: ModelShapes, plan: Plan) -> list[Weight]:
-    """All weights, or the two low-rank matrices of each adapted layer (Hu et al. 2021, arXiv 2106.09685)."""
-    if not plan.adapters:
-        return list(model.weights)
-    adapters = []
-    for weight in model.linears:
-        if is_target(weight.module, plan.targets):
-            adapters.append(Weight(f"{weight.module}.lora_A.weight", (plan.r, weight.shape[1]), "linear"))
-            adapters.append(Weight(f"{weight.module}.lora_B.weight", (weight.shape[0], plan.r), "linear"))
-    return adapters
 
 
 def _copy_bytes(model: ModelShapes, trained: list[Weight], plan: Plan) -> int:
@@ -187,7 +181,7 @@ def _copy_bytes(model: ModelShapes, trained: list[Weight], plan: Plan) -> int:
     their layer's backward pass unless that is computed again."""
     if not plan.bf16:
         return 0
-    head = model.vocabulary * model.hidden if model.tied and not plan.adapters else 0
+    head = model.vocabulary * model.hidden if model.tied and head_trained(model, plan) else 0
     return 2 * (head + sum(w.numel for w in trained if w.role in ("linear", "expert", "head")))
 
 
@@ -199,12 +193,23 @@ def activation_bytes(model: ModelShapes, plan: Plan) -> int:
 
     With checkpointing a layer keeps its input only, and one layer at a time is computed again in full (Chen et
     al. 2016, arXiv 1604.06174)."""
-    layer = layer_bytes(model, plan)
-    layers = model.layers * layer
+    first = first_layer(model, plan)
+    if plan.method == "freeze":
+        each = [layer_bytes(model, plan, layer) for layer in range(first, model.layers)]
+    else:
+        each = [layer_bytes(model, plan)] * model.layers
+    layers = sum(each)
     if plan.checkpointing:
-        layers = model.layers * model.hidden * residual_bytes(plan) + layer
-    outside = norm_bytes(model, plan) + plan.target_share * model.hidden * residual_bytes(plan)
-    return int(plan.tokens * (layers + outside))
+        layers = len(each) * model.hidden * residual_bytes(model, plan) + max(each, default=0)
+    gain = plan.method == "full" or (plan.method == "freeze" and not plan.trained_modules)
+    outside = norm_bytes(model, plan, gain) + plan.target_share * model.hidden * residual_bytes(model, plan)
+    tokens, rows = float(plan.tokens), plan.tokens / plan.length
+    beside = 0.0
+    if plan.method == "prompt":
+        tokens += rows * plan.virtual
+    elif plan.method == "prefix":  # keys and values of the virtual tokens, for every row
+        beside = rows * plan.virtual * 2 * model.layers * model.kv_width * F32
+    return int(tokens * (layers + outside) + beside)
 
 
 def _loss_bytes(model: ModelShapes, plan: Plan) -> tuple[int, int]:
@@ -215,8 +220,8 @@ def _loss_bytes(model: ModelShapes, plan: Plan) -> tuple[int, int]:
     targets = max(1, round(plan.tokens * plan.target_share))
     at_once = min(targets, chunk(model.vocabulary)) * model.vocabulary
     logits = at_once * F32 * (5 if model.softcap else 3)
-    hidden = (targets + plan.tokens) * model.hidden * residual_bytes(plan)
-    head = model.vocabulary * model.hidden * F32 if not plan.adapters else 0
+    hidden = (targets + plan.tokens) * model.hidden * residual_bytes(model, plan)
+    head = model.vocabulary * model.hidden * F32 if head_trained(model, plan) else 0
     return logits, hidden + head
 
 
@@ -226,7 +231,12 @@ def chunk(vocabulary: int) -> int:
 
 
 def _unpacked_bytes(model: ModelShapes, plan: Plan) -> int:
-    """The largest 4-bit weight in the compute precision: bitsandbytes unpacks it for each product."""
+    """Copies of whole weights in passing.
+
+    The largest 4-bit weight in the compute precision: bitsandbytes unpacks it for each product."""
+    if plan.dora:  # its length comes from the whole weight: an identity, the product B A, and sums with it
+        pairs = (out_in(model, weight) for weight in model.linears)
+        return max((into * into + 3 * out * into for out, into in pairs), default=0) * F32
     if plan.method != "qlora":
         return 0
     return max((weight.numel for weight in model.linears), default=0) * compute_bytes(plan)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, cast, get_args
+from typing import Literal
 
 from engine.memory.shapes import ModelShapes
-from engine.method_settings import Lora, QLora
-from engine.model_source import ModelError
+from engine.method_settings import Adapter, Freeze, Lora, QLora
 from engine.recipe import Recipe
 
 Device = Literal["cuda", "cpu"]
-MethodName = Literal["full", "lora", "qlora"]
-KNOWN = ", ".join(get_args(MethodName))
+MethodName = Literal["full", "freeze", "lora", "qlora", "adapter", "ia3", "prefix", "prompt"]
 # paged: bitsandbytes keeps the moments in memory that the driver moves to the host under pressure.
 Optimiser = Literal["adamw", "adamw8bit", "paged_adamw", "paged_adamw8bit", "adafactor"]
 
@@ -21,7 +19,8 @@ DEFAULT_LENGTH = 2048  # tokens, for a recipe whose data has not been looked at
 
 @dataclass(frozen=True)
 class Plan:
-    """A training setup as the estimate sees it. Tokens are those of one forward pass, padding counted."""
+    """A training setup as the estimate sees it. Tokens are those of one forward pass, padding counted, without
+    the virtual ones of prefix and prompt."""
 
     method: MethodName
     tokens: int
@@ -36,11 +35,23 @@ class Plan:
     lora_dropout: float = 0.0
     targets: str | tuple[str, ...] = "all-linear"
     double_quant: bool = True
+    dora: bool = False
+    trained_layers: int = 0  # freeze: how many of the last layers
+    trained_modules: tuple[str, ...] = ()  # freeze: names of modules instead
+    places: int = 0  # adapter: bottlenecks in a layer
+    reduction: int = 16  # adapter: width of the model / width of a bottleneck
+    virtual: int = 0  # prefix and prompt: positions in front of every row
     prompts: int = 0  # answered at an evaluation
     answer_tokens: int = 48
 
     @property
     def adapters(self) -> bool:
+        """Whether what is trained is new weights beside a base that is frozen as a whole."""
+        return self.method not in ("full", "freeze")
+
+    @property
+    def frozen_base(self) -> bool:
+        """Whether the base is in the compute precision: all of it, or what is not trained."""
         return self.method != "full"
 
 
@@ -53,36 +64,43 @@ def plan_of(
     """The plan of a recipe. `longest`: tokens of the longest example, where the data have been looked at.
 
     Without it and with `max_length: auto`, examples of 2048 tokens (or all that the model can take, if that
-    is less) are assumed. A micro-batch holds at least one example, however long. Raises ModelError for a method
-    that the estimate does not know.
+    is less) are assumed. A micro-batch holds at least one example, however long.
     """
     limits = [n for n in (longest, recipe.train.max_length, model.max_positions) if isinstance(n, int)]
     if longest is None and recipe.train.max_length == "auto":
         limits.append(DEFAULT_LENGTH)
     length = min(limits)
-    tokens = max(length, recipe.train.micro_tokens)
-    method = recipe.method
-    if method.name not in get_args(MethodName):
-        raise ModelError(f"key method: the estimate does not know {method.name} yet, only {KNOWN}")
+    train = recipe.train
     # `auto` is bfloat16 on every GPU since 2020 (Ampere), float32 on a CPU.
-    bf16 = recipe.train.precision == "bf16" or (recipe.train.precision == "auto" and device == "cuda")
+    bf16 = train.precision == "bf16" or (train.precision == "auto" and device == "cuda")
     plan = Plan(
-        method=cast(MethodName, method.name),
-        tokens=tokens,
+        method=recipe.method.name,
+        tokens=max(length, min(train.micro_tokens, train.tokens_per_step)),
         length=length,
         device=device,
         bf16=bf16,
-        accumulates=recipe.train.tokens_per_step > recipe.train.micro_tokens,
-        checkpointing=recipe.train.activation_checkpointing,
+        accumulates=train.tokens_per_step > train.micro_tokens,
+        checkpointing=train.activation_checkpointing,
+        virtual=recipe.virtual_tokens,
         prompts=recipe.evals.generate,
         answer_tokens=recipe.evals.max_new_tokens,
     )
+    return _of_method(plan, recipe)
+
+
+def _of_method(plan: Plan, recipe: Recipe) -> Plan:
+    """With the settings of the method."""
+    method = recipe.method
+    if isinstance(method, Freeze):
+        names = tuple(method.modules or ())
+        return replace(plan, trained_layers=0 if names else method.layers, trained_modules=names)
+    if isinstance(method, Adapter):
+        places = 2 if method.placement == "houlsby" else 1
+        return replace(plan, places=places, reduction=method.reduction)
     if not isinstance(method, Lora | QLora):
         return plan
-    if method.dora:
-        raise ModelError(
-            "key method.dora: the estimate does not know DoRA yet; set method.dora=false for the rest"
-        )
     targets = method.targets if isinstance(method.targets, str) else tuple(method.targets)
     double = method.double_quant if isinstance(method, QLora) else True
-    return replace(plan, r=method.r, lora_dropout=method.dropout, targets=targets, double_quant=double)
+    return replace(
+        plan, r=method.r, lora_dropout=method.dropout, targets=targets, dora=method.dora, double_quant=double
+    )

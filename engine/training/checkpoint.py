@@ -20,7 +20,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from engine import disk
 from engine.directory import write_whole
+from engine.disk import DiskFullError
 from engine.home import RunDir
 from engine.log import sync_directory
 
@@ -61,7 +63,7 @@ def save(run: RunDir, model: nn.Module, optimiser: torch.optim.Optimizer, positi
         (directory / "state.json").write_text(json.dumps(state))
 
     path = run.checkpoints / checkpoint_name(position.step)
-    write_directory(path, fill)
+    write_directory(path, fill, tensor_bytes(trained_weights(model)) + tensor_bytes(optimiser.state_dict()))
     return path
 
 
@@ -101,19 +103,34 @@ def prune(run: RunDir, keep: int, also: int | None) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def write_directory(path: Path, fill: Callable[[Path], None]) -> None:
-    """Make a directory whole or not at all, `COMPLETE` last. Replaces an existing one. Raises SaveError."""
+def write_directory(path: Path, fill: Callable[[Path], None], needed: int) -> None:
+    """Make a directory whole or not at all, `COMPLETE` last. Replaces an existing one.
+
+    `needed`: bytes, about. Raises SaveError, DiskFullError.
+    """
+    if (free := disk.free_bytes(path)) < needed:
+        raise DiskFullError(free, needed, path.name)
     try:
         write_whole(path, fill)
         (path / COMPLETE).touch()
         sync_directory(path)
     except (OSError, SafetensorError, RuntimeError) as error:
         # torch and safetensors report a full disk as errors of their own.
-        free = shutil.disk_usage(path.parent).free // 2**20 if path.parent.exists() else 0
+        free = disk.free_bytes(path)
+        if disk.is_full(error) or free < needed:
+            raise DiskFullError(free, needed, path.name) from error
         raise SaveError(
-            f"could not write {path.name} ({_reason(error)}); {free} MiB are free on the disk of {path.parent}: "
-            "make room and resume, the last whole checkpoint is intact"
+            f"could not write {path.name} in {path.parent} ({_reason(error)}): put that right and resume, "
+            "the last whole checkpoint is intact"
         ) from error
+
+
+def tensor_bytes(state: Any) -> int:
+    """Bytes of all tensors in nested dictionaries and lists."""
+    if isinstance(state, torch.Tensor):
+        return state.nbytes
+    inner = state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ()
+    return sum(map(tensor_bytes, inner))
 
 
 def directory_bytes(path: Path) -> int:

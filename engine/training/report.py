@@ -105,9 +105,9 @@ class Report:
 
     def end(self, status: str, step: int, error: str | None = None, reason: str | None = None) -> None:
         """The last line. `reason` says why a finished run ended before its last step."""
+        self._log.write("end", status=status, step=step, error=error, reason=reason, sync=True)
         because = error or reason
         _say(status, f"at step {step}" + (f": {because}" if because else ""))
-        self._log.write("end", status=status, step=step, error=error, reason=reason, sync=True)
 
 
 def _say(what: str, text: str) -> None:

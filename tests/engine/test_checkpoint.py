@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import nn
 
+from engine.disk import DiskFullError
 from engine.home import RunDir
 from engine.recipe import Train
 from engine.training import checkpoint
-from engine.training.checkpoint import Position, RestoreError, SaveError, prune, restore, save
+from engine.training.checkpoint import Position, RestoreError, prune, restore, save
 from engine.training.optimiser import learning_rate, make_optimiser
 
 
@@ -98,7 +99,7 @@ def test_a_write_that_fails_at_any_moment_leaves_the_last_whole_one(run, monkeyp
     }[moment]
     with monkeypatch.context() as patch:
         patch.setattr(place, name, full)
-        with pytest.raises(SaveError, match=r"step-000002 \(No space left on device\).*make room and resume"):
+        with pytest.raises(DiskFullError, match=r"the disk is full \(.* free, .* needed for step-000002\)"):
             save(run, model, optimiser, Position(2, 2))
     found = run.last_checkpoint()
     assert found is not None

@@ -28,6 +28,10 @@ def exited(code: int | None = None, signal: int | None = None) -> dict[str, int 
         (Remains(exit=exited(4), end={"status": "failed", "error": "x"}), None, "failed"),
         (Remains(exit=exited(4), end={"status": "failed", "error": "x"}), "cancel", "failed"),
         (Remains(exit=exited(1)), None, "failed"),
+        (Remains(exit=exited(5), end={"status": "paused", "reason": "the disk is full"}), None, "paused"),
+        (Remains(exit=exited(5)), None, "paused"),  # no room for the last line either
+        (Remains(exit=exited(5)), "pause", "paused"),
+        (Remains(exit=exited(5)), "cancel", "cancelled"),
         (Remains(exit=exited(3), end={"status": "cancelled"}), "cancel", "cancelled"),
         (Remains(exit=exited(3), end={"status": "cancelled"}), "pause", "paused"),
         (Remains(exit=exited(3), end={"status": "cancelled"}), None, "interrupted"),  # shutdown, by hand
@@ -54,6 +58,15 @@ def test_the_reason_of_a_failure_is_the_workers_own_else_its_last_words() -> Non
         == "KeyError: 'x'"
     )
     assert verdict(RUNNING, Remains(exit=exited(1))).fields["reason"] == "the worker ended with code 1"
+
+
+def test_a_full_disk_pauses_and_says_what_to_do() -> None:
+    assert (
+        verdict(RUNNING, Remains(exit=exited(5), end={"status": "paused", "reason": "x"})).fields["reason"]
+        == "x"
+    )
+    silent = verdict(RUNNING, Remains(exit=exited(5))).fields["reason"]
+    assert silent == "the disk is full: make room, then finetui resume 7"
 
 
 def test_three_interruptions_without_a_new_checkpoint_are_a_failure() -> None:

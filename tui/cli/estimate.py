@@ -7,13 +7,14 @@ from pathlib import Path
 
 import psutil
 
-from engine import recipe_file, sampler, service
+from engine import disk, recipe_file, sampler, service
 from engine.home import home
 from engine.memory.correction import Correction, correction
 from engine.memory.estimate import GIB, MIB, estimate
 from engine.memory.fit import fit, table, table_lines
 from engine.memory.plan import Device, plan_of
 from engine.memory.shapes import ModelShapes, model_shapes
+from engine.memory.storage import storage
 from engine.model_source import ModelError
 from engine.preflight import absolute
 from engine.recipe import Recipe
@@ -36,14 +37,30 @@ def estimate_recipe(path: Path, overrides: list[str], memory_gb: float | None, *
     device, memory = _device(memory_gb)
     learned = _learned(recipe, model, device)
     answer = fit(recipe, model, memory, device, factor=learned.factor)
+    writes = storage(recipe, model, answer.plan)
     found = answer.estimate
     if as_json:
         remedies = [{"change": r.change, "total_bytes": r.total, "fits": r.fits} for r in answer.remedies]
-        body = {"device": device, "memory_bytes": memory, "fits": answer.fits, "remedies": remedies}
-        print_json({**body, "total_bytes": found.total, "parts": vars(found), "correction": vars(learned)})
+        body: dict[str, object] = {
+            "device": device,
+            "memory_bytes": memory,
+            "fits": answer.fits,
+            "remedies": remedies,
+        }
+        print_json(
+            {
+                **body,
+                "total_bytes": found.total,
+                "parts": vars(found),
+                "correction": vars(learned),
+                "disk": vars(writes),
+            }
+        )
         return
     print(f"{recipe.name}: {recipe.method.name} of {recipe.model.path} on {device}")
-    print("\n".join([*found.lines(), f"correction  {learned}", *answer.lines()]))
+    print("\n".join([*found.lines(), f"correction  {learned}", *answer.lines(), f"disk  {writes}"]))
+    if warning := writes.warning(disk.free_bytes(home().runs)):
+        print(f"note: {warning}")
 
 
 def print_fits(memory_gb: float | None, *, as_json: bool) -> None:

@@ -1,0 +1,55 @@
+"""How much disk a run takes: its checkpoints and what it leaves at the end. Torch-free, pure functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.disk import size
+from engine.memory.activations import F32
+from engine.memory.estimate import moment_bytes
+from engine.memory.plan import Plan
+from engine.memory.shapes import ModelShapes
+from engine.memory.trained import trained_weights
+from engine.method_settings import WHOLE_MODEL, Lora
+from engine.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Bytes that a run writes and keeps; logs, which are small, are not counted."""
+
+    checkpoint: int  # trained weights and optimiser
+    checkpoints: int  # at once: an old one is deleted only after the new one is whole
+    weights: int  # what the run leaves at its end
+
+    @property
+    def total(self) -> int:
+        return self.checkpoint * self.checkpoints + self.weights
+
+    def __str__(self) -> str:
+        return (
+            f"up to {size(self.total)}: {self.checkpoints} checkpoints of {size(self.checkpoint)} at once, "
+            f"{size(self.weights)} at the end"
+        )
+
+    def warning(self, free: int) -> str | None:
+        """One sentence if there is less than that on the disk."""
+        if free >= self.total:
+            return None
+        return (
+            f"the run may write {size(self.total)}, the disk has {size(free)} free: make room, or lower "
+            "train.keep_checkpoints; it will be paused when the disk is full"
+        )
+
+
+def storage(recipe: Recipe, model: ModelShapes, plan: Plan) -> Storage:
+    """What a recipe will write. A run that a flag may stop keeps its best checkpoint as well."""
+    trained = trained_weights(model, plan)
+    weights = F32 * sum(weight.numel for weight in trained)
+    best = "stop" in (recipe.flags.overfitting, recipe.flags.forgetting)
+    if recipe.method.name in WHOLE_MODEL:
+        left = F32 * model.parameters
+    else:  # PiSSA's adapter has twice the rank for the unchanged base
+        left = weights * (2 if isinstance(recipe.method, Lora) and recipe.method.init == "pissa" else 1)
+    checkpoints = recipe.train.keep_checkpoints + 1 + best
+    return Storage(weights + moment_bytes(trained, plan.optimiser), checkpoints, left)

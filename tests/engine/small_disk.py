@@ -1,0 +1,49 @@
+"""A real file system of a few MiB, for tests of what a full one does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+MIB = 2**20
+
+
+class SmallDisk:
+    """A tmpfs; `fill` leaves not a single page free, `grow` and `clear` make room."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def fill(self) -> None:
+        """Take all that is left, in pages, and again what others gave back meanwhile."""
+        with (self.path / "filler").open("ab", buffering=0) as file:
+            for size in (MIB, 4096):
+                try:
+                    while True:
+                        file.write(os.urandom(size))
+                except OSError:
+                    continue
+
+    def clear(self) -> None:
+        (self.path / "filler").unlink()
+
+    def grow(self, mib: int) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={mib}m", str(self.path)], check=True)
+
+
+@contextmanager
+def small_disk(path: Path, mib: int) -> Iterator[SmallDisk]:
+    """Skips the test where nothing may be mounted."""
+    path.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", str(path)]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("a file system can be mounted by root only")
+    try:
+        yield SmallDisk(path)
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
