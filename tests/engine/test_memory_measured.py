@@ -25,24 +25,32 @@ def benchmark() -> ModuleType:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "method", "bf16", "dropout"),
+    ("architecture", "method", "bf16"),
     [
-        ("llama", "full", False, 0.0),
-        ("llama", "full", True, 0.0),
-        ("llama", "lora", False, 0.0),
-        ("llama", "lora", True, 0.1),
-        ("llama", "qlora", False, 0.0),
-        ("qwen3", "full", True, 0.0),
-        ("gemma2", "lora", False, 0.0),
-        ("phi3", "full", False, 0.0),
-        ("olmo2", "lora", True, 0.0),
-        ("gpt2", "full", False, 0.0),
+        ("llama", "full", False),
+        ("llama", "full", True),
+        ("llama", "freeze modules=[self_attn]", True),
+        ("llama", "lora", False),
+        ("llama", "lora dropout=0.1", True),
+        ("llama", "lora dora=true", True),
+        ("llama", "qlora", False),
+        ("llama", "adapter", False),
+        ("llama", "adapter placement=pfeiffer", True),
+        ("llama", "ia3", True),
+        ("llama", "prefix tokens=9", True),
+        ("llama", "prompt tokens=9", False),
+        ("qwen3", "full", True),
+        ("gemma2", "lora", False),
+        ("phi3", "full", False),
+        ("olmo2", "lora", True),
+        ("gpt2", "full", False),
+        ("gpt2", "adapter", True),
     ],
 )
 def test_every_saved_tensor_of_a_layer_is_counted(
-    benchmark: ModuleType, tmp_path: Path, architecture: str, method: str, bf16: bool, dropout: float
+    benchmark: ModuleType, tmp_path: Path, architecture: str, method: str, bf16: bool
 ) -> None:
-    predicted, counted = benchmark.count(architecture, method, bf16, dropout, tmp_path)
+    predicted, counted = benchmark.count(architecture, method, bf16, tmp_path)
     assert predicted == pytest.approx(counted, rel=0.002)
 
 
