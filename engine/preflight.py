@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from engine import disk
-from engine.data import sources, split
-from engine.data.formats import Document, Form, form_of, to_documents
+from engine.data import findings, sources
+from engine.data.findings import Finding
+from engine.data.formats import Document
+from engine.data.gather import Gathered, gather
+from engine.data.rows import Source
 from engine.home import home
 from engine.memory.plan import plan_of
 from engine.memory.shapes import model_shapes
@@ -21,8 +24,6 @@ from engine.method_settings import Lora, QLora
 from engine.model_source import ModelError, ModelFiles, check_targets, resolve_model
 from engine.recipe import Recipe
 
-# Fewer held-out examples than this, and an interval around their loss tells little.
-FEW_HELDOUT = 50
 # Role markers and end of turn, about, in any chat template.
 TEMPLATE_TOKENS = 4
 SAMPLE = 500  # documents whose tokens are counted
@@ -37,6 +38,7 @@ class Dataset:
     fingerprint: str
     rows: int
     bytes: int
+    dropped: int  # rows that cannot be used
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -87,7 +89,10 @@ class Report:
             f"  data     {self.train_examples:,} training examples{tokens}; {self.heldout_examples:,} held out",
             f"  steps    {steps}, {self.recipe.train.epochs:g} epochs",
         ]
-        lines += [f"  {data.role:<8} {data.source} ({data.rows:,} rows)" for data in self.datasets]
+        lines += [
+            f"  {data.role:<8} {data.source} ({data.rows:,} rows, {data.dropped:,} left out)"
+            for data in self.datasets
+        ]
         if self.storage:
             lines.append(f"  disk     {self.storage}")
         return lines + [f"  note     {warning}" for warning in self.warnings]
@@ -115,32 +120,16 @@ def check(recipe: Recipe, base: Path) -> Report:
     model = resolve_model(recipe.model.path)
     if isinstance(recipe.method, Lora | QLora):
         check_targets(recipe.method.targets, model)
-    documents, dataset = _read("train", recipe.data.train, form_of(recipe.task))
-    own: list[Document] = []
-    datasets = [dataset]
-    if recipe.data.heldout_share is None:
-        own, dataset = _read("heldout", str(recipe.data.heldout), form_of(recipe.task))
-        datasets.append(dataset)
-    train, heldout = split.split_task(recipe.data, documents, own)
-    trained_on = {document.id for document in train}
-    warnings = _warnings(recipe, trained_on, heldout)
-    others = (("replay", recipe.data.replay and recipe.data.replay.source), ("general", recipe.evals.general))
-    for role, source in others:
-        if source:
-            documents, dataset = _read(role, source, form="general")
-            datasets.append(dataset)
-            ids = {document.id for document in documents}
-            if role == "replay":
-                trained_on |= ids
-            elif overlap := ids & trained_on:
-                warnings.append(
-                    f"{len(overlap)} rows of {source} are also trained on: forgetting may be hidden"
-                )
-    tokens = _count_tokens(train, model)
+    gathered = gather(recipe).checked()
+    datasets = [_dataset(source) for source in gathered.sources]
+    tokens = _count_tokens(gathered.train, model)
+    warnings = [*gathered.notes, *map(str, _warnings(recipe, gathered, tokens))]
     writes = _storage(recipe, model)
     if writes and (warning := writes.warning(disk.free_bytes(home().runs))):
         warnings.append(warning)
-    return Report(recipe, model, datasets, len(train), len(heldout), tokens, warnings, writes)
+    return Report(
+        recipe, model, datasets, len(gathered.train), gathered.heldout.rows, tokens, warnings, writes
+    )
 
 
 def absolute(recipe: Recipe, base: Path) -> Recipe:
@@ -181,10 +170,9 @@ def _path(source: str, base: Path) -> str:
     return source if path.suffix.lower() not in sources.SUFFIXES else str((base / path).absolute())
 
 
-def _read(role: str, source: str, form: Form) -> tuple[list[Document], Dataset]:
-    rows = sources.read_rows(source)
-    found = sources.fingerprint(source, rows)
-    return to_documents(rows, source, form=form), Dataset(role, source, found.digest, found.rows, found.bytes)
+def _dataset(source: Source) -> Dataset:
+    found = source.fingerprint
+    return Dataset(source.role, source.source, found.digest, found.rows, found.bytes, len(source.dropped))
 
 
 def _count_tokens(documents: list[Document], model: ModelFiles) -> int | None:
@@ -195,23 +183,24 @@ def _count_tokens(documents: list[Document], model: ModelFiles) -> int | None:
 
     tokenizer = Tokenizer.from_file(str(model.local / "tokenizer.json"))
     some = documents[:: max(1, len(documents) // SAMPLE)]
-    texts = [message["content"] for document in some for message in document.messages]
+    texts = [
+        text for d in some for text in [d.text, *(m["content"] for m in (*d.messages, *d.rejected))] if text
+    ]
     counted = sum(
         len(e.ids) + TEMPLATE_TOKENS for e in tokenizer.encode_batch(texts, add_special_tokens=False)
     )
     return round(counted * len(documents) / len(some))
 
 
-def _warnings(recipe: Recipe, trained_on: set[str], heldout: list[Document]) -> list[str]:
-    warnings = []
-    if len(heldout) < FEW_HELDOUT:
-        warnings.append(
-            f"only {len(heldout)} held-out examples: flags need about {FEW_HELDOUT} to tell a change from noise"
-        )
-    if overlap := trained_on & {document.id for document in heldout}:
-        warnings.append(
-            f"{len(overlap)} held-out rows are also in the training data, so their loss says little"
-        )
+def _warnings(recipe: Recipe, gathered: Gathered, tokens: int | None) -> list[Finding]:
+    found = [
+        finding
+        for suite in gathered.suites
+        for finding in findings.heldout_size(len(suite.documents), suite.name)
+    ]
+    found += findings.few_examples(recipe.method.name, recipe.train, len(gathered.train), tokens)
+    if labels := [document.label for document in gathered.train if document.label]:
+        found += findings.label_balance(labels)
     if recipe.evals.general is None and recipe.flags.forgetting != "off":
-        warnings.append("no evals.general: forgetting cannot be seen")
-    return warnings
+        found.append(Finding("no-general", "no evals.general: forgetting cannot be seen"))
+    return found

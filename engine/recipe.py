@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from engine.data.columns import Column
 from engine.method_settings import DEFAULT_LR, Method, Prefix, Prompt
 from engine.recipe_fields import Section, Share, ShareField, parse_share
 
@@ -32,11 +33,17 @@ class Replay(Section):
 
 
 class Data(Section):
-    train: str = Field(description="`bundled:NAME`, a .jsonl, .json, .csv or .parquet file, or a hub id.")
+    train: str = Field(
+        description="`bundled:NAME`, a .jsonl, .json, .csv or .parquet file, a directory of them, or a hub id."
+    )
     heldout: ShareField | str = Field(
         "10%", description="A share of the training rows, chosen by content hash, or a source of its own."
     )
     replay: Replay | None = Field(None, description="General data to mix in against forgetting.")
+    columns: dict[Column, str] = Field(
+        default_factory=dict,
+        description="What `train` and a held-out source call their columns, such as `{prompt: question}`.",
+    )
     limit: int | None = Field(None, ge=1, description="Use the first N rows (in content-hash order) only.")
 
     @property

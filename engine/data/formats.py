@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -99,122 +98,111 @@ def form_of(task: str) -> Form:
     return _TASKS[task]
 
 
-def to_documents(rows: Iterable[Row], source: str, *, form: Form = "chat") -> list[Document]:
-    """Convert rows. Raises DataError naming the first row (from 1) that is not of this form."""
-    return [to_document(row, f"{source}, row {number}", form) for number, row in enumerate(rows, start=1)]
-
-
-def to_document(row: Row, where: str, form: Form = "chat") -> Document:
-    """Convert one row; `where` begins the message of a DataError."""
+def to_document(row: Row, form: Form = "chat") -> Document:
+    """Convert one row. Raises DataError with the reason, to be put after the row's place."""
     row = {key: value for key, value in row.items() if value is not None}
     if form == "pair":
-        return _pair(row, where)
+        return _pair(row)
     if form == "label":
-        return _labelled(row, where)
-    if form != "text" and (turns := _turns(row, where)):
-        messages = _conversation(turns, where)
+        return _labelled(row)
+    if form != "text" and (turns := _turns(row)):
+        messages = _conversation(turns)
         return Document(_content_id(_plain(messages)), messages)
     if form == "chat" or "text" not in row:
-        raise _unfit(row, where, form)
-    text = _filled(row["text"], "text", where)
+        raise _unfit(row, form)
+    text = _filled(row["text"], "text")
     return Document(_content_id(text), text=text)
 
 
-def _labelled(row: Row, where: str) -> Document:
+def _labelled(row: Row) -> Document:
     key = "text" if "text" in row else "sentence"
     if key not in row or "label" not in row:
-        raise _unfit(row, where, "label")
-    text, label = _filled(row[key], key, where), _label(row["label"], where)
+        raise _unfit(row, "label")
+    text, label = _filled(row[key], key), _label(row["label"])
     return Document(_content_id({"text": text, "label": label}), text=text, label=label)
 
 
-def _label(value: Any, where: str) -> str:
+def _label(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
         return str(int(value))
     if isinstance(value, str):
-        return _filled(value, "label", where).strip()
-    raise DataError(f"{where}: `label` must be one class, as text or a whole number, not {_shown(value)}")
+        return _filled(value, "label").strip()
+    raise DataError(f"`label` must be one class, as text or a whole number, not {_shown(value)}")
 
 
-def _pair(row: Row, where: str) -> Document:
+def _pair(row: Row) -> Document:
     if "chosen" not in row or "rejected" not in row:
-        raise _unfit(row, where, "pair")
-    chosen, rejected = (_whole(row, key, where) for key in ("chosen", "rejected"))
+        raise _unfit(row, "pair")
+    chosen, rejected = (_whole(row, key) for key in ("chosen", "rejected"))
     if chosen == rejected:
-        raise DataError(f"{where}: `chosen` and `rejected` are equal, so there is nothing to prefer")
+        raise DataError("`chosen` and `rejected` are equal, so there is nothing to prefer")
     if chosen[0] != rejected[0]:
-        raise DataError(
-            f"{where}: `chosen` and `rejected` begin differently; both must answer the same prompt"
-        )
+        raise DataError("`chosen` and `rejected` begin differently; both must answer the same prompt")
     content = {"chosen": _plain(chosen), "rejected": _plain(rejected)}
     return Document(_content_id(content), chosen, rejected=rejected)
 
 
-def _whole(row: Row, key: str, where: str) -> tuple[Message, ...]:
+def _whole(row: Row, key: str) -> tuple[Message, ...]:
     """The conversation that ends with the chosen or the rejected answer."""
     value = [row[key]] if isinstance(row[key], dict) else row[key]
-    turns = _side(value, "assistant", key, where)
-    if turns and _message(turns[0], where)["role"] == "assistant":  # an answer: the prompt stands elsewhere
+    turns = _side(value, "assistant", key)
+    if turns and _message(turns[0])["role"] == "assistant":  # an answer: the prompt stands elsewhere
         if not (prompt := next((row[k] for k in ("prompt", "messages", "conversations") if k in row), "")):
-            raise DataError(f"{where}: `{key}` is an answer without a `prompt`; add that column")
-        turns = _side(prompt, "user", "prompt", where) + turns
-    messages = _conversation(turns, where)
+            raise DataError(f"`{key}` is an answer without a `prompt`; add that column")
+        turns = _side(prompt, "user", "prompt") + turns
+    messages = _conversation(turns)
     if messages[-1]["role"] != "assistant" or not messages[-1]["content"].strip():
-        raise DataError(f"{where}: `{key}` must end with an answer of the assistant that is not empty")
+        raise DataError(f"`{key}` must end with an answer of the assistant that is not empty")
     return messages
 
 
-def _turns(row: Row, where: str) -> list[Any]:
+def _turns(row: Row) -> list[Any]:
     """The conversation in a row as a list of turns, empty if it has none."""
     for key in ("messages", "conversations"):
         if key in row:
             if not isinstance(row[key], list) or not row[key]:
-                raise DataError(f"{where}: `{key}` must be a list of messages that is not empty")
+                raise DataError(f"`{key}` must be a list of messages that is not empty")
             return row[key]
     if "prompt" in row and "completion" in row:
-        return _side(row["prompt"], "user", "prompt", where) + _side(
-            row["completion"], "assistant", "completion", where
-        )
+        return _side(row["prompt"], "user", "prompt") + _side(row["completion"], "assistant", "completion")
     if "instruction" in row and "output" in row:
-        question = _string(row["instruction"], "instruction", where)
-        if context := _string(row.get("input", ""), "input", where):
+        question = _string(row["instruction"], "instruction")
+        if context := _string(row.get("input", ""), "input"):
             question = f"{question}\n\n{context}"
-        answer = _string(row["output"], "output", where)
+        answer = _string(row["output"], "output")
         return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     return []
 
 
-def _side(value: Any, role: str, key: str, where: str) -> list[Any]:
-    return value if isinstance(value, list) else [{"role": role, "content": _string(value, key, where)}]
+def _side(value: Any, role: str, key: str) -> list[Any]:
+    return value if isinstance(value, list) else [{"role": role, "content": _string(value, key)}]
 
 
-def _message(turn: Any, where: str) -> Message:
+def _message(turn: Any) -> Message:
     if not isinstance(turn, dict):
-        raise DataError(f"{where}: a message must be an object with `role` and `content`")
+        raise DataError("a message must be an object with `role` and `content`")
     if "from" in turn and "value" in turn:
         role = _SHAREGPT_ROLES.get(str(turn["from"]))
         if role is None:
-            raise DataError(f"{where}: unknown speaker {turn['from']!r}; use human, gpt or system")
-        return {"role": role, "content": _string(turn["value"], "value", where)}
+            raise DataError(f"unknown speaker {turn['from']!r}; use human, gpt or system")
+        return {"role": role, "content": _string(turn["value"], "value")}
     if "role" not in turn or "content" not in turn:
-        raise DataError(f"{where}: a message has {_columns(turn)}; it needs `role` and `content`")
+        raise DataError(f"a message has {_columns(turn)}; it needs `role` and `content`")
     return {
-        "role": _string(turn["role"], "role", where),
-        "content": _string(turn["content"], "content", where),
+        "role": _string(turn["role"], "role"),
+        "content": _string(turn["content"], "content"),
     }
 
 
-def _conversation(turns: list[Any], where: str) -> tuple[Message, ...]:
-    messages = tuple(_message(turn, where) for turn in turns)
+def _conversation(turns: list[Any]) -> tuple[Message, ...]:
+    messages = tuple(_message(turn) for turn in turns)
     answers = [message for message in messages if message["role"] == "assistant"]
     if not answers:
-        raise DataError(
-            f"{where}: has no assistant message, so there is nothing to learn; add one or remove the row"
-        )
+        raise DataError("has no assistant message, so there is nothing to learn; add one or remove the row")
     if not any(message["content"].strip() for message in answers):
-        raise DataError(f"{where}: every answer is empty; remove the row")
+        raise DataError("every answer is empty; remove the row")
     return messages
 
 
@@ -222,16 +210,16 @@ def _plain(messages: tuple[Message, ...]) -> list[list[str]]:
     return [[message["role"], message["content"]] for message in messages]
 
 
-def _string(value: Any, key: str, where: str) -> str:
+def _string(value: Any, key: str) -> str:
     if not isinstance(value, str):
-        raise DataError(f"{where}: `{key}` must be a string, not {type(value).__name__}")
+        raise DataError(f"`{key}` must be a string, not {type(value).__name__}")
     return value
 
 
-def _filled(value: Any, key: str, where: str) -> str:
-    text = _string(value, key, where)
+def _filled(value: Any, key: str) -> str:
+    text = _string(value, key)
     if not text.strip():
-        raise DataError(f"{where}: `{key}` is empty; remove the row")
+        raise DataError(f"`{key}` is empty; remove the row")
     return text
 
 
@@ -239,12 +227,12 @@ def _shown(value: Any) -> str:
     return repr(value) if isinstance(value, float) else type(value).__name__
 
 
-def _unfit(row: Row, where: str, form: Form) -> DataError:
+def _unfit(row: Row, form: Form) -> DataError:
     """What the row has, what is wanted, and the task that would take it as it is."""
     fitting = next((task for columns, task in _TELLING if columns <= row.keys()), "")
     hint = f"; `task: {fitting}` reads such rows" if fitting and _TASKS[fitting] != form else ""
     task = next((f"task {task}" for task, of in _TASKS.items() if of == form), "general data")
-    return DataError(f"{where}: has {_columns(row)}, but {task} needs {_COLUMNS[form]}{hint}")
+    return DataError(f"has {_columns(row)}, but {task} needs {_COLUMNS[form]}{hint}")
 
 
 def _columns(row: Row) -> str:

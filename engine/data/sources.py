@@ -1,4 +1,4 @@
-"""Reading a data set: `bundled:NAME`, a .jsonl, .json, .csv or .parquet file, or a hub id.
+"""Reading a data set: `bundled:NAME`, a .jsonl, .json, .csv or .parquet file, a directory of them, or a hub id.
 
 Torch-free, so that `finetui check` reads exactly what a run will read.
 """
@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from typing import Any
 from engine.data import bundled
 
 Row = dict[str, Any]
+# Where a row stands: its line (JSON Lines, CSV) or its number, from 1; in a directory `file:line`.
+RowNumber = int | str
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -24,6 +27,15 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 class DataError(Exception):
     """Data that cannot be used; `str()` is one sentence with the file, the line and what to do."""
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A row as it stands in its source."""
+
+    number: RowNumber
+    row: Row
+    wrong: str = ""  # why there is no row, where only this one is broken
 
 
 @dataclass(frozen=True)
@@ -35,24 +47,53 @@ class Fingerprint:
     bytes: int
 
 
-def read_rows(source: str) -> list[Row]:
-    """Every row of a source, in its order. Raises DataError; never returns an empty list.
+def read_rows(source: str) -> list[Raw]:
+    """Every row of a source, in its order; a directory's files in the order of their names.
 
-    A relative path starts at the working directory. A hub id needs the network and reads its split `train`.
+    Raises DataError if the source cannot be read whole (a line that is not valid JSON, say); never returns an
+    empty list. A relative path starts at the working directory. A hub id needs the network and reads its split
+    `train`.
     """
     if source.startswith("bundled:"):
-        rows = _read_bundled(source)
-    elif _is_file(source):
-        rows = _read_file(Path(source).expanduser())
+        rows = _counted(_read_bundled(source))
+    elif not _is_file(source):
+        rows = _counted(list(_load_from_hub(source)))
+    elif (path := Path(source).expanduser()).is_dir():
+        rows = [
+            Raw(f"{file.name}:{raw.number}", raw.row, raw.wrong)
+            for file in _files(path)
+            for raw in _read_file(file)
+        ]
     else:
-        rows = list(_load_from_hub(source))
+        rows = list(_read_file(path))
     if not rows:
         raise DataError(f"{source}: has no rows; give a data set with at least two")
     return rows
 
 
-def fingerprint(source: str, rows: list[Row] | None = None) -> Fingerprint:
-    """The fingerprint of a source: of a file's bytes, of bundled rows as JSON Lines. Raises DataError.
+def place(source: str, number: RowNumber) -> str:
+    """For messages: `data.jsonl, line 3`, `data.json, row 3`, `folder/data.jsonl, line 3`."""
+    if isinstance(number, str):
+        name, _, number = number.rpartition(":")
+        source = f"{source.rstrip('/')}/{name}"
+    return f"{source}, {unit(source)} {number}"
+
+
+def unit(source: str) -> str:
+    """What rows are counted by: line or row."""
+    lines = source.lower().endswith((".jsonl", ".csv")) and not source.startswith("bundled:")
+    return "line" if lines else "row"
+
+
+def number_order(number: RowNumber) -> tuple[str, int]:
+    """To sort by."""
+    name, _, line = str(number).rpartition(":")
+    return name, int(line)
+
+
+def fingerprint(source: str, rows: list[Raw] | None = None) -> Fingerprint:
+    """The fingerprint of a source: of a file's bytes, of all files' in a directory with their names, of bundled
+    rows as JSON Lines. Raises DataError.
 
     `rows`: what `read_rows` gave, where the caller has it already.
     """
@@ -60,10 +101,15 @@ def fingerprint(source: str, rows: list[Row] | None = None) -> Fingerprint:
         data = _load_from_hub(source)
         return Fingerprint(str(data._fingerprint), len(data), int(data.info.dataset_size or 0))
     rows = read_rows(source) if rows is None else rows
+    path = Path(source).expanduser()
     if source.startswith("bundled:"):
-        content = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows).encode()
+        content = "".join(json.dumps(raw.row, sort_keys=True) + "\n" for raw in rows).encode()
+    elif path.is_dir():
+        digests = {file.name: hashlib.sha256(_bytes(file)).hexdigest() for file in _files(path)}
+        size = sum(file.stat().st_size for file in _files(path))
+        return Fingerprint(hashlib.sha256(json.dumps(digests).encode()).hexdigest(), len(rows), size)
     else:
-        content = _bytes(Path(source).expanduser())
+        content = _bytes(path)
     return Fingerprint(hashlib.sha256(content).hexdigest(), len(rows), len(content))
 
 
@@ -80,16 +126,27 @@ def _read_bundled(source: str) -> list[Row]:
         raise DataError(f"{source}: {error.args[0] if error.args else error}") from None
 
 
-def _read_file(path: Path) -> list[Row]:
+def _counted(rows: list[Any]) -> list[Raw]:
+    return [_raw(number, row) for number, row in enumerate(rows, start=1)]
+
+
+def _files(directory: Path) -> list[Path]:
+    files = sorted(path for path in directory.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not files:
+        raise DataError(f"{directory}: is a directory without a file that ends in {', '.join(SUFFIXES)}")
+    return files
+
+
+def _read_file(path: Path) -> Iterator[Raw]:
     suffix = path.suffix.lower()
     if suffix == ".parquet":
-        return _read_parquet(path)
-    if path.is_dir() or (path.exists() and suffix not in SUFFIXES):
+        return iter(_counted(_read_parquet(path)))
+    if path.exists() and suffix not in SUFFIXES:
         raise DataError(f"{path}: cannot tell the format; give a file that ends in {', '.join(SUFFIXES)}")
-    text = read_text(path)
+    text = _text(path)
     if suffix == ".csv":
         return _parse_csv(path, text)
-    return _parse_jsonl(path, text) if suffix == ".jsonl" else _parse_json(path, text)
+    return _parse_jsonl(path, text) if suffix == ".jsonl" else iter(_counted(_parse_json(path, text)))
 
 
 def _bytes(path: Path) -> bytes:
@@ -101,7 +158,7 @@ def _bytes(path: Path) -> bytes:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def read_text(path: Path) -> str:
+def _text(path: Path) -> str:
     data = _bytes(path)
     try:
         return data.decode("utf-8-sig")
@@ -110,20 +167,17 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path}, line {line}: is not UTF-8; convert the file to UTF-8") from None
 
 
-def _parse_jsonl(path: Path, text: str) -> list[Row]:
-    rows = []
+def _parse_jsonl(path: Path, text: str) -> Iterator[Raw]:
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except ValueError as error:
+            yield _raw(number, json.loads(line))
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path}, line {number}: is not valid JSON ({_what(error)}); fix it") from None
-        rows.append(_object(row, f"{path}, line {number}"))
-    return rows
 
 
-def _parse_json(path: Path, text: str) -> list[Row]:
+def _parse_json(path: Path, text: str) -> list[Any]:
     if not text.strip():
         return []
     try:
@@ -135,24 +189,22 @@ def _parse_json(path: Path, text: str) -> list[Row]:
         raise DataError(f"{path}: is not valid JSON ({error})") from None
     if not isinstance(body, list):
         raise DataError(f"{path}: must hold a list of objects, not {_kind(body)}")
-    return [_object(row, f"{path}, row {number}") for number, row in enumerate(body, start=1)]
+    return body
 
 
-def _parse_csv(path: Path, text: str) -> list[Row]:
+def _parse_csv(path: Path, text: str) -> Iterator[Raw]:
+    """Numbers are those of a row's last line, as the csv module counts."""
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    rows: list[Row] = []
     try:
         for row in reader:
+            wrong = ""
             if None in row:
-                raise DataError(
-                    f"{path}, line {reader.line_num}: has more fields than the header; quote fields with commas"
-                )
-            if None in row.values():
-                raise DataError(f"{path}, line {reader.line_num}: has fewer fields than the header")
-            rows.append(row)
+                wrong = "has more fields than the header; quote fields with commas"
+            elif None in row.values():
+                wrong = "has fewer fields than the header"
+            yield Raw(reader.line_num, row, wrong)
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: is not valid CSV ({error})") from None
-    return rows
 
 
 def _read_parquet(path: Path) -> list[Row]:
@@ -181,10 +233,10 @@ def _load_from_hub(source: str) -> Any:
         ) from None
 
 
-def _object(row: Any, where: str) -> Row:
-    if not isinstance(row, dict):
-        raise DataError(f'{where}: must be an object such as {{"messages": […]}}, not {_kind(row)}')
-    return row
+def _raw(number: int, row: Any) -> Raw:
+    if isinstance(row, dict):
+        return Raw(number, row)
+    return Raw(number, {}, f'must be an object such as {{"messages": […]}}, not {_kind(row)}')
 
 
 def _kind(value: Any) -> str:
@@ -192,5 +244,5 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-def _what(error: ValueError) -> str:
+def _what(error: Exception) -> str:
     return f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)

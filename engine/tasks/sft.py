@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from engine.data.chat import Example, auto_length, ensure_template, tokenize, truncate
-from engine.data.formats import Document, to_documents
-from engine.data.sources import DataError, read_rows
-from engine.data.split import first, replayed, split_task
+from engine.data import masks
+from engine.data.chat import Example, auto_length, ensure_template, truncate
+from engine.data.formats import Document
+from engine.data.gather import Gathered, Scored, gather
+from engine.data.sources import DataError
+from engine.data.split import first, replayed
+from engine.model_source import locate
 from engine.recipe import Recipe
 
 SEEN_LIMIT = 100  # training examples scored like held-out ones
@@ -59,42 +62,35 @@ def prepare(recipe: Recipe, tokenizer: Any, longest: int) -> Prepared:
 
     Raises DataError.
     """
-    notes: list[str] = []
+    gathered = gather(recipe).checked()
+    notes = list(gathered.notes)
     if ensure_template(tokenizer):
         notes.append("the tokenizer has no chat template: a plain one (User: …, Assistant: …) is used")
-    train_documents, heldout_documents = _documents(recipe, notes)
-    train = _tokenize_all(train_documents, tokenizer, recipe.data.train)
+    train = _examined(recipe, gathered, tokenizer, notes)
     asked = recipe.train.max_length
     max_length = auto_length(train, longest) if asked == "auto" else min(asked, longest)
     train = _cut(train, max_length, recipe.data.train, notes)
 
-    heldout = _suite(
-        "heldout", first(heldout_documents, recipe.evals.limit, "eval"), tokenizer, max_length, notes
-    )
-    seen_documents = first(train_documents, min(SEEN_LIMIT, recipe.evals.limit), "eval")
-    seen = _suite("seen", seen_documents, tokenizer, max_length, [])
-    suites = [heldout, seen]
-    if recipe.evals.general:
-        suites.append(_general(recipe, recipe.evals.general, tokenizer, min(longest, LONGEST_TEXT)))
-    train += _replay(recipe, suites, train, tokenizer, max_length, notes)
+    heldout = _suite(gathered.heldout, tokenizer, max_length, notes)
+    seen_documents = first(gathered.train, min(SEEN_LIMIT, recipe.evals.limit), "eval")
+    seen = Scored("seen", gathered.source("train"), len(gathered.train), seen_documents, [])
+    suites = [heldout, _suite(seen, tokenizer, max_length, [])]
+    if gathered.general:
+        suites.append(_suite(gathered.general, tokenizer, min(longest, LONGEST_TEXT), []))
+    train += _replay(recipe, gathered, train, tokenizer, max_length, notes)
     return Prepared(train, suites, max_length, notes)
 
 
-def _documents(recipe: Recipe, notes: list[str]) -> tuple[list[Document], list[Document]]:
-    """Training and held-out documents, the limit applied."""
-    source, other = recipe.data.train, str(recipe.data.heldout)
-    own = to_documents(read_rows(other), other) if recipe.data.heldout_share is None else []
-    documents, heldout = split_task(recipe.data, to_documents(read_rows(source), source), own)
-    if leaked := {d.id for d in documents} & {d.id for d in own}:
-        notes.append(f"{len(leaked)} rows of {other} are in {source} too: held-out loss will look too good")
-    return documents, heldout
-
-
-def _tokenize_all(documents: Sequence[Document], tokenizer: Any, source: str) -> list[Example]:
-    try:
-        return [tokenize(document, tokenizer) for document in documents]
-    except DataError as error:
-        raise DataError(f"{source}: {error}") from None
+def _examined(recipe: Recipe, gathered: Gathered, tokenizer: Any, notes: list[str]) -> list[Example]:
+    """The training examples, if a model would learn from them what is meant."""
+    source = gathered.source("train")
+    examples, left_out = masks.tokenized(gathered.train, tokenizer, source)
+    stops = masks.stops(locate(recipe.model.path), tokenizer)
+    refusals, warnings = masks.examine(gathered.train, examples, tokenizer, stops, source)
+    if refusals:
+        raise DataError(str(refusals[0]))
+    notes += [*left_out, *map(str, warnings)]
+    return examples
 
 
 def _cut(examples: list[Example], max_length: int, source: str, notes: list[str]) -> list[Example]:
@@ -109,34 +105,31 @@ def _cut(examples: list[Example], max_length: int, source: str, notes: list[str]
     return kept
 
 
-def _suite(name: str, documents: list[Document], tokenizer: Any, max_length: int, notes: list[str]) -> Suite:
-    examples = _cut(_tokenize_all(documents, tokenizer, name), max_length, name, notes)
+def _suite(scored: Scored, tokenizer: Any, max_length: int, notes: list[str]) -> Suite:
+    examples, left_out = masks.tokenized(scored.documents, tokenizer, scored.source)
+    notes += left_out
+    examples = _cut(examples, max_length, scored.name, notes)
     kept = {example.id: example for example in examples}  # equal rows would count twice as evidence
-    return Suite(name, list({d.id: d for d in documents if d.id in kept}.values()), list(kept.values()))
-
-
-def _general(recipe: Recipe, source: str, tokenizer: Any, max_length: int) -> Suite:
-    documents = first(to_documents(read_rows(source), source, form="general"), recipe.evals.limit, "eval")
-    return _suite("general", documents, tokenizer, max_length, [])
+    documents = {document.id: document for document in scored.documents if document.id in kept}
+    return Suite(scored.name, list(documents.values()), list(kept.values()))
 
 
 def _replay(
     recipe: Recipe,
-    suites: list[Suite],
+    gathered: Gathered,
     train: list[Example],
     tokenizer: Any,
     max_length: int,
     notes: list[str],
 ) -> list[Example]:
-    """General examples to mix in, none of which is in a suite."""
+    """General examples to mix in."""
     if recipe.data.replay is None:
         return []
     source, ratio = recipe.data.replay.source, recipe.data.replay.ratio
-    measured = {example.id for suite in suites for example in suite.examples}
-    documents = first(to_documents(read_rows(source), source, form="general"), None, "replay")
-    candidates = _tokenize_all([d for d in documents if d.id not in measured], tokenizer, source)
-    if not candidates:
+    if not gathered.replay:
         raise DataError(f"{source}: every row is in a suite already, so none is left to replay; add rows")
+    candidates, left_out = masks.tokenized(gathered.replay, tokenizer, gathered.source("replay"))
+    notes += left_out
     candidates = _cut(candidates, max_length, source, notes)
     task_tokens = _tokens(train)
     chosen = replayed(candidates, lambda example: len(example.tokens), ratio, task_tokens)

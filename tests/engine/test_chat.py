@@ -44,7 +44,7 @@ def conversation(*contents: str) -> Document:
         {"role": "user" if i % 2 == 0 else "assistant", "content": content}
         for i, content in enumerate(contents)
     ]
-    return to_document({"messages": turns}, "x")
+    return to_document({"messages": turns})
 
 
 def targets(example: Example, tokenizer) -> str:
@@ -110,7 +110,7 @@ def test_a_prompt_ends_where_the_answer_begins(tokenizer):
 
 def test_a_row_that_the_template_refuses_is_told(tokenizer):
     document = to_document(
-        {"messages": [{"role": "tool", "content": "7"}, {"role": "assistant", "content": "Seven."}]}, "x"
+        {"messages": [{"role": "tool", "content": "7"}, {"role": "assistant", "content": "Seven."}]}
     )
     with pytest.raises(
         DataError, match="the chat template refuses the row that begins '7': unknown role: tool"

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from engine.data import chat
+from engine.data import chat, findings, rows
 from engine.data.bundled import model_path
-from engine.data.report import build, findings, rows
+from engine.data.gather import gather
+from engine.data.report import build
 from engine.data.report.build import DataReport, report
 from engine.data.sources import DataError
+from engine.recipe import Train
 from engine.recipe_file import parse
 
 BOS, EOS, PAD = "<|endoftext|>", "<|end|>", "<|pad|>"
@@ -70,7 +72,7 @@ def report_on(path: Path, lines: list[Any], tokenizer: Any, **sections: Any) -> 
         "data": {"train": write(path / "train.jsonl", lines), **sections.get("data", {})},
     }
     recipe = parse(json.dumps(body), path / "r.yaml").recipes[0]
-    return report(recipe, build.read_sources(recipe), tokenizer, 1024, {tokenizer.eos_token_id})
+    return report(recipe, gather(recipe), tokenizer, 1024, {tokenizer.eos_token_id})
 
 
 def codes(found: list[findings.Finding]) -> dict[str, findings.Finding]:
@@ -90,27 +92,29 @@ def test_a_sound_data_set(tmp_path: Path, tokenizer: Any) -> None:
 
 
 def test_every_bad_row_is_told_with_its_line(tmp_path: Path, tokenizer: Any) -> None:
-    lines: list[Any] = [
-        *rows_of(30),
-        "{broken",
-        "",
-        "[1]",
-        {"prompt": "no answer"},
-        {"prompt": 1, "completion": "x"},
-    ]
+    lines: list[Any] = [*rows_of(100), "", "[1]", {"prompt": "no answer"}, {"prompt": 1, "completion": "x"}]
     lines += [{"prompt": "q", "completion": "  "}, {"prompt": "the last", "completion": "is good"}]
     found = report_on(tmp_path, lines, tokenizer)
     source = found.sources[0]
-    assert (source.rows, len(source.documents)) == (36, 31)
-    assert [row.row for row in source.dropped] == [31, 33, 34, 35, 36]
+    assert (source.rows, len(source.documents)) == (105, 101)
+    assert [row.row for row in source.dropped] == [102, 103, 104, 105]
     reasons = [row.reason for row in source.dropped]
-    for reason, word in zip(reasons, ["JSON", "object", "columns", "string", "empty"], strict=True):
+    for reason, word in zip(reasons, ["object", "columns", "string", "empty"], strict=True):
         assert word in reason
         assert "train.jsonl" not in reason
-    assert source.numbers[-1] == 37
+    assert source.numbers[-1] == 106
+    assert not found.refusals
     page = "\n".join(found.lines())
-    assert "36 rows read, 5 dropped" in page
-    assert "line 31: is not valid JSON" in page
+    assert "105 rows read, 4 dropped" in page
+    assert "line 102: must be an object" in page
+    assert "4 of 105 rows cannot be used and are left out: line 102 must be" in page
+
+
+def test_too_many_bad_rows_are_a_refusal_on_the_page(tmp_path: Path, tokenizer: Any) -> None:
+    found = report_on(tmp_path, [*rows_of(30), {"prompt": "a"}, {"prompt": "b"}], tokenizer)
+    refusal = codes(found.refusals)["bad-rows"]
+    assert "2 of 32 rows cannot be used, which is more than 5%" in refusal.message
+    assert "line 31 has the columns `prompt`" in refusal.message
 
 
 def test_half_a_surrogate_pair_is_a_bad_row(tmp_path: Path) -> None:
@@ -126,8 +130,10 @@ def test_bad_csv_rows_and_a_source_without_good_rows(tmp_path: Path) -> None:
     source = rows.read("train", str(path), form="chat")
     assert [row.row for row in source.dropped] == [3, 4, 5]
     assert source.numbers == [2, 6]
-    with pytest.raises(DataError, match="none of its 2 rows can be used; line 1"):
-        rows.read("train", write(tmp_path / "b.jsonl", [{"a": 1}, "x"]), form="chat")
+    with pytest.raises(
+        DataError, match=r"b.jsonl, line 1: has the columns `a`.*none of its rows can be used"
+    ):
+        rows.read("train", write(tmp_path / "b.jsonl", [{"a": 1}, "[1]"]), form="chat")
     with pytest.raises(DataError, match="no such file"):
         rows.read("train", str(tmp_path / "none.jsonl"), form="chat")
 
@@ -193,17 +199,18 @@ def test_an_all_zero_mask_is_refused(tmp_path: Path, tokenizer: Any) -> None:
         "{%- endgeneration %}{{- message['content'] }}",
     )
     found = report_on(tmp_path, rows_of(30), tokenizer)
-    assert "all-zero-mask" in codes(found.refusals)
+    assert "30 of 30 rows" not in codes(found.refusals)["no-targets"].message
     assert found.truncation is None
     assert any(line.startswith("  refused") for line in found.lines())
 
 
-def test_rows_that_the_template_refuses(tmp_path: Path, tokenizer: Any) -> None:
+def test_rows_that_the_template_refuses_are_left_out(tmp_path: Path, tokenizer: Any) -> None:
     tool = {"messages": [{"role": "tool", "content": "x"}, {"role": "assistant", "content": "y"}]}
     found = report_on(tmp_path, [*rows_of(60), tool], tokenizer, data={"heldout": 1})
-    refusal = codes(found.refusals)["template-refuses"]
-    assert refusal.rows == (61,)
-    assert "unknown role" in refusal.message
+    assert not found.refusals
+    assert "line 61 the chat template refuses" in codes(found.warnings)["no-targets"].message
+    found = report_on(tmp_path, [*rows_of(10), tool], tokenizer, data={"heldout": 1})
+    assert "unknown role" in codes(found.refusals)["no-targets"].message
 
 
 def test_a_double_beginning_is_refused(tmp_path: Path, tokenizer: Any) -> None:
@@ -246,7 +253,6 @@ def test_padding_in_the_targets(tmp_path: Path, tokenizer: Any) -> None:
     tokenizer.pad_token = EOS
     found = report_on(tmp_path, rows_of(30), tokenizer)
     assert not found.refusals
-    assert "pad-is-eos" in codes(found.warnings)
     padded = [{"prompt": question(i), "completion": f"It is {i}.{EOS}{EOS}"} for i in range(30)]
     assert "padding-in-targets" in codes(report_on(tmp_path, padded, tokenizer).refusals)
 
@@ -268,39 +274,13 @@ def test_leaks_duplicates_and_what_is_left(tmp_path: Path, tokenizer: Any) -> No
     lines = [*train, {"prompt": question(3).upper(), "completion": "it is 30."}]
     found = report_on(tmp_path, lines, tokenizer, data={"heldout": other})
     suite = found.suites[0]
-    assert {leak.rows[0] for leak in suite.leaks} >= set(range(1, 11))
-    assert {leak.kind for leak in suite.leaks if leak.rows[0] <= 10} == {"exact"}
-    assert len(suite.overlapping) == 10
-    assert suite.detectable.n == 10
+    assert {leak.rows[0] for leak in suite.left_out} == set(range(1, 11))
+    assert {leak.kind for leak in suite.left_out} == {"exact"}
+    assert (suite.rows, suite.scored, suite.detectable.n) == (20, 10, 10)
     assert [group.rows for group in found.exact_duplicates] == [(4, 121)]
     warned = codes(found.warnings)
-    assert "10 of 20 heldout rows" in warned["overlap"].message
+    assert warned["left-out"].message == "10 rows of held.jsonl are also in train.jsonl and are not scored"
     assert "only 10 rows" in warned["small-heldout"].message
-
-
-def test_replayed_rows_count_as_training_and_scored_ones_do_not(tmp_path: Path, tokenizer: Any) -> None:
-    texts = [
-        f"Passage {i} about {i * 31} things and {i * i} more of them, {'xyz' * (i + 1)}." for i in range(40)
-    ]
-    general = write(tmp_path / "general.jsonl", [{"text": text} for text in texts])
-    copies = write(tmp_path / "replay.jsonl", [{"text": text.upper()} for text in texts[:20]])
-    same = report_on(
-        tmp_path,
-        rows_of(60),
-        tokenizer,
-        data={"replay": {"source": general}},
-        evals={"general": general, "limit": 10},
-    )
-    assert not same.suites[1].leaks
-    leaky = report_on(
-        tmp_path,
-        rows_of(60),
-        tokenizer,
-        data={"replay": {"source": copies}},
-        evals={"general": general, "limit": 40},
-    )
-    assert {leak.rows[0] for leak in leaky.suites[1].leaks} == set(range(1, 21))
-    assert {leak.train_source for leak in leaky.suites[1].leaks} == {copies}
 
 
 def test_warnings_about_answers(tmp_path: Path, tokenizer: Any) -> None:
@@ -320,10 +300,21 @@ def test_warnings_about_answers(tmp_path: Path, tokenizer: Any) -> None:
     assert "65 training rows" in warned["few-examples"].message
 
 
-def test_few_steps() -> None:
-    assert [f.code for f in findings.few_examples("lora", 1000, 3.2, 1.0)] == ["few-steps"]
-    assert [f.code for f in findings.few_examples("full", 100, 50, 1.0)] == ["few-examples"]
-    assert findings.few_examples("prompt", 100, 50, 1.0) == []
+def test_few_examples_and_steps() -> None:
+    def codes_of(method: str, rows: int, tokens: float | None, **train: Any) -> list[str]:
+        train = {"tokens_per_step": 1000, **train}
+        return [f.code for f in findings.few_examples(method, Train(**train), rows, tokens)]
+
+    assert codes_of("lora", 1000, 3200) == ["few-steps"]
+    assert codes_of("full", 100, 50_000) == ["few-examples"]
+    assert codes_of("prompt", 100, 50_000) == []
+    assert codes_of("lora", 1000, 3200, max_steps=5) == []  # asked for
+    assert codes_of("lora", 1000, None) == []
+    assert codes_of("lora", 1000, 40_000, max_steps=900) == ["many-passes"]
+    (finding,) = findings.few_examples("lora", Train(epochs=50), 1000, 40_000)
+    assert (
+        "244 steps of 8,192 tokens go 50 times through 1,000 rows of about 40,000 tokens" in finding.message
+    )
 
 
 def test_label_balance() -> None:

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.data.formats import to_documents
-from engine.data.sources import DataError, fingerprint, read_rows
+from engine.data.columns import rename
+from engine.data.formats import to_document
+from engine.data.sources import DataError, Raw, fingerprint, place, read_rows
 from engine.data.split import first, rank, replayed, split_heldout
 from engine.recipe_fields import parse_share
 
@@ -33,13 +34,12 @@ def test_every_format_gives_the_same_rows(write, tmp_path):
     csv = write("a.csv", 'prompt,completion\r\n1 + 1?,2\r\n"naïve, ""quoted""\nline",é\u2028\r\n')
     pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "a.parquet")
     for source in (jsonl, write("a.json", json.dumps(ROWS)), csv, str(tmp_path / "a.parquet")):
-        assert read_rows(source) == ROWS, source
+        assert [raw.row for raw in read_rows(source)] == ROWS, source
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_column(write):
-    assert read_rows(write("a.csv", b"\xef\xbb\xbfprompt,completion\na,b\n")) == [
-        {"prompt": "a", "completion": "b"}
-    ]
+    (raw,) = read_rows(write("a.csv", b"\xef\xbb\xbfprompt,completion\na,b\n"))
+    assert raw.row == {"prompt": "a", "completion": "b"}
 
 
 @pytest.mark.parametrize(
@@ -47,14 +47,10 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(write):
     [
         ("a.jsonl", "", "has no rows"),
         ("a.jsonl", '{"a": 1}\n\n{"a": \n', "line 3: is not valid JSON"),
-        ("a.jsonl", '{"a": 1}\n[1]\n', "line 2: must be an object"),
         ("a.jsonl", b'{"a": 1}\n{"a": "\xff"}\n', "line 2: is not UTF-8"),
         ("a.json", '{"a": 1}', "must hold a list of objects, not an object"),
         ("a.json", '{"a": 1}\n{"a": 2}', "rename the file"),
-        ("a.json", '[{"a": 1}, 3]', "row 2: must be an object"),
         ("a.json", "[" * 100_000, "is not valid JSON"),
-        ("a.csv", "a,b\n1,2,3\n", "line 2: has more fields than the header"),
-        ("a.csv", "a,b\n1\n", "line 2: has fewer fields than the header"),
         ("a.csv", 'a,b\n1,"2\n', "is not valid CSV"),
         ("a.csv", "a,b\n", "has no rows"),
         ("a.parquet", b"PAR1", "is not a readable Parquet file"),
@@ -68,6 +64,89 @@ def test_a_broken_file_is_told(write, name, content, sentence):
     assert str(error.value).startswith(source)
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "number", "wrong"),
+    [
+        ("a.jsonl", '{"a": 1}\n\n[1]\n{"a": 1}', 3, "must be an object"),
+        ("a.json", '[{"a": 1}, 3, {"a": 1}]', 2, "must be an object such as"),
+        ("a.csv", "a,b\n1,2\n1,2,3\n1,2\n", 3, "has more fields than the header"),
+        ("a.csv", 'a,b\n"1\n1",2\n1\n1,2\n', 4, "has fewer fields than the header"),
+    ],
+)
+def test_a_row_that_is_none_is_told_with_its_place_and_the_others_are_read(
+    write, name, content, number, wrong
+):
+    first, bad, last = read_rows(write(name, content))
+    assert (first.wrong, last.wrong) == ("", "")
+    assert bad.number == number
+    assert wrong in bad.wrong
+
+
+def test_a_directory_is_read_file_by_file(write, tmp_path):
+    (tmp_path / "d").mkdir()
+    write("d/b.jsonl", '\n{"a": 2}\n')
+    write("d/a.csv", "a\n1\n")
+    pq.write_table(pa.Table.from_pylist([{"a": 3}, {"a": 4}]), tmp_path / "d" / "c.parquet")
+    write("d/README.md", "not data")
+    source = str(tmp_path / "d")
+    rows = read_rows(source)
+    assert [raw.number for raw in rows] == ["a.csv:2", "b.jsonl:2", "c.parquet:1", "c.parquet:2"]
+    assert [int(raw.row["a"]) for raw in rows] == [1, 2, 3, 4]
+    assert place(source, "b.jsonl:2") == f"{source}/b.jsonl, line 2"
+    assert place(source, "c.parquet:1") == f"{source}/c.parquet, row 1"
+
+    before = fingerprint(source)
+    assert (before.rows, before == fingerprint(source)) == (4, True)
+    (tmp_path / "d" / "b.jsonl").rename(tmp_path / "d" / "z.jsonl")
+    assert fingerprint(source).digest != before.digest
+    write("d/z.jsonl", '{"a": \n')
+    with pytest.raises(DataError, match=r"d/z\.jsonl, line 1: is not valid JSON"):
+        read_rows(source)
+
+
+def test_a_directory_without_data_is_told(tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match=r"is a directory without a file that ends in .jsonl"):
+        read_rows(str(tmp_path))
+
+
+# ---- columns
+
+
+def raws(*rows):
+    return [Raw(number, row) for number, row in enumerate(rows, start=1)]
+
+
+def test_columns_are_renamed_and_those_of_other_formats_set_aside():
+    row = {"question": "Why?", "answer": "So.", "messages": "not what is meant", "id": 3}
+    (raw,) = rename(raws(row), {"prompt": "question", "completion": "answer"}, "x")
+    assert raw.row == {"prompt": "Why?", "completion": "So.", "id": 3}
+
+
+def test_a_column_of_the_same_format_keeps_its_own_name():
+    (raw,) = rename(raws({"text": "Fine.", "sentiment": 1}), {"label": "sentiment"}, "x")
+    assert raw.row == {"text": "Fine.", "label": 1}
+    (raw,) = rename(raws({"prompt": "theirs", "completion": "b", "q": "mine"}), {"prompt": "q"}, "x")
+    assert raw.row == {"prompt": "mine", "completion": "b"}
+
+
+def test_a_missing_column_is_told_with_the_nearest_name_or_all():
+    rows = raws({"question": "a"}, {"question": "a", "answer": "b"})
+    with pytest.raises(
+        DataError, match=r"no column `questoin` \(key data.columns.prompt\); did you mean `question`"
+    ):
+        rename(rows, {"prompt": "questoin"}, "x.jsonl")
+    with pytest.raises(DataError, match=r"no column `z`.*it has `question`, `answer`"):
+        rename(rows, {"prompt": "z"}, "x.jsonl")
+    assert [raw.row for raw in rename(rows, {"completion": "answer"}, "x")] == [
+        {"question": "a"},
+        {"question": "a", "completion": "b"},
+    ]
+
+
+# ---- missing
 
 
 @pytest.mark.parametrize(
@@ -96,8 +175,8 @@ def test_a_fingerprint_is_of_the_content(write):
 
 def test_reading_data_needs_no_torch():
     code = (
-        "import sys; from engine.data import chat, formats, sources, split;"
-        "formats.to_documents(sources.read_rows('bundled:docstrings'), 'x');"
+        "import sys; from engine.data import chat, formats, rows, split;"
+        "rows.read('train', 'bundled:docstrings', 'chat');"
         "print(sorted({'torch', 'transformers', 'datasets'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -108,7 +187,7 @@ def test_reading_data_needs_no_torch():
 
 
 def documents(*numbers):
-    return to_documents([{"prompt": f"question {n}", "completion": f"answer {n}"} for n in numbers], "x")
+    return [to_document({"prompt": f"question {n}", "completion": f"answer {n}"}) for n in numbers]
 
 
 def test_a_percentage_keeps_every_row_on_its_side_as_the_file_grows():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,8 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 
 from engine.data.bundled import model_path
 from engine.data.chat import tokenize
-from engine.data.formats import to_documents
+from engine.data.formats import to_document
+from engine.data.sources import DataError
 from engine.evals.generate import answers
 from engine.evals.intervals import change, ratio
 from engine.evals.looks import read_back
@@ -38,7 +42,7 @@ def model():
 @pytest.fixture(scope="module")
 def suite(tokenizer):
     rows = [{"prompt": f"What is {n}?", "completion": "It is " + "very " * n + "long."} for n in range(9)]
-    documents = to_documents(rows, "x")
+    documents = [to_document(row) for row in rows]
     return Suite("heldout", documents, [tokenize(document, tokenizer) for document in documents])
 
 
@@ -191,17 +195,40 @@ def test_no_suite_shares_a_row_with_training_but_seen(tokenizer):
     assert replayed / (task + replayed) == pytest.approx(0.3, abs=0.05)
 
 
-def test_held_out_rows_that_are_trained_on_are_told(tokenizer, tmp_path):
-    import json
+def write_rows(path, rows):
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return str(path)
 
+
+def test_held_out_rows_that_are_trained_on_are_not_scored(tokenizer, tmp_path):
     rows = [{"prompt": f"{n}?", "completion": f"{n}."} for n in range(4)]
-    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (tmp_path / "heldout.jsonl").write_text(
-        "\n".join(map(json.dumps, [rows[0], {"prompt": "x", "completion": "y"}]))
+    train = write_rows(tmp_path / "train.jsonl", rows)
+    heldout = write_rows(
+        tmp_path / "heldout.jsonl", [rows[0], *({"prompt": x, "completion": "y"} for x in "xyz")]
     )
-    data = prepare(
-        recipe(train=str(tmp_path / "train.jsonl"), heldout=str(tmp_path / "heldout.jsonl"), limit=None),
-        tokenizer,
-        1024,
+    data = prepare(recipe(train=train, heldout=heldout, limit=None), tokenizer, 1024)
+    assert "1 row of heldout.jsonl is also in train.jsonl and is not scored" in data.notes
+    assert {document.prompt for document in data.suite("heldout").documents} == {"x", "y", "z"}
+
+
+def test_rows_that_cannot_be_used_are_left_out_and_told(tokenizer, tmp_path):
+    rows = [{"prompt": f"{n}?", "completion": f"{n}."} for n in range(100)]
+    tool = {"messages": [{"role": "tool", "content": "x"}, {"role": "assistant", "content": "y"}]}
+    train = write_rows(tmp_path / "train.jsonl", [*rows, tool, {"prompt": "and?"}])
+    data = prepare(recipe(train=train, heldout=1, limit=None), tokenizer, 1024)
+    assert len(data.train) == 99
+    (unusable, unrenderable) = (note for note in data.notes if "left out" in note)
+    assert "1 of 102 rows cannot be used and is left out: line 102 has the columns `prompt`" in unusable
+    assert "line 101 the chat template refuses the row" in unrenderable
+    train = write_rows(tmp_path / "train.jsonl", [*rows[:9], tool])
+    with pytest.raises(DataError, match=r"1 of \d+ rows cannot be used.*line 10 the chat template refuses"):
+        prepare(recipe(train=train, heldout=1, limit=None), tokenizer, 1024)
+
+
+def test_a_run_that_would_never_learn_to_stop_is_refused(tokenizer, tmp_path):
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.chat_template = (
+        "{%- for m in messages %}{{ m['role'] + ': ' + m['content'] + '\\n' }}{%- endfor %}"
     )
-    assert any("1 rows of" in note and "too good" in note for note in data.notes)
+    with pytest.raises(DataError, match=r"no answer ends with a token that is learned .*never stop"):
+        prepare(recipe(), tokenizer, 1024)

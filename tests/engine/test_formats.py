@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.data.formats import form_of, to_document, to_documents
+from engine.data.formats import form_of, to_document
 from engine.data.sources import DataError
 
 CONVERSATION = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]
@@ -25,27 +25,27 @@ CONVERSATION = [{"role": "user", "content": "Why?"}, {"role": "assistant", "cont
     ],
 )
 def test_all_formats_give_the_same_document(row):
-    document = to_document(row, "x")
+    document = to_document(row)
     assert list(document.messages) == CONVERSATION
-    assert document.id == to_document({"messages": CONVERSATION}, "x").id
+    assert document.id == to_document({"messages": CONVERSATION}).id
     assert (document.prompt, document.target) == ("Why?", "Because.")
 
 
 def test_an_input_follows_its_instruction():
-    assert to_document({"instruction": "Add.", "input": "1, 2", "output": "3"}, "x").prompt == "Add.\n\n1, 2"
+    assert to_document({"instruction": "Add.", "input": "1, 2", "output": "3"}).prompt == "Add.\n\n1, 2"
 
 
 def test_plain_text_only_where_it_is_welcome():
-    document = to_document({"text": "All of it."}, "x", form="general")
+    document = to_document({"text": "All of it."}, form="general")
     assert (document.messages, document.prompt, document.target) == ((), "", "All of it.")
-    assert document == to_document({"text": "All of it."}, "x", form="text")
+    assert document == to_document({"text": "All of it."}, form="text")
     with pytest.raises(DataError, match=r"task sft needs `messages`.*; `task: completion` reads such rows"):
-        to_document({"text": "All of it."}, "x")
+        to_document({"text": "All of it."})
 
 
 def test_completion_takes_the_text_of_a_row_that_has_messages_too():
     row = {"text": "All of it.", "messages": CONVERSATION}
-    assert to_document(row, "x", form="text").text == "All of it."
+    assert to_document(row, form="text").text == "All of it."
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,13 @@ def test_completion_takes_the_text_of_a_row_that_has_messages_too():
     ],
 )
 def test_labelled_text(row, label):
-    document = to_document(row, "x", form="label")
+    document = to_document(row, form="label")
     assert (document.text, document.label, document.messages) == ("Fine.", label, ())
     assert (document.prompt, document.target) == ("Fine.", label)
 
 
 def test_one_text_under_two_labels_is_two_documents():
-    ids = {to_document({"text": "Fine.", "label": label}, "x", form="label").id for label in ("good", "bad")}
+    ids = {to_document({"text": "Fine.", "label": label}, form="label").id for label in ("good", "bad")}
     assert len(ids) == 2
 
 
@@ -87,21 +87,21 @@ WORSE = [CONVERSATION[0], {"role": "assistant", "content": "No."}]
     ],
 )
 def test_all_formats_of_a_preference_pair_give_the_same_document(row):
-    document = to_document(row, "x", form="pair")
+    document = to_document(row, form="pair")
     assert (list(document.messages), list(document.rejected)) == (CONVERSATION, WORSE)
-    assert document.id == to_document({"chosen": CONVERSATION, "rejected": WORSE}, "x", form="pair").id
+    assert document.id == to_document({"chosen": CONVERSATION, "rejected": WORSE}, form="pair").id
     assert (document.prompt, document.target) == ("Why?", "Because.")
 
 
 def test_content_ids_stay_what_they_were():
     # Runs in the store and held-out splits hang on them.
-    assert to_document({"messages": CONVERSATION}, "x").id == "2b0d106d4914c1a8"
-    assert to_document({"text": "All of it."}, "x", form="text").id == "84bd455c2d05a9f8"
+    assert to_document({"messages": CONVERSATION}).id == "2b0d106d4914c1a8"
+    assert to_document({"text": "All of it."}, form="text").id == "84bd455c2d05a9f8"
 
 
 def test_the_last_answer_is_the_target_of_a_longer_conversation():
     messages = [{"role": "system", "content": "Be short."}, *CONVERSATION, {"role": "user", "content": "Oh?"}]
-    document = to_document({"messages": [*messages, {"role": "assistant", "content": "Yes."}]}, "x")
+    document = to_document({"messages": [*messages, {"role": "assistant", "content": "Yes."}]})
     assert document.target == "Yes."
     assert document.prompt == "system: Be short.\nuser: Why?\nassistant: Because.\nuser: Oh?"
     assert document.turns_before_answer == messages
@@ -124,10 +124,9 @@ def test_the_last_answer_is_the_target_of_a_longer_conversation():
         ({"text": "  "}, "`text` is empty"),
     ],
 )
-def test_a_row_of_the_wrong_shape_is_told_with_its_number(row, sentence):
+def test_a_row_of_the_wrong_shape_is_told(row, sentence):
     with pytest.raises(DataError) as error:
-        to_documents([{"prompt": "a", "completion": "b"}, row], "data.jsonl", form="general")
-    assert str(error.value).startswith("data.jsonl, row 2: ")
+        to_document(row, form="general")
     assert sentence in str(error.value)
 
 
@@ -167,8 +166,7 @@ def test_a_row_of_the_wrong_shape_is_told_with_its_number(row, sentence):
 )
 def test_a_row_of_another_form_is_told_and_which_task_would_read_it(form, row, sentence):
     with pytest.raises(DataError) as error:
-        to_document(row, "x, row 7", form=form)
-    assert str(error.value).startswith("x, row 7: ")
+        to_document(row, form=form)
     assert sentence in str(error.value)
 
 

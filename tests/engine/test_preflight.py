@@ -13,7 +13,7 @@ from engine.data.bundled import model_path
 from engine.data.sources import DataError
 from engine.model_source import ModelError, resolve_model
 from engine.recipe import Recipe
-from engine.recipe_file import parse
+from engine.recipe_file import RecipeError, parse
 
 
 def recipe(model: str = "bundled:stdlib-2m", train: str = "bundled:docstrings", **sections: object) -> Recipe:
@@ -52,7 +52,7 @@ def test_paths_are_relative_to_the_recipe_and_become_absolute(tmp_path: Path) ->
         ("empty.jsonl", "", "has no rows"),
         ("one.jsonl", '{"prompt": "a", "completion": "b"}\n', "has one row"),
         ("broken.jsonl", '{"prompt": "a", "completion": "b"}\n{"prompt": \n', "line 2"),
-        ("shape.jsonl", '{"question": "a", "answer": "b"}\n' * 3, "row 1"),
+        ("shape.jsonl", '{"question": "a", "answer": "b"}\n' * 3, "line 1"),
     ],
 )
 def test_bad_data_is_one_sentence_with_the_file(
@@ -97,15 +97,45 @@ def test_a_target_that_the_model_does_not_have_gets_a_suggestion(tmp_path: Path)
 
 def test_warnings_carry_numbers(tmp_path: Path) -> None:
     rows(tmp_path / "small.jsonl", 20)
-    rows(tmp_path / "held.jsonl", 5)  # the first five rows of small.jsonl
+    rows(tmp_path / "held.jsonl", 25)  # the first 20 are those of small.jsonl
     data = {"train": "small.jsonl", "heldout": "held.jsonl"}
-    notes = preflight.check(recipe(data=data, evals={"general": None}), tmp_path).warnings
-    assert any("only 5 held-out" in note for note in notes)
-    assert any("5 held-out rows are also in the training data" in note for note in notes)
-    assert any("forgetting cannot be seen" in note for note in notes)
+    report = preflight.check(recipe(data=data, evals={"general": None}), tmp_path)
+    assert report.warnings[0] == "20 rows of held.jsonl are also in small.jsonl and are not scored"
+    assert any("heldout has only 5 rows" in note for note in report.warnings)
+    assert any("20 training rows are few for lora" in note for note in report.warnings)
+    assert any("forgetting cannot be seen" in note for note in report.warnings)
 
 
-def test_replayed_general_text_is_told(tmp_path: Path) -> None:
-    data = {"train": "bundled:docstrings", "replay": {"source": "bundled:stdlib-prose", "ratio": 0.1}}
-    notes = preflight.check(recipe(data=data), tmp_path).warnings
-    assert any("forgetting may be hidden" in note for note in notes)
+def test_nothing_left_to_score_is_refused(tmp_path: Path) -> None:
+    rows(tmp_path / "small.jsonl", 20)
+    rows(tmp_path / "held.jsonl", 21)
+    with pytest.raises(DataError, match=r"20 rows of held.jsonl are also in small.jsonl, which leaves 1 to"):
+        preflight.check(recipe(data={"train": "small.jsonl", "heldout": "held.jsonl"}), tmp_path)
+
+
+def test_bad_rows_are_left_out_up_to_a_share(tmp_path: Path) -> None:
+    rows(tmp_path / "some.jsonl", 40)
+    with (tmp_path / "some.jsonl").open("a") as file:
+        file.write('{"prompt": "q"}\n{"prompt": "q", "completion": " "}\n')
+    report = preflight.check(recipe(train="some.jsonl"), tmp_path)
+    assert report.datasets[0].dropped == 2
+    assert "left out: line 41 has the columns `prompt`, but task sft needs" in report.warnings[0]
+    assert "; line 42 every answer is empty" in report.warnings[0]
+    with (tmp_path / "some.jsonl").open("a") as file:
+        file.write('{"prompt": "q"}\n')
+    with pytest.raises(
+        DataError, match=r"some.jsonl: 3 of 43 rows cannot be used, which is more than 5%: .*line 41"
+    ):
+        preflight.check(recipe(train="some.jsonl"), tmp_path)
+
+
+def test_columns_of_ones_own(tmp_path: Path) -> None:
+    lines = [json.dumps({"question": f"q{i}", "answer": f"a{i}"}) for i in range(30)]
+    (tmp_path / "qa.jsonl").write_text("\n".join(lines))
+    columns = {"prompt": "question", "completion": "answer"}
+    report = preflight.check(recipe(data={"train": "qa.jsonl", "columns": columns}), tmp_path)
+    assert report.train_examples + report.heldout_examples == 30
+    with pytest.raises(DataError, match="did you mean `answer`"):
+        preflight.check(recipe(data={"train": "qa.jsonl", "columns": {"completion": "anser"}}), tmp_path)
+    with pytest.raises(RecipeError, match=r"data.columns.prmpt: must be one of .*did you mean `prompt`"):
+        recipe(data={"train": "qa.jsonl", "columns": {"prmpt": "question"}})

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from engine import preflight, recipe_file, submit
+from engine.data.sources import DataError
 from engine.service import connect
 from store import StoreError
 from tui.cli import exits
+from tui.cli.data import read_report
 from tui.cli.output import print_json, say
 
 DONE = {
@@ -43,14 +45,23 @@ def run(path: Path, overrides: list[str], *, follow: bool, priority: int, as_jso
 
 
 def check(path: Path, overrides: list[str], *, as_json: bool) -> None:
-    """Print what would run."""
+    """Print what would run. More thorough than `run`, which leaves it to the worker to look at the tokens."""
     file = recipe_file.read(path, overrides)
     checked = [preflight.check(one, path.parent) for one in file.recipes]
+    notes = []
+    if checked[0].model.local:  # else there is no tokenizer yet
+        tokens = read_report(path, overrides, brief=True)
+        if tokens["refusals"]:
+            raise DataError(tokens["refusals"][0])
+        notes = tokens["warnings"]
     if as_json:
-        print_json({"recipe": str(path), "runs": [report.as_dict() for report in checked]})
+        runs = [report.as_dict() for report in checked]
+        print_json({"recipe": str(path), "runs": runs, "token_warnings": notes})
         return
     for report in checked:
         print("\n".join(report.lines()))
+    for note in notes:
+        print(f"  note     {note}")
     print(
         f"{path}: good, {len(checked)} run{'s' if len(checked) > 1 else ''}; queue with: finetui run {path}"
     )

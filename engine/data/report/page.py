@@ -7,7 +7,7 @@ from typing import Any
 
 SHOWN = 5  # of each list
 LEARNED = "«", "»"  # around the text that is learned
-_KINDS = {"exact": "exact", "near": "near", "13-gram": "share 13 words"}
+_KINDS = {"exact": "exact", "near": "near", "13-gram": "by 13 words"}
 
 
 def lines(report: dict[str, Any]) -> list[str]:
@@ -73,14 +73,14 @@ def _duplicates(report: dict[str, Any]) -> Iterator[str]:
 
 def _overlap(report: dict[str, Any]) -> Iterator[str]:
     for suite in report["suites"]:
-        leaks = suite["leaks"]
-        counts = {kind: sum(leak["kind"] == kind for leak in leaks) for kind in _KINDS}
-        said = ", ".join(f"{count} {_KINDS[kind]}" for kind, count in counts.items())
-        yield f"  overlap    {suite['name']}: {len(suite['overlapping']):,} rows also in training ({said})"
-        for leak in leaks[:SHOWN]:
-            rows = f"row {_numbers(leak['rows'])} and training row {_numbers(leak['train_rows'])}"
-            yield f"             {leak['kind']} {leak['similarity']:.2f}, {rows}: {leak['preview']}"
-        yield from _more(leaks)
+        for kind, leaks in (("not scored", suite["left_out"]), ("scored", suite["shared"])):
+            counts = {name: sum(leak["kind"] == key for leak in leaks) for key, name in _KINDS.items()}
+            said = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"
+            yield f"  overlap    {suite['name']} rows also in training, {kind}: {said}"
+            for leak in leaks[:SHOWN]:
+                rows = f"row {_numbers(leak['rows'])} and training row {_numbers(leak['train_rows'])}"
+                yield f"             {leak['kind']} {leak['similarity']:.2f}, {rows}: {leak['preview']}"
+            yield from _more(leaks)
 
 
 def _examples(report: dict[str, Any]) -> Iterator[str]:
@@ -100,7 +100,7 @@ def _finding(finding: dict[str, Any]) -> str:
     return f"{source}{finding['message']}{rows}"
 
 
-def _numbers(rows: list[int]) -> str:
+def _numbers(rows: list[int | str]) -> str:
     shown = ", ".join(map(str, rows[:SHOWN]))
     return f"{shown}, …" if len(rows) > SHOWN else shown
 

@@ -6,17 +6,18 @@ import random
 
 import pytest
 
-from engine.data import bundled
-from engine.data.formats import to_documents
-from engine.data.report.duplicates import Entry, Sketches, exact_duplicates, near_duplicates, normalise
-from engine.data.report.overlap import (
+from engine.data import bundled, overlap
+from engine.data.duplicates import Sketches, exact_duplicates, near_duplicates
+from engine.data.formats import to_document
+from engine.data.overlap import (
+    comparable,
     exact_overlap,
+    leaks,
     near_overlap,
     ngram_overlap,
-    overlap,
-    separate,
 )
-from engine.data.report.rows import compared_text, preview
+from engine.data.rows import compared_text, preview
+from engine.data.shingles import Entry, normalise
 
 PLANTED = 250
 TEMPLATE = (
@@ -115,8 +116,8 @@ def test_rows_with_the_same_long_template_are_no_duplicates_and_no_leaks(writer:
     texts = [TEMPLATE + " ".join(writer.text(5, 12)) for _ in range(600)]
     assert similarity(texts[0], texts[1]) > 0.4
     assert near_duplicates(entries(texts)) == []
-    leaks, clean, moved = separate(entries(texts[:500]), entries(texts[500:], "heldout"), "heldout")
-    assert (leaks, len(clean), moved) == ([], 100, [])
+    assert leaks(entries(texts[:500]), entries(texts[500:], "heldout"), "heldout") == []
+    assert ngram_overlap(entries(texts[:500]), entries(texts[500:], "heldout"), "heldout") == []
 
 
 def test_templates_with_one_short_slot_are_compared_by_the_slot(writer: Writer) -> None:
@@ -128,9 +129,9 @@ def test_templates_with_one_short_slot_are_compared_by_the_slot(writer: Writer) 
 def test_exact_leaks(writer: Writer) -> None:
     texts = [" ".join(writer.text(3, 30)) for _ in range(1000)]
     heldout = [text.title() for text in texts[:PLANTED]] + [" ".join(writer.text(3, 30)) for _ in range(300)]
-    leaks = exact_overlap(entries(texts), entries(heldout, "heldout"), "heldout")
-    assert [leak.rows for leak in leaks] == [leak.train_rows for leak in leaks]
-    assert {leak.rows[0] for leak in leaks} == set(range(1, PLANTED + 1))
+    found = exact_overlap(entries(texts), entries(heldout, "heldout"), "heldout")
+    assert [leak.rows for leak in found] == [leak.train_rows for leak in found]
+    assert {leak.rows[0] for leak in found} == set(range(1, PLANTED + 1))
 
 
 def test_near_leaks(writer: Writer) -> None:
@@ -144,12 +145,12 @@ def test_near_leaks(writer: Writer) -> None:
         elif edited != words:
             train[len(heldout)] = writer.text()
     heldout += [" ".join(writer.text()) for _ in range(300)]
-    leaks = near_overlap(
+    found = near_overlap(
         entries([" ".join(words) for words in train]), entries(heldout, "heldout"), "heldout"
     )
-    assert all(leak.rows == leak.train_rows for leak in leaks)
-    assert len(leaks) >= 0.98 * PLANTED
-    assert all(0.8 <= leak.similarity <= 1 for leak in leaks)
+    assert all(leak.rows == leak.train_rows for leak in found)
+    assert len(found) >= 0.98 * PLANTED
+    assert all(0.8 <= leak.similarity <= 1 for leak in found)
 
 
 @pytest.mark.parametrize("template", ["", TEMPLATE])
@@ -163,43 +164,48 @@ def test_leaks_of_thirteen_words(writer: Writer, template: str) -> None:
         heldout.append(" ".join([*writer.text(), ", ".join(copied).upper() + ".", *writer.text()]))
     for words in train[PLANTED : 2 * PLANTED]:  # twelve words are no leak
         heldout.append(" ".join([*writer.text(), *words[4:16], *writer.text()]))
-    leaks = ngram_overlap(
+    found = ngram_overlap(
         entries([template + " ".join(words) for words in train]),
         entries([template + text for text in heldout], "heldout"),
         "heldout",
     )
-    assert all(leak.rows == leak.train_rows for leak in leaks)
-    assert len(leaks) >= 0.98 * PLANTED
-    assert max(leak.rows[0] for leak in leaks) <= PLANTED
+    assert all(leak.rows == leak.train_rows for leak in found)
+    assert len(found) >= 0.98 * PLANTED
+    assert max(leak.rows[0] for leak in found) <= PLANTED
 
 
 def test_an_overlapping_row_is_told_once_and_as_what_it_is(writer: Writer) -> None:
     text = " ".join(writer.text())
     others = [" ".join(writer.text()) for _ in range(20)]
-    leaks = overlap(entries([*others, text]), entries([text, " ".join(writer.text())], "heldout"), "heldout")
-    assert [(leak.kind, leak.rows, leak.train_rows, leak.similarity) for leak in leaks] == [
+    found = leaks(entries([*others, text]), entries([text, " ".join(writer.text())], "heldout"), "heldout")
+    assert [(leak.kind, leak.rows, leak.train_rows, leak.similarity) for leak in found] == [
         ("exact", (1,), (21,), 1.0)
     ]
 
 
-def test_what_stays_held_out_does_not_overlap_with_what_moved(writer: Writer) -> None:
-    """A leaks into B, and B, once it is moved to training, into C."""
-    a, b, c = writer.text(40, 40), writer.text(40, 40), writer.text(40, 40)
-    b[:15] = a[:15]
-    c[:15] = b[20:35]
-    train = entries([" ".join(a), *(" ".join(writer.text()) for _ in range(20))])
-    heldout = entries([" ".join(b), " ".join(c), " ".join(writer.text())], "heldout")
-    leaks, clean, moved = separate(train, heldout, "heldout")
-    assert [e.rows for e in clean] == [(3,)]
-    assert [e.rows for e in moved] == [(1,), (2,)]
-    assert leaks[-1].train_source == "heldout"
-    assert overlap([*train, *moved], clean, "heldout") == []
+def test_few_rows_do_not_show_what_is_template() -> None:
+    texts = [f"What is {n} plus {n}, please tell me in a whole sentence?" for n in range(16)]
+    held = entries([texts[3], "What is 9 plus 8, please tell me in a whole sentence?"], "heldout")
+    assert [leak.kind for leak in leaks(entries(texts), held, "heldout")] == ["exact"]
+    assert [leak.kind for leak in near_overlap(entries(texts), held, "heldout")] == ["near", "near"]
+
+
+def test_the_cap_is_on_rows_and_on_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    some = entries(["x" * 10] * 100)
+    assert len(comparable(some)) == 100
+    monkeypatch.setattr(overlap, "NEAR_ROWS", 40)
+    assert len(comparable(some)) == 40
+    monkeypatch.setattr(overlap, "NEAR_CHARACTERS", 300)
+    assert len(comparable(some)) == 30
+    monkeypatch.setattr(overlap, "NEAR_CHARACTERS", 200)
+    assert len(comparable(some)) == 0
 
 
 def test_nothing_to_compare_is_no_overlap() -> None:
     some = entries(["one two three"])
-    assert overlap([], some, "heldout") == []
-    assert overlap(some, [], "heldout") == []
+    assert leaks([], some, "heldout") == []
+    assert leaks(some, [], "heldout") == []
+    assert near_overlap([], some, "heldout") == near_overlap(some, [], "heldout") == []
     assert near_duplicates([]) == []
     assert exact_duplicates([]) == []
     assert near_duplicates(entries(["a", "b", "?"])) == []
@@ -207,7 +213,7 @@ def test_nothing_to_compare_is_no_overlap() -> None:
 
 def test_in_the_bundled_data_every_hit_is_real() -> None:
     """No hit but rows that do share a sentence or say the same of a sibling; there are only a few."""
-    documents = to_documents(bundled.load("docstrings"), "docstrings")
+    documents = [to_document(row) for row in bundled.load("docstrings")]
     rows = [
         Entry(d.id, "docstrings", (n,), normalise(compared_text(d)), preview(d))
         for n, d in enumerate(documents, start=1)
@@ -218,10 +224,10 @@ def test_in_the_bundled_data_every_hit_is_real() -> None:
         texts = [rows[row - 1].text for row in group.rows]
         assert all(similarity(texts[0], text) >= 0.6 for text in texts[1:])  # template counted
     train, heldout = rows[len(rows) // 10 :], rows[: len(rows) // 10]
-    leaks = overlap(train, heldout, "heldout")
-    assert {leak.kind for leak in leaks} <= {"near", "13-gram"}
-    assert len({leak.id for leak in leaks}) + len(near) < 0.02 * len(rows)
+    found = leaks(train, heldout, "heldout") + ngram_overlap(train, heldout, "heldout")
+    assert {leak.kind for leak in found} <= {"near", "13-gram"}
+    assert len({leak.id for leak in found}) + len(near) < 0.02 * len(rows)
     by_id = {row.id: row for row in rows}
-    for leak in leaks:
+    for leak in found:
         mine, theirs = by_id[leak.id].text, rows[leak.train_rows[0] - 1].text
         assert similarity(mine, theirs) > 0.2

@@ -2,25 +2,38 @@
 
 The 13-gram rule is that of T. Brown et al., "Language models are few-shot learners", 2020, appendix C, with one
 change: words that stand in many training rows are template, and a stretch of mostly template is no leak.
-Pure functions. Torch-free.
+Exactly or nearly equal rows are what a run leaves out of its suites (`leaks`). Pure functions. Torch-free.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from engine.data.report.duplicates import NEAR, Entry, Index, Sketches, rolling_hashes
+from engine.data.shingles import (
+    BOILERPLATE_ROWS,
+    NEAR,
+    Entry,
+    boilerplate,
+    is_among,
+    rolling_hashes,
+    sampled,
+    shingles,
+    without,
+)
+from engine.data.sources import RowNumber
 
 WORDS = 13
 # What stands in more training rows than both is template: a stretch, or words of it (by runs of five).
 COMMON_ROWS, COMMON_SHARE = 5, 0.005
 TEMPLATE_WORDS, TEMPLATE_SAMPLE = 5, 5000
+# Training rows and their characters that are looked through for near ones: two to three seconds of work.
+NEAR_ROWS, NEAR_CHARACTERS = 20_000, 20_000_000
 
 Kind = Literal["exact", "near", "13-gram"]
 
@@ -32,9 +45,9 @@ class Leak:
     kind: Kind
     suite: str
     id: str  # content id of the held-out row
-    rows: tuple[int, ...]  # of the held-out row, from 1
+    rows: tuple[RowNumber, ...]  # of the held-out row, from 1
     train_source: str
-    train_rows: tuple[int, ...]
+    train_rows: tuple[RowNumber, ...]
     similarity: float  # exact: 1; near: Jaccard; 13-gram: share of the row's stretches seen in training
     preview: str
     train_preview: str
@@ -43,40 +56,32 @@ class Leak:
         return asdict(self)
 
 
-def overlap(
-    train: Sequence[Entry], heldout: Sequence[Entry], suite: str, sketches: Sketches | None = None
+def leaks(
+    train: Sequence[Entry], heldout: Sequence[Entry], suite: str, sets: Sequence[np.ndarray] | None = None
 ) -> list[Leak]:
-    """Every held-out row that overlaps with training data, at most once per kind; exact ones only as such.
+    """The held-out rows that equal a training row or nearly do, each once; nearly, among `comparable` ones.
 
-    `sketches`: those of `train`, in its order, where they are known already.
+    `sets`: `shingle_sets` of the training rows, where the caller has them.
     """
     exact = exact_overlap(train, heldout, suite)
     seen = {leak.id for leak in exact}
+    sets = shingle_sets(train) if sets is None else sets
     rest = [entry for entry in heldout if entry.id not in seen]
-    return exact + near_overlap(train, rest, suite, sketches) + ngram_overlap(train, rest, suite)
+    return exact + near_overlap(train, rest, suite, sets)
 
 
-def separate(
-    train: Sequence[Entry], heldout: Sequence[Entry], suite: str, sketches: Sketches | None = None
-) -> tuple[list[Leak], list[Entry], list[Entry]]:
-    """(leaks, clean held-out rows, rows to move to training or to refuse).
+def shingle_sets(train: Sequence[Entry]) -> list[np.ndarray]:
+    """The shingles of the training rows that are looked through for near ones."""
+    return [shingles(entry.text) for entry in comparable(train)]
 
-    Once moved, a row is training data itself, so the clean ones are compared with the moved ones again.
+
+def comparable(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """The first of the larger side of a comparison, as many as `NEAR_ROWS` and `NEAR_CHARACTERS` allow; none
+    where there are too few to show what is template, and so what is near.
     """
-    sketches = sketches or Sketches([entry.text for entry in train])
-    leaks: list[Leak] = []
-    clean, moved = list(heldout), list[Entry]()
-    found = overlap(train, clean, suite, sketches)
-    while found:
-        leaked = {leak.id for leak in found}
-        leaks += found
-        last = [entry for entry in clean if entry.id in leaked]
-        moved += last
-        clean = [entry for entry in clean if entry.id not in leaked]
-        # What is template is decided by all training data, not by the few rows that moved.
-        of_last = Sketches([entry.text for entry in last], sketches.boilerplate)
-        found = near_overlap(last, clean, suite, of_last) + ngram_overlap([*train, *moved], clean, suite)
-    return leaks, clean, moved
+    characters = np.cumsum([len(entry.text) for entry in entries[:NEAR_ROWS]])
+    kept = int(np.searchsorted(characters, NEAR_CHARACTERS, "right"))
+    return entries[:kept] if kept > BOILERPLATE_ROWS else []
 
 
 def exact_overlap(train: Sequence[Entry], heldout: Sequence[Entry], suite: str) -> list[Leak]:
@@ -86,30 +91,50 @@ def exact_overlap(train: Sequence[Entry], heldout: Sequence[Entry], suite: str) 
 
 
 def near_overlap(
-    train: Sequence[Entry],
-    heldout: Sequence[Entry],
-    suite: str,
-    sketches: Sketches | None = None,
-    threshold: float = NEAR,
+    train: Sequence[Entry], heldout: Sequence[Entry], suite: str, sets: Sequence[np.ndarray] | None = None
 ) -> list[Leak]:
-    """Held-out rows at least `threshold` similar to a training row."""
-    if not train or not heldout:
-        return []
-    mine = sketches or Sketches([entry.text for entry in train])
-    theirs = Sketches([entry.text for entry in heldout], mine.boilerplate)
-    # The smaller side is indexed; the larger one asks.
-    index = Index(theirs)
-    for place in range(len(heldout)):
-        index.add(place)
+    """Held-out rows nearly equal to a training row, and the most similar one.
+
+    `sets`: the shingles of the first training rows, or of all if not given.
+    """
     best: dict[int, tuple[float, int]] = {}
-    for place in range(len(train)):
-        for other, similarity in index.similar(mine, place, threshold):
-            if similarity > best.get(other, (0.0, 0))[0]:
-                best[other] = similarity, place
+    sets = [shingles(entry.text) for entry in train] if sets is None else sets
+    for place, other, similarity in near_pairs(sets, [shingles(entry.text) for entry in heldout]):
+        if similarity > best.get(other, (0.0, 0))[0]:
+            best[other] = similarity, place
     return [
         _leak("near", suite, heldout[other], train[place], similarity)
         for other, (similarity, place) in sorted(best.items())
     ]
+
+
+def near_pairs(
+    many: Sequence[np.ndarray], few: Sequence[np.ndarray], threshold: float = NEAR
+) -> Iterator[tuple[int, int, float]]:
+    """(place among the many, place among the few, Jaccard similarity) of shingle sets from `threshold` on, template
+    left out.
+
+    No sketch is needed, since one side is small: a row can only be so similar to some of the few if this share
+    of its shingles stands in any of them.
+    """
+    if not many or not few:
+        return
+    template = boilerplate(sampled(many))
+    theirs = [without(own, template) for own in few]
+    sizes = np.array([len(own) for own in theirs])
+    values = np.concatenate(theirs)
+    order = np.argsort(values, kind="stable")
+    values, owners = values[order], np.repeat(np.arange(len(theirs)), sizes)[order]
+    for place, own in enumerate(many):
+        mine = without(own, template)
+        start, end = np.searchsorted(values, mine, "left"), np.searchsorted(values, mine, "right")
+        if np.count_nonzero(end > start) < threshold * len(mine):
+            continue
+        hits = np.concatenate([owners[a:b] for a, b in zip(start.tolist(), end.tolist(), strict=True)])
+        common = np.bincount(hits, minlength=len(theirs))
+        similarity = common / (len(mine) + sizes - common)
+        for other in np.flatnonzero(similarity >= threshold).tolist():
+            yield place, other, float(similarity[other])
 
 
 def ngram_overlap(train: Sequence[Entry], heldout: Sequence[Entry], suite: str) -> list[Leak]:
@@ -123,7 +148,7 @@ def ngram_overlap(train: Sequence[Entry], heldout: Sequence[Entry], suite: str) 
     first_place = {entry.text: place for place, entry in reversed(list(enumerate(train)))}
     for text, place in first_place.items():
         found = _stretches(text, template)
-        for stretch in found[_is_among(found, wanted)].tolist():
+        for stretch in found[is_among(found, wanted)].tolist():
             where[stretch].append(place)
     common = max(COMMON_ROWS, COMMON_SHARE * len(train))
     rare = {stretch: places for stretch, places in where.items() if len(places) <= common}
@@ -149,7 +174,7 @@ def _stretches(text: str, template: np.ndarray) -> np.ndarray:
     words = _words(text)
     if len(words) < WORDS:
         return np.zeros(0, dtype=np.uint64)
-    shared = _is_among(rolling_hashes(words, TEMPLATE_WORDS), template)
+    shared = is_among(rolling_hashes(words, TEMPLATE_WORDS), template)
     # A word is template if any of the runs of five that hold it is.
     is_template = np.convolve(shared, np.ones(TEMPLATE_WORDS, dtype=np.int64)) > 0
     own_words = np.convolve(~is_template, np.ones(WORDS, dtype=np.int64), mode="valid")
@@ -159,13 +184,6 @@ def _stretches(text: str, template: np.ndarray) -> np.ndarray:
 def _words(text: str) -> np.ndarray:
     # Python's own hash has 64 bits and differs between processes, which nothing here sees.
     return np.array([hash(word) & 0xFFFFFFFFFFFFFFFF for word in re.findall(r"\w+", text)], dtype=np.uint64)
-
-
-def _is_among(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Which values are wanted, a sorted array; np.isin would sort it every time."""
-    if not len(wanted):
-        return np.zeros(len(values), dtype=bool)
-    return wanted[np.minimum(np.searchsorted(wanted, values), len(wanted) - 1)] == values
 
 
 def _leak(kind: Kind, suite: str, heldout: Entry, train: Entry, similarity: float) -> Leak:

@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 
 from engine.data.formats import Document
-from engine.data.report.duplicates import normalise
+from engine.data.shingles import normalise
+from engine.data.sources import RowNumber
+from engine.recipe import Train
 
 # Rows below which a method rarely beats its base model by more than noise; a rule of thumb, so a warning.
 ENOUGH_EXAMPLES = {"full": 500, "freeze": 500, "adapter": 200, "lora": 100, "qlora": 100}
 ENOUGH_FOR_OTHERS = 50  # prompt, prefix, ia3: few parameters
 ENOUGH_STEPS = 10
+MANY_PASSES = 20
 # Standard normal quantiles of a two-sided test at 5% and of 80% power.
 _SIGNIFICANCE, _POWER = 1.960, 0.842
 COARSE = 0.4  # standard deviations: a held-out set that cannot tell less is too small (fewer than 50 rows)
@@ -33,7 +36,11 @@ class Finding:
     code: str
     message: str  # one sentence, with numbers
     source: str = ""
-    rows: tuple[int, ...] = field(default=())  # the first few, if it is about rows
+    rows: tuple[RowNumber, ...] = field(default=())  # the first few, if it is about rows
+
+    def __str__(self) -> str:
+        rows = f" (rows {', '.join(map(str, self.rows))})" if self.rows else ""
+        return f"{self.source}: {self.message}{rows}" if self.source else self.message + rows
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -71,20 +78,30 @@ def heldout_size(n: int, suite: str) -> list[Finding]:
     ]
 
 
-def few_examples(method: str, rows: int, steps: float, epochs: float) -> list[Finding]:
-    """Warnings about training data too small for a method or for its steps; `steps` of the optimiser in all."""
+def few_examples(method: str, train: Train, rows: int, tokens: float | None) -> list[Finding]:
+    """Warnings about training data too small for a method or for its steps; `tokens` of one pass, if known."""
     found = []
     enough = ENOUGH_EXAMPLES.get(method, ENOUGH_FOR_OTHERS)
     if rows < enough:
         found.append(
             Finding("few-examples", f"{rows} training rows are few for {method}, which needs about {enough}")
         )
-    if steps < ENOUGH_STEPS:
+    if not tokens:
+        return found
+    steps = train.max_steps or tokens * train.epochs / train.tokens_per_step
+    if steps < ENOUGH_STEPS and not train.max_steps:
+        message = (
+            f"{train.epochs:g} epochs are only {max(1, math.ceil(steps))} optimiser steps; lower "
+            "train.tokens_per_step or train longer"
+        )
+        found.append(Finding("few-steps", message))
+    if (passes := steps * train.tokens_per_step / tokens) > MANY_PASSES:
         found.append(
             Finding(
-                "few-steps",
-                f"{epochs:g} epochs are only {max(1, math.ceil(steps))} optimiser steps; lower "
-                "train.tokens_per_step or train longer",
+                "many-passes",
+                f"{steps:,.0f} steps of {train.tokens_per_step:,} tokens go {passes:.0f} times through "
+                f"{rows:,} rows of about {tokens:,.0f} tokens, which invites learning them by heart; add rows or "
+                "lower train.max_steps",
             )
         )
     return found
@@ -114,7 +131,7 @@ def label_balance(labels: Sequence[str]) -> list[Finding]:
 
 
 def answers(
-    documents: Sequence[Document], numbers: Mapping[str, Sequence[int]], source: str
+    documents: Sequence[Document], numbers: Mapping[str, Sequence[RowNumber]], source: str
 ) -> list[Finding]:
     """Empty answers, answers that repeat the question, and questions with several answers.
 
@@ -147,7 +164,11 @@ def answers(
 
 
 def length_outliers(
-    lengths: Sequence[int], ids: Sequence[str], numbers: Mapping[str, Sequence[int]], side: str, source: str
+    lengths: Sequence[int],
+    ids: Sequence[str],
+    numbers: Mapping[str, Sequence[RowNumber]],
+    side: str,
+    source: str,
 ) -> list[Finding]:
     """Rows of which one side (prompt or answer) is far longer than usual; `lengths` in tokens, one a row."""
     if len(lengths) < OUTLIERS_FROM:
@@ -166,5 +187,7 @@ def length_outliers(
     return [Finding(f"long-{side}", message, source, first_rows([ids[int(i)] for i in far], numbers))]
 
 
-def first_rows(ids: Sequence[str], numbers: Mapping[str, Sequence[int]], count: int = 5) -> tuple[int, ...]:
+def first_rows(
+    ids: Sequence[str], numbers: Mapping[str, Sequence[RowNumber]], count: int = 5
+) -> tuple[RowNumber, ...]:
     return tuple(dict.fromkeys(row for id in ids for row in numbers.get(id, ())))[:count]

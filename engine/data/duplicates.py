@@ -7,8 +7,6 @@ Pure functions over entries. Torch-free.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,27 +15,14 @@ from typing import Any
 import numpy as np
 from datasketch import MinHash, MinHashLSH
 
-NEAR = 0.8  # Jaccard similarity from which two rows are near duplicates
-SHINGLE = 5  # characters
+from engine.data.shingles import NEAR, Entry, boilerplate, sampled, shingles, without
+from engine.data.sources import RowNumber, number_order
+
 PERMUTATIONS = 128
 # 21 bands of 6 rows: a pair at 0.8 becomes a candidate with 1 - (1 - 0.8^6)^21 = 0.998, one at 0.4 with 0.08.
 BANDS, ROWS_PER_BAND = 21, 6
-# A shingle in more rows than both is template and says nothing about a row.
-BOILERPLATE_SHARE, BOILERPLATE_ROWS = 0.1, 20
-BOILERPLATE_SAMPLE = 2000
 _CHUNK = 20_000  # shingles sketched at once: 10 MB
 _ESTIMATE_SLACK = 0.15  # of the estimate from 128 permutations: about four standard errors at 0.8
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A distinct row of a source: its content id, its text for comparing, and where it stands."""
-
-    id: str
-    source: str
-    rows: tuple[int, ...]  # line (JSON Lines, CSV) or row number, from 1; several if the content is repeated
-    text: str  # normalised
-    preview: str
 
 
 @dataclass(frozen=True)
@@ -45,19 +30,11 @@ class Duplicates:
     """Rows with the same content, or nearly. The first of `rows` would stay."""
 
     similarity: float  # 1 for exact ones, else the least Jaccard similarity to the first row
-    rows: tuple[int, ...]
+    rows: tuple[RowNumber, ...]
     preview: str
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-
-def normalise(text: str) -> str:
-    """Lower case, composed characters (NFC), every run of white space one space.
-
-    Punctuation stays: in code and sums it is the content.
-    """
-    return re.sub(r"\s+", " ", unicodedata.normalize("NFC", text).casefold()).strip()
 
 
 def exact_duplicates(entries: Sequence[Entry]) -> list[Duplicates]:
@@ -66,11 +43,15 @@ def exact_duplicates(entries: Sequence[Entry]) -> list[Duplicates]:
     for entry in entries:
         groups[entry.text].append(entry)
     found = [
-        Duplicates(1.0, tuple(sorted(row for entry in group for row in entry.rows)), group[0].preview)
+        Duplicates(
+            1.0,
+            tuple(sorted((row for entry in group for row in entry.rows), key=number_order)),
+            group[0].preview,
+        )
         for group in groups.values()
         if sum(len(entry.rows) for entry in group) > 1
     ]
-    return sorted(found, key=lambda group: (-len(group.rows), group.rows))
+    return sorted(found, key=lambda group: (-len(group.rows), number_order(group.rows[0])))
 
 
 def near_duplicates(
@@ -101,19 +82,18 @@ def near_duplicates(
         )
         for leader, group in members.items()
     ]
-    return sorted(found, key=lambda group: (-len(group.rows), group.rows))
+    return sorted(found, key=lambda group: (-len(group.rows), number_order(group.rows[0])))
 
 
 class Sketches:
     """Shingle sets of texts and their MinHashes, template left out."""
 
-    def __init__(self, texts: Sequence[str], boilerplate: np.ndarray | None = None) -> None:
-        """`boilerplate`: uint32 [shingles], sorted, to leave out; found from the texts if None."""
-        sets = [_shingles(text) for text in texts]
-        self.boilerplate = _boilerplate(sets) if boilerplate is None else boilerplate
-        self.sets = [_without(shingles, self.boilerplate) for shingles in sets]
+    def __init__(self, texts: Sequence[str]) -> None:
+        sets = [shingles(text) for text in texts]
+        template = boilerplate(sampled(sets))
+        self.sets = [without(own, template) for own in sets]
         base = MinHash(PERMUTATIONS, hashfunc=int)
-        self.hashes = [_minhash(base, shingles) for shingles in self.sets]
+        self.hashes = [_minhash(base, own) for own in self.sets]
 
     def jaccard(self, mine: int, other: Sketches, theirs: int) -> float:
         """Exact similarity of two shingle sets, 0 to 1."""
@@ -143,39 +123,6 @@ class Index:
         likely = [candidates[i] for i in np.flatnonzero(estimates >= threshold - _ESTIMATE_SLACK)]
         scored = [(i, others.jaccard(place, self._sketches, i)) for i in likely]
         return sorted((pair for pair in scored if pair[1] >= threshold), key=lambda p: (-p[1], p[0]))
-
-
-def rolling_hashes(symbols: np.ndarray, length: int) -> np.ndarray:
-    """A hash of every window of `length` symbols; uint64 [n] to uint64 [n - length + 1], empty if shorter."""
-    windows = max(0, len(symbols) - length + 1)
-    hashes = np.zeros(windows, dtype=np.uint64)
-    for offset in range(length):  # wraps modulo 2^64, as intended
-        hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + symbols[offset : offset + windows]
-    # The finaliser of MurmurHash3: without it the last symbols would hardly reach the upper bits.
-    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
-        hashes = (hashes ^ (hashes >> np.uint64(33))) * np.uint64(factor)
-    return hashes ^ (hashes >> np.uint64(33))
-
-
-def _shingles(text: str) -> np.ndarray:
-    """Hashes of the distinct character 5-grams; uint32, sorted. A shorter text is one shingle."""
-    symbols = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
-    hashes = rolling_hashes(symbols, min(SHINGLE, max(1, len(symbols))))
-    return np.unique((hashes >> np.uint64(32)).astype(np.uint32))
-
-
-def _boilerplate(sets: Sequence[np.ndarray]) -> np.ndarray:
-    """Shingles of the template that many rows share; uint32, sorted."""
-    sample = sets[:: max(1, len(sets) // BOILERPLATE_SAMPLE)]
-    if len(sample) <= BOILERPLATE_ROWS:
-        return np.zeros(0, dtype=np.uint32)
-    values, counts = np.unique(np.concatenate(sample), return_counts=True)
-    return values[counts > max(BOILERPLATE_ROWS, BOILERPLATE_SHARE * len(sample))]
-
-
-def _without(shingles: np.ndarray, boilerplate: np.ndarray) -> np.ndarray:
-    kept = np.setdiff1d(shingles, boilerplate, assume_unique=True)
-    return kept if len(kept) else shingles  # nothing but template: compare that
 
 
 def _minhash(base: MinHash, shingles: np.ndarray) -> MinHash:

@@ -1,0 +1,168 @@
+"""What a run reads, read once and for all: training rows, suites without rows that training gives away, replay.
+
+The worker, `finetui check` and `finetui data` all use this, so that what is shown is what is trained and scored.
+Torch-free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from engine.data import overlap, rows, split
+from engine.data.findings import Finding
+from engine.data.formats import Document, form_of
+from engine.data.overlap import Leak
+from engine.data.rows import Source
+from engine.data.shingles import Entry, shingles
+from engine.data.sources import DataError
+from engine.recipe import Recipe
+
+# Rows of a suite that are compared with training rows, as a multiple of those that are scored: enough to fill it
+# unless half of them overlap.
+CANDIDATES = 2
+TOO_FEW = 2  # rows, below which no mean has an error
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A suite: the rows to score, and those left out because training has them."""
+
+    name: str
+    source: Source
+    rows: int  # kept from training, before the recipe's limit
+    documents: list[Document]  # to score, in the order of their hash
+    leaks: list[Leak]  # left out
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The documents of a run. With `refusals` it must not start."""
+
+    sources: list[Source]
+    train: list[Document]
+    heldout: Scored
+    general: Scored | None
+    replay: list[Document]  # general rows to mix in, in order, none of them in a suite
+    refusals: list[Finding]
+    notes: list[str]  # what was left out, one sentence each
+
+    @property
+    def suites(self) -> list[Scored]:
+        return [self.heldout, *([self.general] if self.general else [])]
+
+    def source(self, role: str) -> Source:
+        return next(source for source in self.sources if source.role == role)
+
+    def checked(self) -> Gathered:
+        """Itself. Raises DataError with the first refusal."""
+        if self.refusals:
+            raise DataError(str(self.refusals[0]))
+        return self
+
+
+def gather(recipe: Recipe) -> Gathered:
+    """Read the sources of a recipe (paths from the working directory) and say who goes where.
+
+    Raises DataError where nothing can be told apart yet: a source that cannot be read, or has one row.
+    """
+    sources = _read(recipe)
+    by_role = {source.role: source for source in sources}
+    train_source, own = by_role["train"], by_role.get("heldout")
+    train, heldout = split.split_task(recipe.data, train_source.documents, own.documents if own else [])
+    training = train_source.entries(split.first(train, None, "report"))
+    limit = recipe.evals.limit
+    sets = overlap.shingle_sets(training)
+    suites = [_scored("heldout", own or train_source, heldout, limit, training, sets)]
+    if general := by_role.get("general"):
+        suites.append(_scored("general", general, general.documents, limit, training, sets))
+    replay = _replayed(by_role["replay"], suites) if "replay" in by_role else []
+    refusals = [finding for source in sources for finding in _bad(source)]
+    refusals += [finding for suite in suites for finding in _emptied(suite, train_source)]
+    notes = [rows.left_out(s.source, s.dropped, s.rows) for s in sources if s.dropped]
+    notes += [_left_out(suite, train_source) for suite in suites if suite.leaks]
+    return Gathered(
+        sources, train, suites[0], suites[1] if len(suites) > 1 else None, replay, refusals, notes
+    )
+
+
+def _read(recipe: Recipe) -> list[Source]:
+    data, form = recipe.data, form_of(recipe.task)
+    found = [rows.read("train", data.train, form, data.columns)]
+    if data.heldout_share is None:
+        found.append(rows.read("heldout", str(data.heldout), form, data.columns))
+    if data.replay:
+        found.append(rows.read("replay", data.replay.source, "general"))
+    if recipe.evals.general:
+        found.append(rows.read("general", recipe.evals.general, "general"))
+    return found
+
+
+def _scored(
+    name: str,
+    source: Source,
+    documents: Sequence[Document],
+    limit: int,
+    training: Sequence[Entry],
+    sets: Sequence[np.ndarray],
+) -> Scored:
+    ordered = split.first(list({d.id: d for d in documents}.values()), None, "eval")
+    entries = source.entries(ordered)
+    exact = {leak.id for leak in overlap.exact_overlap(training, entries, name)}
+    # Equal rows are looked for among all, near ones among those that may be scored.
+    few = [entry for entry in entries if entry.id not in exact][: CANDIDATES * limit]
+    compared = [entry for entry in entries if entry.id in exact] + few
+    leaks = overlap.leaks(training, compared, name, sets)
+    clean = {entry.id for entry in few} - {leak.id for leak in leaks}
+    return Scored(name, source, len(documents), [d for d in ordered if d.id in clean][:limit], leaks)
+
+
+def _replayed(source: Source, suites: Sequence[Scored]) -> list[Document]:
+    """Here the training row gives way: there are more of them than are ever mixed in."""
+    documents = split.first(list({d.id: d for d in source.documents}.values()), None, "replay")
+    entries = source.entries(documents)
+    scored = [entry for suite in suites for entry in suite.source.entries(suite.documents)]
+    texts = {entry.text for entry in scored}
+    taken = {entry.id for entry in entries if entry.text in texts}
+    rest = [entry for entry in entries if entry.id not in taken]
+    few = [shingles(entry.text) for entry in scored]
+    taken |= {rest[place].id for place, _, _ in overlap.near_pairs(overlap.shingle_sets(rest), few)}
+    return [document for document in documents if document.id not in taken]
+
+
+def _bad(source: Source) -> list[Finding]:
+    why = rows.too_many_bad(source.source, source.dropped, source.rows)
+    return [Finding("bad-rows", why, source.source)] if why else []
+
+
+def _emptied(suite: Scored, train: Source) -> list[Finding]:
+    if not suite.leaks or len(suite.documents) >= TOO_FEW:
+        return []
+    do = (
+        "give other data as data.heldout, or a share of the training data such as 10%"
+        if suite.name == "heldout"
+        else "give other text as evals.general, or none (null)"
+    )
+    message = f"{_overlapping(suite, train)}, which leaves {len(suite.documents)} to score; {do}"
+    return [Finding("overlap", message)]
+
+
+def _left_out(suite: Scored, train: Source) -> str:
+    return f"{_overlapping(suite, train)} and {'is' if len(suite.leaks) == 1 else 'are'} not scored"
+
+
+def _overlapping(suite: Scored, train: Source) -> str:
+    near = sum(leak.kind == "near" for leak in suite.leaks)
+    count, name = len(suite.leaks), _short(train.source)
+    same = suite.source is train
+    what = f"{'held-out ' if same else ''}row{'s' if count > 1 else ''} of {_short(suite.source.source)}"
+    nearly = f" ({near} nearly, the others exactly)" if 0 < near < count else " nearly" if near else ""
+    also = f"{'is' if count == 1 else 'are'} also{nearly} in {'its training rows' if same else name}"
+    return f"{count} {what} {also}"
+
+
+def _short(source: str) -> str:
+    return Path(source).name if source.startswith(("/", "~")) else source
