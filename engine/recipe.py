@@ -41,7 +41,7 @@ class Data(Section):
     )
     replay: Replay | None = Field(None, description="General data to mix in against forgetting.")
     columns: dict[Column, str] = Field(
-        default_factory=dict,
+        {},
         description="What `train` and a held-out source call their columns, such as `{prompt: question}`.",
     )
     limit: int | None = Field(None, ge=1, description="Use the first N rows (in content-hash order) only.")

@@ -94,8 +94,8 @@ def _type(annotation: Any) -> str:
         return names.get(annotation, "section")
     if get_origin(annotation) is Annotated:
         return _type(get_args(annotation)[0])
-    if get_origin(annotation) is list:
-        return "list"
+    if get_origin(annotation) in (list, dict):
+        return "list" if get_origin(annotation) is list else "mapping"
     arguments = get_args(annotation)
     words = [f"`{a}`" if isinstance(a, str | int) else _type(a) for a in arguments]
     return ", ".join(dict.fromkeys(word for word in words if word))
