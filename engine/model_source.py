@@ -32,10 +32,17 @@ class ModelFiles:
     max_positions: int | None
 
 
-def resolve_model(source: str) -> ModelFiles:
-    """Raises ModelError if `source` is not a model that can be loaded from safetensors."""
+def resolve_model(source: str, task: str = "sft") -> ModelFiles:
+    """Raises ModelError if `source` is not a model for this task that can be loaded from safetensors."""
     directory = locate(source)
-    return _local(directory, source) if directory else _from_hub(source)
+    found = _local(directory, source) if directory else _from_hub(source)
+    writes = found.architecture.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration"))
+    is_class = not found.architecture.islower()  # else the type of the model, where no class is named
+    if is_class and not writes and task != "classification":
+        raise ModelError(
+            f"model {source}: is a {found.architecture}; task {task} needs a causal language model (…ForCausalLM)"
+        )
+    return found
 
 
 def locate(source: str) -> Path | None:
@@ -97,10 +104,6 @@ def _architecture(config: dict[str, Any], source: str) -> str:
     if not name:
         raise ModelError(
             f"model {source}: its config.json names no architecture; is it an adapter or a tokenizer?"
-        )
-    if not name.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) and names:
-        raise ModelError(
-            f"model {source}: is a {name}; task sft needs a causal language model (…ForCausalLM)"
         )
     return name
 

@@ -23,6 +23,8 @@ from engine.memory.storage import Storage, storage
 from engine.method_settings import Lora, QLora
 from engine.model_source import ModelError, ModelFiles, check_targets, resolve_model
 from engine.recipe import Recipe
+from engine.task_settings import Classification
+from engine.tasks.items import labels_of
 
 # Role markers and end of turn, about, in any chat template.
 TEMPLATE_TOKENS = 4
@@ -56,6 +58,7 @@ class Report:
     tokens: int | None  # of one pass over the training data, about; None where the tokenizer is not here yet
     warnings: list[str]
     storage: Storage | None  # on disk; None where the model's shapes are not known yet
+    labels: list[str]  # the classes, of a classification
 
     @property
     def steps(self) -> int | None:
@@ -86,6 +89,7 @@ class Report:
             f"{self.recipe.name}",
             f"  model    {self.recipe.model.path} ({self.model.architecture}, {parameters})",
             f"  method   {self.recipe.method.name}, learning rate {self.recipe.train.lr:g}",
+            f"  task     {self.recipe.task.name}" + (f" of {', '.join(self.labels)}" if self.labels else ""),
             f"  data     {self.train_examples:,} training examples{tokens}; {self.heldout_examples:,} held out",
             f"  steps    {steps}, {self.recipe.train.epochs:g} epochs",
         ]
@@ -108,6 +112,7 @@ class Report:
             "steps": self.steps,
             "disk": vars(self.storage) | {"total": self.storage.total} if self.storage else None,
             "warnings": self.warnings,
+            "labels": self.labels,
         }
 
 
@@ -117,7 +122,7 @@ def check(recipe: Recipe, base: Path) -> Report:
     Raises ModelError or DataError, one sentence each, on the first thing that would make the run fail.
     """
     recipe = absolute(recipe, base)
-    model = resolve_model(recipe.model.path)
+    model = resolve_model(recipe.model.path, recipe.task.name)
     if isinstance(recipe.method, Lora | QLora):
         check_targets(recipe.method.targets, model)
     gathered = gather(recipe).checked()
@@ -127,9 +132,9 @@ def check(recipe: Recipe, base: Path) -> Report:
     writes = _storage(recipe, model)
     if writes and (warning := writes.warning(disk.free_bytes(home().runs))):
         warnings.append(warning)
-    return Report(
-        recipe, model, datasets, len(gathered.train), gathered.heldout.rows, tokens, warnings, writes
-    )
+    labels = labels_of(recipe.task, gathered) if isinstance(recipe.task, Classification) else []
+    count = len(gathered.train)
+    return Report(recipe, model, datasets, count, gathered.heldout.rows, tokens, warnings, writes, labels)
 
 
 def absolute(recipe: Recipe, base: Path) -> Recipe:
@@ -201,6 +206,7 @@ def _warnings(recipe: Recipe, gathered: Gathered, tokens: int | None) -> list[Fi
     found += findings.few_examples(recipe.method.name, recipe.train, len(gathered.train), tokens)
     if labels := [document.label for document in gathered.train if document.label]:
         found += findings.label_balance(labels)
-    if recipe.evals.general is None and recipe.flags.forgetting != "off":
-        found.append(Finding("no-general", "no evals.general: forgetting cannot be seen"))
+    if recipe.general is None and recipe.flags.forgetting != "off":
+        why = "a classifier has no vocabulary's head" if recipe.evals.general else "no evals.general"
+        found.append(Finding("no-general", f"{why}: forgetting cannot be seen"))
     return found

@@ -5,15 +5,20 @@ Torch-free. How a YAML file becomes recipes, and what is said about a bad one, i
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from engine.data.columns import Column
-from engine.method_settings import DEFAULT_LR, Method, Prefix, Prompt
+from engine.method_settings import DEFAULT_LR, Adapter, Method, Prefix, Prompt
 from engine.recipe_fields import Section, Share, ShareField, parse_share
+from engine.task_settings import RATE, Classification, Dpo, Sft, Task
+
+METRICS = ("exact_match", "rouge", "bleu", "chrf")  # engine/evals/metrics.py
 
 OnFlag = Literal["warn", "stop", "off"]
 
@@ -93,6 +98,27 @@ class Evals(Section):
     limit: int = Field(200, ge=2, description="Most examples scored per suite.")
     generate: int = Field(4, ge=0, description="Held-out prompts answered at each evaluation.")
     max_new_tokens: int = Field(48, ge=1, description="Longest answer, in tokens.")
+    metrics: list[str] = Field(
+        [],
+        description="Of these answers: `exact_match`, `rouge`, `bleu`, `chrf`, or `module:function` of your own.",
+    )
+
+    @field_validator("metrics")
+    @classmethod
+    def _known_metrics(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name in METRICS or re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name):
+                continue
+            near = difflib.get_close_matches(name, METRICS, n=1)
+            hint = f"did you mean {near[0]}?" if near else "a function of your own is written module:function"
+            raise ValueError(f"{name} is none of {', '.join(METRICS)}; {hint}")
+        return names
+
+    @model_validator(mode="after")
+    def _answers_to_measure(self) -> Evals:
+        if self.metrics and not self.generate:
+            raise ValueError("metrics are of answers, and generate is 0: raise it, for example to 50")
+        return self
 
 
 class Flags(Section):
@@ -110,7 +136,10 @@ class Recipe(Section):
         description="The base model: a path, or a section with `path`."
     )
     method: Method = Field(description="What is trained.")
-    task: Literal["sft"] = Field("sft", description="What the loss is.")
+    task: Task = Field(
+        default_factory=lambda: Sft(name="sft"),
+        description="What the loss is: a name or a section; `sft` if not given.",
+    )
     data: Data = Field(description="Training and held-out data.")
     train: Train = Field(default_factory=Train, description="How long, how fast, how much at once.")
     evals: Evals = Field(default_factory=Evals, description="What is measured on the way.")
@@ -121,7 +150,8 @@ class Recipe(Section):
     def _fill_method_defaults(self) -> Recipe:
         if self.train.lr is not None:
             return self
-        train = self.train.model_copy(update={"lr": DEFAULT_LR[self.method.name]})
+        rate = DEFAULT_LR[self.method.name] * RATE[self.task.name]
+        train = self.train.model_copy(update={"lr": rate})
         return self.model_copy(update={"train": train})
 
     @model_validator(mode="after")
@@ -131,12 +161,31 @@ class Recipe(Section):
                 "method prefix and train.activation_checkpointing do not go together: set the latter to false, "
                 "or use method prompt"
             )
+        if self.data.replay and isinstance(self.task, Classification | Dpo):
+            raise ValueError(
+                f"task {self.task.name} and data.replay do not go together: replayed text has no "
+                f"{'label' if isinstance(self.task, Classification) else 'second answer'}; leave replay out"
+            )
+        if isinstance(self.task, Classification) and self.evals.metrics:
+            raise ValueError(
+                "task classification and evals.metrics do not go together: a classifier writes no answers; "
+                "accuracy and macro F1 are always measured"
+            )
+        if isinstance(self.task, Classification) and isinstance(self.method, Adapter | Prefix | Prompt):
+            raise ValueError(
+                f"task classification and method {self.method.name} do not go together; use lora, ia3 or freeze"
+            )
         return self
 
     @property
     def virtual_tokens(self) -> int:
         """Trained positions that stand before every text."""
         return self.method.tokens if isinstance(self.method, Prefix | Prompt) else 0
+
+    @property
+    def general(self) -> str | None:
+        """The source of the general suite; None where there is no vocabulary's head to score text with."""
+        return None if isinstance(self.task, Classification) else self.evals.general
 
     def hash(self) -> str:
         """First 16 hex digits of the SHA-256 of the resolved recipe without its name."""

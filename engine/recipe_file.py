@@ -89,8 +89,8 @@ def _set(tree: Any, dotted: str, value: Any) -> None:
     *parents, last = dotted.split(".")
     for name in parents:
         inner = tree.get(name)
-        if isinstance(inner, str) and name in ("method", "model"):  # shorthand: a name alone
-            inner = tree[name] = {"name" if name == "method" else "path": inner}
+        if isinstance(inner, str) and name in ("method", "model", "task"):  # shorthand: a name alone
+            inner = tree[name] = {"path" if name == "model" else "name": inner}
         elif not isinstance(inner, dict):
             inner = tree[name] = {}
         tree = inner
@@ -124,8 +124,8 @@ def _plain(value: Any) -> Any:
 
 def _keys(loc: tuple[Any, ...]) -> list[Any]:
     """A location without the union branches ("lora", "literal['auto']", "list[str]") that pydantic puts in."""
-    if loc[:1] == ("method",):
-        loc = (*loc[:1], *loc[2:])  # the second part is the method's name
+    if loc[:1] in (("method",), ("task",)):
+        loc = (*loc[:1], *loc[2:])  # the second part is the method's or the task's name
     branches = {"int", "str", "ModelSpec"}
     return [part for part in loc if not (isinstance(part, str) and (part in branches or "[" in part))]
 

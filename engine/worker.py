@@ -23,6 +23,7 @@ from engine.home import RunDir
 from engine.log import LogWriter
 from engine.method_settings import WHOLE_MODEL, Prefix, Prompt
 from engine.recipe import Recipe
+from engine.task_settings import Classification
 from engine.training.stop import Cancelled, Stop
 
 if TYPE_CHECKING:
@@ -97,10 +98,12 @@ class Attempt:
         import numpy as np
         import torch
 
+        from engine.data.chat import padding
         from engine.evals.looks import read_back
+        from engine.evals.metrics import Metrics
         from engine.methods import load
         from engine.methods.vectors import begin_as
-        from engine.tasks.sft import prepare
+        from engine.tasks.prepare import prepare
         from engine.training.job import Job, plan_of
         from engine.training.loss import TargetLoss
 
@@ -109,10 +112,13 @@ class Attempt:
             torch.set_num_threads(int(threads))
         quiet_libraries()
         report, step = self.report, resume_from or 0
+        metrics = Metrics(recipe.evals.metrics, self._recipe_directory(), report.log)
 
         report.phase("data", step, recipe.data.train)
         tokenizer = load.load_tokenizer(recipe.model)
         longest = load.longest(recipe.model, tokenizer)
+        if isinstance(recipe.task, Classification):  # an encoder may count positions that no token can have
+            longest = min(longest, tokenizer.model_max_length)
         if (room := longest - recipe.virtual_tokens) < 2:
             raise load.ModelError(f"key method.tokens: the model takes {longest} tokens in all; give fewer")
         data = prepare(recipe, tokenizer, room)
@@ -124,13 +130,15 @@ class Attempt:
         for seed in (random.seed, np.random.seed, torch.manual_seed):
             seed(recipe.seed)
         dtype = load.precision(recipe.train)
-        model = load.load_model(recipe.model, recipe.method, dtype, recipe.train.activation_checkpointing)
+        classes = load.Classes(data.labels, padding(tokenizer)) if data.labels else None
+        checkpointing = recipe.train.activation_checkpointing
+        model = load.load_model(recipe.model, recipe.method, dtype, checkpointing, classes)
         if isinstance(recipe.method, Prefix | Prompt):
             text = recipe.method.text
             begin = tokenizer(text, add_special_tokens=False)["input_ids"] if text else None
             begin_as(model, recipe.method, begin or (t for e in data.train for t in e.tokens.tolist()))
         with torch.autocast(load.device().type, dtype, enabled=dtype == torch.bfloat16):  # as in training
-            known = TargetLoss(model.eval()).same_as_model()
+            known = bool(classes) or TargetLoss(model.eval()).same_as_model()
         if not known:
             raise load.ModelError(
                 f"model {recipe.model.path}: computes its logits in a way finetui does not know"
@@ -143,7 +151,7 @@ class Attempt:
         self.stop.check()
 
         looks = read_back(self.run, self.number, -1 if resume_from is None else resume_from)
-        job = Job(self.run, recipe, data, model, tokenizer, looks, report, self.stop, dtype, step)
+        job = Job(self.run, recipe, data, model, tokenizer, looks, report, self.stop, dtype, metrics, step)
         report.plan(
             total_steps=plan_of(job).total_steps,
             tokens_per_step=recipe.train.tokens_per_step,
@@ -154,8 +162,14 @@ class Attempt:
             precision="bf16" if dtype == torch.bfloat16 else "fp32",
             device=load.device_label(),
             max_length=data.max_length,
+            **({"labels": data.labels} if data.labels else {}),
         )
         return job
+
+    def _recipe_directory(self) -> Path:
+        """Where the recipe was, for what stands beside it."""
+        path = json.loads(self.run.meta.read_text()).get("recipe_path")
+        return Path(path).parent if path else Path.cwd()
 
     def _save_weights(self, recipe: Recipe) -> None:
         """`model/` or `adapter/`, as plain transformers, PEFT and `bottleneck.load` read them."""
@@ -196,11 +210,12 @@ def _pause(error: Exception, report: Report, attempt: Attempt) -> int:
 def _fail(error: Exception, report: Report, step: int) -> int:
     """Tell why the attempt failed: a sentence if it was foreseen, else a traceback as well."""
     from engine.data.sources import DataError
+    from engine.evals.metrics import MetricError
     from engine.methods.load import ModelError
     from engine.training.checkpoint import RestoreError, SaveError
     from engine.training.loop import TrainingError
 
-    told = isinstance(error, DataError | ModelError | RestoreError | SaveError | TrainingError)
+    told = isinstance(error, DataError | MetricError | ModelError | RestoreError | SaveError | TrainingError)
     message = str(error) if told else _out_of_memory(error)
     code = FAILED if message else UNFORESEEN
     if not message:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from engine import method_settings, recipe
+from engine import method_settings, recipe, task_settings
 from engine.config import Config
 from tui.bindings import keys_markdown
 from tui.cli import exits
@@ -34,6 +34,10 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("`method: ia3`", method_settings.IA3),
     ("`method: prefix`", method_settings.Prefix),
     ("`method: prompt`", method_settings.Prompt),
+    ("`task: sft`", task_settings.Sft),
+    ("`task: completion`", task_settings.Completion),
+    ("`task: classification`", task_settings.Classification),
+    ("`task: dpo`", task_settings.Dpo),
     ("`data`", recipe.Data),
     ("`data.replay`", recipe.Replay),
     ("`train`", recipe.Train),
@@ -46,7 +50,8 @@ RECIPE_INTRO = """# Recipe reference
 A recipe is a YAML file. `finetui check recipe.yaml` says what is wrong with one, or what would run.
 
 - Any key can be set on the command line: `finetui run recipe.yaml train.lr=1.0e-4 method.r=8`.
-- `method: lora` is short for `method: {name: lora}`, `model: PATH` for `model: {path: PATH}`.
+- `method: lora` is short for `method: {name: lora}`, `task: dpo` for `task: {name: dpo}`, `model: PATH` for
+  `model: {path: PATH}`.
 - Paths of data files are relative to the recipe.
 - A share is a percentage (`10%`) or a whole number (`200`).
 - `sweep` maps keys to lists of values; every combination becomes a run.
@@ -68,6 +73,7 @@ def recipe_reference() -> str:
     parts[-1] += ", ".join(f"{method} {rate:g}" for method, rate in method_settings.DEFAULT_LR.items()) + "."
     parts[-1] += (
         " Starting points for models of 1B parameters and more; small models want five to ten times as much."
+        f" With `task: dpo` it is {task_settings.RATE['dpo']:g} times that."
     )
     parts += ["\n# `config.toml`\n", "In the home (`$FINETUI_HOME`); read when the daemon starts.\n"]
     parts += ["| key | type | default | meaning |", "|---|---|---|---|"]

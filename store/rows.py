@@ -54,7 +54,7 @@ def run_json(batch: Batch, run: int, directory: Path, body: dict[str, Any]) -> N
     """The rows of `runs`, `params` and `datasets` that never change."""
     recipe = body.get("recipe")
     recipe = recipe if isinstance(recipe, dict) else {}
-    model, method = recipe.get("model"), recipe.get("method")
+    model, method, task = recipe.get("model"), recipe.get("method"), recipe.get("task")
     slug = directory.name.partition("-")[2]
     batch.add(
         "runs",
@@ -66,7 +66,7 @@ def run_json(batch: Batch, run: int, directory: Path, body: dict[str, Any]) -> N
         created=maybe_real(body.get("created")),
         model=maybe_text(model.get("path") if isinstance(model, dict) else model),
         method=maybe_text(method.get("name") if isinstance(method, dict) else method),
-        task=maybe_text(recipe.get("task")),
+        task=maybe_text(task.get("name") if isinstance(task, dict) else task),
         seed=maybe_whole(recipe.get("seed")),
         recipe_json=json.dumps(recipe, ensure_ascii=False),
         recipe_hash=maybe_text(body.get("recipe_hash")),

@@ -47,7 +47,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ("ended", "DOUBLE", "when it reached its final state, Unix seconds"),
             ("model", "VARCHAR", "base model: a path, bundled:NAME or a hub id"),
             ("method", "VARCHAR", "what is trained: full, lora, qlora"),
-            ("task", "VARCHAR", "what the loss is: sft"),
+            ("task", "VARCHAR", "what the loss is: sft, completion, classification, dpo"),
             ("seed", "BIGINT", "seed of data order, initialisation and dropout"),
             ("recipe_json", "VARCHAR", "the resolved recipe as JSON"),
             ("recipe_hash", "VARCHAR", "hash of the resolved recipe without its name"),

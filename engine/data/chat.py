@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -45,6 +45,13 @@ PLAIN_TEMPLATE = """\
 Span = tuple[int, int]
 
 
+class Cuttable(Protocol):
+    def cut(self, max_length: int) -> Self | None: ...
+
+
+T = TypeVar("T", bound=Cuttable)
+
+
 @dataclass(frozen=True)
 class Example:
     """A tokenised document."""
@@ -56,6 +63,17 @@ class Example:
     @property
     def targets(self) -> int:
         return int(self.mask.sum())
+
+    @property
+    def content(self) -> bytes:
+        return self.tokens.tobytes() + self.mask.tobytes()
+
+    def cut(self, max_length: int) -> Example | None:
+        """At most `max_length` tokens; None if no target is left."""
+        if len(self.tokens) <= max_length:
+            return self
+        short = replace(self, tokens=self.tokens[:max_length], mask=self.mask[:max_length])
+        return short if short.targets else None
 
 
 def load_tokenizer(spec: ModelSpec, path: str) -> Any:
@@ -70,6 +88,12 @@ def load_tokenizer(spec: ModelSpec, path: str) -> Any:
     if not tokenizer.is_fast:
         raise ModelError(f"model {spec.path}: only has a slow tokenizer; finetui needs a tokenizer.json")
     return tokenizer
+
+
+def padding(tokenizer: Any) -> int:
+    """The id to pad with."""
+    ids = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    return int(next(id for id in ids if id is not None))
 
 
 def ensure_template(tokenizer: Any) -> bool:
@@ -98,25 +122,19 @@ def render_prompt(messages: Sequence[Message], tokenizer: Any) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def auto_length(examples: Sequence[Example], longest: int) -> int:
+def auto_length(examples: Sequence[Any], longest: int) -> int:
     """The length that 99.5% of the examples fit into, rounded up to a multiple of 8, at most `longest`."""
     lengths = sorted(len(example.tokens) for example in examples)
     enough = lengths[math.ceil(0.995 * len(lengths)) - 1]
     return min(longest, -(-enough // 8) * 8)
 
 
-def truncate(examples: Sequence[Example], max_length: int) -> tuple[list[Example], int, int]:
+def truncate(examples: Sequence[T], max_length: int) -> tuple[list[T], int, int]:
     """(examples cut to `max_length`, how many were cut, how many lost all targets and were dropped)."""
-    kept, cut, dropped = [], 0, 0
-    for example in examples:
-        if len(example.tokens) > max_length:
-            cut += 1
-            example = replace(example, tokens=example.tokens[:max_length], mask=example.mask[:max_length])
-            if not example.targets:
-                dropped += 1
-                continue
-        kept.append(example)
-    return kept, cut, dropped
+    all_cut = [example.cut(max_length) for example in examples]
+    kept = [example for example in all_cut if example is not None]
+    changed = sum(after is not before for before, after in zip(examples, all_cut, strict=True))
+    return kept, changed, len(examples) - len(kept)
 
 
 def _tokenize_text(document: Document, tokenizer: Any) -> Example:

@@ -90,14 +90,14 @@ def gather(recipe: Recipe) -> Gathered:
 
 
 def _read(recipe: Recipe) -> list[Source]:
-    data, form = recipe.data, form_of(recipe.task)
+    data, form = recipe.data, form_of(recipe.task.name)
     found = [rows.read("train", data.train, form, data.columns)]
     if data.heldout_share is None:
         found.append(rows.read("heldout", str(data.heldout), form, data.columns))
     if data.replay:
         found.append(rows.read("replay", data.replay.source, "general"))
-    if recipe.evals.general:
-        found.append(rows.read("general", recipe.evals.general, "general"))
+    if recipe.general:
+        found.append(rows.read("general", recipe.general, "general"))
     return found
 
 

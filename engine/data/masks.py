@@ -6,31 +6,36 @@ The worker, `finetui check` and `finetui data` use the same. Torch-free.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from engine.data import chat, rows
+from engine.data import rows
 from engine.data.chat import Example
 from engine.data.findings import Finding, first_rows
 from engine.data.formats import Document
 from engine.data.rows import Dropped, Source
 from engine.data.sources import DataError, RowNumber, number_order
 
+T = TypeVar("T")
+
 MEASURED = 5000  # training rows that are looked at; of a larger set, those that come first by hash
 
 
 def tokenize_all(
-    documents: Sequence[Document], tokenizer: Any, source: Source
-) -> tuple[list[Example], list[Dropped]]:
-    """Examples of the rows that have targets, and the rows that have none or that the chat template refuses."""
+    documents: Sequence[Document], tokenizer: Any, source: Source, make: Callable[[Document, Any], T]
+) -> tuple[list[T], list[Dropped]]:
+    """Examples of the rows that have targets, and the rows that have none or that the chat template refuses.
+
+    `make`: from a document and the tokenizer to an example, such as `chat.tokenize`.
+    """
     places = source.places()
-    examples, dropped = list[Example](), list[Dropped]()
+    examples, dropped = list[T](), list[Dropped]()
     for document in documents:
         try:
-            examples.append(chat.tokenize(document, tokenizer))
+            examples.append(make(document, tokenizer))
         except DataError as error:
             dropped += [Dropped(number, str(error)) for number in places[document.id]]
     unique = {bad.row: bad for bad in dropped}
@@ -38,10 +43,10 @@ def tokenize_all(
 
 
 def tokenized(
-    documents: Sequence[Document], tokenizer: Any, source: Source
-) -> tuple[list[Example], list[str]]:
+    documents: Sequence[Document], tokenizer: Any, source: Source, make: Callable[[Document, Any], T]
+) -> tuple[list[T], list[str]]:
     """(examples, what was left out) of documents of a source. Raises DataError if too many rows have no targets."""
-    examples, dropped = tokenize_all(documents, tokenizer, source)
+    examples, dropped = tokenize_all(documents, tokenizer, source, make)
     if why := rows.too_many_bad(source.source, dropped, len(documents)):
         raise DataError(f"{source.source}: {why}")
     return examples, [rows.left_out(source.source, dropped, len(documents))] if dropped else []

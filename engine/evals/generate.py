@@ -1,26 +1,68 @@
-"""Greedy answers to a few fixed held-out prompts, for people to read."""
+"""Greedy answers to a few fixed held-out prompts, for people to read and metrics to compare."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from engine.data.chat import render_prompt
-from engine.data.formats import Document
+from engine.data.chat import padding, render_prompt
+from engine.recipe import Recipe
+from engine.task_settings import Classification, Completion
+from engine.tasks.prepare import Suite
+
+AT_ONCE = 32  # prompts in a batch
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the model is given, and what is expected of it."""
+
+    prompt: str
+    tokens: list[int]  # of the prompt
+    reference: str
+
+
+def questions(recipe: Recipe, suite: Suite, tokenizer: Any) -> list[Question]:
+    """The first prompts of a suite; of a plain text, its first half, to be continued. None for a classifier."""
+    if isinstance(recipe.task, Classification):
+        return []
+    count, answer = recipe.evals.generate, recipe.evals.max_new_tokens
+    if not isinstance(recipe.task, Completion):
+        return [
+            Question(d.prompt, render_prompt(d.turns_before_answer, tokenizer), d.target)
+            for d in suite.documents[:count]
+        ]
+    found = []
+    for example in suite.examples[:count]:
+        tokens = example.tokens.tolist()
+        half = (len(tokens) + 1) // 2
+        texts = [
+            tokenizer.decode(t, skip_special_tokens=True) for t in (tokens[:half], tokens[half:][:answer])
+        ]
+        found.append(Question(texts[0], tokens[:half], texts[1]))
+    return found
 
 
 @torch.no_grad()
 def answers(
-    model: Any, tokenizer: Any, documents: Sequence[Document], max_new_tokens: int, device: torch.device
+    model: Any, tokenizer: Any, asked: Sequence[Question], max_new_tokens: int, device: torch.device
 ) -> list[str]:
-    """One answer per document, at most `max_new_tokens` tokens, cut at the end of the turn."""
-    if not documents:
-        return []
-    prompts = [render_prompt(document.turns_before_answer, tokenizer) for document in documents]
+    """One answer per question, at most `max_new_tokens` tokens, cut at the end of the turn."""
+    found = []
+    for start in range(0, len(asked), AT_ONCE):
+        prompts = [question.tokens for question in asked[start : start + AT_ONCE]]
+        found += _answers(model, tokenizer, prompts, max_new_tokens, device)
+    return found
+
+
+def _answers(
+    model: Any, tokenizer: Any, prompts: Sequence[list[int]], max_new_tokens: int, device: torch.device
+) -> list[str]:
     longest = max(map(len, prompts))
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
+    pad = padding(tokenizer)
     ids = torch.tensor([[pad] * (longest - len(prompt)) + prompt for prompt in prompts], device=device)
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
     written = model.generate(

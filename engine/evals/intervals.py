@@ -11,10 +11,23 @@ with Student's t on n - 1 degrees of freedom. Pure functions of numpy arrays.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+from scipy.special import ndtri, stdtr, stdtrit
+
+RESAMPLES = 1000  # of a bootstrap
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A result with its 95% interval, where it has one (else infinite)."""
+
+    value: float
+    lo: float
+    hi: float
+    n: int  # examples
 
 
 @dataclass(frozen=True)
@@ -31,6 +44,10 @@ class Estimate:
             return -np.inf, np.inf
         half = float(stdtrit(self.n - 1, (1 + level) / 2)) * self.se
         return self.value - half, self.value + half
+
+    @property
+    def measure(self) -> Measure:
+        return Measure(self.value, *self.interval(), self.n)
 
     def p_above(self, margin: float) -> float:
         """p-value of the one-sided test that the true value is not above `margin`."""
@@ -57,3 +74,32 @@ def change(before: np.ndarray, now: np.ndarray, tokens: np.ndarray) -> Estimate:
     Paired: how hard each example is drops out, which leaves only how much each one moved.
     """
     return ratio(np.asarray(now, dtype=np.float64) - np.asarray(before, dtype=np.float64), tokens)
+
+
+def mean(values: np.ndarray) -> Measure:
+    """Mean of one number per example, n ≥ 1."""
+    return ratio(values, np.ones(len(values))).measure
+
+
+def share(hits: np.ndarray) -> Measure:
+    """Share of hits, each from 0 to 1, [n], n ≥ 1, with the score interval, which holds for shares near 0 and 1 as
+    well (Wilson 1927, "Probable inference, the law of succession, and statistical inference"), and is too wide
+    rather than too narrow for hits between 0 and 1.
+    """
+    n, p = len(hits), float(np.mean(hits))
+    z = float(ndtri(0.975))
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * float(np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)))
+    return Measure(p, centre - half, centre + half, n)
+
+
+def bootstrap(statistic: Callable[[np.ndarray], float], n: int) -> Measure:
+    """A statistic of a whole suite, n ≥ 1, with its percentile interval over resamples of the examples (Efron &
+    Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). `statistic` gets indices of examples, int [n].
+
+    The seed is fixed: the same examples give the same interval.
+    """
+    random = np.random.default_rng(0)
+    values = [statistic(random.integers(0, n, n)) for _ in range(RESAMPLES)]
+    lo, hi = np.percentile(values, [2.5, 97.5])
+    return Measure(statistic(np.arange(n)), float(lo), float(hi), n)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from engine.evals.intervals import Estimate, ratio
-from engine.tasks.sft import Suite
+from engine.evals.intervals import Estimate, Measure, ratio
+from engine.tasks.prepare import Suite
 from engine.training.batches import collate, micro_batches
 from engine.training.loss import TargetLoss
 
@@ -30,6 +30,10 @@ class Scores:
     @property
     def token_accuracy(self) -> Estimate:
         return ratio(self.right, self.tokens)
+
+    @property
+    def measures(self) -> dict[str, Measure]:
+        return {"loss": self.loss.measure, "token_accuracy": self.token_accuracy.measure}
 
 
 def score(

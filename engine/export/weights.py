@@ -70,7 +70,7 @@ def compare_quantised(source: Source, weights: Path, merged: Any, say: Say) -> D
     """The merged model against the 4-bit base with its adapter, on held-out examples of the run; or why not."""
     from peft import set_peft_model_state_dict
 
-    from engine.tasks.sft import prepare
+    from engine.tasks.prepare import prepare
 
     recipe = source.recipe
     tokenizer = load.load_tokenizer(recipe.model)

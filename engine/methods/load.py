@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch
 from engine.data import chat
 from engine.method_settings import IA3, WHOLE_MODEL, Adapter, Freeze, Lora, Method, Prefix, Prompt, QLora
 from engine.methods import bottleneck
+from engine.methods.classifier import MAY_BE_NEW, load_classifier, train_head
 from engine.methods.freeze import freeze
 from engine.methods.low_rank import save_lora, with_lora
 from engine.methods.vectors import with_vectors
@@ -44,13 +47,35 @@ def load_tokenizer(spec: ModelSpec) -> Any:
     return chat.load_tokenizer(spec, resolve(spec.path))
 
 
+@dataclass(frozen=True)
+class Classes:
+    """What a classifier has in place of a vocabulary."""
+
+    labels: list[str]
+    pad: int  # id of the padding token
+
+
 def load_model(
-    spec: ModelSpec, method: Method, dtype: torch.dtype, activation_checkpointing: bool = False
+    spec: ModelSpec,
+    method: Method,
+    dtype: torch.dtype,
+    activation_checkpointing: bool = False,
+    classes: Classes | None = None,
 ) -> Any:
-    """The model on its device, ready to train: trainable weights float32, frozen ones in `dtype` or 4 bits."""
-    base = _load_base(spec, method, dtype)
+    """The model on its device, ready to train: trainable weights float32, frozen ones in `dtype` or 4 bits.
+
+    A language model, or with `classes` a sequence classifier, whose head is trained by every method.
+    """
+    base = _load_base(spec, method, dtype, classes)
     if activation_checkpointing:
         base.activation_checkpointing_enable({"use_reentrant": False})
+    model = _with_method(base, method)
+    if classes:
+        train_head(model)
+    return model
+
+
+def _with_method(base: Any, method: Method) -> Any:
     if isinstance(method, Lora | QLora):
         return with_lora(base, method)
     if isinstance(method, IA3 | Prefix | Prompt):
@@ -62,14 +87,17 @@ def load_model(
     return base
 
 
-def _load_base(spec: ModelSpec, method: Method, dtype: torch.dtype) -> Any:
+def _load_base(spec: ModelSpec, method: Method, dtype: torch.dtype, classes: Classes | None) -> Any:
     from transformers import AutoModelForCausalLM
 
+    load = AutoModelForCausalLM.from_pretrained
+    if classes:
+        load = partial(load_classifier, labels=classes.labels, pad=classes.pad)
     options: dict[str, Any] = {"dtype": torch.float32 if method.name == "full" else dtype}
     if isinstance(method, QLora):
-        options["quantization_config"] = _four_bits(method, dtype)
+        options["quantization_config"] = _four_bits(method, dtype, classes is not None)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model = load(
             resolve(spec.path),
             device_map={"": device()},
             use_safetensors=True,
@@ -83,7 +111,7 @@ def _load_base(spec: ModelSpec, method: Method, dtype: torch.dtype) -> Any:
     return model
 
 
-def _four_bits(method: QLora, dtype: torch.dtype) -> Any:
+def _four_bits(method: QLora, dtype: torch.dtype, classifies: bool) -> Any:
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
@@ -91,6 +119,7 @@ def _four_bits(method: QLora, dtype: torch.dtype) -> Any:
         bnb_4bit_quant_type=method.quant,
         bnb_4bit_use_double_quant=method.double_quant,
         bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=MAY_BE_NEW if classifies else None,  # else those that transformers chooses
     )
 
 
@@ -127,6 +156,8 @@ def save_model(model: Any, method: Method, directory: Path) -> None:
         model.save_pretrained(directory)
     else:
         save_lora(model, directory)
+        if model.active_peft_config.task_type == "SEQ_CLS":
+            model.config.save_pretrained(directory)  # the classes and the padding token
 
 
 def _first_line(error: Exception) -> str:

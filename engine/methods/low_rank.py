@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from engine.method_settings import Lora, QLora
+from engine.methods.classifier import to_save
 from engine.model_source import ModelError
 
 # The weights that PiSSA began with, kept with the model: what was learnt is the difference from them.
@@ -20,8 +21,10 @@ def with_lora(base: Any, method: Lora | QLora) -> Any:
     from peft import LoraConfig, get_peft_model
 
     pissa = isinstance(method, Lora) and method.init == "pissa"
+    new = to_save(base)
     config = LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type="CAUSAL_LM" if new is None else "SEQ_CLS",
+        modules_to_save=new,
         r=method.r,
         lora_alpha=method.alpha,  # type: ignore[arg-type]  # only ever divided by r or its root
         lora_dropout=method.dropout,

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from engine.method_settings import IA3, Prefix, Prompt
+from engine.methods.classifier import to_save
 from engine.model_source import ModelError
 
 
@@ -17,7 +18,8 @@ def with_vectors(base: Any, method: IA3 | Prefix | Prompt) -> Any:
 
     config: Any
     if isinstance(method, IA3):
-        config = IA3Config(task_type="CAUSAL_LM")
+        new = to_save(base)
+        config = IA3Config(task_type="CAUSAL_LM" if new is None else "SEQ_CLS", modules_to_save=new)
     elif isinstance(method, Prefix):
         config = PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=method.tokens)
     else:

@@ -6,14 +6,14 @@ import time
 
 from accelerate import Accelerator
 
-from engine.evals.generate import answers
-from engine.evals.score import score
+from engine.evals.generate import answers, questions
+from engine.evals.outcome import outcome
 from engine.training.flagging import raise_flags
 from engine.training.job import Job
-from engine.training.loss import TargetLoss
+from engine.training.task_loss import TaskLoss
 
 
-def evaluate(job: Job, accelerator: Accelerator, loss_of: TargetLoss) -> str | None:
+def evaluate(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> str | None:
     """Score all suites, write them, raise flags; the reason if a flag stops the run.
 
     Nothing is written before everything is scored, so that a cancelled evaluation is simply done again.
@@ -26,17 +26,19 @@ def evaluate(job: Job, accelerator: Accelerator, loss_of: TargetLoss) -> str | N
     with accelerator.autocast():
         for suite in job.data.suites:
             started = time.perf_counter()
-            scores = score(module, suite, 2 * recipe.train.micro_tokens, accelerator.device, job.stop.check)
-            found.append((suite, scores, time.perf_counter() - started))
-        documents = job.data.suite("heldout").documents[: recipe.evals.generate]
-        texts = answers(job.model, job.tokenizer, documents, recipe.evals.max_new_tokens, accelerator.device)
+            said = outcome(module, suite, 2 * recipe.train.micro_tokens, accelerator.device, job.stop.check)
+            found.append((suite, said, time.perf_counter() - started))
+        asked = questions(recipe, job.data.suite("heldout"), job.tokenizer)
+        texts = answers(job.model, job.tokenizer, asked, recipe.evals.max_new_tokens, accelerator.device)
     job.model.train()
     job.stop.check()
-    for suite, scores, seconds in found:
+    of_texts = job.metrics.measures(texts, [question.reference for question in asked])
+    for suite, said, seconds in found:
         if job.step == 0:
             report.examples(suite)
-        report.eval(job.step, suite.name, scores, seconds)
-        job.looks.add(job.step, suite.name, scores)
-    for index, (document, text) in enumerate(zip(documents, texts, strict=True)):
-        report.sample(job.step, index, document.prompt, text)
+        measures = said.measures | (of_texts if suite.name == "heldout" else {})
+        report.eval(job.step, suite.name, said.scores, measures, said.confusion, seconds)
+        job.looks.add(job.step, suite.name, said.scores)
+    for index, (question, text) in enumerate(zip(asked, texts, strict=True)):
+        report.sample(job.step, index, question.prompt, text)
     return raise_flags(job)

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from engine.evals.looks import Looks
+from engine.evals.metrics import Metrics
 from engine.home import RunDir
 from engine.recipe import Recipe
 from engine.recipe_fields import Share
-from engine.tasks.sft import Prepared
+from engine.tasks.prepare import Prepared
 from engine.training.batches import Plan
 from engine.training.report import Report
 from engine.training.stop import Stop
@@ -32,6 +33,7 @@ class Job:
     report: Report
     stop: Stop
     dtype: torch.dtype
+    metrics: Metrics
     step: int = 0
 
 

@@ -1,7 +1,7 @@
 """Training, from the first step to the last: read `train` from top to bottom.
 
-The loss of an optimiser step is summed over all target tokens of its window and divided by their number,
-so that splitting a step into forward passes, whatever the lengths, changes nothing.
+The loss of an optimiser step is summed over all targets of its window (tokens; texts or pairs for the tasks that
+learn from whole ones) and divided by their number, so that splitting a step into forward passes changes nothing.
 """
 
 from __future__ import annotations
@@ -13,19 +13,18 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from engine.data.chat import Example
 from engine.flags.nan import nan
 from engine.method_settings import Lora, QLora
 from engine.recipe_fields import parse_share
+from engine.tasks.items import Item
 from engine.training import checkpoint
-from engine.training.batches import collate
 from engine.training.checkpoint import Position
 from engine.training.evaluation import evaluate
 from engine.training.flagging import best_step, context_of, go_back_to_best, is_new_best, may_stop
 from engine.training.job import Job, is_due, peak_memory, plan_of
-from engine.training.loss import TargetLoss
 from engine.training.optimiser import learning_rate, make_optimiser, set_rate
 from engine.training.stop import Cancelled
+from engine.training.task_loss import TaskLoss, collate, task_loss
 
 
 class TrainingError(Exception):
@@ -41,7 +40,7 @@ def train(job: Job, resume_from: int | None) -> str | None:
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(), mixed_precision="bf16" if job.dtype == torch.bfloat16 else "no"
     )
-    loss_of = accelerator.prepare_model(TargetLoss(job.model))
+    loss_of = accelerator.prepare_model(task_loss(job, accelerator))
     scale = recipe.method.lr_ratio if isinstance(recipe.method, Lora | QLora) else 1.0
     optimiser = make_optimiser(job.model, recipe.train.weight_decay, scale)
     plan = plan_of(job)
@@ -94,19 +93,20 @@ def train(job: Job, resume_from: int | None) -> str | None:
 def optimiser_step(
     job: Job,
     accelerator: Accelerator,
-    loss_of: TargetLoss,
+    loss_of: TaskLoss,
     optimiser: torch.optim.Optimizer,
     groups: Sequence[np.ndarray],
     rate: float,
 ) -> dict[str, float]:
     """One update from a window of forward passes; its metrics. Raises TrainingError on NaN, before the update."""
     started = time.perf_counter()
-    window: list[list[Example]] = [[job.data.train[i] for i in group] for group in groups]
+    module = accelerator.unwrap_model(loss_of)
+    window: list[list[Item]] = [[job.data.train[i] for i in group] for group in groups]
     targets = sum(example.targets for examples in window for example in examples)
     tokens = sum(len(example.tokens) for examples in window for example in examples)
     total = torch.zeros((), device=accelerator.device)
     for examples in window:
-        batch = collate(examples, accelerator.device)
+        batch = collate(module, examples, accelerator.device)
         with accelerator.autocast():
             loss = loss_of(batch) / targets
         accelerator.backward(loss)

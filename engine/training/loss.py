@@ -46,6 +46,13 @@ class TargetLoss(nn.Module):
         losses = [checkpoint(self._chunk_loss, h, t, use_reentrant=False) for h, t in chunks]
         return torch.stack(losses).sum()
 
+    def nll(self, batch: Batch) -> torch.Tensor:
+        """Negative log-likelihood of each target, in nats; float32 [targets]."""
+        chunks = zip(
+            self.hidden(batch).split(self._chunk_size), batch.targets.split(self._chunk_size), strict=True
+        )
+        return torch.cat([checkpoint(self._chunk_nll, h, t, use_reentrant=False) for h, t in chunks])
+
     @torch.no_grad()
     def scores(self, batch: Batch) -> TokenScores:
         """Negative log-likelihood of each target, and whether it was the likeliest token."""
@@ -104,6 +111,9 @@ class TargetLoss(nn.Module):
 
     def _chunk_loss(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(self.logits(hidden), targets, reduction="sum")
+
+    def _chunk_nll(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(self.logits(hidden), targets, reduction="none")
 
     @property
     def _causal_lm(self) -> Any:

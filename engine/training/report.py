@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.evals.intervals import Estimate
+from engine.evals.intervals import Measure
 from engine.evals.score import Scores
 from engine.flags.flag import Flag
 from engine.log import LogWriter
-from engine.tasks.sft import Suite
+from engine.tasks.prepare import Suite
 
 SECONDS_BETWEEN_STEPS = 1.0  # of text; the log has every step
 
@@ -44,7 +44,8 @@ class Report:
             f"{fields['total_steps']} steps of {fields['tokens_per_step']:,} tokens, "
             f"{fields['train_examples']:,} training and {fields['heldout_examples']:,} held-out examples, "
             f"{fields['trainable']:,} of {fields['parameters']:,} weights trained, "
-            f"{fields['precision']} on {fields['device']}, at most {fields['max_length']} tokens each",
+            f"{fields['precision']} on {fields['device']}, at most {fields['max_length']} tokens each"
+            + (f", classes {', '.join(fields['labels'])}" if fields.get("labels") else ""),
         )
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
@@ -63,28 +64,33 @@ class Report:
         rows = [{"id": d.id, "prompt": d.prompt, "target": d.target} for d in suite.documents]
         self._log.write("examples", suite=suite.name, rows=rows)
 
-    def eval(self, step: int, suite: str, scores: Scores, seconds: float) -> None:
-        loss, accuracy = scores.loss, scores.token_accuracy
+    def eval(
+        self,
+        step: int,
+        suite: str,
+        scores: Scores,
+        measures: dict[str, Measure],
+        confusion: list[list[int]],
+        seconds: float,
+    ) -> None:
+        """`confusion`: texts by class (rows) and class given (columns); empty without classes."""
         self._log.write(
             "eval",
             step=step,
             suite=suite,
-            values={"loss": _estimate(loss), "token_accuracy": _estimate(accuracy)},
+            values={name: _finite(dataclasses.asdict(measure)) for name, measure in measures.items()},
             examples={
                 "id": scores.ids,
                 "nll": scores.nll.tolist(),
                 "tokens": scores.tokens.tolist(),
                 "right": scores.right.tolist(),
             },
+            **({"confusion": confusion} if confusion else {}),
             seconds=seconds,
             sync=True,
         )
-        lo, hi = loss.interval()
-        _say(
-            "eval",
-            f"{suite} at step {step}: loss {loss.value:.4f} ({lo:.4f} to {hi:.4f}), "
-            f"{accuracy.value:.1%} of tokens right, {loss.n} examples, {seconds:.1f} s",
-        )
+        shown = ", ".join(f"{name} {m.value:.4f} ({m.lo:.3f} to {m.hi:.3f})" for name, m in measures.items())
+        _say("eval", f"{suite} at step {step}: {shown}, {len(scores.ids)} examples, {seconds:.1f} s")
 
     def sample(self, step: int, index: int, prompt: str, text: str) -> None:
         self._log.write("sample", step=step, index=index, prompt=prompt, text=text)
@@ -112,11 +118,6 @@ class Report:
 
 def _say(what: str, text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')}  {what:<10}  {text}".rstrip(), flush=True)
-
-
-def _estimate(estimate: Estimate) -> dict[str, float | int | None]:
-    lo, hi = estimate.interval()
-    return _finite({"value": estimate.value, "lo": lo, "hi": hi, "n": estimate.n})
 
 
 def _finite(value: Any) -> Any:

@@ -9,19 +9,21 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoTokenizer, LlamaForCausalLM
+from workers import small
 
 from engine.data.bundled import model_path
 from engine.data.chat import tokenize
 from engine.data.formats import to_document
 from engine.data.sources import DataError
-from engine.evals.generate import answers
+from engine.evals.generate import answers, questions
 from engine.evals.intervals import change, ratio
 from engine.evals.looks import read_back
 from engine.evals.score import score
 from engine.home import RunDir
 from engine.log import LogWriter
+from engine.recipe import Recipe
 from engine.recipe_fields import parse_share
-from engine.tasks.sft import Suite, prepare
+from engine.tasks.prepare import Suite, prepare
 from engine.training.job import is_due
 from engine.training.loss import TargetLoss
 from engine.training.stop import Cancelled
@@ -69,8 +71,10 @@ def test_scoring_can_be_given_up(model, suite):
 
 
 def test_answers_are_what_each_prompt_gets_alone(model, suite, tokenizer):
-    together = answers(model, tokenizer, suite.documents[:3], 6, CPU)
-    alone = [answers(model, tokenizer, [document], 6, CPU)[0] for document in suite.documents[:3]]
+    asked = questions(Recipe.model_validate(small(method="full", evals__generate=3)), suite, tokenizer)
+    together = answers(model, tokenizer, asked, 6, CPU)
+    alone = [answers(model, tokenizer, [question], 6, CPU)[0] for question in asked]
+    assert [(q.prompt, q.reference) for q in asked] == [(d.prompt, d.target) for d in suite.documents[:3]]
     assert together == alone
     assert all(isinstance(text, str) and "<|" not in text for text in together)
     assert answers(model, tokenizer, [], 6, CPU) == []

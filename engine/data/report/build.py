@@ -94,7 +94,7 @@ class DataReport:
 def build(recipe: Recipe, base: Path) -> DataReport:
     """The report on a recipe; its paths are relative to `base`. Raises ModelError or DataError."""
     recipe = absolute(recipe, base)
-    model = resolve_model(recipe.model.path)
+    model = resolve_model(recipe.model.path, recipe.task.name)
     gathered = gather(recipe)  # bad data are told before the tokenizer takes its seconds to load
     tokenizer = chat.load_tokenizer(recipe.model, model.path)
     chat.ensure_template(tokenizer)
@@ -116,13 +116,13 @@ class Brief:
 def brief_report(recipe: Recipe, base: Path) -> Brief:
     """What would refuse a run once its tokenizer is loaded. Raises ModelError or DataError."""
     recipe = absolute(recipe, base)
-    model = resolve_model(recipe.model.path)
+    model = resolve_model(recipe.model.path, recipe.task.name)
     gathered = gather(recipe).checked()
     tokenizer = chat.load_tokenizer(recipe.model, model.path)
     chat.ensure_template(tokenizer)
     source = gathered.source("train")
     some = split.first(gathered.train, BRIEF, "report")
-    examples, unmasked = masks.tokenize_all(some, tokenizer, source)
+    examples, unmasked = masks.tokenize_all(some, tokenizer, source, chat.tokenize)
     refusals, warnings = masks.examine(some, examples, tokenizer, masks.stops(model.local, tokenizer), source)
     if why := too_many_bad(source.source, unmasked, len(some)):
         refusals.insert(0, Finding("no-targets", why, source.source))
@@ -141,7 +141,7 @@ def report(recipe: Recipe, gathered: Gathered, tokenizer: Any, longest: int, sto
     measured = gathered.train
     if len(measured) > masks.MEASURED:
         measured = split.first(measured, masks.MEASURED, "report")
-    examples, unmasked = masks.tokenize_all(measured, tokenizer, source)
+    examples, unmasked = masks.tokenize_all(measured, tokenizer, source, chat.tokenize)
     refusals = list(gathered.refusals)
     warnings = []
     for of, documents, dropped in [(source, measured, unmasked), *_without_targets(gathered, tokenizer)]:
@@ -177,7 +177,8 @@ def _without_targets(
     gathered: Gathered, tokenizer: Any
 ) -> Iterator[tuple[Source, list[Document], list[Dropped]]]:
     for suite in gathered.suites:
-        yield suite.source, suite.documents, masks.tokenize_all(suite.documents, tokenizer, suite.source)[1]
+        dropped = masks.tokenize_all(suite.documents, tokenizer, suite.source, chat.tokenize)[1]
+        yield suite.source, suite.documents, dropped
 
 
 def _longest(recipe: Recipe, model: ModelFiles, tokenizer: Any) -> int:

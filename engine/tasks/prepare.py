@@ -1,25 +1,31 @@
-"""Supervised fine-tuning: learn to write the answers of conversations."""
+"""From a recipe to everything that a run reads: split, tokenised for its task and cut."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from engine.data import masks
-from engine.data.chat import Example, auto_length, ensure_template, truncate
+from engine.data.chat import Example, auto_length, ensure_template, tokenize, truncate
 from engine.data.formats import Document
 from engine.data.gather import Gathered, Scored, gather
 from engine.data.sources import DataError
 from engine.data.split import first, replayed
 from engine.model_source import locate
 from engine.recipe import Recipe
+from engine.task_settings import Classification, Completion, Dpo, Task
+from engine.tasks.items import Item, Labelled, Pair, labelled, labels_of, pair, text, windows
 
 SEEN_LIMIT = 100  # training examples scored like held-out ones
 LONGEST_TEXT = 1024  # tokens of a general passage
+
+Make = Callable[[Document, Any], Item]  # from a document and the tokenizer
+AS_TEXT: Make = tokenize  # conversations and plain text, whatever the task
 
 
 @dataclass(frozen=True)
@@ -28,24 +34,25 @@ class Suite:
 
     name: str
     documents: list[Document]
-    examples: list[Example]
+    examples: list[Item]
 
 
 @dataclass(frozen=True)
 class Prepared:
     """Everything that a run reads, tokenised."""
 
-    train: list[Example]  # replayed examples at the end
+    train: list[Item]  # replayed examples at the end
     suites: list[Suite]
     max_length: int
     notes: list[str]  # what the user should know: rows cut, dropped, doubled
+    labels: list[str]  # the classes, of a classification
 
     @property
     def digest(self) -> str:
         """Of the tokens to train on, in their order."""
         digest = hashlib.sha256()
         for example in self.train:
-            digest.update(example.tokens.tobytes() + example.mask.tobytes())
+            digest.update(example.content)
         return digest.hexdigest()[:16]
 
     @property
@@ -64,36 +71,82 @@ def prepare(recipe: Recipe, tokenizer: Any, longest: int) -> Prepared:
     """
     gathered = gather(recipe).checked()
     notes = list(gathered.notes)
-    if ensure_template(tokenizer):
+    if not isinstance(recipe.task, Classification) and ensure_template(tokenizer):
         notes.append("the tokenizer has no chat template: a plain one (User: …, Assistant: …) is used")
-    train = _examined(recipe, gathered, tokenizer, notes)
-    asked = recipe.train.max_length
-    max_length = auto_length(train, longest) if asked == "auto" else min(asked, longest)
+    labels = labels_of(recipe.task, gathered) if isinstance(recipe.task, Classification) else []
+    make = _maker(recipe.task, labels)
+    train = _examined(recipe, gathered, make, tokenizer, notes)
+    max_length = _max_length(recipe, train, longest)
+    if isinstance(recipe.task, Completion):
+        train = _in_windows(train, max_length, recipe.data.train, notes)
     train = _cut(train, max_length, recipe.data.train, notes)
 
-    heldout = _suite(gathered.heldout, tokenizer, max_length, notes)
+    heldout = _suite(gathered.heldout, make, tokenizer, max_length, notes)
     seen_documents = first(gathered.train, min(SEEN_LIMIT, recipe.evals.limit), "eval")
     seen = Scored("seen", gathered.source("train"), len(gathered.train), seen_documents, [])
-    suites = [heldout, _suite(seen, tokenizer, max_length, [])]
+    suites = [heldout, _suite(seen, make, tokenizer, max_length, [])]
     if gathered.general:
-        suites.append(_suite(gathered.general, tokenizer, min(longest, LONGEST_TEXT), []))
+        suites.append(_suite(gathered.general, AS_TEXT, tokenizer, min(longest, LONGEST_TEXT), []))
+    elif recipe.general != recipe.evals.general:
+        notes.append(
+            "a classifier has no vocabulary's head to score general text with: forgetting is not measured"
+        )
     train += _replay(recipe, gathered, train, tokenizer, max_length, notes)
-    return Prepared(train, suites, max_length, notes)
+    return Prepared(train, suites, max_length, notes, labels)
 
 
-def _examined(recipe: Recipe, gathered: Gathered, tokenizer: Any, notes: list[str]) -> list[Example]:
-    """The training examples, if a model would learn from them what is meant."""
+def _maker(task: Task, labels: list[str]) -> Make:
+    """From a document and the tokenizer to what the task learns from it."""
+    match task:
+        case Completion():
+            return text
+        case Classification():
+            return partial(labelled, labels=labels)
+        case Dpo():
+            return pair
+        case _:
+            return AS_TEXT
+
+
+def _examined(recipe: Recipe, gathered: Gathered, make: Make, tokenizer: Any, notes: list[str]) -> list[Item]:
+    """What is trained on, if a model would learn from it what is meant."""
     source = gathered.source("train")
-    examples, left_out = masks.tokenized(gathered.train, tokenizer, source)
+    items, left_out = masks.tokenized(gathered.train, tokenizer, source, make)
+    notes += left_out
+    examples = [side for item in items for side in _texts(item)[:1] if isinstance(side, Example)]
     stops = masks.stops(locate(recipe.model.path), tokenizer)
     refusals, warnings = masks.examine(gathered.train, examples, tokenizer, stops, source)
     if refusals:
         raise DataError(str(refusals[0]))
-    notes += [*left_out, *map(str, warnings)]
-    return examples
+    notes += map(str, warnings)
+    return items
 
 
-def _cut(examples: list[Example], max_length: int, source: str, notes: list[str]) -> list[Example]:
+def _texts(item: Item) -> list[Example | Labelled]:
+    """What stands in the context of a model at once."""
+    return [item.chosen, item.rejected] if isinstance(item, Pair) else [item]
+
+
+def _max_length(recipe: Recipe, train: Sequence[Item], longest: int) -> int:
+    asked = recipe.train.max_length
+    if asked != "auto":
+        return min(asked, longest)
+    if isinstance(recipe.task, Completion):  # a text may be a book, and nothing is lost where it is split
+        longest = min(longest, recipe.train.micro_tokens)
+    return auto_length([side for item in train for side in _texts(item)], longest)
+
+
+def _in_windows(train: Sequence[Item], max_length: int, source: str, notes: list[str]) -> list[Item]:
+    pieces = [windows(text, max_length) for text in train if isinstance(text, Example)]
+    if long := sum(len(of_text) > 1 for of_text in pieces):
+        total = sum(map(len, pieces))
+        notes.append(
+            f"{source}: {long} rows are longer than {max_length} tokens and are split: {total} pieces in all"
+        )
+    return [piece for of_text in pieces for piece in of_text]
+
+
+def _cut(examples: list[Item], max_length: int, source: str, notes: list[str]) -> list[Item]:
     kept, cut, dropped = truncate(examples, max_length)
     if cut:
         lost = f"; {dropped} lost their whole answer and are left out" if dropped else ""
@@ -105,8 +158,8 @@ def _cut(examples: list[Example], max_length: int, source: str, notes: list[str]
     return kept
 
 
-def _suite(scored: Scored, tokenizer: Any, max_length: int, notes: list[str]) -> Suite:
-    examples, left_out = masks.tokenized(scored.documents, tokenizer, scored.source)
+def _suite(scored: Scored, make: Make, tokenizer: Any, max_length: int, notes: list[str]) -> Suite:
+    examples, left_out = masks.tokenized(scored.documents, tokenizer, scored.source, make)
     notes += left_out
     examples = _cut(examples, max_length, scored.name, notes)
     kept = {example.id: example for example in examples}  # equal rows would count twice as evidence
@@ -117,18 +170,18 @@ def _suite(scored: Scored, tokenizer: Any, max_length: int, notes: list[str]) ->
 def _replay(
     recipe: Recipe,
     gathered: Gathered,
-    train: list[Example],
+    train: list[Item],
     tokenizer: Any,
     max_length: int,
     notes: list[str],
-) -> list[Example]:
+) -> list[Item]:
     """General examples to mix in."""
     if recipe.data.replay is None:
         return []
     source, ratio = recipe.data.replay.source, recipe.data.replay.ratio
     if not gathered.replay:
         raise DataError(f"{source}: every row is in a suite already, so none is left to replay; add rows")
-    candidates, left_out = masks.tokenized(gathered.replay, tokenizer, gathered.source("replay"))
+    candidates, left_out = masks.tokenized(gathered.replay, tokenizer, gathered.source("replay"), AS_TEXT)
     notes += left_out
     candidates = _cut(candidates, max_length, source, notes)
     task_tokens = _tokens(train)
@@ -141,5 +194,5 @@ def _replay(
     return chosen
 
 
-def _tokens(examples: Sequence[Example]) -> int:
+def _tokens(examples: Sequence[Item]) -> int:
     return int(np.sum([len(example.tokens) for example in examples], initial=0))

@@ -1,0 +1,133 @@
+"""Metrics of what the model writes: known ones by name, and functions of the user's own.
+
+exact_match: equal after white space is evened out. rouge: F1 of ROUGE-1, -2 and -L with stemming (Lin 2004), by
+rouge-score. bleu and chrf: of the whole set, by sacrebleu (Post 2018; Popović 2015). All from 0 to 1 but the last
+two, which sacrebleu gives from 0 to 100.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.evals.intervals import Measure, bootstrap, mean, share
+
+Say = Callable[[str, str], None]  # level, message
+Results = dict[str, Measure]
+
+
+class MetricError(Exception):
+    """A metric that cannot be used; `str()` is one sentence."""
+
+
+class Metrics:
+    """The metrics of a recipe; a user's own module is imported here, and nowhere else."""
+
+    def __init__(self, names: Sequence[str], directory: Path, say: Say) -> None:
+        """`directory`: where the recipe stands, from which modules can be imported. Raises MetricError."""
+        self._say = say
+        self._metrics = {
+            name: KNOWN[name] if name in KNOWN else _own(name, directory) for name in dict.fromkeys(names)
+        }
+
+    def measures(self, predictions: list[str], references: list[str]) -> Results:
+        """All metrics of the same texts, by name. One that fails is told as a warning and left out."""
+        found: Results = {}
+        if not predictions:
+            return found
+        for name, metric in self._metrics.items():
+            try:
+                found |= metric(predictions, references)
+            except Exception as error:  # whatever a function of the user's raises
+                self._say(
+                    "warning", f"evals.metrics {name}: {_sentence(error)}; it is left out of this evaluation"
+                )
+        return found
+
+
+def exact_match(predictions: list[str], references: list[str]) -> Results:
+    pairs = zip(predictions, references, strict=True)
+    return {"exact_match": share(np.array([" ".join(p.split()) == " ".join(r.split()) for p, r in pairs]))}
+
+
+def rouge(predictions: list[str], references: list[str]) -> Results:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    kinds = ["rouge1", "rouge2", "rougeL"]
+    scorer = RougeScorer(kinds, use_stemmer=True)
+    scores = [scorer.score(target, text) for text, target in zip(predictions, references, strict=True)]
+    return {kind: share(np.array([score[kind].fmeasure for score in scores])) for kind in kinds}
+
+
+def bleu(predictions: list[str], references: list[str]) -> Results:
+    from sacrebleu.metrics.bleu import BLEU
+
+    return {"bleu": _corpus(BLEU(), predictions, references)}
+
+
+def chrf(predictions: list[str], references: list[str]) -> Results:
+    from sacrebleu.metrics.chrf import CHRF
+
+    return {"chrf": _corpus(CHRF(), predictions, references)}
+
+
+KNOWN: dict[str, Callable[[list[str], list[str]], Results]] = {
+    metric.__name__: metric for metric in (exact_match, rouge, bleu, chrf)
+}
+
+
+def _corpus(metric: Any, predictions: list[str], references: list[str]) -> Measure:
+    """A score of all texts together. sacrebleu adds up the statistics of texts: so do the resamples."""
+    of_texts = np.array(metric._extract_corpus_statistics(predictions, [references]), dtype=np.float64)
+
+    def score(chosen: np.ndarray) -> float:
+        return float(metric._compute_score_from_stats(of_texts[chosen].sum(0)).score)
+
+    return bootstrap(score, len(predictions))
+
+
+def _own(name: str, directory: Path) -> Callable[[list[str], list[str]], Results]:
+    """A function of the user's, from a module beside the recipe. Raises MetricError."""
+    module_name, _, function_name = name.partition(":")
+    if str(directory) not in sys.path:
+        sys.path.append(str(directory))  # last: a module of the user's never stands in for an installed one
+    try:
+        function = getattr(importlib.import_module(module_name), function_name, None)
+    except Exception as error:  # a module may raise whatever it likes
+        raise MetricError(
+            f"key evals.metrics: {name} cannot be imported from {directory} ({_sentence(error)})"
+        ) from error
+    if not callable(function):
+        raise MetricError(f"key evals.metrics: {module_name} has no function {function_name}")
+    return lambda predictions, references: _results(
+        function_name, function(predictions, references), len(references)
+    )
+
+
+def _results(name: str, found: Any, n: int) -> Results:
+    """What a user's function gave: a number, one number per text, or several numbers by name."""
+    if isinstance(found, dict):
+        return {f"{name}_{key}": _number(value, n) for key, value in found.items()}
+    if isinstance(found, list | tuple | np.ndarray):
+        if len(found) != n:
+            raise ValueError(f"it gave {len(found)} numbers for {n} texts")
+        return {name: mean(np.asarray(found, dtype=np.float64))}
+    return {name: _number(found, n)}
+
+
+def _number(value: Any, n: int) -> Measure:
+    if isinstance(value, str) or not hasattr(value, "__float__"):
+        raise TypeError(
+            f"it gave a {type(value).__name__}; give a number, a list of numbers, or numbers by name"
+        )
+    return Measure(float(value), -math.inf, math.inf, n)
+
+
+def _sentence(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0].rstrip('.')}"

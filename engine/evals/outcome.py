@@ -1,0 +1,62 @@
+"""One suite under one loss: the scores of its examples, and what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from engine.evals import classes, pairs
+from engine.evals.intervals import Measure
+from engine.evals.score import Scores, score
+from engine.tasks.prepare import Suite
+from engine.training.class_loss import ClassLoss
+from engine.training.dpo_loss import PairLoss, as_base
+from engine.training.task_loss import TaskLoss
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an evaluation says of a suite."""
+
+    scores: Scores
+    measures: dict[str, Measure]
+    confusion: list[list[int]] = field(
+        default_factory=list
+    )  # texts by class (rows) and class given (columns)
+
+
+def outcome(
+    loss: TaskLoss, suite: Suite, tokens_at_once: int, device: torch.device, check: Callable[[], None]
+) -> Outcome:
+    """Score every example; `check` is called between forward passes and may raise to give up."""
+    if isinstance(loss, ClassLoss):
+        return _of_classes(loss, suite, tokens_at_once, device, check)
+    if not isinstance(loss, PairLoss):
+        scores = score(loss, suite, tokens_at_once, device, check)
+        return Outcome(scores, scores.measures)
+    if suite.name == "general":
+        return outcome(loss.words, suite, tokens_at_once, device, check)
+    return _of_pairs(loss, suite, tokens_at_once, device, check)
+
+
+def _of_classes(loss: ClassLoss, suite: Suite, *how: Any) -> Outcome:
+    scores, given = classes.score_classes(loss, suite, *how)
+    true = np.array([example.label for example in suite.examples])  # type: ignore[union-attr]
+    n = loss.classes
+    found = {"loss": scores.loss.measure, **classes.measures(true, given, n)}
+    return Outcome(scores, found, classes.confusion(true, given, n).tolist())
+
+
+def _of_pairs(loss: PairLoss, suite: Suite, *how: Any) -> Outcome:
+    examples: list[Any] = suite.examples
+    if suite.name not in loss.suite_references:
+        with as_base(loss.words.model, loss.method):
+            loss.suite_references[suite.name] = pairs.answer_scores(loss, examples, *how)[0]
+    answers, right = pairs.answer_scores(loss, examples, *how)
+    scores = pairs.pair_scores(examples, answers, right)
+    more = pairs.measures(loss, answers, loss.suite_references[suite.name])
+    return Outcome(scores, {**scores.measures, **more})

@@ -1,0 +1,137 @@
+"""What one row becomes for the tasks that learn something else than a text: a labelled text, a pair of answers.
+
+Both can be used where an `Example` can: `tokens` is what a step is measured by, `targets` what it is divided by.
+Torch-free.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from engine.data.chat import Example, tokenize
+from engine.data.formats import Document
+from engine.data.gather import Gathered
+from engine.data.sources import DataError
+from engine.task_settings import Classification
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A text and its class."""
+
+    id: str
+    tokens: np.ndarray  # int32 [length], as the tokenizer alone makes them
+    label: int
+    tail: int  # special tokens at the end, which stay when the text is cut
+
+    @property
+    def targets(self) -> int:
+        return 1
+
+    @property
+    def content(self) -> bytes:
+        return self.tokens.tobytes() + bytes(f"label {self.label}", "ascii")
+
+    def cut(self, max_length: int) -> Labelled | None:
+        """At most `max_length` tokens; None if no text is left."""
+        if len(self.tokens) <= max_length:
+            return self
+        if max_length <= self.tail:
+            return None
+        kept = self.tokens[: max_length - self.tail]
+        return replace(self, tokens=np.concatenate([kept, self.tokens[len(self.tokens) - self.tail :]]))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two answers to one prompt. Only the tokens of the answers are targets."""
+
+    id: str
+    chosen: Example
+    rejected: Example
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """Of both: int32 [length]."""
+        return np.concatenate([self.chosen.tokens, self.rejected.tokens])
+
+    @property
+    def targets(self) -> int:
+        return 1
+
+    @property
+    def content(self) -> bytes:
+        return self.chosen.content + b"rejected" + self.rejected.content
+
+    def cut(self, max_length: int) -> Pair | None:
+        """Both sides at most `max_length` tokens long; None if one has no answer left."""
+        chosen, rejected = self.chosen.cut(max_length), self.rejected.cut(max_length)
+        return replace(self, chosen=chosen, rejected=rejected) if chosen and rejected else None
+
+
+Item = Example | Labelled | Pair
+
+
+def labels_of(task: Classification, gathered: Gathered) -> list[str]:
+    """The classes: those of the recipe, else those in the data in sorted order. Raises DataError."""
+    source = gathered.source("train").source
+    found = {document.label for document in (*gathered.train, *gathered.heldout.documents)}
+    if task.labels is None:
+        if len(found) < 2:
+            raise DataError(
+                f"{source}: every row has the label {min(found)!r}; give rows of two classes or more"
+            )
+        return sorted(found, key=lambda label: (int(label), "") if label.isdecimal() else (-1, label))
+    if unknown := sorted(found - set(task.labels)):
+        raise DataError(
+            f"{source}: rows have the label {unknown[0]!r}, which is not in task.labels ({', '.join(task.labels)})"
+        )
+    return task.labels
+
+
+def labelled(document: Document, tokenizer: Any, labels: list[str]) -> Labelled:
+    """A text as the tokenizer makes it for any classifier, with its special tokens."""
+    encoded = tokenizer(document.text, return_special_tokens_mask=True)
+    special = encoded["special_tokens_mask"]
+    tail = next((n for n, is_special in enumerate(reversed(special)) if not is_special), 0)
+    tokens = np.asarray(encoded["input_ids"], dtype=np.int32)
+    return Labelled(document.id, tokens, labels.index(document.label), tail)
+
+
+def pair(document: Document, tokenizer: Any) -> Pair:
+    """Both conversations of a preference pair. Raises DataError."""
+    rejected = replace(document, messages=document.rejected, rejected=())
+    return Pair(document.id, *(_last_answer(tokenize(d, tokenizer)) for d in (document, rejected)))
+
+
+def text(document: Document, tokenizer: Any) -> Example:
+    """Plain text with the end-of-sequence token, so that the model learns where texts end."""
+    example = tokenize(document, tokenizer)
+    if (end := tokenizer.eos_token_id) is None or example.tokens[-1] == end:
+        return example
+    return Example(example.id, np.append(example.tokens, np.int32(end)), np.append(example.mask, True))
+
+
+def windows(example: Example, max_length: int) -> list[Example]:
+    """A text in pieces of at most `max_length` tokens; each begins with the last token of the one before, so
+    that every token is learned once.
+    """
+    starts = range(0, max(1, len(example.tokens) - 1), max_length - 1)
+    pieces = []
+    for start in starts:
+        mask = example.mask[start : start + max_length].copy()
+        mask[0] = False
+        pieces.append(Example(example.id, example.tokens[start : start + max_length], mask))
+    return pieces
+
+
+def _last_answer(example: Example) -> Example:
+    """With the last answer as the only target: what was answered before is the prompt of both."""
+    places = np.flatnonzero(example.mask)
+    begins = np.flatnonzero(np.diff(places, prepend=-2) > 1)[-1]
+    mask = np.zeros_like(example.mask)
+    mask[places[begins:]] = True
+    return replace(example, mask=mask)

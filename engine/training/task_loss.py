@@ -1,0 +1,80 @@
+"""What a task trains with: its loss, its batches, and what it has to know beforehand."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from engine.evals.pairs import answer_scores
+from engine.task_settings import Classification, Dpo
+from engine.training import batches
+from engine.training.class_loss import ClassLoss
+from engine.training.dpo_loss import PairLoss, as_base, keeps_base
+from engine.training.job import Job
+from engine.training.loss import TargetLoss
+
+TaskLoss = TargetLoss | ClassLoss | PairLoss
+
+
+def task_loss(job: Job, accelerator: Accelerator) -> TaskLoss:
+    """The loss of a job whose model is still as it was loaded. Raises Cancelled."""
+    match job.recipe.task:
+        case Classification():
+            return ClassLoss(job.model, job.model.config.get_text_config().pad_token_id)
+        case Dpo() as task:
+            loss = PairLoss(job.model, job.recipe.method, task)
+            if not keeps_base(job.recipe.method):
+                _ask_base(job, loss, accelerator)
+            return loss
+        case _:
+            return TargetLoss(job.model)
+
+
+def collate(loss: TaskLoss, examples: Sequence[Any], device: torch.device) -> Any:
+    """Examples as the batch that `loss` takes."""
+    if isinstance(loss, ClassLoss | PairLoss):
+        return loss.collate(examples, device)
+    return batches.collate(examples, device)
+
+
+def _ask_base(job: Job, loss: PairLoss, accelerator: Accelerator) -> None:
+    """Let `loss` know what the base model says to every pair: from the run's file, else asked and written there."""
+    sets: dict[str, list[Any]] = {"train": job.data.train}
+    sets |= {suite.name: suite.examples for suite in job.data.suites if suite.name != "general"}
+    path = job.run.path / f"reference-{_digest(job, sets)}.npz"
+    if not path.exists():
+        job.report.phase("data", job.step, "what the base model says to each pair")
+        at_once = 2 * job.recipe.train.micro_tokens
+        with accelerator.autocast(), as_base(job.model, job.recipe.method):
+            found = {
+                name: answer_scores(loss, pairs, at_once, accelerator.device, job.stop.check)[0]
+                for name, pairs in sets.items()
+            }
+        _write(path, found)
+    with np.load(path) as saved:
+        loss.suite_references = {name: saved[name] for name in sets}
+    loss.remember(sets["train"], loss.suite_references.pop("train"))
+
+
+def _digest(job: Job, sets: dict[str, list[Any]]) -> str:
+    """Of all that the answers depend on."""
+    digest = hashlib.sha256(f"{job.recipe.model.path} {job.dtype}".encode())
+    for name, pairs in sets.items():
+        digest.update(name.encode())
+        for pair in pairs:
+            digest.update(pair.content)
+    return digest.hexdigest()[:16]
+
+
+def _write(path: Path, found: dict[str, np.ndarray]) -> None:
+    """Whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **found)
+    temporary.rename(path)

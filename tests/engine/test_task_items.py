@@ -1,0 +1,138 @@
+"""What rows become for each task: windows of text, labelled texts, pairs of answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from transformers import AutoTokenizer
+from workers import small
+
+from engine.data.bundled import model_path
+from engine.data.chat import Example, tokenize
+from engine.data.formats import to_documents
+from engine.data.sources import DataError
+from engine.recipe import Recipe
+from engine.task_settings import Classification
+from engine.tasks.items import Pair, labelled, labels_of, pair, text, windows
+from engine.tasks.prepare import prepare
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return AutoTokenizer.from_pretrained(model_path("stdlib-2m"))
+
+
+# ---- completion
+
+
+@pytest.mark.parametrize(("length", "longest"), [(10, 4), (10, 10), (11, 10), (9, 3), (2, 2)])
+def test_windows_learn_every_token_once_from_its_predecessor(length, longest):
+    example = Example("x", np.arange(length, dtype=np.int32), np.arange(length) > 0)
+    pieces = windows(example, longest)
+    assert all(2 <= len(piece.tokens) <= longest for piece in pieces)
+    learned = [
+        (int(piece.tokens[i - 1]), int(piece.tokens[i]))
+        for piece in pieces
+        for i in np.flatnonzero(piece.mask)
+    ]
+    assert learned == [(i - 1, i) for i in range(1, length)]
+
+
+def test_a_text_ends_with_the_end_of_sequence(tokenizer):
+    (document,) = to_documents([{"text": "Return the sum."}], "x", form="text")
+    example = text(document, tokenizer)
+    assert tokenizer.decode(example.tokens) == f"{tokenizer.bos_token}Return the sum.{tokenizer.eos_token}"
+    assert example.mask.tolist() == [False] + [True] * (len(example.tokens) - 1)
+
+
+def test_completion_splits_long_training_rows_and_says_so(tokenizer, tmp_path):
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text\n" + "\n".join(f"{'word ' * 40}{n}" for n in range(6)))
+    tree = small(
+        method="full", task="completion", data={"train": str(rows), "heldout": 1}, train__max_length=20
+    )
+    data = prepare(Recipe.model_validate(tree), tokenizer, 1024)
+    assert max(len(example.tokens) for example in data.train) == 20
+    whole = [
+        len(text(d, tokenizer).tokens) for d in to_documents([{"text": f"{'word ' * 40}0"}], "x", form="text")
+    ]
+    assert sum(example.targets for example in data.train) == pytest.approx(5 * (whole[0] - 1), abs=5)
+    assert "5 rows are longer than 20 tokens and are split" in data.notes[0]
+
+
+# ---- classification
+
+
+def test_a_labelled_text_is_what_the_tokenizer_alone_makes_of_it(tokenizer):
+    (document,) = to_documents([{"text": "Return the sum.", "label": 1}], "x", form="label")
+    item = labelled(document, tokenizer, ["0", "1"])
+    assert item.tokens.tolist() == tokenizer("Return the sum.")["input_ids"]
+    assert (item.label, item.targets) == (1, 1)
+    assert len(item.cut(3).tokens) == 3
+
+
+LABELLED = [{"text": f"text {n}", "label": label} for n, label in enumerate(["b", "a", "b", "c"])]
+
+
+def test_classes_are_those_of_the_recipe_or_of_the_data_in_sorted_order():
+    documents = to_documents(LABELLED, "x", form="label")
+    assert labels_of(Classification(name="classification"), documents, "x") == ["a", "b", "c"]
+    given = Classification(name="classification", labels=["c", "b", "a", "d"])
+    assert labels_of(given, documents, "x") == ["c", "b", "a", "d"]
+    numbers = to_documents([{"text": f"t{n}", "label": n} for n in (10, 2, 1)], "x", form="label")
+    assert labels_of(Classification(name="classification"), numbers, "x") == ["1", "2", "10"]
+
+
+def test_labels_that_cannot_be_learned_are_refused():
+    documents = to_documents(LABELLED, "rows.jsonl", form="label")
+    with pytest.raises(
+        DataError, match=r"rows.jsonl: rows have the label 'c', which is not in task.labels \(a, b\)"
+    ):
+        labels_of(Classification(name="classification", labels=["a", "b"]), documents, "rows.jsonl")
+    with pytest.raises(DataError, match=r"rows.jsonl: every row has the label 'b'; give rows of two classes"):
+        labels_of(Classification(name="classification"), documents[:1], "rows.jsonl")
+
+
+# ---- preference pairs
+
+ROWS = [
+    {
+        "prompt": [
+            {"role": "user", "content": "Hello."},
+            {"role": "assistant", "content": "Hello to you."},
+            {"role": "user", "content": "What is a list?"},
+        ],
+        "chosen": "A mutable sequence.",
+        "rejected": "I do not know.",
+    }
+]
+
+
+def test_only_the_last_answers_of_a_pair_are_targets(tokenizer):
+    (document,) = to_documents(ROWS, "x", form="pair")
+    made = pair(document, tokenizer)
+    for side, answer in ((made.chosen, "A mutable sequence."), (made.rejected, "I do not know.")):
+        learned = tokenizer.decode(side.tokens[side.mask], skip_special_tokens=True)
+        assert learned.strip() == answer
+        assert "Hello to you." in tokenizer.decode(side.tokens)
+    assert len(made.tokens) == len(made.chosen.tokens) + len(made.rejected.tokens)
+    assert made.targets == 1
+
+
+def test_a_pair_that_loses_an_answer_to_the_limit_is_dropped(tokenizer):
+    (document,) = to_documents(ROWS, "x", form="pair")
+    made = pair(document, tokenizer)
+    short = min(np.flatnonzero(side.mask)[0] for side in (made.chosen, made.rejected))
+    assert made.cut(int(short)) is None
+    cut = made.cut(int(short) + 2)
+    assert isinstance(cut, Pair)
+    assert len(cut.chosen.tokens) == len(cut.rejected.tokens) == short + 2
+
+
+def test_an_example_is_cut_to_its_length_or_dropped(tokenizer):
+    (document,) = to_documents([{"prompt": "What?", "completion": "That, and nothing else."}], "x")
+    example = tokenize(document, tokenizer)
+    start = int(np.flatnonzero(example.mask)[0])
+    assert example.cut(start) is None
+    assert len(example.cut(start + 1).tokens) == start + 1
+    assert example.cut(10_000) is example
