@@ -64,7 +64,7 @@ def _metadata(source: Source, exported: Exported) -> ModelCardData:
         base_model=recipe.model.path if bundled else base_of(source),
         library_name=library,
         pipeline_tag="text-generation",
-        tags=["finetui", recipe.method.name, recipe.task],
+        tags=["finetui", recipe.method.name, recipe.task.name],
         **_licence(source),
     )
 

@@ -14,6 +14,7 @@ from engine.home import RunDir
 from engine.log import read_log
 from engine.method_settings import WHOLE_MODEL
 from engine.recipe import Recipe
+from engine.task_settings import Classification
 
 
 class ExportError(Exception):
@@ -80,6 +81,10 @@ def read(run: RunDir) -> Source:
     except (OSError, ValueError, KeyError, ValidationError) as error:
         first = (str(error).splitlines() or ["?"])[0]
         raise ExportError(f"{run.meta} cannot be read ({first}); the run cannot be exported") from None
+    if isinstance(recipe.task, Classification):
+        raise ExportError(
+            f"run #{run.number} is a classifier, and only language models are exported; what it left is in {run.path}"
+        )
     events: list[dict[str, Any]] = []
     for attempt in run.attempts():
         for entry in read_log(attempt.events):

@@ -70,6 +70,7 @@ def compare_quantised(source: Source, weights: Path, merged: Any, say: Say) -> D
     """The merged model against the 4-bit base with its adapter, on held-out examples of the run; or why not."""
     from peft import set_peft_model_state_dict
 
+    from engine.tasks.items import Labelled, Pair
     from engine.tasks.prepare import prepare
 
     recipe = source.recipe
@@ -81,7 +82,8 @@ def compare_quantised(source: Source, weights: Path, merged: Any, say: Say) -> D
         return f"not compared, since the held-out examples cannot be read again ({error})"
     trained = load.load_model(recipe.model, recipe.method, training_dtype(source))
     set_peft_model_state_dict(trained, load_file(weights / "adapter_model.safetensors"))
-    examples = data.suite("heldout").examples[:COMPARED]
+    items = data.suite("heldout").examples[:COMPARED]
+    examples = [e.chosen if isinstance(e, Pair) else e for e in items if not isinstance(e, Labelled)]
     return compare(trained.eval(), merged.eval(), examples, say)
 
 
