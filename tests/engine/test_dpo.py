@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from engine.data.bundled import model_path
 from engine.data.chat import Example
-from engine.data.formats import to_documents
+from engine.data.formats import to_document
 from engine.method_settings import Adapter, Full, Lora, Prompt
 from engine.methods import bottleneck, load
 from engine.recipe import ModelSpec
@@ -125,7 +125,7 @@ def test_loss_equals_that_of_trl(tmp_path: Path):
     shaken(model.eval())  # only now: TRL keeps a copy of the adapter that it is given as its reference
     theirs = trainer.compute_loss(model, batch)
     ours = PairLoss(model, LORA, TASK)
-    pairs = [pair(document, tokenizer) for document in to_documents(rows, "x", form="pair")]
+    pairs = [pair(document, tokenizer) for document in (to_document(row, "pair") for row in rows)]
     assert ours(ours.collate(pairs, CPU)).item() / 2 == pytest.approx(theirs.item(), rel=1e-4)
     assert abs(theirs.item() - np.log(2)) > 0.01
 

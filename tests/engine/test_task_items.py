@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from transformers import AutoTokenizer
@@ -9,10 +11,10 @@ from workers import small
 
 from engine.data.bundled import model_path
 from engine.data.chat import Example, tokenize
-from engine.data.formats import to_documents
+from engine.data.formats import to_document
+from engine.data.gather import gather
 from engine.data.sources import DataError
 from engine.recipe import Recipe
-from engine.task_settings import Classification
 from engine.tasks.items import Pair, labelled, labels_of, pair, text, windows
 from engine.tasks.prepare import prepare
 
@@ -39,7 +41,7 @@ def test_windows_learn_every_token_once_from_its_predecessor(length, longest):
 
 
 def test_a_text_ends_with_the_end_of_sequence(tokenizer):
-    (document,) = to_documents([{"text": "Return the sum."}], "x", form="text")
+    document = to_document({"text": "Return the sum."}, "text")
     example = text(document, tokenizer)
     assert tokenizer.decode(example.tokens) == f"{tokenizer.bos_token}Return the sum.{tokenizer.eos_token}"
     assert example.mask.tolist() == [False] + [True] * (len(example.tokens) - 1)
@@ -53,10 +55,8 @@ def test_completion_splits_long_training_rows_and_says_so(tokenizer, tmp_path):
     )
     data = prepare(Recipe.model_validate(tree), tokenizer, 1024)
     assert max(len(example.tokens) for example in data.train) == 20
-    whole = [
-        len(text(d, tokenizer).tokens) for d in to_documents([{"text": f"{'word ' * 40}0"}], "x", form="text")
-    ]
-    assert sum(example.targets for example in data.train) == pytest.approx(5 * (whole[0] - 1), abs=5)
+    whole = text(to_document({"text": f"{'word ' * 40}0"}, "text"), tokenizer).targets
+    assert sum(example.targets for example in data.train) == pytest.approx(5 * whole, abs=5)
     assert "5 rows are longer than 20 tokens and are split" in data.notes[0]
 
 
@@ -64,33 +64,40 @@ def test_completion_splits_long_training_rows_and_says_so(tokenizer, tmp_path):
 
 
 def test_a_labelled_text_is_what_the_tokenizer_alone_makes_of_it(tokenizer):
-    (document,) = to_documents([{"text": "Return the sum.", "label": 1}], "x", form="label")
+    document = to_document({"text": "Return the sum.", "label": 1}, "label")
     item = labelled(document, tokenizer, ["0", "1"])
     assert item.tokens.tolist() == tokenizer("Return the sum.")["input_ids"]
     assert (item.label, item.targets) == (1, 1)
     assert len(item.cut(3).tokens) == 3
 
 
-LABELLED = [{"text": f"text {n}", "label": label} for n, label in enumerate(["b", "a", "b", "c"])]
+def labelled_rows(tmp_path, found, **task):
+    """What is gathered of a file with these labels, and the task."""
+    path = tmp_path / "rows.jsonl"
+    words = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta")
+    rows = [{"text": f"{word} {word}", "label": label} for word, label in zip(words, found, strict=False)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    tree = small(
+        method="full", task={"name": "classification", **task}, data={"train": str(path), "heldout": 2}
+    )
+    recipe = Recipe.model_validate(tree)
+    return recipe.task, gather(recipe)
 
 
-def test_classes_are_those_of_the_recipe_or_of_the_data_in_sorted_order():
-    documents = to_documents(LABELLED, "x", form="label")
-    assert labels_of(Classification(name="classification"), documents, "x") == ["a", "b", "c"]
-    given = Classification(name="classification", labels=["c", "b", "a", "d"])
-    assert labels_of(given, documents, "x") == ["c", "b", "a", "d"]
-    numbers = to_documents([{"text": f"t{n}", "label": n} for n in (10, 2, 1)], "x", form="label")
-    assert labels_of(Classification(name="classification"), numbers, "x") == ["1", "2", "10"]
+def test_classes_are_those_of_the_recipe_or_of_the_data_in_sorted_order(tmp_path):
+    assert labels_of(*labelled_rows(tmp_path, ["b", "a", "b", "c", "c", "a"])) == ["a", "b", "c"]
+    given = ["c", "b", "a", "d"]
+    assert labels_of(*labelled_rows(tmp_path, ["b", "a", "b", "c", "c", "a"], labels=given)) == given
+    assert labels_of(*labelled_rows(tmp_path, [10, 2, 1, 2, 1, 10])) == ["1", "2", "10"]
 
 
-def test_labels_that_cannot_be_learned_are_refused():
-    documents = to_documents(LABELLED, "rows.jsonl", form="label")
+def test_labels_that_cannot_be_learned_are_refused(tmp_path):
     with pytest.raises(
         DataError, match=r"rows.jsonl: rows have the label 'c', which is not in task.labels \(a, b\)"
     ):
-        labels_of(Classification(name="classification", labels=["a", "b"]), documents, "rows.jsonl")
+        labels_of(*labelled_rows(tmp_path, ["b", "a", "b", "c", "c", "a"], labels=["a", "b"]))
     with pytest.raises(DataError, match=r"rows.jsonl: every row has the label 'b'; give rows of two classes"):
-        labels_of(Classification(name="classification"), documents[:1], "rows.jsonl")
+        labels_of(*labelled_rows(tmp_path, ["b"] * 8))
 
 
 # ---- preference pairs
@@ -109,7 +116,7 @@ ROWS = [
 
 
 def test_only_the_last_answers_of_a_pair_are_targets(tokenizer):
-    (document,) = to_documents(ROWS, "x", form="pair")
+    document = to_document(ROWS[0], "pair")
     made = pair(document, tokenizer)
     for side, answer in ((made.chosen, "A mutable sequence."), (made.rejected, "I do not know.")):
         learned = tokenizer.decode(side.tokens[side.mask], skip_special_tokens=True)
@@ -120,7 +127,7 @@ def test_only_the_last_answers_of_a_pair_are_targets(tokenizer):
 
 
 def test_a_pair_that_loses_an_answer_to_the_limit_is_dropped(tokenizer):
-    (document,) = to_documents(ROWS, "x", form="pair")
+    document = to_document(ROWS[0], "pair")
     made = pair(document, tokenizer)
     short = min(np.flatnonzero(side.mask)[0] for side in (made.chosen, made.rejected))
     assert made.cut(int(short)) is None
@@ -130,7 +137,7 @@ def test_a_pair_that_loses_an_answer_to_the_limit_is_dropped(tokenizer):
 
 
 def test_an_example_is_cut_to_its_length_or_dropped(tokenizer):
-    (document,) = to_documents([{"prompt": "What?", "completion": "That, and nothing else."}], "x")
+    document = to_document({"prompt": "What?", "completion": "That, and nothing else."})
     example = tokenize(document, tokenizer)
     start = int(np.flatnonzero(example.mask)[0])
     assert example.cut(start) is None
