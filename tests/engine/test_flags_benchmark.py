@@ -1,0 +1,154 @@
+"""The pure parts of the flag benchmark: what other rules say, and what counts as true."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flag_runs import LOOKS, falling, history, jumping, turning
+
+from benchmarks import flag_baselines as rules
+from benchmarks.flag_plants import FORGETS_LESS, PLANTS
+from benchmarks.flag_truth import onset, outcome, score, truth, upper_bound
+from engine.recipe import Recipe
+
+
+def losses(*values):
+    return np.array(values, dtype=float)
+
+
+def first(hits):
+    return hits.index(True) if True in hits else None
+
+
+def test_patience_counts_looks_without_a_new_best():
+    assert rules.patience(losses(3, 2, 2.1, 1.9, 2, 2, 2), 3) == [False] * 6 + [True]
+    assert first(rules.patience(losses(5, 4, 3, 2, 1), 1)) is None
+
+
+def test_prechelts_generalisation_loss_is_in_per_cent_of_the_minimum():
+    assert rules.generalisation_loss(losses(2, 1, 1.04, 1.06), 5) == [False, False, False, True]
+    assert first(rules.generalisation_loss(losses(2, 1, 1.03), 2)) == 2
+
+
+def test_prechelts_up_asks_for_rises_in_a_row():
+    assert rules.rises(losses(3, 2, 2.1, 2.2, 2.1, 2.2, 2.3, 2.4), 3) == [False] * 7 + [True]
+    assert first(rules.rises(losses(1, 2, 3, 4), 3)) == 3
+
+
+def test_a_training_loss_that_rises_too_is_no_overfitting():
+    rising = losses(2, 1, 1.2)
+    assert first(rules.generalisation_loss_while_learning(rising, losses(2, 1, 0.5), 5)) == 2
+    assert first(rules.generalisation_loss_while_learning(rising, losses(2, 1, 1.5), 5)) is None
+
+
+def test_gap_and_relative_thresholds():
+    assert first(rules.gap(losses(3, 2.5, 2.5), losses(2.9, 2.2, 1.8), 0.5)) == 2
+    assert first(rules.relative(losses(4, 4.1, 4.3), 0.05)) == 2
+
+
+def test_a_naive_paired_test_flags_a_drift_that_nobody_minds_and_an_unpaired_one_misses_real_ones():
+    rng = np.random.default_rng(0)
+    tiny = history(jumping(0.02), rng, "general", noise=0.01)
+    assert first(rules.FORGETTING["paired p<0.05"](tiny)) == 1
+    real = history(jumping(0.15), rng, "general", noise=0.01)
+    assert first(rules.FORGETTING["unpaired z"](real)) is None
+
+
+def test_every_rule_finds_a_plain_case():
+    rng = np.random.default_rng(1)
+    heldout, seen = (
+        history(turning(2.0), rng, noise=0.01, between=0.1),
+        history(falling(-1.9), rng, "seen", noise=0.01),
+    )
+    assert all(first(rule(heldout, seen)) is not None for rule in rules.OVERFITTING.values())
+    general = history(jumping(0.5), rng, "general", noise=0.01, between=0.1)
+    assert all(first(rule(general)) == 1 for rule in rules.FORGETTING.values())
+
+
+# ---- truth
+
+
+def oracle(means, rng, explained=0.0, right=0.5):
+    """A held-out suite whose rises since look 4 are explained by temperature 2 to this share."""
+    run = history(means, rng, n=500, noise=0.001)
+    rise = np.maximum(0, run.nll - run.nll[4]) * (np.arange(LOOKS) > 4)[:, None]
+    share = np.where(np.arange(LOOKS) <= 4, 0.5, right)[:, None]
+    return dataclasses.replace(
+        run,
+        temperatures=(1.0, 2.0),
+        tempered=np.stack([run.nll, run.nll - explained * rise], axis=1),
+        right=share * run.tokens,
+    )
+
+
+def told(heldout, drift=0.0, train=-2.0):
+    rng = np.random.default_rng(9)
+    general = history(jumping(drift), rng, "general", n=500, noise=0.001)
+    return truth(heldout, general, history(np.linspace(0, train, LOOKS), rng, "train", n=500, noise=0.001))
+
+
+def test_a_clean_run():
+    found = told(oracle(falling(), np.random.default_rng(2)), drift=0.03)
+    assert found.clean
+    assert found.harmless is None
+    assert found.drift == pytest.approx(0.03, abs=0.002)
+
+
+def test_overfitting_harmless_rises_and_instability():
+    rng = np.random.default_rng(3)
+    harmful = told(oracle(turning(), rng))
+    assert (harmful.turned_up, harmful.harmless, harmful.cause) == (5, None, "overfitting")
+    harmless = told(oracle(turning(), rng, explained=0.9))
+    assert (harmless.turned_up, harmless.harmless, harmless.clean) == (None, 5, True)
+    worse = told(oracle(turning(), rng, explained=0.9, right=0.45))
+    assert worse.turned_up == 5
+    assert told(oracle(turning(), rng), train=2.0).cause == "instability"
+
+
+def test_forgetting_in_one_slice_is_forgetting():
+    rng = np.random.default_rng(4)
+    general = history(jumping(0.0), rng, "general", n=300, noise=0.001)
+    general.nll[1:, :100] += 0.1 * general.tokens[:100]
+    heldout, train = oracle(falling(), rng), history(falling(), rng, "train", n=500)
+    assert truth(heldout, general, train).forgets is None
+    slices = tuple("a" if i < 100 else "b" for i in range(300))
+    assert truth(heldout, dataclasses.replace(general, slices=slices), train).forgets == 1
+
+
+def test_onset_passes_over_a_single_look():
+    assert onset(np.array([False, True, False, True, True])) == 3
+    assert onset(np.array([False, False, True])) == 2
+    assert onset(np.array([False, True, False])) is None
+
+
+def test_outcomes():
+    assert outcome(None, None, 0.0, 0.05, 20) == "right"
+    assert outcome(None, 3, 0.0, 0.05, 20) == "false"
+    assert outcome(4, 6, 0.3, 0.05, 20) == "hit"
+    assert outcome(4, 3, 0.3, 0.05, 20) == "false"
+    assert outcome(4, None, 0.3, 0.05, 20) == "missed"
+    assert outcome(4, 6, 0.055, 0.05, 20) == "borderline"
+    assert outcome(20, None, 0.3, 0.05, 20) == "last"
+    found = score(["hit", "hit", "false", "missed", "right"], [2, 4])
+    assert (found.precision, found.recall, found.lag) == (2 / 3, 2 / 3, 3)
+
+
+def test_upper_bound_of_no_false_warning_in_sixty():
+    assert upper_bound(0, 60) == pytest.approx(1 - 0.05 ** (1 / 60))
+    assert upper_bound(60, 60) == 1
+
+
+# ---- plants
+
+
+def test_every_plant_is_a_recipe_and_directions_name_plants():
+    files = {name: f"{name}.jsonl" for name in ("train", "heldout", "general", "replay")}
+    for plant in PLANTS:
+        Recipe.model_validate(plant.recipe(3, files, str(Path("bundled:stdlib-2m"))))
+    names = [plant.name for plant in PLANTS]
+    assert len(set(names)) == len(names)
+    assert {name for _, less, more in FORGETS_LESS for name in (less, more)} <= set(names)
+    assert 5 * sum("clean" in name or "noisy" in name for name in names) >= 60
