@@ -1,6 +1,6 @@
 """Leak: rows of a suite that training data give away, and what the results are without them.
 
-The overlap itself is found in engine/data/report/overlap.py, before the run. A held-out row that was trained on says
+The overlap itself is found in engine/data/overlap.py, before the run. A held-out row that was trained on says
 nothing about new ones; a general row that was trained on hides forgetting.
 """
 
@@ -22,7 +22,7 @@ LEVELS: dict[Level, float] = {"info": 0.0, "warn": 0.01, "critical": 0.1}
 
 
 class Hit(Protocol):
-    """A row of a suite that overlaps with training data; `engine.data.report.overlap.Leak` is one."""
+    """A row of a suite that overlaps with training data; `engine.data.overlap.Leak` is one."""
 
     @property
     def id(self) -> str: ...
@@ -32,11 +32,11 @@ class Hit(Protocol):
 
 
 def leak(suite: str, ids: Sequence[str], hits: Sequence[Hit], history: History | None = None) -> Flag | None:
-    """The flag if any of `ids`, the scored rows of a suite, is among the hits; None otherwise.
+    """The flag if any of `ids`, the rows of a suite, is among the hits; None otherwise.
 
-    With a history (scores of the same suite), `effect` is by how much the hits flatter the suite's loss, in nats per
+    With a history that scored the hits too, `effect` is by how much the hits flatter the suite's loss, in nats per
     token at the last look: how much more they fell since step 0 than the rest did, times their share of the tokens.
-    Without one, it is the share of the rows that leak.
+    Without one, or where hits were left out of it, it is the share of the rows that leak.
     """
     leaked = {hit.id for hit in hits} & set(ids)
     if not leaked:
@@ -47,7 +47,9 @@ def leak(suite: str, ids: Sequence[str], hits: Sequence[Hit], history: History |
     found = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
     said = [f"{len(leaked)} of {len(ids)} {suite} rows overlap with training data ({share:.1%}; {found})."]
     effect, lo, hi, step, looks = share, math.nan, math.nan, 0, 0
-    if history is not None:
+    if history is not None and leaked.isdisjoint(history.ids):
+        said.append("They are left out of the scores.")
+    elif history is not None:
         step, looks = history.steps[-1], history.looks
         effect, lo, hi, sentences = _with_and_without(history, leaked)
         said += sentences

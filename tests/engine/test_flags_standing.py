@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flag_runs import CONTEXT, LOOKS, ever, falling, history
 
-from engine.data.report.overlap import Leak
+from engine.data.overlap import Leak
 from engine.flags.flag import Context
 from engine.flags.instability import instability
 from engine.flags.leak import leak
@@ -185,3 +185,12 @@ def test_a_leak_is_told_with_results_with_and_without():
     assert flag.lo < flag.effect < flag.hi
     without = run.nll[-1, 20:].sum() / run.tokens[20:].sum()
     assert f"{run.loss(-1):.3f} with them and {without:.3f} without" in flag.message
+
+
+def test_rows_that_were_not_scored_are_told_as_such():
+    rng = np.random.default_rng(9)
+    run = history(falling(-0.5), rng)
+    flag = leak("heldout", [*run.ids, "left", "out"], [hit("left"), hit("out")], run)
+    assert flag is not None
+    assert flag.effect == pytest.approx(2 / 102)
+    assert flag.message.endswith("They are left out of the scores.")

@@ -1,0 +1,266 @@
+"""Every detector on the cached runs, against the truth of their oracles: tables on stdout, and a picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import flag_baselines
+from benchmarks.flag_plants import FORGETS_LESS, PLANTS
+from benchmarks.flag_truth import FORGETS, TURNED_UP, Score, Truth, outcome, score, truth, upper_bound
+from engine.flags.flag import LEVELS, Context, Flag, Forecast, History
+from engine.flags.forgetting import divergence, forgetting
+from engine.flags.instability import loss_jumps, norm_jumps
+from engine.flags.overfitting import overfitting
+from engine.flags.progress import dead
+
+OURS = "finetui"
+TEMPERATURES = (0.7, 1.0, 1.3, 1.6, 2.0, 2.5, 3.0, 4.0)  # flag_run.py's, which needs torch
+FORETELLABLE = 0.02  # nats per token at the end: below, a relative error means nothing
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the detectors said of a run: first look of each, None if never."""
+
+    plant: str
+    seed: int
+    truth: Truth
+    task: dict[str, int | None]  # overfitting or instability, by detector
+    general: dict[str, int | None]  # forgetting, by detector
+    cause: str | None  # of our first warning about the task
+    overconfident: bool  # told as information at some look, and never warned
+    dead: bool
+    jumped: bool  # training losses or gradients
+    forecast: Forecast | None  # at a quarter
+    end_kl: float  # from the base model on the task at the last look, nats per token
+    disagreement: float  # worker and oracle scorer, nats per token
+
+
+def judge(root: Path, seeds: range, only: str, picture: Path | None) -> None:
+    """Print everything about the runs that are there."""
+    paths = [root / "runs" / f"{p.name}-{seed}.npz" for seed in seeds for p in PLANTS if only in p.name]
+    told = [tell(path) for path in paths if path.exists()]
+    print(f"{len(told)} of {len(paths)} runs; {sum(run.truth.clean for run in told)} clean by their oracle\n")
+    if not told:
+        return
+    task = {name: _task_score(told, name) for name in told[0].task}
+    _table(
+        "Overfitting and instability", task, [_clean(told, lambda run, n=name: run.task[n]) for name in task]
+    )  # type: ignore[misc]
+    general = {name: _general_score(told, name) for name in told[0].general}
+    _table("Forgetting", general, [_clean(told, lambda run, n=name: run.general[n]) for name in general])  # type: ignore[misc]
+    for line in [*_more(told), *_directions(told)]:
+        print(line)
+    print("\n| run | forgets at | drift | turned up at | harmless from | rise | cause | said |")
+    print("|---|---|---|---|---|---|---|---|")
+    for run in told:
+        print(_row(run))
+    if picture:
+        picture.write_text(_svg(task, "Overfitting and instability"))
+
+
+def tell(path: Path) -> Told:
+    """Replay a run, look by look."""
+    with np.load(path) as file:
+        arrays = dict(file)
+    meta = json.loads(str(arrays["meta"]))
+    heldout, seen, general = (history(arrays, name) for name in ("heldout", "seen", "general"))
+    oracle = truth(*(history(arrays, f"oracle-{name}") for name in ("heldout", "general", "seen")))
+    context = context_of(meta["recipe"], arrays["rates"])
+    about_task = _replay(lambda k: overfitting(heldout.until(k), seen.until(k), context), heldout.looks)
+    about_general = _replay(lambda k: forgetting(general.until(k), context), general.looks)
+    warned = _first(about_task)
+    quarter = next((k for k, s in enumerate(general.steps) if s >= 0.25 * len(context.rates)), None)  # type: ignore[arg-type]
+    foretold = about_quarter(general, quarter, context)
+    kl = divergence(heldout)
+    hit = loss_jumps(arrays["train_loss"]).hit | norm_jumps(arrays["grad_norm"]).hit
+    return Told(
+        plant=meta["plant"],
+        seed=meta["seed"],
+        truth=oracle,
+        task={OURS: warned}
+        | {name: _index(rule(heldout, seen)) for name, rule in flag_baselines.OVERFITTING.items()},
+        general={OURS: _first(about_general)}
+        | {name: _index(rule(general)) for name, rule in flag_baselines.FORGETTING.items()},
+        cause=about_task[warned].flag if warned is not None else None,  # type: ignore[union-attr]
+        overconfident=warned is None and any(f and f.flag == "overconfident" for f in about_task),
+        dead=any(dead(seen.until(k), context) for k in range(1, len(seen.steps))),
+        jumped=bool(np.convolve(hit, np.ones(5)).max() >= 2) if len(hit) else False,
+        forecast=foretold,
+        end_kl=kl.value if kl else float("nan"),
+        disagreement=float(arrays["disagreement"]),
+    )
+
+
+def about_quarter(general: History, look: int | None, context: Context) -> Forecast | None:
+    from engine.flags.forecast import forecast
+
+    return forecast(general.until(look), context) if look is not None else None
+
+
+def history(arrays: dict[str, np.ndarray], name: str) -> History:
+    def get(key: str) -> Any:
+        return arrays.get(f"{name}/{key}")
+
+    return History(
+        suite=name,
+        steps=tuple(arrays["steps"].tolist()),
+        ids=tuple(get("ids").tolist()),
+        nll=get("nll").astype(np.float64),
+        tokens=get("tokens"),
+        right=get("right"),
+        lost=get("lost"),
+        gained=get("gained"),
+        kl=get("kl"),
+        temperatures=TEMPERATURES if get("tempered") is not None else (),
+        tempered=get("tempered"),
+        slices=tuple(get("slices").tolist()) if get("slices") is not None else (),
+    )
+
+
+def context_of(recipe: dict[str, Any], rates: np.ndarray) -> Context:
+    method, replay = recipe["method"], recipe["data"].get("replay")
+    return Context(
+        method=method if isinstance(method, str) else method["name"],
+        lr=recipe["train"]["lr"],
+        replay=replay["ratio"] if replay else 0.0,
+        general=recipe["evals"]["general"],
+        epochs=recipe["train"]["epochs"],
+        rates=rates,
+    )
+
+
+def _replay(detect: Callable[[int], Flag | None], looks: int) -> list[Flag | None]:
+    return [None, *(detect(look) for look in range(1, looks + 1))]
+
+
+def _first(flags: Sequence[Flag | None]) -> int | None:
+    grave = LEVELS.index("warn")
+    return next((k for k, flag in enumerate(flags) if flag and LEVELS.index(flag.level) >= grave), None)
+
+
+def _index(hits: Sequence[bool]) -> int | None:
+    return next((k for k, hit in enumerate(hits) if hit), None)
+
+
+def _task_score(told: Sequence[Told], name: str) -> Score:
+    outcomes = [
+        outcome(run.truth.turned_up, run.task[name], run.truth.rise, TURNED_UP, run.truth.looks)
+        for run in told
+    ]
+    pairs = zip(told, outcomes, strict=True)
+    return score(outcomes, [run.task[name] - run.truth.turned_up for run, o in pairs if o == "hit"])  # type: ignore[operator]
+
+
+def _general_score(told: Sequence[Told], name: str) -> Score:
+    outcomes = [
+        outcome(run.truth.forgets, run.general[name], run.truth.drift, FORGETS, run.truth.looks)
+        for run in told
+    ]
+    pairs = zip(told, outcomes, strict=True)
+    return score(outcomes, [run.general[name] - run.truth.forgets for run, o in pairs if o == "hit"])  # type: ignore[operator]
+
+
+def _clean(told: Sequence[Told], flagged: Callable[[Told], int | None]) -> tuple[int, int]:
+    """(flagged, all) of the clean runs."""
+    clean = [run for run in told if run.truth.clean]
+    return sum(flagged(run) is not None for run in clean), len(clean)
+
+
+def _table(title: str, scores: dict[str, Score], clean: Sequence[tuple[int, int]]) -> None:
+    print(f"## {title}\n")
+    columns = (
+        "detector",
+        "precision",
+        "recall",
+        "median lag",
+        "hit / false / missed / right",
+        "borderline, last",
+    )
+    print("| " + " | ".join([*columns, "false warnings on clean runs (95% bound)"]) + " |")
+    print("|---" * (len(columns) + 1) + "|")
+    for (name, found), (count, n) in zip(scores.items(), clean, strict=True):
+        counts = f"{found.hits} / {found.false} / {found.missed} / {found.right}"
+        cells = [name, f"{found.precision:.2f}", f"{found.recall:.2f}", f"{found.lag:g}", counts]
+        cells += [f"{found.borderline}, {found.last}", f"{count} of {n} (≤ {upper_bound(count, n):.1%})"]
+        print("| " + " | ".join(cells) + " |")
+    print()
+
+
+def _more(told: Sequence[Told]) -> list[str]:
+    hits = [r for r in told if r.truth.turned_up is not None and r.cause]
+    same = sum(run.cause == run.truth.cause for run in hits)
+    harmless = [r for r in told if r.truth.harmless is not None]
+    shown = sum(run.overconfident for run in harmless)
+    lines = [
+        f"cause right: {same} of {len(hits)}",
+        f"harmless rises told as information, never as a warning: {shown} of {len(harmless)}",
+        f"largest disagreement of worker and oracle scorer: {max(r.disagreement for r in told):.2g} nats per token",
+    ]
+    foretold = [r for r in told if r.forecast and r.truth.end >= FORETELLABLE]
+    if foretold:
+        errors = [abs(r.forecast.value - r.truth.end) / r.truth.end for r in foretold]  # type: ignore[union-attr]
+        held = sum(r.forecast.lo <= r.truth.end <= r.forecast.hi for r in foretold)  # type: ignore[union-attr]
+        lines.append(
+            f"forecast at a quarter: median error {np.median(errors):.0%}, 80% interval holds the end in {held} of "
+            f"{len(foretold)}"
+        )
+    tuned = [r for r in told if np.isfinite(r.end_kl)]
+    if len(tuned) > 2:
+        r2 = np.corrcoef([r.end_kl for r in tuned], [r.truth.end for r in tuned])[0, 1] ** 2
+        lines.append(f"KL on the task predicts forgetting: R² = {r2:.2f} over {len(tuned)} runs")
+    return lines
+
+
+def _directions(told: Sequence[Told]) -> list[str]:
+    end = {(run.plant, run.seed): run.truth.end for run in told}
+    lines = []
+    for what, less, more in FORGETS_LESS:
+        seeds = [seed for plant, seed in end if plant == less and (more, seed) in end]
+        if seeds:
+            right = sum(end[less, seed] < end[more, seed] for seed in seeds)
+            lines.append(f"{what} ({less} < {more}): {right} of {len(seeds)} seeds")
+    return lines
+
+
+def _row(run: Told) -> str:
+    t = run.truth
+    said = [f"forgetting at {run.general[OURS]}"] if run.general[OURS] is not None else []
+    said += [f"{run.cause} at {run.task[OURS]}"] if run.task[OURS] is not None else []
+    said += [word for word in ("overconfident", "dead", "jumped") if getattr(run, word)]
+    cells = [f"{run.plant} {run.seed}", t.forgets, f"{t.drift:.3f}", t.turned_up, t.harmless, f"{t.rise:.3f}"]
+    shown = ["–" if cell is None else str(cell) for cell in [*cells, t.cause]]
+    return "| " + " | ".join([*shown, ", ".join(said) or "–"]) + " |"
+
+
+def _svg(scores: dict[str, Score], title: str) -> str:
+    """Precision against recall, one labelled point a detector; no library needed."""
+    size, edge = 420, 50
+
+    def place(recall: float, precision: float) -> tuple[float, float]:
+        return edge + recall * size, edge + (1 - precision) * size
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{size + 4 * edge}" height="{size + 2 * edge}" '
+        'font-family="sans-serif" font-size="12">',
+        f'<rect x="{edge}" y="{edge}" width="{size}" height="{size}" fill="none" stroke="#888"/>',
+        f'<text x="{edge}" y="{edge - 20}" font-size="14">{title}: precision (up) against recall (right)</text>',
+    ]
+    for share in (0, 0.5, 1):
+        x, y = place(share, share)
+        parts.append(f'<text x="{x}" y="{edge + size + 18}" text-anchor="middle">{share:g}</text>')
+        parts.append(f'<text x="{edge - 8}" y="{y + 4}" text-anchor="end">{share:g}</text>')
+    for name, found in scores.items():
+        if np.isfinite(found.precision) and np.isfinite(found.recall):
+            x, y = place(found.recall, found.precision)
+            colour = "#c33" if name == OURS else "#36c"
+            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}"/>')
+            label = name.replace("<", "&lt;")
+            parts.append(f'<text x="{x + 8:.1f}" y="{y + 4:.1f}">{label}</text>')
+    return "\n".join([*parts, "</svg>\n"])
