@@ -14,13 +14,13 @@ from benchmarks import flag_baselines
 from benchmarks.flag_plants import FORGETS_LESS, PLANTS
 from benchmarks.flag_truth import FORGETS, TURNED_UP, Score, Truth, outcome, score, truth, upper_bound
 from engine.flags.flag import LEVELS, Context, Flag, Forecast, History
+from engine.flags.forecast import FROM, forecast
 from engine.flags.forgetting import divergence, forgetting
 from engine.flags.instability import loss_jumps, norm_jumps
 from engine.flags.overfitting import overfitting
 from engine.flags.progress import dead
 
 OURS = "finetui"
-TEMPERATURES = (0.7, 1.0, 1.3, 1.6, 2.0, 2.5, 3.0, 4.0)  # flag_run.py's, which needs torch
 FORETELLABLE = 0.02  # nats per token at the end: below, a relative error means nothing
 
 
@@ -76,8 +76,8 @@ def tell(path: Path) -> Told:
     about_task = _replay(lambda k: overfitting(heldout.until(k), seen.until(k), context), heldout.looks)
     about_general = _replay(lambda k: forgetting(general.until(k), context), general.looks)
     warned = _first(about_task)
-    quarter = next((k for k, s in enumerate(general.steps) if s >= 0.25 * len(context.rates)), None)  # type: ignore[arg-type]
-    foretold = about_quarter(general, quarter, context)
+    quarter = next((k for k, step in enumerate(general.steps) if step >= FROM * len(arrays["rates"])), None)
+    foretold = forecast(general.until(quarter), context) if quarter else None
     kl = divergence(heldout)
     hit = loss_jumps(arrays["train_loss"]).hit | norm_jumps(arrays["grad_norm"]).hit
     return Told(
@@ -98,12 +98,6 @@ def tell(path: Path) -> Told:
     )
 
 
-def about_quarter(general: History, look: int | None, context: Context) -> Forecast | None:
-    from engine.flags.forecast import forecast
-
-    return forecast(general.until(look), context) if look is not None else None
-
-
 def history(arrays: dict[str, np.ndarray], name: str) -> History:
     def get(key: str) -> Any:
         return arrays.get(f"{name}/{key}")
@@ -118,7 +112,7 @@ def history(arrays: dict[str, np.ndarray], name: str) -> History:
         lost=get("lost"),
         gained=get("gained"),
         kl=get("kl"),
-        temperatures=TEMPERATURES if get("tempered") is not None else (),
+        temperatures=tuple(arrays["temperatures"].tolist()) if get("tempered") is not None else (),
         tempered=get("tempered"),
         slices=tuple(get("slices").tolist()) if get("slices") is not None else (),
     )

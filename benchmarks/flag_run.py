@@ -128,7 +128,7 @@ def _score(
             arrays[f"{name}/slices"] = np.array([slice_of[document.prompt] for document in suite.documents])
     metrics = [event["values"] for event in events if event["kind"] == "metrics"]
     total = next(event for event in events if event["kind"] == "plan")["total_steps"]
-    arrays["steps"] = np.array(steps)
+    arrays["steps"], arrays["temperatures"] = np.array(steps), np.array(TEMPERATURES)
     arrays["rates"] = np.array([learning_rate(recipe.train, step, total) for step in range(total)])
     arrays["train_loss"] = np.array([values["train/loss"] for values in metrics], dtype=float)
     arrays["grad_norm"] = np.array([values["train/grad_norm"] for values in metrics], dtype=float)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from flag_runs import LOOKS, falling, history, jumping, turning
 
 from benchmarks import flag_baselines as rules
+from benchmarks.flag_judge import judge, tell
 from benchmarks.flag_plants import FORGETS_LESS, PLANTS
 from benchmarks.flag_truth import onset, outcome, score, truth, upper_bound
 from engine.recipe import Recipe
@@ -139,6 +141,71 @@ def test_outcomes():
 def test_upper_bound_of_no_false_warning_in_sixty():
     assert upper_bound(0, 60) == pytest.approx(1 - 0.05 ** (1 / 60))
     assert upper_bound(60, 60) == 1
+
+
+# ---- judge
+
+
+def cached(path: Path, task, drift, train, explained=0.0) -> Path:
+    """A run's arrays as flag_run.py writes them."""
+    rng = np.random.default_rng(5)
+    suites = {
+        "heldout": oracle(task, rng, explained),
+        "oracle-heldout": oracle(task, rng, explained),
+        "seen": history(train, rng, "seen", noise=0.01),
+        "oracle-seen": history(train, rng, "seen", noise=0.01),
+        "general": history(drift, rng, "general", noise=0.01),
+        "oracle-general": history(drift, rng, "general", n=500, noise=0.01),
+    }
+    names = ("ids", "nll", "tokens", "right", "tempered")
+    arrays = {
+        f"{suite}/{name}": np.array(value)
+        for suite, run in suites.items()
+        for name in names
+        if (value := getattr(run, name)) is not None
+    }
+    plant = next(plant for plant in PLANTS if plant.name == path.stem.rpartition("-")[0])
+    files = {name: f"{name}.jsonl" for name in ("train", "heldout", "general", "replay")}
+    meta = {"plant": plant.name, "seed": 0, "recipe": plant.recipe(0, files, "bundled:stdlib-2m")}
+    arrays |= {
+        "meta": json.dumps(meta),
+        "steps": np.array(suites["seen"].steps),
+        "rates": np.ones(100),
+        "temperatures": np.array([1.0, 2.0]),
+        "train_loss": np.linspace(4, 3, 100) + 0.1 * rng.standard_normal(100),
+        "grad_norm": np.ones(100),
+        "disagreement": 0.0,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **arrays)
+    return path
+
+
+def test_cached_runs_are_replayed_and_judged(tmp_path, capsys):
+    runs = tmp_path / "runs"
+    clean = tell(cached(runs / "clean-lora-0.npz", falling(), jumping(0.01), falling(-2)))
+    assert clean.truth.clean
+    assert (clean.task["finetui"], clean.general["finetui"], clean.cause, clean.dead) == (
+        None,
+        None,
+        None,
+        False,
+    )
+    assert clean.general["paired p<0.05"] is not None
+    forgot = tell(cached(runs / "far-0.npz", falling(), np.linspace(0, 1, LOOKS), falling(-2)))
+    assert (forgot.truth.forgets, forgot.general["finetui"]) == (1, 2)
+    assert forgot.forecast.lo < 1.0 < forgot.forecast.hi
+    overfit = tell(cached(runs / "overfit-full-0.npz", turning(), jumping(0.01), falling(-2)))
+    assert (overfit.truth.turned_up, overfit.cause, overfit.truth.cause) == (5, "overfitting", "overfitting")
+    helps = tell(cached(runs / "helps-0.npz", turning(), jumping(0.01), falling(-2), explained=0.9))
+    assert (helps.truth.harmless, helps.overconfident, helps.task["finetui"]) == (5, True, None)
+
+    judge(tmp_path, range(1), "", tmp_path / "picture.svg")
+    printed = capsys.readouterr().out
+    assert "4 of" in printed
+    assert "| finetui | 1.00 | 1.00 |" in printed
+    assert "harmless rises told as information, never as a warning: 1 of 1" in printed
+    assert "finetui" in (tmp_path / "picture.svg").read_text()
 
 
 # ---- plants
