@@ -17,7 +17,7 @@ class Plant:
     name: str
     method: Any
     lr: float
-    rows: int = 900  # training rows
+    rows: int = 700  # training rows
     epochs: float = 2.0
     text: str = "plain"  # how training rows are changed: plain, noise, rot13, leak, repeated
     replay: float = 0.0

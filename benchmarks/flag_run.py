@@ -116,7 +116,9 @@ def _score(
         if step:
             load_weights(run.checkpoints / checkpoint_name(step), model)
         for name, suite in suites.items():
-            found = _tokens(loss, suite.examples, keep_log_p=step == 0 and name in ("heldout", "general"))
+            temperatures = TEMPERATURES if suite.name == "heldout" else (1.0,)
+            watched = step == 0 and name in ("heldout", "general")
+            found = _tokens(loss, suite.examples, temperatures, keep_log_p=watched)
             base.setdefault(name, found)
             for key, row in _rows(loss, suite, found, base[name]).items():
                 rows.setdefault(f"{name}/{key}", []).append(row)
@@ -153,10 +155,12 @@ def _rows(loss: TargetLoss, suite: Suite, found: Tokens, base: Tokens) -> dict[s
 
 
 @torch.no_grad()
-def _tokens(loss: TargetLoss, examples: Sequence[Example], keep_log_p: bool) -> Tokens:
+def _tokens(
+    loss: TargetLoss, examples: Sequence[Example], temperatures: Sequence[float], keep_log_p: bool
+) -> Tokens:
     lengths = np.array([len(example.tokens) for example in examples])
     nll = np.zeros(len(examples))
-    tempered = np.zeros((len(TEMPERATURES), len(examples)))
+    tempered = np.zeros((len(temperatures), len(examples)))
     right: list[np.ndarray] = [np.zeros(0, dtype=bool)] * len(examples)
     for group in micro_batches(lengths, np.arange(len(examples)), TOKENS_AT_ONCE):
         batch = collate([examples[i] for i in group], torch.device("cpu"))
@@ -165,10 +169,10 @@ def _tokens(loss: TargetLoss, examples: Sequence[Example], keep_log_p: bool) -> 
         hit = (logits.argmax(-1) == batch.targets).numpy()
         for place, example in enumerate(group):
             right[example] = hit[rows == place]
-        for at, temperature in enumerate(TEMPERATURES):
+        for at, temperature in enumerate(temperatures):
             losses = torch.nn.functional.cross_entropy(logits / temperature, batch.targets, reduction="none")
             tempered[at, group] = np.bincount(rows, losses.double().numpy(), len(group))
-        nll[group] = tempered[TEMPERATURES.index(1.0), group]
+        nll[group] = tempered[temperatures.index(1.0), group]
     log_p = [_log_p(loss, example).half() for example in examples[:KL_EXAMPLES]] if keep_log_p else []
     return Tokens(nll, np.concatenate(right), tempered, log_p)
 
