@@ -175,7 +175,7 @@ def _load(case: Case) -> tuple[Any, Any]:
     dtype = torch.bfloat16 if case.bf16 else torch.float32
     model = load_model(recipe.model, recipe.method, dtype, case.checkpointing)
     model.train()
-    return TargetLoss(model), make_optimiser(model, 0.0)
+    return TargetLoss(model), make_optimiser(model, recipe.train)
 
 
 def _batch(case: Case, vocabulary: int, seed: int) -> Any:

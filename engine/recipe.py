@@ -78,8 +78,15 @@ class Train(Section):
         "auto", description="Longest example in tokens; longer ones are cut."
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="Number format of the forward pass."
+        "auto",
+        description="Number format of the forward pass and of frozen weights; `auto` is bf16 where the hardware has "
+        "it, else fp32. Trained weights are fp32.",
     )
+    optimiser: Literal["adamw", "adamw8bit", "paged_adamw", "paged_adamw8bit", "adafactor"] = Field(
+        "adamw",
+        description="8 bits and Adafactor hold less memory; paged ones move to the host when the GPU is full.",
+    )
+    compile: bool = Field(False, description="Compile the model: faster steps, a first one of up to minutes.")
     activation_checkpointing: bool = Field(
         False, description="Compute activations again in the backward pass: less memory, a third more time."
     )

@@ -106,6 +106,7 @@ class Attempt:
         from engine.tasks.prepare import prepare
         from engine.training.job import Job, plan_of
         from engine.training.loss import TargetLoss
+        from engine.training.packing import pack
 
         self.stop.check()
         if threads := os.environ.get("OMP_NUM_THREADS"):
@@ -139,9 +140,14 @@ class Attempt:
             begin_as(model, recipe.method, begin or (t for e in data.train for t in e.tokens.tolist()))
         with torch.autocast(load.device().type, dtype, enabled=dtype == torch.bfloat16):  # as in training
             known = bool(classes) or TargetLoss(model.eval()).same_as_model()
+            packed = known and not classes and pack(model)
         if not known:
             raise load.ModelError(
                 f"model {recipe.model.path}: computes its logits in a way finetui does not know"
+            )
+        if not packed and not classes:
+            report.log(
+                "info", "examples are padded, not packed: this model or method cannot take packed rows"
             )
         if data.largest_token >= (rows := model.get_input_embeddings().weight.shape[0]):
             raise load.ModelError(
@@ -151,7 +157,9 @@ class Attempt:
         self.stop.check()
 
         looks = read_back(self.run, self.number, -1 if resume_from is None else resume_from)
-        job = Job(self.run, recipe, data, model, tokenizer, looks, report, self.stop, dtype, metrics, step)
+        job = Job(
+            self.run, recipe, data, model, tokenizer, looks, report, self.stop, dtype, metrics, packed, step
+        )
         report.plan(
             total_steps=plan_of(job).total_steps,
             tokens_per_step=recipe.train.tokens_per_step,

@@ -11,7 +11,7 @@ from engine.evals.intervals import Measure, mean, share
 from engine.evals.score import Scores
 from engine.tasks.items import Pair
 from engine.training.batches import micro_batches
-from engine.training.dpo_loss import PairLoss, both, preference_loss
+from engine.training.dpo_loss import PairLoss, preference_loss
 
 
 @torch.no_grad()
@@ -29,9 +29,9 @@ def answer_scores(
     """
     answers, right = np.zeros((2, len(pairs))), np.zeros(len(pairs), dtype=np.int64)
     lengths = np.array([len(pair.tokens) for pair in pairs])
-    for group in micro_batches(lengths, np.arange(len(pairs)), tokens_at_once):
+    for group in micro_batches(lengths, np.arange(len(pairs)), tokens_at_once, loss.words.packed):
         check()
-        batch = both([pairs[i] for i in group], device)
+        batch = loss.both([pairs[i] for i in group], device)
         found = loss.words.scores(batch)
         rows, n = batch.rows.cpu().numpy(), len(group)
         answers[:, group] = -np.bincount(rows, found.nll.double().cpu().numpy(), 2 * n).reshape(2, n)

@@ -10,7 +10,7 @@ import torch
 
 from engine.evals.intervals import Estimate, Measure, ratio
 from engine.tasks.prepare import Suite
-from engine.training.batches import collate, micro_batches
+from engine.training.batches import micro_batches
 from engine.training.loss import TargetLoss
 
 
@@ -37,15 +37,19 @@ class Scores:
 
 
 def score(
-    loss: TargetLoss, suite: Suite, tokens_at_once: int, device: torch.device, check: Callable[[], None]
+    loss: TargetLoss,
+    suite: Suite,
+    tokens_at_once: int,
+    device: torch.device,
+    check: Callable[[], None],
 ) -> Scores:
     """Score every example; `check` is called between forward passes and may raise to give up."""
     examples = suite.examples
     lengths = np.array([len(example.tokens) for example in examples])
     nll, right = np.zeros(len(examples)), np.zeros(len(examples), dtype=np.int64)
-    for group in micro_batches(lengths, np.arange(len(examples)), tokens_at_once):
+    for group in micro_batches(lengths, np.arange(len(examples)), tokens_at_once, loss.packed):
         check()
-        batch = collate([examples[i] for i in group], device)
+        batch = loss.collate([examples[i] for i in group], device)
         scores = loss.scores(batch)
         rows = batch.rows.cpu().numpy()
         nll[group] = np.bincount(rows, scores.nll.double().cpu().numpy(), len(group))

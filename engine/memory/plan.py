@@ -7,6 +7,7 @@ from typing import Literal
 
 from engine.memory.shapes import ModelShapes
 from engine.method_settings import Adapter, Freeze, Lora, QLora
+from engine.processor import cpu_has_bf16
 from engine.recipe import Recipe
 
 Device = Literal["cuda", "cpu"]
@@ -71,8 +72,8 @@ def plan_of(
         limits.append(DEFAULT_LENGTH)
     length = min(limits)
     train = recipe.train
-    # `auto` is bfloat16 on every GPU since 2020 (Ampere), float32 on a CPU.
-    bf16 = train.precision == "bf16" or (train.precision == "auto" and device == "cuda")
+    has_bf16 = device == "cuda" or cpu_has_bf16()  # every GPU since 2020 (Ampere) has it
+    bf16 = train.precision == "bf16" or (train.precision == "auto" and has_bf16)
     plan = Plan(
         method=recipe.method.name,
         tokens=max(length, min(train.micro_tokens, train.tokens_per_step)),

@@ -17,6 +17,7 @@ from engine.methods.freeze import freeze
 from engine.methods.low_rank import save_lora, with_lora
 from engine.methods.vectors import with_vectors
 from engine.model_source import ModelError, locate
+from engine.processor import cpu_has_bf16
 from engine.recipe import ModelSpec, Train
 
 
@@ -35,9 +36,9 @@ def device() -> torch.device:
 
 
 def precision(train: Train) -> torch.dtype:
-    """Number format of the forward pass: `auto` is bfloat16 where the GPU has it, else float32."""
+    """Number format of the forward pass: `auto` is bfloat16 where the GPU or the CPU is made for it, else float32."""
     if train.precision == "auto":
-        has_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        has_bf16 = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else cpu_has_bf16()
         return torch.bfloat16 if has_bf16 else torch.float32
     return {"fp32": torch.float32, "bf16": torch.bfloat16}[train.precision]
 

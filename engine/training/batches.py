@@ -1,8 +1,9 @@
 """Which examples make up each optimiser step and each forward pass, and their tensors.
 
 An epoch is a new order of all examples, cut into steps of about `tokens_per_step` tokens. Inside a step,
-examples of similar length share a forward pass of at most `micro_tokens` tokens with padding. Everything
-follows from the seed and the lengths, so that a resumed run goes on at the exact place.
+examples of similar length share a forward pass of at most `micro_tokens` tokens: packed into one row where the
+model can take that (packing.py), else padded to the longest. Everything follows from the seed and the lengths, so
+that a resumed run goes on at the exact place.
 """
 
 from __future__ import annotations
@@ -16,50 +17,86 @@ import numpy as np
 import torch
 
 from engine.data.chat import Example
+from engine.training.packing import Layout, layout
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One forward pass. Padding stands on the right, where causal attention never looks from a real token,
-    so no attention mask is needed.
+    """One forward pass: packed if it has a layout. Padding stands on the right, where causal attention never looks
+    from a real token, so no attention mask is needed.
     """
 
-    input_ids: torch.Tensor  # int64 [rows, longest]
+    input_ids: torch.Tensor  # int64 [rows, longest]; packed: [1, tokens]
     positions: torch.Tensor  # int64 [targets]: flat places in `input_ids` whose output predicts a target
     targets: torch.Tensor  # int64 [targets]
-    rows: torch.Tensor  # int64 [targets]: the row that each target is in
+    rows: torch.Tensor  # int64 [targets]: the example that each target is in
+    layout: Layout | None = None
 
     def to(self, device: torch.device) -> Batch:
         return Batch(
-            *(value.to(device) for value in (self.input_ids, self.positions, self.targets, self.rows))
+            self.input_ids.to(device),
+            self.positions.to(device),
+            self.targets.to(device),
+            self.rows.to(device),
+            self.layout.to(device) if self.layout else None,
         )
 
 
-def collate(examples: Sequence[Example], device: torch.device) -> Batch:
-    """Pad examples to the longest and find their targets."""
-    longest = max(len(example.tokens) for example in examples)
-    tokens = np.zeros((len(examples), longest), dtype=np.int64)
-    mask = np.zeros((len(examples), longest), dtype=bool)
-    for row, example in enumerate(examples):
-        tokens[row, : len(example.tokens)] = example.tokens
-        mask[row, : len(example.mask)] = example.mask
-    rows, columns = np.nonzero(mask)
-    parts = tokens, rows * longest + columns - 1, tokens[rows, columns], rows
-    return Batch(*map(torch.from_numpy, parts)).to(device)
+def collate(examples: Sequence[Example], device: torch.device, packed: bool = False) -> Batch:
+    """Examples one after the other, or padded to the longest; and their targets."""
+    lengths = [len(example.tokens) for example in examples]
+    tokens = np.concatenate([example.tokens for example in examples]).astype(np.int64)
+    mask = np.concatenate([example.mask for example in examples])
+    rows = np.repeat(np.arange(len(examples)), lengths)
+    places = np.arange(len(tokens))
+    if packed:
+        ids, where = tokens[None], layout(lengths)
+    else:
+        ids, where = np.zeros((len(examples), max(lengths)), dtype=np.int64), None
+        places = places + rows * max(lengths) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        ids.ravel()[places] = tokens
+    positions, targets, owners = (
+        torch.from_numpy(part) for part in (places[mask] - 1, tokens[mask], rows[mask])
+    )
+    return Batch(torch.from_numpy(ids), positions, targets, owners, where).to(device)
 
 
-def micro_batches(lengths: np.ndarray, chosen: np.ndarray, micro_tokens: int) -> list[np.ndarray]:
+def micro_batches(
+    lengths: np.ndarray, chosen: np.ndarray, micro_tokens: int, packed: bool = False
+) -> list[np.ndarray]:
     """Split `chosen` (indices into `lengths`) by length into groups of at most `micro_tokens`, padding counted.
 
     An example longer than that is alone in its group.
     """
     by_length = chosen[np.argsort(lengths[chosen], kind="stable")]
+    if packed:
+        return _even_groups(by_length, lengths[by_length], micro_tokens)
     groups, start = [], 0
     for end, index in enumerate(by_length):  # the last is the longest so far
         if end > start and (end - start + 1) * lengths[index] > micro_tokens:
             groups.append(by_length[start:end])
             start = end
     return [*groups, by_length[start:]] if len(by_length) else []
+
+
+def _even_groups(chosen: np.ndarray, lengths: np.ndarray, micro_tokens: int) -> list[np.ndarray]:
+    """The fewest groups of neighbours, about equally large, that keep to the budget."""
+    count = max(1, math.ceil(lengths.sum() / micro_tokens))
+    while True:
+        groups = _cut_evenly(chosen, lengths, count)
+        sizes = [(len(group), tokens) for group, tokens in groups]
+        if all(tokens <= micro_tokens or size == 1 for size, tokens in sizes):
+            return [group for group, _ in groups]
+        count += 1
+
+
+def _cut_evenly(chosen: np.ndarray, lengths: np.ndarray, count: int) -> list[tuple[np.ndarray, int]]:
+    """Neighbours in at most `count` groups of about the same number of tokens, with that number."""
+    if not len(chosen):
+        return []
+    group_of = (np.cumsum(lengths) - lengths) * count // lengths.sum()
+    cuts = np.flatnonzero(np.diff(group_of)) + 1
+    return [(g, int(n.sum())) for g, n in zip(np.split(chosen, cuts), np.split(lengths, cuts), strict=True)]
 
 
 @dataclass(frozen=True)
@@ -72,6 +109,7 @@ class Plan:
     max_steps: int | None
     tokens_per_step: int
     micro_tokens: int
+    packed: bool = False
 
     @property
     def total_steps(self) -> int:
@@ -94,7 +132,7 @@ class Plan:
             for place, chosen in enumerate(groups[: total - step]):
                 if step + place >= start:
                     done = epoch + (place + 1) / len(groups)
-                    yield done, micro_batches(lengths, chosen, self.micro_tokens)
+                    yield done, micro_batches(lengths, chosen, self.micro_tokens, self.packed)
             step, epoch = step + len(groups), epoch + 1
 
 
@@ -102,8 +140,5 @@ class Plan:
 def _epoch(lengths: tuple[int, ...], seed: int, epoch: int, tokens_per_step: int) -> list[np.ndarray]:
     order = np.random.default_rng([seed, epoch]).permutation(len(lengths))
     tokens = np.asarray(lengths, dtype=np.int64)[order]
-    steps = math.ceil(tokens.sum() / tokens_per_step)
     # Steps of equal size, rather than full ones and a small last one that would count as much as they do.
-    step_of = (np.cumsum(tokens) - tokens) * steps // tokens.sum()
-    cuts = np.flatnonzero(np.diff(step_of)) + 1
-    return np.split(order, cuts)
+    return [group for group, _ in _cut_evenly(order, tokens, math.ceil(tokens.sum() / tokens_per_step))]

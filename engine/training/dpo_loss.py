@@ -26,7 +26,7 @@ from engine.method_settings import WHOLE_MODEL, Adapter, Lora, Method
 from engine.methods import bottleneck
 from engine.task_settings import Dpo
 from engine.tasks.items import Pair
-from engine.training.batches import Batch, collate
+from engine.training.batches import Batch
 from engine.training.loss import TargetLoss
 
 
@@ -42,9 +42,9 @@ class PairBatch:
 class PairLoss(nn.Module):
     """A causal language model as a function from a batch of pairs to their loss."""
 
-    def __init__(self, model: Any, method: Method, task: Dpo) -> None:
+    def __init__(self, model: Any, method: Method, task: Dpo, packed: bool = False) -> None:
         super().__init__()
-        self.words = TargetLoss(model)
+        self.words = TargetLoss(model, packed)
         self.method, self.task = method, task
         # Log-probabilities of (chosen, rejected) answers under the base model, where they are not asked for anew: of
         # the pairs to train on, by content, and of suites by name, float64 [2, pairs].
@@ -79,7 +79,11 @@ class PairLoss(nn.Module):
         if self.references is not None:
             values = [self.references[_key(pair)] for pair in examples]
             reference = torch.tensor(values, dtype=torch.float32, device=device).T
-        return PairBatch(both(examples, device), len(examples), reference)
+        return PairBatch(self.both(examples, device), len(examples), reference)
+
+    def both(self, pairs: Sequence[Pair], device: torch.device) -> Batch:
+        """The chosen conversations, then the rejected ones."""
+        return self.words.collate([pair.chosen for pair in pairs] + [pair.rejected for pair in pairs], device)
 
     def remember(self, pairs: Sequence[Pair], answers: np.ndarray) -> None:
         """What the base model says to the pairs to train on, float64 [2, pairs]."""
@@ -87,11 +91,6 @@ class PairLoss(nn.Module):
         self.references = {
             _key(pair): (value[0], value[1]) for pair, value in zip(pairs, values, strict=True)
         }
-
-
-def both(pairs: Sequence[Pair], device: torch.device) -> Batch:
-    """The chosen conversations, then the rejected ones."""
-    return collate([pair.chosen for pair in pairs] + [pair.rejected for pair in pairs], device)
 
 
 def _key(pair: Pair) -> bytes:

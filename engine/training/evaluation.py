@@ -10,6 +10,7 @@ from engine.evals.generate import answers, questions
 from engine.evals.outcome import outcome
 from engine.training.flagging import raise_flags
 from engine.training.job import Job
+from engine.training.packing import unpacked
 from engine.training.task_loss import TaskLoss
 
 
@@ -29,7 +30,8 @@ def evaluate(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> str | Non
             said = outcome(module, suite, 2 * recipe.train.micro_tokens, accelerator.device, job.stop.check)
             found.append((suite, said, time.perf_counter() - started))
         asked = questions(recipe, job.data.suite("heldout"), job.tokenizer)
-        texts = answers(job.model, job.tokenizer, asked, recipe.evals.max_new_tokens, accelerator.device)
+        with unpacked(job.model):
+            texts = answers(job.model, job.tokenizer, asked, recipe.evals.max_new_tokens, accelerator.device)
     job.model.train()
     job.stop.check()
     of_texts = job.metrics.measures(texts, [question.reference for question in asked])

@@ -34,6 +34,7 @@ class Job:
     stop: Stop
     dtype: torch.dtype
     metrics: Metrics
+    packed: bool  # examples share a row without padding
     step: int = 0
 
 
@@ -47,7 +48,14 @@ def plan_of(job: Job) -> Plan:
         max_steps=settings.max_steps,
         tokens_per_step=settings.tokens_per_step,
         micro_tokens=settings.micro_tokens,
+        packed=job.packed,
     )
+
+
+def compile_backbone(model: Any) -> None:
+    """Have PyTorch compile all of a model but its head, when it is first called; that call takes up to minutes."""
+    base = model.get_base_model() if hasattr(model, "peft_config") else model
+    base.base_model.compile(dynamic=True)
 
 
 def peak_memory() -> float:

@@ -21,10 +21,10 @@ from engine.training import checkpoint
 from engine.training.checkpoint import Position
 from engine.training.evaluation import evaluate
 from engine.training.flagging import best_step, context_of, go_back_to_best, is_new_best, may_stop
-from engine.training.job import Job, is_due, peak_memory, plan_of
+from engine.training.job import Job, compile_backbone, is_due, peak_memory, plan_of
 from engine.training.optimiser import learning_rate, make_optimiser, set_rate
 from engine.training.stop import Cancelled
-from engine.training.task_loss import TaskLoss, collate, task_loss
+from engine.training.task_loss import TaskLoss, task_loss
 
 
 class TrainingError(Exception):
@@ -40,9 +40,12 @@ def train(job: Job, resume_from: int | None) -> str | None:
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(), mixed_precision="bf16" if job.dtype == torch.bfloat16 else "no"
     )
-    loss_of = accelerator.prepare_model(task_loss(job, accelerator))
+    loss = task_loss(job, accelerator)
+    if recipe.train.compile:
+        compile_backbone(job.model)
+    loss_of = accelerator.prepare_model(loss)
     scale = recipe.method.lr_ratio if isinstance(recipe.method, Lora | QLora) else 1.0
-    optimiser = make_optimiser(job.model, recipe.train.weight_decay, scale)
+    optimiser = make_optimiser(job.model, recipe.train, scale)
     plan = plan_of(job)
     total = plan.total_steps
     position = Position(0, 0, job.data.digest)
@@ -106,7 +109,7 @@ def optimiser_step(
     tokens = sum(len(example.tokens) for examples in window for example in examples)
     total = torch.zeros((), device=accelerator.device)
     for examples in window:
-        batch = collate(module, examples, accelerator.device)
+        batch = module.collate(examples, accelerator.device)
         with accelerator.autocast():
             loss = loss_of(batch) / targets
         accelerator.backward(loss)

@@ -6,6 +6,7 @@ training a chunk's logits are computed again for the backward pass instead of be
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +14,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from engine.training.batches import Batch
+from engine.data.chat import Example
+from engine.training.batches import Batch, collate
 
 # Logits held at once: 2^26 numbers are 256 MiB in float32.
 LOGITS_AT_ONCE = 2**26
@@ -29,12 +31,18 @@ class TokenScores(NamedTuple):
 class TargetLoss(nn.Module):
     """A causal language model as a function from a batch to the loss of its targets.
 
-    A module, so that Accelerate can wrap what is called. `model` may be a PEFT model.
+    A module, so that Accelerate can wrap what is called. `model` may be a PEFT model; `packed`, whether it
+    understands packed rows (packing.py).
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, packed: bool = False) -> None:
         super().__init__()
         self.model = model
+        self.packed = packed
+
+    def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
+        """Examples as the batch that the model takes."""
+        return collate(examples, device, self.packed)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Sum of the negative log-likelihoods of the targets, in nats; float32 scalar."""
@@ -67,16 +75,19 @@ class TargetLoss(nn.Module):
 
     def hidden(self, batch: Batch) -> torch.Tensor:
         """Last hidden states where a target is predicted: [targets, width]."""
-        states = self._states(batch.input_ids)
+        states = self._states(batch)
         # index_select has a deterministic backward pass; a boolean mask or gather may not.
         return states.flatten(0, 1).index_select(0, batch.positions)
 
-    def _states(self, ids: torch.Tensor) -> torch.Tensor:
+    def _states(self, batch: Batch) -> torch.Tensor:
         """Last hidden states of all tokens: [rows, length, width].
 
         PEFT adds virtual tokens in a forward pass of its own, which the decoder alone does not run through.
         """
-        decoder = self._causal_lm.get_decoder()
+        decoder, ids = self._causal_lm.get_decoder(), batch.input_ids
+        if where := batch.layout:
+            packed = {"position_ids": where.position_ids, "layout": where}
+            return decoder(input_ids=ids, use_cache=False, **packed).last_hidden_state
         config = getattr(self.model, "active_peft_config", None)
         if config is None or not config.is_prompt_learning or self.model._adapters_disabled:
             return decoder(input_ids=ids, use_cache=False).last_hidden_state

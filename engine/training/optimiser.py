@@ -1,11 +1,14 @@
-"""AdamW and the learning-rate curve."""
+"""The optimiser and the learning-rate curve."""
 
 from __future__ import annotations
 
 import math
+import warnings
+from typing import Any
 
 import torch
 from torch import nn
+from transformers.optimization import Adafactor
 
 from engine.recipe import Train
 from engine.recipe_fields import parse_share
@@ -13,8 +16,9 @@ from engine.recipe_fields import parse_share
 FLOOR = 0.1  # of the peak rate: where cosine and linear end
 
 
-def make_optimiser(model: nn.Module, weight_decay: float, lora_b_scale: float = 1.0) -> torch.optim.Optimizer:
-    """Fused AdamW over the trainable weights; decay on matrices only, not on gains, biases and IA3's vectors.
+def make_optimiser(model: nn.Module, train: Train, lora_b_scale: float = 1.0) -> torch.optim.Optimizer:
+    """The recipe's optimiser over the trainable weights; decay on matrices only, not on gains, biases and IA3's
+    vectors.
 
     `lora_b_scale` multiplies the rate of LoRA's B matrices (LoRA+, Hayou et al. 2024, arXiv:2402.12354).
     """
@@ -31,11 +35,29 @@ def make_optimiser(model: nn.Module, weight_decay: float, lora_b_scale: float = 
         else:
             matrices.append(parameter)
     groups = [
-        {"params": matrices, "weight_decay": weight_decay},
+        {"params": matrices, "weight_decay": train.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
-        {"params": lora_b, "weight_decay": weight_decay, "scale": lora_b_scale},
+        {"params": lora_b, "weight_decay": train.weight_decay, "scale": lora_b_scale},
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, fused=True)
+    return _optimiser([group for group in groups if group["params"]], train)
+
+
+def _optimiser(groups: list[dict[str, Any]], train: Train) -> torch.optim.Optimizer:
+    """The rate is set before each step; 0 stands here."""
+    if train.optimiser == "adamw":
+        return torch.optim.AdamW(groups, lr=0.0, fused=True)
+    if train.optimiser == "adafactor":
+        # At fixed rates that mean what AdamW's do (Shazeer and Stern 2018, arXiv:1804.04235, has relative ones).
+        return Adafactor(groups, lr=0.0, scale_parameter=False, relative_step=False)
+    import bitsandbytes
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Paged optimizers are not supported on CPU")
+        if train.optimiser == "paged_adamw":
+            return bitsandbytes.optim.PagedAdamW(groups, lr=0.0)
+        if train.optimiser == "adamw8bit":
+            return bitsandbytes.optim.AdamW8bit(groups, lr=0.0)
+        return bitsandbytes.optim.PagedAdamW8bit(groups, lr=0.0)
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

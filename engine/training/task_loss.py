@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 
 from engine.evals.pairs import answer_scores
 from engine.task_settings import Classification, Dpo
-from engine.training import batches
 from engine.training.class_loss import ClassLoss
 from engine.training.dpo_loss import PairLoss, as_base, keeps_base
 from engine.training.job import Job
@@ -28,19 +25,12 @@ def task_loss(job: Job, accelerator: Accelerator) -> TaskLoss:
         case Classification():
             return ClassLoss(job.model, job.model.config.get_text_config().pad_token_id)
         case Dpo() as task:
-            loss = PairLoss(job.model, job.recipe.method, task)
+            loss = PairLoss(job.model, job.recipe.method, task, job.packed)
             if not keeps_base(job.recipe.method):
                 _ask_base(job, loss, accelerator)
             return loss
         case _:
-            return TargetLoss(job.model)
-
-
-def collate(loss: TaskLoss, examples: Sequence[Any], device: torch.device) -> Any:
-    """Examples as the batch that `loss` takes."""
-    if isinstance(loss, ClassLoss | PairLoss):
-        return loss.collate(examples, device)
-    return batches.collate(examples, device)
+            return TargetLoss(job.model, job.packed)
 
 
 def _ask_base(job: Job, loss: PairLoss, accelerator: Accelerator) -> None:

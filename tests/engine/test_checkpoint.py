@@ -39,7 +39,7 @@ class Model(nn.Module):
 def made() -> tuple[Model, torch.optim.Optimizer]:
     torch.manual_seed(7)
     model = Model()
-    return model, make_optimiser(model, weight_decay=0.1)
+    return model, make_optimiser(model, Train(weight_decay=0.1))
 
 
 def steps(model, optimiser, count: int) -> list[float]:

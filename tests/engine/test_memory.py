@@ -18,6 +18,7 @@ from engine.memory.fit import fit, fit_plan, table, table_lines
 from engine.memory.plan import Plan, plan_of
 from engine.memory.shapes import from_config, model_shapes
 from engine.model_source import ModelError
+from engine.processor import cpu_has_bf16
 from engine.recipe import Recipe
 
 SMALL = {
@@ -236,7 +237,7 @@ def test_plan_of_a_recipe() -> None:
     )
     plan = plan_of(recipe, model, "cuda", longest=3000)
     assert (plan.tokens, plan.length, plan.bf16, plan.r, plan.double_quant) == (3000, 3000, True, 8, False)
-    assert plan_of(recipe, model, "cpu").bf16 is False
+    assert plan_of(recipe, model, "cpu").bf16 is cpu_has_bf16()
     assert plan_of(a_recipe(), model, "cuda").length == 2048
     assert plan_of(a_recipe(train={"tokens_per_step": 4096}), model, "cuda").accumulates is False
 

@@ -9,6 +9,7 @@ import torch
 from engine.data.bundled import model_path
 from engine.data.chat import Example
 from engine.method_settings import IA3, Adapter, Freeze, Full, Lora, Prefix, Prompt, QLora
+from engine.methods import load
 from engine.methods.load import (
     ModelError,
     count_parameters,
@@ -110,7 +111,7 @@ def test_targets_choose_the_layers():
 
 def test_lora_plus_trains_b_at_a_rate_of_its_own():
     model = load_model(BUNDLED, Lora(name="lora", r=4), FP32)
-    optimiser = make_optimiser(model, 0.1, lora_b_scale=16.0)
+    optimiser = make_optimiser(model, Train(weight_decay=0.1), lora_b_scale=16.0)
     set_rate(optimiser, 1e-3)
     rates = {id(p): group["lr"] for group in optimiser.param_groups for p in group["params"]}
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -165,7 +166,9 @@ def test_virtual_tokens_begin_as_real_ones(method):
 
 def test_weight_decay_leaves_the_vectors_of_ia3_alone():
     model = load_model(BUNDLED, IA3(name="ia3"), FP32)
-    assert {group["weight_decay"] for group in make_optimiser(model, 0.1).param_groups} == {0.0}
+    assert {
+        group["weight_decay"] for group in make_optimiser(model, Train(weight_decay=0.1)).param_groups
+    } == {0.0}
 
 
 def test_pissa_begins_as_the_base_and_trains_its_largest_singular_vectors(batch):
@@ -221,9 +224,13 @@ def test_qlora_starts_near_the_model_it_quantises(batch):
     assert 0 < abs(four - plain) < 0.5
 
 
-def test_auto_precision_is_float32_on_a_cpu(monkeypatch):
+def test_auto_precision_is_what_the_processor_is_made_for(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(load, "cpu_has_bf16", lambda: False)
     assert precision(Train()) == FP32
+    monkeypatch.setattr(load, "cpu_has_bf16", lambda: True)
+    assert precision(Train()) == torch.bfloat16
+    assert precision(Train(precision="fp32")) == FP32
     assert precision(Train(precision="bf16")) == torch.bfloat16
 
 

@@ -21,6 +21,7 @@ SMALL = {
     "data": {"train": "bundled:docstrings", "limit": 48, "heldout": 8},
     "train": {
         "max_steps": 6,
+        "precision": "fp32",  # losses are compared with those of plain libraries
         "tokens_per_step": 256,
         "micro_tokens": 192,
         "max_length": 48,
