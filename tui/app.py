@@ -309,6 +309,17 @@ class FinetuiApp(App[None]):
 
         self.push_screen(SqlScreen())
 
+    def do_data(self) -> None:
+        from engine.home import run_dirs
+        from tui.screens.data import DataScreen
+
+        run = self._target()
+        found = next((at.path for at in run_dirs(self.home) if at.number == run.number), None)
+        if found is None:
+            self.say(f"the directory of run #{run.number} is gone", "bad")
+            return
+        self.push_screen(DataScreen(f"#{run.number} {run.name}", "--run", str(found)))
+
     def do_help(self) -> None:
         from tui.screens.help import HelpScreen
 

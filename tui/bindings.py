@@ -17,6 +17,7 @@ SCREENS = {
     "dashboard": "Dashboard",
     "run": "Run",
     "compare": "Compare",
+    "data": "Data",
     "sql": "SQL",
     "help": "Help",
 }
@@ -95,9 +96,10 @@ def _compare(context: Context) -> str | None:
     return "mark two or more runs with space, then compare them"
 
 
-LISTS = ("dashboard", "run", "compare", "sql", "help")
+LISTS = ("dashboard", "run", "compare", "data", "sql", "help")
 RUNS = ("dashboard", "run")
 CHARTS = ("dashboard", "run", "compare")
+PANED = (*CHARTS, "data")
 
 BINDINGS: tuple[Binding, ...] = (
     Binding(("enter",), "open", "open", "Open the run under the cursor.", unless=_run, footer=True),
@@ -116,6 +118,10 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("R",), "requeue", "requeue", "Queue the recipe of an ended run again, as a new run.", RUNS, _requeue),
     Binding(("K",), "earlier", "earlier", "Move a queued run up: priority + 1.", RUNS, _priority),
     Binding(("J",), "later", "later", "Move a queued run down: priority − 1.", RUNS, _priority),
+    Binding(("d",), "data", "data", "Show the run's data: rows, lengths, what is learned, duplicates, findings.",
+            RUNS, _run),
+    Binding(("n",), "next_example", "next example", "The next example.", ("data",), footer=True),
+    Binding(("p",), "previous_example", "previous example", "The example before.", ("data",), footer=True),
     Binding(("j", "down"), "down", "down", "One line down.", LISTS),
     Binding(("k", "up"), "up", "up", "One line up.", LISTS),
     Binding(("g", "home"), "top", "top", "To the first line.", LISTS),
@@ -124,10 +130,10 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("ctrl+u", "pageup"), "page_up", "page up", "Half a page up.", LISTS),
     Binding(("U",), "unmark", "unmark all", "Forget all marks."),
     Binding(("tab",), "next_pane", "pane", "Next pane (small terminals show one), or next section.",
-            CHARTS, footer=True),
-    Binding(("shift+tab",), "previous_pane", "previous pane", "Pane or section before.", CHARTS),
+            PANED, footer=True),
+    Binding(("shift+tab",), "previous_pane", "previous pane", "Pane or section before.", PANED),
     *(
-        Binding((str(number),), f"pane({number})", f"pane {number}", f"Show pane {number}.", CHARTS)
+        Binding((str(number),), f"pane({number})", f"pane {number}", f"Show pane {number}.", PANED)
         for number in range(1, 8)
     ),
     Binding(("0",), "reset", "reset", "All panes, whole curves.", CHARTS),
@@ -152,9 +158,9 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("ctrl+c",), "stop", "stop query", "Stop the query that runs.", ("sql",)),
     Binding(("colon",), "sql", "SQL", "Query everything with SQL.", CHARTS, footer=True),
     Binding(("question_mark", "f1"), "help", "help", "All keys; type to search, enter to do it.",
-            (*CHARTS, "sql"), footer=True),
+            (*PANED, "sql"), footer=True),
     Binding(("escape",), "back", "back", "One layer out.", ("all",), footer=True),
-    Binding(("q",), "quit", "quit", "Leave; runs go on.", CHARTS),
+    Binding(("q",), "quit", "quit", "Leave; runs go on.", PANED),
     Binding(("ctrl+q",), "quit", "quit", "Leave from anywhere; runs go on.", ("all",)),
 )  # fmt: skip
 

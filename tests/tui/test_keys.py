@@ -17,6 +17,7 @@ from tui.bindings import BINDINGS, SCREENS, bindings_of, keys_markdown
 from tui.data import runs_of
 from tui.screens.compare import CompareScreen
 from tui.screens.dashboard import Dashboard
+from tui.screens.data import DataScreen
 from tui.screens.help import HelpScreen
 from tui.screens.run import RunScreen
 from tui.screens.sql import SqlScreen
@@ -48,6 +49,7 @@ def test_every_binding_can_be_done() -> None:
         "dashboard": Dashboard,
         "run": RunScreen,
         "compare": CompareScreen,
+        "data": DataScreen,
         "sql": SqlScreen,
         "help": HelpScreen,
     }

@@ -11,8 +11,8 @@ from engine.data.sources import DataError
 from engine.service import connect
 from store import StoreError
 from tui.cli import exits
-from tui.cli.data import read_report
 from tui.cli.output import print_json, say
+from tui.reports import Reporting
 
 DONE = {
     "cancel": "is being cancelled",
@@ -50,7 +50,7 @@ def check(path: Path, overrides: list[str], *, as_json: bool) -> None:
     checked = [preflight.check(one, path.parent) for one in file.recipes]
     notes = []
     if checked[0].model.local:  # else there is no tokenizer yet
-        tokens = read_report(path, overrides, brief=True)
+        tokens = Reporting("--brief", str(path), *overrides).result()
         if tokens["refusals"]:
             raise DataError(tokens["refusals"][0])
         notes = tokens["warnings"]

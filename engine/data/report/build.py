@@ -21,12 +21,12 @@ from engine.data.overlap import Leak, ngram_overlap
 from engine.data.report import tokens
 from engine.data.report.tokens import Lengths, Rendered, Truncation
 from engine.data.rows import Dropped, Source, left_out, too_many_bad
-from engine.data.sources import RowNumber
+from engine.data.sources import RowNumber, number_order
 from engine.model_source import ModelFiles, resolve_model
 from engine.preflight import absolute
 from engine.recipe import Recipe
 
-EXAMPLES = 3  # rendered
+EXAMPLES = 24  # rendered
 BRIEF = 500  # training rows that `brief_report` looks at
 
 
@@ -242,8 +242,9 @@ def _warnings(
 def _rendered(
     examples: Sequence[Example], tokenizer: Any, numbers: Mapping[str, Sequence[RowNumber]], max_length: int
 ) -> list[Rendered]:
-    """The first row, one of middle length and the longest."""
+    """The first row, one of middle length and the longest; then others, evenly from the file."""
     by_length = sorted(examples, key=lambda example: (len(example.tokens), example.id))
-    first = min(examples, key=lambda example: numbers[example.id][0])
-    chosen = {e.id: e for e in [first, by_length[len(by_length) // 2], by_length[-1]]}
+    by_place = sorted(examples, key=lambda example: number_order(numbers[example.id][0]))
+    others = by_place[:: max(1, len(by_place) // EXAMPLES)]
+    chosen = {e.id: e for e in [by_place[0], by_length[len(by_length) // 2], by_length[-1], *others]}
     return [tokens.render(e, numbers[e.id][0], tokenizer, max_length) for e in chosen.values()][:EXAMPLES]

@@ -6,21 +6,27 @@ from collections.abc import Iterator
 from typing import Any
 
 SHOWN = 5  # of each list
+EXAMPLES = 3
+LABEL = 13  # columns
 LEARNED = "«", "»"  # around the text that is learned
 _KINDS = {"exact": "exact", "near": "near", "13-gram": "by 13 words"}
 
 
 def lines(report: dict[str, Any]) -> list[str]:
     """The page; `report` is what `DataReport.as_dict` gives."""
+    return [report["name"], *facts(report), *findings(report), *_examples(report)]
+
+
+def facts(report: dict[str, Any]) -> list[str]:
+    """Rows, lengths, duplicates, overlap. Every line has a label in `LABEL` columns, or none."""
+    return [*_rows(report), *_tokens(report), *_duplicates(report), *_overlap(report)]
+
+
+def findings(report: dict[str, Any]) -> list[str]:
+    """Warnings and refusals, labelled in the same way."""
     return [
-        report["name"],
-        *_rows(report),
-        *_tokens(report),
-        *_duplicates(report),
-        *_overlap(report),
         *(f"  warning    {_finding(finding)}" for finding in report["warnings"]),
         *(f"  refused    {_finding(finding)}" for finding in report["refusals"]),
-        *_examples(report),
     ]
 
 
@@ -84,7 +90,7 @@ def _overlap(report: dict[str, Any]) -> Iterator[str]:
 
 
 def _examples(report: dict[str, Any]) -> Iterator[str]:
-    for example in report["examples"]:
+    for example in report["examples"][:EXAMPLES]:
         cut = ", cut" if example["cut"] else ""
         yield (
             f"  example    row {example['row']}, {example['tokens']:,} tokens{cut}; the {example['targets']:,} between "

@@ -1,0 +1,31 @@
+"""The report on data, made in a process of its own: the screen imports no tokenizer."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+from engine.data.sources import DataError
+
+
+class Reporting:
+    """A report under way: on a recipe and its overrides, or `--run` and the directory of a run."""
+
+    def __init__(self, *arguments: str) -> None:
+        command = [sys.executable, "-P", "-m", "engine.data.report", *arguments]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def result(self) -> dict[str, Any]:
+        """Wait for it. Raises DataError with the sentence that says why there is none."""
+        out, err = self._process.communicate()
+        if self._process.returncode != 0:
+            raise DataError(err.strip() or "the report ended without a word")
+        return dict(json.loads(out))
+
+    def stop(self) -> None:
+        """Nobody waits for it any more."""
+        self._process.kill()

@@ -1,0 +1,179 @@
+"""The data of a run: what `finetui data` prints, with the loss mask of its examples in colour."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+
+from engine.data.sources import DataError
+from tui.reports import Reporting
+from tui.screens.base import BaseScreen, tabs, textual_bindings
+from tui.text import Line, clean, wrap
+from tui.widgets import data_page
+from tui.widgets.panel import Panel
+
+PANES = ("report", "examples")
+
+
+class DataScreen(BaseScreen, inherit_bindings=False):
+    """The report on one side, examples on the other; on a small terminal one of them at a time."""
+
+    room = "data"
+    BINDINGS = textual_bindings("data")
+
+    def __init__(self, title: str, *arguments: str) -> None:
+        """`arguments`: those of `tui.reports.Reporting`."""
+        super().__init__()
+        self.heading = title
+        self.arguments = arguments
+        self.report: dict[str, Any] | None = None
+        self.trouble = ""  # why there is no report
+        self.pane = 0
+        self.at = 0  # the example shown
+        self.scrolled = [0, 0]
+        self._lengths = [0, 0]
+        self._reporting: Reporting | None = None
+        self.since = time.monotonic()
+
+    def compose(self) -> ComposeResult:
+        yield Panel(self.paint_header, id="header", classes="line")
+        yield Panel(self.paint_tabs, id="tabs", classes="line")
+        with Horizontal(id="body"):
+            yield Panel(self.paint_report, id="pane0", classes="framed pane", title="Data")
+            yield Panel(
+                self.paint_example, id="pane1", classes="framed pane", title=f"Examples: {self._legend()}"
+            )
+        yield Panel(self.paint_footer, id="footer", classes="line")
+
+    def on_mount(self) -> None:
+        self.query_one("#body").styles.height = "1fr"
+        self.begin()
+
+    def begin(self) -> None:
+        """Have the report made."""
+        self._reporting = Reporting(*self.arguments)
+        self.run_worker(self._wait, thread=True, exit_on_error=False)
+        self._clock = self.set_interval(1, self.update_panels)
+
+    def on_unmount(self) -> None:
+        if self._reporting and self.report is None:
+            self._reporting.stop()
+
+    def _wait(self) -> None:
+        assert self._reporting is not None
+        try:
+            outcome = partial(self.show_report, self._reporting.result())
+        except DataError as error:
+            outcome = partial(self.show_trouble, str(error))
+        with suppress(RuntimeError):  # the app has ended meanwhile
+            self.app.call_from_thread(outcome)
+
+    def show_report(self, report: dict[str, Any]) -> None:
+        self.report = report
+        self._clock.stop()
+        self.changed()
+
+    def show_trouble(self, sentence: str) -> None:
+        self.trouble = sentence
+        self._clock.stop()
+        self.changed()
+
+    def _legend(self) -> str:
+        return "what is learned stands between « and »" if self.app.no_color else "what is learned is green"
+
+    # ---- painting -------------------------------------------------------------------------------
+
+    def lay_out(self, width: int, height: int) -> None:
+        self.query_one("#tabs").set_class(not self.small, "hidden")
+        for index in range(len(PANES)):
+            pane = self.query_one(f"#pane{index}")
+            pane.set_class(self.small and index != self.pane, "hidden")
+            pane.set_class(index == self.pane, "-active")
+
+    def header_start(self) -> Line:
+        line: Line = [(f" data of {clean(self.heading)}", "bright")]
+        return [*line, *data_page.summary(self.report)] if self.report else line
+
+    def paint_tabs(self, width: int, height: int) -> list[Line]:
+        return [tabs(PANES, self.pane, width)]
+
+    def paint_report(self, width: int, height: int) -> list[Line]:
+        if self.trouble:
+            return [[(line, "bad")] for line in wrap(clean(self.trouble), width)]
+        if self.report is None:
+            took = f"{time.monotonic() - self.since:.0f} s"
+            return [[(f"reading, tokenising and comparing every row … {took}", "dim")]]
+        return self._scroll(0, data_page.facts(self.report, width), height)
+
+    def paint_example(self, width: int, height: int) -> list[Line]:
+        examples = self._examples()
+        if not examples:
+            return [[("no row can be shown", "dim")]] if self.report else []
+        return self._scroll(1, data_page.examples(examples, self.at, width, marks=self.app.no_color), height)
+
+    def _examples(self) -> list[dict[str, Any]]:
+        return self.report["examples"] if self.report else []
+
+    def _scroll(self, pane: int, lines: list[Line], height: int) -> list[Line]:
+        self._lengths[pane] = max(0, len(lines) - height)
+        start = self.scrolled[pane] = min(self.scrolled[pane], self._lengths[pane])
+        return lines[start : start + height]
+
+    # ---- keys -----------------------------------------------------------------------------------
+
+    def do_next_example(self) -> None:
+        self._show_example(1)
+
+    def do_previous_example(self) -> None:
+        self._show_example(-1)
+
+    def _show_example(self, by: int) -> None:
+        examples = self._examples()
+        if not examples:
+            return
+        if not self.small or self.pane == 1:  # else the one that was chosen is only brought to view
+            self.at = (self.at + by) % len(examples)
+            self.scrolled[1] = 0
+        self.do_pane(2)
+
+    def do_pane(self, number: int) -> None:
+        if number <= len(PANES):
+            self.pane = number - 1
+            self.lay_out(*self.size)
+            self.changed()
+
+    def do_next_pane(self) -> None:
+        self.do_pane((self.pane + 1) % len(PANES) + 1)
+
+    def do_previous_pane(self) -> None:
+        self.do_next_pane()  # there are two
+
+    def do_down(self) -> None:
+        self._move(1)
+
+    def do_up(self) -> None:
+        self._move(-1)
+
+    def do_page_down(self) -> None:
+        self._move(max(1, self.size.height // 2))
+
+    def do_page_up(self) -> None:
+        self._move(-max(1, self.size.height // 2))
+
+    def do_top(self) -> None:
+        self._move(-(10**9))
+
+    def do_bottom(self) -> None:
+        self._move(10**9)
+
+    def _move(self, by: int) -> None:
+        self.scrolled[self.pane] = max(0, min(self._lengths[self.pane], self.scrolled[self.pane] + by))
+        self.update_panels()
+
+    def on_panel_scrolled(self, message: Panel.Scrolled) -> None:
+        self._move(message.lines)

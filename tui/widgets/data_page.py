@@ -1,0 +1,78 @@
+"""The report on data as lines: the page, and one rendered example with its loss mask."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from engine.data.report import page
+from tui.text import Line, char_width, clean, width_of, wrap
+
+_STYLES = {"warning": "warn", "refused": "bad"}
+
+
+def facts(report: dict[str, Any], width: int) -> list[Line]:
+    """What is wrong first, then all else, wrapped beside the labels."""
+    found = page.findings(report)
+    lines = [*found[::-1], *([""] if found else []), *page.facts(report)]
+    return [line for text in lines for line in _labelled(text, width)]
+
+
+def _labelled(text: str, width: int) -> list[Line]:
+    label, body = text[2 : page.LABEL], clean(text[page.LABEL :])
+    style = _STYLES.get(label.strip(), "text" if label.strip() else "dim")
+    room = max(10, width - page.LABEL + 2)
+    parts = [body] if width_of(body) <= room else wrap(body, room)
+    return [
+        [
+            (label if at == 0 else " " * (page.LABEL - 2), style if style in ("warn", "bad") else "key"),
+            (part, style),
+        ]
+        for at, part in enumerate(parts)
+    ]
+
+
+def summary(report: dict[str, Any]) -> Line:
+    """For the header: whether a run on these data may start."""
+    refused, warned = len(report["refusals"]), len(report["warnings"])
+    line: Line = [(f"   {refused} refused", "bad")] if refused else [("   may start", "good")]
+    return [*line, (f", {warned} warning{'' if warned == 1 else 's'}", "warn")] if warned else line
+
+
+def examples(found: Sequence[dict[str, Any]], at: int, width: int, *, marks: bool) -> list[Line]:
+    """Example `at` and those after it, each below a line about it."""
+    lines: list[Line] = []
+    for place, one in enumerate(found[at:], start=at + 1):
+        cut = ", cut" if one["cut"] else ""
+        about = f": row {one['row']}, {one['tokens']:,} tokens{cut}, {one['targets']:,} learned"
+        lines += [[(f"{place} of {len(found)}", "title"), (about, "text")]]
+        lines += [*example(one["pieces"], width, marks=marks), []]
+    return lines[:-1]
+
+
+def example(pieces: Sequence[tuple[str, bool]], width: int, *, marks: bool) -> list[Line]:
+    """The text as the model sees it: what is learned in green, and between marks where there is no colour."""
+    lines: list[Line] = [[]]
+    room = width
+    for text, learned in pieces:
+        style = "good" if learned else "dim"
+        shown = f"{page.LEARNED[0]}{text}{page.LEARNED[1]}" if learned and marks else text
+        for word in re.findall(r"\n|[^\S\n]|\S+", shown.expandtabs(4)):
+            if word == "\n":
+                lines.append([])
+                room = width
+                continue
+            for part in [word] if width_of(word) <= width else word:
+                part = clean(part)
+                size = sum(map(char_width, part))
+                if size > room:
+                    lines.append([])
+                    room = width
+                    if part == " ":
+                        continue
+                if lines[-1] and lines[-1][-1][1] == style:
+                    part = lines[-1].pop()[0] + part
+                lines[-1].append((part, style))
+                room -= size
+    return lines
