@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 
 from engine.data.formats import form_of, to_document
@@ -177,3 +181,14 @@ def test_every_task_has_a_form():
         "label",
         "pair",
     ]
+
+
+def test_the_documented_rows_are_read_by_the_task_they_stand_under():
+    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    sections = re.findall(r"### `task: (\w+)`\n\n```json\n(.*?)```", text, flags=re.S)
+    assert [task for task, _ in sections] == ["sft", "completion", "classification", "dpo"]
+    for task, rows in sections:
+        documents = [to_document(json.loads(row), form_of(task)) for row in rows.splitlines()]
+        assert all(d.messages or d.text for d in documents)
+        assert all(bool(d.label) == (task == "classification") for d in documents)
+        assert all(bool(d.rejected) == (task == "dpo") for d in documents)
