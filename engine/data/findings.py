@@ -130,6 +130,20 @@ def label_balance(labels: Sequence[str]) -> list[Finding]:
     return found
 
 
+def contradictions(
+    documents: Sequence[Document], numbers: Mapping[str, Sequence[RowNumber]], source: str
+) -> list[Finding]:
+    """A warning about texts that stand under several labels."""
+    by_text: dict[str, dict[str, str]] = defaultdict(dict)
+    for document in documents:
+        by_text[normalise(document.text)][document.label] = document.id
+    several = [ids for ids in by_text.values() if len(ids) > 1]
+    if not several:
+        return []
+    rows = first_rows([id for ids in several for id in ids.values()], numbers)
+    return [Finding("several-labels", f"{len(several)} texts stand under more than one label", source, rows)]
+
+
 def answers(
     documents: Sequence[Document], numbers: Mapping[str, Sequence[RowNumber]], source: str
 ) -> list[Finding]:

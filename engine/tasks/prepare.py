@@ -74,9 +74,9 @@ def prepare(recipe: Recipe, tokenizer: Any, longest: int) -> Prepared:
     if not isinstance(recipe.task, Classification) and ensure_template(tokenizer):
         notes.append("the tokenizer has no chat template: a plain one (User: …, Assistant: …) is used")
     labels = labels_of(recipe.task, gathered) if isinstance(recipe.task, Classification) else []
-    make = _maker(recipe.task, labels)
+    make = maker(recipe.task, labels)
     train = _examined(recipe, gathered, make, tokenizer, notes)
-    max_length = _max_length(recipe, train, longest)
+    max_length = length_limit(recipe, train, longest)
     if isinstance(recipe.task, Completion):
         train = _in_windows(train, max_length, recipe.data.train, notes)
     train = _cut(train, max_length, recipe.data.train, notes)
@@ -95,7 +95,7 @@ def prepare(recipe: Recipe, tokenizer: Any, longest: int) -> Prepared:
     return Prepared(train, suites, max_length, notes, labels)
 
 
-def _maker(task: Task, labels: list[str]) -> Make:
+def maker(task: Task, labels: list[str]) -> Make:
     """From a document and the tokenizer to what the task learns from it."""
     match task:
         case Completion():
@@ -113,27 +113,35 @@ def _examined(recipe: Recipe, gathered: Gathered, make: Make, tokenizer: Any, no
     source = gathered.source("train")
     items, left_out = masks.tokenized(gathered.train, tokenizer, source, make)
     notes += left_out
-    examples = [side for item in items for side in _texts(item)[:1] if isinstance(side, Example)]
     stops = masks.stops(locate(recipe.model.path), tokenizer)
-    refusals, warnings = masks.examine(gathered.train, examples, tokenizer, stops, source)
+    refusals, warnings = masks.examine(gathered.train, chosen_texts(items), tokenizer, stops, source)
     if refusals:
         raise DataError(str(refusals[0]))
     notes += map(str, warnings)
     return items
 
 
-def _texts(item: Item) -> list[Example | Labelled]:
+def chosen_texts(items: Sequence[Item]) -> list[Example]:
+    """What a model learns to write, of items that say so: of a pair the better answer."""
+    return [side for item in items for side in texts(item)[:1] if isinstance(side, Example)]
+
+
+def texts(item: Item) -> list[Example | Labelled]:
     """What stands in the context of a model at once."""
     return [item.chosen, item.rejected] if isinstance(item, Pair) else [item]
 
 
-def _max_length(recipe: Recipe, train: Sequence[Item], longest: int) -> int:
+def length_limit(recipe: Recipe, train: Sequence[Item], longest: int) -> int:
+    """The longest text in tokens, of a model that takes `longest`."""
     asked = recipe.train.max_length
-    if asked != "auto":
-        return min(asked, longest)
+    return auto_limit(recipe, train, longest) if asked == "auto" else min(asked, longest)
+
+
+def auto_limit(recipe: Recipe, train: Sequence[Item], longest: int) -> int:
+    """What `max_length: auto` means."""
     if isinstance(recipe.task, Completion):  # a text may be a book, and nothing is lost where it is split
         longest = min(longest, recipe.train.micro_tokens)
-    return auto_length([side for item in train for side in _texts(item)], longest)
+    return auto_length([side for item in train for side in texts(item)], longest)
 
 
 def _in_windows(train: Sequence[Item], max_length: int, source: str, notes: list[str]) -> list[Item]:

@@ -184,7 +184,9 @@ def test_the_rendered_pieces_are_the_text_and_the_mask(tmp_path: Path, tokenizer
         (f"{BOS}<|user|>{document.prompt}{EOS}<|assistant|>", False),
         (f"{document.target}{EOS}", True),
     ]
-    odd = build.tokens.render(chat.tokenize(found.sources[0].documents[-1], tokenizer), 41, tokenizer, 1024)
+    odd = build.tokens.render(
+        chat.tokenize(found.sources[0].documents[-1], tokenizer), 41, tokenizer, 1024, ""
+    )
     assert (
         "".join(text for text, _ in odd.pieces)
         == f"{BOS}<|user|>Umläute – 漢字 🙂?{EOS}<|assistant|>Straße 漢字 🙂{EOS}"
@@ -335,6 +337,58 @@ def test_what_a_held_out_set_can_tell_is_what_a_simulation_finds() -> None:
     assert np.mean(np.abs(z) > 1.96) == pytest.approx(0.8, abs=0.01)
     assert findings.heldout_size(100, "heldout") == []
     assert [f.code for f in findings.heldout_size(20, "heldout")] == ["small-heldout"]
+
+
+def test_labelled_text_is_shown_with_its_label(tmp_path: Path, tokenizer: Any) -> None:
+    lines = [{"text": question(i), "label": "even" if i % 20 else "odd"} for i in range(120)]
+    lines += [{"text": question(5).upper(), "label": "odd"}]
+    found = report_on(tmp_path, lines, tokenizer, task="classification")
+    assert not found.refusals
+    warned = codes(found.warnings)
+    assert warned["several-labels"].rows == (6, 121)
+    assert "always answering 'even'" in warned["label-imbalance"].message
+    for example in found.examples:
+        label = "odd" if example.row in (1, 21, 41, 61, 81, 101, 121) else "even"
+        assert example.pieces[-2:] == [("\nlabel: ", False), (label, True)]
+        assert example.targets == 1
+    assert found.truncation is not None
+    assert (found.truncation.targets_lost, found.truncation.rows_without_target) == (0, 0)
+    page = "\n".join(found.lines())
+    assert "  whole" in page
+    assert "  prompt  " not in page
+    assert "label: «even»" in page
+
+
+def test_pairs_are_shown_with_both_answers(tmp_path: Path, tokenizer: Any) -> None:
+    lines = [
+        {"prompt": question(i), "chosen": f"It is {i * (i + 7)}.", "rejected": "word " * (i + 1)}
+        for i in range(120)
+    ]
+    found = report_on(tmp_path, lines, tokenizer, task="dpo", train={"max_length": 100})
+    assert not found.refusals
+    texts = [text for text, _ in found.examples[0].pieces]
+    assert texts[0] == "chosen\n"
+    assert [text for text, learned in found.examples[0].pieces if learned] == [
+        f"It is 0.{EOS}",
+        f"word {EOS}",
+    ]
+    assert found.truncation is not None
+    assert found.truncation.cut > 0
+    assert found.truncation.targets_lost > 0
+    tokenizer.chat_template = template(end="\n")
+    assert "end-never-trained" in codes(report_on(tmp_path, lines, tokenizer, task="dpo").refusals)
+
+
+def test_long_texts_of_a_completion_are_split_and_lose_nothing(tmp_path: Path, tokenizer: Any) -> None:
+    lines = [{"text": question(i) + " word" * i} for i in range(120)]
+    found = report_on(tmp_path, lines, tokenizer, task="completion", train={"max_length": 64})
+    cut = found.truncation
+    assert cut is not None
+    assert cut.cut > 20
+    assert (cut.targets_lost, cut.rows_without_target, cut.split_up) == (0, 0, True)
+    assert "rows split" in "\n".join(found.lines())
+    assert found.examples[0].pieces[0] == (BOS, False)
+    assert found.examples[0].pieces[1][0].endswith(EOS)  # a text ends, and that is learned
 
 
 def run_module(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,7 @@ What is read, left out, tokenised and refused is what a run reads, leaves out, t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,13 @@ from engine.data.overlap import Leak, ngram_overlap
 from engine.data.report import tokens
 from engine.data.report.tokens import Lengths, Rendered, Truncation
 from engine.data.rows import Dropped, Source, left_out, too_many_bad
-from engine.data.sources import RowNumber, number_order
+from engine.data.sources import number_order
 from engine.model_source import ModelFiles, resolve_model
 from engine.preflight import absolute
 from engine.recipe import Recipe
+from engine.task_settings import Classification, Completion
+from engine.tasks.items import Item, labels_of
+from engine.tasks.prepare import AS_TEXT, Make, auto_limit, chosen_texts, length_limit, maker, texts
 
 EXAMPLES = 24  # rendered
 BRIEF = 500  # training rows that `brief_report` looks at
@@ -122,8 +125,9 @@ def brief_report(recipe: Recipe, base: Path) -> Brief:
     chat.ensure_template(tokenizer)
     source = gathered.source("train")
     some = split.first(gathered.train, BRIEF, "report")
-    examples, unmasked = masks.tokenize_all(some, tokenizer, source, chat.tokenize)
-    refusals, warnings = masks.examine(some, examples, tokenizer, masks.stops(model.local, tokenizer), source)
+    items, unmasked = masks.tokenize_all(some, tokenizer, source, _make(recipe, gathered))
+    stops = masks.stops(model.local, tokenizer)
+    refusals, warnings = masks.examine(some, chosen_texts(items), tokenizer, stops, source)
     if why := too_many_bad(source.source, unmasked, len(some)):
         refusals.insert(0, Finding("no-targets", why, source.source))
     elif unmasked:
@@ -141,22 +145,32 @@ def report(recipe: Recipe, gathered: Gathered, tokenizer: Any, longest: int, sto
     measured = gathered.train
     if len(measured) > masks.MEASURED:
         measured = split.first(measured, masks.MEASURED, "report")
-    examples, unmasked = masks.tokenize_all(measured, tokenizer, source, chat.tokenize)
+    make = _make(recipe, gathered)
+    items, unmasked = masks.tokenize_all(measured, tokenizer, source, make)
     refusals = list(gathered.refusals)
     warnings = []
-    for of, documents, dropped in [(source, measured, unmasked), *_without_targets(gathered, tokenizer)]:
+    for of, documents, dropped in [
+        (source, measured, unmasked),
+        *_without_targets(gathered, tokenizer, make),
+    ]:
         if why := too_many_bad(of.source, dropped, len(documents)):
             refusals.append(Finding("no-targets", why, of.source))
         elif dropped:
             warnings.append(Finding("no-targets", left_out(of.source, dropped, len(documents))))
-    cut = tokens.truncation(examples, recipe.train.max_length, longest) if examples else None
-    if cut and cut.rows_without_target == len(examples):
+    cut = None
+    if items:
+        limit = length_limit(recipe, items, longest)
+        auto = auto_limit(recipe, items, longest)
+        split_up = isinstance(recipe.task, Completion)
+        cut = tokens.truncation(items, recipe.train.max_length, limit, auto, longest, split_up=split_up)
+    if cut and cut.rows_without_target == len(items):
         message = f"no row has a target within {cut.max_length} tokens; raise train.max_length"
         refusals.append(Finding("targets-lost", message, source.source))
-    more, found = masks.examine(measured, examples, tokenizer, stops, source)
+    more, found = masks.examine(measured, chosen_texts(items), tokenizer, stops, source)
     refusals += more
     warnings += found
     suites = [_suite(gathered, suite) for suite in gathered.suites]
+    examples = [tokens.as_example(text) for item in items for text in texts(item)]
     warnings += _warnings(recipe, gathered, suites, measured, examples, cut)
     return DataReport(
         name=recipe.name or "",
@@ -165,7 +179,7 @@ def report(recipe: Recipe, gathered: Gathered, tokenizer: Any, longest: int, sto
         suites=suites,
         lengths=tokens.lengths(examples) if examples else None,
         truncation=cut,
-        examples=_rendered(examples, tokenizer, source.places(), cut.max_length) if cut else [],
+        examples=_rendered(items, tokenizer, source, cut.max_length, gathered) if cut else [],
         exact_duplicates=exact_duplicates(entries),
         near_duplicates=near_duplicates(entries),
         refusals=refusals,
@@ -173,12 +187,21 @@ def report(recipe: Recipe, gathered: Gathered, tokenizer: Any, longest: int, sto
     )
 
 
+def _make(recipe: Recipe, gathered: Gathered) -> Make:
+    labels = labels_of(recipe.task, gathered) if isinstance(recipe.task, Classification) else []
+    return maker(recipe.task, labels)
+
+
 def _without_targets(
-    gathered: Gathered, tokenizer: Any
+    gathered: Gathered, tokenizer: Any, make: Make
 ) -> Iterator[tuple[Source, list[Document], list[Dropped]]]:
     for suite in gathered.suites:
-        dropped = masks.tokenize_all(suite.documents, tokenizer, suite.source, chat.tokenize)[1]
-        yield suite.source, suite.documents, dropped
+        as_what = make if suite is gathered.heldout else AS_TEXT
+        yield (
+            suite.source,
+            suite.documents,
+            masks.tokenize_all(suite.documents, tokenizer, suite.source, as_what)[1],
+        )
 
 
 def _longest(recipe: Recipe, model: ModelFiles, tokenizer: Any) -> int:
@@ -222,13 +245,14 @@ def _warnings(
     if cut:
         kept = sum(min(len(example.tokens), cut.max_length) for example in examples)
         train_rows = len(gathered.train)
-        tokens_in_all = kept * train_rows / len(documents)
+        tokens_in_all = kept * train_rows / max(1, len(documents))
         found += findings.few_examples(recipe.method.name, recipe.train, train_rows, tokens_in_all)
         if cut.rows_without_target:
             message = f"{cut.rows_without_target} rows are cut before their answer begins, and are left out"
             found.append(Finding("cut-before-answer", message, source))
     if labels := [document.label for document in gathered.train if document.label]:
         found += findings.label_balance(labels)
+        found += findings.contradictions(gathered.train, numbers, source)
     found += findings.answers(documents, numbers, source)
     ids = [example.id for example in examples]
     for side, sizes in (
@@ -240,11 +264,16 @@ def _warnings(
 
 
 def _rendered(
-    examples: Sequence[Example], tokenizer: Any, numbers: Mapping[str, Sequence[RowNumber]], max_length: int
+    items: Sequence[Item], tokenizer: Any, source: Source, max_length: int, gathered: Gathered
 ) -> list[Rendered]:
     """The first row, one of middle length and the longest; then others, evenly from the file."""
-    by_length = sorted(examples, key=lambda example: (len(example.tokens), example.id))
-    by_place = sorted(examples, key=lambda example: number_order(numbers[example.id][0]))
+    places = source.places()
+    labels = {document.id: document.label for document in gathered.train}
+    by_length = sorted(items, key=lambda item: (len(item.tokens), item.id))
+    by_place = sorted(items, key=lambda item: number_order(places[item.id][0]))
     others = by_place[:: max(1, len(by_place) // EXAMPLES)]
     chosen = {e.id: e for e in [by_place[0], by_length[len(by_length) // 2], by_length[-1], *others]}
-    return [tokens.render(e, numbers[e.id][0], tokenizer, max_length) for e in chosen.values()][:EXAMPLES]
+    return [
+        tokens.render(item, places[item.id][0], tokenizer, max_length, labels[item.id])
+        for item in list(chosen.values())[:EXAMPLES]
+    ]

@@ -54,14 +54,16 @@ def _tokens(report: dict[str, Any]) -> Iterator[str]:
     if not lengths or not cut:
         return
     yield f"  tokens     {'':<8}{'p50':>7}{'p90':>7}{'p99':>7}{'max':>7}   of {lengths['measured']:,} rows"
-    for side in ("whole", "prompt", "answer"):
+    sides = ("whole", "prompt", "answer") if lengths["answer"]["max"] else ("whole",)
+    for side in sides:
         yield f"             {side:<8}" + "".join(
             f"{lengths[side][q]:>7,}" for q in ("p50", "p90", "p99", "max")
         )
     asked = "auto" if cut["asked"] == "auto" else f"auto would be {cut['auto']:,}"
     yield (
         f"  length     max_length {cut['max_length']:,} ({asked}; the model takes {cut['longest']:,}): "
-        f"{cut['cut']:,} rows cut ({cut['cut_share']:.1%}), {cut['targets_lost']:,} target tokens lost "
+        f"{cut['cut']:,} rows {'split' if cut['split_up'] else 'cut'} ({cut['cut_share']:.1%}), "
+        f"{cut['targets_lost']:,} target tokens lost "
         f"({cut['targets_lost_share']:.1%})"
     )
 

@@ -14,6 +14,7 @@ import numpy as np
 from engine.data import chat
 from engine.data.chat import Example
 from engine.data.sources import RowNumber
+from engine.tasks.items import Item, Labelled, Pair
 
 PIECE = 600  # characters of a rendered piece that are kept
 
@@ -54,7 +55,8 @@ class Truncation:
     max_length: int
     auto: int  # what `auto` chooses
     longest: int  # what the model takes
-    cut: int  # rows
+    split_up: bool  # longer rows are split into pieces, and nothing is lost
+    cut: int  # rows that are longer
     cut_share: float
     targets_lost: int
     targets_lost_share: float
@@ -87,20 +89,54 @@ def lengths(examples: Sequence[Example]) -> Lengths:
     )
 
 
-def truncation(examples: Sequence[Example], asked: int | Literal["auto"], longest: int) -> Truncation:
-    """By the rule of `engine.data.chat`."""
-    auto = chat.auto_length(examples, longest)
-    max_length = auto if asked == "auto" else min(asked, longest)
-    kept, cut, dropped = chat.truncate(examples, max_length)
-    total = sum(example.targets for example in examples)
-    lost = total - sum(example.targets for example in kept)
-    return Truncation(
-        asked, max_length, auto, longest, cut, cut / len(examples), lost, lost / max(1, total), dropped
-    )
+def as_example(text: Example | Labelled) -> Example:
+    """A labelled text as one of which no token is learned: the label is."""
+    if isinstance(text, Example):
+        return text
+    return Example(text.id, text.tokens, np.zeros(len(text.tokens), dtype=bool))
 
 
-def render(example: Example, row: RowNumber, tokenizer: Any, max_length: int) -> Rendered:
-    """The text of an example in pieces of equal mask."""
+def truncation(
+    items: Sequence[Item],
+    asked: int | Literal["auto"],
+    max_length: int,
+    auto: int,
+    longest: int,
+    *,
+    split_up: bool,
+) -> Truncation:
+    """By the rule of `engine.tasks.prepare`: `max_length` and `auto` are its limits; `split_up`: longer texts lose
+    nothing."""
+    kept, cut, dropped = chat.truncate(items, max_length)
+    total = sum(map(_learned, items))
+    lost = 0 if split_up else total - sum(map(_learned, kept))
+    share = lost / max(1, total)
+    dropped = 0 if split_up else dropped
+    return Truncation(asked, max_length, auto, longest, split_up, cut, cut / len(items), lost, share, dropped)
+
+
+def _learned(item: Item) -> int:
+    """Tokens to learn; of a labelled text the label counts as one."""
+    if isinstance(item, Pair):
+        return item.chosen.targets + item.rejected.targets
+    return item.targets
+
+
+def render(item: Item, row: RowNumber, tokenizer: Any, max_length: int, label: str) -> Rendered:
+    """The text of a row in pieces of equal mask; of a pair one answer after the other; `label` at the end, if any."""
+    if isinstance(item, Pair):
+        sides = [_pieces(side, tokenizer, max_length) for side in (item.chosen, item.rejected)]
+        pieces = [("chosen\n", False), *sides[0], ("\nrejected\n", False), *sides[1]]
+        longest = max(len(item.chosen.tokens), len(item.rejected.tokens))
+    else:
+        pieces = _pieces(as_example(item), tokenizer, max_length)
+        pieces += [("\nlabel: ", False), (label, True)] if label else []
+        longest = len(item.tokens)
+    short = item.cut(max_length) or item
+    return Rendered(row, len(short.tokens), _learned(short), longest > max_length, pieces)
+
+
+def _pieces(example: Example, tokenizer: Any, max_length: int) -> list[tuple[str, bool]]:
     tokens, mask = example.tokens[:max_length].tolist(), example.mask[:max_length]
     ends = [*(np.flatnonzero(np.diff(mask)) + 1).tolist(), len(tokens)]
     pieces, before, start = list[tuple[str, bool]](), "", 0
@@ -110,8 +146,7 @@ def render(example: Example, row: RowNumber, tokenizer: Any, max_length: int) ->
         piece = text[len(before) :] if text.startswith(before) else tokenizer.decode(tokens[start:end])
         pieces.append((_elided(piece), bool(mask[start])))
         before, start = text, end
-    cut = len(example.tokens) > max_length
-    return Rendered(row, len(tokens), int(mask.sum()), cut, pieces)
+    return pieces
 
 
 def _elided(text: str) -> str:
