@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 
 from accelerate import Accelerator
 
+from engine.evals.base_cache import BaseCache, base_of, starts_as_base
 from engine.evals.generate import answers, questions
-from engine.evals.outcome import outcome
+from engine.evals.outcome import Outcome, outcome
+from engine.tasks.prepare import Suite
 from engine.training.flagging import raise_flags
 from engine.training.job import Job
+from engine.training.loss import TargetLoss
 from engine.training.packing import unpacked
 from engine.training.task_loss import TaskLoss
 
@@ -22,16 +27,22 @@ def evaluate(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> str | Non
     recipe, report = job.recipe, job.report
     report.phase("eval", job.step, ", ".join(suite.name for suite in job.data.suites))
     module = accelerator.unwrap_model(loss_of)
+    known = _base_cache(job, module)
     job.model.eval()
     found = []
     with accelerator.autocast():
         for suite in job.data.suites:
             started = time.perf_counter()
-            said = outcome(module, suite, 2 * recipe.train.micro_tokens, accelerator.device, job.stop.check)
+            scored = partial(
+                outcome, module, suite, 2 * recipe.train.micro_tokens, accelerator.device, job.stop.check
+            )
+            said = _of_base(known, suite, scored) if known else scored()
             found.append((suite, said, time.perf_counter() - started))
         asked = questions(recipe, job.data.suite("heldout"), job.tokenizer)
         with unpacked(job.model):
-            texts = answers(job.model, job.tokenizer, asked, recipe.evals.max_new_tokens, accelerator.device)
+            longest = recipe.evals.max_new_tokens
+            written = partial(answers, job.model, job.tokenizer, asked, longest, accelerator.device)
+            texts = known.texts(asked, longest, written) if known else written()
     job.model.train()
     job.stop.check()
     of_texts = job.metrics.measures(texts, [question.reference for question in asked])
@@ -44,3 +55,16 @@ def evaluate(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> str | Non
     for index, (question, text) in enumerate(zip(asked, texts, strict=True)):
         report.sample(job.step, index, question.prompt, text)
     return raise_flags(job)
+
+
+def _base_cache(job: Job, loss: TaskLoss) -> BaseCache | None:
+    """Where what the base says is kept, if that is what this evaluation asks."""
+    recipe = job.recipe
+    if job.step > 0 or not isinstance(loss, TargetLoss) or not starts_as_base(recipe.method):
+        return None
+    return BaseCache(job.run, base_of(recipe.model.path, recipe.method, job.dtype, job.model, job.packed))
+
+
+def _of_base(known: BaseCache, suite: Suite, scored: Callable[[], Outcome]) -> Outcome:
+    scores = known.scores(suite, lambda: scored().scores)
+    return Outcome(scores, scores.measures)

@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from engine.data.chat import Example
 from engine.methods import bottleneck
 from engine.training.batches import Batch, collate
+from engine.training.job import compile_backbone
 from engine.training.loss import TargetLoss
 from engine.training.packing import layout, pack, unpacked
 
@@ -181,3 +182,13 @@ def test_the_kernel_for_varying_lengths_gives_the_same():
     torch.testing.assert_close(loss.logits(loss.hidden(packed)), expected, rtol=5e-2, atol=5e-2)
     for key, gradient in gradients(model, [packed]).items():
         torch.testing.assert_close(gradient, wanted[key], rtol=1e-1, atol=1e-1)
+
+
+def test_compiled_and_packed_the_loss_and_gradients_are_the_same():
+    model = model_of("llama", num_hidden_layers=1)
+    assert pack(model)
+    batches = [collate(examples(lengths), CPU, packed=True) for lengths in (LENGTHS, (5, 6, 20))]
+    plain = gradients(model, batches)
+    compile_backbone(model)
+    for key, gradient in gradients(model, batches).items():
+        torch.testing.assert_close(gradient, plain[key], rtol=1e-3, atol=1e-5)

@@ -1,0 +1,137 @@
+"""What the base model says to a suite, worked out once: later runs on the same base find it here at step 0.
+
+Files are named by a digest of all that the answer depends on: the model's files, its number formats, the tokens. A file
+that is missing or damaged costs an evaluation, nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from engine.evals.generate import Question
+from engine.evals.score import Scores
+from engine.home import RunDir
+from engine.method_settings import IA3, Adapter, Freeze, Full, Lora, Method, QLora
+from engine.model_source import locate
+from engine.tasks.prepare import Suite
+
+MOST_FILES = 200
+HASHED_WHOLE = 64 * 2**20  # bytes; of a larger file, its size, its time and both ends
+
+
+class BaseCache:
+    """The answers known for one base model as one run loads it; a run outside a home has none."""
+
+    def __init__(self, run: RunDir, base: str) -> None:
+        in_home = run.path.parent.name == "runs"
+        self._directory = run.path.parent.parent / "cache" / "base" if in_home else None
+        self._base = base
+
+    def scores(self, suite: Suite, compute: Callable[[], Scores]) -> Scores:
+        """Of every example of a suite; `compute` is called where they are not known."""
+        parts = [part for e in suite.examples for part in (e.tokens.tobytes(), e.mask.tobytes())]  # type: ignore[union-attr]
+        path = self._path([b"scores", *parts])
+        found = _read(path)
+        try:
+            return Scores(
+                [example.id for example in suite.examples],
+                np.array(found["nll"], dtype=np.float64),
+                np.array(found["tokens"], dtype=np.int64),
+                np.array(found["right"], dtype=np.int64),
+            )
+        except (KeyError, TypeError, ValueError):
+            scores = compute()
+            body = {"nll": scores.nll, "tokens": scores.tokens, "right": scores.right}
+            _write(path, {key: values.tolist() for key, values in body.items()})
+            return scores
+
+    def texts(
+        self, asked: Sequence[Question], max_new_tokens: int, compute: Callable[[], list[str]]
+    ) -> list[str]:
+        """Answers to questions; `compute` is called where they are not known."""
+        prompts = json.dumps([question.tokens for question in asked]).encode()
+        path = self._path([b"texts", str(max_new_tokens).encode(), prompts])
+        texts = _read(path).get("texts")
+        if not isinstance(texts, list) or len(texts) != len(asked):
+            texts = compute()
+            _write(path, {"texts": texts})
+        return texts
+
+    def _path(self, parts: Sequence[bytes]) -> Path | None:
+        if self._directory is None:
+            return None
+        digest = hashlib.sha256(self._base.encode())
+        for part in parts:
+            digest.update(len(part).to_bytes(8, "big") + part)
+        return self._directory / f"{digest.hexdigest()[:32]}.json"
+
+
+def starts_as_base(method: Method) -> bool:
+    """Whether a model with this method says at step 0 exactly what its base says."""
+    if isinstance(method, Lora):
+        return method.init == "default"
+    return isinstance(method, Full | Freeze | QLora | IA3 | Adapter)
+
+
+def base_of(path: str, method: Method, dtype: torch.dtype, model: Any, packed: bool) -> str:
+    """All that decides what the base model says, as text: its files, its number formats, the libraries."""
+    directory = locate(path)
+    commit = getattr(model.config, "_commit_hash", None)
+    files = _fingerprint(directory) if directory else f"{path}@{commit}"
+    # The base of an adapter is held in the compute precision or in 4 bits, one that is trained in float32.
+    held = "float32" if isinstance(method, Full) else str(dtype)
+    if isinstance(method, Freeze | QLora):
+        held = method.model_dump_json(include={"name", "layers", "modules", "quant", "double_quant"})
+    versions = f"torch {torch.__version__} transformers {transformers.__version__}"
+    return f"{files} {held} {dtype} packed={packed} {model.device.type} {versions}"
+
+
+def _fingerprint(directory: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(path for path in directory.iterdir() if path.is_file()):
+        size, time = file.stat().st_size, file.stat().st_mtime_ns
+        digest.update(f"{file.name} {size}".encode())
+        with file.open("rb") as content:
+            if size <= HASHED_WHOLE:
+                digest.update(content.read())
+                continue
+            digest.update(str(time).encode() + content.read(2**20))
+            content.seek(-(2**20), os.SEEK_END)
+            digest.update(content.read())
+    return digest.hexdigest()
+
+
+def _read(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        body = json.loads(path.read_bytes())
+        os.utime(path)  # the ones not asked for go first
+    except (OSError, ValueError):
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _write(path: Path | None, body: dict[str, Any]) -> None:
+    """Whole or not at all, and no more than so many; a full disk is no reason to stop."""
+    if path is None:
+        return
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(body))
+        temporary.rename(path)
+        by_age = sorted(path.parent.glob("*.json"), key=lambda file: file.stat().st_mtime)
+        for old in by_age[:-MOST_FILES]:
+            old.unlink(missing_ok=True)
+    except OSError:
+        temporary.unlink(missing_ok=True)

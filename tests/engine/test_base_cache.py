@@ -1,0 +1,67 @@
+"""What the base model says is worked out once for each base, and is then the same as if it had been again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from workers import finish, make_run, small, start
+
+from engine.log import read_log
+
+
+def first_look(home, number: int, **changes):
+    """The evaluation at step 0 of a run in a home: by suite the examples' scores, and the answers."""
+    run = make_run(home / "runs" / f"{number:06d}-x", small(**{"train__max_steps": 1, **changes}))
+    assert finish(start(run)) == 0
+    events = [e for e in read_log(run.attempt(1).events) if e.get("step") == 0]
+    evals = {e["suite"]: e["examples"] for e in events if e["kind"] == "eval"}
+    return evals, [e["text"] for e in events if e["kind"] == "sample"]
+
+
+def files(home) -> set[str]:
+    return {path.name for path in (home / "cache" / "base").glob("*.json")}
+
+
+@pytest.mark.parametrize("method", ["lora", "freeze", "adapter", "ia3", "qlora"])
+def test_a_later_run_reads_what_an_earlier_one_asked(method, tmp_path):
+    first = first_look(tmp_path, 1, method=method)
+    known = files(tmp_path)
+    assert len(known) == 4  # three suites, one set of answers
+    for path in (tmp_path / "cache" / "base").glob("*.json"):  # seen to be read: mark them
+        body = json.loads(path.read_text())
+        if "nll" in body:
+            body["nll"][0] = 123.0
+            path.write_text(json.dumps(body))
+    again = first_look(tmp_path, 2, method=method)
+    assert files(tmp_path) == known
+    for suite, examples in again[0].items():
+        assert examples["nll"][0] == 123.0
+        assert examples["nll"][1:] == first[0][suite]["nll"][1:]
+    assert again[1] == first[1]
+
+
+def test_methods_that_hold_the_base_alike_share_and_others_do_not(tmp_path):
+    lora = first_look(tmp_path, 1, method="lora")
+    known = files(tmp_path)
+    assert first_look(tmp_path, 2, method="ia3") == lora
+    assert files(tmp_path) == known
+    full = first_look(
+        tmp_path, 3, method="full"
+    )  # float32 like the frozen base here, but not on every machine
+    assert full[1] == lora[1]
+    more = files(tmp_path)
+    first_look(tmp_path, 4, method="qlora")
+    assert files(tmp_path) > more
+
+
+def test_a_damaged_file_costs_an_evaluation(tmp_path):
+    first = first_look(tmp_path, 1, method="lora")
+    for path in (tmp_path / "cache" / "base").glob("*.json"):
+        path.write_text('{"nll": [1')
+    assert first_look(tmp_path, 2, method="lora") == first
+
+
+def test_a_method_that_does_not_start_as_the_base_is_asked_itself(tmp_path):
+    first_look(tmp_path, 1, method="prompt")
+    assert not files(tmp_path)
