@@ -125,6 +125,19 @@ DEFAULT_LR = {
     "prompt": 1e-1,
 }
 
+# Steps of warm-up: new networks and virtual tokens begin far from where they end (Houlsby et al. 2019 warm up for 10%
+# of the steps, Liu et al. 2022 train IA3 with 6%).
+DEFAULT_WARMUP = {
+    "full": "5%",
+    "freeze": "5%",
+    "lora": "5%",
+    "qlora": "5%",
+    "adapter": "10%",
+    "ia3": "6%",
+    "prefix": "10%",
+    "prompt": "10%",
+}
+
 
 # Methods that train weights of the base itself, and so leave a whole model; the others leave an adapter.
 WHOLE_MODEL = ("full", "freeze")

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from engine.data.columns import Column
-from engine.method_settings import DEFAULT_LR, Adapter, Method, Prefix, Prompt
+from engine.method_settings import DEFAULT_LR, DEFAULT_WARMUP, Adapter, Method, Prefix, Prompt
 from engine.recipe_fields import Section, Share, ShareField, parse_share
 from engine.task_settings import RATE, Classification, Dpo, Sft, Task
 
@@ -67,7 +67,7 @@ class Train(Section):
     schedule: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="Learning-rate curve after warm-up."
     )
-    warmup: ShareField = Field("5%", description="Steps of linear warm-up.")
+    warmup: ShareField | None = Field(None, description="Steps of linear warm-up; by method if not given.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay (matrices only).")
     grad_clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
     tokens_per_step: int = Field(
@@ -155,11 +155,12 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _fill_method_defaults(self) -> Recipe:
-        if self.train.lr is not None:
-            return self
-        rate = DEFAULT_LR[self.method.name] * RATE[self.task.name]
-        train = self.train.model_copy(update={"lr": rate})
-        return self.model_copy(update={"train": train})
+        defaults = {
+            "lr": DEFAULT_LR[self.method.name] * RATE[self.task.name],
+            "warmup": DEFAULT_WARMUP[self.method.name],
+        }
+        missing = {key: value for key, value in defaults.items() if getattr(self.train, key) is None}
+        return self.model_copy(update={"train": self.train.model_copy(update=missing)}) if missing else self
 
     @model_validator(mode="after")
     def _combine(self) -> Recipe:

@@ -75,6 +75,8 @@ def recipe_reference() -> str:
         " Starting points for models of 1B parameters and more; small models want five to ten times as much."
         f" With `task: dpo` it is {task_settings.RATE['dpo']:g} times that."
     )
+    warmups = ", ".join(f"{method} {warmup}" for method, warmup in method_settings.DEFAULT_WARMUP.items())
+    parts[-1] += f"\n\nWarm-up where `train.warmup` is not given: {warmups}."
     parts += ["\n# `config.toml`\n", "In the home (`$FINETUI_HOME`); read when the daemon starts.\n"]
     parts += ["| key | type | default | meaning |", "|---|---|---|---|"]
     parts += [_row(name, field) for name, field in Config.model_fields.items()]

@@ -14,7 +14,7 @@ REPLAY = (0.01, 0.05, 0.25)  # shares, in the order in which to try them
 LOWEST_LR = {"full": 2e-6, "freeze": 2e-6}  # below it a rate learns nothing that is worth a run
 LOWEST_LR_OF_OTHERS = 1e-5
 CUT = 3.0  # of the learning rate
-LONGER_WARMUP = "10%"
+LONGER_WARMUP = "20%"
 
 # What makes each method change the model less: sentence, change, source.
 CHANGE_LESS: dict[str, Action] = {
@@ -220,5 +220,5 @@ def _fewer_epochs(context: Context, why: str, source: str) -> tuple[Action, ...]
 
 def _warm_up(context: Context) -> tuple[Action, ...]:
     text = f"Warm up for longer: train.warmup={LONGER_WARMUP}."
-    change = {"train.warmup": LONGER_WARMUP} if context.warmup in ("5%", 1) else {}
+    change = {"train.warmup": LONGER_WARMUP} if context.warmup in ("5%", "6%", "10%", 1) else {}
     return (Action(text if change else "Warm up for longer: raise train.warmup.", change, "goyal2017"),)

@@ -79,5 +79,5 @@ def context_of(recipe: Recipe) -> Context:
         replay=recipe.data.replay.ratio if recipe.data.replay else 0.0,
         general=recipe.evals.general,
         epochs=recipe.train.epochs if recipe.train.max_steps is None else 1.0,
-        warmup=recipe.train.warmup,
+        warmup=recipe.train.warmup or "5%",
     )

@@ -68,7 +68,8 @@ def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
 
 def learning_rate(train: Train, step: int, total_steps: int) -> float:
     """The rate for optimiser step `step` (from 0): linear warm-up, then the schedule down to a tenth."""
-    assert train.lr is not None  # Recipe fills it in
+    assert train.lr is not None  # Recipe fills both in
+    assert train.warmup is not None
     warmup = parse_share(train.warmup).of(total_steps)
     if step < warmup:
         return train.lr * (step + 1) / warmup
