@@ -253,6 +253,8 @@ def _eval(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> N
     )
     shown = ", ".join(f"{name} {value:.4g}" for name, (value, *_) in results.items())
     seen = {"kind": "eval", "t": t, "step": step, "suite": suite, "seconds": entry.get("seconds")}
+    if entry.get("confusion"):
+        seen["confusion"] = entry["confusion"]
     _event(batch, run.run, attempt, seen, f"step {step} {suite}: {shown}")
 
 

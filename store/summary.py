@@ -8,6 +8,8 @@ from typing import Any
 
 import duckdb
 
+from store.queries import HIGHER_IS_BETTER
+
 
 @dataclass(slots=True)
 class Summary:
@@ -36,7 +38,7 @@ def add(summaries: Summaries, step: int, values: dict[str, float]) -> None:
         best = known.best
         if best is None:
             better = math.isfinite(value)
-        elif key.endswith("accuracy"):
+        elif key.endswith(HIGHER_IS_BETTER):
             better = best < value < math.inf
         else:
             better = value < best and value > -math.inf
@@ -52,7 +54,8 @@ def load(cursor: duckdb.DuckDBPyConnection, run: int) -> Summaries:
 
 def repair(cursor: duckdb.DuckDBPyConnection, run: int) -> None:
     """Work out a run's summaries afresh from its metrics, by the same rules as `add`."""
-    score = "CASE WHEN ends_with(key, 'accuracy') THEN -value ELSE value END"
+    higher = " OR ".join(f"ends_with(key, '{end}')" for end in HIGHER_IS_BETTER)
+    score = f"CASE WHEN {higher} THEN -value ELSE value END"
     parameters: dict[str, Any] = {"run": run}
     cursor.execute("DELETE FROM run_summary WHERE run = $run", parameters)
     cursor.execute(

@@ -3,7 +3,8 @@
 The data are made on first use from English text that every CPython carries, and cached. Every
 paragraph goes to exactly one of four places, so that what a run measures is what it says:
 
-- `docstrings`: question and answer pairs about functions, for supervised fine-tuning;
+- `docstrings`: question and answer pairs about functions, for supervised fine-tuning; the same functions once
+  more as `docstring-subjects` (text and label) and `docstring-preferences` (a better and a worse answer);
 - `stdlib-prose`: passages of reference prose, the general suite that shows forgetting;
 - the text that the base model `stdlib-2m` was trained on;
 - docstrings held out from all of these, for the base model's own loss.
@@ -26,7 +27,10 @@ from typing import Any
 from engine.data import stdlib_text
 from engine.data.stdlib_text import Docstring, paragraphs
 
-NAMES: dict[str, tuple[str, ...]] = {"model": ("stdlib-2m",), "data": ("docstrings", "stdlib-prose")}
+NAMES: dict[str, tuple[str, ...]] = {
+    "model": ("stdlib-2m",),
+    "data": ("docstrings", "stdlib-prose", "docstring-subjects", "docstring-preferences"),
+}
 
 Row = dict[str, Any]
 
@@ -39,6 +43,17 @@ _HELDOUT_SHARE = 10  # of functions and classes, to the base model's held-out te
 
 _SUMMARY_LENGTH = range(30, 301)  # characters
 _PASSAGE_LENGTH = range(400, 801)
+
+# What packages are about: the classes of docstring-subjects.
+_SUBJECTS = {
+    "concurrency": "asyncio concurrent multiprocessing queue selectors subprocess threading",
+    "graphics": "idlelib tkinter turtle turtledemo",
+    "network": "email ftplib http imaplib mailbox nntplib poplib smtplib socket socketserver ssl urllib wsgiref xmlrpc",
+    "numbers": "_pydecimal colorsys datetime decimal fractions ipaddress numbers random statistics",
+    "packaging": "distutils ensurepip importlib modulefinder pkgutil runpy venv zipapp zipimport",
+    "testing": "bdb cProfile doctest pdb profile pstats timeit trace tracemalloc unittest",
+}
+_SUBJECT_OF = {package: subject for subject, packages in _SUBJECTS.items() for package in packages.split()}
 
 _FORWARD = (
     "What does `{signature}` in `{place}` do?",
@@ -65,7 +80,9 @@ def model_path(name: str) -> Path:
 
 
 def load(name: str) -> list[Row]:
-    """The rows of a bundled data set: `docstrings` (messages) or `stdlib-prose` (text)."""
+    """The rows of a bundled data set: `docstrings` (messages), `stdlib-prose` (text), `docstring-subjects` (text and
+    label) or `docstring-preferences` (prompt, chosen and rejected).
+    """
     return _rows(_known(name, "data"))
 
 
@@ -151,14 +168,25 @@ def build() -> dict[str, list[Row]]:
         row for row in prose if not any(_plain(s) in seen for s in _sentences(row["text"]) if len(s) >= 40)
     ]
     seen = "\n".join([seen, *(row["text"].lower() for row in prose)])
-    pairs = [_pair(d, s) for d, s in asked if _plain(s) not in seen]
+    clean = [(d, s) for d, s in asked if _plain(s) not in seen]
+    subjects = [
+        {"text": s, "label": _SUBJECT_OF[package]}
+        for d, s in clean
+        if (package := d.module.partition(".")[0]) in _SUBJECT_OF
+    ]
     return {
-        "docstrings": sorted(pairs, key=lambda row: _digest(json.dumps(row))),
+        "docstrings": _shuffled([_pair(d, s) for d, s in clean]),
+        "docstring-subjects": _shuffled(subjects),
+        "docstring-preferences": _shuffled(_preferences(clean)),
         "stdlib-prose": prose,
         "pretraining": [{"text": text} for text in pretraining],
         "pretraining-heldout": [{"text": text} for text in heldout],
         "pretraining-chats": [_chat(title, text[0]) for title, text in kept.items() if len(text[0]) <= 400],
     }
+
+
+def _shuffled(rows: list[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: _digest(json.dumps(row)))
 
 
 def _digest(text: str) -> int:
@@ -230,6 +258,18 @@ def _pair(docstring: Docstring, summary: str) -> Row:
         signature=docstring.signature, place=place, module=docstring.module, summary=summary
     )
     return _messages(question, summary if forward else f"`{docstring.signature}` in `{place}`.")
+
+
+def _preferences(definitions: list[tuple[Docstring, str]]) -> list[Row]:
+    """What a definition does, and what another one does of the same module or else of the one after it."""
+    rows = []
+    by_module = sorted(definitions, key=lambda item: (item[0].module, _digest(item[0].name)))
+    for (docstring, summary), (_, other) in zip(by_module, by_module[1:] + by_module[:1], strict=True):
+        place = docstring.name.rpartition(".")[0]
+        phrasing = _FORWARD[_digest(docstring.name) % len(_FORWARD)]
+        question = phrasing.format(signature=docstring.signature, place=place)
+        rows.append({"prompt": question, "chosen": summary, "rejected": other})
+    return rows
 
 
 def _chat(title: str, first: str) -> Row:

@@ -10,7 +10,7 @@ from engine.model_source import ModelError
 
 HEADS = ("score", "classifier")  # what transformers calls them, and PEFT trains by itself
 # Parts that a checkpoint of a language model may lack; none is held in 4 bits, since it may have to be trained.
-MAY_BE_NEW = [*HEADS, "pre_classifier", "pooler"]
+MAY_BE_NEW = [*HEADS, "pre_classifier", "pooler.dense"]
 
 
 def load_classifier(path: str, labels: list[str], pad: int, **options: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -158,7 +159,15 @@ def save_model(model: Any, method: Method, directory: Path) -> None:
     else:
         save_lora(model, directory)
         if model.active_peft_config.task_type == "SEQ_CLS":
-            model.config.save_pretrained(directory)  # the classes and the padding token
+            _save_config(model, directory)
+
+
+def _save_config(model: Any, directory: Path) -> None:
+    """The classes and the padding token, with which an adapter's base has to be loaded."""
+    config = copy.deepcopy(model.config)
+    if hasattr(config, "quantization_config"):  # else the base would be taken for one saved in 4 bits
+        del config.quantization_config
+    config.save_pretrained(directory)
 
 
 def _first_line(error: Exception) -> str:

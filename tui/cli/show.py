@@ -29,6 +29,11 @@ LIST_COLUMNS = (
 )
 
 
+CONFUSION = (
+    "SELECT kind, body FROM events WHERE (kind = 'plan' OR (kind = 'eval' AND body LIKE '%confusion%'))"
+)
+
+
 def ls(state: str | None, limit: int, *, as_json: bool) -> None:
     """The run table, latest last."""
     with connect() as client:
@@ -75,7 +80,9 @@ def show(number: int, *, as_json: bool) -> None:
             print_json({**row, "recipe": json.loads(row.pop("recipe_json")), **parts})
             return
         _print_head(row)
-        _print_evals(parts["evals"])
+        _print_evals(parts["evals"], row["task"])
+        if row["task"] == "classification":
+            _print_confusion(client.query(f"{CONFUSION} AND run = {int(number)} ORDER BY t").to_pylist())
         print_flags(client, number)
         _print_samples(parts["samples"])
         _print_files(row, parts["checkpoints"])
@@ -133,24 +140,55 @@ def _print_head(row: dict[str, Any]) -> None:
             f"step {row['step']} of {row['total_steps']}, {duration(row['elapsed_s'])}{left}, attempt {row['attempt']}"
         )
     print(
-        f"{row['method']} of {row['model']}, {cell(row['trainable'])} of {cell(row['parameters'])} parameters trained"
+        f"{row['task']} with {row['method']} of {row['model']}, "
+        f"{cell(row['trainable'])} of {cell(row['parameters'])} parameters trained"
     )
     print(
         f"submitted {datetime.fromtimestamp(row['created']).astimezone():%Y-%m-%d %H:%M:%S} on {row['host']}"
     )
 
 
-def _print_evals(evals: list[dict[str, Any]]) -> None:
+def _print_evals(evals: list[dict[str, Any]], task: str) -> None:
     losses = [row for row in evals if row["key"] == "loss"]
     if not losses:
         return
-    _section("Loss, nats per token, with 95% interval")
+    _section(f"Loss, nats per {'text' if task == 'classification' else 'token'}, with 95% interval")
     suites = list(dict.fromkeys(row["suite"] for row in losses))
     at = {
         (row["step"], row["suite"]): f"{row['value']:.4f} ({row['lo']:.3f}–{row['hi']:.3f})" for row in losses
     }
     steps = sorted({row["step"] for row in losses})
     print_table([{"step": step, **{suite: at.get((step, suite)) for suite in suites}} for step in steps])
+    results = [row for row in evals if row["key"] != "loss" and row["suite"] == "heldout"]
+    shown = sorted({row["step"] for row in results})
+    shown = [*shown[:1], *shown[1:][-1:]]
+    _section("Held-out results, with 95% interval")
+    print_table(
+        [
+            {"result": key, **{f"step {row['step']}": _result(row) for row in results if row["key"] == key}}
+            for key in dict.fromkeys(row["key"] for row in results if row["step"] in shown)
+        ],
+        ("result", *(f"step {step}" for step in shown)),
+    )
+
+
+def _result(row: dict[str, Any]) -> str:
+    interval = "" if row["lo"] is None else f" ({row['lo']:.3f}–{row['hi']:.3f})"
+    return f"{row['value']:.4f}{interval}"
+
+
+def _print_confusion(events: list[dict[str, Any]]) -> None:
+    """Of the last evaluation of the held-out suite, if the run classifies."""
+    bodies = {kind: [json.loads(e["body"]) for e in events if e["kind"] == kind] for kind in ("plan", "eval")}
+    found = [body for body in bodies["eval"] if body.get("confusion") and body["suite"] == "heldout"]
+    if not found or not bodies["plan"]:
+        return
+    labels = bodies["plan"][-1]["labels"]
+    _section(
+        f"Held-out texts at step {found[-1]['step']}: their class (rows), the class they were given (columns)"
+    )
+    rows = zip(labels, found[-1]["confusion"], strict=True)
+    print_table([{"": label, **dict(zip(labels, counts, strict=True))} for label, counts in rows])
 
 
 def _print_samples(samples: list[dict[str, Any]]) -> None:

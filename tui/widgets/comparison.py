@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from store.queries import HIGHER_IS_BETTER
 from tui import format, theme
 from tui.data import Row, Run
 from tui.text import Line, clean, left, line_width, right
@@ -20,7 +21,7 @@ _FIRST = {
     "memory/peak_mb": "peak memory MiB",
 }
 _LOWER_IS_BETTER = ("loss", "peak_mb")
-_HIGHER_IS_BETTER = ("accuracy", "tokens_per_s")
+_HIGHER_IS_BETTER = (*HIGHER_IS_BETTER, "tokens_per_s")
 _NAME = 18
 # Differences whose interval excludes 0 are beyond noise; the suites that are measured example by example.
 PAIRED_SUITES = ("heldout", "general")
