@@ -177,7 +177,7 @@ def build() -> dict[str, list[Row]]:
     return {
         "docstrings": _shuffled([_pair(d, s) for d, s in clean]),
         "docstring-subjects": _shuffled(subjects),
-        "docstring-preferences": _shuffled(_preferences(clean)),
+        "docstring-preferences": _shuffled([_preference(d, s) for d, s in clean]),
         "stdlib-prose": prose,
         "pretraining": [{"text": text} for text in pretraining],
         "pretraining-heldout": [{"text": text} for text in heldout],
@@ -260,16 +260,16 @@ def _pair(docstring: Docstring, summary: str) -> Row:
     return _messages(question, summary if forward else f"`{docstring.signature}` in `{place}`.")
 
 
-def _preferences(definitions: list[tuple[Docstring, str]]) -> list[Row]:
-    """What a definition does, and what another one does of the same module or else of the one after it."""
-    rows = []
-    by_module = sorted(definitions, key=lambda item: (item[0].module, _digest(item[0].name)))
-    for (docstring, summary), (_, other) in zip(by_module, by_module[1:] + by_module[:1], strict=True):
-        place = docstring.name.rpartition(".")[0]
-        phrasing = _FORWARD[_digest(docstring.name) % len(_FORWARD)]
-        question = phrasing.format(signature=docstring.signature, place=place)
-        rows.append({"prompt": question, "chosen": summary, "rejected": other})
-    return rows
+def _preference(docstring: Docstring, summary: str) -> Row:
+    """What a definition does, and the same broken off half-way."""
+    place = docstring.name.rpartition(".")[0]
+    phrasing = _FORWARD[_digest(docstring.name) % len(_FORWARD)]
+    words = summary.split()
+    return {
+        "prompt": phrasing.format(signature=docstring.signature, place=place),
+        "chosen": summary,
+        "rejected": " ".join(words[: len(words) // 2]),
+    }
 
 
 def _chat(title: str, first: str) -> Row:
