@@ -42,7 +42,7 @@ def test_the_same_rows_in_another_process_and_without_torch(cache: Path, tmp_pat
     subprocess.run([sys.executable, "-c", script], env=env, check=True)
     ours = {path.name: path.read_bytes() for path in cache.iterdir()}
     theirs = {path.name: path.read_bytes() for path in (tmp_path / "finetui").iterdir()}
-    assert len(ours) == 5
+    assert len(ours) == 7
     assert ours == theirs
 
 
