@@ -87,7 +87,7 @@ def accept(home: Home, number: int, submission: Submission, recipe: Recipe) -> R
         unfinished.path.mkdir(mode=0o700)
         write_json(unfinished.meta, body)
         writer = LogWriter(unfinished.journal, "journal", run=number)
-        writer.write("submitted", state="queued", priority=submission.priority)
+        writer.write("submitted", state="queued", priority=submission.priority, processes=recipe.processes)
         writer.close()  # syncs
         sync_directory(unfinished.path)
         unfinished.path.rename(final.path)

@@ -92,14 +92,14 @@ class Executor:
 
 
 def environment(base: Mapping[str, str], device: str, threads: int) -> dict[str, str]:
-    """A worker's environment: its share of the cores, and the one GPU that it may see."""
+    """A worker's environment: its share of the cores, and the GPUs that it may see: one for each process."""
     env = {**base, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
     # A thread that spins while it waits takes the core from the one it waits for, wherever something else runs
     # too; docs/decisions/0004 has the figures.
     env.setdefault("GOMP_SPINCOUNT", "1000")
     if device.startswith("gpu"):
         # NVML counts GPUs in PCI order; CUDA does so only when told.
-        env.update(CUDA_DEVICE_ORDER="PCI_BUS_ID", CUDA_VISIBLE_DEVICES=device.removeprefix("gpu"))
+        env.update(CUDA_DEVICE_ORDER="PCI_BUS_ID", CUDA_VISIBLE_DEVICES=device.replace("gpu", ""))
     return env
 
 

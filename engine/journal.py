@@ -27,6 +27,7 @@ class RunRecord:
     state: str = "queued"
     reason: str | None = None
     priority: int = 0
+    processes: int = 1
     queued_at: float = 0.0  # Unix seconds; the place in the line
     attempt: int = 0  # the last one started, 0 before the first
     device: str | None = None
@@ -70,7 +71,12 @@ def add(record: RunRecord, entry: dict[str, Any]) -> RunRecord:
     """The record after one more entry."""
     kind, t = entry.get("kind"), float(entry.get("t") or 0.0)
     if kind == "submitted":
-        record = replace(record, priority=int(entry.get("priority") or 0), queued_at=t)
+        record = replace(
+            record,
+            priority=int(entry.get("priority") or 0),
+            processes=int(entry.get("processes") or 1),
+            queued_at=t,
+        )
     elif kind == "priority":
         record = replace(record, priority=int(entry["priority"]))
     elif kind == "starting":

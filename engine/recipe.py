@@ -90,6 +90,10 @@ class Train(Section):
     activation_checkpointing: bool = Field(
         False, description="Compute activations again in the backward pass: less memory, a third more time."
     )
+    sharding: Literal["ddp", "fsdp"] = Field(
+        "ddp",
+        description="Of several processes: each holds the whole model (`ddp`) or a slice of every weight (`fsdp`).",
+    )
     checkpoint_every: ShareField = Field("20%", description="Steps between checkpoints.")
     keep_checkpoints: int = Field(2, ge=1, description="How many of the latest checkpoints stay on disk.")
 
@@ -151,6 +155,11 @@ class Recipe(Section):
     train: Train = Field(default_factory=Train, description="How long, how fast, how much at once.")
     evals: Evals = Field(default_factory=Evals, description="What is measured on the way.")
     flags: Flags = Field(default_factory=Flags, description="What to do when a run goes wrong.")
+    processes: int = Field(
+        1,
+        ge=1,
+        description="How many share each step: one per GPU, or parts of a CPU; `train.sharding` says how.",
+    )
     seed: int = Field(0, ge=0, description="Seed of data order, initialisation and dropout.")
 
     @model_validator(mode="after")
@@ -168,6 +177,14 @@ class Recipe(Section):
             raise ValueError(
                 "method prefix and train.activation_checkpointing do not go together: set the latter to false, "
                 "or use method prompt"
+            )
+        if self.train.sharding == "fsdp" and isinstance(self.task, Classification | Dpo):
+            raise ValueError(
+                f"task {self.task.name} and train.sharding fsdp do not go together: use ddp, or task sft"
+            )
+        if self.train.sharding == "fsdp" and (self.train.optimiser != "adamw" or self.train.compile):
+            raise ValueError(
+                "train.sharding fsdp goes with train.optimiser adamw only, and not with train.compile: use ddp"
             )
         if self.data.replay and isinstance(self.task, Classification | Dpo):
             raise ValueError(

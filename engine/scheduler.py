@@ -19,7 +19,7 @@ class Capacity:
 @dataclass(frozen=True)
 class Start:
     run: int
-    device: str  # "cpu" or one of the devices
+    device: str  # "cpu", or one device for each of the run's processes: "gpu0", "gpu0,gpu1"
 
 
 @dataclass(frozen=True)
@@ -29,18 +29,25 @@ class Plan:
 
 
 def plan(waiting: Sequence[RunRecord], active: Sequence[RunRecord], capacity: Capacity) -> Plan:
-    """Fill the free places in line order; each run gets a GPU of its own where there are GPUs."""
+    """Fill the free places in line order; each process of a run gets a GPU of its own where there are GPUs."""
     line = sorted(waiting, key=_place_in_line)
-    taken = {record.device for record in active}
+    taken = {device for record in active for device in (record.device or "").split(",")}
     free = [device for device in capacity.devices if device not in taken]
-    room = capacity.concurrency - len(active)
-    count = max(0, min(room, len(free)) if capacity.devices else room)
-    chosen = line[:count]
-    devices = free if capacity.devices else ["cpu"] * count
-    starts = tuple(Start(run.number, device) for run, device in zip(chosen, devices, strict=False))
+    room = max(0, capacity.concurrency - len(active))
+    starts: list[Start] = []
+    for run in line[:room]:
+        # More than there are: the worker says so.
+        needed = min(run.processes, len(capacity.devices))
+        if needed > len(free):
+            break  # who comes later has to wait as well, or many small runs would keep a large one waiting
+        starts.append(Start(run.number, ",".join(free[:needed]) or "cpu"))
+        free = free[needed:]
     running = sorted([record.number for record in active] + [start.run for start in starts])
-    full = _full(running, capacity, limited=room <= count)
-    return Plan(starts, {run.number: _why(place, full) for place, run in enumerate(line[count:])})
+    left = line[len(starts) :]
+    full = _full(running, capacity, limited=room <= len(starts))
+    if left and free and room > len(starts):
+        full = f"{_running(running)}; #{left[0].number} needs {left[0].processes} GPUs, free: {len(free)}"
+    return Plan(tuple(starts), {run.number: _why(place, full) for place, run in enumerate(left)})
 
 
 def _place_in_line(run: RunRecord) -> tuple[bool, int, float, int]:
@@ -51,12 +58,15 @@ def _place_in_line(run: RunRecord) -> tuple[bool, int, float, int]:
 def _full(running: list[int], capacity: Capacity, limited: bool) -> str:
     if not running:
         return "nothing may start (concurrency in config.toml)"
-    verb = "is" if len(running) == 1 else "are"
-    subject = f"{_names(running)} {verb} running"
+    subject = _running(running)
     if not limited:
         return f"{subject}; every GPU is taken, 1 run per GPU"
     count = capacity.concurrency
     return f"{subject}; {count} {'run' if count == 1 else 'runs'} at a time (concurrency in config.toml)"
+
+
+def _running(running: list[int]) -> str:
+    return f"{_names(running)} {'is' if len(running) == 1 else 'are'} running"
 
 
 def _names(runs: list[int]) -> str:

@@ -18,9 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine import disk
+from engine import disk, processes
 from engine.home import RunDir
-from engine.log import LogWriter
 from engine.method_settings import WHOLE_MODEL, Prefix, Prompt
 from engine.recipe import Recipe
 from engine.task_settings import Classification
@@ -35,17 +34,21 @@ FINISHED, UNFORESEEN, CANCELLED, FAILED, DISK_FULL = 0, 1, 3, 4, 5
 
 def main(run_dir: str, attempt: int) -> int:
     """Run one attempt to its end; the exit code."""
+    run = RunDir(Path(run_dir).absolute())
+    count = json.loads(run.meta.read_text())["recipe"].get("processes", 1)
+    if count > 1 and processes.RANKS not in os.environ:
+        return processes.launch(run, run.attempt(attempt), count)
     stop = Stop()
     stop.listen()
-    run = RunDir(Path(run_dir).absolute())
     try:
-        log = LogWriter(run.attempt(attempt).events, "worker", run.number, attempt)
+        log = processes.open_log(run, run.attempt(attempt))
         # Said before the imports, which take seconds.
         log.write("phase", phase="loading", step=0, detail="")
     except OSError as error:
         if disk.is_full(error):
             return DISK_FULL
         raise
+    from engine.training import distributed
     from engine.training.report import Report
 
     report = Report(log)
@@ -62,6 +65,7 @@ def main(run_dir: str, attempt: int) -> int:
         return _fail(error, report, attempt_at.step)
     finally:
         log.close()
+        distributed.end()
 
 
 class Attempt:
@@ -104,10 +108,13 @@ class Attempt:
         from engine.methods import load
         from engine.methods.vectors import begin_as
         from engine.tasks.prepare import prepare
+        from engine.training import distributed
         from engine.training.job import Job, plan_of
         from engine.training.loss import TargetLoss
         from engine.training.packing import pack
 
+        distributed.begin()
+        self.stop.agree = distributed.agree
         self.stop.check()
         if threads := os.environ.get("OMP_NUM_THREADS"):
             torch.set_num_threads(int(threads))
@@ -168,7 +175,7 @@ class Attempt:
             parameters=load.count_parameters(model),
             trainable=load.count_parameters(model, trained_only=True),
             precision="bf16" if dtype == torch.bfloat16 else "fp32",
-            device=load.device_label(),
+            device=(f"{recipe.processes} × " if recipe.processes > 1 else "") + load.device_label(),
             max_length=data.max_length,
             **({"labels": data.labels} if data.labels else {}),
         )
@@ -182,10 +189,17 @@ class Attempt:
     def _save_weights(self, recipe: Recipe) -> None:
         """`model/` or `adapter/`, as plain transformers, PEFT and `bottleneck.load` read them."""
         from engine.methods import load
-        from engine.training.checkpoint import tensor_bytes, trained_weights, write_directory
+        from engine.training import distributed
+        from engine.training.checkpoint import put_weights, tensor_bytes, trained_weights, write_directory
 
         assert self.job is not None
         model, tokenizer = self.job.model, self.job.tokenizer
+        weights = trained_weights(model)
+        if distributed.rank() > 0:
+            return distributed.wait()
+        if distributed.is_cut(model):  # a model of its own, since libraries save whole ones only
+            model = load.load_model(recipe.model, recipe.method, self.job.dtype)
+            put_weights(weights, model)
         path = self.run.path / ("model" if recipe.method.name in WHOLE_MODEL else "adapter")
 
         def fill(directory: Path) -> None:
@@ -193,8 +207,10 @@ class Attempt:
             tokenizer.save_pretrained(directory)
 
         self.report.phase("saving", self.step, path.name)
-        weights = dict(model.named_parameters()) if path.name == "model" else trained_weights(model)
+        if path.name == "model":
+            weights = dict(model.named_parameters())
         write_directory(path, fill, tensor_bytes(weights))
+        return distributed.wait()
 
 
 def quiet_libraries() -> None:
@@ -220,14 +236,22 @@ def _fail(error: Exception, report: Report, step: int) -> int:
     from engine.data.sources import DataError
     from engine.evals.metrics import MetricError
     from engine.methods.load import ModelError
+    from engine.training import distributed
     from engine.training.checkpoint import RestoreError, SaveError
+    from engine.training.distributed import ProcessesError
     from engine.training.loop import TrainingError
 
-    told = isinstance(error, DataError | MetricError | ModelError | RestoreError | SaveError | TrainingError)
+    if distributed.is_loss(error):  # of another process, which has more to say
+        report.end("lost", step, error=str(error))
+        return UNFORESEEN
+    foreseen = (
+        DataError | MetricError | ModelError | ProcessesError | RestoreError | SaveError | TrainingError
+    )
+    told = isinstance(error, foreseen)
     message = str(error) if told else _out_of_memory(error)
     code = FAILED if message else UNFORESEEN
     if not message:
-        traceback.print_exc(file=sys.stdout)
+        traceback.print_exc(file=sys.stdout if distributed.rank() == 0 else sys.stderr)
         message = traceback.format_exception_only(error)[-1].strip()
     report.end("failed", step, error=message)
     return code
@@ -246,4 +270,6 @@ def _out_of_memory(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2])))
+    ended = main(sys.argv[1], int(sys.argv[2]))
+    # torchrun takes every other code for a failure, and kills the rest of the processes.
+    sys.exit(FINISHED if ended == CANCELLED and processes.RANKS in os.environ else ended)

@@ -25,6 +25,7 @@ from engine.directory import write_whole
 from engine.disk import DiskFullError
 from engine.home import RunDir
 from engine.log import sync_directory
+from engine.training.distributed import cut_state, full, like, of_all, optimiser_state, rank, wait
 
 COMPLETE = "COMPLETE"
 
@@ -51,19 +52,27 @@ def checkpoint_name(step: int) -> str:
 
 
 def save(run: RunDir, model: nn.Module, optimiser: torch.optim.Optimizer, position: Position) -> Path:
-    """Write a whole checkpoint and return its directory. Raises SaveError; earlier ones stay as they are."""
+    """Write a whole checkpoint and return its directory. Raises SaveError; earlier ones stay as they are.
+
+    Of several processes the first writes, and all return when it is done: it is the checkpoint that one process
+    would write, with random numbers for each.
+    """
+    weights, state = trained_weights(model), optimiser_state(optimiser)
+    rng = of_all((_rng_json(), _rng_tensors()))
+    path = run.checkpoints / checkpoint_name(position.step)
 
     def fill(directory: Path) -> None:
-        save_file(trained_weights(model), directory / "weights.safetensors")
+        save_file(weights, directory / "weights.safetensors")
         with (directory / "optimiser.pt").open("wb") as file:
-            torch.save(optimiser.state_dict(), file)
+            torch.save(state, file)
         with (directory / "rng.pt").open("wb") as file:
-            torch.save(_rng_tensors(), file)
-        state = {**asdict(position), "rng": _rng_json()}
-        (directory / "state.json").write_text(json.dumps(state))
+            torch.save([tensors for _, tensors in rng], file)
+        body = {**asdict(position), "rng": [plain for plain, _ in rng]}
+        (directory / "state.json").write_text(json.dumps(body))
 
-    path = run.checkpoints / checkpoint_name(position.step)
-    write_directory(path, fill, tensor_bytes(trained_weights(model)) + tensor_bytes(optimiser.state_dict()))
+    if rank() == 0:
+        write_directory(path, fill, tensor_bytes(weights) + tensor_bytes(state))
+    wait()
     return path
 
 
@@ -71,9 +80,11 @@ def restore(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> P
     """Put weights, optimiser and random numbers back as they were. Raises RestoreError."""
     try:
         load_weights(path, model)
-        optimiser.load_state_dict(torch.load(path / "optimiser.pt", weights_only=True))
+        optimiser.load_state_dict(cut_state(torch.load(path / "optimiser.pt", weights_only=True), optimiser))
         state = json.loads((path / "state.json").read_text())
-        _restore_rng(state["rng"], torch.load(path / "rng.pt", weights_only=True))
+        tensors = torch.load(path / "rng.pt", weights_only=True)
+        if rank() < len(tensors):
+            _restore_rng(state["rng"][rank()], tensors[rank()])
         return Position(state["step"], state["tokens"], state["data"])
     except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
         raise RestoreError(
@@ -84,13 +95,17 @@ def restore(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> P
 
 def load_weights(path: Path, model: nn.Module) -> None:
     """Put the trained weights of a checkpoint into the model."""
-    saved = load_file(path / "weights.safetensors")
+    put_weights(load_file(path / "weights.safetensors"), model)
+
+
+def put_weights(saved: dict[str, torch.Tensor], model: nn.Module) -> None:
+    """Put all trained weights into the model, by name."""
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if saved.keys() != parameters.keys():
-        raise ValueError(f"{path} holds other weights than this recipe trains")
+        raise ValueError("it holds other weights than this recipe trains")
     with torch.no_grad():
         for name, parameter in parameters.items():
-            parameter.copy_(saved[name])
+            parameter.copy_(like(saved[name], parameter))
 
 
 def prune(run: RunDir, keep: int, also: int | None) -> None:
@@ -138,8 +153,8 @@ def directory_bytes(path: Path) -> int:
 
 
 def trained_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The trainable weights by name, tied ones once."""
-    return {name: p.detach().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+    """The trainable weights by name, tied ones once, whole. Of several processes, all have to ask."""
+    return {name: full(p.detach()).contiguous() for name, p in model.named_parameters() if p.requires_grad}
 
 
 def _reason(error: Exception) -> str:

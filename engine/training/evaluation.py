@@ -12,6 +12,7 @@ from engine.evals.base_cache import BaseCache, base_of, starts_as_base
 from engine.evals.generate import answers, questions
 from engine.evals.outcome import Outcome, outcome
 from engine.tasks.prepare import Suite
+from engine.training import distributed
 from engine.training.flagging import raise_flags
 from engine.training.job import Job
 from engine.training.loss import TargetLoss
@@ -37,9 +38,10 @@ def evaluate(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> str | Non
                 outcome, module, suite, 2 * recipe.train.micro_tokens, accelerator.device, job.stop.check
             )
             said = _of_base(known, suite, scored) if known else scored()
+            said = distributed.as_first(said)  # so that all processes decide the same
             found.append((suite, said, time.perf_counter() - started))
         asked = questions(recipe, job.data.suite("heldout"), job.tokenizer)
-        with unpacked(job.model):
+        with unpacked(job.model), distributed.whole_root(module):
             longest = recipe.evals.max_new_tokens
             written = partial(answers, job.model, job.tokenizer, asked, longest, accelerator.device)
             texts = known.texts(asked, longest, written) if known else written()
@@ -60,6 +62,8 @@ def evaluate(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> str | Non
 def _base_cache(job: Job, loss: TaskLoss) -> BaseCache | None:
     """Where what the base says is kept, if that is what this evaluation asks."""
     recipe = job.recipe
+    if distributed.world() > 1:  # one process must not find what another is still working out
+        return None
     if job.step > 0 or not isinstance(loss, TargetLoss) or not starts_as_base(recipe.method):
         return None
     return BaseCache(job.run, base_of(recipe.model.path, recipe.method, job.dtype, job.model, job.packed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 from dataclasses import dataclass
@@ -47,7 +48,8 @@ def plan_of(job: Job) -> Plan:
         epochs=settings.epochs,
         max_steps=settings.max_steps,
         tokens_per_step=settings.tokens_per_step,
-        micro_tokens=settings.micro_tokens,
+        # No more than gives every process a forward pass of its own.
+        micro_tokens=min(settings.micro_tokens, math.ceil(settings.tokens_per_step / job.recipe.processes)),
         packed=job.packed,
     )
 

@@ -17,7 +17,7 @@ from engine.flags.nan import nan
 from engine.method_settings import Lora, QLora
 from engine.recipe_fields import parse_share
 from engine.tasks.items import Item
-from engine.training import checkpoint
+from engine.training import checkpoint, distributed
 from engine.training.checkpoint import Position
 from engine.training.evaluation import evaluate
 from engine.training.flagging import best_step, context_of, go_back_to_best, is_new_best, may_stop
@@ -43,12 +43,13 @@ def train(job: Job, resume_from: int | None) -> str | None:
     loss = task_loss(job, accelerator)
     if recipe.train.compile:
         compile_backbone(job.model)
-    loss_of = accelerator.prepare_model(loss)
+    loss_of = distributed.wrap(loss, accelerator, recipe.train.sharding)
     scale = recipe.method.lr_ratio if isinstance(recipe.method, Lora | QLora) else 1.0
     optimiser = make_optimiser(job.model, recipe.train, scale)
     plan = plan_of(job)
     total = plan.total_steps
     position = Position(0, 0, job.data.digest)
+    distributed.own_randomness(recipe.seed)
     if resume_from is not None:
         path = job.run.checkpoints / checkpoint.checkpoint_name(resume_from)
         position = checkpoint.restore(path, job.model, optimiser)
@@ -108,14 +109,16 @@ def optimiser_step(
     targets = sum(example.targets for examples in window for example in examples)
     tokens = sum(len(example.tokens) for examples in window for example in examples)
     total = torch.zeros((), device=accelerator.device)
-    for examples in window:
+    mine = distributed.share(window)
+    for number, (examples, weight) in enumerate(mine, start=1):
         batch = module.collate(examples, accelerator.device)
-        with accelerator.autocast():
-            loss = loss_of(batch) / targets
-        accelerator.backward(loss)
+        with distributed.no_exchange(accelerator, loss_of, last=number == len(mine)):
+            with accelerator.autocast():
+                loss = weight * loss_of(batch) / targets
+            accelerator.backward(loss * distributed.world())
         total += loss.detach()
-    norm = accelerator.clip_grad_norm_(job.model.parameters(), job.recipe.train.grad_clip)
-    loss_value, grad_norm = float(total), float(norm)
+    loss_value = float(distributed.summed(total))
+    grad_norm = distributed.clip(job.model.parameters(), job.recipe.train.grad_clip)
     if flag := nan(job.step + 1, loss_value, grad_norm, context_of(job.recipe)):
         job.report.flag(flag)
         raise TrainingError(f"{flag.message} {flag.advice[0]} No weights were saved after it.")
@@ -136,5 +139,6 @@ def save(job: Job, optimiser: torch.optim.Optimizer, position: Position) -> None
     job.report.phase("saving", position.step)
     path = checkpoint.save(job.run, job.model, optimiser, position)
     job.report.checkpoint(position.step, path.relative_to(job.run.path), checkpoint.directory_bytes(path))
-    keep = best_step(job.looks, job.recipe) if may_stop(job.recipe) else None
-    checkpoint.prune(job.run, job.recipe.train.keep_checkpoints, keep)
+    if distributed.rank() == 0:
+        keep = best_step(job.looks, job.recipe) if may_stop(job.recipe) else None
+        checkpoint.prune(job.run, job.recipe.train.keep_checkpoints, keep)

@@ -13,6 +13,7 @@ from engine.evals.intervals import Measure
 from engine.evals.score import Scores
 from engine.flags.flag import Flag
 from engine.log import LogWriter
+from engine.processes import RankLog
 from engine.tasks.prepare import Suite
 
 SECONDS_BETWEEN_STEPS = 1.0  # of text; the log has every step
@@ -21,7 +22,7 @@ SECONDS_BETWEEN_STEPS = 1.0  # of text; the log has every step
 class Report:
     """Writes `events.jsonl` and prints one line per thing that happens."""
 
-    def __init__(self, log: LogWriter) -> None:
+    def __init__(self, log: LogWriter | RankLog) -> None:
         self._log = log
         self._last_step_line = 0.0
         self.total_steps = 0

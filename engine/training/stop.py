@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 
 
 class Cancelled(Exception):  # noqa: N818 (no error: somebody asked for it)
@@ -14,6 +15,8 @@ class Stop:
 
     def __init__(self) -> None:
         self.requested = False
+        # Several processes have to stop at the same place: any of them may have heard the signal.
+        self.agree: Callable[[bool], bool] = bool
 
     def listen(self) -> None:
         """Catch the signals from now on."""
@@ -21,6 +24,6 @@ class Stop:
             signal.signal(number, lambda *_: setattr(self, "requested", True))
 
     def check(self) -> None:
-        """Raise Cancelled if asked to stop."""
-        if self.requested:
+        """Raise Cancelled if asked to stop. Of several processes, all have to ask."""
+        if self.agree(self.requested):
             raise Cancelled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from accelerate import Accelerator
 
 from engine.evals.pairs import answer_scores
 from engine.task_settings import Classification, Dpo
+from engine.training import distributed
 from engine.training.class_loss import ClassLoss
 from engine.training.dpo_loss import PairLoss, as_base, keeps_base
 from engine.training.job import Job
@@ -38,7 +40,7 @@ def _ask_base(job: Job, loss: PairLoss, accelerator: Accelerator) -> None:
     sets: dict[str, list[Any]] = {"train": job.data.train}
     sets |= {suite.name: suite.examples for suite in job.data.suites if suite.name != "general"}
     path = job.run.path / f"reference-{_digest(job, sets)}.npz"
-    if not path.exists():
+    if distributed.agree(not path.exists()):  # all of several processes ask, or none
         job.report.phase("data", job.step, "what the base model says to each pair")
         at_once = 2 * job.recipe.train.micro_tokens
         with accelerator.autocast(), as_base(job.model, job.recipe.method):
@@ -64,7 +66,7 @@ def _digest(job: Job, sets: dict[str, list[Any]]) -> str:
 
 def _write(path: Path, found: dict[str, np.ndarray]) -> None:
     """Whole or not at all."""
-    temporary = path.with_suffix(".tmp")
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     with temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **found)
     temporary.rename(path)

@@ -172,6 +172,7 @@ def test_a_worker_sees_only_its_gpu() -> None:
     assert env["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     assert env["OMP_NUM_THREADS"] == env["MKL_NUM_THREADS"] == "4"
     assert env["PATH"] == "/bin"
+    assert environment({}, "gpu0,gpu2", threads=4)["CUDA_VISIBLE_DEVICES"] == "0,2"
     assert "CUDA_VISIBLE_DEVICES" not in environment({}, "cpu", threads=1)
 
 

@@ -72,6 +72,20 @@ def test_one_run_per_gpu() -> None:
     assert chosen.waiting == {7: "runs #4, #5 and #6 are running; every GPU is taken, 1 run per GPU"}
 
 
+def test_a_run_of_several_processes_gets_a_gpu_for_each_and_is_not_overtaken() -> None:
+    capacity = Capacity(4, ("gpu0", "gpu1", "gpu2", "gpu3"))
+    line = [queued(5, processes=2), queued(6, processes=2), queued(7)]
+    chosen = plan(line, [running(4, "gpu1")], capacity)
+    assert chosen.starts == (Start(5, "gpu0,gpu2"),)
+    assert chosen.waiting == {
+        6: "runs #4 and #5 are running; #6 needs 2 GPUs, free: 1",
+        7: "runs #4 and #5 are running; #6 needs 2 GPUs, free: 1; 1 run ahead of it",
+    }
+    assert started([queued(8)], [running(5, "gpu0,gpu2")], Capacity(4, ("gpu0", "gpu2"))) == []
+    assert plan([queued(8, processes=2)], [], Capacity(1)).starts == (Start(8, "cpu"),)
+    assert plan([queued(8, processes=9)], [], capacity).starts == (Start(8, "gpu0,gpu1,gpu2,gpu3"),)
+
+
 def test_concurrency_below_the_number_of_gpus_holds() -> None:
     chosen = plan([queued(1), queued(2)], [], Capacity(1, ("gpu0", "gpu1")))
     assert chosen.starts == (Start(1, "gpu0"),)

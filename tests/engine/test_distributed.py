@@ -1,0 +1,212 @@
+"""Several processes on one run: the losses of a single one, one story in the log, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from workers import (
+    WAIT_S,
+    context,
+    curve,
+    finish,
+    last_error,
+    make_run,
+    nlls,
+    of_kind,
+    small,
+    start,
+    wait_for,
+    work,
+)
+
+from engine import processes
+from engine.home import RunDir
+from engine.log import read_log
+
+PROCESSES = 2
+
+
+class Single(dict[str, RunDir]):
+    """A finished run per method, of one process, made when it is first asked for."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    def __missing__(self, method: str) -> RunDir:
+        run = make_run(self.home / f"{len(self) + 1:06d}-{method}", recipe(method, 1))
+        assert work(run) == 0, run.attempt(1).stdout.read_text()
+        self[method] = run
+        return run
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory) -> Single:
+    return Single(tmp_path_factory.mktemp("runs"))
+
+
+def recipe(method: str, count: int = PROCESSES, **changes: Any) -> dict[str, Any]:
+    """Windows of one to four forward passes, so that now and then a process has none of its own."""
+    quick = {"train__micro_tokens": 100, "evals__limit": 4, "evals__general": None, "evals__every": 6}
+    return small(method=method, processes=count, **{**quick, **changes})
+
+
+def same_as_single(single: RunDir, run: RunDir, *attempts: int) -> None:
+    """The losses of all steps, of all examples at the end, and the saved weights."""
+    from safetensors.torch import load_file
+
+    losses: dict[int, float] = {}
+    for attempt in attempts:
+        losses |= curve(run, attempt)
+    assert losses == pytest.approx(curve(single), rel=1e-5)
+    assert nlls(run, attempts[-1])[6, "heldout"] == pytest.approx(nlls(single)[6, "heldout"], rel=1e-4)
+    for name in ("model/model.safetensors", "adapter/adapter_model.safetensors"):
+        if (single.path / name).exists():
+            theirs, ours = load_file(single.path / name), load_file(run.path / name)
+            assert ours.keys() == theirs.keys()
+            # Adam divides by the size of a gradient: where that is nothing but noise, a step is of full size.
+            assert all((ours[key] - value).abs().mean() < 1e-5 for key, value in theirs.items())
+
+
+def ranks(process: Any) -> list[psutil.Process]:
+    """The processes that train, once both do."""
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        found = psutil.Process(process.pid).children(recursive=True)
+        training = [
+            one for one in found if "engine.worker" in one.cmdline() and "--no-python" not in one.cmdline()
+        ]
+        if len(training) == PROCESSES:
+            return training
+        time.sleep(0.05)
+    raise AssertionError("there are no ranks")
+
+
+def test_ddp_trains_as_one_process_does_and_tells_one_story(single, tmp_path):
+    run = make_run(tmp_path / "000001-ddp", recipe("lora"))
+    assert work(run) == 0, run.attempt(1).stdout.read_text()
+    same_as_single(single["lora"], run, 1)
+    kinds = [event["kind"] for event in read_log(run.attempt(1).events)]
+    assert kinds == [event["kind"] for event in read_log(single["lora"].attempt(1).events)]
+    assert of_kind(run, 1, "plan")[0]["device"].startswith("2 × ")
+    assert "step        6/6" in run.attempt(1).stdout.read_text()
+
+
+def test_a_killed_attempt_leaves_no_process_and_goes_on(single, tmp_path):
+    run = make_run(tmp_path / "000001-killed", recipe("full"))
+    process = start(run)
+    wait_for(run, 1, "checkpoint", process, step=2)
+    left = psutil.Process(process.pid).children(recursive=True)
+    assert len(left) == 1 + PROCESSES
+    process.kill()
+    assert finish(process) == -signal.SIGKILL
+    _, alive = psutil.wait_procs(left, timeout=30)
+    assert not alive, alive
+    assert of_kind(run, 1, "end") == []
+    assert work(run, attempt=2) == 0, run.attempt(2).stdout.read_text()
+    resumed = of_kind(run, 2, "resume")[0]["from_step"]
+    assert resumed in (2, 4)
+    same_as_single(single["full"], run, 1, 2)
+
+
+def test_fsdp_saves_when_asked_to_stop_and_goes_on(single, tmp_path):
+    run = make_run(
+        tmp_path / "000001-fsdp", recipe("full", train__sharding="fsdp", train__checkpoint_every=6)
+    )
+    process = start(run)
+    wait_for(run, 1, "metrics", process, step=2)
+    process.terminate()
+    assert finish(process) == 3, run.attempt(1).stdout.read_text()
+    (end,) = of_kind(run, 1, "end")
+    assert end["status"] == "cancelled"
+    step, _ = run.last_checkpoint() or pytest.fail("no checkpoint")
+    assert step == max(curve(run)) == end["step"] < 6
+    assert work(run, attempt=2) == 0, run.attempt(2).stdout.read_text()
+    assert min(curve(run, 2)) == step + 1
+    same_as_single(single["full"], run, 1, 2)
+
+
+def test_a_lost_process_loses_the_attempt_and_one_process_can_go_on_alone(single, tmp_path):
+    run = make_run(tmp_path / "000001-lost", recipe("lora", train__sharding="fsdp"))
+    process = start(run)
+    wait_for(run, 1, "checkpoint", process, step=2)
+    ranks(process)[1].kill()
+    assert finish(process) == -signal.SIGKILL, "as if a single worker had been killed: to be resumed"
+    assert of_kind(run, 1, "end") == []
+    assert "a process of 2 was lost" in run.attempt(1).stdout.read_text()
+    meta = json.loads(run.meta.read_text())
+    meta["recipe"]["processes"] = 1
+    run.meta.write_text(json.dumps(meta))
+    assert work(run, attempt=2) == 0, run.attempt(2).stdout.read_text()
+    same_as_single(single["lora"], run, 1, 2)
+
+
+def test_of_several_failures_the_first_is_told(tmp_path):
+    """As ranks leave their last words: one knows why it failed, the other only that the first is gone."""
+    run = make_run(tmp_path / "000001-bad", recipe("lora"))
+    attempt = run.attempt(1)
+    for rank, status, error, t in (
+        (0, "lost", "closed", 3.0),
+        (1, "failed", "this", 2.0),
+        (2, "failed", "that", 4.0),
+    ):
+        words = {"status": status, "step": 5, "error": error, "reason": None, "t": t}
+        attempt.path.mkdir(parents=True, exist_ok=True)
+        (attempt.path / f"rank-{rank}.json").write_text(json.dumps(words))
+    assert processes.tell(run, attempt, 3) == 4
+    assert last_error(run) == "this"
+
+
+def test_the_failure_of_one_process_is_the_one_that_is_told(tmp_path):
+    """Only the first process writes checkpoints, and a limit on the size of files stops it."""
+    run = make_run(tmp_path / "000001-failing", recipe("full", train__checkpoint_every=1))
+    assert finish(start(run, 1, file_size_limit=500_000)) == 4
+    assert "could not write step-000001" in last_error(run)
+    text = run.attempt(1).stdout.read_text()
+    assert "Traceback" not in text
+    assert "failed at step 1: could not write" in text.splitlines()[-1]
+
+
+def test_what_processes_share_and_keep_for_themselves(tmp_path):
+    """Two bare processes: parts of a window, agreement, and random numbers in a checkpoint."""
+    pair = [context().Process(target=_rank, args=(rank, str(tmp_path))) for rank in range(PROCESSES)]
+    for process in pair:
+        process.start()
+    assert [finish(process) for process in pair] == [0, 0]
+
+
+def _rank(rank: int, directory: str) -> None:
+    import torch
+    import torch.distributed as dist
+
+    from engine.training import checkpoint, distributed
+    from engine.training.checkpoint import Position
+
+    store = dist.FileStore(f"{directory}/store", PROCESSES)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=PROCESSES)
+    assert distributed.share(["a", "b", "c"]) == [[("a", 1), ("c", 1)], [("b", 1), ("a", 0)]][rank]
+    assert distributed.share(["a"]) == [[("a", 1)], [("a", 0)]][rank]
+    assert distributed.agree(rank == 1)
+    assert not distributed.agree(False)
+    assert distributed.as_first(rank) == 0
+    assert distributed.of_all(rank) == [0, 1]
+    assert distributed.summed(torch.tensor(rank + 1.0)) == 3
+
+    torch.manual_seed(0)
+    distributed.own_randomness(0)
+    model = torch.nn.Linear(2, 2)
+    optimiser = torch.optim.AdamW(model.parameters())
+    run = RunDir(Path(directory) / "000001-run")
+    path = checkpoint.save(run, model, optimiser, Position(1, 1))
+    drawn = torch.rand(3)
+    assert not torch.equal(*distributed.of_all(drawn)), "dropout would be the same in both"
+    torch.rand(rank + 5)
+    checkpoint.restore(path, model, optimiser)
+    assert torch.equal(torch.rand(3), drawn)
+    os._exit(0)
