@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 
 from engine.directory import write_whole
+from engine.export import gguf
 from engine.export.card import card
 from engine.export.made import Difference, Exported
 from engine.export.source import ExportError, Source
@@ -29,14 +31,19 @@ def export(source: Source, wish: Wish, say: Callable[[str], None]) -> dict[str, 
     def fill(folder: Path) -> None:
         with weights_of(source, wish.checkpoint, say) as (step, weights):
             comparison = None
-            if wish.kind == "merged":
+            if wish.kind == "gguf":
+                with tempfile.TemporaryDirectory(prefix="finetui-") as model:
+                    comparison = _merged(source, wish, weights, Path(model), say)
+                    say("converting to GGUF")
+                    gguf.convert(Path(model), folder / gguf.FILE, wish.dtype)
+            elif wish.kind == "merged":
                 comparison = _merged(source, wish, weights, folder, say)
             else:
                 say("copying")
                 shutil.copytree(
                     weights, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("COMPLETE")
                 )
-        dtype = DTYPES[wish.dtype] if wish.kind == "merged" else None
+        dtype = DTYPES[wish.dtype] if wish.kind in ("merged", "gguf") else None
         found.append(Exported(wish.kind, wish.out, step, dtype, comparison))
         (folder / "README.md").write_text(card(source, found[0]))
 

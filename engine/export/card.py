@@ -83,12 +83,15 @@ def _summary(source: Source, exported: Exported) -> str:
     what = {
         "adapter": f"The adapter that `method: {method}` trained on `{base}`, which it needs beside it.",
         "model": f"A whole model: `{base}`, trained with `method: {method}`.",
+        "gguf": f"A GGUF file in {exported.dtype}, for llama.cpp: `{base}`, trained with `method: {method}`.",
         "merged": f"A whole model in {exported.dtype}: `{base}`, trained with `method: {method}`.",
     }[exported.kind]
-    if exported.kind == "merged" and not source.whole_model:
+    if exported.kind in ("merged", "gguf") and not source.whole_model:
+        thing = "GGUF file for llama.cpp" if exported.kind == "gguf" else "whole model"
+        quantised = " before they were quantised" if method == "qlora" else ""
         what = (
-            f"A whole model in {exported.dtype}: what `method: {method}` trained on `{base}`, merged into the base's "
-            f"weights{' before they were quantised' if method == 'qlora' else ''}."
+            f"A {thing} in {exported.dtype}: what `method: {method}` trained on `{base}`, merged into the base's "
+            f"weights{quantised}."
         )
     merged = f"\n\nWhat the merge changed: {exported.comparison}." if exported.comparison else ""
     return f"{what} Weights of step {exported.step} of run #{source.number}, made with finetui.{merged}"

