@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +34,13 @@ def launch(run: RunDir, attempt: AttemptDir, processes: int) -> int:
     command = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", str(processes), "--no-python"]
     command += [sys.executable, "-P", "-u", "-m", "engine.worker", str(run.path), str(attempt.number)]
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # inherited: a rank is not killed before it listens
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with (attempt.path / "torchrun.log").open("ab") as log:
-        torchrun = subprocess.Popen(
-            command, stderr=log, env=_environment(processes), preexec_fn=die_with_parent
-        )
+    started: list[subprocess.Popen[bytes]] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
-        signal.signal(number, lambda *_: _ask_to_stop(torchrun.pid))
-    torchrun.wait()
+        signal.signal(number, lambda *_: _ask_to_stop(started))
+    with (attempt.path / "torchrun.log").open("ab") as log:
+        environment = _environment(processes)
+        started.append(subprocess.Popen(command, stderr=log, env=environment, preexec_fn=die_with_parent))
+    started[0].wait()
     signal.alarm(0)
     return tell(run, attempt, processes)
 
@@ -86,18 +85,22 @@ def _environment(processes: int) -> dict[str, str]:
     return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, share), RANKS: str(processes)}
 
 
-def _ask_to_stop(torchrun: int) -> None:
+def _ask_to_stop(started: list[subprocess.Popen[bytes]]) -> None:
     """SIGTERM to the ranks, not to torchrun, which would kill them half a minute later. Again until they end."""
-    try:
-        ranks = psutil.Process(torchrun).children()
-    except psutil.NoSuchProcess:
-        return
-    for rank in ranks:
-        try:
-            rank.terminate()
-        except psutil.NoSuchProcess:
-            continue
+    with suppress(psutil.NoSuchProcess):
+        for rank in (rank for torchrun in started for rank in psutil.Process(torchrun.pid).children()):
+            if _listens(rank.pid):
+                rank.terminate()
     signal.alarm(1)
+
+
+def _listens(pid: int) -> bool:
+    """Whether a process has come so far as to catch SIGTERM, which would kill it before."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+    return False
 
 
 def tell(run: RunDir, attempt: AttemptDir, processes: int) -> int:
