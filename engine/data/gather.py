@@ -156,12 +156,13 @@ def _left_out(suite: Scored, train: Source) -> str:
 
 def _overlapping(suite: Scored, train: Source) -> str:
     near = sum(leak.kind == "near" for leak in suite.leaks)
-    count, name = len(suite.leaks), _short(train.source)
-    same = suite.source is train
-    what = f"{'held-out ' if same else ''}row{'s' if count > 1 else ''} of {_short(suite.source.source)}"
-    nearly = f" ({near} nearly, the others exactly)" if 0 < near < count else " nearly" if near else ""
-    also = f"{'is' if count == 1 else 'are'} also{nearly} in {'its training rows' if same else name}"
-    return f"{count} {what} {also}"
+    count, same = len(suite.leaks), suite.source is train
+    one = count == 1
+    rows = f"{count} {'held-out ' if same else ''}row{'' if one else 's'} of {_short(suite.source.source)}"
+    there = "the training data" if same else _short(train.source)
+    if near == count:
+        return f"{rows} {'is' if one else 'are'} nearly the same as rows of {there}"
+    return f"{rows} {'is' if one else 'are'} also in {there}" + (f" ({near} of them nearly)" if near else "")
 
 
 def _short(source: str) -> str:

@@ -32,7 +32,7 @@ WORDS = 13
 # What stands in more training rows than both is template: a stretch, or words of it (by runs of five).
 COMMON_ROWS, COMMON_SHARE = 5, 0.005
 TEMPLATE_WORDS, TEMPLATE_SAMPLE = 5, 5000
-# Training rows and their characters that are looked through for near ones: two to three seconds of work.
+# Training rows and their characters that are looked through for near ones: a few seconds of work.
 NEAR_ROWS, NEAR_CHARACTERS = 20_000, 20_000_000
 
 Kind = Literal["exact", "near", "13-gram"]
@@ -127,9 +127,11 @@ def near_pairs(
     values, owners = values[order], np.repeat(np.arange(len(theirs)), sizes)[order]
     for place, own in enumerate(many):
         mine = without(own, template)
-        start, end = np.searchsorted(values, mine, "left"), np.searchsorted(values, mine, "right")
-        if np.count_nonzero(end > start) < threshold * len(mine):
+        mine_there = mine[is_among(mine, values)]
+        if len(mine_there) < threshold * len(mine):
             continue
+        start = np.searchsorted(values, mine_there, "left")
+        end = np.searchsorted(values, mine_there, "right")
         hits = np.concatenate([owners[a:b] for a, b in zip(start.tolist(), end.tolist(), strict=True)])
         common = np.bincount(hits, minlength=len(theirs))
         similarity = common / (len(mine) + sizes - common)

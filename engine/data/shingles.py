@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ def normalise(text: str) -> str:
 
     Punctuation stays: in code and sums it is the content.
     """
-    return re.sub(r"\s+", " ", unicodedata.normalize("NFC", text).casefold()).strip()
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
 def rolling_hashes(symbols: np.ndarray, length: int) -> np.ndarray:

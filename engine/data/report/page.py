@@ -35,7 +35,8 @@ def _rows(report: dict[str, Any]) -> Iterator[str]:
         dropped = source["dropped"]
         yield f"  {source['role']:<10} {source['source']}: {source['rows']:,} rows read, {len(dropped):,} dropped"
         for row in dropped[:SHOWN]:
-            yield f"             {source['unit']} {row['row']}: {row['reason']}"
+            unit = f"{source['unit']} " if isinstance(row["row"], int) else ""
+            yield f"             {unit}{row['row']}: {row['reason']}"
         yield from _more(dropped)
     parts = [f"{report['train_rows']:,} to train on"]
     for suite in report["suites"]:
