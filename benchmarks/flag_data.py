@@ -25,8 +25,8 @@ DOCUMENTS, SAMPLES = (
     850,
     850,
 )  # of general text and of what the base model writes, with those that detectors see
-PASSAGE = 300  # characters of a general passage
-SAMPLE_TOKENS = 64
+PASSAGE = 150  # characters of a general passage
+SAMPLE_TOKENS = 48
 LEAKED = 30  # held-out rows copied into training data
 SLICES = ("documents", "prose", "samples")
 
