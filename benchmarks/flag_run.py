@@ -27,7 +27,7 @@ from engine.home import RunDir
 from engine.log import read_log
 from engine.methods import load
 from engine.recipe import Recipe
-from engine.tasks.sft import Suite, prepare
+from engine.tasks.prepare import Suite, prepare
 from engine.training.batches import collate, micro_batches
 from engine.training.checkpoint import checkpoint_name, load_weights
 from engine.training.loss import TargetLoss
