@@ -127,7 +127,7 @@ def _score(
         arrays[f"{name}/tokens"] = np.array([example.targets for example in suite.examples])
         arrays[f"{name}/ids"] = np.array([example.id for example in suite.examples])
         if name.endswith("general"):
-            arrays[f"{name}/slices"] = np.array([slice_of[document.prompt] for document in suite.documents])
+            arrays[f"{name}/slices"] = np.array([slice_of[document.target] for document in suite.documents])
     metrics = [event["values"] for event in events if event["kind"] == "metrics"]
     total = next(event for event in events if event["kind"] == "plan")["total_steps"]
     arrays["steps"], arrays["temperatures"] = np.array(steps), np.array(TEMPERATURES)
