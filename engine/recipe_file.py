@@ -165,7 +165,9 @@ def _sentence(problem: Any, loc: list[Any]) -> str:
         near = difflib.get_close_matches(str(context.get("tag") or problem["input"]), known, n=1)
         return f"must be one of {expected}" + (f"; did you mean `{near[0]}`?" if near else "")
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{message[0].lower()}{message[1:]} (got {problem.get('input')!r})"
+    given = problem.get("input")
+    got = "" if isinstance(given, dict) else f" (got {given!r})"  # a whole section says nothing
+    return f"{message[0].lower()}{message[1:]}{got}"
 
 
 def _known_keys(loc: list[Any]) -> list[str]:

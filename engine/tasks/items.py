@@ -69,6 +69,8 @@ class Pair:
     def cut(self, max_length: int) -> Pair | None:
         """Both sides at most `max_length` tokens long; None if one has no answer left."""
         chosen, rejected = self.chosen.cut(max_length), self.rejected.cut(max_length)
+        if chosen is self.chosen and rejected is self.rejected:
+            return self
         return replace(self, chosen=chosen, rejected=rejected) if chosen and rejected else None
 
 

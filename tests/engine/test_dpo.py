@@ -10,10 +10,12 @@ import torch
 import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from workers import curve, finish, make_run, of_kind, small, start, wait_for, work
 
 from engine.data.bundled import model_path
 from engine.data.chat import Example
 from engine.data.formats import to_document
+from engine.home import RunDir
 from engine.method_settings import Adapter, Full, Lora, Prompt
 from engine.methods import bottleneck, load
 from engine.recipe import ModelSpec
@@ -172,3 +174,77 @@ def test_a_batch_carries_the_references_that_are_remembered():
     ours.remember(PAIRS, answers)
     batch = ours.collate([PAIRS[2], PAIRS[0]], CPU)
     assert ours.reference(batch).tolist() == [[-3.0, -1.0], [-6.0, -4.0]]
+
+
+# ---- whole runs
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("dpo")
+
+
+def recipe(method, **changes):
+    return small(
+        **{
+            "method": method,
+            "task": {"name": "dpo", "beta": 0.1},
+            "data__train": "bundled:docstring-preferences",
+            "train__max_length": 128,
+            "train__tokens_per_step": 768,
+            "train__max_steps": 8,
+            "train__checkpoint_every": 3,
+            "evals__every": 4,
+            **changes,
+        }
+    )
+
+
+WHOLE: dict[str, RunDir] = {}
+
+
+def finished(home: Path, name: str) -> RunDir:
+    """A run to its end, made when it is first asked for."""
+    if name not in WHOLE:
+        run = make_run(home / f"{len(WHOLE) + 1:06d}-{name}", RECIPES[name])
+        assert work(run) == 0, run.attempt(1).stdout.read_text()
+        WHOLE[name] = run
+    return WHOLE[name]
+
+
+RECIPES = {"lora": recipe("lora", train__lr=1e-3), "full": recipe("full", train__lr=1e-4)}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_training_raises_the_margin(home, name):
+    run = finished(home, name)
+    values = {(e["step"], e["suite"]): e["values"] for e in of_kind(run, 1, "eval")}
+    base, last = values[0, "seen"], values[8, "seen"]
+    assert base["reward_margin"]["value"] == 0.0
+    assert base["reward_accuracy"]["value"] == 0.5
+    assert base["preference_loss"]["value"] == pytest.approx(np.log(2))
+    assert last["reward_margin"]["value"] > 0.1
+    assert last["preference_loss"]["value"] < base["preference_loss"]["value"] - 0.05
+    assert last["reward_accuracy"]["value"] > 0.5
+    assert "reward_margin" not in values[8, "general"]
+    assert curve(run)[1] == pytest.approx(np.log(2), rel=1e-4)
+    assert len(list(run.path.glob("reference-*.npz"))) == (name == "full")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_killed_run_goes_on_bit_for_bit(home, tmp_path, name):
+    """With the reference from the adapter's base, and with the one that was written down."""
+    whole = finished(home, name)
+    run = make_run(tmp_path / "000001-killed", RECIPES[name])
+    process = start(run)
+    wait_for(run, 1, "metrics", process, step=5)
+    process.kill()
+    finish(process)
+    assert work(run, attempt=2) == 0, run.attempt(2).stdout.read_text()
+    (resume,) = of_kind(run, 2, "resume")
+    kept = {step: loss for step, loss in curve(run).items() if step <= resume["from_step"]}
+    assert resume["from_step"] in (3, 6)
+    assert kept | curve(run, 2) == curve(whole)
+    at = {(e["step"], e["suite"]): e["values"] for e in of_kind(run, 2, "eval")}
+    theirs = {(e["step"], e["suite"]): e["values"] for e in of_kind(whole, 1, "eval")}
+    assert at == {key: value for key, value in theirs.items() if key in at}

@@ -133,6 +133,7 @@ def test_a_pair_that_loses_an_answer_to_the_limit_is_dropped(tokenizer):
     assert made.cut(int(short)) is None
     cut = made.cut(int(short) + 2)
     assert isinstance(cut, Pair)
+    assert made.cut(10_000) is made
     assert len(cut.chosen.tokens) == len(cut.rejected.tokens) == short + 2
 
 
