@@ -159,3 +159,34 @@ def test_shares() -> None:
     for wrong in ("0%", "101%", "x%", "7", 0, -1, True):
         with pytest.raises(ValueError, match="share"):
             parse_share(wrong)
+
+
+# ---- tasks
+
+
+def test_a_task_is_a_name_or_a_section_and_dpo_has_a_lower_rate() -> None:
+    text = GOOD.replace("train: {lr: 2e-4}\n", "")
+    assert one(text).task.name == "sft"
+    recipe = one(text, "task=dpo", "task.beta=0.2")
+    assert recipe.task.model_dump() == {"name": "dpo", "beta": 0.2, "label_smoothing": 0.0}
+    assert recipe.train.lr == pytest.approx(2e-5)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["task=clasification"], "key task: must be one of 'sft', 'completion', 'classification', 'dpo'; did"),
+        (["task=dpo", "data.replay.source=x.jsonl"], "task dpo and data.replay do not go together"),
+        (["task=classification", "data.replay.source=x.jsonl"], "replayed text has no label; leave replay out"),
+        (["task=classification", "method=prefix"], "task classification and method prefix do not go together"),
+        (["task=classification", "evals.metrics=[bleu]"], "a classifier writes no answers"),
+        (["task={name: classification, labels: [a]}"], "give at least two classes, each once"),
+        (["evals.metrics=[blue]"], "blue is none of exact_match, rouge, bleu, chrf; did you mean bleu?"),
+        (["evals.metrics=[my metric]"], "a function of your own is written module:function"),
+        (["evals.metrics=[bleu]", "evals.generate=0"], "metrics are of answers, and generate is 0: raise it"),
+    ],
+)
+def test_tasks_and_metrics_that_cannot_work_are_one_sentence(overrides: list[str], sentence: str) -> None:
+    said = complaint(GOOD, *overrides)
+    assert sentence in said
+    assert "\n" not in said

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from transformers import AutoTokenizer
-from workers import small
+from workers import curve, finish, make_run, of_kind, small, start, wait_for, work
 
 from engine.data.bundled import model_path
 from engine.data.chat import Example, tokenize
@@ -144,3 +144,28 @@ def test_an_example_is_cut_to_its_length_or_dropped(tokenizer):
     assert example.cut(start) is None
     assert len(example.cut(start + 1).tokens) == start + 1
     assert example.cut(10_000) is example
+
+
+# ---- a run on plain text, whole and killed
+
+
+def test_a_completion_run_that_is_killed_goes_on_bit_for_bit(tmp_path):
+    tree = small(
+        method="full", task="completion", data__train="bundled:stdlib-prose", evals__metrics=["chrf"],
+        evals__general="bundled:docstrings",
+    )  # fmt: skip
+    whole, run = make_run(tmp_path / "000001-whole", tree), make_run(tmp_path / "000002-killed", tree)
+    assert work(whole) == 0, whole.attempt(1).stdout.read_text()
+    process = start(run)
+    wait_for(run, 1, "metrics", process, step=3)
+    process.kill()
+    finish(process)
+    assert work(run, attempt=2) == 0, run.attempt(2).stdout.read_text()
+    (resume,) = of_kind(run, 2, "resume")
+    kept = {step: loss for step, loss in curve(run).items() if step <= resume["from_step"]}
+    assert resume["from_step"] in (2, 4)
+    assert kept | curve(run, 2) == curve(whole)
+    seen = {e["step"]: e["values"]["loss"]["value"] for e in of_kind(whole, 1, "eval") if e["suite"] == "seen"}
+    assert seen[6] < seen[0] - 0.05
+    (sample,) = [e for e in of_kind(whole, 1, "sample") if e["step"] == 6]
+    assert sample["prompt"]  # the first half of a text

@@ -226,6 +226,25 @@ def test_summaries_follow_the_points(home: FakeHome, projection: Projection) -> 
     ]
 
 
+def test_the_best_of_a_score_is_its_greatest_and_a_confusion_matrix_is_in_the_event(
+    home: FakeHome, projection: Projection
+) -> None:
+    run = home.run(1)
+    run.start()
+    for step, value in enumerate([0.2, 0.7, 0.5]):
+        values = {"loss": {"value": value}, "macro_f1": {"value": value}, "rougeL": {"value": value}}
+        run.write("eval", step=step, suite="heldout", values=values, confusion=[[step, 1], [0, 3]])
+    Ingest(projection, home.path).poll()
+    best = "SELECT key, best, best_step FROM run_summary ORDER BY key"
+    assert rows(projection, best) == [
+        ("heldout/loss", 0.2, 0),
+        ("heldout/macro_f1", 0.7, 1),
+        ("heldout/rougeL", 0.7, 1),
+    ]
+    matrix = "SELECT (body::JSON -> 'confusion')::VARCHAR FROM events WHERE kind = 'eval' ORDER BY t DESC LIMIT 1"
+    assert rows(projection, matrix) == [("[[2,1],[0,3]]",)]
+
+
 def resumed(home: FakeHome, between: object = None) -> FakeRun:
     run = busy_run(home)
     run.journal("interrupted", state="interrupted", attempt=1, signal=9)
