@@ -175,10 +175,19 @@ def test_a_task_is_a_name_or_a_section_and_dpo_has_a_lower_rate() -> None:
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["task=clasification"], "key task: must be one of 'sft', 'completion', 'classification', 'dpo'; did"),
+        (
+            ["task=clasification"],
+            "key task: must be one of 'sft', 'completion', 'classification', 'dpo'; did",
+        ),
         (["task=dpo", "data.replay.source=x.jsonl"], "task dpo and data.replay do not go together"),
-        (["task=classification", "data.replay.source=x.jsonl"], "replayed text has no label; leave replay out"),
-        (["task=classification", "method=prefix"], "task classification and method prefix do not go together"),
+        (
+            ["task=classification", "data.replay.source=x.jsonl"],
+            "replayed text has no label; leave replay out",
+        ),
+        (
+            ["task=classification", "method=prefix"],
+            "task classification and method prefix do not go together",
+        ),
         (["task=classification", "evals.metrics=[bleu]"], "a classifier writes no answers"),
         (["task={name: classification, labels: [a]}"], "give at least two classes, each once"),
         (["evals.metrics=[blue]"], "blue is none of exact_match, rouge, bleu, chrf; did you mean bleu?"),

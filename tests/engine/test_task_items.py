@@ -165,7 +165,9 @@ def test_a_completion_run_that_is_killed_goes_on_bit_for_bit(tmp_path):
     kept = {step: loss for step, loss in curve(run).items() if step <= resume["from_step"]}
     assert resume["from_step"] in (2, 4)
     assert kept | curve(run, 2) == curve(whole)
-    seen = {e["step"]: e["values"]["loss"]["value"] for e in of_kind(whole, 1, "eval") if e["suite"] == "seen"}
+    seen = {
+        e["step"]: e["values"]["loss"]["value"] for e in of_kind(whole, 1, "eval") if e["suite"] == "seen"
+    }
     assert seen[6] < seen[0] - 0.05
     (sample,) = [e for e in of_kind(whole, 1, "sample") if e["step"] == 6]
     assert sample["prompt"]  # the first half of a text

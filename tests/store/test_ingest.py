@@ -241,7 +241,9 @@ def test_the_best_of_a_score_is_its_greatest_and_a_confusion_matrix_is_in_the_ev
         ("heldout/macro_f1", 0.7, 1),
         ("heldout/rougeL", 0.7, 1),
     ]
-    matrix = "SELECT (body::JSON -> 'confusion')::VARCHAR FROM events WHERE kind = 'eval' ORDER BY t DESC LIMIT 1"
+    matrix = (
+        "SELECT (body::JSON -> 'confusion')::VARCHAR FROM events WHERE kind = 'eval' ORDER BY t DESC LIMIT 1"
+    )
     assert rows(projection, matrix) == [("[[2,1],[0,3]]",)]
 
 
