@@ -373,8 +373,10 @@ def test_pairs_are_shown_with_both_answers(tmp_path: Path, tokenizer: Any) -> No
         f"word {EOS}",
     ]
     assert found.truncation is not None
-    assert found.truncation.cut > 0
+    assert 0 < found.truncation.cut < found.train_rows / 2  # only those with an answer that is too long
     assert found.truncation.targets_lost > 0
+    assert found.lengths is not None
+    assert found.lengths.measured == found.train_rows
     tokenizer.chat_template = template(end="\n")
     assert "end-never-trained" in codes(report_on(tmp_path, lines, tokenizer, task="dpo").refusals)
 

@@ -172,12 +172,14 @@ def report(recipe: Recipe, gathered: Gathered, tokenizer: Any, longest: int, sto
     suites = [_suite(gathered, suite) for suite in gathered.suites]
     examples = [tokens.as_example(text) for item in items for text in texts(item)]
     warnings += _warnings(recipe, gathered, suites, measured, examples, cut)
+    firsts = [tokens.as_example(texts(item)[0]) for item in items]
+    warnings += _outliers(firsts, source)
     return DataReport(
         name=recipe.name or "",
         sources=gathered.sources,
         train_rows=len(gathered.train),
         suites=suites,
-        lengths=tokens.lengths(examples) if examples else None,
+        lengths=tokens.lengths(examples, len(items)) if examples else None,
         truncation=cut,
         examples=_rendered(items, tokenizer, source, cut.max_length, gathered) if cut else [],
         exact_duplicates=exact_duplicates(entries),
@@ -254,12 +256,17 @@ def _warnings(
         found += findings.label_balance(labels)
         found += findings.contradictions(gathered.train, numbers, source)
     found += findings.answers(documents, numbers, source)
-    ids = [example.id for example in examples]
+    return found
+
+
+def _outliers(examples: Sequence[Example], source: Source) -> list[Finding]:
+    ids, places = [example.id for example in examples], source.places()
+    found = []
     for side, sizes in (
         ("prompt", [len(example.tokens) - example.targets for example in examples]),
         ("answer", [example.targets for example in examples]),
     ):
-        found += findings.length_outliers(sizes, ids, numbers, side, source)
+        found += findings.length_outliers(sizes, ids, places, side, source.source)
     return found
 
 

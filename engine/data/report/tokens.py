@@ -80,9 +80,10 @@ class Rendered:
         return asdict(self)
 
 
-def lengths(examples: Sequence[Example]) -> Lengths:
+def lengths(examples: Sequence[Example], rows: int) -> Lengths:
+    """Of the texts of `rows` rows: a preference pair has two."""
     return Lengths(
-        len(examples),
+        rows,
         Quantiles.of([len(e.tokens) for e in examples]),
         Quantiles.of([len(e.tokens) - e.targets for e in examples]),
         Quantiles.of([e.targets for e in examples]),
