@@ -137,6 +137,18 @@ class Flags(Section):
     forgetting: OnFlag = Field(
         "warn", description="General loss is above the base model's beyond noise and margin."
     )
+    instability: OnFlag = Field(
+        "warn", description="Losses or gradients jump, or held-out and seen loss rise."
+    )
+    dead: OnFlag = Field(
+        "warn", description="Nothing is learned: no gradient, or the seen loss does not move."
+    )
+    plateau: OnFlag = Field("warn", description="The held-out loss fell and has settled: information.")
+    template: OnFlag = Field("warn", description="Answers never end, or repeat themselves.")
+
+    @property
+    def may_stop(self) -> bool:
+        return "stop" in self.model_dump().values()
 
 
 class Recipe(Section):

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import transformers
 
-from engine.evals.generate import Question
+from engine.evals.generate import Answer, Question
 from engine.evals.score import Scores
 from engine.home import RunDir
 from engine.method_settings import IA3, Adapter, Freeze, Full, Lora, Method, QLora
@@ -54,17 +54,20 @@ class BaseCache:
             _write(path, {key: values.tolist() for key, values in body.items()})
             return scores
 
-    def texts(
-        self, asked: Sequence[Question], max_new_tokens: int, compute: Callable[[], list[str]]
-    ) -> list[str]:
+    def answers(
+        self, asked: Sequence[Question], max_new_tokens: int, compute: Callable[[], list[Answer]]
+    ) -> list[Answer]:
         """Answers to questions; `compute` is called where they are not known."""
         prompts = json.dumps([question.tokens for question in asked]).encode()
-        path = self._path([b"texts", str(max_new_tokens).encode(), prompts])
-        texts = _read(path).get("texts")
-        if not isinstance(texts, list) or len(texts) != len(asked):
-            texts = compute()
-            _write(path, {"texts": texts})
-        return texts
+        path = self._path([b"answers", str(max_new_tokens).encode(), prompts])
+        try:
+            found = [Answer(str(text), bool(ended)) for text, ended in _read(path)["answers"]]
+        except (KeyError, TypeError, ValueError):
+            found = []
+        if len(found) != len(asked):
+            found = compute()
+            _write(path, {"answers": [[answer.text, answer.ended] for answer in found]})
+        return found
 
     def _path(self, parts: Sequence[bytes]) -> Path | None:
         if self._directory is None:

@@ -23,6 +23,15 @@ class Question:
     prompt: str
     tokens: list[int]  # of the prompt
     reference: str
+    fits: bool  # could the reference be written in full, its end included?
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model wrote, and whether it came to an end by itself."""
+
+    text: str
+    ended: bool
 
 
 def questions(recipe: Recipe, suite: Suite, tokenizer: Any) -> list[Question]:
@@ -32,7 +41,12 @@ def questions(recipe: Recipe, suite: Suite, tokenizer: Any) -> list[Question]:
     count, answer = recipe.evals.generate, recipe.evals.max_new_tokens
     if not isinstance(recipe.task, Completion):
         return [
-            Question(d.prompt, render_prompt(d.turns_before_answer, tokenizer), d.target)
+            Question(
+                d.prompt,
+                render_prompt(d.turns_before_answer, tokenizer),
+                d.target,
+                len(tokenizer(d.target, add_special_tokens=False)["input_ids"]) < answer,
+            )
             for d in suite.documents[:count]
         ]
     found = []
@@ -42,14 +56,14 @@ def questions(recipe: Recipe, suite: Suite, tokenizer: Any) -> list[Question]:
         texts = [
             tokenizer.decode(t, skip_special_tokens=True) for t in (tokens[:half], tokens[half:][:answer])
         ]
-        found.append(Question(texts[0], tokens[:half], texts[1]))
+        found.append(Question(texts[0], tokens[:half], texts[1], fits=False))  # a plain text need not end
     return found
 
 
 @torch.no_grad()
 def answers(
     model: Any, tokenizer: Any, asked: Sequence[Question], max_new_tokens: int, device: torch.device
-) -> list[str]:
+) -> list[Answer]:
     """One answer per question, at most `max_new_tokens` tokens, cut at the end of the turn."""
     found = []
     for start in range(0, len(asked), AT_ONCE):
@@ -60,21 +74,25 @@ def answers(
 
 def _answers(
     model: Any, tokenizer: Any, prompts: Sequence[list[int]], max_new_tokens: int, device: torch.device
-) -> list[str]:
+) -> list[Answer]:
     longest = max(map(len, prompts))
     pad = padding(tokenizer)
     ids = torch.tensor([[pad] * (longest - len(prompt)) + prompt for prompt in prompts], device=device)
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
+    ends = _ends(model, tokenizer)
     written = model.generate(
         input_ids=ids,
         attention_mask=mask,
         do_sample=False,
         max_new_tokens=max_new_tokens,
         pad_token_id=pad,
-        eos_token_id=_ends(model, tokenizer),
+        eos_token_id=ends,
         use_cache=True,
     )
-    return tokenizer.batch_decode(written[:, longest:], skip_special_tokens=True)
+    new = written[:, longest:]
+    texts = tokenizer.batch_decode(new, skip_special_tokens=True)
+    ended = [bool(set(row) & set(ends or [])) for row in new.tolist()]
+    return [Answer(text, end) for text, end in zip(texts, ended, strict=True)]
 
 
 def _ends(model: Any, tokenizer: Any) -> list[int] | None:

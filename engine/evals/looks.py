@@ -8,19 +8,42 @@ import numpy as np
 
 from engine.evals.score import Scores
 from engine.flags.flag import History
+from engine.flags.template import Answers
 from engine.home import RunDir
 from engine.log import read_log
 
 
 class Looks:
-    """Scores by suite and step, and the highest level at which each flag was written."""
+    """Scores by suite and step, answers, the loss and gradient of every step, and the highest level at which each
+    flag was written.
+    """
 
     def __init__(self) -> None:
         self._scores: dict[str, dict[int, Scores]] = {}
+        self._answers: dict[int, list[tuple[str, bool, bool]]] = {}
+        self._steps: dict[int, tuple[float, float]] = {}
         self.raised: dict[str, str] = {}
 
     def add(self, step: int, suite: str, scores: Scores) -> None:
         self._scores.setdefault(suite, {})[step] = scores
+
+    def add_answer(self, step: int, text: str, ended: bool, fits: bool) -> None:
+        self._answers.setdefault(step, []).append((text, ended, fits))
+
+    def add_step(self, step: int, loss: float, norm: float) -> None:
+        """Training loss and gradient norm of a step."""
+        self._steps[step] = (loss, norm)
+
+    @property
+    def answers(self) -> list[Answers]:
+        """Of all looks, in order."""
+        return [Answers(step, *zip(*rows, strict=True)) for step, rows in sorted(self._answers.items())]
+
+    def training(self) -> tuple[int, np.ndarray, np.ndarray]:
+        """(the first step, losses, gradient norms) of all steps; float64 [steps]."""
+        steps = sorted(self._steps)
+        rows = np.array([self._steps[step] for step in steps], dtype=float).reshape(-1, 2)
+        return steps[0] if steps else 0, rows[:, 0], rows[:, 1]
 
     def has(self, step: int) -> bool:
         """Whether the evaluation of a step is there, all its suites."""
@@ -39,6 +62,7 @@ class Looks:
             tuple(first.ids),
             np.stack([by_step[step].nll for step in steps]),
             first.tokens,
+            right=np.stack([by_step[step].right for step in steps]),
         )
 
 
@@ -51,17 +75,28 @@ def read_back(run: RunDir, attempt: int, from_step: int) -> Looks:
         for entry in read_log(earlier.events):
             if entry.get("kind") == "resume":
                 entries = [old for old in entries if old["step"] <= entry["from_step"]]
-            elif entry.get("kind") in ("eval", "flag"):
+            elif entry.get("kind") in ("eval", "flag", "sample", "metrics"):
                 entries.append(entry)
     looks = Looks()
     for entry in entries:
         if entry["step"] > from_step:
             continue
-        if entry["kind"] == "flag":
-            looks.raised[entry["flag"]] = entry["level"]
-        else:
-            looks.add(entry["step"], entry["suite"], _scores(entry["examples"]))
+        _add(looks, entry)
     return looks
+
+
+def _add(looks: Looks, entry: dict[str, Any]) -> None:
+    step = entry["step"]
+    match entry["kind"]:
+        case "flag":
+            looks.raised[entry["flag"]] = entry["level"]
+        case "eval":
+            looks.add(step, entry["suite"], _scores(entry["examples"]))
+        case "sample":
+            looks.add_answer(step, entry["text"], entry.get("ended", False), entry.get("fits", False))
+        case "metrics":
+            values = entry["values"]
+            looks.add_step(step, values["train/loss"], values["train/grad_norm"])
 
 
 def _scores(examples: dict[str, list[Any]]) -> Scores:

@@ -33,7 +33,7 @@ def instability(losses: np.ndarray, norms: np.ndarray, first_step: int, context:
     """The flag as it stands at the last step. `losses` (nats per token) and `norms` (of the gradient, before
     clipping) are float [steps]; the first is of optimiser step `first_step`.
     """
-    loss, norm = loss_jumps(losses), norm_jumps(norms)
+    loss, norm = loss_jumps(losses, LATEST), norm_jumps(norms, LATEST)
     either = loss.hit | norm.hit
     latest = either[-LATEST:]
     if not latest.any():
@@ -58,25 +58,27 @@ def instability(losses: np.ndarray, norms: np.ndarray, first_step: int, context:
     )
 
 
-def loss_jumps(losses: np.ndarray) -> Jump:
-    """Steps whose loss is far above that of the steps before; float [steps]."""
-    level, scale = _before(losses)
+def loss_jumps(losses: np.ndarray, last: int | None = None) -> Jump:
+    """Steps whose loss is far above that of the steps before; float [steps]. Only the `last` ones are looked at."""
+    level, scale = _before(losses, last)
     rise = losses - level
     with np.errstate(invalid="ignore"):
         return Jump(level, scale, (rise > SPIKE * scale) & (rise > LEAST))
 
 
-def norm_jumps(norms: np.ndarray) -> Jump:
-    """Steps whose gradient norm is a multiple of that of the steps before; float [steps]."""
-    level, scale = _before(norms)
+def norm_jumps(norms: np.ndarray, last: int | None = None) -> Jump:
+    """Steps whose gradient norm is a multiple of that of the steps before; float [steps]. Only the `last` ones are
+    looked at.
+    """
+    level, scale = _before(norms, last)
     with np.errstate(invalid="ignore"):
         return Jump(level, scale, norms > EXPLODED * level)
 
 
-def _before(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Median and robust standard deviation of the steps before each one."""
+def _before(values: np.ndarray, last: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Median and robust standard deviation of the steps before each one (NaN but for the `last` ones)."""
     level, scale = np.full(len(values), np.nan), np.full(len(values), np.nan)
-    for step in range(FEWEST, len(values)):
+    for step in range(max(FEWEST, len(values) - (last or len(values))), len(values)):
         window = values[max(0, step - WINDOW) : step]
         level[step] = np.median(window)
         scale[step] = _MAD_TO_SD * np.median(np.abs(window - level[step]))
@@ -86,7 +88,7 @@ def _before(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _level(losses: np.ndarray, latest: np.ndarray) -> Level:
     if latest.sum() < HITS:
         return "info"
-    return "critical" if np.median(losses[-LATEST:]) > np.median(losses[:LATEST]) else "warn"
+    return "critical" if np.median(losses[-LATEST:]) > np.median(losses[:LATEST]) + LEAST else "warn"
 
 
 def _message(

@@ -46,7 +46,7 @@ def storage(recipe: Recipe, model: ModelShapes, plan: Plan) -> Storage:
     """What a recipe will write. A run that a flag may stop keeps its best checkpoint as well."""
     trained = trained_weights(model, plan)
     weights = F32 * sum(weight.numel for weight in trained)
-    best = "stop" in (recipe.flags.overfitting, recipe.flags.forgetting)
+    best = recipe.flags.may_stop
     if recipe.method.name in WHOLE_MODEL:
         left = F32 * model.parameters
     else:  # PiSSA's adapter has twice the rank for the unchanged base

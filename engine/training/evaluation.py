@@ -44,9 +44,10 @@ def evaluate(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> str | Non
         with unpacked(job.model), distributed.whole_root(module):
             longest = recipe.evals.max_new_tokens
             written = partial(answers, job.model, job.tokenizer, asked, longest, accelerator.device)
-            texts = known.texts(asked, longest, written) if known else written()
+            given = known.answers(asked, longest, written) if known else written()
     job.model.train()
     job.stop.check()
+    texts = [answer.text for answer in given]
     of_texts = job.metrics.measures(texts, [question.reference for question in asked])
     for suite, said, seconds in found:
         if job.step == 0:
@@ -54,8 +55,9 @@ def evaluate(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> str | Non
         measures = said.measures | (of_texts if suite.name == "heldout" else {})
         report.eval(job.step, suite.name, said.scores, measures, said.confusion, seconds)
         job.looks.add(job.step, suite.name, said.scores)
-    for index, (question, text) in enumerate(zip(asked, texts, strict=True)):
-        report.sample(job.step, index, question.prompt, text)
+    for index, (question, answer) in enumerate(zip(asked, given, strict=True)):
+        report.sample(job.step, index, question.prompt, answer.text, answer.ended, question.fits)
+        job.looks.add_answer(job.step, answer.text, answer.ended, question.fits)
     return raise_flags(job)
 
 

@@ -2,40 +2,69 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+
 from engine.evals.looks import Looks
 from engine.flags.flag import LEVELS, Context, Flag
 from engine.flags.forgetting import forgetting
 from engine.flags.forgetting import hits as forgetting_hits
-from engine.flags.overfitting import overfitting
+from engine.flags.instability import instability
+from engine.flags.overfitting import memorised, overfitting
+from engine.flags.progress import converged, dead, no_gradient
+from engine.flags.template import template
 from engine.recipe import Recipe
 from engine.training import checkpoint
 from engine.training.job import Job
+from engine.training.optimiser import learning_rate
+
+# What the recipe calls the kind that a flag is of.
+KINDS = {
+    "overfitting": "overfitting",
+    "overconfident": "overfitting",
+    "memorised": "overfitting",
+    "instability": "instability",
+    "forgetting": "forgetting",
+    "dead": "dead",
+    "converged": "plateau",
+    "endless": "template",
+    "repeating": "template",
+}
 
 
 def raise_flags(job: Job) -> str | None:
     """Write flags that are new or got worse; the reason if one is to stop the run."""
-    reason = None
-    for flag, action in _standing_flags(job):
+    reason, total = None, job.report.total_steps
+    rates = np.array([learning_rate(job.recipe.train, step, total) for step in range(total)])
+    for flag in standing_flags(job.looks, replace(context_of(job.recipe), rates=rates)):
+        action = getattr(job.recipe.flags, KINDS[flag.flag])
+        if action == "off":
+            continue
         written = job.looks.raised.get(flag.flag)
         if written is None or LEVELS.index(flag.level) > LEVELS.index(written):
             job.looks.raised[flag.flag] = flag.level
             job.report.flag(flag)
-        if action == "stop" and flag.level in ("warn", "critical"):
+        if action == "stop" and (flag.level in ("warn", "critical") or flag.flag == "converged"):
             reason = f"stopped by the flag {flag.flag}: {flag.message}"
     return reason
 
 
-def _standing_flags(job: Job) -> list[tuple[Flag, str]]:
-    """Flags that stand at this evaluation, with what the recipe wants done."""
-    context, wanted = context_of(job.recipe), job.recipe.flags
-    heldout, seen, general = (job.looks.history(name) for name in ("heldout", "seen", "general"))
-    flags: list[tuple[Flag | None, str]] = []
-    if heldout and seen and wanted.overfitting != "off":
-        flags.append((overfitting(heldout, seen, context), wanted.overfitting))
-    if general and wanted.forgetting != "off":
-        flags.append((forgetting(general, context), wanted.forgetting))
-    # Leading signs come and go; they are not written.
-    return [(flag, action) for flag, action in flags if flag and flag.level != "watch"]
+def standing_flags(looks: Looks, context: Context) -> list[Flag]:
+    """What every detector says of the looks so far."""
+    heldout, seen, general = (looks.history(name) for name in ("heldout", "seen", "general"))
+    first, losses, norms = looks.training()
+    found = [
+        overfitting(heldout, seen, context) if heldout and seen else None,
+        memorised(seen, context) if seen else None,
+        forgetting(general, context) if general else None,
+        instability(losses, norms, first, context) if len(losses) else None,
+        (no_gradient(norms, first + len(norms) - 1, context) if first == 1 else None)
+        or (dead(seen, context) if seen else None),
+        converged(heldout, context) if heldout else None,
+        template(looks.answers, context.total_steps or 0),
+    ]
+    return [flag for flag in found if flag]
 
 
 def best_step(looks: Looks, recipe: Recipe) -> int | None:
@@ -64,14 +93,13 @@ def go_back_to_best(job: Job) -> None:
 
 def is_new_best(job: Job) -> bool:
     """Whether this step must have a checkpoint because a flag may want to come back to it."""
-    return may_stop(job.recipe) and job.looks.has(job.step) and best_step(job.looks, job.recipe) == job.step
-
-
-def may_stop(recipe: Recipe) -> bool:
-    return "stop" in (recipe.flags.overfitting, recipe.flags.forgetting)
+    return (
+        job.recipe.flags.may_stop and job.looks.has(job.step) and best_step(job.looks, job.recipe) == job.step
+    )
 
 
 def context_of(recipe: Recipe) -> Context:
+    """What advice depends on."""
     assert recipe.train.lr is not None  # Recipe fills it in
     return Context(
         method=recipe.method.name,

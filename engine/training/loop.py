@@ -20,7 +20,7 @@ from engine.tasks.items import Item
 from engine.training import checkpoint, distributed
 from engine.training.checkpoint import Position
 from engine.training.evaluation import evaluate
-from engine.training.flagging import best_step, context_of, go_back_to_best, is_new_best, may_stop
+from engine.training.flagging import best_step, context_of, go_back_to_best, is_new_best
 from engine.training.job import Job, compile_backbone, is_due, peak_memory, plan_of
 from engine.training.optimiser import learning_rate, make_optimiser, set_rate
 from engine.training.stop import Cancelled
@@ -74,6 +74,7 @@ def train(job: Job, resume_from: int | None) -> str | None:
             position = Position(job.step + 1, tokens, job.data.digest)
             job.step = position.step
             values |= {"train/lr": rate, "train/tokens": position.tokens, "train/epoch": epoch}
+            job.looks.add_step(job.step, values["train/loss"], values["train/grad_norm"])
             report.metrics(job.step, values | {"memory/peak_mb": peak_memory()})
             job.stop.check()
             reason = None
@@ -140,5 +141,5 @@ def save(job: Job, optimiser: torch.optim.Optimizer, position: Position) -> None
     path = checkpoint.save(job.run, job.model, optimiser, position)
     job.report.checkpoint(position.step, path.relative_to(job.run.path), checkpoint.directory_bytes(path))
     if distributed.rank() == 0:
-        keep = best_step(job.looks, job.recipe) if may_stop(job.recipe) else None
+        keep = best_step(job.looks, job.recipe) if job.recipe.flags.may_stop else None
         checkpoint.prune(job.run, job.recipe.train.keep_checkpoints, keep)

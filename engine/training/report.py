@@ -93,8 +93,8 @@ class Report:
         shown = ", ".join(f"{name} {m.value:.4f} ({m.lo:.3f} to {m.hi:.3f})" for name, m in measures.items())
         _say("eval", f"{suite} at step {step}: {shown}, {len(scores.ids)} examples, {seconds:.1f} s")
 
-    def sample(self, step: int, index: int, prompt: str, text: str) -> None:
-        self._log.write("sample", step=step, index=index, prompt=prompt, text=text)
+    def sample(self, step: int, index: int, prompt: str, text: str, ended: bool, fits: bool) -> None:
+        self._log.write("sample", step=step, index=index, prompt=prompt, text=text, ended=ended, fits=fits)
 
     def flag(self, flag: Flag) -> None:
         body = _finite(dataclasses.asdict(flag))

@@ -76,7 +76,7 @@ def test_answers_are_what_each_prompt_gets_alone(model, suite, tokenizer):
     alone = [answers(model, tokenizer, [question], 6, CPU)[0] for question in asked]
     assert [(q.prompt, q.reference) for q in asked] == [(d.prompt, d.target) for d in suite.documents[:3]]
     assert together == alone
-    assert all(isinstance(text, str) and "<|" not in text for text in together)
+    assert all(isinstance(a.text, str) and "<|" not in a.text for a in together)
     assert answers(model, tokenizer, [], 6, CPU) == []
 
 

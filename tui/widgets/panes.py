@@ -103,7 +103,7 @@ def _meter(name: str, share: float, text: str, width: int) -> Line:
 
 # ---- flags ---------------------------------------------------------------------------------------
 
-_LEVEL_STYLE = {"critical": "bad", "warn": "warn", "info": "accent"}
+_LEVEL_STYLE = {"critical": "bad", "warn": "warn", "watch": "accent", "info": "accent"}
 
 
 def flags(rows: Sequence[Row], run: Run | None, width: int, height: int) -> list[Line]:
@@ -121,14 +121,18 @@ def flags(rows: Sequence[Row], run: Run | None, width: int, height: int) -> list
 def newest(rows: Sequence[Row]) -> list[Row]:
     """The last word on every flag and suite, gravest first."""
     last = {(row["flag"], row.get("suite")): row for row in sorted(rows, key=lambda row: row["step"])}
-    order = ["critical", "warn", "info"]
-    return sorted(last.values(), key=lambda row: order.index(row["level"]) if row["level"] in order else 3)
+    order = ["critical", "warn", "watch", "info"]
+    return sorted(
+        last.values(), key=lambda row: order.index(row["level"]) if row["level"] in order else len(order)
+    )
 
 
 def _no_flags_yet(run: Run, width: int) -> list[Line]:
     if run.state in ("queued", "starting"):
         return []
-    text = "watched: overfitting on the held-out suite, forgetting on the general suite, NaN"
+    text = (
+        "watched: overfitting, forgetting, instability, NaN, a run that stands still, answers that never end"
+    )
     return [[(line, "faint")] for line in wrap(text, width)]
 
 

@@ -1,0 +1,148 @@
+"""Every detector is asked what a run measures, and the recipe decides what becomes of its answer."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from workers import finish, make_run, small, start
+
+from engine.evals.looks import Looks, read_back
+from engine.evals.score import Scores
+from engine.log import LogWriter, read_log
+from engine.recipe import Recipe
+from engine.training.flagging import raise_flags
+from engine.training.report import Report
+
+N = 40
+RNG = np.random.default_rng(0)
+NOISE = RNG.normal(0, 0.2, N)
+TOKENS = RNG.integers(10, 30, N)
+STEPS = (0, 10, 20, 30, 40, 50, 60, 80, 100)
+
+
+def looks_of(heldout, seen=None, general=None, right=0.5) -> Looks:
+    """Each suite's mean loss at every step, with noise per example that is the same at every look."""
+    looks = Looks()
+    for suite, losses in {
+        "heldout": heldout,
+        "seen": seen or heldout,
+        "general": general or [3.0] * 9,
+    }.items():
+        for step, loss in zip(STEPS, losses, strict=True):
+            nll = (loss + NOISE + RNG.normal(0, 0.002, N)) * TOKENS
+            known = np.floor(TOKENS * right).astype(int)
+            looks.add(step, suite, Scores([f"{suite}{i}" for i in range(N)], nll, TOKENS, known))
+    for step in range(1, 101):
+        looks.add_step(step, 3.0 + 0.01 * np.sin(step), 1.0)
+    for step in STEPS:
+        for _ in range(4):
+            looks.add_answer(step, "a short answer", ended=True, fits=True)
+    return looks
+
+
+def raised(looks: Looks, tmp_path, **flags) -> tuple[dict[str, str], str | None]:
+    """(flag → level) as written to the log, and the reason to stop."""
+    path = tmp_path / "events.jsonl"
+    report = Report(LogWriter(path, "worker", 1, 1))
+    report.total_steps = 100
+    tree = small(method="lora", flags=flags)
+    job = SimpleNamespace(recipe=Recipe.model_validate(tree), report=report, looks=looks)
+    reason = raise_flags(job)
+    return {e["flag"]: e["level"] for e in read_log(path) if e["kind"] == "flag"}, reason
+
+
+FALLING = [4.0, 3.8, 3.6, 3.4, 3.2, 3.0, 2.8, 2.6, 2.4]
+
+
+def test_a_run_that_learns_has_none(tmp_path):
+    assert raised(looks_of(FALLING), tmp_path) == ({}, None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "flag", "level", "looks"),
+    [
+        (
+            "overfitting",
+            "overfitting",
+            "critical",
+            lambda: looks_of([*FALLING[:5], 3.3, 3.4, 3.5, 3.6], FALLING),
+        ),
+        ("instability", "instability", "critical", lambda: looks_of([*FALLING[:5], 3.3, 3.4, 3.5, 3.6])),
+        ("overfitting", "memorised", "info", lambda: looks_of(FALLING, right=1.0)),
+        (
+            "forgetting",
+            "forgetting",
+            "critical",
+            lambda: looks_of(FALLING, general=[3 + 0.05 * i for i in range(9)]),
+        ),
+        ("dead", "dead", "warn", lambda: looks_of([4.0] * 9)),
+        ("plateau", "converged", "info", lambda: looks_of([4.0, 3.5, *[3.0] * 7])),
+        ("instability", "instability", "warn", lambda: with_jumps()),
+        ("dead", "dead", "critical", lambda: without_gradient()),
+        ("template", "endless", "warn", lambda: endless()),
+        ("template", "repeating", "warn", lambda: endless("the same words " * 9, ended=True)),
+    ],
+)
+def test_each_is_written_once_at_its_level_or_left_out(kind, flag, level, looks, tmp_path):
+    first = looks()
+    found, reason = raised(first, tmp_path)
+    assert found.get(flag) == level, found
+    assert reason is None
+    (tmp_path / "again").mkdir()
+    assert raised(first, tmp_path / "again") == ({}, None), "written twice"
+    (tmp_path / "off").mkdir()
+    assert flag not in raised(looks(), tmp_path / "off", **{kind: "off"})[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "looks"),
+    [
+        ("forgetting", lambda: looks_of(FALLING, general=[3 + 0.05 * i for i in range(9)])),
+        ("plateau", lambda: looks_of([4.0, 3.5, *[3.0] * 7])),
+        ("template", lambda: endless()),
+    ],
+)
+def test_it_stops_the_run_if_asked_to(kind, looks, tmp_path):
+    _, reason = raised(looks(), tmp_path, **{kind: "stop"})
+    assert reason is not None
+    assert reason.startswith("stopped by the flag")
+
+
+def test_information_does_not_stop_a_run(tmp_path):
+    found, reason = raised(looks_of(FALLING, right=1.0), tmp_path, overfitting="stop")
+    assert (found, reason) == ({"memorised": "info"}, None)
+
+
+def with_jumps() -> Looks:
+    looks = looks_of(FALLING)
+    for step in (98, 100):
+        looks.add_step(step, 9.0, 1.0)
+    return looks
+
+
+def without_gradient() -> Looks:
+    looks = looks_of(FALLING)
+    for step in range(1, 101):
+        looks.add_step(step, 3.0, 0.0)
+    return looks
+
+
+def endless(text: str = "words that go on", ended: bool = False) -> Looks:
+    looks = looks_of(FALLING)
+    for step in STEPS[-2:]:
+        looks._answers[step] = [(text, ended, True)] * 6
+    return looks
+
+
+def test_a_resumed_run_knows_its_answers_and_steps(tmp_path):
+    run = make_run(tmp_path / "000001-run", small(method="lora", evals__generate=2))
+    assert finish(start(run)) == 0
+    whole = read_back(run, 2, 6)
+    assert [answers.step for answers in whole.answers] == [0, 3, 6]
+    assert [len(answers.texts) for answers in whole.answers] == [2, 2, 2]
+    first, losses, norms = whole.training()
+    assert (first, len(losses), len(norms)) == (1, 6, 6)
+    assert [a.step for a in read_back(run, 2, 4).answers] == [0, 3]
+    assert len(read_back(run, 2, 4).training()[1]) == 4
