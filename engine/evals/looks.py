@@ -22,7 +22,7 @@ class Looks:
         self._scores: dict[str, dict[int, Scores]] = {}
         self._answers: dict[int, list[tuple[str, bool, bool]]] = {}
         self._steps: dict[int, tuple[float, float]] = {}
-        self.raised: dict[str, str] = {}
+        self.raised: dict[tuple[str, str], str] = {}  # by flag and suite
 
     def add(self, step: int, suite: str, scores: Scores) -> None:
         self._scores.setdefault(suite, {})[step] = scores
@@ -89,7 +89,7 @@ def _add(looks: Looks, entry: dict[str, Any]) -> None:
     step = entry["step"]
     match entry["kind"]:
         case "flag":
-            looks.raised[entry["flag"]] = entry["level"]
+            looks.raised[entry["flag"], entry["suite"]] = entry["level"]
         case "eval":
             looks.add(step, entry["suite"], _scores(entry["examples"]))
         case "sample":

@@ -41,9 +41,9 @@ def raise_flags(job: Job) -> str | None:
         action = getattr(job.recipe.flags, KINDS[flag.flag])
         if action == "off":
             continue
-        written = job.looks.raised.get(flag.flag)
+        written = job.looks.raised.get((flag.flag, flag.suite))
         if written is None or LEVELS.index(flag.level) > LEVELS.index(written):
-            job.looks.raised[flag.flag] = flag.level
+            job.looks.raised[flag.flag, flag.suite] = flag.level
             job.report.flag(flag)
         if action == "stop" and (flag.level in ("warn", "critical") or flag.flag == "converged"):
             reason = f"stopped by the flag {flag.flag}: {flag.message}"
