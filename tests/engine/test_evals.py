@@ -138,7 +138,7 @@ def evaluated(step, nll, suite="heldout"):
 
 def test_what_earlier_attempts_found_is_read_back_without_what_was_superseded(tmp_path):
     run = RunDir(tmp_path / "000001-run")
-    flag = {"step": 10, "flag": "forgetting", "level": "warn"}
+    flag = {"step": 10, "flag": "forgetting", "suite": "general", "level": "warn"}
     write_attempt(run, 1, evaluated(0, 1.0), evaluated(10, 2.0), ("flag", flag), evaluated(20, 3.0))
     write_attempt(run, 2, ("resume", {"from_step": 15}), evaluated(20, 4.0), evaluated(30, 5.0))
     write_attempt(run, 3, ("resume", {"from_step": 25}), evaluated(30, 6.0))
@@ -147,7 +147,7 @@ def test_what_earlier_attempts_found_is_read_back_without_what_was_superseded(tm
     assert history is not None
     assert history.steps == (0, 10, 20)
     assert history.nll[:, 0].tolist() == [1.0, 2.0, 4.0]
-    assert looks.raised == {"forgetting": "warn"}
+    assert looks.raised == {("forgetting", "general"): "warn"}
     assert looks.has(20)
     assert not looks.has(30)
     fresh = read_back(run, attempt=3, from_step=-1)
