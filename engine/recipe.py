@@ -87,8 +87,18 @@ class Train(Section):
         description="8 bits and Adafactor hold less memory; paged ones move to the host when the GPU is full.",
     )
     compile: bool = Field(False, description="Compile the model: faster steps, a first one of up to minutes.")
-    activation_checkpointing: bool = Field(
-        False, description="Compute activations again in the backward pass: less memory, a third more time."
+    activation_checkpointing: Literal["auto"] | bool = Field(
+        "auto",
+        description="Compute activations again in the backward pass: less memory, a third more time. `auto`: where "
+        "the run would not fit otherwise, by the estimate.",
+    )
+    memory_limit: Literal["auto"] | float = Field(
+        "auto", description="Most memory that the run may hold, in GiB; `auto` is what the device has free."
+    )
+    memory_probe: bool = Field(
+        True,
+        description="Measure one forward and backward pass before the first step, and lower `micro_tokens` until it "
+        "fits.",
     )
     sharding: Literal["ddp", "fsdp"] = Field(
         "ddp",
@@ -185,7 +195,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _combine(self) -> Recipe:
-        if isinstance(self.method, Prefix) and self.train.activation_checkpointing:
+        if isinstance(self.method, Prefix) and self.train.activation_checkpointing is True:
             raise ValueError(
                 "method prefix and train.activation_checkpointing do not go together: set the latter to false, "
                 "or use method prompt"

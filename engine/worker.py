@@ -111,7 +111,9 @@ class Attempt:
         from engine.training import distributed
         from engine.training.job import Job, plan_of
         from engine.training.loss import TargetLoss
+        from engine.training.meter import Meter
         from engine.training.packing import pack
+        from engine.training.precision import chosen_checkpointing, precisions
 
         distributed.begin()
         self.stop.agree = distributed.agree
@@ -139,7 +141,9 @@ class Attempt:
             seed(recipe.seed)
         dtype = load.precision(recipe.train)
         classes = load.Classes(data.labels, padding(tokenizer)) if data.labels else None
-        checkpointing = recipe.train.activation_checkpointing
+        meter = Meter(recipe.train.memory_limit)
+        longest = max(len(example.tokens) for example in data.train)
+        checkpointing = chosen_checkpointing(recipe, longest, meter.limit, report)
         model = load.load_model(recipe.model, recipe.method, dtype, checkpointing, classes)
         if isinstance(recipe.method, Prefix | Prompt):
             text = recipe.method.text
@@ -165,7 +169,20 @@ class Attempt:
 
         looks = read_back(self.run, self.number, -1 if resume_from is None else resume_from)
         job = Job(
-            self.run, recipe, data, model, tokenizer, looks, report, self.stop, dtype, metrics, packed, step
+            self.run,
+            recipe,
+            data,
+            model,
+            tokenizer,
+            looks,
+            report,
+            self.stop,
+            dtype,
+            metrics,
+            packed,
+            meter,
+            checkpointing,
+            step,
         )
         report.plan(
             total_steps=plan_of(job).total_steps,
@@ -177,8 +194,10 @@ class Attempt:
             precision="bf16" if dtype == torch.bfloat16 else "fp32",
             device=(f"{recipe.processes} × " if recipe.processes > 1 else "") + load.device_label(),
             max_length=data.max_length,
+            activation_checkpointing=checkpointing,
             **({"labels": data.labels} if data.labels else {}),
         )
+        report.log("info", precisions(model, dtype, checkpointing))
         return job
 
     def _recipe_directory(self) -> Path:

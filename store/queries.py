@@ -196,6 +196,16 @@ def checkpoints(run: int) -> Query:
     )
 
 
+def memory(run: int) -> Query:
+    """attempt, step, cause (probe, out_of_memory, end), predicted_mb, measured_mb, error (relative, of the
+    prediction), limit_mb, micro_tokens, device, in the order in which they were measured."""
+    return (
+        "SELECT attempt, step, cause, predicted_mb, measured_mb, predicted_mb / measured_mb - 1 AS error, limit_mb, "
+        "micro_tokens, device FROM memory WHERE run = $run ORDER BY t",
+        {"run": run},
+    )
+
+
 def datasets(run: int) -> Query:
     """role, source, fingerprint, n_rows, bytes."""
     return "SELECT * EXCLUDE (run) FROM datasets WHERE run = $run ORDER BY role", {"run": run}
@@ -310,6 +320,7 @@ NAMED: dict[str, Callable[..., Query]] = {
         flags,
         samples,
         checkpoints,
+        memory,
         datasets,
         events,
         params_diff,

@@ -331,6 +331,27 @@ def _checkpoint(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]
     _event(batch, run.run, attempt, entry, f"checkpoint at step {step}")
 
 
+def _memory(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
+    step, cause = whole(entry.get("step")), str(entry.get("cause"))
+    measured, micro_tokens = real(entry.get("measured_mb")), _maybe_small(entry.get("micro_tokens"))
+    batch.add(
+        "memory",
+        run=run.run,
+        attempt=attempt,
+        step=step,
+        cause=cause,
+        predicted_mb=maybe_real(entry.get("predicted_mb")),
+        measured_mb=measured,
+        limit_mb=maybe_real(entry.get("limit_mb")),
+        micro_tokens=micro_tokens,
+        device=maybe_text(entry.get("device")),
+        t=real(entry.get("t")),
+    )
+    level = "warn" if cause == "out_of_memory" else "info"
+    message = f"{cause} at step {step}: {measured:.0f} MiB, {micro_tokens} tokens in a forward pass"
+    _event(batch, run.run, attempt, entry, message, level)
+
+
 def _end(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
     status, error = str(entry.get("status")), entry.get("error") or entry.get("reason")
     level = {"failed": "error", "paused": "warn"}.get(status, "info")
@@ -357,6 +378,7 @@ _WORKER = {
     "sample": _sample,
     "flag": _flag,
     "checkpoint": _checkpoint,
+    "memory": _memory,
     "end": _end,
 }
 

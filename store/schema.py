@@ -190,6 +190,25 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             _T,
         ],
     ),
+    "memory": (
+        "Peak memory, predicted and measured",
+        [
+            _RUN,
+            _ATTEMPT,
+            _STEP,
+            (
+                "cause",
+                "VARCHAR",
+                "probe: before the first step; out_of_memory: a step done again; end: the attempt",
+            ),
+            ("predicted_mb", "DOUBLE", "by the estimate, MiB; NULL for a model that it does not know"),
+            ("measured_mb", "DOUBLE", "peak, MiB; of the probe: with room for the optimiser's state"),
+            ("limit_mb", "DOUBLE", "most that the run may hold, MiB"),
+            ("micro_tokens", "INTEGER", "tokens of a forward pass from here on"),
+            ("device", "VARCHAR", "cpu (resident memory) or cuda (what PyTorch gave out)"),
+            _T,
+        ],
+    ),
     "datasets": (
         "Data that each run was given",
         [

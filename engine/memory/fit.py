@@ -62,7 +62,20 @@ def fit(
     factor: float = 1.0,
 ) -> Fit:
     """Does the recipe fit into `memory` bytes? `factor` corrects the estimate (engine/memory/correction.py)."""
-    return fit_plan(plan_of(recipe, model, device, longest), model, memory, factor)
+    plan = plan_of(recipe, model, device, longest)
+    if recipe.train.activation_checkpointing == "auto":
+        plan = replace(plan, checkpointing=wants_checkpointing(plan, model, memory, factor))
+    return fit_plan(plan, model, memory, factor)
+
+
+def wants_checkpointing(plan: Plan, model: ModelShapes, memory: int, factor: float = 1.0) -> bool:
+    """Whether a run fits with activation checkpointing only: slower, so not otherwise. Prefixes cannot have it."""
+    if plan.method == "prefix":
+        return False
+    without, with_it = (
+        estimate(model, replace(plan, checkpointing=on)).total * factor for on in (False, True)
+    )
+    return with_it <= memory < without
 
 
 def fit_plan(plan: Plan, model: ModelShapes, memory: int, factor: float = 1.0) -> Fit:

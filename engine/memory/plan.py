@@ -81,7 +81,7 @@ def plan_of(
         device=device,
         bf16=bf16,
         accumulates=train.tokens_per_step > train.micro_tokens,
-        checkpointing=train.activation_checkpointing,
+        checkpointing=train.activation_checkpointing is True,
         virtual=recipe.virtual_tokens,
         prompts=recipe.evals.generate,
         answer_tokens=recipe.evals.max_new_tokens,

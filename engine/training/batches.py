@@ -123,16 +123,24 @@ class Plan:
         """The steps of an epoch: indices of examples, each example once."""
         return _epoch(self.lengths, self.seed, epoch, self.tokens_per_step)
 
+    def split(self, chosen: np.ndarray, micro_tokens: int) -> list[np.ndarray]:
+        """The forward passes of a step's examples, of at most `micro_tokens` tokens each."""
+        return micro_batches(np.asarray(self.lengths), chosen, micro_tokens, self.packed)
+
+    def tokens_of(self, chosen: np.ndarray) -> int:
+        """Tokens of a forward pass, padding counted."""
+        lengths = [self.lengths[index] for index in chosen]
+        return sum(lengths) if self.packed else max(lengths) * len(lengths)
+
     def steps(self, start: int) -> Iterator[tuple[float, list[np.ndarray]]]:
         """From step `start` on: (epochs done after the step, its micro-batches)."""
-        lengths = np.asarray(self.lengths)
         step, epoch, total = 0, 0, self.total_steps
         while step < total:
             groups = self.epoch(epoch)
             for place, chosen in enumerate(groups[: total - step]):
                 if step + place >= start:
                     done = epoch + (place + 1) / len(groups)
-                    yield done, micro_batches(lengths, chosen, self.micro_tokens, self.packed)
+                    yield done, self.split(chosen, self.micro_tokens)
             step, epoch = step + len(groups), epoch + 1
 
 

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -45,6 +45,7 @@ class Position:
     step: int  # optimiser steps done; the data position follows from it
     tokens: int  # trained on so far, padding not counted
     data: str = ""  # digest of the training data: the position means nothing in others
+    micro_tokens: int = 0  # of one forward pass, where memory allowed no more than that
 
 
 def checkpoint_name(step: int) -> str:
@@ -58,7 +59,7 @@ def save(run: RunDir, model: nn.Module, optimiser: torch.optim.Optimizer, positi
     would write, with random numbers for each.
     """
     weights, state = trained_weights(model), optimiser_state(optimiser)
-    rng = of_all((_rng_json(), _rng_tensors()))
+    rng = of_all(random_states())
     path = run.checkpoints / checkpoint_name(position.step)
 
     def fill(directory: Path) -> None:
@@ -84,8 +85,8 @@ def restore(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> P
         state = json.loads((path / "state.json").read_text())
         tensors = torch.load(path / "rng.pt", weights_only=True)
         if rank() < len(tensors):
-            _restore_rng(state["rng"][rank()], tensors[rank()])
-        return Position(state["step"], state["tokens"], state["data"])
+            set_random_states(RandomStates(state["rng"][rank()], tensors[rank()]))
+        return Position(state["step"], state["tokens"], state["data"], state.get("micro_tokens", 0))
     except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
         raise RestoreError(
             f"{path} cannot be read ({_reason(error)}), perhaps because another version of finetui wrote it; "
@@ -163,21 +164,25 @@ def _reason(error: Exception) -> str:
     return (str(error).splitlines() or ["?"])[0]
 
 
-def _rng_tensors() -> dict[str, Any]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+class RandomStates(NamedTuple):
+    """Of every generator that training draws from."""
+
+    plain: dict[str, Any]  # Python's and numpy's, as JSON takes them
+    tensors: dict[str, Any]  # PyTorch's
 
 
-def _rng_json() -> dict[str, Any]:
+def random_states() -> RandomStates:
     name, keys, *rest = np.random.get_state(legacy=True)
-    return {"python": random.getstate(), "numpy": [name, np.asarray(keys).tolist(), *rest]}
+    plain = {"python": random.getstate(), "numpy": [name, np.asarray(keys).tolist(), *rest]}
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return RandomStates(plain, {"cpu": torch.get_rng_state(), "cuda": cuda})
 
 
-def _restore_rng(plain: dict[str, Any], tensors: dict[str, Any]) -> None:
-    version, internal, gauss = plain["python"]
+def set_random_states(states: RandomStates) -> None:
+    version, internal, gauss = states.plain["python"]
     random.setstate((version, tuple(internal), gauss))
-    name, keys, *rest = plain["numpy"]
+    name, keys, *rest = states.plain["numpy"]
     np.random.set_state((name, np.asarray(keys, dtype=np.uint32), *rest))
-    torch.set_rng_state(tensors["cpu"])
-    if tensors["cuda"]:
-        torch.cuda.set_rng_state_all(tensors["cuda"])
+    torch.set_rng_state(states.tensors["cpu"])
+    if states.tensors["cuda"]:
+        torch.cuda.set_rng_state_all(states.tensors["cuda"])

@@ -35,7 +35,7 @@ def evaluate(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> str | Non
         for suite in job.data.suites:
             started = time.perf_counter()
             scored = partial(
-                outcome, module, suite, 2 * recipe.train.micro_tokens, accelerator.device, job.stop.check
+                outcome, module, suite, 2 * job.micro_tokens, accelerator.device, job.stop.check
             )
             said = _of_base(known, suite, scored) if known else scored()
             said = distributed.as_first(said)  # so that all processes decide the same

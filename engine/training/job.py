@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +15,7 @@ from engine.recipe import Recipe
 from engine.recipe_fields import Share
 from engine.tasks.prepare import Prepared
 from engine.training.batches import Plan
+from engine.training.meter import Meter
 from engine.training.report import Report
 from engine.training.stop import Stop
 
@@ -36,7 +35,15 @@ class Job:
     dtype: torch.dtype
     metrics: Metrics
     packed: bool  # examples share a row without padding
+    meter: Meter
+    checkpointing: bool  # activations are computed again in the backward pass
     step: int = 0
+    micro_tokens: int = 0  # of one forward pass; less than the recipe's where memory is short
+
+    def __post_init__(self) -> None:
+        train = self.recipe.train
+        each = math.ceil(train.tokens_per_step / self.recipe.processes)  # no process without a pass
+        self.micro_tokens = self.micro_tokens or min(train.micro_tokens, each)
 
 
 def plan_of(job: Job) -> Plan:
@@ -49,7 +56,7 @@ def plan_of(job: Job) -> Plan:
         max_steps=settings.max_steps,
         tokens_per_step=settings.tokens_per_step,
         # No more than gives every process a forward pass of its own.
-        micro_tokens=min(settings.micro_tokens, math.ceil(settings.tokens_per_step / job.recipe.processes)),
+        micro_tokens=job.micro_tokens,
         packed=job.packed,
     )
 
@@ -58,14 +65,6 @@ def compile_backbone(model: Any) -> None:
     """Have PyTorch compile all of a model but its head, when it is first called; that call takes up to minutes."""
     base = model.get_base_model() if hasattr(model, "peft_config") else model
     base.base_model.compile(dynamic=True)
-
-
-def peak_memory() -> float:
-    """Peak memory of this process in MiB: of the GPU where there is one, else of the process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def is_due(step: int, every: Share, total: int) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,16 +20,14 @@ from engine.recipe_fields import parse_share
 from engine.tasks.items import Item
 from engine.training import checkpoint, distributed
 from engine.training.checkpoint import Position
+from engine.training.errors import TrainingError
 from engine.training.evaluation import evaluate
 from engine.training.flagging import best_step, context_of, go_back_to_best, is_new_best
-from engine.training.job import Job, compile_backbone, is_due, peak_memory, plan_of
+from engine.training.guard import Guard
+from engine.training.job import Job, compile_backbone, is_due, plan_of
 from engine.training.optimiser import learning_rate, make_optimiser, set_rate
 from engine.training.stop import Cancelled
 from engine.training.task_loss import TaskLoss, task_loss
-
-
-class TrainingError(Exception):
-    """Training cannot go on; `str()` is one sentence with what to try."""
 
 
 def train(job: Job, resume_from: int | None) -> str | None:
@@ -55,35 +54,41 @@ def train(job: Job, resume_from: int | None) -> str | None:
         position = checkpoint.restore(path, job.model, optimiser)
         if position.data != job.data.digest:
             report.log("warning", "the training data have changed since the checkpoint: some rows may repeat")
-    job.step = position.step
+    job.step, job.micro_tokens = position.step, position.micro_tokens or job.micro_tokens
+    guard = Guard(job, plan, optimiser, accelerator.num_processes)
     saved = resume_from
     eval_every = parse_share(recipe.evals.every)
     save_every = parse_share(recipe.train.checkpoint_every)
 
     job.model.train()
+    if not position.micro_tokens:  # a run that goes on stays with what it found out
+        guard.probe(lambda chosen: backward(accelerator, loss_of, [job.data.train[i] for i in chosen], 1.0, 1))
     try:
         missing = is_due(job.step, eval_every, total) and not job.looks.has(job.step)
-        if missing and (reason := evaluate(job, accelerator, loss_of)):
+        if missing and (reason := guard.evaluate(lambda: evaluate(job, accelerator, loss_of))):
             go_back_to_best(job)
             return reason
+        guard.tell_probe()
         report.phase("training", job.step)
         for epoch, groups in plan.steps(position.step):
             rate = learning_rate(recipe.train, job.step, total)
-            values = optimiser_step(job, accelerator, loss_of, optimiser, groups, rate)
+            update = partial(optimiser_step, job, accelerator, loss_of, optimiser, guard, rate)
+            values = guard.step(groups, update)
             tokens = position.tokens + int(values.pop("tokens"))
-            position = Position(job.step + 1, tokens, job.data.digest)
+            position = Position(job.step + 1, tokens, job.data.digest, job.micro_tokens)
             job.step = position.step
             values |= {"train/lr": rate, "train/tokens": position.tokens, "train/epoch": epoch}
             job.looks.add_step(job.step, values["train/loss"], values["train/grad_norm"])
-            report.metrics(job.step, values | {"memory/peak_mb": peak_memory()})
+            report.metrics(job.step, values | {"memory/peak_mb": guard.peak_mb})
             job.stop.check()
             reason = None
             if is_due(job.step, eval_every, total):
-                reason = evaluate(job, accelerator, loss_of)
+                reason = guard.evaluate(lambda: evaluate(job, accelerator, loss_of))
             if reason or is_due(job.step, save_every, total) or is_new_best(job):
                 save(job, optimiser, position)
                 saved = job.step
             if reason:
+                guard.tell_end()
                 go_back_to_best(job)
                 return reason
             if is_due(job.step, eval_every, total) and job.step < total:
@@ -92,6 +97,7 @@ def train(job: Job, resume_from: int | None) -> str | None:
         if job.step > 0 and saved != job.step:
             save(job, optimiser, position)
         raise
+    guard.tell_end()
     return None
 
 
@@ -100,31 +106,28 @@ def optimiser_step(
     accelerator: Accelerator,
     loss_of: TaskLoss,
     optimiser: torch.optim.Optimizer,
-    groups: Sequence[np.ndarray],
+    guard: Guard,
     rate: float,
+    groups: Sequence[np.ndarray],
 ) -> dict[str, float]:
     """One update from a window of forward passes; its metrics. Raises TrainingError on NaN, before the update."""
     started = time.perf_counter()
-    module = accelerator.unwrap_model(loss_of)
     window: list[list[Item]] = [[job.data.train[i] for i in group] for group in groups]
     targets = sum(example.targets for examples in window for example in examples)
     tokens = sum(len(example.tokens) for examples in window for example in examples)
     total = torch.zeros((), device=accelerator.device)
     mine = distributed.share(window)
     for number, (examples, weight) in enumerate(mine, start=1):
-        batch = module.collate(examples, accelerator.device)
-        with distributed.no_exchange(accelerator, loss_of, last=number == len(mine)):
-            with accelerator.autocast():
-                loss = weight * loss_of(batch) / targets
-            accelerator.backward(loss * distributed.world())
-        total += loss.detach()
+        alone = distributed.no_exchange(accelerator, loss_of, last=number == len(mine))
+        with guard.watching(len(examples)), alone:
+            total += backward(accelerator, loss_of, examples, weight, targets)
     loss_value = float(distributed.summed(total))
     grad_norm = distributed.clip(job.model.parameters(), job.recipe.train.grad_clip)
     if flag := nan(job.step + 1, loss_value, grad_norm, context_of(job.recipe)):
         job.report.flag(flag)
         raise TrainingError(f"{flag.message} {flag.advice[0]} No weights were saved after it.")
     set_rate(optimiser, rate)
-    optimiser.step()
+    guard.update()
     optimiser.zero_grad(set_to_none=True)
     return {
         "train/loss": loss_value,
@@ -133,6 +136,17 @@ def optimiser_step(
         "train/tokens_per_s": tokens / (time.perf_counter() - started),
         "tokens": tokens,
     }
+
+
+def backward(
+    accelerator: Accelerator, loss_of: TaskLoss, examples: Sequence[Item], weight: float, targets: int
+) -> torch.Tensor:
+    """Add the gradients of one forward pass; its part of the loss, float32 scalar."""
+    batch = accelerator.unwrap_model(loss_of).collate(examples, accelerator.device)
+    with accelerator.autocast():
+        loss = weight * loss_of(batch) / targets
+    accelerator.backward(loss * distributed.world())
+    return loss.detach()
 
 
 def save(job: Job, optimiser: torch.optim.Optimizer, position: Position) -> None:

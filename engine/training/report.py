@@ -106,6 +106,37 @@ class Report:
         self._log.write("checkpoint", step=step, path=str(path), bytes=size, sync=True)
         _say("checkpoint", f"{path}, {size / 2**20:.1f} MiB")
 
+    def memory(
+        self,
+        step: int,
+        cause: str,
+        predicted_mb: float | None,
+        measured_mb: float,
+        limit_mb: float,
+        micro_tokens: int,
+        device: str,
+    ) -> None:
+        """Peak memory, MiB. `cause`: `probe` before the first step, `out_of_memory`, or `end`."""
+        self._log.write(
+            "memory",
+            step=step,
+            cause=cause,
+            predicted_mb=predicted_mb,
+            measured_mb=measured_mb,
+            limit_mb=limit_mb,
+            micro_tokens=micro_tokens,
+            device=device,
+        )
+        error = f", {predicted_mb / measured_mb - 1:+.0%} predicted" if predicted_mb else ""
+        where = (
+            "so far" if cause == "out_of_memory" else "in all" if cause == "end" else "before the first step"
+        )
+        _say(
+            "memory",
+            f"{measured_mb:,.0f} MiB {where}{error}; {limit_mb:,.0f} MiB there are; at most {micro_tokens:,} tokens "
+            "in a forward pass",
+        )
+
     def log(self, level: str, message: str) -> None:
         self._log.write("log", level=level, message=message)
         _say(level, message)

@@ -14,7 +14,7 @@ import pytest
 from engine.memory.correction import correction
 from engine.memory.estimate import GIB, LOGITS_AT_ONCE, chunk, estimate, parameter_bytes, quantised_bytes
 from engine.memory.families import FAMILIES, PRESETS
-from engine.memory.fit import fit, fit_plan, table, table_lines
+from engine.memory.fit import fit, fit_plan, table, table_lines, wants_checkpointing
 from engine.memory.plan import Plan, plan_of
 from engine.memory.shapes import from_config, model_shapes
 from engine.model_source import ModelError
@@ -256,6 +256,28 @@ def test_what_would_make_it_fit() -> None:
     assert fit(recipe, model, 400 * GIB).remedies == ()
     hopeless = fit(recipe, model, 2 * GIB)
     assert "no change below is enough" in hopeless.lines()[0]
+
+
+def test_activation_checkpointing_is_chosen_where_only_it_fits() -> None:
+    model = model_shapes("7B")
+    plan = Plan("qlora", 4096, 2048)
+    without, with_it = (estimate(model, replace(plan, checkpointing=on)).total for on in (False, True))
+    assert with_it < 0.5 * without
+    assert not wants_checkpointing(plan, model, without)
+    assert wants_checkpointing(plan, model, without - 1)
+    assert wants_checkpointing(plan, model, without, factor=1.01)
+    assert wants_checkpointing(plan, model, with_it)
+    assert not wants_checkpointing(plan, model, with_it - 1)  # it would not help
+    assert not wants_checkpointing(replace(plan, method="prefix", virtual=8), model, with_it)
+    for asked, memory, chosen in (
+        ("auto", 24, True),
+        (False, 24, False),
+        (True, 400, True),
+        ("auto", 400, False),
+    ):
+        train = {"micro_tokens": 4096, "max_length": 2048, "activation_checkpointing": asked}
+        answer = fit(a_recipe(method="qlora", train=train), model, memory * GIB)
+        assert answer.plan.checkpointing == chosen
 
 
 def test_a_correction_changes_the_answer() -> None:

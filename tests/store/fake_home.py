@@ -128,7 +128,7 @@ def rows(projection: Projection, sql: str, **parameters: Any) -> list[tuple[Any,
 
 CONTENT = [
     "runs", "attempts", "params", "metrics", "system_metrics", "evals", "eval_examples", "examples", "samples",
-    "flags", "checkpoints", "datasets", "events", "run_summary", "ingest", "meta",
+    "flags", "checkpoints", "memory", "datasets", "events", "run_summary", "ingest", "meta",
 ]  # fmt: skip
 
 

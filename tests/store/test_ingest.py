@@ -9,6 +9,7 @@ import os
 import pytest
 from fake_home import T0, FakeHome, FakeRun, content, rows
 
+from store import queries
 from store.ingest import Ingest
 from store.projection import Projection
 
@@ -35,6 +36,9 @@ def busy_run(home: FakeHome, number: int = 1) -> FakeRun:
     effect = {"effect": 0.15, "lo": 0.1, "hi": 0.2, "message": "general loss is up"}
     run.write("flag", step=20, **flag, **effect, advice=["add replay"], worst=worst)
     run.write("checkpoint", step=20, path="checkpoints/step-000020", bytes=1234)
+    peaks = {"measured_mb": 800.0, "limit_mb": 4096.0, "micro_tokens": 512, "device": "cpu"}
+    run.write("memory", step=20, cause="end", predicted_mb=880.0, **peaks)
+    run.write("memory", step=20, cause="end", predicted_mb=None, **peaks)
     return run
 
 
@@ -72,6 +76,11 @@ def test_every_table_gets_what_the_logs_say(home: FakeHome, projection: Projecti
         ("forgetting", "warn", 3, 2, '["add replay"]')
     ]
     assert rows(projection, "SELECT step, bytes FROM checkpoints") == [(20, 1234)]
+    sql, parameters = queries.memory(1)
+    assert rows(projection, sql, **parameters) == [
+        (1, 20, "end", predicted, 800.0, error, 4096.0, 512, "cpu")
+        for predicted, error in ((880.0, pytest.approx(0.1)), (None, None))
+    ]
     assert rows(projection, "SELECT n_rows FROM datasets") == [(10,)]
     assert rows(projection, "SELECT key, value FROM system_metrics ORDER BY key") == [
         ("cpu/percent", 12.5),

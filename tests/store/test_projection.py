@@ -200,7 +200,7 @@ from store import Ingest, Projection
 home = Path(sys.argv[1])
 projection = Projection(home / "store.duckdb")
 ingest = Ingest(projection, home, batch_rows=2000)
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))  # no file is written beyond
+resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, resource.RLIM_INFINITY))  # no file is written beyond
 for _ in range(3):
     ingest.poll()
     print("problem:", ingest.problem, flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -15,19 +16,18 @@ from engine.memory.fit import fit, table, table_lines
 from engine.memory.plan import Device, plan_of
 from engine.memory.shapes import ModelShapes, model_shapes
 from engine.memory.storage import storage
-from engine.model_source import ModelError
 from engine.preflight import absolute
 from engine.recipe import Recipe
 from tui.cli.output import print_json
 
-# Finished runs of a model and method: what was asked, how long the longest example was, the peak that was seen.
+# The whole peaks of runs of a model and method, with how long the longest example was.
 PAST = """
-SELECT r.recipe_json, (e.body::JSON ->> 'max_length')::INTEGER AS longest, s.last AS peak_mb, a.device
-FROM runs r JOIN run_summary s ON s.run = r.run AND s.key = 'memory/peak_mb'
-JOIN events e ON e.run = r.run AND e.kind = 'plan'
-JOIN attempts a ON a.run = r.run AND a.attempt = 1
-WHERE r.state = 'finished' AND r.attempt = 1 AND r.model = '{model}' AND r.method = '{method}'
+SELECT r.run, r.recipe_json, (e.body::JSON ->> 'max_length')::INTEGER AS longest, m.micro_tokens,
+       m.predicted_mb, m.measured_mb
+FROM memory m JOIN runs r USING (run) JOIN events e ON e.run = m.run AND e.attempt = m.attempt AND e.kind = 'plan'
+WHERE m.cause = 'end' AND m.attempt = 1 AND r.model = '{model}' AND r.method = '{method}' AND m.device = '{device}'
 ORDER BY r.run DESC LIMIT 50"""
+SHOWN = 5  # runs whose error is listed
 
 
 def estimate_recipe(path: Path, overrides: list[str], memory_gb: float | None, *, as_json: bool) -> None:
@@ -35,7 +35,8 @@ def estimate_recipe(path: Path, overrides: list[str], memory_gb: float | None, *
     recipe = absolute(recipe_file.read(path, overrides).recipes[0], path.parent)
     model = model_shapes(recipe.model.path)
     device, memory = _device(memory_gb)
-    learned = _learned(recipe, model, device)
+    past = _past(recipe, device)
+    learned = _learned(past, model, device)
     answer = fit(recipe, model, memory, device, factor=learned.factor)
     writes = storage(recipe, model, answer.plan)
     found = answer.estimate
@@ -59,6 +60,8 @@ def estimate_recipe(path: Path, overrides: list[str], memory_gb: float | None, *
         return
     print(f"{recipe.name}: {recipe.method.name} of {recipe.model.path} on {device}")
     print("\n".join([*found.lines(), f"correction  {learned}", *answer.lines(), f"disk  {writes}"]))
+    for line in _errors(past):
+        print(line)
     if warning := writes.warning(disk.free_bytes(home().runs)):
         print(f"note: {warning}")
 
@@ -86,21 +89,33 @@ def _device(memory_gb: float | None) -> tuple[Device, int]:
     return "cpu", psutil.virtual_memory().total
 
 
-def _learned(recipe: Recipe, model: ModelShapes, device: Device) -> Correction:
-    """What past runs of this model and method say; nothing if no daemon is running to ask."""
+def _past(recipe: Recipe, device: Device) -> list[dict[str, Any]]:
+    """Peaks of past runs of this model and method, latest first; none if no daemon is running to ask."""
     client = service.answering(home())
     if client is None:
-        return correction([])
+        return []
     with client:
         path = recipe.model.path.replace("'", "''")
-        rows = client.query(PAST.format(model=path, method=recipe.method.name)).to_pylist()
+        return client.query(PAST.format(model=path, method=recipe.method.name, device=device)).to_pylist()
+
+
+def _learned(past: list[dict[str, Any]], model: ModelShapes, device: Device) -> Correction:
+    """What past runs say of this estimate, which does not know their data: so it is made for them again."""
     pairs = []
-    for row in rows:
-        if ("gpu" in (row["device"] or "")) == (device == "cuda"):
-            past = Recipe.model_validate(json.loads(row["recipe_json"]))
-            try:
-                predicted = estimate(model, plan_of(past, model, device, row["longest"])).total
-            except ModelError:  # a variant of the method that the estimate does not know
-                continue
-            pairs.append((float(predicted), row["peak_mb"] * MIB))
+    for row in past:
+        recipe = Recipe.model_validate(json.loads(row["recipe_json"]))
+        train = recipe.train.model_copy(update={"micro_tokens": row["micro_tokens"]})
+        plan = plan_of(recipe.model_copy(update={"train": train}), model, device, row["longest"])
+        found = estimate(model, plan)
+        pairs.append((float(found.for_model if device == "cuda" else found.total), row["measured_mb"] * MIB))
     return correction(pairs)
+
+
+def _errors(past: list[dict[str, Any]]) -> list[str]:
+    """Predicted, with the data known, against measured, of the last runs."""
+    known = [row for row in past if row["predicted_mb"]][:SHOWN]
+    return [
+        f"run #{row['run']}: predicted {row['predicted_mb']:,.0f} MiB, measured {row['measured_mb']:,.0f} MiB, "
+        f"{row['predicted_mb'] / row['measured_mb'] - 1:+.0%}"
+        for row in known
+    ]

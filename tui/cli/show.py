@@ -74,7 +74,16 @@ def show(number: int, *, as_json: bool) -> None:
         row = find(client, number)
         parts = {
             name: client.named(name, run=number).to_pylist()
-            for name in ("attempts", "evals", "flags", "samples", "checkpoints", "datasets", "params")
+            for name in (
+                "attempts",
+                "evals",
+                "flags",
+                "samples",
+                "checkpoints",
+                "memory",
+                "datasets",
+                "params",
+            )
         }
         if as_json:
             print_json({**row, "recipe": json.loads(row.pop("recipe_json")), **parts})
@@ -85,6 +94,7 @@ def show(number: int, *, as_json: bool) -> None:
             _print_confusion(client.query(f"{CONFUSION} AND run = {int(number)} ORDER BY t").to_pylist())
         print_flags(client, number)
         _print_samples(parts["samples"])
+        _print_memory(parts["memory"])
         _print_files(row, parts["checkpoints"])
         _section("Recipe")
         print_table(parts["params"])
@@ -199,6 +209,14 @@ def _print_samples(samples: list[dict[str, Any]]) -> None:
     for row in samples:
         if row["step"] == last:
             print(f"> {' '.join(row['prompt'].split())}\n{' '.join(row['text'].split())}")
+
+
+def _print_memory(rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    _section("Peak memory, MiB: by the estimate and as measured")
+    shown = [{**row, "error": "" if row["error"] is None else f"{row['error']:+.0%}"} for row in rows]
+    print_table(shown)
 
 
 def _print_files(row: dict[str, Any], checkpoints: list[dict[str, Any]]) -> None:

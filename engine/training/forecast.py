@@ -1,0 +1,90 @@
+"""The forward pass of a run that takes most memory, and what the estimate says that it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
+
+import numpy as np
+
+from engine.memory.estimate import activation_bytes, chunk, estimate
+from engine.memory.plan import Device, plan_of
+from engine.memory.plan import Plan as MemoryPlan
+from engine.memory.shapes import ModelShapes, model_shapes
+from engine.model_source import ModelError
+from engine.recipe import Recipe
+from engine.training.batches import Plan
+
+LOOKED_AT = 20_000  # forward passes among which the largest is sought
+
+
+@dataclass(frozen=True)
+class Largest:
+    """A forward pass: which examples, and how much of what."""
+
+    chosen: np.ndarray
+    tokens: int  # padding counted
+    longest: int
+    targets: int
+
+
+class Forecast:
+    """Of one run: its recipe, its plan, and the targets of each of its examples."""
+
+    def __init__(
+        self, recipe: Recipe, plan: Plan, targets: np.ndarray, device: Device, checkpointing: bool
+    ) -> None:
+        self._recipe, self._plan, self._targets = recipe, plan, targets
+        self._device, self._checkpointing = device, checkpointing
+        self._lengths = np.asarray(plan.lengths)
+
+    @cached_property
+    def _shapes(self) -> ModelShapes | None:
+        """None for an architecture that the estimate does not know."""
+        try:
+            return model_shapes(self._recipe.model.path)
+        except ModelError:
+            return None
+
+    def largest(self, micro_tokens: int) -> Largest:
+        """The pass with most activations and logits, if passes are of at most `micro_tokens` tokens."""
+        per_token, per_target, targets_at_once = self._weights
+        best, most = None, -1.0
+        steps = replace(self._plan, micro_tokens=micro_tokens).steps(0)
+        for chosen in islice((chosen for _, groups in steps for chosen in groups), LOOKED_AT):
+            tokens, targets = self._plan.tokens_of(chosen), int(self._targets[chosen].sum())
+            cost = per_token * tokens + per_target * min(targets, targets_at_once)
+            if cost > most:
+                best, most = chosen, cost
+        assert best is not None  # a plan has a step
+        longest = int(self._lengths[best].max())
+        return Largest(best, self._plan.tokens_of(best), longest, int(self._targets[best].sum()))
+
+    def predicted(self, largest: Largest) -> int | None:
+        """Peak of the run by the estimate, bytes, on CUDA without the framework; None if nothing is known."""
+        if self._shapes is None:
+            return None
+        share = largest.targets / largest.tokens
+        plan = self._memory_plan(self._shapes, largest.longest)
+        found = estimate(self._shapes, replace(plan, tokens=largest.tokens, target_share=share))
+        return found.for_model if self._device == "cuda" else found.total
+
+    def optimiser_bytes(self, trained: int) -> int:
+        """The optimiser's state on the device, of so many trained numbers."""
+        if self._shapes is None:
+            return 8 * trained  # AdamW
+        return estimate(self._shapes, self._memory_plan(self._shapes, int(self._lengths.max()))).optimiser
+
+    @cached_property
+    def _weights(self) -> tuple[float, float, int]:
+        """Bytes of a token, bytes of a target, targets whose logits are held at once."""
+        if self._shapes is None:
+            return 1.0, 0.0, 0
+        plan = replace(self._memory_plan(self._shapes, 1024), tokens=1024, target_share=0.0)
+        vocabulary = self._shapes.vocabulary
+        return activation_bytes(self._shapes, plan) / 1024, 12.0 * vocabulary, chunk(vocabulary)
+
+    def _memory_plan(self, shapes: ModelShapes, longest: int) -> MemoryPlan:
+        plan = plan_of(self._recipe, shapes, self._device, longest)
+        return replace(plan, checkpointing=self._checkpointing)

@@ -1,0 +1,216 @@
+"""Training within the memory that is there.
+
+Before the first step a forward and backward pass of the largest batch is measured, and `micro_tokens` is lowered
+until it fits; the tokens of an optimiser step stay the same. A step that runs out of memory later on is done again
+from its start in smaller passes. Nothing of this changes what is learnt: gradients are cleared, random states put
+back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from engine.memory.estimate import human
+from engine.training.batches import Plan
+from engine.training.checkpoint import random_states, set_random_states, tensor_bytes
+from engine.training.errors import TrainingError
+from engine.training.forecast import Forecast, Largest
+from engine.training.job import Job
+from engine.training.meter import mib
+
+T = TypeVar("T")
+SURELY_TOO_MUCH = 1.25  # of the limit, by the estimate
+
+
+class OverLimitError(MemoryError):
+    """More is resident than `train.memory_limit`, or the machine, allows."""
+
+
+class Guard:
+    """Watches over the memory of one attempt; what it decides is `job.micro_tokens`."""
+
+    def __init__(self, job: Job, plan: Plan, optimiser: torch.optim.Optimizer, processes: int = 1) -> None:
+        self._job, self._plan, self._optimiser, self._meter = job, plan, optimiser, job.meter
+        self._processes = processes
+        targets = np.array([example.targets for example in job.data.train])
+        self._forecast = Forecast(job.recipe, plan, targets, self._meter.device, job.checkpointing)
+        self._longest = max(plan.lengths)
+        self._rows = 0  # examples of the forward pass that is under way
+        self._probed = 0  # peak of the probe, bytes
+
+    # ---- before the first step -----------------------------------------------------------------------
+
+    def probe(self, backward: Callable[[np.ndarray], object]) -> None:
+        """Lower `micro_tokens` until the largest batch fits. `backward` does a forward and a backward pass.
+
+        Raises TrainingError if not even one example fits.
+        """
+        if not (self._job.recipe.train.memory_probe and self._meter.can_reset):
+            return
+        largest = self._not_surely_too_large()
+        while (needed := self._measure(backward, largest.chosen)) is None or needed > self._meter.limit:
+            if len(largest.chosen) == 1:
+                raise self._hopeless(largest.longest, needed)
+            self._lower(largest.tokens)
+            largest = self._forecast.largest(self._job.micro_tokens)
+        self._probed = needed
+
+    def _not_surely_too_large(self) -> Largest:
+        """A process that takes more than a CPU has is killed without a word, so that is not tried."""
+        largest = self._forecast.largest(self._job.micro_tokens)
+        while not self._meter.cuda and len(largest.chosen) > 1:
+            if (self._forecast.predicted(largest) or 0) <= SURELY_TOO_MUCH * self._meter.limit:
+                break
+            self._lower(largest.tokens)
+            largest = self._forecast.largest(self._job.micro_tokens)
+        return largest
+
+    def _measure(self, backward: Callable[[np.ndarray], object], chosen: np.ndarray) -> int | None:
+        """Peak of a pass, bytes, with as much beside it as the optimiser will hold; None: out of memory."""
+        states = random_states()
+        self._meter.reset()
+        try:
+            optimiser = torch.ones(self._missing_state(), dtype=torch.uint8, device=self._meter.device)
+            backward(chosen)
+            peak = self._meter.peak
+            del optimiser
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            peak = None
+        self._optimiser.zero_grad(set_to_none=True)
+        self._meter.reset()
+        set_random_states(states)
+        return peak
+
+    def _missing_state(self) -> int:
+        """Bytes that the optimiser will allocate at its first step; 0 after it."""
+        trained = sum(p.numel() for p in self._job.model.parameters() if p.requires_grad)
+        return max(0, self._forecast.optimiser_bytes(trained) - tensor_bytes(self._optimiser.state_dict()))
+
+    # ---- steps and evaluations -----------------------------------------------------------------------
+
+    @contextmanager
+    def watching(self, rows: int) -> Iterator[None]:
+        """Around the forward and backward pass of so many examples. Raises OverLimitError."""
+        self._rows = rows
+        yield
+        if self._meter.over:
+            held, allowed = human(self._meter.peak), human(self._meter.limit)
+            raise OverLimitError(f"{held} are resident, {allowed} are allowed")
+
+    def step(self, groups: Sequence[np.ndarray], work: Callable[[list[np.ndarray]], T]) -> T:
+        """`work` on a window of forward passes, again in smaller ones for as long as memory runs out.
+
+        `work` changes no weights before it is past the point where memory can run out. Raises TrainingError.
+        """
+        chosen = np.concatenate(groups)
+        while True:
+            passes, states = self._plan.split(chosen, self._job.micro_tokens), random_states()
+            try:
+                return work(passes)
+            except Exception as error:
+                said = self._reason(error)
+            # Not inside `except`, where the traceback would keep the tensors of the failed pass alive.
+            self._optimiser.zero_grad(set_to_none=True)
+            self._meter.reset()
+            if self._rows == 1:
+                raise self._hopeless(self._longest, None)
+            self._lower_and_tell(max(map(self._plan.tokens_of, passes)), said)
+            set_random_states(states)
+
+    def evaluate(self, work: Callable[[], T]) -> T:
+        """An evaluation, again with fewer tokens at once if it runs out of memory. Raises TrainingError."""
+        while True:
+            try:
+                result = work()
+            except Exception as error:
+                said = self._reason(error)
+            else:
+                if self._meter.over and 2 * self._job.micro_tokens > self._longest:  # smaller from now on
+                    self._meter.reset()
+                    self._lower_and_tell(self._job.micro_tokens, "an evaluation took more than allowed")
+                return result
+            self._meter.reset()
+            if 2 * self._job.micro_tokens <= self._longest:  # evaluations score twice as many at once
+                raise self._hopeless(self._longest, None)
+            self._lower_and_tell(self._job.micro_tokens, said)
+
+    def update(self) -> None:
+        """The optimiser's step, which cannot be done again. Raises TrainingError if memory runs out in it."""
+        try:
+            self._optimiser.step()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrainingError(
+                "out of memory while the weights were updated: use a method that trains fewer weights, "
+                "or train.optimiser=adamw8bit"
+            ) from error
+
+    def _reason(self, error: Exception) -> str:
+        """What an out-of-memory error said; any other is raised. One process alone cannot step again."""
+        if self._processes > 1 or not is_out_of_memory(error):
+            raise error
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+    def _lower_and_tell(self, tokens: int, said: str) -> None:
+        before = self._job.micro_tokens
+        self._lower(tokens)
+        self._job.report.log(
+            "warning",
+            f"out of memory after step {self._job.step} ({said}): train.micro_tokens goes from {before} down to "
+            f"{self._job.micro_tokens}, with as many tokens in an optimiser step as before; done again from its start",
+        )
+        self._tell("out_of_memory", self._meter.highest)
+
+    def _lower(self, tokens: int) -> None:
+        """Half of what a pass of `tokens` tokens has."""
+        self._job.micro_tokens = max(1, min(self._job.micro_tokens, tokens) // 2)
+
+    def _hopeless(self, tokens: int, needed: int | None) -> TrainingError:
+        needs = f", it needs {human(needed)}" if needed else ""
+        return TrainingError(
+            f"out of memory: an example of {tokens} tokens alone does not fit into {human(self._meter.limit)}{needs}; "
+            "lower train.max_length, set train.activation_checkpointing=true, or use method.name=qlora"
+        )
+
+    # ---- what is written down ------------------------------------------------------------------------
+
+    @property
+    def peak_mb(self) -> float:
+        """Of the attempt so far, MiB."""
+        return mib(self._meter.highest)
+
+    def tell_probe(self) -> None:
+        """What was measured before the first step, evaluation included, which held no optimiser's state yet."""
+        if self._probed:
+            self._tell("probe", max(self._probed, self._meter.peak + self._missing_state()))
+
+    def tell_end(self) -> None:
+        """The peak of the whole attempt."""
+        self._tell("end", self._meter.highest)
+
+    def _tell(self, cause: str, measured: int) -> None:
+        predicted = self._forecast.predicted(self._forecast.largest(self._job.micro_tokens))
+        self._job.report.memory(
+            step=self._job.step,
+            cause=cause,
+            predicted_mb=mib(predicted) if predicted else None,
+            measured_mb=mib(measured),
+            limit_mb=mib(self._meter.limit),
+            micro_tokens=self._job.micro_tokens,
+            device=self._meter.device,
+        )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: CUDA's, the system's, or what was allowed."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

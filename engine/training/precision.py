@@ -1,0 +1,43 @@
+"""What is computed in which number format, and what is computed twice: decided and told before a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from engine.memory.fit import wants_checkpointing
+from engine.memory.plan import plan_of
+from engine.memory.shapes import model_shapes
+from engine.model_source import ModelError
+from engine.recipe import Recipe
+from engine.training.report import Report
+
+NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.uint8: "4 bits"}
+
+
+def chosen_checkpointing(recipe: Recipe, longest: int, memory: int, report: Report) -> bool:
+    """Whether activations are computed again; `auto` asks the estimate whether they would fit into `memory` bytes."""
+    asked = recipe.train.activation_checkpointing
+    if asked != "auto":
+        return asked
+    try:
+        shapes = model_shapes(recipe.model.path)
+    except ModelError:
+        return False  # nothing is known of its memory
+    plan = plan_of(recipe, shapes, "cuda" if torch.cuda.is_available() else "cpu", longest)
+    chosen = wants_checkpointing(plan, shapes, memory)
+    if chosen:
+        report.log("info", "activation checkpointing is on: by the estimate the run would not fit without it")
+    return chosen
+
+
+def precisions(model: Any, dtype: torch.dtype, checkpointing: bool) -> str:
+    """One line: `frozen weights 4 bits and bf16, trained weights fp32, forward pass bf16 by autocast`."""
+    formats = [(p.requires_grad, NAMES.get(p.dtype, str(p.dtype))) for p in model.parameters()]
+    frozen, trained = ({name for needs, name in formats if needs == wanted} for wanted in (False, True))
+    parts = [f"frozen weights {' and '.join(sorted(frozen))}"] * bool(frozen)
+    parts.append(f"trained weights {' and '.join(sorted(trained))}")
+    parts.append(f"forward pass {NAMES[dtype]}" + " by autocast" * (dtype != torch.float32))
+    parts += ["activations computed again in the backward pass"] * checkpointing
+    return ", ".join(parts)

@@ -1,0 +1,137 @@
+"""Training within the memory that is there: real processes, real resident memory, real limits."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+from pathlib import Path
+
+import pytest
+from workers import curve, finish, last_error, make_run, nlls, of_kind, small, start, wait_for, work
+
+from engine.home import RunDir
+from engine.memory.estimate import GIB, MIB
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="peaks are reset through Linux's /proc"
+)
+
+QUICK = {"evals__general": None, "evals__generate": 0, "evals__limit": 4}
+
+
+def run_at(path: Path, **changes: object) -> RunDir:
+    return make_run(path, small(**{"method": "lora", **QUICK, **changes}))
+
+
+def memory(run: RunDir, attempt: int = 1) -> list[dict[str, object]]:
+    return of_kind(run, attempt, "memory")
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_the_probe_changes_no_loss(tmp_path: Path, dropout: float) -> None:
+    method = {"name": "lora", "dropout": dropout}
+    runs = []
+    for probe in (True, False):
+        run = run_at(tmp_path / f"00000{int(probe)}-run", method=method, train__memory_probe=probe)
+        assert work(run) == 0, run.attempt(1).stdout.read_text()
+        runs.append(run)
+    assert curve(runs[0]) == curve(runs[1])
+    assert nlls(runs[0]) == nlls(runs[1])
+    assert [event["cause"] for event in memory(runs[0])] == ["probe", "end"]
+    assert [event["cause"] for event in memory(runs[1])] == ["end"]
+    for event in memory(runs[0]):
+        assert event["micro_tokens"] == 192
+        assert event["predicted_mb"] > 300  # a forked process shares what an own one would hold
+
+
+ROWS = [{"prompt": f"{n} " + "is what? " * 40, "completion": f"It is {n}."} for n in range(90)]
+# Two of these in one forward pass take far more than anything else: the logits of 1,300 targets.
+LONG = [{"prompt": f"Say {n}.", "completion": f"{n} and " * 330} for n in range(4)]
+MEET_AT = 5  # the step at which they meet, with the seed below
+PLENTY = 64.0  # GiB: no limit, but memory is given back as it is under one
+MARGIN = 35 * MIB  # less than what the second of them takes
+
+
+@pytest.fixture(scope="module")
+def lengths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """A recipe whose fifth step is the largest by far."""
+    path = tmp_path_factory.mktemp("data") / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, ROWS + LONG)))
+    train = {"micro_tokens": 2048, "tokens_per_step": 1800, "max_length": "auto", "max_steps": 8}
+    return {
+        "seed": 19,
+        "data__train": str(path),
+        "data__heldout": 2,
+        "data__limit": None,
+        "evals__limit": 2,
+        "evals__every": 8,
+        **{f"train__{key}": value for key, value in train.items()},
+    }
+
+
+@pytest.fixture(scope="module")
+def free(tmp_path_factory: pytest.TempPathFactory, lengths: dict[str, object]) -> RunDir:
+    """A run of it that had memory enough."""
+    run = run_at(
+        tmp_path_factory.mktemp("free") / "000001-run",
+        **lengths,
+        train__memory_probe=False,
+        train__memory_limit=PLENTY,
+    )
+    assert work(run) == 0, run.attempt(1).stdout.read_text()
+    return run
+
+
+def peak(run: RunDir, attempt: int = 1) -> float:
+    """Of the whole attempt, bytes."""
+    return float(memory(run, attempt)[-1]["measured_mb"]) * MIB  # type: ignore[arg-type]
+
+
+def test_out_of_memory_in_mid_run_is_overcome_and_a_resumed_run_is_the_same(
+    tmp_path: Path, lengths: dict[str, object], free: RunDir
+) -> None:
+    limit = (peak(free) - MARGIN) / GIB
+    changes = {**lengths, "train__memory_probe": False, "train__memory_limit": limit}
+    run = run_at(tmp_path / "000001-run", **changes)
+    assert work(run) == 0, run.attempt(1).stdout.read_text()
+    first, last = memory(run)
+    assert (first["cause"], first["step"]) == ("out_of_memory", MEET_AT - 1)
+    assert last["cause"] == "end"
+    assert first["micro_tokens"] == last["micro_tokens"] < 1340
+    (told,) = [event["message"] for event in of_kind(run, 1, "log") if event["level"] == "warning"]
+    assert "are allowed" in told
+    assert curve(run, key="train/tokens") == curve(free, key="train/tokens")
+    assert curve(run) == pytest.approx(curve(free), rel=1e-4)
+
+    killed = run_at(tmp_path / "000002-killed", **changes)
+    process = start(killed)
+    wait_for(killed, 1, "metrics", process, step=random.choice((6, 7)))
+    process.kill()
+    assert finish(process) == -signal.SIGKILL
+    assert work(killed, attempt=2) == 0, killed.attempt(2).stdout.read_text()
+    (resume,) = of_kind(killed, 2, "resume")
+    kept = {step: loss for step, loss in curve(killed).items() if step <= resume["from_step"]}
+    assert kept | curve(killed, 2) == curve(run)
+    assert memory(killed, 2)[-1]["micro_tokens"] == last["micro_tokens"]
+
+
+def test_the_probe_lowers_what_does_not_fit(tmp_path: Path, lengths: dict[str, object], free: RunDir) -> None:
+    limit = (peak(free) - MARGIN) / GIB
+    run = run_at(tmp_path / "000001-run", **lengths, train__memory_limit=limit)
+    assert work(run) == 0, run.attempt(1).stdout.read_text()
+    probe, end = memory(run)
+    assert (probe["cause"], end["cause"]) == ("probe", "end")
+    assert probe["micro_tokens"] == end["micro_tokens"] < 1340
+    assert probe["measured_mb"] <= limit * 1024
+    assert end["measured_mb"] <= 1.03 * float(probe["measured_mb"])  # type: ignore[arg-type]
+    assert curve(run) == pytest.approx(curve(free), rel=1e-4)
+
+
+def test_an_example_that_cannot_fit_is_told_in_a_sentence(tmp_path: Path, lengths: dict[str, object]) -> None:
+    run = run_at(tmp_path / "000001-run", **lengths, train__memory_limit=0.2)
+    assert work(run) == 4
+    said = last_error(run)
+    assert "an example of 670 tokens alone does not fit into 205 MiB" in said
+    assert "lower train.max_length" in said
+    assert "Traceback" not in run.attempt(1).stdout.read_text()
