@@ -82,6 +82,7 @@ def plan_of(
         bf16=bf16,
         accumulates=train.tokens_per_step > train.micro_tokens,
         checkpointing=train.activation_checkpointing is True,
+        optimiser=train.optimiser,
         virtual=recipe.virtual_tokens,
         prompts=recipe.evals.generate,
         answer_tokens=recipe.evals.max_new_tokens,

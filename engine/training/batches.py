@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -125,12 +125,16 @@ class Plan:
 
     def split(self, chosen: np.ndarray, micro_tokens: int) -> list[np.ndarray]:
         """The forward passes of a step's examples, of at most `micro_tokens` tokens each."""
-        return micro_batches(np.asarray(self.lengths), chosen, micro_tokens, self.packed)
+        return micro_batches(self._lengths, chosen, micro_tokens, self.packed)
 
     def tokens_of(self, chosen: np.ndarray) -> int:
         """Tokens of a forward pass, padding counted."""
-        lengths = [self.lengths[index] for index in chosen]
-        return sum(lengths) if self.packed else max(lengths) * len(lengths)
+        lengths = self._lengths[chosen]
+        return int(lengths.sum() if self.packed else lengths.max() * len(lengths))
+
+    @cached_property
+    def _lengths(self) -> np.ndarray:
+        return np.asarray(self.lengths)
 
     def steps(self, start: int) -> Iterator[tuple[float, list[np.ndarray]]]:
         """From step `start` on: (epochs done after the step, its micro-batches)."""

@@ -34,9 +34,7 @@ def evaluate(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> str | Non
     with accelerator.autocast():
         for suite in job.data.suites:
             started = time.perf_counter()
-            scored = partial(
-                outcome, module, suite, 2 * job.micro_tokens, accelerator.device, job.stop.check
-            )
+            scored = partial(outcome, module, suite, 2 * job.micro_tokens, accelerator.device, job.stop.check)
             said = _of_base(known, suite, scored) if known else scored()
             said = distributed.as_first(said)  # so that all processes decide the same
             found.append((suite, said, time.perf_counter() - started))

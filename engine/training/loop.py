@@ -62,7 +62,9 @@ def train(job: Job, resume_from: int | None) -> str | None:
 
     job.model.train()
     if not position.micro_tokens:  # a run that goes on stays with what it found out
-        guard.probe(lambda chosen: backward(accelerator, loss_of, [job.data.train[i] for i in chosen], 1.0, 1))
+        guard.probe(
+            lambda chosen: backward(accelerator, loss_of, [job.data.train[i] for i in chosen], 1.0, 1)
+        )
     try:
         missing = is_due(job.step, eval_every, total) and not job.looks.has(job.step)
         if missing and (reason := guard.evaluate(lambda: evaluate(job, accelerator, loss_of))):

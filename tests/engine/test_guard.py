@@ -65,7 +65,7 @@ def lengths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
         "data__heldout": 2,
         "data__limit": None,
         "evals__limit": 2,
-        "evals__every": 8,
+        "evals__every": 6,
         **{f"train__{key}": value for key, value in train.items()},
     }
 
