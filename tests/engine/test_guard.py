@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
     not Path("/proc/self/clear_refs").exists(), reason="peaks are reset through Linux's /proc"
 )
 
-QUICK = {"evals__general": None, "evals__generate": 0, "evals__limit": 4}
+QUICK = {"train__precision": "fp32", "evals__general": None, "evals__generate": 0, "evals__limit": 4}
 
 
 def run_at(path: Path, **changes: object) -> RunDir:
