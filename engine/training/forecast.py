@@ -38,6 +38,7 @@ class Forecast:
         self._recipe, self._plan, self._targets = recipe, plan, targets
         self._device, self._checkpointing = device, checkpointing
         self._lengths = np.asarray(plan.lengths)
+        self._found: dict[int, Largest] = {}  # by micro_tokens
 
     @cached_property
     def _shapes(self) -> ModelShapes | None:
@@ -49,6 +50,11 @@ class Forecast:
 
     def largest(self, micro_tokens: int) -> Largest:
         """The pass with most activations and logits, if passes are of at most `micro_tokens` tokens."""
+        if micro_tokens not in self._found:
+            self._found[micro_tokens] = self._sought(micro_tokens)
+        return self._found[micro_tokens]
+
+    def _sought(self, micro_tokens: int) -> Largest:
         per_token, per_target, targets_at_once = self._weights
         best, most = None, -1.0
         steps = replace(self._plan, micro_tokens=micro_tokens).steps(0)

@@ -50,8 +50,8 @@ class Guard:
 
         Raises TrainingError if not even one example fits.
         """
-        if not (self._job.recipe.train.memory_probe and self._meter.can_reset):
-            return
+        if not self._job.recipe.train.memory_probe or not self._meter.can_reset or self._processes > 1:
+            return  # several processes would have to agree
         largest = self._not_surely_too_large()
         while (needed := self._measure(backward, largest.chosen)) is None or needed > self._meter.limit:
             if len(largest.chosen) == 1:

@@ -8,10 +8,13 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 from workers import curve, finish, last_error, make_run, nlls, of_kind, small, start, wait_for, work
 
 from engine.home import RunDir
 from engine.memory.estimate import GIB, MIB
+from engine.training.guard import is_out_of_memory
+from engine.training.meter import Meter
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/clear_refs").exists(), reason="peaks are reset through Linux's /proc"
@@ -135,3 +138,26 @@ def test_an_example_that_cannot_fit_is_told_in_a_sentence(tmp_path: Path, length
     assert "an example of 670 tokens alone does not fit into 205 MiB" in said
     assert "lower train.max_length" in said
     assert "Traceback" not in run.attempt(1).stdout.read_text()
+
+
+def test_what_counts_as_out_of_memory() -> None:
+    with pytest.raises(RuntimeError) as refused:
+        torch.empty(1 << 60, dtype=torch.uint8)  # a real refusal of the allocator
+    assert is_out_of_memory(refused.value)
+    assert is_out_of_memory(MemoryError())
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not is_out_of_memory(RuntimeError("shape mismatch"))
+
+
+def test_peaks_are_measured_between_resets() -> None:
+    meter = Meter("auto")
+    before = meter.peak
+    held = torch.ones(200 * MIB, dtype=torch.uint8)
+    assert meter.peak >= before + 150 * MIB
+    del held
+    top = meter.peak
+    meter.reset()
+    assert meter.peak < top - 150 * MIB
+    assert meter.highest == top
+    assert Meter(0.001).limit == round(0.001 * GIB)
+    assert meter.limit > before
