@@ -48,28 +48,30 @@ def test_the_probe_changes_no_loss(tmp_path: Path, dropout: float) -> None:
         assert event["predicted_mb"] > 300  # a forked process shares what an own one would hold
 
 
-ROWS = [{"prompt": f"{n} " + "is what? " * 40, "completion": f"It is {n}."} for n in range(90)]
-# Two of these in one forward pass take far more than anything else: the logits of 1,300 targets.
-LONG = [{"prompt": f"Say {n}.", "completion": f"{n} and " * 330} for n in range(4)]
-MEET_AT = 5  # the step at which they meet, with the seed below
+ROWS = [{"prompt": f"{n} " + "is what? " * 40, "completion": f"It is {n}."} for n in range(60)]
+# Two of these in one forward pass take far more than anything else.
+LONG = [{"prompt": f"Say {n}.", "completion": f"{n} and " * 330} for n in range(2)]
+MEET_AT = 6  # the step at which they meet, with the seed below
 PLENTY = 64.0  # GiB: no limit, but memory is given back as it is under one
-MARGIN = 35 * MIB  # less than what the second of them takes
+MARGIN = 50 * MIB  # less than what the second of them takes, more than noise
 
 
 @pytest.fixture(scope="module")
 def lengths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    """A recipe whose fifth step is the largest by far."""
-    path = tmp_path_factory.mktemp("data") / "rows.jsonl"
-    path.write_text("\n".join(map(json.dumps, ROWS + LONG)))
-    train = {"micro_tokens": 2048, "tokens_per_step": 1800, "max_length": "auto", "max_steps": 8}
+    """A recipe whose sixth step of eight is the largest by far."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, ROWS + LONG)))
+    (folder / "heldout.jsonl").write_text(
+        "\n".join(json.dumps({**row, "completion": "No."}) for row in ROWS[:4])
+    )
     return {
-        "seed": 19,
-        "data__train": str(path),
-        "data__heldout": 2,
-        "data__limit": None,
-        "evals__limit": 2,
-        "evals__every": 6,
-        **{f"train__{key}": value for key, value in train.items()},
+        "seed": 20,
+        "data": {"train": str(folder / "rows.jsonl"), "heldout": str(folder / "heldout.jsonl")},
+        "evals__every": 8,
+        "train__micro_tokens": 2048,
+        "train__tokens_per_step": 1200,
+        "train__max_length": "auto",
+        "train__max_steps": 8,
     }
 
 
@@ -101,7 +103,7 @@ def test_out_of_memory_in_mid_run_is_overcome_and_a_resumed_run_is_the_same(
     first, last = memory(run)
     assert (first["cause"], first["step"]) == ("out_of_memory", MEET_AT - 1)
     assert last["cause"] == "end"
-    assert first["micro_tokens"] == last["micro_tokens"] < 1340
+    assert first["micro_tokens"] == last["micro_tokens"] < 1400
     (told,) = [event["message"] for event in of_kind(run, 1, "log") if event["level"] == "warning"]
     assert "are allowed" in told
     assert curve(run, key="train/tokens") == curve(free, key="train/tokens")
@@ -109,7 +111,10 @@ def test_out_of_memory_in_mid_run_is_overcome_and_a_resumed_run_is_the_same(
 
     killed = run_at(tmp_path / "000002-killed", **changes)
     process = start(killed)
-    wait_for(killed, 1, "metrics", process, step=random.choice((6, 7)))
+    if random.random() < 0.5:
+        wait_for(killed, 1, "metrics", process, step=MEET_AT + 1)
+    else:  # before there is a checkpoint that knows
+        wait_for(killed, 1, "memory", process, cause="out_of_memory")
     process.kill()
     assert finish(process) == -signal.SIGKILL
     assert work(killed, attempt=2) == 0, killed.attempt(2).stdout.read_text()
@@ -125,9 +130,9 @@ def test_the_probe_lowers_what_does_not_fit(tmp_path: Path, lengths: dict[str, o
     assert work(run) == 0, run.attempt(1).stdout.read_text()
     probe, end = memory(run)
     assert (probe["cause"], end["cause"]) == ("probe", "end")
-    assert probe["micro_tokens"] == end["micro_tokens"] < 1340
+    assert probe["micro_tokens"] == end["micro_tokens"] < 1400
     assert probe["measured_mb"] <= limit * 1024
-    assert end["measured_mb"] <= 1.03 * float(probe["measured_mb"])  # type: ignore[arg-type]
+    assert end["measured_mb"] <= limit * 1024
     assert curve(run) == pytest.approx(curve(free), rel=1e-4)
 
 
