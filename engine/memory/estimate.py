@@ -30,9 +30,10 @@ BLOCK, DOUBLE_BLOCK = (
     64,
     256,
 )  # bitsandbytes: weights per constant, constants per constant of the second level
-# CPU: resident with torch 2.13, transformers 5.23, peft 0.21, bitsandbytes 0.50 after a tiny step, measured (537).
+# CPU: resident with torch 2.13, transformers 5.23, peft 0.21, bitsandbytes 0.50 after a tiny step, measured (450),
+# and a little for what a worker has besides (465).
 # CUDA: context, kernels and cuBLAS workspaces; published figures are 0.5 to 0.9 GiB.
-FRAMEWORK = {"cpu": 540 * MIB, "cuda": 768 * MIB}
+FRAMEWORK = {"cpu": 465 * MIB, "cuda": 768 * MIB}
 
 
 @dataclass(frozen=True)
