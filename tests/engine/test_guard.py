@@ -51,27 +51,27 @@ def test_the_probe_changes_no_loss(tmp_path: Path, dropout: float) -> None:
 ROWS = [{"prompt": f"{n} " + "is what? " * 40, "completion": f"It is {n}."} for n in range(60)]
 # Two of these in one forward pass take far more than anything else.
 LONG = [{"prompt": f"Say {n}.", "completion": f"{n} and " * 330} for n in range(2)]
-MEET_AT = 6  # the step at which they meet, with the seed below
+MEET_AT = 4  # the step at which they meet, with the seed below
 PLENTY = 64.0  # GiB: no limit, but memory is given back as it is under one
-MARGIN = 50 * MIB  # less than what the second of them takes, more than noise
+MARGIN = 25 * MIB  # less than what the second of them takes, more than noise
 
 
 @pytest.fixture(scope="module")
 def lengths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    """A recipe whose sixth step of eight is the largest by far."""
+    """A recipe whose fourth step of six is the largest by far."""
     folder = tmp_path_factory.mktemp("data")
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, ROWS + LONG)))
     (folder / "heldout.jsonl").write_text(
         "\n".join(json.dumps({**row, "completion": "No."}) for row in ROWS[:4])
     )
     return {
-        "seed": 20,
+        "seed": 49,
         "data": {"train": str(folder / "rows.jsonl"), "heldout": str(folder / "heldout.jsonl")},
-        "evals__every": 8,
-        "train__micro_tokens": 2048,
-        "train__tokens_per_step": 1200,
+        "evals__every": 6,
+        "train__micro_tokens": 1600,
+        "train__tokens_per_step": 1600,
         "train__max_length": "auto",
-        "train__max_steps": 8,
+        "train__max_steps": 6,
     }
 
 
@@ -103,7 +103,7 @@ def test_out_of_memory_in_mid_run_is_overcome_and_a_resumed_run_is_the_same(
     first, last = memory(run)
     assert (first["cause"], first["step"]) == ("out_of_memory", MEET_AT - 1)
     assert last["cause"] == "end"
-    assert first["micro_tokens"] == last["micro_tokens"] < 1400
+    assert first["micro_tokens"] == last["micro_tokens"] < 1600
     (told,) = [event["message"] for event in of_kind(run, 1, "log") if event["level"] == "warning"]
     assert "are allowed" in told
     assert curve(run, key="train/tokens") == curve(free, key="train/tokens")
@@ -130,7 +130,7 @@ def test_the_probe_lowers_what_does_not_fit(tmp_path: Path, lengths: dict[str, o
     assert work(run) == 0, run.attempt(1).stdout.read_text()
     probe, end = memory(run)
     assert (probe["cause"], end["cause"]) == ("probe", "end")
-    assert probe["micro_tokens"] == end["micro_tokens"] < 1400
+    assert probe["micro_tokens"] == end["micro_tokens"] < 1600
     assert probe["measured_mb"] <= limit * 1024
     assert end["measured_mb"] <= limit * 1024
     assert curve(run) == pytest.approx(curve(free), rel=1e-4)
