@@ -54,7 +54,8 @@ def train(job: Job, resume_from: int | None) -> str | None:
         position = checkpoint.restore(path, job.model, optimiser)
         if position.data != job.data.digest:
             report.log("warning", "the training data have changed since the checkpoint: some rows may repeat")
-    job.step, job.micro_tokens = position.step, position.micro_tokens or job.micro_tokens
+    job.step = position.step
+    job.micro_tokens = min(job.micro_tokens, position.micro_tokens or job.micro_tokens)
     guard = Guard(job, plan, optimiser, accelerator.num_processes)
     saved = resume_from
     eval_every = parse_share(recipe.evals.every)
