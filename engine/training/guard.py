@@ -84,7 +84,7 @@ class Guard:
                 raise
             peak = None
         self._optimiser.zero_grad(set_to_none=True)
-        self._meter.reset()
+        self._meter.reset(count=peak is not None and peak <= self._meter.limit)
         set_random_states(states)
         return peak
 
@@ -118,7 +118,6 @@ class Guard:
                 said = self._reason(error)
             # Not inside `except`, where the traceback would keep the tensors of the failed pass alive.
             self._optimiser.zero_grad(set_to_none=True)
-            self._meter.reset()
             if self._rows == 1:
                 raise self._hopeless(self._longest, None)
             self._lower_and_tell(max(map(self._plan.tokens_of, passes)), said)
@@ -133,10 +132,8 @@ class Guard:
                 said = self._reason(error)
             else:
                 if self._meter.over and 2 * self._job.micro_tokens > self._longest:  # smaller from now on
-                    self._meter.reset()
                     self._lower_and_tell(self._job.micro_tokens, "an evaluation took more than allowed")
                 return result
-            self._meter.reset()
             if 2 * self._job.micro_tokens <= self._longest:  # evaluations score twice as many at once
                 raise self._hopeless(self._longest, None)
             self._lower_and_tell(self._job.micro_tokens, said)
@@ -160,14 +157,15 @@ class Guard:
         return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
     def _lower_and_tell(self, tokens: int, said: str) -> None:
-        before = self._job.micro_tokens
+        before, peak = self._job.micro_tokens, self._meter.peak
+        self._meter.reset(count=False)
         self._lower(tokens)
         self._job.report.log(
             "warning",
             f"out of memory after step {self._job.step} ({said}): train.micro_tokens goes from {before} down to "
             f"{self._job.micro_tokens}, with as many tokens in an optimiser step as before; done again from its start",
         )
-        self._tell("out_of_memory", self._meter.highest)
+        self._tell("out_of_memory", peak)
 
     def _lower(self, tokens: int) -> None:
         """Half of what a pass of `tokens` tokens has."""

@@ -60,7 +60,7 @@ class Meter:
 
     @property
     def highest(self) -> int:
-        """Since the process began."""
+        """Since the process began, without what was not to count."""
         return max(self._before, self.peak)
 
     @property
@@ -72,9 +72,10 @@ class Meter:
         """Whether more is held than may be; CUDA tells that itself, by an error."""
         return not self.cuda and self.can_reset and self.peak > self.limit
 
-    def reset(self) -> None:
-        """Give back what is held and not used; peaks count from now on."""
-        self._before = self.highest
+    def reset(self, *, count: bool = True) -> None:
+        """Give back what is held and not used; peaks count from now on, those before only with `count`."""
+        if count:
+            self._before = self.highest
         gc.collect()
         if self.cuda:
             torch.cuda.empty_cache()
