@@ -92,8 +92,11 @@ def test_ddp_trains_as_one_process_does_and_tells_one_story(single, tmp_path):
     run = make_run(tmp_path / "000001-ddp", recipe("lora"))
     assert work(run) == 0, run.attempt(1).stdout.read_text()
     same_as_single(single["lora"], run, 1)
-    kinds = [event["kind"] for event in read_log(run.attempt(1).events)]
-    assert kinds == [event["kind"] for event in read_log(single["lora"].attempt(1).events)]
+    of_both = [
+        [event["kind"] for event in read_log(one.attempt(1).events) if event.get("cause") != "probe"]
+        for one in (run, single["lora"])  # several processes have no memory probe
+    ]
+    assert of_both[0] == of_both[1]
     assert of_kind(run, 1, "plan")[0]["device"].startswith("2 × ")
     assert "step        6/6" in run.attempt(1).stdout.read_text()
 
