@@ -47,7 +47,7 @@ def main() -> None:
 def run(root: Path, seeds: range, only: str, hours: float) -> None:
     """Make what is not there yet; several processes share the work."""
     from benchmarks.flag_run import cache_path, make
-    from engine.worker import quiet_libraries
+    from engine.quiet import quiet_libraries
 
     quiet_libraries()
     started = time.time()

@@ -8,21 +8,17 @@ for a reason that nobody foresaw.
 from __future__ import annotations
 
 import json
-import logging
 import os
-import random
 import sys
 import traceback
-import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine import disk, processes
 from engine.home import RunDir
-from engine.method_settings import WHOLE_MODEL, Prefix, Prompt
+from engine.method_settings import WHOLE_MODEL
 from engine.recipe import Recipe
-from engine.task_settings import Classification
 from engine.training.stop import Cancelled, Stop
 
 if TYPE_CHECKING:
@@ -89,121 +85,15 @@ class Attempt:
         resume_from = found[0] if found else None
         if self.number > 1:
             self.report.resume(-1 if resume_from is None else resume_from)
-        self.job = self._load(recipe, resume_from)
 
         from engine.training.loop import train
+        from engine.training.setup import set_up
+
+        self.job = set_up(self.run, self.number, recipe, resume_from, self.report, self.stop)
 
         reason = train(self.job, resume_from)
         self._save_weights(recipe)
         self.report.end("finished", self.step, reason=reason)
-
-    def _load(self, recipe: Recipe, resume_from: int | None) -> Job:
-        """Data, tokenizer, model; tells the plan."""
-        import numpy as np
-        import torch
-
-        from engine.data.chat import padding
-        from engine.evals.looks import read_back
-        from engine.evals.metrics import Metrics
-        from engine.methods import load
-        from engine.methods.vectors import begin_as
-        from engine.tasks.prepare import prepare
-        from engine.training import distributed
-        from engine.training.job import Job, plan_of
-        from engine.training.loss import TargetLoss
-        from engine.training.meter import Meter
-        from engine.training.packing import pack
-        from engine.training.precision import chosen_checkpointing, precisions
-
-        distributed.begin()
-        self.stop.agree = distributed.agree
-        self.stop.check()
-        if threads := os.environ.get("OMP_NUM_THREADS"):
-            torch.set_num_threads(int(threads))
-        quiet_libraries()
-        report, step = self.report, resume_from or 0
-        metrics = Metrics(recipe.evals.metrics, self._recipe_directory(), report.log)
-
-        report.phase("data", step, recipe.data.train)
-        tokenizer = load.load_tokenizer(recipe.model)
-        longest = load.longest(recipe.model, tokenizer)
-        if isinstance(recipe.task, Classification):  # an encoder may count positions that no token can have
-            longest = min(longest, tokenizer.model_max_length)
-        if (room := longest - recipe.virtual_tokens) < 2:
-            raise load.ModelError(f"key method.tokens: the model takes {longest} tokens in all; give fewer")
-        data = prepare(recipe, tokenizer, room)
-        for note in data.notes:
-            report.log("warning", note)
-        self.stop.check()
-
-        report.phase("loading", step, recipe.model.path)
-        for seed in (random.seed, np.random.seed, torch.manual_seed):
-            seed(recipe.seed)
-        dtype = load.precision(recipe.train)
-        classes = load.Classes(data.labels, padding(tokenizer)) if data.labels else None
-        meter = Meter(recipe.train.memory_limit)
-        longest = max(len(example.tokens) for example in data.train)
-        checkpointing = chosen_checkpointing(recipe, longest, meter.limit, report)
-        model = load.load_model(recipe.model, recipe.method, dtype, checkpointing, classes)
-        if isinstance(recipe.method, Prefix | Prompt):
-            text = recipe.method.text
-            begin = tokenizer(text, add_special_tokens=False)["input_ids"] if text else None
-            begin_as(model, recipe.method, begin or (t for e in data.train for t in e.tokens.tolist()))
-        with torch.autocast(load.device().type, dtype, enabled=dtype == torch.bfloat16):  # as in training
-            known = bool(classes) or TargetLoss(model.eval()).same_as_model()
-            packed = known and not classes and pack(model)
-        if not known:
-            raise load.ModelError(
-                f"model {recipe.model.path}: computes its logits in a way finetui does not know"
-            )
-        if not packed and not classes:
-            report.log(
-                "info", "examples are padded, not packed: this model or method cannot take packed rows"
-            )
-        if data.largest_token >= (rows := model.get_input_embeddings().weight.shape[0]):
-            raise load.ModelError(
-                f"model {recipe.model.path}: its tokenizer writes token {data.largest_token}, "
-                f"but the model knows only {rows}; use the tokenizer that belongs to the model"
-            )
-        self.stop.check()
-
-        looks = read_back(self.run, self.number, -1 if resume_from is None else resume_from)
-        job = Job(
-            self.run,
-            recipe,
-            data,
-            model,
-            tokenizer,
-            looks,
-            report,
-            self.stop,
-            dtype,
-            metrics,
-            packed,
-            meter,
-            checkpointing,
-            step,
-        )
-        report.plan(
-            total_steps=plan_of(job).total_steps,
-            tokens_per_step=recipe.train.tokens_per_step,
-            train_examples=len(data.train),
-            heldout_examples=len(data.suite("heldout").examples),
-            parameters=load.count_parameters(model),
-            trainable=load.count_parameters(model, trained_only=True),
-            precision="bf16" if dtype == torch.bfloat16 else "fp32",
-            device=(f"{recipe.processes} × " if recipe.processes > 1 else "") + load.device_label(),
-            max_length=data.max_length,
-            activation_checkpointing=checkpointing,
-            **({"labels": data.labels} if data.labels else {}),
-        )
-        report.log("info", precisions(model, dtype, checkpointing))
-        return job
-
-    def _recipe_directory(self) -> Path:
-        """Where the recipe was, for what stands beside it."""
-        path = json.loads(self.run.meta.read_text()).get("recipe_path")
-        return Path(path).parent if path else Path.cwd()
 
     def _save_weights(self, recipe: Recipe) -> None:
         """`model/` or `adapter/`, as plain transformers, PEFT and `bottleneck.load` read them."""
@@ -230,16 +120,6 @@ class Attempt:
             weights = dict(model.named_parameters())
         write_directory(path, fill, tensor_bytes(weights))
         return distributed.wait()
-
-
-def quiet_libraries() -> None:
-    """Keep what libraries say to their developers out of the text that people read."""
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    warnings.simplefilter("ignore", FutureWarning)
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of an optional kernel package
 
 
 def _pause(error: Exception, report: Report, attempt: Attempt) -> int:

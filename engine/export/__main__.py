@@ -32,7 +32,7 @@ def main(run_dir: str, wish: str) -> int:
         _tell("say", f"exporting run #{source.number} {source.name} ({kind}) to {out}")
         if Path(source.meta.get("cwd") or ".").is_dir():  # paths in the recipe start where it was submitted
             os.chdir(source.meta.get("cwd") or ".")
-        from engine.worker import quiet_libraries
+        from engine.quiet import quiet_libraries
 
         quiet_libraries()  # before bitsandbytes is imported, which has something to say
         from engine.export.build import export

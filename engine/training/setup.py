@@ -1,0 +1,149 @@
+"""From a recipe to everything that training works on: data, model, tokenizer, loaded and checked."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from engine.data.chat import padding
+from engine.evals.looks import read_back
+from engine.evals.metrics import Metrics
+from engine.home import RunDir
+from engine.method_settings import Prefix, Prompt
+from engine.methods import load
+from engine.methods.vectors import begin_as
+from engine.model_source import ModelError
+from engine.quiet import quiet_libraries
+from engine.recipe import Recipe
+from engine.task_settings import Classification
+from engine.tasks.prepare import Prepared, prepare
+from engine.training import distributed
+from engine.training.job import Job, plan_of
+from engine.training.loss import TargetLoss
+from engine.training.meter import Meter
+from engine.training.packing import pack
+from engine.training.precision import chosen_checkpointing, precisions
+from engine.training.report import Report
+from engine.training.stop import Stop
+
+
+def set_up(
+    run: RunDir, attempt: int, recipe: Recipe, resume_from: int | None, report: Report, stop: Stop
+) -> Job:
+    """The job of an attempt, its plan told. Raises DataError, ModelError, MetricError, Cancelled."""
+    distributed.begin()
+    stop.agree = distributed.agree
+    stop.check()
+    if threads := os.environ.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(int(threads))
+    quiet_libraries()
+    step = resume_from or 0
+    metrics = Metrics(recipe.evals.metrics, _recipe_directory(run), report.log)
+
+    report.phase("data", step, recipe.data.train)
+    tokenizer = load.load_tokenizer(recipe.model)
+    data = prepare(recipe, tokenizer, _room(recipe, tokenizer))
+    for note in data.notes:
+        report.log("warning", note)
+    stop.check()
+
+    report.phase("loading", step, recipe.model.path)
+    for seed in (random.seed, np.random.seed, torch.manual_seed):
+        seed(recipe.seed)
+    dtype = load.precision(recipe.train)
+    meter = Meter(recipe.train.memory_limit)
+    longest = max(len(example.tokens) for example in data.train)
+    checkpointing = chosen_checkpointing(recipe, longest, meter.limit, report)
+    model = _load_model(recipe, data, tokenizer, dtype, checkpointing)
+    packed = _check_and_pack(recipe, model, dtype, data, report)
+    stop.check()
+
+    looks = read_back(run, attempt, -1 if resume_from is None else resume_from)
+    job = Job(
+        run=run,
+        recipe=recipe,
+        data=data,
+        model=model,
+        tokenizer=tokenizer,
+        looks=looks,
+        report=report,
+        stop=stop,
+        dtype=dtype,
+        metrics=metrics,
+        packed=packed,
+        meter=meter,
+        checkpointing=checkpointing,
+        step=step,
+    )
+    _tell_plan(job)
+    return job
+
+
+def _room(recipe: Recipe, tokenizer: Any) -> int:
+    """The most tokens that an example can have."""
+    longest = load.longest(recipe.model, tokenizer)
+    if isinstance(recipe.task, Classification):  # an encoder may count positions that no token can have
+        longest = min(longest, tokenizer.model_max_length)
+    if (room := longest - recipe.virtual_tokens) < 2:
+        raise ModelError(f"key method.tokens: the model takes {longest} tokens in all; give fewer")
+    return room
+
+
+def _load_model(
+    recipe: Recipe, data: Prepared, tokenizer: Any, dtype: torch.dtype, checkpointing: bool
+) -> Any:
+    classes = load.Classes(data.labels, padding(tokenizer)) if data.labels else None
+    model = load.load_model(recipe.model, recipe.method, dtype, checkpointing, classes)
+    if isinstance(recipe.method, Prefix | Prompt):
+        text = recipe.method.text
+        begin = tokenizer(text, add_special_tokens=False)["input_ids"] if text else None
+        begin_as(model, recipe.method, begin or (t for e in data.train for t in e.tokens.tolist()))
+    return model.eval()
+
+
+def _check_and_pack(recipe: Recipe, model: Any, dtype: torch.dtype, data: Prepared, report: Report) -> bool:
+    """Whether examples can be packed. Raises ModelError for a model that finetui would train wrongly."""
+    if data.largest_token >= (rows := model.get_input_embeddings().weight.shape[0]):
+        raise ModelError(
+            f"model {recipe.model.path}: its tokenizer writes token {data.largest_token}, "
+            f"but the model knows only {rows}; use the tokenizer that belongs to the model"
+        )
+    if isinstance(recipe.task, Classification):
+        return False
+    with torch.autocast(load.device().type, dtype, enabled=dtype == torch.bfloat16):  # as in training
+        if not TargetLoss(model).same_as_model():
+            raise ModelError(f"model {recipe.model.path}: computes its logits in a way finetui does not know")
+        packed = pack(model)
+    if not packed:
+        report.log("info", "examples are padded, not packed: this model or method cannot take packed rows")
+    return packed
+
+
+def _tell_plan(job: Job) -> None:
+    recipe, data = job.recipe, job.data
+    job.report.plan(
+        total_steps=plan_of(job).total_steps,
+        tokens_per_step=recipe.train.tokens_per_step,
+        train_examples=len(data.train),
+        heldout_examples=len(data.suite("heldout").examples),
+        parameters=load.count_parameters(job.model),
+        trainable=load.count_parameters(job.model, trained_only=True),
+        precision="bf16" if job.dtype == torch.bfloat16 else "fp32",
+        device=(f"{recipe.processes} × " if recipe.processes > 1 else "") + load.device_label(),
+        max_length=data.max_length,
+        activation_checkpointing=job.checkpointing,
+        **({"labels": data.labels} if data.labels else {}),
+    )
+    job.report.log("info", precisions(job.model, job.dtype, job.checkpointing))
+
+
+def _recipe_directory(run: RunDir) -> Path:
+    """Where the recipe was, for what stands beside it."""
+    path = json.loads(run.meta.read_text()).get("recipe_path")
+    return Path(path).parent if path else Path.cwd()
