@@ -161,7 +161,7 @@ def test_a_run_from_submit_to_finish(home: Home, client: Client) -> None:
     meta = json.loads(directory(home, run).meta.read_text())
     assert meta["number"] == run
     assert meta["slug"] == "fake-run"
-    assert meta["recipe"]["task"] == "sft"  # defaults are written out
+    assert meta["recipe"]["task"] == {"name": "sft"}  # defaults are written out
     assert directory(home, run).path.name == f"{run:06d}-fake-run"
     steps = client.query(f"SELECT step FROM metrics WHERE run = {run} ORDER BY step").to_pydict()["step"]
     assert steps == [1, 2, 3, 4]
