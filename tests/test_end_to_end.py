@@ -133,6 +133,7 @@ def test_a_hung_up_screen_is_noticed_by_nobody(box: Box) -> None:
     box.wait(number, lambda row: (row["step"] or 0) >= 1)
     pid, terminal = pty.fork()
     if pid == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
         os.execve(FINETUI, [FINETUI], {**box.env, "TERM": "xterm-256color"})
     seen = b""
     while b"full" not in seen:  # it has painted the run table

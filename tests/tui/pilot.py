@@ -11,8 +11,8 @@ from tui.widgets.panel import Panel
 
 
 async def until(pilot: Any, condition: Callable[[], bool], what: str = "the condition") -> None:
-    """Wait until something is so; at most ten seconds."""
-    for _ in range(200):
+    """Wait until something is so; at most a minute, for a report is a process of its own."""
+    for _ in range(1200):
         if condition():
             await pilot.pause()
             return

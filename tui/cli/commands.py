@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -45,6 +46,8 @@ def screen(context: typer.Context) -> None:
     from engine.home import home
     from tui.app import FinetuiApp
 
+    # Whatever started this may have ignored it (nohup): a screen whose terminal is gone has nothing to go on for.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     FinetuiApp(home()).run()
     sys.stdout.flush()
     os._exit(exits.OK)  # the screen owns nothing, and taking Arrow and gRPC down takes half a second
