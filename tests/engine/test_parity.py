@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +17,8 @@ from accelerate import Accelerator
 
 from benchmarks.throughput import bundled, save_data
 from engine.data.chat import Example
-from engine.evals.looks import Looks
 from engine.methods.load import load_model, save_model
 from engine.recipe import Recipe
-from engine.training.job import Job
 from engine.training.loop import optimiser_step
 from engine.training.loss import TargetLoss
 from engine.training.optimiser import make_optimiser
@@ -76,14 +78,12 @@ def test_fifty_steps_have_the_losses_of_trl(method, data, tmp_path):
 
     optimiser = make_optimiser(model, recipe.train)
     prepared = type("Data", (), {"train": examples(data)})
-    job = Job(
-        None, recipe, prepared, model, None, Looks(), None, None, torch.float32, metrics=None, packed=False
-    )
+    job: Any = SimpleNamespace(recipe=recipe, data=prepared, model=model, report=None, step=0)
+    guard: Any = SimpleNamespace(watching=lambda rows: nullcontext(), update=optimiser.step)  # of memory
     each = np.arange(STEPS * ROWS).reshape(STEPS, PASSES, ROWS // PASSES)
     accelerator, loss = Accelerator(cpu=True), TargetLoss(model)
-    ours = [
-        optimiser_step(job, accelerator, loss, optimiser, list(groups), RATE)["train/loss"] for groups in each
-    ]
+    step = partial(optimiser_step, job, accelerator, loss, optimiser, guard, RATE)
+    ours = [step(list(groups))["train/loss"] for groups in each]
     assert len(theirs) == STEPS
     assert ours[-1] < 0.97 * ours[0]
     np.testing.assert_allclose(ours, theirs, rtol=1e-3)
