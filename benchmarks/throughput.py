@@ -1,6 +1,6 @@
 """finetui beside TRL's SFTTrainer: same model, data, tokens and machine, one after the other.
 
-    python -m benchmarks.throughput [--models 2m 50m] [--methods full lora qlora] [--steps 12] [--rounds 1]
+    python -m benchmarks.throughput [--models 2m 50m] [--methods full lora qlora] [--steps 12] [--rounds 1] [--keep 6]
 
 Two comparisons. `defaults`: TRL as it comes (8 rows a step, bf16, activation checkpointing, no packing) and finetui
 with the same number of tokens in a step. `best`: TRL with each of a set of faster flags, of which the fastest counts,
@@ -66,10 +66,13 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["full", "lora", "qlora"])
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=1, help="repeat, and take the fastest of each")
+    parser.add_argument(
+        "--keep", type=int, default=6, help="how many of TRL's variants go on to the next method"
+    )
     parser.add_argument("--only", choices=["defaults", "best"])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="finetui-throughput-") as scratch:
-        bench = Bench(Path(scratch), options.steps, options.rounds)
+        bench = Bench(Path(scratch), options.steps, options.rounds, options.keep)
         for model in options.models:
             for method in options.methods:
                 if options.only != "best":
@@ -81,8 +84,14 @@ def main() -> None:
 class Bench:
     """Runs both programs and prints a table row for each."""
 
-    def __init__(self, scratch: Path, steps: int, rounds: int) -> None:
-        self.scratch, self.steps, self.rounds = scratch, steps, rounds
+    def __init__(self, scratch: Path, steps: int, rounds: int, keep: int) -> None:
+        self.scratch, self.steps, self.rounds, self.keep = scratch, steps, rounds, keep
+        every = {
+            f"{name}, {kind}": flags | {"bf16": kind == "bf16"}
+            for name, flags in BEST.items()
+            for kind in ("bf16", "fp32")
+        }
+        self.contestants = {"2m": every, "50m": every}
         self.number = 0
         self.mean = save_data(scratch / "data.npz")
         self.paths = {"2m": "bundled:stdlib-2m", "50m": str(scratch / "llama-50m")}
@@ -103,12 +112,14 @@ class Bench:
         self.show(model, method, [theirs], self.finetui(model, method, round(ROWS * self.mean)))
 
     def best(self, model: str, method: str) -> None:
-        tried = []
-        for name, flags in BEST.items():
-            for bf16 in (True, False):
-                kind = "bf16" if bf16 else "fp32"
-                tried.append(self.trl(model, method, f"TRL, {name}, {kind}", OFF | flags | {"bf16": bf16}))
+        tried = [
+            self.trl(model, method, f"TRL, {name}", OFF | flags)
+            for name, flags in self.contestants[model].items()
+        ]
         self.show(model, method, tried, self.finetui(model, method, TOKENS))
+        fastest = sorted(tried, key=lambda result: -result.tokens_per_s)[: self.keep]
+        kept = {result.name.removeprefix("TRL, ") for result in fastest}
+        self.contestants[model] = {name: f for name, f in self.contestants[model].items() if name in kept}
 
     def show(self, model: str, method: str, theirs: list[Result], ours: Result) -> None:
         for result in [*theirs, ours]:

@@ -156,6 +156,7 @@ def test_what_counts_as_out_of_memory() -> None:
 
 def test_peaks_are_measured_between_resets() -> None:
     meter = Meter("auto")
+    meter.reset()
     before = meter.peak
     held = torch.ones(200 * MIB, dtype=torch.uint8)
     assert meter.peak >= before + 150 * MIB
