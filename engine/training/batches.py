@@ -19,6 +19,8 @@ import torch
 from engine.data.chat import Example
 from engine.training.packing import Layout, layout
 
+ROUND = 64  # tokens: what the length of a packed row, and the number of its targets, are rounded up to
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -50,7 +52,11 @@ def collate(examples: Sequence[Example], device: torch.device, packed: bool = Fa
     rows = np.repeat(np.arange(len(examples)), lengths)
     places = np.arange(len(tokens))
     if packed:
-        ids, where = tokens[None], layout(lengths)
+        # Tokens that nobody looks at, as an example of its own, so that few different shapes come up: kernels are
+        # made for each anew.
+        spare = -len(tokens) % ROUND
+        ids = np.concatenate([tokens, np.zeros(spare, dtype=np.int64)])[None]
+        where = layout([*lengths, spare] if spare else lengths)
     else:
         ids, where = np.zeros((len(examples), max(lengths)), dtype=np.int64), None
         places = places + rows * max(lengths) - np.repeat(np.cumsum(lengths) - lengths, lengths)

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from engine.data.chat import Example
-from engine.training.batches import Batch, collate
+from engine.training.batches import ROUND, Batch, collate
 
 # Logits held at once: 2^26 numbers are 256 MiB in float32.
 LOGITS_AT_ONCE = 2**26
@@ -100,7 +100,9 @@ class TargetLoss(nn.Module):
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """[targets, width] to float32 [targets, vocabulary], as the model's own forward pass does it."""
-        logits = self._causal_lm.get_output_embeddings()(hidden).float()
+        spare = -len(hidden) % ROUND if self.packed else 0  # few different shapes, as in `collate`
+        padded = F.pad(hidden, (0, 0, 0, spare)) if spare else hidden
+        logits = self._causal_lm.get_output_embeddings()(padded)[: len(hidden)].float()
         config = self._causal_lm.config.get_text_config()
         if scale := getattr(config, "logit_scale", None):  # Cohere
             logits = logits * scale
