@@ -42,8 +42,12 @@ class Job:
 
     def __post_init__(self) -> None:
         train = self.recipe.train
-        each = math.ceil(train.tokens_per_step / self.recipe.processes)  # no process without a pass
-        self.micro_tokens = self.micro_tokens or min(train.micro_tokens, each)
+        if self.micro_tokens == 0:
+            self.micro_tokens = train.micro_tokens
+            if self.recipe.processes > 1:  # no process without a pass
+                self.micro_tokens = min(
+                    train.micro_tokens, math.ceil(train.tokens_per_step / self.recipe.processes)
+                )
 
 
 def plan_of(job: Job) -> Plan:
