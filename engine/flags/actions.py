@@ -190,6 +190,8 @@ def _lower_rate(context: Context, source: str) -> tuple[Action, ...]:
 
 def _replay(context: Context) -> tuple[Action, ...]:
     """The next share of the ladder; of text that the base model has written where there is no other."""
+    if not context.replays:
+        return ()
     more = next((share for share in REPLAY if share > 1.5 * context.replay), None)
     if more is None:
         return ()

@@ -149,6 +149,7 @@ class Context:
     general: str | None = None  # `evals.general`
     epochs: float = 1.0
     warmup: str | int = "5%"
+    replays: bool = True  # whether the task can have general text mixed in
     rates: np.ndarray | None = field(default=None, compare=False)  # learning rate of every step of the run
 
     @property

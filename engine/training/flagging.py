@@ -108,4 +108,5 @@ def context_of(recipe: Recipe) -> Context:
         general=recipe.evals.general,
         epochs=recipe.train.epochs if recipe.train.max_steps is None else 1.0,
         warmup=recipe.train.warmup or "5%",
+        replays=recipe.task.name in ("sft", "completion"),
     )

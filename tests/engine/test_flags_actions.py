@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,12 @@ def test_forgetting_is_answered_in_order():
     texts = [action.text for action in actions.forgetting(FULL)]
     words = ("1.0e-04", "data.replay.ratio to 0.01", "method.name=lora", "freeze", "train.epochs=2:")
     assert [word in text for word, text in zip(words, texts, strict=True)] == [True] * 5
+
+
+def test_tasks_that_cannot_replay_are_not_told_to():
+    found = actions.forgetting(replace(FULL, replays=False))
+    assert found
+    assert not any("replay" in action.text or "data.replay.ratio" in action.change for action in found)
 
 
 @pytest.mark.parametrize(("replay", "ratio"), [(0.0, 0.01), (0.01, 0.05), (0.05, 0.25), (0.25, None)])
