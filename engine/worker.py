@@ -86,6 +86,9 @@ class Attempt:
         if self.number > 1:
             self.report.resume(-1 if resume_from is None else resume_from)
 
+        from engine.quiet import quiet_libraries
+
+        quiet_libraries()  # before bitsandbytes is imported, which has something to say
         from engine.training.loop import train
         from engine.training.setup import set_up
 

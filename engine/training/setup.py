@@ -19,7 +19,6 @@ from engine.method_settings import Prefix, Prompt
 from engine.methods import load
 from engine.methods.vectors import begin_as
 from engine.model_source import ModelError
-from engine.quiet import quiet_libraries
 from engine.recipe import Recipe
 from engine.task_settings import Classification
 from engine.tasks.prepare import Prepared, prepare
@@ -42,7 +41,6 @@ def set_up(
     stop.check()
     if threads := os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(int(threads))
-    quiet_libraries()
     step = resume_from or 0
     metrics = Metrics(recipe.evals.metrics, _recipe_directory(run), report.log)
 

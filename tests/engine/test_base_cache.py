@@ -23,7 +23,7 @@ def files(home) -> set[str]:
     return {path.name for path in (home / "cache" / "base").glob("*.json")}
 
 
-@pytest.mark.parametrize("method", ["lora", "freeze", "adapter", "ia3", "qlora"])
+@pytest.mark.parametrize("method", ["freeze", "adapter", "qlora"])
 def test_a_later_run_reads_what_an_earlier_one_asked(method, tmp_path):
     first = first_look(tmp_path, 1, method=method)
     known = files(tmp_path)
