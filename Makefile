@@ -14,7 +14,7 @@ demo: install
 	@$(BIN)/finetui demo
 
 test: install lint types
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope -q
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder -q
 
 lint: install
 	@$(BIN)/ruff check .
