@@ -162,13 +162,12 @@ def _fail(error: Exception, report: Report, step: int) -> int:
 def _out_of_memory(error: Exception) -> str:
     import torch
 
-    on_cpu = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
-    if not on_cpu and not isinstance(error, torch.OutOfMemoryError):
+    from engine.training.guard import is_out_of_memory
+
+    if not is_out_of_memory(error):
         return ""
-    return (
-        f"out of {'memory' if on_cpu else 'GPU memory'}: lower train.micro_tokens or train.max_length, "
-        "or use method.name=qlora"
-    )
+    memory = "GPU memory" if isinstance(error, torch.OutOfMemoryError) else "memory"
+    return f"out of {memory}: lower train.micro_tokens or train.max_length, or use method.name=qlora"
 
 
 if __name__ == "__main__":

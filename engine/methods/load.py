@@ -77,6 +77,11 @@ def load_model(
     return model
 
 
+def without_adapters(model: Any) -> Any:
+    """The transformers model: PEFT wraps it, and puts its layers inside."""
+    return model.get_base_model() if hasattr(model, "peft_config") else model
+
+
 def _with_method(base: Any, method: Method) -> Any:
     if isinstance(method, Lora | QLora):
         return with_lora(base, method)

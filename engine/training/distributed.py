@@ -22,6 +22,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from engine.methods.load import without_adapters
+
 T = TypeVar("T")
 
 # What gloo and NCCL say of a process that is gone.
@@ -206,7 +208,7 @@ def _unsharded(loss_of: FSDPModule) -> Iterator[None]:
 
 def _blocks(model: Any) -> Iterable[nn.Module]:
     """The blocks of a transformers or PEFT model."""
-    whole = model.get_base_model() if hasattr(model, "peft_config") else model
+    whole = without_adapters(model)
     count = whole.config.get_text_config().num_hidden_layers
     lists = (m for m in whole.get_decoder().modules() if isinstance(m, nn.ModuleList) and len(m) == count)
     return next(lists, [])

@@ -11,6 +11,7 @@ import torch
 from engine.evals.looks import Looks
 from engine.evals.metrics import Metrics
 from engine.home import RunDir
+from engine.methods.load import without_adapters
 from engine.recipe import Recipe
 from engine.recipe_fields import Share
 from engine.tasks.prepare import Prepared
@@ -44,7 +45,7 @@ class Job:
         train = self.recipe.train
         if self.micro_tokens == 0:
             self.micro_tokens = train.micro_tokens
-            if self.recipe.processes > 1:  # no process without a pass
+            if self.recipe.processes > 1:  # no more than gives every process a forward pass of its own
                 self.micro_tokens = min(
                     train.micro_tokens, math.ceil(train.tokens_per_step / self.recipe.processes)
                 )
@@ -59,7 +60,6 @@ def plan_of(job: Job) -> Plan:
         epochs=settings.epochs,
         max_steps=settings.max_steps,
         tokens_per_step=settings.tokens_per_step,
-        # No more than gives every process a forward pass of its own.
         micro_tokens=job.micro_tokens,
         packed=job.packed,
     )
@@ -67,7 +67,7 @@ def plan_of(job: Job) -> Plan:
 
 def compile_backbone(model: Any) -> None:
     """Have PyTorch compile all of a model but its head, when it is first called; that call takes up to minutes."""
-    base = model.get_base_model() if hasattr(model, "peft_config") else model
+    base = without_adapters(model)
     base.base_model.compile(dynamic=True)
 
 

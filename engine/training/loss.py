@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from engine.data.chat import Example
+from engine.methods.load import without_adapters
 from engine.training.batches import ROUND, Batch, collate
 
 # Logits held at once: 2^26 numbers are 256 MiB in float32.
@@ -46,28 +47,21 @@ class TargetLoss(nn.Module):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Sum of the negative log-likelihoods of the targets, in nats; float32 scalar."""
-        hidden = self.hidden(batch)
-        size = self._chunk_size
-        if len(hidden) <= size:
-            return self._chunk_loss(hidden, batch.targets)
-        chunks = zip(hidden.split(size), batch.targets.split(size), strict=True)
-        losses = [checkpoint(self._chunk_loss, h, t, use_reentrant=False) for h, t in chunks]
-        return torch.stack(losses).sum()
+        chunks = self._chunks(batch)
+        if len(chunks) == 1:
+            return self._chunk_loss(*chunks[0])
+        return torch.stack([checkpoint(self._chunk_loss, *c, use_reentrant=False) for c in chunks]).sum()
 
     def nll(self, batch: Batch) -> torch.Tensor:
         """Negative log-likelihood of each target, in nats; float32 [targets]."""
-        chunks = zip(
-            self.hidden(batch).split(self._chunk_size), batch.targets.split(self._chunk_size), strict=True
-        )
-        return torch.cat([checkpoint(self._chunk_nll, h, t, use_reentrant=False) for h, t in chunks])
+        nll = [checkpoint(self._chunk_nll, *c, use_reentrant=False) for c in self._chunks(batch)]
+        return torch.cat(nll)
 
     @torch.no_grad()
     def scores(self, batch: Batch) -> TokenScores:
         """Negative log-likelihood of each target, and whether it was the likeliest token."""
         nll, right = [], []
-        for hidden, targets in zip(
-            self.hidden(batch).split(self._chunk_size), batch.targets.split(self._chunk_size), strict=True
-        ):
+        for hidden, targets in self._chunks(batch):
             logits = self.logits(hidden)
             nll.append(F.cross_entropy(logits, targets, reduction="none"))
             right.append(logits.argmax(-1) == targets)
@@ -78,6 +72,11 @@ class TargetLoss(nn.Module):
         states = self._states(batch)
         # index_select has a deterministic backward pass; a boolean mask or gather may not.
         return states.flatten(0, 1).index_select(0, batch.positions)
+
+    def _chunks(self, batch: Batch) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Hidden states and targets, as many together as may have logits at once."""
+        size = self._chunk_size
+        return list(zip(self.hidden(batch).split(size), batch.targets.split(size), strict=True))
 
     def _states(self, batch: Batch) -> torch.Tensor:
         """Last hidden states of all tokens: [rows, length, width].
@@ -130,8 +129,7 @@ class TargetLoss(nn.Module):
 
     @property
     def _causal_lm(self) -> Any:
-        """The transformers model; PEFT puts its layers inside it."""
-        return self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
+        return without_adapters(self.model)
 
     @property
     def _chunk_size(self) -> int:

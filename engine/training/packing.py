@@ -22,6 +22,8 @@ from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from engine.methods.load import without_adapters
+
 NAME = "finetui_packed"
 # A bucket is closed where another example would make its grid this much larger than its tokens.
 PADDING = 1.25
@@ -180,7 +182,7 @@ def pack(model: Any) -> bool:
     Not with virtual tokens before every text, nor with state that runs on from one example to the next. `model`
     is a transformers model, perhaps with adapters; a few tokens are tried, its mode stays as it is.
     """
-    base = model.get_base_model() if hasattr(model, "peft_config") else model
+    base = without_adapters(model)
     config = getattr(model, "active_peft_config", None)
     if (config is not None and config.is_prompt_learning) or base.config._attn_implementation != "sdpa":
         return False
@@ -197,7 +199,7 @@ def pack(model: Any) -> bool:
 @contextmanager
 def unpacked(model: Any) -> Iterator[None]:
     """For as long as it lasts, the model builds masks of its own, as generation with its padding needs them."""
-    base = model.get_base_model() if hasattr(model, "peft_config") else model
+    base = without_adapters(model)
     was = base.config._attn_implementation
     if was == NAME:
         base.set_attn_implementation("sdpa")
