@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from engine.data.columns import Column
 from engine.method_settings import DEFAULT_LR, DEFAULT_WARMUP, Adapter, Method, Prefix, Prompt
-from engine.recipe_fields import Section, Share, ShareField, parse_share
+from engine.recipe_fields import AUTO, Percent, Section, Share, ShareField, ShareOrAuto, parse_share
 from engine.task_settings import RATE, Classification, Dpo, Sft, Task
 
 METRICS = ("exact_match", "rouge", "bleu", "chrf")  # engine/evals/metrics.py
@@ -109,8 +109,14 @@ class Train(Section):
 
 
 class Evals(Section):
-    every: ShareField = Field(
-        "10%", description="Steps between evaluations; step 0 and the end are always evaluated."
+    every: ShareOrAuto = Field(
+        AUTO,
+        description="Steps between evaluations; step 0 and the end are always evaluated. `auto`: steps 5, 10, 20, 40, "
+        "80, 150, then every 2% of the run, as far as `budget` allows, and every tenth of the run.",
+    )
+    budget: Percent = Field(
+        "5%",
+        description="Most of the wall time that evaluations take with `every: auto`, tenths of the run aside.",
     )
     general: str | None = Field(
         "bundled:stdlib-prose",

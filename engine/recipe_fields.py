@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+AUTO = "auto"
+
 
 @dataclass(frozen=True)
 class Share:
@@ -39,7 +41,19 @@ def _checked_share(value: Any) -> Any:
     return value
 
 
+def _checked_share_or_auto(value: Any) -> Any:
+    return value if value == AUTO else _checked_share(value)
+
+
+def _checked_percent(value: Any) -> Any:
+    if parse_share(value).percent is None:
+        raise ValueError("give a share such as 5%")
+    return value
+
+
 ShareField = Annotated[str | int, BeforeValidator(_checked_share)]
+ShareOrAuto = Annotated[str | int, BeforeValidator(_checked_share_or_auto)]
+Percent = Annotated[str, BeforeValidator(_checked_percent)]
 
 
 class Section(BaseModel):

@@ -13,7 +13,6 @@ from engine.evals.metrics import Metrics
 from engine.home import RunDir
 from engine.methods.load import without_adapters
 from engine.recipe import Recipe
-from engine.recipe_fields import Share
 from engine.tasks.prepare import Prepared
 from engine.training.batches import Plan
 from engine.training.meter import Meter
@@ -69,16 +68,3 @@ def compile_backbone(model: Any) -> None:
     """Have PyTorch compile all of a model but its head, when it is first called; that call takes up to minutes."""
     base = without_adapters(model)
     base.base_model.compile(dynamic=True)
-
-
-def is_due(step: int, every: Share, total: int) -> bool:
-    """Whether something done at step 0, at the end and `every` so often is done at this step.
-
-    A percentage gives evenly spread steps, none of them just before the end.
-    """
-    if step in (0, total):
-        return True
-    if every.percent is None:
-        return step % every.of(total) == 0
-    apart = total * every.percent / 100
-    return int(step / apart) > int((step - 1) / apart)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from engine.evals.schedule import Schedule, is_due
 from engine.flags.nan import nan
 from engine.method_settings import Lora, QLora
 from engine.recipe_fields import parse_share
@@ -24,7 +25,7 @@ from engine.training.errors import TrainingError
 from engine.training.evaluation import evaluate
 from engine.training.flagging import best_step, context_of, go_back_to_best, is_new_best
 from engine.training.guard import Guard
-from engine.training.job import Job, compile_backbone, is_due, plan_of
+from engine.training.job import Job, compile_backbone, plan_of
 from engine.training.optimiser import learning_rate, make_optimiser, set_rate
 from engine.training.stop import Cancelled
 from engine.training.task_loss import TaskLoss, task_loss
@@ -57,8 +58,9 @@ def train(job: Job, resume_from: int | None) -> str | None:
     job.step = position.step
     job.micro_tokens = min(job.micro_tokens, position.micro_tokens or job.micro_tokens)
     guard = Guard(job, plan, optimiser, accelerator.num_processes)
+    look = partial(guard.evaluate, partial(evaluate, job, accelerator, loss_of))
     saved = resume_from
-    eval_every = parse_share(recipe.evals.every)
+    schedule = Schedule(recipe.evals.every, recipe.evals.budget, total, job.step, distributed.as_first)
     save_every = parse_share(recipe.train.checkpoint_every)
 
     job.model.train()
@@ -67,8 +69,8 @@ def train(job: Job, resume_from: int | None) -> str | None:
             lambda chosen: backward(accelerator, loss_of, [job.data.train[i] for i in chosen], 1.0, 1)
         )
     try:
-        missing = is_due(job.step, eval_every, total) and not job.looks.has(job.step)
-        if missing and (reason := guard.evaluate(lambda: evaluate(job, accelerator, loss_of))):
+        missing = schedule.is_certain(job.step) and not job.looks.has(job.step)
+        if missing and (reason := schedule.look(job.step, look)):
             go_back_to_best(job)
             return reason
         guard.tell_probe()
@@ -85,8 +87,8 @@ def train(job: Job, resume_from: int | None) -> str | None:
             report.metrics(job.step, values | {"memory/peak_mb": guard.peak_mb})
             job.stop.check()
             reason = None
-            if is_due(job.step, eval_every, total):
-                reason = guard.evaluate(lambda: evaluate(job, accelerator, loss_of))
+            if looking := schedule.is_due(job.step):
+                reason = schedule.look(job.step, look)
             if reason or is_due(job.step, save_every, total) or is_new_best(job):
                 save(job, optimiser, position)
                 saved = job.step
@@ -94,7 +96,7 @@ def train(job: Job, resume_from: int | None) -> str | None:
                 guard.tell_end()
                 go_back_to_best(job)
                 return reason
-            if is_due(job.step, eval_every, total) and job.step < total:
+            if looking and job.step < total:
                 report.phase("training", job.step)
     except Cancelled:
         if job.step > 0 and saved != job.step:

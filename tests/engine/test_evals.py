@@ -22,9 +22,7 @@ from engine.evals.score import score
 from engine.home import RunDir
 from engine.log import LogWriter
 from engine.recipe import Recipe
-from engine.recipe_fields import parse_share
 from engine.tasks.prepare import Suite, prepare
-from engine.training.job import is_due
 from engine.training.loss import TargetLoss
 from engine.training.stop import Cancelled
 
@@ -153,22 +151,6 @@ def test_what_earlier_attempts_found_is_read_back_without_what_was_superseded(tm
     fresh = read_back(run, attempt=3, from_step=-1)
     assert fresh.history("heldout") is None
     assert fresh.raised == {}
-
-
-# ---- when
-
-
-@pytest.mark.parametrize("total", [10, 21, 70, 137])
-def test_a_percentage_gives_evenly_spread_looks(total):
-    looks = [step for step in range(total + 1) if is_due(step, parse_share("10%"), total)]
-    assert len(looks) == 11
-    assert max(np.diff(looks)) - min(np.diff(looks)) <= 1
-    assert (looks[0], looks[-1]) == (0, total)
-
-
-def test_a_count_is_kept_to_and_the_end_is_added():
-    assert [step for step in range(13) if is_due(step, parse_share(5), 12)] == [0, 5, 10, 12]
-    assert all(is_due(step, parse_share("1%"), 3) for step in range(4))
 
 
 # ---- suites of a recipe

@@ -193,6 +193,18 @@ def test_the_same_seed_gives_the_same_losses_and_another_seed_others(finished, t
     assert curve(other) != curve(finished["lora"])
 
 
+def test_looking_more_often_changes_nothing_of_the_training(tmp_path):
+    """Which looks `auto` leaves out depends on the clock, so none of them may touch the random numbers."""
+    curves = []
+    for number, every in enumerate((6, 1)):
+        tree = small(method={"name": "lora", "dropout": 0.2}, evals__every=every, seed=5)
+        run = make_run(tmp_path / f"{number + 1:06d}-looks", tree)
+        assert work(run) == 0
+        assert len(of_kind(run, 1, "eval")) == 3 * (6 // every + 1)
+        curves.append(curve(run))
+    assert curves[0] == curves[1]
+
+
 def test_data_that_changed_before_a_resume_are_told(tmp_path):
     rows = [json.dumps({"prompt": f"What is {n}?", "completion": f"It is {n}."}) for n in range(30)]
     data = tmp_path / "rows.jsonl"

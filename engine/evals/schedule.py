@@ -1,0 +1,110 @@
+"""At which steps a run is looked at, where the recipe leaves that to finetui (`evals.every: auto`).
+
+Drift is fast at first and slow later, so looks are close together at first: steps 5, 10, 20, 40, 80, 150, then every 2%
+of the run. Most of these may be left out, so that evaluations stay within `evals.budget`, a share of the wall time.
+The tenths of the run are looked at whatever that costs: most detectors ask for two hits in a row and forecasts for a
+few points, so that with fewer than ten looks flags would come after the damage, if at all. What the budget leaves
+beside them is spread evenly over the rest of the run. Pure but for the clock. Torch-free.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from engine.recipe_fields import AUTO, Share, parse_share
+
+T = TypeVar("T")
+
+EARLY = (5, 10, 20, 40, 80, 150)  # steps
+LATER = Share(percent=2)
+CERTAIN = Share(percent=10)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Of this attempt: seconds of training and of looks, steps done and steps in all, seconds of the latest look."""
+
+    train_s: float
+    eval_s: float
+    done: int
+    steps: int
+    look_s: float
+
+    def affordable(self, budget: float) -> float:
+        """How many looks like the latest one there is still room for; `budget` is a share of the wall time."""
+        if budget >= 1 or self.look_s <= 0:
+            return float("inf")
+        train_s = self.train_s * self.steps / max(1, self.done)
+        return (train_s * budget / (1 - budget) - self.eval_s) / self.look_s
+
+
+def is_due(step: int, every: Share, total: int) -> bool:
+    """Whether something done at step 0, at the end and `every` so often is done at this step.
+
+    A percentage gives evenly spread steps, none of them just before the end.
+    """
+    if step in (0, total):
+        return True
+    if every.percent is None:
+        return step % every.of(total) == 0
+    apart = total * every.percent / 100
+    return int(step / apart) > int((step - 1) / apart)
+
+
+def is_wanted(step: int, total: int) -> bool:
+    """Whether this step is looked at if there is time for it."""
+    return step in EARLY or (step > EARLY[-1] and is_due(step, LATER, total))
+
+
+def is_affordable(step: int, total: int, last: int, spent: Spent, budget: float) -> bool:
+    """Whether there is time for a look that is not certain; `last` is the step of the latest look.
+
+    Looks that are certain and still to come are paid for first.
+    """
+    room = spent.affordable(budget)
+    certain = 10 - 10 * step // total
+    if room < certain + 1:
+        return False
+    return step in EARLY or (step - last) * room >= total - last
+
+
+class Schedule:
+    """The looks of one attempt, with the time that they take."""
+
+    def __init__(
+        self, every: str | int, budget: str | int, total: int, step: int, agree: Callable[[bool], bool] = bool
+    ) -> None:
+        """`step`: where the attempt begins. `agree`: makes all of several processes decide the same."""
+        self._every = None if every == AUTO else parse_share(every)
+        self._budget = (parse_share(budget).percent or 0.0) / 100
+        self._total, self._first, self._last, self._agree = total, step, step, agree
+        self._began = time.monotonic()
+        self._eval_s = self._look_s = 0.0
+
+    def is_certain(self, step: int) -> bool:
+        """Whether this step is looked at whatever that costs."""
+        return is_due(step, self._every or CERTAIN, self._total)
+
+    def is_due(self, step: int) -> bool:
+        """Whether this step is to be looked at now."""
+        if self.is_certain(step):
+            return True
+        if self._every or not is_wanted(step, self._total):
+            return False
+        train_s = time.monotonic() - self._began - self._eval_s
+        steps = self._total - self._first
+        spent = Spent(train_s, self._eval_s, step - self._first, steps, self._look_s)
+        return self._agree(is_affordable(step, self._total, self._last, spent, self._budget))
+
+    def look(self, step: int, work: Callable[[], T]) -> T:
+        """Look, and remember what it took."""
+        began = time.monotonic()
+        try:
+            return work()
+        finally:
+            self._look_s = time.monotonic() - began
+            self._eval_s += self._look_s
+            self._last = step
