@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -9,6 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from store import summary
+from store.logs import real
 from store.schema import TABLES
 from store.summary import Summaries
 
@@ -98,6 +100,22 @@ class Batch:
         for key, value in values.items():
             if value is not None and not (key in FIRST_WINS and key in known):
                 known[key] = value
+
+    def event(
+        self, run: int, attempt: int | None, entry: dict[str, Any], message: str, level: str = "info"
+    ) -> None:
+        """A row of `events`: what a line says, in words, and its other fields."""
+        rest = {key: value for key, value in entry.items() if key not in ("kind", "t", "message", "level")}
+        self.add(
+            "events",
+            run=run,
+            attempt=attempt,
+            t=real(entry.get("t")),
+            kind=entry["kind"],
+            level=level,
+            message=message,
+            body=json.dumps(rest, ensure_ascii=False) if rest else None,
+        )
 
     def points(self, run: RunState, attempt: int, step: int, t: float, values: dict[str, float]) -> None:
         """One row of `metrics` per value, folded into the run's summaries."""

@@ -131,3 +131,15 @@ def maybe_real(value: Any) -> float | None:
 def maybe_text(value: Any) -> str | None:
     """Text as it is, anything else as JSON; None stays None."""
     return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def small(value: Any) -> int:
+    """A 32-bit integer. Raises BadLine."""
+    number = whole(value)
+    if abs(number) >= 2**31:
+        raise BadLine(f"{value!r} is too large")
+    return number
+
+
+def maybe_small(value: Any) -> int | None:
+    return None if value is None else small(value)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from store import eval_rows
 from store.batch import Batch, RunState
-from store.logs import BadLine, maybe_real, maybe_text, maybe_whole, real, whole
+from store.logs import BadLine, maybe_real, maybe_small, maybe_text, maybe_whole, real, whole
 
 FINAL = frozenset({"finished", "failed", "cancelled"})
 # States in which a worker lives or is about to.
@@ -28,22 +29,6 @@ def unreadable(
         level="warn",
         message=f"{where}: {why}",
         body=text[:2000].decode("utf-8", "replace"),
-    )
-
-
-def _event(
-    batch: Batch, run: int, attempt: int | None, entry: dict[str, Any], message: str, level: str = "info"
-) -> None:
-    rest = {key: value for key, value in entry.items() if key not in ("kind", "t", "message", "level")}
-    batch.add(
-        "events",
-        run=run,
-        attempt=attempt,
-        t=real(entry.get("t")),
-        kind=entry["kind"],
-        level=level,
-        message=message,
-        body=json.dumps(rest, ensure_ascii=False) if rest else None,
     )
 
 
@@ -73,7 +58,7 @@ def run_json(batch: Batch, run: int, directory: Path, body: dict[str, Any]) -> N
         git_commit=maybe_text(body.get("git_commit")),
         host=maybe_text(body.get("host")),
         sweep=maybe_text(body.get("sweep")),
-        parent=_maybe_small(body.get("parent")),
+        parent=maybe_small(body.get("parent")),
     )
     for key, value in _leaves(recipe, ""):
         batch.add("params", run=run, key=key, value=value)
@@ -104,11 +89,11 @@ def journal_line(batch: Batch, run: RunState, entry: dict[str, Any], directory: 
     """The daemon's word: states, attempts, priority."""
     t = real(entry.get("t"))
     state = entry.get("state")
-    attempt, priority = _maybe_small(entry.get("attempt")), _maybe_small(entry.get("priority"))
+    attempt, priority = maybe_small(entry.get("attempt")), maybe_small(entry.get("priority"))
     level = "error" if state == "failed" else "warn" if state == "interrupted" else "info"
     if state == "paused" and entry["kind"] == "ended" and entry.get("reason"):  # not because somebody asked
         level = "warn"
-    _event(batch, run.run, attempt, entry, _journal_message(entry), level)
+    batch.event(run.run, attempt, entry, _journal_message(entry), level)
     if priority is not None:
         run.priority = priority
     if entry["kind"] in ("starting", "started", "running") and attempt is not None:
@@ -175,7 +160,7 @@ def worker_line(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]
         handler(batch, run, attempt, entry)
     else:
         level = str(entry.get("level") or "info")
-        _event(batch, run.run, attempt, entry, str(entry.get("message") or kind), level)
+        batch.event(run.run, attempt, entry, str(entry.get("message") or kind), level)
     if kind in ("resume", "plan", "phase", "metrics"):
         batch.runs[run.run] = run
 
@@ -192,7 +177,7 @@ def _metrics(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -
 
 def _resume(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
     from_step = whole(entry.get("from_step"))
-    _event(batch, run.run, attempt, entry, f"resumed from step {from_step}")
+    batch.event(run.run, attempt, entry, f"resumed from step {from_step}")
     batch.resumes.append((run.run, attempt, from_step))
     batch.attempt(run.run, attempt, resumed_from=from_step)
     run.step = from_step
@@ -204,117 +189,15 @@ def _plan(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> N
     message = f"{total} steps" + (
         f", {trainable:,} of {parameters:,} parameters" if trainable and parameters else ""
     )
-    _event(batch, run.run, attempt, entry, message)
+    batch.event(run.run, attempt, entry, message)
     run.total_steps, run.parameters, run.trainable = total, parameters, trainable
     batch.attempt(run.run, attempt, device=device)
 
 
 def _phase(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
     phase, detail = maybe_text(entry.get("phase")), entry.get("detail")
-    _event(batch, run.run, attempt, entry, f"{phase}: {detail}" if detail else str(phase))
+    batch.event(run.run, attempt, entry, f"{phase}: {detail}" if detail else str(phase))
     run.phase = phase
-
-
-def _eval(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
-    step, t, suite = whole(entry.get("step")), real(entry.get("t")), str(entry.get("suite"))
-    values, examples = entry.get("values") or {}, entry.get("examples") or {}
-    if not isinstance(values, dict) or not isinstance(examples, dict):
-        raise BadLine("values or examples is not an object")
-    results = {}
-    for name, result in values.items():
-        result = result if isinstance(result, dict) else {"value": result}
-        results[name] = (
-            real(result.get("value")),
-            maybe_real(result.get("lo")),
-            maybe_real(result.get("hi")),
-            maybe_whole(result.get("n")),
-        )
-    ids = [str(item) for item in examples.get("id") or []]
-    nll = [real(item) for item in examples.get("nll") or []]
-    tokens = [whole(item) for item in examples.get("tokens") or []]
-    right = [maybe_whole(item) for item in examples.get("right") or [None] * len(ids)]
-    if not len(ids) == len(nll) == len(tokens) == len(right):
-        raise BadLine("the lists in examples differ in length")
-    if any(item is not None and abs(item) >= 2**31 for item in (*tokens, *right)):
-        raise BadLine("a token count in examples is too large")
-    common = {"run": run.run, "attempt": attempt, "step": step}
-    for name, (value, lo, hi, n) in results.items():
-        batch.add("evals", **common, suite=suite, key=name, value=value, lo=lo, hi=hi, n=n, t=t)
-    batch.points(run, attempt, step, t, {f"{suite}/{name}": value for name, (value, *_) in results.items()})
-    batch.extend(
-        "eval_examples",
-        len(ids),
-        **common,
-        suite=suite,
-        example=ids,
-        nll=nll,
-        tokens=tokens,
-        tokens_right=right,
-    )
-    shown = ", ".join(f"{name} {value:.4g}" for name, (value, *_) in results.items())
-    seen = {"kind": "eval", "t": t, "step": step, "suite": suite, "seconds": entry.get("seconds")}
-    if entry.get("confusion"):
-        seen["confusion"] = entry["confusion"]
-    _event(batch, run.run, attempt, seen, f"step {step} {suite}: {shown}")
-
-
-def _examples(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
-    rows = entry.get("rows") or []
-    if not all(isinstance(row, dict) and row.get("id") is not None for row in rows):
-        raise BadLine("a row in rows has no id")
-    batch.extend(
-        "examples",
-        len(rows),
-        example=[str(row["id"]) for row in rows],
-        suite=maybe_text(entry.get("suite")),
-        prompt=[maybe_text(row.get("prompt")) for row in rows],
-        target=[maybe_text(row.get("target")) for row in rows],
-    )
-
-
-def _sample(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
-    batch.add(
-        "samples",
-        run=run.run,
-        attempt=attempt,
-        step=whole(entry.get("step")),
-        idx=_small(entry.get("index", 0)),
-        prompt=maybe_text(entry.get("prompt")),
-        text=maybe_text(entry.get("text")),
-        t=real(entry.get("t")),
-    )
-
-
-def _flag(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
-    level, message = str(entry.get("level") or "warn"), maybe_text(entry.get("message"))
-    batch.add(
-        "flags",
-        run=run.run,
-        attempt=attempt,
-        step=whole(entry.get("step")),
-        flag=maybe_text(entry.get("flag")),
-        level=level,
-        since_step=maybe_whole(entry.get("since_step")),
-        suite=maybe_text(entry.get("suite")),
-        effect=maybe_real(entry.get("effect")),
-        lo=maybe_real(entry.get("lo")),
-        hi=maybe_real(entry.get("hi")),
-        n=maybe_whole(entry.get("n")),
-        looks=_maybe_small(entry.get("looks")),
-        message=message,
-        advice=json.dumps(entry.get("advice") or [], ensure_ascii=False),
-        worst=json.dumps(entry.get("worst") or [], ensure_ascii=False),
-        t=real(entry.get("t")),
-    )
-    seen = {key: entry.get(key) for key in ("kind", "t", "step", "flag")}
-    _event(
-        batch,
-        run.run,
-        attempt,
-        seen,
-        f"{entry.get('flag')}: {message}",
-        "error" if level == "critical" else level,
-    )
 
 
 def _checkpoint(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
@@ -328,12 +211,12 @@ def _checkpoint(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]
         bytes=maybe_whole(entry.get("bytes")),
         t=real(entry.get("t")),
     )
-    _event(batch, run.run, attempt, entry, f"checkpoint at step {step}")
+    batch.event(run.run, attempt, entry, f"checkpoint at step {step}")
 
 
 def _memory(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
     step, cause = whole(entry.get("step")), str(entry.get("cause"))
-    measured, micro_tokens = real(entry.get("measured_mb")), _maybe_small(entry.get("micro_tokens"))
+    measured, micro_tokens = real(entry.get("measured_mb")), maybe_small(entry.get("micro_tokens"))
     batch.add(
         "memory",
         run=run.run,
@@ -349,34 +232,23 @@ def _memory(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) ->
     )
     level = "warn" if cause == "out_of_memory" else "info"
     message = f"{cause} at step {step}: {measured:.0f} MiB, {micro_tokens} tokens in a forward pass"
-    _event(batch, run.run, attempt, entry, message, level)
+    batch.event(run.run, attempt, entry, message, level)
 
 
 def _end(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
     status, error = str(entry.get("status")), entry.get("error") or entry.get("reason")
     level = {"failed": "error", "paused": "warn"}.get(status, "info")
-    _event(batch, run.run, attempt, entry, f"{status}: {error}" if error else status, level)
-
-
-def _small(value: Any) -> int:
-    number = whole(value)
-    if abs(number) >= 2**31:
-        raise BadLine(f"{value!r} is too large")
-    return number
-
-
-def _maybe_small(value: Any) -> int | None:
-    return None if value is None else _small(value)
+    batch.event(run.run, attempt, entry, f"{status}: {error}" if error else status, level)
 
 
 _WORKER = {
     "resume": _resume,
     "plan": _plan,
     "phase": _phase,
-    "eval": _eval,
-    "examples": _examples,
-    "sample": _sample,
-    "flag": _flag,
+    "eval": eval_rows.eval_line,
+    "examples": eval_rows.examples_line,
+    "sample": eval_rows.sample_line,
+    "flag": eval_rows.flag_line,
     "checkpoint": _checkpoint,
     "memory": _memory,
     "end": _end,

@@ -34,7 +34,14 @@ def busy_run(home: FakeHome, number: int = 1) -> FakeRun:
     flag = {"flag": "forgetting", "level": "warn", "since_step": 10, "suite": "general", "n": 3, "looks": 2}
     worst = [{"id": "general-0", "before": 2.0, "after": 2.4}]
     effect = {"effect": 0.15, "lo": 0.1, "hi": 0.2, "message": "general loss is up"}
-    run.write("flag", step=20, **flag, **effect, advice=["add replay"], worst=worst)
+    more = {
+        "slice": "samples",
+        "lost": 41,
+        "gained": 7,
+        "forecast": {"step": 90, "value": 0.3, "lo": 0.2, "hi": 0.5},
+    }
+    more["actions"] = [{"text": "add replay", "change": {"data.replay.ratio": 0.05}, "source": "bethune2025"}]
+    run.write("flag", step=20, **flag, **effect, **more, advice=["add replay"], worst=worst)
     run.write("checkpoint", step=20, path="checkpoints/step-000020", bytes=1234)
     peaks = {"measured_mb": 800.0, "limit_mb": 4096.0, "micro_tokens": 512, "device": "cpu"}
     run.write("memory", step=20, cause="end", predicted_mb=880.0, **peaks)
@@ -75,6 +82,11 @@ def test_every_table_gets_what_the_logs_say(home: FakeHome, projection: Projecti
     assert rows(projection, "SELECT flag, level, n, looks, advice FROM flags") == [
         ("forgetting", "warn", 3, 2, '["add replay"]')
     ]
+    assert rows(
+        projection,
+        "SELECT slice, lost, gained, forecast_step, forecast, forecast_lo, forecast_hi,"
+        " actions::JSON->0->'change'->>'data.replay.ratio', actions::JSON->0->>'source' FROM flags",
+    ) == [("samples", 41, 7, 90, 0.3, 0.2, 0.5, "0.05", "bethune2025")]
     assert rows(projection, "SELECT step, bytes FROM checkpoints") == [(20, 1234)]
     sql, parameters = queries.memory(1)
     assert rows(projection, sql, **parameters) == [
@@ -88,6 +100,16 @@ def test_every_table_gets_what_the_logs_say(home: FakeHome, projection: Projecti
     ]
     assert rows(projection, "SELECT value FROM meta WHERE key = 'device/gpu0'") == [("NVIDIA H100",)]
     assert rows(projection, "SELECT example FROM forgotten(1) LIMIT 1") == [("general-0",)]
+
+
+def test_a_flag_without_slice_flips_or_forecast_has_none(
+    home: FakeHome, projection: Projection, ingest: Ingest
+) -> None:
+    run = home.run(1)
+    run.write("flag", step=20, flag="nan", level="critical", slice="", lost=None, gained=None, forecast=None)
+    ingest.drain()
+    found = rows(projection, "SELECT slice, lost, gained, forecast_step, forecast, actions FROM flags")
+    assert found == [(None, None, None, None, None, "[]")]
 
 
 def test_ended_runs_are_clustered_and_live_ones_are_not(
@@ -149,6 +171,7 @@ BAD_LINES = [
     b'{"kind": "resume", "t": 5, "from_step": "x"}',
     b'{"kind": "sample", "t": 5, "step": 3, "index": 99999999999}',
     b'{"kind": "flag", "t": null, "step": 3}',
+    b'{"kind": "flag", "t": 5, "step": 3, "forecast": 0.3}',
     b"[" * 100_000,
 ]
 
