@@ -59,7 +59,7 @@ def parse(text: str, path: Path, overrides: list[str] | None = None) -> RecipeFi
     recipes = []
     for values in itertools.product(*(sweep[key] for key in swept)):
         for key, value in zip(swept, values, strict=True):
-            _set(tree, key, value)
+            set_key(tree, key, value)
         recipes.append(_validate(tree, path, from_command_line))
     return RecipeFile(path, text, recipes, swept)
 
@@ -79,13 +79,14 @@ def _override(tree: Any, item: str) -> str:
     if not sign or not key:
         raise RecipeError(f"override {item!r}: write key=value, for example train.lr=1.0e-4")
     try:
-        _set(tree, key.strip(), YAML(typ="safe").load(value))
+        set_key(tree, key.strip(), YAML(typ="safe").load(value))
     except MarkedYAMLError as error:
         raise RecipeError(f"override {item!r}: the value is not valid YAML: {error.problem}") from None
     return key.strip()
 
 
-def _set(tree: Any, dotted: str, value: Any) -> None:
+def set_key(tree: Any, dotted: str, value: Any) -> None:
+    """Set a dotted key in a recipe as read; sections that are not there are made."""
     *parents, last = dotted.split(".")
     for name in parents:
         inner = tree.get(name)

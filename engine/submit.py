@@ -19,8 +19,17 @@ if TYPE_CHECKING:
 RECORDED = ("finetui", "torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "duckdb")
 
 
-def submit(client: Client, file: RecipeFile, checked: list[Report], *, priority: int = 0) -> list[int]:
-    """Queue the checked recipes of a file; returns their run numbers once they are durable."""
+def submit(
+    client: Client,
+    file: RecipeFile,
+    checked: list[Report],
+    *,
+    priority: int = 0,
+    parent: int | None = None,
+) -> list[int]:
+    """Queue the checked recipes of a file; returns their run numbers once they are durable. `parent`: the run that
+    they were made from.
+    """
     sweep = str(uuid.uuid4()) if file.swept else None
     common: dict[str, Any] = {
         "recipe_text": file.text,
@@ -32,6 +41,7 @@ def submit(client: Client, file: RecipeFile, checked: list[Report], *, priority:
         "versions": {name: found for name in RECORDED if (found := _version(name))},
         "sweep": sweep,
         "priority": priority,
+        "parent": parent,
     }
     return [
         client.action(

@@ -179,6 +179,11 @@ def flags(run: int | None = None) -> Query:
     return "SELECT * FROM flags WHERE run = coalesce($run, run) ORDER BY t DESC", {"run": run}
 
 
+def worst(run: int) -> Query:
+    """flag, level, step, suite, example, before, after (nats per token), prompt, target: what its flags were hit by."""
+    return "SELECT * FROM worst($run)", {"run": run}
+
+
 def samples(run: int, step: int | None = None) -> Query:
     """step, idx, prompt, text, t: what the model wrote, at one step or at all."""
     return (
@@ -318,6 +323,7 @@ NAMED: dict[str, Callable[..., Query]] = {
         evals,
         eval_examples,
         flags,
+        worst,
         samples,
         checkpoints,
         memory,

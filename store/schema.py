@@ -340,6 +340,16 @@ FROM e f JOIN e l ON l.example = f.example LEFT JOIN examples p ON p.example = f
 WHERE f.step = (SELECT first FROM ends) AND l.step = (SELECT last FROM ends)
 ORDER BY increase DESC""",
     ),
+    "worst": (
+        "run",
+        "Examples that the flags of a run were hit by hardest, with their text: FROM worst(42)",
+        """
+SELECT f.flag, f.level, f.step, f.suite, f.one.id AS example, f.one.before, f.one.after, p.prompt, p.target
+FROM (SELECT x.*, unnest(from_json(x.worst, '[{"id": "VARCHAR", "before": "DOUBLE", "after": "DOUBLE"}]')) AS one
+      FROM flags x WHERE x.run = run) f
+LEFT JOIN examples p ON p.example = f.one.id
+ORDER BY f.step, f.flag, f.one.after - f.one.before DESC""",
+    ),
 }
 
 

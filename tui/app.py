@@ -320,6 +320,12 @@ class FinetuiApp(App[None]):
             return
         self.push_screen(DataScreen(f"#{run.number} {run.name}", "--run", str(found)))
 
+    def do_fix(self) -> None:
+        from tui.screens.fix import FixScreen
+
+        run = self._target()
+        self.push_screen(FixScreen(run.number, run.name))
+
     def do_help(self) -> None:
         from tui.screens.help import HelpScreen
 

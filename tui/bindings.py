@@ -18,6 +18,7 @@ SCREENS = {
     "run": "Run",
     "compare": "Compare",
     "data": "Data",
+    "fix": "Fix",
     "sql": "SQL",
     "help": "Help",
 }
@@ -90,16 +91,23 @@ def _priority(context: Context) -> str | None:
     return _act(context, ("queued",), "only a queued run has a place in the queue")
 
 
+def _fix(context: Context) -> str | None:
+    if context.run and not context.run.flags:
+        return f"run #{context.run.number} has no flag that warns: nothing to fix"
+    return _run(context)
+
+
 def _compare(context: Context) -> str | None:
     if context.marked >= 2:
         return None
     return "mark two or more runs with space, then compare them"
 
 
-LISTS = ("dashboard", "run", "compare", "data", "sql", "help")
+LISTS = ("dashboard", "run", "compare", "data", "fix", "sql", "help")
 RUNS = ("dashboard", "run")
 CHARTS = ("dashboard", "run", "compare")
 PANED = (*CHARTS, "data")
+PLAIN = (*PANED, "fix")  # screens on which every letter is a key
 
 BINDINGS: tuple[Binding, ...] = (
     Binding(("enter",), "open", "open", "Open the run under the cursor.", unless=_run, footer=True),
@@ -118,6 +126,10 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("R",), "requeue", "requeue", "Queue the recipe of an ended run again, as a new run.", RUNS, _requeue),
     Binding(("K",), "earlier", "earlier", "Move a queued run up: priority + 1.", RUNS, _priority),
     Binding(("J",), "later", "later", "Move a queued run down: priority − 1.", RUNS, _priority),
+    Binding(("f",), "fix", "fix", "Answer the run's flags: what would change in its recipe; then queue or save it.",
+            RUNS, _fix),
+    Binding(("a",), "add", "queue", "Queue the new recipe as a run, after y.", ("fix",), footer=True),
+    Binding(("w",), "write", "save", "Save the new recipe to a file, after y.", ("fix",), footer=True),
     Binding(("d",), "data", "data", "Show the run's data: rows, lengths, what is learned, duplicates, findings.",
             RUNS, _run),
     Binding(("n",), "next_example", "next example", "The next example.", ("data",), footer=True),
@@ -158,9 +170,9 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("ctrl+c",), "stop", "stop query", "Stop the query that runs.", ("sql",)),
     Binding(("colon",), "sql", "SQL", "Query everything with SQL.", CHARTS, footer=True),
     Binding(("question_mark", "f1"), "help", "help", "All keys; type to search, enter to do it.",
-            (*PANED, "sql"), footer=True),
+            (*PLAIN, "sql"), footer=True),
     Binding(("escape",), "back", "back", "One layer out.", ("all",), footer=True),
-    Binding(("q",), "quit", "quit", "Leave; runs go on.", PANED),
+    Binding(("q",), "quit", "quit", "Leave; runs go on.", PLAIN),
     Binding(("ctrl+q",), "quit", "quit", "Leave from anywhere; runs go on.", ("all",)),
 )  # fmt: skip
 

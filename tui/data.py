@@ -60,6 +60,7 @@ class Run(NamedTuple):
     tokens_per_s: float | None = None
     flags: int = 0
     flag_level: str = ""
+    parent: int | None = None  # the run that this one was made from
 
     @property
     def live(self) -> bool:

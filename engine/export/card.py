@@ -15,6 +15,7 @@ from engine.evals.intervals import change
 from engine.export.loading import base_of, loading
 from engine.export.made import Exported
 from engine.export.source import Source
+from engine.flags import words
 from engine.method_settings import Adapter
 from engine.model_source import locate
 
@@ -141,20 +142,30 @@ def _change(before: dict[str, Any], now: dict[str, Any]) -> str:
 
 def _flags(source: Source) -> Iterator[str]:
     yield from ("## Flags", "")
-    last = {flag["flag"]: flag for flag in source.of_kind("flag")}  # written again when the level rises
-    for flag in last.values():
-        lo, hi = flag.get("lo"), flag.get("hi")
-        effect = "" if flag.get("effect") is None else f" Effect {flag['effect']:.4f}"
-        if effect and lo is not None and hi is not None:
-            effect += f" (95% interval {lo:.4f} to {hi:.4f})"
-        evidence = f"{effect} on {flag['n']} examples, at look {flag['looks']}." if effect else ""
-        yield f"- **{flag['level']}: {flag['flag']}**, seen at step {flag['step']}. {flag['message']}{evidence}"
-        yield from (f"  - {advice}" for advice in flag["advice"])
+    texts = {
+        row["id"]: row["prompt"] or row["target"] for e in source.of_kind("examples") for row in e["rows"]
+    }
+    flags = words.newest(source.of_kind("flag"))
+    for flag in flags:
+        place = f"of {words.where(flag)}, since step {words.since(flag)}"
+        yield f"- **{flag['level']}: {flag['flag']}** {place}. {flag['message']}"
+        yield from (f"  - {name}: {text}" for name, text in words.evidence(flag))
+        yield from (f"  {number}. {step}" for number, step in enumerate(words.steps(flag), start=1))
+        yield from (
+            f"  - {change} nats per token: {_quoted(text)}" for change, text in words.worst(flag, texts)
+        )
     wanted = source.recipe.flags.model_dump()
     watched = [name for name, action in wanted.items() if action != "off"]
-    if not last:
+    if not flags:
         yield f"None was raised; watched: {', '.join(watched) or 'nothing'}."
+    elif any("[" in step for flag in flags for step in words.steps(flag)):
+        yield from ("", "Sources in brackets are listed in finetui's docs/flags.md.")
     yield ""
+
+
+def _quoted(text: str) -> str:
+    """The beginning of a text as code, which Markdown leaves alone."""
+    return f"`` {text[:120]} ``"
 
 
 def _data(source: Source) -> Iterator[str]:

@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from engine import journal
+from engine.events import events_of
 from engine.home import RunDir
-from engine.log import read_log
 from engine.method_settings import WHOLE_MODEL
 from engine.recipe import Recipe
 from engine.task_settings import Classification
@@ -85,13 +85,7 @@ def read(run: RunDir) -> Source:
         raise ExportError(
             f"run #{run.number} is a classifier, and only language models are exported; what it left is in {run.path}"
         )
-    events: list[dict[str, Any]] = []
-    for attempt in run.attempts():
-        for entry in read_log(attempt.events):
-            if entry.get("kind") == "resume":
-                events = [old for old in events if old.get("step", -1) <= entry["from_step"]]
-            events.append(entry)
-    return Source(run, meta, recipe, events)
+    return Source(run, meta, recipe, events_of(run))
 
 
 def choose_checkpoint(source: Source, wanted: str) -> tuple[int, Path]:

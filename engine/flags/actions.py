@@ -1,6 +1,6 @@
 """What to do about a flag, in order: cheap and certain first. The literature is listed in docs/flags.md.
 
-`fix` turns flags into changes of a recipe.
+`fix` chooses those that change a recipe; engine/fix.py makes the new recipe of them.
 """
 
 from __future__ import annotations
@@ -144,24 +144,26 @@ def leak(suite: str) -> tuple[Action, ...]:
     )
 
 
-def fix(recipe: Mapping[str, Any], flags: Sequence[Flag]) -> dict[str, Any]:
-    """Changes by dotted key that answer the flags: for each, the gravest first, its first action that applies.
+def fix(recipe: Mapping[str, Any], flags: Sequence[Flag]) -> list[tuple[Flag, Action]]:
+    """What to change in a recipe: for each flag, the gravest first, its first action that applies.
 
     An action applies if it stands for a change that the recipe does not have already and that touches no key
     which a graver flag has changed. Flags below `warn` change nothing. Empty if nothing applies.
     """
-    changes: dict[str, Any] = {}
+    chosen: list[tuple[Flag, Action]] = []
+    changed: set[str] = set()
     grave = [flag for flag in flags if flag.level in ("warn", "critical")]
     for flag in sorted(grave, key=lambda flag: -LEVELS.index(flag.level)):
         for action in flag.actions:
-            if action.change and _applies(recipe, action.change, changes):
-                changes |= action.change
+            if action.change and _applies(recipe, action.change, changed):
+                chosen.append((flag, action))
+                changed |= set(action.change)
                 break
-    return changes
+    return chosen
 
 
-def _applies(recipe: Mapping[str, Any], change: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
-    if any(_overlap(key, other) for key in change for other in made):
+def _applies(recipe: Mapping[str, Any], change: Mapping[str, Any], changed: set[str]) -> bool:
+    if any(_overlap(key, other) for key in change for other in changed):
         return False
     return any(_value(recipe, key) != value for key, value in change.items())
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from engine.flags import actions
-from engine.flags.actions import fix
 from engine.flags.flag import Action, Context, Flag
 from engine.method_settings import DEFAULT_LR
 from engine.recipe_file import parse
@@ -46,6 +45,11 @@ def every_action() -> list[Action]:
         )
         for action in found
     ]
+
+
+def fix(recipe, flags) -> dict[str, object]:
+    """The changes by dotted key."""
+    return {key: value for _, action in actions.fix(recipe, flags) for key, value in action.change.items()}
 
 
 def flag(name, level, found) -> Flag:

@@ -175,6 +175,27 @@ def priority(number: RunNumber, value: Annotated[int, typer.Argument(help="Highe
 
 
 @app.command()
+def fix(
+    number: RunNumber,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="The recipe to write; beside the run's own if not given."),
+    ] = None,
+    add: Annotated[
+        bool, typer.Option("--add", help="Queue it as a new run instead of writing a file.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Answer a run's flags: its recipe with the first actions that apply, as a new recipe or a queued run."""
+    if add and out:
+        raise typer.BadParameter("give one of --add and --out")
+    from tui.cli import fix as module
+
+    module.fix(number, out, add=add, dry_run=dry_run, as_json=as_json)
+
+
+@app.command()
 def compare(numbers: RunNumbers, as_json: Json = False) -> None:
     """Two or more runs side by side: what differs in their recipes, and their results."""
     from tui.cli import compare as module

@@ -12,9 +12,9 @@ from engine.home import home
 from engine.journal import ACTIVE, WAITING
 from engine.service import connect
 from tui.cli import exits
+from tui.cli.flags import print_flags
 from tui.cli.follow import follow_runs
 from tui.cli.output import print_side_by_side, say
-from tui.cli.show import print_flags
 
 if TYPE_CHECKING:
     from store.client import Client

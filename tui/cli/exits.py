@@ -6,7 +6,7 @@ OK = 0
 FAILED = 1  # the command worked, and what it reports is a failure: a run failed, doctor found a problem
 USAGE = 2  # unknown option, missing argument (Typer's own)
 BAD_INPUT = 3  # recipe, data, model or configuration cannot be used; nothing was queued
-REFUSED = 4  # no such run, a run in the wrong state, SQL or an export that is not possible
+REFUSED = 4  # no such run, a run in the wrong state, SQL or an export that is not possible, nothing to fix
 NO_DAEMON = 5  # the daemon does not answer and cannot be started
 
 MEANING = {
@@ -14,7 +14,8 @@ MEANING = {
     FAILED: "the command worked, and what it reports is a failure (a run failed, `doctor` found a problem)",
     USAGE: "unknown option or missing argument",
     BAD_INPUT: "a recipe, data set, model or configuration cannot be used; nothing was queued",
-    REFUSED: "no such run, a run in the wrong state, SQL that is wrong or not allowed, an export that is not possible",
+    REFUSED: "no such run, a run in the wrong state, SQL that is wrong or not allowed, an export that is not possible, "
+    "a run without flags that a recipe can answer",
     NO_DAEMON: "the daemon does not answer and cannot be started",
 }
 
@@ -23,6 +24,7 @@ def code_of(error: Exception) -> int | None:
     """The exit code for an error that is meant for people; None for a bug."""
     from engine.data.sources import DataError
     from engine.export.source import ExportError
+    from engine.fix import FixError
     from engine.model_source import ModelError
     from engine.recipe_file import RecipeError
     from store import StoreError, Unavailable
@@ -31,4 +33,4 @@ def code_of(error: Exception) -> int | None:
         return BAD_INPUT
     if isinstance(error, Unavailable):
         return NO_DAEMON
-    return REFUSED if isinstance(error, StoreError | ExportError) else None
+    return REFUSED if isinstance(error, StoreError | ExportError | FixError) else None

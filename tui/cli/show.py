@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.service import connect
 from store import StoreError
+from tui.cli.flags import flags_of, print_flags
 from tui.cli.output import cell, duration, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -77,7 +78,6 @@ def show(number: int, *, as_json: bool) -> None:
             for name in (
                 "attempts",
                 "evals",
-                "flags",
                 "samples",
                 "checkpoints",
                 "memory",
@@ -86,7 +86,8 @@ def show(number: int, *, as_json: bool) -> None:
             )
         }
         if as_json:
-            print_json({**row, "recipe": json.loads(row.pop("recipe_json")), **parts})
+            recipe = json.loads(row.pop("recipe_json"))
+            print_json({**row, "recipe": recipe, **parts, "flags": flags_of(client, number)})
             return
         _print_head(row)
         _print_evals(parts["evals"], row["task"])
@@ -108,38 +109,6 @@ def find(client: Client, number: int) -> dict[str, Any]:
     return rows[0]
 
 
-def print_flags(client: Client, number: int) -> None:
-    """The flags of a run with evidence and advice; nothing if it has none."""
-    flags = client.named("flags", run=number).to_pylist()
-    if not flags:
-        return
-    texts = _texts(client, number, flags)
-    _section(f"Flags of #{number}")
-    last = {flag["flag"]: flag for flag in reversed(flags)}  # a flag is written again when its level rises
-    for flag in reversed(flags):
-        print(f"{flag['level'].upper()} {flag['flag']} at step {flag['step']}: {flag['message']}")
-        if flag is not last[flag["flag"]]:
-            continue
-        for advice in _list(flag["advice"]):
-            print(f"  - {advice}")
-        for worst in _list(flag["worst"])[:3]:
-            text = " ".join(texts.get(worst["id"], worst["id"]).split())
-            print(f"  {worst['before']:.2f} → {worst['after']:.2f}  {text[:60]}")
-
-
-def _texts(client: Client, number: int, flags: list[dict[str, Any]]) -> dict[str, str]:
-    """Text of the examples that were hit, by id."""
-    found = {}
-    for suite in {flag["suite"] for flag in flags} - {"train", None}:
-        for row in client.named("eval_examples", run=number, suite=suite).to_pylist():
-            found[row["example"]] = row["prompt"] or row["target"] or ""
-    return found
-
-
-def _list(value: Any) -> list[Any]:
-    return json.loads(value) if isinstance(value, str) else list(value or [])
-
-
 def _print_head(row: dict[str, Any]) -> None:
     print(f"#{row['run']} {row['name']}: {row['state']}" + (f" ({row['reason']})" if row["reason"] else ""))
     if row["waiting_for"] and row["state"] == "queued":
@@ -153,6 +122,8 @@ def _print_head(row: dict[str, Any]) -> None:
         f"{row['task']} with {row['method']} of {row['model']}, "
         f"{cell(row['trainable'])} of {cell(row['parameters'])} parameters trained"
     )
+    if row["parent"] is not None:
+        print(f"made from #{row['parent']}")
     print(
         f"submitted {datetime.fromtimestamp(row['created']).astimezone():%Y-%m-%d %H:%M:%S} on {row['host']}"
     )

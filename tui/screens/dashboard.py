@@ -114,6 +114,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
                 yield from chart.requests(shown, self._key(index))
             elif run and PANES[index] == "flags":
                 yield ask("flags", run=run.number)
+                yield ask("worst", run=run.number)
             elif run and PANES[index] == "log":
                 yield ask("log", run=run.number)
         if run and self.large is None and not self.small:
@@ -267,8 +268,13 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         run = self.target()
         if not self.snapshot.loaded:
             return []
-        rows = self.snapshot.rows(ask("flags", run=run.number)) if run else []
-        return panes.flags(rows, run, width, height)
+        rows, worst = (
+            (self.snapshot.rows(ask(name, run=run.number)) if run else []) for name in ("flags", "worst")
+        )
+        lines = panes.flags(rows, worst, run, width)
+        if len(lines) > height:
+            lines[height - 1 :] = [[("… the rest: enter, then 4", "faint")]]
+        return lines
 
     def paint_log(self, width: int, height: int) -> list[Line]:
         run = self.target()

@@ -65,6 +65,9 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         if name == "curves":
             yield ask("keys", run=number)
             yield from chart.requests(self._shown(), self.key)
+        elif name == "flags":
+            yield ask("flags", run=number)
+            yield ask("worst", run=number)
         elif name == "checkpoints":
             yield ask("checkpoints", run=number)
             yield ask("attempts", run=number)
@@ -130,7 +133,7 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         if name == "samples":
             return details.samples(self.rows("samples"), width)
         if name == "flags":
-            return panes.flags(self.rows("flags"), run, width, height)
+            return panes.flags(self.rows("flags"), self.rows("worst"), run, width)
         if name == "checkpoints":
             return details.checkpoints(self.rows("checkpoints"), self.rows("attempts"), width)
         if name == "recipe":

@@ -159,6 +159,7 @@ def recipe(params: Sequence[Row], datasets: Sequence[Row], run: Run, width: int)
     for name, value in (
         ("state", run.state),
         ("reason", run.reason),
+        ("made from", f"#{run.parent}" if run.parent is not None else ""),
         ("submitted", _when(run.created)),
         ("started", _when(run.started)),
         ("ended", _when(run.ended)),

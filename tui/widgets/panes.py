@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tui import format
+from engine.flags import words
 from tui.data import Row, Run
-from tui.text import Line, clean, cut, fit, left, right, spread, wrap
+from tui.text import Line, clean, cut, fit, left, line_width, right, spread, wrap
 from tui.widgets.run_table import bar
 
 # ---- hardware ------------------------------------------------------------------------------------
@@ -104,27 +103,22 @@ def _meter(name: str, share: float, text: str, width: int) -> Line:
 # ---- flags ---------------------------------------------------------------------------------------
 
 _LEVEL_STYLE = {"critical": "bad", "warn": "warn", "watch": "accent", "info": "accent"}
+_LABEL = 10  # columns of the names of facts
 
 
-def flags(rows: Sequence[Row], run: Run | None, width: int, height: int) -> list[Line]:
-    """Each flag with its evidence: what, since when, how much with interval, on how many, what to do."""
+def flags(rows: Sequence[Row], worst: Sequence[Row], run: Run | None, width: int) -> list[Line]:
+    """Each flag with its evidence: what, since when, how much with interval, on how many, the examples hit hardest
+    (rows of the named query `worst`), what to do.
+    """
     if run is None:
         return [[("no run selected", "dim")]]
     if not rows:
         return [[(f"#{run.number} has no flags", "dim")], *_no_flags_yet(run, width)]
+    texts = {row["example"]: row["prompt"] or row["target"] or row["example"] for row in worst}
     lines: list[Line] = []
-    for row in newest(rows):
-        lines += [*_flag(row, width), []]
+    for row in words.newest(rows):
+        lines += [*_flag(row, texts, width), []]
     return lines[:-1]
-
-
-def newest(rows: Sequence[Row]) -> list[Row]:
-    """The last word on every flag and suite, gravest first."""
-    last = {(row["flag"], row.get("suite")): row for row in sorted(rows, key=lambda row: row["step"])}
-    order = ["critical", "warn", "watch", "info"]
-    return sorted(
-        last.values(), key=lambda row: order.index(row["level"]) if row["level"] in order else len(order)
-    )
 
 
 def _no_flags_yet(run: Run, width: int) -> list[Line]:
@@ -136,40 +130,29 @@ def _no_flags_yet(run: Run, width: int) -> list[Line]:
     return [[(line, "faint")] for line in wrap(text, width)]
 
 
-def _flag(row: Row, width: int) -> list[Line]:
+def _flag(row: Mapping[str, Any], texts: Mapping[str, str], width: int) -> list[Line]:
     style = _LEVEL_STYLE.get(row["level"], "warn")
-    since = row.get("since_step") if row.get("since_step") is not None else row["step"]
-    head: Line = [(f"⚑ {row['flag']}", style), (f"  since step {since}", "text")]
-    if row.get("suite"):
-        head.append((f" · {row['suite']}", "dim"))
+    head: Line = [(f"⚑ {row['flag']}", style), (f" {row['level']}", style)]
+    head += [(f"  since step {words.since(row)}", "text"), (f" · {clean(words.where(row))}", "dim")]
     lines = [fit(head, width)]
-    if (evidence := flag_evidence(row)) != "":
-        lines.append([(cut(f"  {evidence}", width), "text")])
-    lines += [[(f"  {line}", "dim")] for line in wrap(row.get("message") or "", width - 2)]
-    for sentence in listed(row.get("advice")):
-        wrapped = wrap(str(sentence), width - 4)
+    for name, text in words.evidence(row):
+        lines += _fact(name, text, "text", width)
+    lines += [[(f"  {line}", "dim")] for line in wrap(clean(row.get("message") or ""), width - 2)]
+    for sentence in words.steps(row):
+        wrapped = wrap(clean(sentence), width - 4)
         lines += [[("  → " if at == 0 else "    ", style), (line, "text")] for at, line in enumerate(wrapped)]
+    for at, (change, text) in enumerate(words.worst(row, texts)):
+        shown: Line = [(left("  worst" if at == 0 else "", _LABEL + 2), "faint"), (f"{change}  ", "text")]
+        lines.append([*shown, (cut(clean(text), width - line_width(shown)), "dim")])
     return lines
 
 
-def flag_evidence(row: Row) -> str:
-    """Effect in nats per token with its interval, and on how many examples."""
-    if row.get("effect") is None:
-        return ""
-    text = f"{format.delta(row['effect'])} nats"
-    if row.get("lo") is not None and row.get("hi") is not None:
-        text += f" [{format.delta(row['lo'])}, {format.delta(row['hi'])}]"
-    return text + (f", n={row['n']}" if row.get("n") else "")
-
-
-def listed(value: Any) -> list[Any]:
-    """A list that may have come as JSON."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            return [value] if value else []
-    return list(value) if isinstance(value, list | tuple) else []
+def _fact(name: str, text: str, style: str, width: int) -> list[Line]:
+    wrapped = wrap(clean(text), max(10, width - _LABEL - 2))
+    return [
+        [(left(f"  {name}" if at == 0 else "", _LABEL + 2), "faint"), (line, style)]
+        for at, line in enumerate(wrapped)
+    ]
 
 
 # ---- log -----------------------------------------------------------------------------------------

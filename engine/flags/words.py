@@ -1,0 +1,111 @@
+"""A flag in words, from the fields of its line in the log or of its row in the store.
+
+Screen, command line and model card all show what is here. Imports nothing that takes time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Fields = Mapping[str, Any]
+
+GRAVEST_FIRST = ("critical", "warn", "watch", "info")
+SHARES = ("memorised", "endless", "repeating")  # flags whose effect is a share, not a loss
+
+
+def newest(flags: Iterable[Fields]) -> list[Fields]:
+    """The last word on every flag of every suite, gravest first. A flag is written again when its level rises."""
+    last = {(flag["flag"], flag.get("suite")): flag for flag in sorted(flags, key=lambda flag: flag["step"])}
+    order = {level: place for place, level in enumerate(GRAVEST_FIRST)}
+    return sorted(last.values(), key=lambda flag: order.get(flag["level"], len(order)))
+
+
+def where(flag: Fields) -> str:
+    """`general, slice prose`; the suite alone where there are no slices, `training` for the steps themselves."""
+    suite = "training" if flag.get("suite") == "train" else str(flag.get("suite") or "")
+    return f"{suite}, slice {flag['slice']}" if flag.get("slice") else suite
+
+
+def since(flag: Fields) -> int:
+    return int(flag["step"] if flag.get("since_step") is None else flag["since_step"])
+
+
+def evidence(flag: Fields) -> list[tuple[str, str]]:
+    """What was measured, as (name, value): effect with interval, on how many, tokens, forecast; what there is of it."""
+    found = [("effect", _effect(flag)), ("seen on", _counts(flag)), ("tokens", _tokens(flag))]
+    return [(name, text) for name, text in [*found, ("forecast", _forecast(flag))] if text]
+
+
+def steps(flag: Fields) -> list[str]:
+    """What to do, in order, each with its key in the literature list of docs/flags.md."""
+    actions = listed(flag.get("actions"))
+    if not actions:  # a log from before actions were written down
+        return [str(sentence) for sentence in listed(flag.get("advice"))]
+    return [
+        f"{action['text']} [{action['source']}]" if action.get("source") else action["text"]
+        for action in actions
+    ]
+
+
+def worst(flag: Fields, texts: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The examples hit hardest: (loss before → after, nats per token; the text, or the id where it is not known)."""
+    return [
+        (f"{one['before']:.2f} → {one['after']:.2f}", " ".join(texts.get(one["id"], one["id"]).split()))
+        for one in listed(flag.get("worst"))
+    ]
+
+
+def listed(value: Any) -> list[Any]:
+    """A list that may have come as JSON."""
+    found = decoded(value)
+    return list(found) if isinstance(found, Sequence) and not isinstance(found, str) else []
+
+
+def decoded(value: Any) -> Any:
+    """What a column that holds JSON holds."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return None
+
+
+def _effect(flag: Fields) -> str:
+    if flag.get("effect") is None:
+        return ""
+    form = "{:.0%}" if _is_share(flag) else "{:+.3f}"
+    text = form.format(flag["effect"]) + ("" if _is_share(flag) else " nats per token")
+    return text + _interval(flag, "95%", form)
+
+
+def _is_share(flag: Fields) -> bool:
+    return flag["flag"] in SHARES or (flag["flag"] == "leak" and flag.get("lo") is None)
+
+
+def _interval(bounds: Fields, level: str, form: str) -> str:
+    if bounds.get("lo") is None or bounds.get("hi") is None:
+        return ""
+    return f" ({level} interval {form.format(bounds['lo'])} to {form.format(bounds['hi'])})"
+
+
+def _counts(flag: Fields) -> str:
+    if not flag.get("n"):
+        return ""
+    if flag.get("suite") == "train":
+        return f"{flag['n']} steps"
+    looks = f", at look {flag['looks']}" if flag.get("looks") else ""
+    return f"{flag['n']} examples{looks}"
+
+
+def _tokens(flag: Fields) -> str:
+    if flag.get("lost") is None or flag.get("gained") is None:
+        return ""
+    return f"{flag['lost']} lost (right under the base, wrong now), {flag['gained']} gained"
+
+
+def _forecast(flag: Fields) -> str:
+    forecast = decoded(flag.get("forecast"))
+    if not forecast:
+        return ""
+    return f"{forecast['value']:+.3f} at step {forecast['step']}{_interval(forecast, '80%', '{:+.3f}')}"

@@ -1,0 +1,124 @@
+"""From a run with flags to a recipe that answers them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from workers import small
+
+from engine import fix, recipe_file
+from engine.fix import FixError
+from engine.home import RunDir
+from engine.log import LogWriter
+from engine.recipe import Recipe
+
+LOWER = {"text": "Lower the learning rate.", "change": {"train.lr": 1e-3}, "source": "lin2025"}
+REPLAY = {
+    "text": "Mix in general text.",
+    "change": {"data.replay.source": "bundled:stdlib-prose", "data.replay.ratio": 0.01},
+    "source": "bethune2025",
+}
+ADAPT = {"text": "Train adapters.", "change": {"method": "lora"}, "source": "biderman2024"}
+LOOK = {"text": "Look at the loss mask.", "change": {}, "source": ""}
+
+
+def a_run(path: Path, flags: list[dict[str, Any]], name: str = "mine", **changes: Any) -> RunDir:
+    """A run directory with the flags in its log."""
+    recipe = Recipe.model_validate(small(**{"method": "full", "train__lr": 3e-3, **changes}) | {"name": name})
+    run = RunDir(path / f"000007-{name}")
+    run.path.mkdir(parents=True)
+    meta = {"name": name, "recipe": recipe.model_dump(mode="json"), "recipe_path": str(path / "mine.yaml")}
+    run.meta.write_text(json.dumps(meta))
+    log = LogWriter(run.attempt(1).events, "worker", 7, 1)
+    for flag in flags:
+        log.write("flag", **flag)
+    log.close()
+    return run
+
+
+def flag(
+    name: str, level: str, *actions: dict[str, Any], suite: str = "general", step: int = 4
+) -> dict[str, Any]:
+    return {
+        "step": step, "flag": name, "level": level, "since_step": 2, "suite": suite, "effect": None, "lo": None,
+        "hi": None, "n": 8, "looks": 2, "message": "It is so.", "worst": [], "advice": [], "actions": list(actions),
+    }  # fmt: skip
+
+
+def test_the_recipe_has_the_first_actions_that_apply_and_says_why(tmp_path):
+    run = a_run(
+        tmp_path, [flag("instability", "critical", LOWER), flag("forgetting", "warn", LOWER, REPLAY, LOOK)]
+    )
+    found = fix.propose(run)
+    assert [(c.key, c.old, c.new, c.flag, c.source) for c in found.changes] == [
+        ("train.lr", "0.003", "0.001", "instability", "lin2025"),
+        ("data.replay.source", None, "bundled:stdlib-prose", "forgetting", "bethune2025"),
+        ("data.replay.ratio", None, "0.01", "forgetting", "bethune2025"),
+    ]
+    old = Recipe.model_validate(json.loads(run.meta.read_text())["recipe"])
+    differs = {key for key, value in found.recipe.flat().items() if old.flat().get(key) != value}
+    assert differs == {"name", *(change.key for change in found.changes)}
+    assert found.advice == []
+
+
+def test_the_recipe_is_written_so_that_reading_it_gives_the_same(tmp_path):
+    found = fix.propose(a_run(tmp_path, [flag("forgetting", "warn", LOWER)]))
+    fix.check(found)
+    path = fix.save(found, tmp_path / "out.yaml")
+    assert recipe_file.read(path).recipes[0] == found.recipe
+    assert path.read_text().startswith(
+        "# Made by `finetui fix 7` from run #7 mine:\n# - train.lr 0.003 → 0.001"
+    )
+
+
+def test_it_is_saved_beside_the_recipe_of_the_run_and_replaces_nothing(tmp_path):
+    run = a_run(tmp_path, [flag("forgetting", "warn", LOWER)])
+    (tmp_path / "mine.yaml").write_text("")
+    found = fix.propose(run)
+    assert found.file.path == tmp_path / "mine.yaml"
+    assert [fix.save(found, None).name for _ in range(2)] == ["mine-fix.yaml", "mine-fix-2.yaml"]
+    with pytest.raises(FixError, match="exists; name another file with -o"):
+        fix.save(found, tmp_path / "mine-fix.yaml")
+    with pytest.raises(FixError, match="cannot be written"):
+        fix.save(found, tmp_path / "nowhere" / "mine.yaml")
+
+
+def test_another_method_brings_its_own_rate(tmp_path):
+    run = a_run(tmp_path, [flag("forgetting", "warn", ADAPT)])
+    found = fix.propose(run)
+    assert (found.recipe.method.name, found.recipe.train.lr) == ("lora", 2e-4)
+    told = {change.key: (change.old, change.new) for change in found.changes}
+    assert told["method.name"] == ("full", "lora")
+    assert told["train.lr"] == ("0.003", "0.0002")
+    assert told["method.r"] == (None, "16")
+
+
+def test_only_the_last_word_on_a_flag_counts_and_what_a_resume_took_back_does_not(tmp_path):
+    run = a_run(tmp_path, [flag("forgetting", "watch", LOWER), flag("forgetting", "warn", REPLAY, step=6)])
+    assert {change.key for change in fix.propose(run).changes} == {"data.replay.source", "data.replay.ratio"}
+    again = LogWriter(run.attempt(2).events, "worker", 7, 2)
+    again.write("resume", from_step=5)
+    again.close()
+    with pytest.raises(FixError, match=r"run #7 has no flag that warns \(only watch: forgetting\)"):
+        fix.propose(run)
+
+
+def test_a_flag_that_no_key_answers_leaves_advice(tmp_path):
+    found = fix.propose(a_run(tmp_path, [flag("endless", "warn", LOOK), flag("converged", "info", LOWER)]))
+    assert found.changes == []
+    assert [(advice.flag, advice.text) for advice in found.advice] == [("endless", "Look at the loss mask.")]
+
+
+def test_a_run_without_flags_is_told(tmp_path):
+    with pytest.raises(FixError, match="run #7 has no flag that warns, so there is nothing to fix"):
+        fix.propose(a_run(tmp_path, []))
+
+
+@pytest.mark.parametrize(
+    ("name", "following"), [("mine", "mine-fix"), ("mine-fix", "mine-fix-2"), ("a-fix-9", "a-fix-10")]
+)
+def test_names_go_on(tmp_path, name, following):
+    assert fix.propose(a_run(tmp_path, [flag("forgetting", "warn", LOWER)], name)).recipe.name == following

@@ -1,0 +1,56 @@
+"""`finetui fix`: a new recipe that answers the flags of a run, saved or queued."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from engine import fix as engine_fix
+from engine.fix import Fix
+from engine.service import connect
+from tui.cli import exits
+from tui.cli.logs import find
+from tui.cli.output import print_json, print_table, say
+
+
+def fix(number: int, out: Path | None, *, add: bool, dry_run: bool, as_json: bool) -> None:
+    """Print what differs; save the recipe, or queue it with `add`. Exit code 4 if there is only advice."""
+    found = engine_fix.propose(find(number))
+    path, queued = None, None
+    if found.changes and not dry_run:
+        report = engine_fix.check(found)
+        if add:
+            with connect() as client:
+                queued = engine_fix.queue(client, found, report)
+        else:
+            path = engine_fix.save(found, out)
+    if as_json:
+        print_json({**found.as_dict(), "path": path and str(path.absolute()), "queued": queued})
+    else:
+        _print(found)
+    if not found.changes:
+        say(f"finetui: no key of the recipe answers the flags of run #{number}; what to do is by hand")
+        sys.exit(exits.REFUSED)
+    if path:
+        say(f"saved {path}; queue it with: finetui run {path}")
+    if queued:
+        say(f"queued #{queued} {found.recipe.name}, made from run #{number}")
+
+
+def _print(found: Fix) -> None:
+    """Each key with its old and new value, and why; then what no key stands for."""
+    rows = [{**vars(one), "for": f"{one.level} {one.flag}"} for one in found.changes]
+    if rows:
+        print_table(rows, ("key", "old", "new", "for"))
+        print()
+    for why in dict.fromkeys((one.why, one.source) for one in found.changes):
+        print(f"  {_cited(*why)}")
+    for flag in dict.fromkeys((one.level, one.flag) for one in found.advice):
+        print(f"{flag[0].upper()} {flag[1]}: by hand, in this order")
+        for one in found.advice:
+            if (one.level, one.flag) == flag:
+                print(f"  - {_cited(one.text, one.source)}")
+
+
+def _cited(text: str, source: str) -> str:
+    return f"{text} [{source}]" if source else text

@@ -1,0 +1,53 @@
+"""The flags of a run, printed: what was seen, with its evidence, and what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from engine.flags import words
+
+if TYPE_CHECKING:
+    from store.client import Client
+
+SHOWN = 3  # examples hit hardest
+JSON_COLUMNS = ("advice", "worst", "actions", "forecast")
+
+
+def flags_of(client: Client, number: int) -> list[dict[str, Any]]:
+    """Rows of `flags`, the latest first, with JSON read and the text of the examples that were hit."""
+    texts = _texts(client, number)
+    rows = client.named("flags", run=number).to_pylist()
+    for row in rows:
+        row |= {name: words.decoded(row[name]) for name in JSON_COLUMNS if name in row}
+        row["worst"] = [{**one, "text": texts.get(one["id"])} for one in words.listed(row["worst"])]
+    return rows
+
+
+def print_flags(client: Client, number: int) -> None:
+    """Each flag at its last word, gravest first; nothing if there is none."""
+    rows = client.named("flags", run=number).to_pylist()
+    if not rows:
+        return
+    texts = _texts(client, number)
+    print(f"\nFlags of #{number}")
+    for flag in words.newest(rows):
+        print(
+            f"{flag['level'].upper()} {flag['flag']} of {words.where(flag)}, since step {words.since(flag)}"
+        )
+        print(f"  {flag['message']}")
+        for name, text in words.evidence(flag):
+            print(f"  {name:<9} {text}")
+        for place, step in enumerate(words.steps(flag), start=1):
+            print(f"  {'to do' if place == 1 else '':<9} {place}. {step}")
+        for place, (change, text) in enumerate(words.worst(flag, texts)[:SHOWN]):
+            print(f"  {'worst' if place == 0 else '':<9} {change}  {text[:80]}")
+    if any(flag["level"] in ("warn", "critical") for flag in rows):
+        print(
+            f"`finetui fix {number}` makes a recipe of the first things to do; sources are in docs/flags.md"
+        )
+
+
+def _texts(client: Client, number: int) -> dict[str, str]:
+    """Text of the examples that were hit, by id."""
+    rows = client.named("worst", run=number).to_pylist()
+    return {row["example"]: row["prompt"] or row["target"] for row in rows if row["prompt"] or row["target"]}

@@ -1,0 +1,184 @@
+"""What would answer a run's flags: the changes of its recipe with their reasons, to be queued or saved."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from itertools import groupby
+from typing import Any
+
+from textual.app import ComposeResult
+
+from engine.home import Home
+from store import StoreError
+from tui.screens.base import BaseScreen, textual_bindings
+from tui.text import Line, clean, wrap
+from tui.widgets.panel import Panel
+
+
+class FixScreen(BaseScreen, inherit_bindings=False):
+    """`finetui fix` with keys. The work is the command's own, so that the screen reads no logs and no data."""
+
+    room = "fix"
+    BINDINGS = textual_bindings("fix")
+
+    def __init__(self, number: int, name: str) -> None:
+        super().__init__()
+        self.number, self.name_of_run = number, name
+        self.found: dict[str, Any] | None = None
+        self.trouble = ""  # why there is nothing to show
+        self.first_line = 0
+        self._length = 0
+
+    def compose(self) -> ComposeResult:
+        yield Panel(self.paint_header, id="header", classes="line")
+        yield Panel(self.paint_fix, id="fix", classes="framed", title="New recipe")
+        yield Panel(self.paint_footer, id="footer", classes="line")
+
+    def on_mount(self) -> None:
+        self.app.in_thread(
+            lambda _: command(self.app.home, self.number, "--dry-run"), self.show_found, self.show_trouble
+        )
+
+    def show_found(self, found: dict[str, Any]) -> None:
+        self.found = found
+        self.changed()
+
+    def show_trouble(self, sentence: str) -> None:
+        self.trouble = sentence
+        self.changed()
+
+    # ---- painting -------------------------------------------------------------------------------
+
+    def header_start(self) -> Line:
+        return [(f" fix #{self.number} {clean(self.name_of_run)}", "bright")]
+
+    def paint_fix(self, width: int, height: int) -> list[Line]:
+        if self.trouble:
+            return [[(line, "bad")] for line in wrap(clean(self.trouble), width)]
+        if self.found is None:
+            return [[("reading the run's flags …", "dim")]]
+        lines = lines_of(self.found, width)
+        self._length = max(0, len(lines) - height)
+        self.first_line = min(self.first_line, self._length)
+        return lines[self.first_line : self.first_line + height]
+
+    # ---- keys -----------------------------------------------------------------------------------
+
+    def do_add(self) -> None:
+        if self._ready():
+            self.app.confirm(
+                f"Queue {self._new_name()} as a new run?", lambda: self._do("checking the data …", "--add")
+            )
+
+    def do_write(self) -> None:
+        if self._ready():
+            self.app.confirm(
+                f"Save the recipe of {self._new_name()}?", lambda: self._do("checking the data …")
+            )
+
+    def _new_name(self) -> str:
+        return clean(str(self.found and self.found["name"]))
+
+    def _ready(self) -> bool:
+        if self.found and self.found["changes"]:
+            return True
+        nothing = "no key of the recipe answers these flags: what to do is by hand"
+        self.app.say(
+            nothing if self.found else self.trouble or "the run's flags are still being read", "warn"
+        )
+        return False
+
+    def _do(self, meanwhile: str, *words: str) -> None:
+        self.app.say(meanwhile, keep=True)
+        self.app.in_thread(lambda _: command(self.app.home, self.number, *words), self._done)
+
+    def _done(self, made: dict[str, Any]) -> None:
+        if self.app.screen is self:
+            self.app.pop_screen()
+        queued = (
+            made["queued"] and f"run #{made['queued']} {self._new_name()} is queued, made from #{self.number}"
+        )
+        self.app.say(queued or f"saved {made['path']}", "good")
+
+    def do_down(self) -> None:
+        self._move(1)
+
+    def do_up(self) -> None:
+        self._move(-1)
+
+    def do_page_down(self) -> None:
+        self._move(max(1, self.size.height // 2))
+
+    def do_page_up(self) -> None:
+        self._move(-max(1, self.size.height // 2))
+
+    def do_top(self) -> None:
+        self._move(-(10**9))
+
+    def do_bottom(self) -> None:
+        self._move(10**9)
+
+    def _move(self, by: int) -> None:
+        self.first_line = max(0, min(self._length, self.first_line + by))
+        self.update_panels()
+
+    def on_panel_scrolled(self, message: Panel.Scrolled) -> None:
+        self._move(message.lines)
+
+
+def command(home: Home, number: int, *words: str) -> dict[str, Any]:
+    """What `finetui fix NUMBER --json …` prints. Raises StoreError with what it complains of."""
+    start = [sys.executable, "-P", "-c", "from tui.cli import main; main()", "fix", str(number), "--json"]
+    done = subprocess.run(
+        [*start, *words],
+        env={**os.environ, "FINETUI_HOME": str(home.path)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    try:
+        return dict(json.loads(done.stdout))
+    except ValueError:
+        said = done.stderr.strip().removeprefix("finetui: ")
+        raise StoreError(said or "the command ended without a word", "refused") from None
+
+
+def lines_of(found: dict[str, Any], width: int) -> list[Line]:
+    """The changes with their reasons, what is left to do by hand, and the new recipe."""
+    lines: list[Line] = []
+    for _, same in groupby(found["changes"], lambda change: (change["flag"], change["why"])):
+        for change in (group := list(same)):
+            values: Line = [
+                (clean(change["old"] or "–"), "text"),
+                (" → ", "dim"),
+                (clean(change["new"] or "–"), "good"),
+            ]
+            why = (f"  for {change['level']} {change['flag']}", "dim")
+            lines.append([(f"{change['key']}  ", "title"), *values, why])
+        lines += [[("  ", ""), (line, "dim")] for line in wrap(_cited(group[0], "why"), width - 2)]
+    for flag in dict.fromkeys((advice["level"], advice["flag"]) for advice in found["advice"]):
+        lines += [[], [(f"By hand, for {' '.join(flag)}", "title")]]
+        for advice in found["advice"]:
+            if (advice["level"], advice["flag"]) == flag:
+                wrapped = wrap(_cited(advice, "text"), width - 4)
+                lines += [
+                    [("  → " if at == 0 else "    ", "warn"), (line, "text")]
+                    for at, line in enumerate(wrapped)
+                ]
+    if found["changes"]:
+        recipe = [line for line in found["recipe"].splitlines() if not line.startswith("#")]
+        lines += [
+            [],
+            [(f"The recipe of {clean(found['name'])}", "title")],
+            *([(clean(one), "text")] for one in recipe),
+        ]
+    return lines
+
+
+def _cited(said: dict[str, Any], key: str) -> str:
+    text = clean(said[key])
+    return f"{text} [{said['source']}]" if said["source"] else text
