@@ -6,7 +6,7 @@ Screen, command line and model card all show what is here. Imports nothing that 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 Fields = Mapping[str, Any]
@@ -59,16 +59,11 @@ def worst(flag: Fields, texts: Mapping[str, str]) -> list[tuple[str, str]]:
 
 def listed(value: Any) -> list[Any]:
     """A list that may have come as JSON."""
-    found = decoded(value)
-    return list(found) if isinstance(found, Sequence) and not isinstance(found, str) else []
-
-
-def decoded(value: Any) -> Any:
-    """What a column that holds JSON holds."""
     try:
-        return json.loads(value) if isinstance(value, str) else value
+        found = json.loads(value) if isinstance(value, str) else value
     except ValueError:
-        return None
+        return []
+    return list(found) if isinstance(found, list | tuple) else []
 
 
 def _effect(flag: Fields) -> str:
@@ -105,7 +100,15 @@ def _tokens(flag: Fields) -> str:
 
 
 def _forecast(flag: Fields) -> str:
-    forecast = decoded(flag.get("forecast"))
-    if not forecast:
+    """From a part of its own in the log, from four columns in the store."""
+    said = flag.get("forecast")
+    if said is None:
         return ""
-    return f"{forecast['value']:+.3f} at step {forecast['step']}{_interval(forecast, '80%', '{:+.3f}')}"
+    if not isinstance(said, Mapping):
+        said = {
+            "step": flag["forecast_step"],
+            "value": said,
+            "lo": flag["forecast_lo"],
+            "hi": flag["forecast_hi"],
+        }
+    return f"{said['value']:+.3f} at step {said['step']}{_interval(said, '80%', '{:+.3f}')}"

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from huggingface_hub import ModelCard
 from ruamel.yaml import YAML
-from workers import make_run, of_kind, small, work
+from workers import Finished, make_run, of_kind, small, work
 
 from engine.data.chat import Example
 from engine.export.build import export
@@ -41,24 +41,9 @@ METHODS: dict[str, tuple[Any, float]] = {
 MERGED = ("full", "freeze", "lora", "dora", "pissa", "ia3")
 
 
-class Finished(dict[str, RunDir]):
-    """A finished run of four steps per method, made when it is first asked for."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-
-    def __missing__(self, name: str) -> RunDir:
-        method, lr = METHODS[name]
-        tree = small(method=method, train__lr=lr, train__max_steps=4, evals__every=4)
-        run = make_run(self.home / f"{len(self) + 1:06d}-{name}", tree)
-        assert work(run) == 0, (name, run.attempt(1).stdout.read_text())
-        self[name] = run
-        return run
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Finished:
-    return Finished(tmp_path_factory.mktemp("runs"))
+    return Finished(tmp_path_factory.mktemp("runs"), METHODS, train__max_steps=4, evals__every=4)
 
 
 def exported(run: RunDir, out: Path, asked: str | None = None, **wish: Any) -> dict[str, Any]:
@@ -179,7 +164,10 @@ def test_the_card_tells_recipe_data_results_and_flags(finished, tmp_path):
     log = LogWriter(run.attempt(1).events, "worker", 7, 1)
     flag = {"flag": "forgetting", "level": "warn", "since_step": 2, "suite": "general", "effect": 0.1234}
     evidence = {"lo": 0.05, "hi": 0.2, "n": 8, "looks": 2, "message": "It forgets.", "advice": ["Stop it."]}
-    log.write("flag", step=4, worst=[], **flag, **evidence)
+    hit = {e["suite"]: e["rows"] for e in of_kind(original, 1, "examples")}["general"][0]
+    actions = [{"text": "Stop it.", "change": {}, "source": "lin2025"}]
+    worst = [{"id": hit["id"], "before": 1.0, "after": 2.0}]
+    log.write("flag", step=4, worst=worst, actions=actions, **flag, **evidence)
     log.close()
     exported(run, tmp_path / "out")
     card = ModelCard.load(tmp_path / "out" / "README.md")
@@ -189,11 +177,14 @@ def test_the_card_tells_recipe_data_results_and_flags(finished, tmp_path):
     assert {"finetui", "lora", "sft"} <= set(card.data.tags)
     text = card.text
     assert "| train | `rows.jsonl` | 48 | 999 | `0123abcd` |" in text
-    assert (
-        "**warn: forgetting**, seen at step 4. It forgets. Effect 0.1234 (95% interval 0.0500 to 0.2000)"
-        in text
-    )
-    assert "  - Stop it." in text
+    for said in (
+        "**warn: forgetting** of general, since step 2. It forgets.",
+        "  - effect: +0.123 nats per token (95% interval +0.050 to +0.200)",
+        "  - seen on: 8 examples, at look 2",
+        "  1. Stop it. [lin2025]",
+        f"  - 1.00 → 2.00 nats per token: `` {' '.join(hit['target'].split())[:120]} ``",
+    ):
+        assert said in text
     assert "torch 2.0" in text
     (yaml,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert Recipe.model_validate(YAML(typ="safe").load(yaml)) == read(original).recipe

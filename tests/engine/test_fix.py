@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from with_daemon import a_home, directory, row, wait_state
 from workers import small
 
-from engine import fix, recipe_file
+from engine import fix, recipe_file, service
 from engine.fix import FixError
 from engine.home import RunDir
 from engine.log import LogWriter
@@ -122,3 +123,17 @@ def test_a_run_without_flags_is_told(tmp_path):
 )
 def test_names_go_on(tmp_path, name, following):
     assert fix.propose(a_run(tmp_path, [flag("forgetting", "warn", LOWER)], name)).recipe.name == following
+
+
+def test_a_queued_fix_says_which_run_it_was_made_from(tmp_path):
+    with a_home(tmp_path / "h") as home, service.connect(home) as client:
+        recipe = Recipe.model_validate(small(method="full", train__lr=3e-3))
+        first = client.action("submit", recipe=recipe.model_dump(mode="json"), name="mine")["run"]
+        wait_state(client, first, "finished")
+        log = LogWriter(directory(home, first).attempt(1).events, "worker", first, 1)
+        log.write("flag", **flag("forgetting", "warn", LOWER))
+        log.close()
+        found = fix.propose(directory(home, first))
+        second = row(client, fix.queue(client, found, fix.check(found)))
+        assert (second["parent"], second["name"]) == (first, "mine-fix")
+        assert json.loads(second["recipe_json"])["train"]["lr"] == 1e-3

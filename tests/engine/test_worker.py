@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from workers import (
+    Finished,
     curve,
     finish,
     last_error,
@@ -45,23 +46,9 @@ METHODS = {
 }
 
 
-class Finished(dict[str, RunDir]):
-    """A finished run per method, made when it is first asked for."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-
-    def __missing__(self, name: str) -> RunDir:
-        method, lr = METHODS[name]
-        run = make_run(self.home / f"{len(self) + 1:06d}-{name}", small(method=method, train__lr=lr))
-        assert work(run) == 0, (name, run.attempt(1).stdout.read_text())
-        self[name] = run
-        return run
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Finished:
-    return Finished(tmp_path_factory.mktemp("runs"))
+    return Finished(tmp_path_factory.mktemp("runs"), METHODS)
 
 
 @pytest.mark.parametrize("method", METHODS)

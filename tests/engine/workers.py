@@ -82,6 +82,23 @@ def work(run: RunDir, attempt: int = 1) -> int:
     return finish(start(run, attempt))
 
 
+class Finished(dict[str, RunDir]):
+    """A finished run per method, made when it is first asked for; `methods` has the method and its rate by name,
+    `changes` those of `small`.
+    """
+
+    def __init__(self, home: Path, methods: dict[str, tuple[Any, float]], **changes: Any) -> None:
+        self.home, self.methods, self.changes = home, methods, changes
+
+    def __missing__(self, name: str) -> RunDir:
+        method, lr = self.methods[name]
+        tree = small(method=method, train__lr=lr, **self.changes)
+        run = make_run(self.home / f"{len(self) + 1:06d}-{name}", tree)
+        assert work(run) == 0, (name, run.attempt(1).stdout.read_text())
+        self[name] = run
+        return run
+
+
 def wait_for(run: RunDir, attempt: int, kind: str, process: ForkServerProcess, **fields: Any) -> None:
     """Until the attempt has written such an event; fails if the worker ends before."""
     deadline = time.monotonic() + WAIT_S

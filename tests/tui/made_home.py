@@ -129,11 +129,19 @@ def _evaluate(log: LogWriter, suite: str, step: int, loss: float, now: float, no
     }, examples={"id": ids, "nll": nll, "tokens": [10] * 40, "right": [4] * 40})  # fmt: skip
 
 
-def raise_flag(log: LogWriter, step: int, flag: str, suite: str, level: str = "warn") -> None:
+def raise_flag(log: LogWriter, step: int, flag: str, suite: str, level: str = "warn", **more: Any) -> None:
+    actions = [
+        {
+            "text": f"Use the checkpoint before step {step}.",
+            "change": {"train.max_steps": step},
+            "source": "prechelt1998",
+        },
+        {"text": "Lower train.lr or train for fewer epochs.", "change": {}, "source": ""},
+    ]
+    worst = [{"id": f"e{at}", "before": 1.5, "after": 2.5 + at} for at in (1, 0)]
     log.write("flag", step=step, flag=flag, level=level, since_step=step - 40, suite=suite, effect=0.11, lo=0.06,
-              hi=0.16, n=40, looks=5, message=f"{suite} loss has risen by 0.11 nats per token", worst=[],
-              advice=[f"Use the checkpoint before step {step}.", "Lower train.lr or train for fewer epochs."],
-              t=NOW - 2400)  # fmt: skip
+              hi=0.16, n=40, looks=5, message=f"{suite} loss has risen by 0.11 nats per token", worst=worst,
+              actions=actions, advice=[action["text"] for action in actions], t=NOW - 2400, **more)  # fmt: skip
 
 
 def finish(run: RunDir, log: LogWriter, ended: float = NOW - 2000) -> None:
@@ -150,7 +158,10 @@ def fill(home: Home) -> None:
     full = make_run(home, 1, "docstrings-full", "full")
     log = train(full, STEPS, floor=0.9, bend=0.2, forget=0.14)
     raise_flag(log, 240, "overfitting", "heldout")
-    raise_flag(log, 320, "forgetting", "general", "critical")
+    forecast = {"step": 400, "value": 0.2, "lo": 0.15, "hi": 0.25}
+    raise_flag(
+        log, 320, "forgetting", "general", "critical", slice="prose", lost=31, gained=12, forecast=forecast
+    )
     finish(full, log)
     lora = make_run(home, 2, "docstrings-lora")
     finish(lora, train(lora, STEPS, floor=1.0))

@@ -23,7 +23,7 @@ def test_the_app_imports_nothing_heavy_before_the_first_paint() -> None:
 def test_no_screen_ever_imports_torch_or_duckdb() -> None:
     loaded = imported_by(
         "import tui.app, tui.palette, tui.screens.run, tui.screens.compare, tui.screens.sql, tui.screens.help\n"
-        "import tui.screens.data\n"
+        "import tui.screens.data, tui.screens.fix\n"
         "import store.client, store.schema, engine.service"
     )
     assert loaded.isdisjoint(HEAVY)

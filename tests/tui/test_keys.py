@@ -18,6 +18,7 @@ from tui.data import runs_of
 from tui.screens.compare import CompareScreen
 from tui.screens.dashboard import Dashboard
 from tui.screens.data import DataScreen
+from tui.screens.fix import FixScreen
 from tui.screens.help import HelpScreen
 from tui.screens.run import RunScreen
 from tui.screens.sql import SqlScreen
@@ -50,6 +51,7 @@ def test_every_binding_can_be_done() -> None:
         "run": RunScreen,
         "compare": CompareScreen,
         "data": DataScreen,
+        "fix": FixScreen,
         "sql": SqlScreen,
         "help": HelpScreen,
     }
@@ -256,9 +258,17 @@ async def test_panes_on_a_small_terminal(make_app: MakeApp) -> None:
         await pilot.press("tab")
         await ready(pilot)
         flags = text_of(app, "#pane4")
-        assert "⚑ forgetting  since step 280" in flags
-        assert "+0.110 nats [+0.060, +0.160], n=40" in flags
-        assert "→ Use the checkpoint before step 320." in flags
+        for said in (
+            "⚑ forgetting critical  since step 280 · general, slice prose",
+            "effect    +0.110 nats per token (95% interval +0.060 to +0.160)",
+            "seen on   40 examples, at look 5",
+            "tokens    31 lost (right under the base, wrong now), 12 gained",
+            "forecast  +0.200 at step 400 (80% interval +0.150 to +0.250)",
+            "→ Use the checkpoint before step 320. [prechelt1998]",
+            "worst     1.50 → 3.50  def f1():",
+            "… the rest: enter, then 4",
+        ):
+            assert said in flags
         await pilot.press("6")
         await ready(pilot)
         assert "step 400: training" in text_of(app, "#pane5")

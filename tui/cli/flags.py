@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from store.client import Client
 
 SHOWN = 3  # examples hit hardest
-JSON_COLUMNS = ("advice", "worst", "actions", "forecast")
+JSON_COLUMNS = ("advice", "actions", "worst")
 
 
 def flags_of(client: Client, number: int) -> list[dict[str, Any]]:
@@ -18,8 +18,8 @@ def flags_of(client: Client, number: int) -> list[dict[str, Any]]:
     texts = _texts(client, number)
     rows = client.named("flags", run=number).to_pylist()
     for row in rows:
-        row |= {name: words.decoded(row[name]) for name in JSON_COLUMNS if name in row}
-        row["worst"] = [{**one, "text": texts.get(one["id"])} for one in words.listed(row["worst"])]
+        row |= {name: words.listed(row[name]) for name in JSON_COLUMNS}
+        row["worst"] = [{**one, "text": texts.get(one["id"])} for one in row["worst"]]
     return rows
 
 

@@ -96,6 +96,31 @@ class BaseScreen(Screen[None], inherit_bindings=False):
         return [footer(self.room, width)]
 
 
+class PanedScreen(BaseScreen, inherit_bindings=False):
+    """A screen whose panes are shown one at a time on a small terminal; `lay_out` hides the others."""
+
+    panes: ClassVar[tuple[str, ...]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pane = 0
+
+    def paint_tabs(self, width: int, height: int) -> list[Line]:
+        return [tabs(self.panes, self.pane, width)]
+
+    def do_pane(self, number: int) -> None:
+        if number <= len(self.panes):
+            self.pane = number - 1
+            self.lay_out(*self.size)
+            self.changed()
+
+    def do_next_pane(self) -> None:
+        self.do_pane((self.pane + 1) % len(self.panes) + 1)
+
+    def do_previous_pane(self) -> None:
+        self.do_pane((self.pane - 1) % len(self.panes) + 1)
+
+
 def footer(room: str, width: int) -> Line:
     """Keys of a screen: as many as fit, help always."""
     shown = [binding for binding in bindings.bindings_of(room) if binding.footer]

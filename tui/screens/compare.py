@@ -9,27 +9,26 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 
 from tui.data import Request, Run, ask
-from tui.screens.base import BaseScreen, tabs, textual_bindings
+from tui.screens.base import PanedScreen, textual_bindings
 from tui.text import Line, cut
 from tui.widgets import chart, comparison
 from tui.widgets.chart import Shown
 from tui.widgets.panel import Panel
 
-PANES = ("curves", "metrics", "recipes")
 START_KEY = "heldout/loss"
 
 
-class CompareScreen(BaseScreen, inherit_bindings=False):
+class CompareScreen(PanedScreen, inherit_bindings=False):
     """The first marked run is the one that the others are measured against."""
 
     room = "compare"
+    panes = ("curves", "metrics", "recipes")
     BINDINGS = textual_bindings("compare")
 
     def __init__(self, numbers: tuple[int, ...]) -> None:
         super().__init__()
         self.numbers = numbers
         self.key = START_KEY
-        self.pane = 0
         self.scrolled = [0, 0, 0]
         self._lengths = [0, 0, 0]
 
@@ -84,9 +83,6 @@ class CompareScreen(BaseScreen, inherit_bindings=False):
         names = ", ".join(f"#{number}" for number in self.numbers)
         return [(f" comparing {names}", "bright")]
 
-    def paint_tabs(self, width: int, height: int) -> list[Line]:
-        return [tabs(PANES, self.pane, width)]
-
     def paint_chart(self, width: int, height: int) -> list[Line]:
         made = chart.make(self.snapshot, self._shown(), self.key, self.app.view, color=not self.app.no_color)
         head: list[Line] = [[(self.key, "dim")]] if self.small else []
@@ -119,18 +115,6 @@ class CompareScreen(BaseScreen, inherit_bindings=False):
             self.key = keys[(keys.index(self.key) + 1) % len(keys)] if self.key in keys else keys[0]
             self.query_one("#pane0", Panel).title(self.key)
             self.changed()
-
-    def do_pane(self, number: int) -> None:
-        if number <= len(PANES):
-            self.pane = number - 1
-            self.lay_out(*self.size)
-            self.changed()
-
-    def do_next_pane(self) -> None:
-        self.do_pane((self.pane + 1) % len(PANES) + 1)
-
-    def do_previous_pane(self) -> None:
-        self.do_pane((self.pane - 1) % len(PANES) + 1)
 
     def do_down(self) -> None:
         self._move(1)

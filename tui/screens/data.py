@@ -12,18 +12,17 @@ from textual.containers import Horizontal
 
 from engine.data.sources import DataError
 from tui.reports import Reporting
-from tui.screens.base import BaseScreen, tabs, textual_bindings
+from tui.screens.base import PanedScreen, textual_bindings
 from tui.text import Line, clean, wrap
 from tui.widgets import data_page
 from tui.widgets.panel import Panel
 
-PANES = ("report", "examples")
 
-
-class DataScreen(BaseScreen, inherit_bindings=False):
+class DataScreen(PanedScreen, inherit_bindings=False):
     """The report on one side, examples on the other; on a small terminal one of them at a time."""
 
     room = "data"
+    panes = ("report", "examples")
     BINDINGS = textual_bindings("data")
 
     def __init__(self, title: str, *arguments: str) -> None:
@@ -33,7 +32,6 @@ class DataScreen(BaseScreen, inherit_bindings=False):
         self.arguments = arguments
         self.report: dict[str, Any] | None = None
         self.trouble = ""  # why there is no report
-        self.pane = 0
         self.at = 0  # the example shown
         self.scrolled = [0, 0]
         self._lengths = [0, 0]
@@ -90,7 +88,7 @@ class DataScreen(BaseScreen, inherit_bindings=False):
 
     def lay_out(self, width: int, height: int) -> None:
         self.query_one("#tabs").set_class(not self.small, "hidden")
-        for index in range(len(PANES)):
+        for index in range(len(self.panes)):
             pane = self.query_one(f"#pane{index}")
             pane.set_class(self.small and index != self.pane, "hidden")
             pane.set_class(index == self.pane, "-active")
@@ -98,9 +96,6 @@ class DataScreen(BaseScreen, inherit_bindings=False):
     def header_start(self) -> Line:
         line: Line = [(f" data of {clean(self.heading)}", "bright")]
         return [*line, *data_page.summary(self.report)] if self.report else line
-
-    def paint_tabs(self, width: int, height: int) -> list[Line]:
-        return [tabs(PANES, self.pane, width)]
 
     def paint_report(self, width: int, height: int) -> list[Line]:
         if self.trouble:
@@ -140,18 +135,6 @@ class DataScreen(BaseScreen, inherit_bindings=False):
             self.at = (self.at + by) % len(examples)
             self.scrolled[1] = 0
         self.do_pane(2)
-
-    def do_pane(self, number: int) -> None:
-        if number <= len(PANES):
-            self.pane = number - 1
-            self.lay_out(*self.size)
-            self.changed()
-
-    def do_next_pane(self) -> None:
-        self.do_pane((self.pane + 1) % len(PANES) + 1)
-
-    def do_previous_pane(self) -> None:
-        self.do_next_pane()  # there are two
 
     def do_down(self) -> None:
         self._move(1)
