@@ -139,6 +139,18 @@ def test_generation_pads_as_ever():
     assert torch.isfinite(TargetLoss(model)(batch))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rounding_of_16_bits_is_not_taken_for_examples_that_see_each_other(dtype):
+    wide = {"hidden_size": 512, "num_attention_heads": 8, "num_key_value_heads": 4, "num_hidden_layers": 16}
+    model = model_of("llama", **wide).to(dtype)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert pack(model)
+
+
+def test_state_that_runs_on_is_told_from_rounding():
+    assert not pack(model_of("mamba", state_size=4).to(torch.bfloat16))
+
+
 @pytest.mark.parametrize(
     ("kind", "changes"),
     [("mamba", {"state_size": 4}), ("gemma2", {"head_dim": 8, "query_pre_attn_scalar": 8})],
