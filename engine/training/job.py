@@ -16,6 +16,7 @@ from engine.recipe import Recipe
 from engine.tasks.prepare import Prepared
 from engine.training.batches import Plan
 from engine.training.meter import Meter
+from engine.training.packing import keep_from_compiler
 from engine.training.report import Report
 from engine.training.stop import Stop
 
@@ -66,5 +67,6 @@ def plan_of(job: Job) -> Plan:
 
 def compile_backbone(model: Any) -> None:
     """Have PyTorch compile all of a model but its head, when it is first called; that call takes up to minutes."""
+    keep_from_compiler()
     base = without_adapters(model)
     base.base_model.compile(dynamic=True)

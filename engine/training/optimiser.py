@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.optimization import Adafactor
 
 from engine.recipe import Train
 from engine.recipe_fields import parse_share
@@ -47,6 +46,8 @@ def _optimiser(groups: list[dict[str, Any]], train: Train) -> torch.optim.Optimi
     if train.optimiser == "adamw":
         return torch.optim.AdamW(groups, lr=0.0, fused=True)
     if train.optimiser == "adafactor":
+        from transformers.optimization import Adafactor  # not before: all of peft comes with it
+
         # At fixed rates that mean what AdamW's do (Shazeer and Stern 2018, arXiv:1804.04235, has relative ones).
         return Adafactor(groups, lr=0.0, scale_parameter=False, relative_step=False)
     import bitsandbytes

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -105,7 +104,6 @@ def _bucket(lengths: np.ndarray, ends: np.ndarray, first: int, last: int) -> Buc
     return Bucket(start, end, rows, longest, torch.from_numpy(grid.ravel()), torch.from_numpy(places))
 
 
-@torch.compiler.disable
 def packed_attention(
     module: nn.Module,
     query: torch.Tensor,
@@ -129,6 +127,8 @@ def packed_attention(
         raise NotImplementedError("scores capped by a tanh")  # `can_pack` then says no
     q, k, v = (states.transpose(1, 2)[0] for states in (query, key, value))  # [tokens, heads, width]
     if q.is_cuda and q.dtype in (torch.float16, torch.bfloat16) and not dropout:
+        from torch.nn.attention.varlen import varlen_attn  # brings the compiler with it, which takes seconds
+
         window = (-1 if sliding_window is None else sliding_window - 1, 0)
         ends, longest = layout.ends, layout.longest
         out: Any = varlen_attn(
@@ -177,6 +177,11 @@ def _to_grid(states: torch.Tensor, bucket: Bucket) -> torch.Tensor:
 
 
 AttentionInterface.register(NAME, packed_attention)
+
+
+def keep_from_compiler() -> None:
+    """Let a compiled model call packed attention as it is: its buckets differ from batch to batch."""
+    AttentionInterface.register(NAME, torch.compiler.disable(packed_attention))
 
 
 def pack(model: Any) -> bool:
