@@ -16,30 +16,29 @@ from typing import Any
 from benchmarks.flag_plants import Plant
 from engine.data import bundled
 from engine.data.split import rank
+from engine.processor import cpu_has_bf16
 
 Row = dict[str, Any]
 
-HELDOUT, POOL = 200, 820  # rows that detectors see; rows that training draws from. The rest is the oracle's
-SLICE = 100  # rows of a slice that detectors see
-DOCUMENTS, SAMPLES = (
-    850,
-    850,
-)  # of general text and of what the base model writes, with those that detectors see
+HELDOUT, POOL = 200, 820  # rows that detectors see; rows that training draws from
+ORACLE = 2000  # rows of the oracle
+SLICE, ORACLE_SLICE = 100, 667  # rows of a slice of general text that detectors see, and that the oracle does
 PASSAGE = 150  # characters of a general passage
 SAMPLE_TOKENS = 48
+SPARE = 100  # samples that are too short or the same
 LEAKED = 30  # held-out rows copied into training data
 SLICES = ("documents", "prose", "samples")
 
 
 def files(root: Path, plant: Plant, seed: int, model: str) -> dict[str, str]:
-    """Paths of train, heldout, oracle, general, general-oracle and replay for a run."""
+    """Paths of train, pool, heldout, oracle, general, general-oracle and replay for a run."""
     common = root / "data" / plant.model
     if not (common / "done").exists():
         _make(common, model)
     train = root / "data" / plant.model / f"train-{plant.name}-{seed}.jsonl"
     if not train.exists():
         write(train, train_rows(common, plant, seed))
-    names = ("heldout", "oracle", "general", "general-oracle", "replay")
+    names = ("pool", "heldout", "oracle", "general", "general-oracle", "replay")
     return {"train": str(train)} | {name: str(common / f"{name}.jsonl") for name in names}
 
 
@@ -81,19 +80,20 @@ def _make(common: Path, model: str) -> None:
     pairs = sorted(bundled.load("docstrings"), key=lambda row: rank(json.dumps(row), "flags"))
     write(common / "heldout.jsonl", pairs[:HELDOUT])
     write(common / "pool.jsonl", pairs[HELDOUT : HELDOUT + POOL])
-    write(common / "oracle.jsonl", pairs[HELDOUT + POOL :])
+    write(common / "oracle.jsonl", pairs[HELDOUT + POOL :][:ORACLE])
 
     documents = _short(bundled.pretraining_text())
     prose = _short(row["text"] for row in bundled.load("stdlib-prose"))
     sources = {
-        "documents": documents[:DOCUMENTS],
+        "documents": documents,
         "prose": prose,
-        "samples": _short(samples(model, SAMPLES)),
+        "samples": _short(samples(model, SLICE + ORACLE_SLICE + SPARE)),
     }
     general = {name: [{"text": t, "slice": name} for t in texts] for name, texts in sources.items()}
     write(common / "general.jsonl", [row for rows in general.values() for row in rows[:SLICE]])
-    write(common / "general-oracle.jsonl", [row for rows in general.values() for row in rows[SLICE:]])
-    write(common / "replay.jsonl", [{"text": text} for text in documents[DOCUMENTS:]])
+    unseen = [row for rows in general.values() for row in rows[SLICE:][:ORACLE_SLICE]]
+    write(common / "general-oracle.jsonl", unseen)
+    write(common / "replay.jsonl", [{"text": text} for text in documents[SLICE + ORACLE_SLICE :]])
     (common / "done").touch()
 
 
@@ -180,7 +180,8 @@ def _pretrain_neox(path: Path) -> None:
     for step in range(NEOX_STEPS):
         starts = torch.randint(len(stream) - NEOX_LENGTH, (NEOX_ROWS,))
         rows = torch.stack([stream[start : start + NEOX_LENGTH] for start in starts])
-        loss = model(input_ids=rows, labels=rows).loss
+        with torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bf16()):
+            loss = model(input_ids=rows, labels=rows).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()

@@ -7,7 +7,7 @@ from typing import Any
 
 TOKENS_PER_STEP = 1024
 MAX_LENGTH = 192
-LOOKS = "5%"  # of the steps between two looks
+LOOKS = "10%"  # of the steps between two looks: those that every run is sure to have
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,6 @@ class Plant:
             "max_length": MAX_LENGTH,
             "checkpoint_every": LOOKS,
             "keep_checkpoints": 1000,
-            "precision": "fp32",
         }
         return {
             "model": model,

@@ -1,41 +1,38 @@
 """One run of the flag benchmark: trained by the real worker, then every look scored on the oracle, cached as arrays.
 
 The worker's own evaluations are what the detectors see. The oracle's come from the checkpoints that it leaves at
-each look, which are deleted after.
+each look, which are deleted after. Runs of one process share what takes long: imports, compiled models, and what the
+base model says of the oracle.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.flag_data import files, model_path, slices
 from benchmarks.flag_plants import Plant
-from engine.data.chat import Example
+from benchmarks.flag_score import TEMPERATURES, Found, Scorer
+from engine import worker
 from engine.home import RunDir
 from engine.log import read_log
 from engine.methods import load
 from engine.recipe import Recipe
 from engine.tasks.prepare import Suite, prepare
-from engine.training.batches import collate, micro_batches
-from engine.training.checkpoint import checkpoint_name, load_weights
-from engine.training.loss import TargetLoss
+from engine.training.checkpoint import checkpoint_name
 from engine.training.optimiser import learning_rate
 
-TEMPERATURES = (0.7, 1.0, 1.3, 1.6, 2.0, 2.5, 3.0, 4.0)
-KL_EXAMPLES = 100  # of held-out and general examples that detectors see
-TOKENS_AT_ONCE = 4096
+WATCHED = ("heldout", "seen", "general")  # what detectors see
 
 
 def cache_path(root: Path, plant: Plant, seed: int) -> Path:
@@ -71,22 +68,66 @@ def train(run: RunDir, tree: dict[str, Any]) -> list[dict[str, Any]]:
     run.attempt(1).path.mkdir(parents=True)
     recipe = Recipe.model_validate(tree)
     run.meta.write_text(json.dumps({"recipe": recipe.model_dump(mode="json"), "cwd": str(Path.cwd())}))
-    command = [sys.executable, "-P", "-m", "engine.worker", str(run.path), "1"]
-    result = subprocess.run(command, env=dict(os.environ), capture_output=True, text=True, check=False)
+    # A process of its own, as always, but one that has imported everything.
+    process = multiprocessing.get_context("fork").Process(target=_work, args=(run,), daemon=True)
+    process.start()
+    process.join()
     events = list(read_log(run.attempt(1).events))
-    if result.returncode not in (0, 4) or events[-1]["kind"] != "end":
-        raise RuntimeError(result.stdout + result.stderr)
+    if process.exitcode not in (worker.FINISHED, worker.FAILED) or events[-1]["kind"] != "end":
+        raise RuntimeError(_output(run).read_text())
     return events
 
 
-@dataclass(frozen=True)
-class Tokens:
-    """A suite under one model: per example, and whether each target was the likeliest token."""
+def _work(run: RunDir) -> None:
+    output = os.open(_output(run), os.O_WRONLY | os.O_CREAT)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    sys.exit(worker.main(str(run.path), 1))
 
-    nll: np.ndarray  # float64 [examples]
-    right: np.ndarray  # bool [targets], in the order of the examples
-    tempered: np.ndarray  # float64 [temperatures, examples]
-    log_p: list[torch.Tensor]  # float16 [targets, vocabulary] of the first KL_EXAMPLES, if asked for
+
+def _output(run: RunDir) -> Path:
+    return run.path / "output.txt"
+
+
+@cache
+def _scorer(bare: str) -> Scorer:
+    """`bare`: a recipe as JSON, the same for all runs of a model and method."""
+    return Scorer(Recipe.model_validate_json(bare))
+
+
+@cache
+def _oracle(bare: str) -> dict[str, Suite]:
+    """The oracle's suites by name. `bare`: a recipe as JSON, with the oracle as held-out and general data."""
+    found = _suites(Recipe.model_validate_json(bare))
+    return {f"oracle-{name}": found[name] for name in ("heldout", "general")}
+
+
+@cache
+def _of_base(bare: str) -> dict[str, Found]:
+    """What the base model says of the oracle."""
+    _scorer(bare).load(None)
+    return {name: _scorer(bare).score(suite, _temperatures(name)) for name, suite in _oracle(bare).items()}
+
+
+def _bare(recipe: Recipe, paths: dict[str, str]) -> str:
+    tree = {
+        "model": recipe.model.path,
+        "method": recipe.method.model_dump(),
+        "data": {"train": paths["pool"], "heldout": paths["oracle"]},
+        "train": {"max_length": recipe.train.max_length},
+        "evals": {"general": paths["general-oracle"], "limit": 100_000},
+    }
+    return json.dumps(tree)
+
+
+def _suites(recipe: Recipe) -> dict[str, Suite]:
+    tokenizer = load.load_tokenizer(recipe.model)
+    prepared = prepare(recipe, tokenizer, load.longest(recipe.model, tokenizer))
+    return {suite.name: suite for suite in prepared.suites}
+
+
+def _temperatures(name: str) -> tuple[float, ...]:
+    return TEMPERATURES if name.endswith("heldout") else (1.0,)
 
 
 def _score(
@@ -97,33 +138,26 @@ def _score(
     slice_of: dict[str, str],
 ) -> dict[str, np.ndarray]:
     """`steps`, `rates`, `train_loss`, `grad_norm`, and of each suite `SUITE/nll` and so on, as in `History`."""
-    tokenizer = load.load_tokenizer(recipe.model)
-    longest = load.longest(recipe.model, tokenizer)
-    prepared = prepare(recipe, tokenizer, longest)
-    suites = {suite.name: suite for suite in prepared.suites}
-    data = recipe.data.model_copy(update={"heldout": paths["oracle"], "replay": None})
-    evals = recipe.evals.model_copy(update={"limit": 100_000, "general": paths["general-oracle"]})
-    oracle = prepare(recipe.model_copy(update={"data": data, "evals": evals}), tokenizer, longest)
-    suites |= {f"oracle-{suite.name}": suite for suite in oracle.suites}
-
-    model = load.load_model(recipe.model, recipe.method, load.precision(recipe.train)).eval()
-    loss = TargetLoss(model)
+    bare = _bare(recipe, paths)
+    scorer, oracle, of_base = _scorer(bare), _oracle(bare), _of_base(bare)
+    suites = _suites(recipe)
     whole = [e["step"] for e in events if e["kind"] == "checkpoint"]
     steps = [0, *(step for step in whole if any(e["kind"] == "eval" and e["step"] == step for e in events))]
-    base: dict[str, Tokens] = {}
+    base: dict[str, Found] = {}
     rows: dict[str, list[np.ndarray]] = {}
     for step in steps:
-        if step:
-            load_weights(run.checkpoints / checkpoint_name(step), model)
+        scorer.load(run.checkpoints / checkpoint_name(step) if step else None)
         for name, suite in suites.items():
-            temperatures = TEMPERATURES if suite.name == "heldout" else (1.0,)
-            watched = step == 0 and name in ("heldout", "general")
-            found = _tokens(loss, suite.examples, temperatures, keep_log_p=watched)
-            base.setdefault(name, found)
-            for key, row in _rows(loss, suite, found, base[name]).items():
+            keep = name == "heldout" and not step
+            found = scorer.score(suite, _temperatures(name), keep=keep, base=base.get(name))
+            for key, row in _watched(suite, found, base.setdefault(name, found)).items():
+                rows.setdefault(f"{name}/{key}", []).append(row)
+        for name, suite in oracle.items():
+            found = scorer.score(suite, _temperatures(name)) if step else of_base[name]
+            for key, row in _kept(suite, found).items():
                 rows.setdefault(f"{name}/{key}", []).append(row)
     arrays = {key: np.stack(values) for key, values in rows.items()}
-    for name, suite in suites.items():
+    for name, suite in (suites | oracle).items():
         arrays[f"{name}/tokens"] = np.array([example.targets for example in suite.examples])
         arrays[f"{name}/ids"] = np.array([example.id for example in suite.examples])
         if name.endswith("general"):
@@ -134,78 +168,55 @@ def _score(
     arrays["rates"] = np.array([learning_rate(recipe.train, step, total) for step in range(total)])
     arrays["train_loss"] = np.array([values["train/loss"] for values in metrics], dtype=float)
     arrays["grad_norm"] = np.array([values["train/grad_norm"] for values in metrics], dtype=float)
+    # Training examples have no oracle beside them: these are the same ones, by the oracle's scorer.
+    arrays |= {f"oracle-seen/{key}": arrays[f"seen/{key}"].copy() for key in ("nll", "tokens", "ids")}
     return _with_the_workers_scores(arrays, events, steps)
 
 
-def _rows(loss: TargetLoss, suite: Suite, found: Tokens, base: Tokens) -> dict[str, np.ndarray]:
-    """What is kept of a suite at one look, each [examples] but for `tempered`."""
-    of = np.repeat(np.arange(len(suite.examples)), [example.targets for example in suite.examples])
-    count = len(suite.examples)
-    rows = {
-        "nll": found.nll,
-        "right": np.bincount(of, found.right, count).astype(np.int32),
-        "lost": np.bincount(of, base.right & ~found.right, count).astype(np.int32),
-        "gained": np.bincount(of, ~base.right & found.right, count).astype(np.int32),
+def _kept(suite: Suite, found: Found) -> dict[str, np.ndarray]:
+    """What is kept of a suite at one look, each [examples] but for `tempered` [temperatures, examples]."""
+    kept = {"nll": found.nll.astype(np.float32), "right": _by_example(suite, found.right)}
+    return kept | ({"tempered": found.tempered.astype(np.float32)} if len(found.tempered) > 1 else {})
+
+
+def _watched(suite: Suite, found: Found, base: Found) -> dict[str, np.ndarray]:
+    """The same of a suite that detectors see, with what changed since the base model."""
+    rows = _kept(suite, found) | {
+        "lost": _by_example(suite, base.right & ~found.right),
+        "gained": _by_example(suite, ~base.right & found.right),
     }
-    if suite.name == "heldout":
-        rows["tempered"] = found.tempered.astype(np.float32)
     if base.log_p:
-        rows["kl"] = _divergence(loss, suite.examples, base.log_p)
+        rows["kl"] = found.kl if found.kl is not None else np.zeros(len(suite.examples))
     return rows
 
 
-@torch.no_grad()
-def _tokens(
-    loss: TargetLoss, examples: Sequence[Example], temperatures: Sequence[float], keep_log_p: bool
-) -> Tokens:
-    lengths = np.array([len(example.tokens) for example in examples])
-    nll = np.zeros(len(examples))
-    tempered = np.zeros((len(temperatures), len(examples)))
-    right: list[np.ndarray] = [np.zeros(0, dtype=bool)] * len(examples)
-    for group in micro_batches(lengths, np.arange(len(examples)), TOKENS_AT_ONCE):
-        batch = collate([examples[i] for i in group], torch.device("cpu"))
-        logits = loss.logits(loss.hidden(batch))
-        rows = batch.rows.numpy()
-        hit = (logits.argmax(-1) == batch.targets).numpy()
-        for place, example in enumerate(group):
-            right[example] = hit[rows == place]
-        for at, temperature in enumerate(temperatures):
-            losses = torch.nn.functional.cross_entropy(logits / temperature, batch.targets, reduction="none")
-            tempered[at, group] = np.bincount(rows, losses.double().numpy(), len(group))
-        nll[group] = tempered[temperatures.index(1.0), group]
-    log_p = [_log_p(loss, example).half() for example in examples[:KL_EXAMPLES]] if keep_log_p else []
-    return Tokens(nll, np.concatenate(right), tempered, log_p)
-
-
-def _log_p(loss: TargetLoss, example: Example) -> torch.Tensor:
-    batch = collate([example], torch.device("cpu"))
-    return loss.logits(loss.hidden(batch)).log_softmax(-1)
-
-
-@torch.no_grad()
-def _divergence(loss: TargetLoss, examples: Sequence[Example], base: Sequence[torch.Tensor]) -> np.ndarray:
-    """KL(base || now), nats per token, of the first examples; NaN for the rest."""
-    found = np.full(len(examples), np.nan)
-    for place, before in enumerate(base):
-        p = before.float()
-        found[place] = float((p.exp() * (p - _log_p(loss, examples[place]))).sum(-1).mean())
-    return found
+def _by_example(suite: Suite, hits: np.ndarray) -> np.ndarray:
+    """bool [targets] to how many of each example: int16 [examples]."""
+    counts = [example.targets for example in suite.examples]
+    return np.bincount(np.repeat(np.arange(len(counts)), counts), hits, len(counts)).astype(np.int16)
 
 
 def _with_the_workers_scores(
     arrays: dict[str, np.ndarray], events: Sequence[dict[str, Any]], steps: Sequence[int]
 ) -> dict[str, np.ndarray]:
-    """The suites that detectors see, as the worker scored them; `disagreement`: largest, nats per token."""
-    worst = 0.0
-    for name in ("heldout", "seen", "general"):
-        for look, step in enumerate(steps):
-            event = next(
-                e for e in events if e["kind"] == "eval" and e["suite"] == name and e["step"] == step
-            )
-            nll = dict(zip(event["examples"]["id"], event["examples"]["nll"], strict=True))
-            told = np.array([nll[id] for id in arrays[f"{name}/ids"]], dtype=float)
-            apart = np.abs(told - arrays[f"{name}/nll"][look]) / arrays[f"{name}/tokens"]
-            worst = max(worst, float(apart.max()))
-            arrays[f"{name}/nll"][look] = told
-    arrays["disagreement"] = np.array(worst)
+    """The suites that detectors see, as the worker scored them.
+
+    How far it is from the oracle's scorer, in nats per token: `disagreement` of an example, and
+    `disagreement_of_change` of a suite's change since step 0; the largest of the run.
+    """
+    worst, worst_change = 0.0, 0.0
+    for name in WATCHED:
+        tokens, theirs = arrays[f"{name}/tokens"], arrays[f"{name}/nll"].astype(np.float64)
+        told = np.array([_told(events, name, step, arrays[f"{name}/ids"]) for step in steps])
+        worst = max(worst, float((np.abs(told - theirs) / tokens).max()))
+        ours, others = ((rows - rows[0]).sum(axis=1) / tokens.sum() for rows in (told, theirs))
+        worst_change = max(worst_change, float(np.abs(ours - others).max()))
+        arrays[f"{name}/nll"] = told.astype(np.float32)
+    arrays["disagreement"], arrays["disagreement_of_change"] = np.array(worst), np.array(worst_change)
     return arrays
+
+
+def _told(events: Sequence[dict[str, Any]], suite: str, step: int, ids: np.ndarray) -> list[float]:
+    event = next(e for e in events if e["kind"] == "eval" and e["suite"] == suite and e["step"] == step)
+    nll = dict(zip(event["examples"]["id"], event["examples"]["nll"], strict=True))
+    return [float(nll[id]) for id in ids]
