@@ -39,7 +39,7 @@ class Told:
     jumped: bool  # training losses or gradients
     forecast: Forecast | None  # at a quarter
     end_kl: float  # from the base model on the task at the last look, nats per token
-    disagreement: float  # worker and oracle scorer, nats per token
+    disagreement: tuple[float, float]  # with the worker: of an example, of a suite's change; nats per token
 
 
 def judge(root: Path, seeds: range, only: str, picture: Path | None) -> None:
@@ -71,7 +71,8 @@ def tell(path: Path) -> Told:
         arrays = dict(file)
     meta = json.loads(str(arrays["meta"]))
     heldout, seen, general = (history(arrays, name) for name in ("heldout", "seen", "general"))
-    oracle = truth(*(history(arrays, f"oracle-{name}") for name in ("heldout", "general", "seen")))
+    # Training examples have no oracle beside them: all that is asked of them is the cause.
+    oracle = truth(history(arrays, "oracle-heldout"), history(arrays, "oracle-general"), seen)
     context = context_of(meta["recipe"], arrays["rates"])
     about_task = _replay(lambda k: overfitting(heldout.until(k), seen.until(k), context), heldout.looks)
     about_general = _replay(lambda k: forgetting(general.until(k), context), general.looks)
@@ -94,7 +95,7 @@ def tell(path: Path) -> Told:
         jumped=bool(np.convolve(hit, np.ones(5)).max() >= 2) if len(hit) else False,
         forecast=foretold,
         end_kl=kl.value if kl else float("nan"),
-        disagreement=float(arrays["disagreement"]),
+        disagreement=(float(arrays["disagreement"]), float(arrays["disagreement_of_change"])),
     )
 
 
@@ -195,7 +196,8 @@ def _more(told: Sequence[Told]) -> list[str]:
     lines = [
         f"cause right: {same} of {len(hits)}",
         f"harmless rises told as information, never as a warning: {shown} of {len(harmless)}",
-        f"largest disagreement of worker and oracle scorer: {max(r.disagreement for r in told):.2g} nats per token",
+        "largest disagreement with the worker's own scores: {:.2g} nats per token of an example, {:.2g} of a suite's "
+        "change since step 0".format(*np.max([r.disagreement for r in told], axis=0)),
     ]
     foretold = [r for r in told if r.forecast and r.truth.end >= FORETELLABLE]
     if foretold:

@@ -35,7 +35,7 @@ class Plant:
             "tokens_per_step": TOKENS_PER_STEP,
             "micro_tokens": 2 * TOKENS_PER_STEP,
             "max_length": MAX_LENGTH,
-            "checkpoint_every": LOOKS,
+            "checkpoint_every": LOOKS,  # scored by flag_run.py, in less time than the worker takes
             "keep_checkpoints": 1000,
         }
         return {
@@ -43,7 +43,7 @@ class Plant:
             "method": self.method,
             "data": data,
             "train": train | self.train,
-            "evals": {"every": LOOKS, "general": files["general"], "limit": 300, "generate": 0},
+            "evals": {"every": "100%", "general": files["general"], "limit": 300, "generate": 0},
             "seed": seed,
         }
 

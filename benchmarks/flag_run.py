@@ -1,8 +1,8 @@
 """One run of the flag benchmark: trained by the real worker, then every look scored on the oracle, cached as arrays.
 
-The worker's own evaluations are what the detectors see. The oracle's come from the checkpoints that it leaves at
-each look, which are deleted after. Runs of one process share what takes long: imports, compiled models, and what the
-base model says of the oracle.
+The worker leaves a checkpoint at each look, which is scored on what detectors see and on the oracle, and deleted after;
+its own evaluations at both ends of the run are compared with these scores. Runs of one process share what takes long:
+imports, compiled models, and what the base model says of the oracle.
 """
 
 from __future__ import annotations
@@ -29,10 +29,9 @@ from engine.log import read_log
 from engine.methods import load
 from engine.recipe import Recipe
 from engine.tasks.prepare import Suite, prepare
+from engine.training import loop, setup  # noqa: F401 (so that workers need not)
 from engine.training.checkpoint import checkpoint_name
 from engine.training.optimiser import learning_rate
-
-WATCHED = ("heldout", "seen", "general")  # what detectors see
 
 
 def cache_path(root: Path, plant: Plant, seed: int) -> Path:
@@ -141,8 +140,7 @@ def _score(
     bare = _bare(recipe, paths)
     scorer, oracle, of_base = _scorer(bare), _oracle(bare), _of_base(bare)
     suites = _suites(recipe)
-    whole = [e["step"] for e in events if e["kind"] == "checkpoint"]
-    steps = [0, *(step for step in whole if any(e["kind"] == "eval" and e["step"] == step for e in events))]
+    steps = [0, *(event["step"] for event in events if event["kind"] == "checkpoint")]
     base: dict[str, Found] = {}
     rows: dict[str, list[np.ndarray]] = {}
     for step in steps:
@@ -168,9 +166,8 @@ def _score(
     arrays["rates"] = np.array([learning_rate(recipe.train, step, total) for step in range(total)])
     arrays["train_loss"] = np.array([values["train/loss"] for values in metrics], dtype=float)
     arrays["grad_norm"] = np.array([values["train/grad_norm"] for values in metrics], dtype=float)
-    # Training examples have no oracle beside them: these are the same ones, by the oracle's scorer.
-    arrays |= {f"oracle-seen/{key}": arrays[f"seen/{key}"].copy() for key in ("nll", "tokens", "ids")}
-    return _with_the_workers_scores(arrays, events, steps)
+    arrays["disagreement"], arrays["disagreement_of_change"] = _disagreements(arrays, events)
+    return arrays
 
 
 def _kept(suite: Suite, found: Found) -> dict[str, np.ndarray]:
@@ -196,27 +193,21 @@ def _by_example(suite: Suite, hits: np.ndarray) -> np.ndarray:
     return np.bincount(np.repeat(np.arange(len(counts)), counts), hits, len(counts)).astype(np.int16)
 
 
-def _with_the_workers_scores(
-    arrays: dict[str, np.ndarray], events: Sequence[dict[str, Any]], steps: Sequence[int]
-) -> dict[str, np.ndarray]:
-    """The suites that detectors see, as the worker scored them.
-
-    How far it is from the oracle's scorer, in nats per token: `disagreement` of an example, and
-    `disagreement_of_change` of a suite's change since step 0; the largest of the run.
+def _disagreements(arrays: dict[str, np.ndarray], events: Sequence[dict[str, Any]]) -> tuple[np.ndarray, ...]:
+    """How far these scores are from the worker's own, at most, in nats per token: of an example, and of the change of
+    a suite's loss since step 0.
     """
-    worst, worst_change = 0.0, 0.0
-    for name in WATCHED:
-        tokens, theirs = arrays[f"{name}/tokens"], arrays[f"{name}/nll"].astype(np.float64)
-        told = np.array([_told(events, name, step, arrays[f"{name}/ids"]) for step in steps])
-        worst = max(worst, float((np.abs(told - theirs) / tokens).max()))
-        ours, others = ((rows - rows[0]).sum(axis=1) / tokens.sum() for rows in (told, theirs))
-        worst_change = max(worst_change, float(np.abs(ours - others).max()))
-        arrays[f"{name}/nll"] = told.astype(np.float32)
-    arrays["disagreement"], arrays["disagreement_of_change"] = np.array(worst), np.array(worst_change)
-    return arrays
-
-
-def _told(events: Sequence[dict[str, Any]], suite: str, step: int, ids: np.ndarray) -> list[float]:
-    event = next(e for e in events if e["kind"] == "eval" and e["suite"] == suite and e["step"] == step)
-    nll = dict(zip(event["examples"]["id"], event["examples"]["nll"], strict=True))
-    return [float(nll[id]) for id in ids]
+    steps = arrays["steps"].tolist()
+    each, changes = [0.0], [0.0]
+    for suite in ("heldout", "seen", "general"):
+        tokens, first = arrays[f"{suite}/tokens"], None
+        for event in events:
+            if event["kind"] != "eval" or event["suite"] != suite or event["step"] not in steps:
+                continue
+            nll = dict(zip(event["examples"]["id"], event["examples"]["nll"], strict=True))
+            told = np.array([nll[id] for id in arrays[f"{suite}/ids"]], dtype=float)
+            apart = told - arrays[f"{suite}/nll"][steps.index(event["step"])]
+            first = apart if first is None else first
+            each.append(float(np.abs(apart / tokens).max()))
+            changes.append(abs(float((apart - first).sum() / tokens.sum())))
+    return np.array(max(each)), np.array(max(changes))

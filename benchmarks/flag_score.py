@@ -73,11 +73,12 @@ class Scorer:
     """A model of a recipe's method, whose trained weights are put in look by look."""
 
     def __init__(self, recipe: Recipe) -> None:
-        self._method = recipe.method
         self._model = _float_model(recipe)
         self._start = {name: weight.clone() for name, weight in trained_weights(self._model).items()}
-        self._plain = plain_model(recipe.model.path) if self._method.name != "adapter" else None
-        if self._plain is None:  # layers of its own, which nothing can be merged into
+        self._merges = recipe.method.name != "adapter"  # its layers cannot be merged into others
+        if self._merges:
+            self._plain = plain_model(recipe.model.path)
+        else:
             self._plain = Plain(load.without_adapters(self._model))
 
     def load(self, checkpoint: Path | None) -> None:
@@ -86,7 +87,7 @@ class Scorer:
             load_weights(checkpoint, self._model)
         else:
             put_weights(self._start, self._model)
-        if self._method.name != "adapter":
+        if self._merges:
             self._plain.load(_merged(self._model))
 
     def score(self, *args: Any, **options: Any) -> Found:
@@ -127,7 +128,7 @@ class Plain:
 
     def __init__(self, model: Any) -> None:
         model.set_attn_implementation(ATTENTION)
-        self._model: nn.Module = model.requires_grad_(False)
+        self._model: nn.Module = model
         self._head = model.get_output_embeddings()
         self._decoder = torch.compile(model.get_decoder(), dynamic=True)
         self._scores = torch.compile(_scores, dynamic=True)

@@ -153,7 +153,6 @@ def cached(path: Path, task, drift, train, explained=0.0) -> Path:
         "heldout": oracle(task, rng, explained),
         "oracle-heldout": oracle(task, rng, explained),
         "seen": history(train, rng, "seen", noise=0.01),
-        "oracle-seen": history(train, rng, "seen", noise=0.01),
         "general": history(drift, rng, "general", noise=0.01),
         "oracle-general": history(drift, rng, "general", n=500, noise=0.01),
     }
@@ -175,6 +174,7 @@ def cached(path: Path, task, drift, train, explained=0.0) -> Path:
         "train_loss": np.linspace(4, 3, 100) + 0.1 * rng.standard_normal(100),
         "grad_norm": np.ones(100),
         "disagreement": 0.0,
+        "disagreement_of_change": 0.0,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, **arrays)
