@@ -1,8 +1,8 @@
 """The oracle's scorer: what a model says of each example of a suite, from the checkpoint of a look.
 
-What a method has trained is merged into plain weights, so that one compiled model serves all runs of a process and a look of
-4,000 examples takes three times less. Products of matrices are in bfloat16 where the CPU is made for it, all else
-is float32.
+What a method has trained is merged into plain weights, so that one compiled model serves all runs of a process: a look of
+4,000 examples then takes a third of the time. Products of matrices are in bfloat16 where the CPU is made for it, all
+else is float32.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ class Found:
     nll: np.ndarray  # float64 [examples]
     right: np.ndarray  # bool [targets], in the order of the examples: was the target the likeliest token?
     tempered: np.ndarray  # float64 [temperatures, examples]
-    log_p: list[torch.Tensor]  # of the first KL_EXAMPLES, if asked for: float16 [targets, vocabulary], by batch
+    log_p: list[
+        torch.Tensor
+    ]  # of the first KL_EXAMPLES, if asked for: float16 [targets, vocabulary], by batch
     kl: np.ndarray | None  # float64 [examples], nats per token from the base; NaN: not measured
 
 

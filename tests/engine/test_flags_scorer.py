@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks.flag_score import TEMPERATURES, Scorer, _rounded
-from engine.data import bundled
 from engine.evals.score import score
 from engine.methods import load
 from engine.recipe import Recipe
