@@ -147,7 +147,8 @@ def _score(
         scorer.load(run.checkpoints / checkpoint_name(step) if step else None)
         for name, suite in suites.items():
             keep = name == "heldout" and not step
-            found = scorer.score(suite, _temperatures(name), keep=keep, base=base.get(name))
+            compared = base.get(name) if step == steps[-1] else None
+            found = scorer.score(suite, _temperatures(name), keep=keep, base=compared)
             for key, row in _watched(suite, found, base.setdefault(name, found)).items():
                 rows.setdefault(f"{name}/{key}", []).append(row)
         for name, suite in oracle.items():
@@ -183,7 +184,7 @@ def _watched(suite: Suite, found: Found, base: Found) -> dict[str, np.ndarray]:
         "gained": _by_example(suite, ~base.right & found.right),
     }
     if base.log_p:
-        rows["kl"] = found.kl if found.kl is not None else np.zeros(len(suite.examples))
+        rows["kl"] = found.kl if found.kl is not None else np.full(len(suite.examples), np.nan)
     return rows
 
 

@@ -1,7 +1,7 @@
 """The oracle's scorer: what a model says of each example of a suite, from the checkpoint of a look.
 
-What a method has trained is merged into plain weights, so that one compiled model serves all runs of a process: a look of
-4,000 examples then takes a third of the time. Products of matrices are in bfloat16 where the CPU is made for it, all
+What a method has trained is merged into plain weights, so that one compiled model serves all runs of a process: a look
+of 4,000 examples then takes a third of the time. Products of matrices are in bfloat16 where the CPU is made for it, all
 else is float32.
 """
 
