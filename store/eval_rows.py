@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from store.batch import Batch, RunState
@@ -23,33 +24,49 @@ def eval_line(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) 
             maybe_real(result.get("hi")),
             maybe_whole(result.get("n")),
         )
-    ids = [str(item) for item in examples.get("id") or []]
-    nll = [real(item) for item in examples.get("nll") or []]
-    tokens = [whole(item) for item in examples.get("tokens") or []]
-    right = [maybe_whole(item) for item in examples.get("right") or [None] * len(ids)]
-    if not len(ids) == len(nll) == len(tokens) == len(right):
-        raise BadLine("the lists in examples differ in length")
-    if any(item is not None and abs(item) >= 2**31 for item in (*tokens, *right)):
-        raise BadLine("a token count in examples is too large")
+    columns = _columns_of(examples)
     common = {"run": run.run, "attempt": attempt, "step": step}
     for name, (value, lo, hi, n) in results.items():
         batch.add("evals", **common, suite=suite, key=name, value=value, lo=lo, hi=hi, n=n, t=t)
     batch.points(run, attempt, step, t, {f"{suite}/{name}": value for name, (value, *_) in results.items()})
-    batch.extend(
-        "eval_examples",
-        len(ids),
-        **common,
-        suite=suite,
-        example=ids,
-        nll=nll,
-        tokens=tokens,
-        tokens_right=right,
-    )
+    batch.extend("eval_examples", len(columns["example"]), **common, suite=suite, **columns)
     shown = ", ".join(f"{name} {value:.4g}" for name, (value, *_) in results.items())
     seen = {"kind": "eval", "t": t, "step": step, "suite": suite, "seconds": entry.get("seconds")}
     if entry.get("confusion"):
         seen["confusion"] = entry["confusion"]
     batch.event(run.run, attempt, seen, f"step {step} {suite}: {shown}")
+
+
+def _columns_of(examples: dict[str, Any]) -> dict[str, list[Any]]:
+    """The columns of `eval_examples` from the lists of an evaluation. Raises BadLine."""
+    ids = [str(item) for item in examples.get("id") or []]
+    none = [None] * len(ids)
+
+    def column(key: str, as_kind: Callable[[Any], Any]) -> list[Any]:
+        return [as_kind(item) for item in examples.get(key) or none]
+
+    columns = {
+        "example": ids,
+        "slice": column("slice", maybe_text),
+        "nll": [real(item) for item in examples.get("nll") or []],
+        "tokens": [small(item) for item in examples.get("tokens") or []],
+        "tokens_right": column("right", maybe_small),
+        "lost": column("lost", maybe_small),
+        "gained": column("gained", maybe_small),
+        "kl": column("kl", maybe_real),
+        "tempered": _by_temperature(examples.get("tempered") or {}, len(ids)),
+    }
+    if {len(column) for column in columns.values()} != {len(ids)}:
+        raise BadLine("the lists in examples differ in length")
+    return columns
+
+
+def _by_temperature(tempered: Any, count: int) -> list[str | None]:
+    """From a list per temperature to an object per example."""
+    if not isinstance(tempered, dict) or any(len(values) != count for values in tempered.values()):
+        raise BadLine("tempered is not an object of lists as long as the others")
+    rows = zip(*([real(value) for value in values] for values in tempered.values()), strict=True)
+    return [json.dumps(dict(zip(tempered, row, strict=True))) for row in rows] or [None] * count
 
 
 def examples_line(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:

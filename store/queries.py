@@ -161,10 +161,12 @@ def evals(run: int, suite: str | None = None) -> Query:
 
 
 def eval_examples(run: int, suite: str, step: int | None = None) -> Query:
-    """example, prompt, target, nll, tokens, tokens_right, loss (nats per token) at a step, else at the last."""
+    """step, example, slice, prompt, target, nll, tokens, tokens_right, lost, gained, kl, loss (nats per token), at a
+    step, else at the last.
+    """
     return (
         """
-SELECT x.step, x.example, e.prompt, e.target, x.nll, x.tokens, x.tokens_right,
+SELECT x.step, x.example, x.slice, e.prompt, e.target, x.nll, x.tokens, x.tokens_right, x.lost, x.gained, x.kl,
        x.nll / nullif(x.tokens, 0) AS loss
 FROM eval_examples x LEFT JOIN examples e USING (example)
 WHERE x.run = $run AND x.suite = $suite AND x.step = coalesce($step,

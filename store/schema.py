@@ -128,6 +128,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             _STEP,
             ("suite", "VARCHAR", "set of examples: heldout, general"),
             ("example", "VARCHAR", "content hash of the example; its text is in `examples`"),
+            ("slice", "VARCHAR", "part of the suite that the example is in; NULL where it is not divided"),
             (
                 "nll",
                 "DOUBLE",
@@ -135,6 +136,10 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ),
             ("tokens", "INTEGER", "tokens scored; 1 for a text that is classified"),
             ("tokens_right", "INTEGER", "tokens whose most likely guess was right"),
+            ("lost", "INTEGER", "tokens right at step 0 and wrong now"),
+            ("gained", "INTEGER", "tokens wrong at step 0 and right now"),
+            ("kl", "DOUBLE", "KL divergence from step 0, nats per token; NULL for examples without it"),
+            ("tempered", "VARCHAR", "nll with the logits divided by a temperature: JSON {temperature: nll}"),
         ],
     ),
     "examples": (

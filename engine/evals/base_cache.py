@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
 
+from engine.evals import scores_file
 from engine.evals.generate import Answer, Question
 from engine.evals.score import Scores
 from engine.home import RunDir
@@ -37,21 +37,16 @@ class BaseCache:
         self._base = base
 
     def scores(self, suite: Suite, compute: Callable[[], Scores]) -> Scores:
-        """Of every example of a suite; `compute` is called where they are not known."""
-        parts = [part for e in suite.examples for part in (e.tokens.tobytes(), e.mask.tobytes())]  # type: ignore[union-attr]
-        path = self._path([b"scores", *parts])
-        found = _read(path)
+        """Of every example of a suite, with what later looks are compared with; `compute` is called where they are
+        not known.
+        """
+        parts = [example.content for example in suite.examples]
+        path = self._path([b"scores", suite.name.encode(), *parts], "npz")
         try:
-            return Scores(
-                [example.id for example in suite.examples],
-                np.array(found["nll"], dtype=np.float64),
-                np.array(found["tokens"], dtype=np.int64),
-                np.array(found["right"], dtype=np.int64),
-            )
-        except (KeyError, TypeError, ValueError):
+            return scores_file.from_bytes(_read(path), suite)
+        except ValueError:
             scores = compute()
-            body = {"nll": scores.nll, "tokens": scores.tokens, "right": scores.right}
-            _write(path, {key: values.tolist() for key, values in body.items()})
+            _write(path, scores_file.to_bytes(scores))
             return scores
 
     def answers(
@@ -59,23 +54,24 @@ class BaseCache:
     ) -> list[Answer]:
         """Answers to questions; `compute` is called where they are not known."""
         prompts = json.dumps([question.tokens for question in asked]).encode()
-        path = self._path([b"answers", str(max_new_tokens).encode(), prompts])
+        path = self._path([b"answers", str(max_new_tokens).encode(), prompts], "json")
         try:
-            found = [Answer(str(text), bool(ended)) for text, ended in _read(path)["answers"]]
+            found = [Answer(str(text), bool(ended)) for text, ended in json.loads(_read(path))["answers"]]
         except (KeyError, TypeError, ValueError):
             found = []
         if len(found) != len(asked):
             found = compute()
-            _write(path, {"answers": [[answer.text, answer.ended] for answer in found]})
+            body = {"answers": [[answer.text, answer.ended] for answer in found]}
+            _write(path, json.dumps(body).encode())
         return found
 
-    def _path(self, parts: Sequence[bytes]) -> Path | None:
+    def _path(self, parts: Sequence[bytes], kind: str) -> Path | None:
         if self._directory is None:
             return None
         digest = hashlib.sha256(self._base.encode())
         for part in parts:
             digest.update(len(part).to_bytes(8, "big") + part)
-        return self._directory / f"{digest.hexdigest()[:32]}.json"
+        return self._directory / f"{digest.hexdigest()[:32]}.{kind}"
 
 
 def starts_as_base(method: Method) -> bool:
@@ -113,27 +109,27 @@ def _fingerprint(directory: Path) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
+def _read(path: Path | None) -> bytes:
+    """The content of a file; nothing where there is none."""
     try:
-        body = json.loads(path.read_bytes())
-        os.utime(path)  # the ones not asked for go first
-    except (OSError, ValueError):
-        return {}
-    return body if isinstance(body, dict) else {}
+        content = path.read_bytes() if path else b""
+        if path:
+            os.utime(path)  # the ones not asked for go first
+    except OSError:
+        return b""
+    return content
 
 
-def _write(path: Path | None, body: dict[str, Any]) -> None:
+def _write(path: Path | None, content: bytes) -> None:
     """Whole or not at all, and no more than so many; a full disk is no reason to stop."""
     if path is None:
         return
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(body))
+        temporary.write_bytes(content)
         temporary.rename(path)
-        by_age = sorted(path.parent.glob("*.json"), key=lambda file: file.stat().st_mtime)
+        by_age = sorted(path.parent.glob("*"), key=lambda file: file.stat().st_mtime)
         for old in by_age[:-MOST_FILES]:
             old.unlink(missing_ok=True)
     except OSError:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.evals.score import Scores
+from engine.evals.base_scores import Base
+from engine.evals.score import TEMPERATURES, Scores
 from engine.flags.flag import History
 from engine.flags.template import Answers
 from engine.home import RunDir
@@ -23,6 +24,7 @@ class Looks:
         self._answers: dict[int, list[tuple[str, bool, bool]]] = {}
         self._steps: dict[int, tuple[float, float]] = {}
         self.raised: dict[tuple[str, str], str] = {}  # by flag and suite
+        self.bases: dict[str, Base | None] = {}  # by suite: the first look, token by token
 
     def add(self, step: int, suite: str, scores: Scores) -> None:
         self._scores.setdefault(suite, {})[step] = scores
@@ -56,14 +58,27 @@ class Looks:
             return None
         steps = sorted(by_step)
         first = by_step[0]
+        rows = [by_step[step] for step in steps]
+        tempered = _stacked([scores.tempered for scores in rows])
         return History(
             suite,
             tuple(steps),
             tuple(first.ids),
-            np.stack([by_step[step].nll for step in steps]),
+            np.stack([scores.nll for scores in rows]),
             first.tokens,
-            right=np.stack([by_step[step].right for step in steps]),
+            right=np.stack([scores.right for scores in rows]),
+            lost=_stacked([scores.lost for scores in rows]),
+            gained=_stacked([scores.gained for scores in rows]),
+            kl=_stacked([scores.kl for scores in rows]),
+            temperatures=() if tempered is None else TEMPERATURES,
+            tempered=tempered,
         )
+
+
+def _stacked(rows: list[np.ndarray | None]) -> np.ndarray | None:
+    """One row per look; None unless all of them have it."""
+    there = [row for row in rows if row is not None]
+    return np.stack(there) if len(there) == len(rows) else None
 
 
 def read_back(run: RunDir, attempt: int, from_step: int) -> Looks:
@@ -99,5 +114,18 @@ def _add(looks: Looks, entry: dict[str, Any]) -> None:
             looks.add_step(step, values["train/loss"], values["train/grad_norm"])
 
 
-def _scores(examples: dict[str, list[Any]]) -> Scores:
-    return Scores(examples["id"], *(np.array(examples[key]) for key in ("nll", "tokens", "right")))
+def _scores(examples: dict[str, Any]) -> Scores:
+    def array(key: str) -> np.ndarray | None:
+        return np.array(examples[key], dtype=float) if key in examples else None
+
+    tempered = examples.get("tempered")
+    return Scores(
+        examples["id"],
+        np.array(examples["nll"], dtype=float),
+        np.array(examples["tokens"]),
+        np.array(examples["right"]),
+        lost=array("lost"),
+        gained=array("gained"),
+        kl=array("kl"),
+        tempered=np.array([tempered[str(t)] for t in TEMPERATURES], dtype=float) if tempered else None,
+    )

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from engine.evals import classes, pairs
+from engine.evals.base_scores import Base
 from engine.evals.intervals import Measure
 from engine.evals.score import Scores, score
 from engine.tasks.prepare import Suite
@@ -30,16 +31,24 @@ class Outcome:
 
 
 def outcome(
-    loss: TaskLoss, suite: Suite, tokens_at_once: int, device: torch.device, check: Callable[[], None]
+    loss: TaskLoss,
+    suite: Suite,
+    tokens_at_once: int,
+    device: torch.device,
+    check: Callable[[], None],
+    base: Base | None = None,
 ) -> Outcome:
-    """Score every example; `check` is called between forward passes and may raise to give up."""
+    """Score every example; `check` is called between forward passes and may raise to give up.
+
+    `base`: what the first look said, token by token; without one, this is the first look.
+    """
     if isinstance(loss, ClassLoss):
-        return _of_classes(loss, suite, tokens_at_once, device, check)
+        return _of_classes(loss, suite, tokens_at_once, device, check, base)
     if not isinstance(loss, PairLoss):
-        scores = score(loss, suite, tokens_at_once, device, check)
+        scores = score(loss, suite, tokens_at_once, device, check, base)
         return Outcome(scores, scores.measures)
     if suite.name == "general":
-        return outcome(loss.words, suite, tokens_at_once, device, check)
+        return outcome(loss.words, suite, tokens_at_once, device, check, base)
     return _of_pairs(loss, suite, tokens_at_once, device, check)
 
 

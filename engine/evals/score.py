@@ -1,4 +1,4 @@
-"""Scoring a suite: the loss of each example, nothing averaged away."""
+"""Scoring a suite: the loss of each example, nothing averaged away, and what detectors ask of the same logits."""
 
 from __future__ import annotations
 
@@ -7,21 +7,34 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
+from engine.evals.base_scores import Base, divergence, likeliest, watched
 from engine.evals.intervals import Estimate, Measure, ratio
 from engine.tasks.prepare import Suite
 from engine.training.batches import micro_batches
 from engine.training.loss import TargetLoss
 
+# Beside 1; logits are divided by them, in the suite of the task.
+TEMPERATURES = (0.7, 1.3, 1.6, 2.0, 2.5, 3.0, 4.0)
+TEMPERED_SUITE = "heldout"
+
 
 @dataclass(frozen=True)
 class Scores:
-    """Per example of a suite, in its order; arrays [examples]."""
+    """Per example of a suite, in its order; arrays [examples]. What was not measured is None."""
 
     ids: list[str]
     nll: np.ndarray  # float64, nats, summed over the example's targets
     tokens: np.ndarray  # int64, targets
     right: np.ndarray  # int64, targets that were the likeliest token
+    lost: np.ndarray | None = None  # int64, targets right at step 0 and wrong now
+    gained: np.ndarray | None = None  # int64, the other way round
+    kl: np.ndarray | None = (
+        None  # float64, nats per target from step 0; NaN for examples that are not watched
+    )
+    tempered: np.ndarray | None = None  # float64 [temperatures, examples], nll at each of TEMPERATURES
+    base: Base | None = None  # what later looks are compared with, of the first look
 
     @property
     def loss(self) -> Estimate:
@@ -36,23 +49,105 @@ class Scores:
         return {"loss": self.loss.measure, "token_accuracy": self.token_accuracy.measure}
 
 
+@torch.no_grad()
 def score(
     loss: TargetLoss,
     suite: Suite,
     tokens_at_once: int,
     device: torch.device,
     check: Callable[[], None],
+    base: Base | None = None,
 ) -> Scores:
-    """Score every example; `check` is called between forward passes and may raise to give up."""
+    """Score every example; `check` is called between forward passes and may raise to give up.
+
+    `base`: of the first look, with which tokens are compared; without one, this is the first look.
+    """
     examples = suite.examples
     lengths = np.array([len(example.tokens) for example in examples])
-    nll, right = np.zeros(len(examples)), np.zeros(len(examples), dtype=np.int64)
+    counts = np.array([example.targets for example in examples])
+    starts = np.cumsum(counts) - counts
+    found = _Targets(suite, int(counts.sum()), base)
     for group in micro_batches(lengths, np.arange(len(examples)), tokens_at_once, loss.packed):
         check()
         batch = loss.collate([examples[i] for i in group], device)
-        scores = loss.scores(batch)
-        rows = batch.rows.cpu().numpy()
-        nll[group] = np.bincount(rows, scores.nll.double().cpu().numpy(), len(group))
-        right[group] = np.bincount(rows, scores.right.cpu().numpy(), len(group))
-    tokens = np.array([example.targets for example in examples])
-    return Scores([example.id for example in examples], nll, tokens, right)
+        found.places = np.concatenate([np.arange(starts[i], starts[i] + counts[i]) for i in group])
+        loss.with_logits(batch, found.add)
+    return found.scores([example.id for example in examples], counts)
+
+
+def at_temperatures(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Negative log-likelihood of each target at each of TEMPERATURES; float32 [temperatures, targets], nats.
+
+    In one buffer: twice as fast as a cross-entropy at each.
+    """
+    below = logits - logits.amax(-1, keepdim=True)  # of the likeliest
+    chosen, buffer, found = below.gather(-1, targets[:, None])[:, 0], torch.empty_like(below), []
+    for temperature in TEMPERATURES:
+        sums = torch.mul(below, 1 / temperature, out=buffer).exp_().sum(-1)
+        found.append(sums.log() - chosen / temperature)
+    return torch.stack(found)
+
+
+class _Targets:
+    """What is found of each target of a suite, pass by pass."""
+
+    def __init__(self, suite: Suite, count: int, base: Base | None) -> None:
+        self.places = np.zeros(0, dtype=np.int64)  # of the targets still to come in the present pass
+        self._nll = np.zeros(count)
+        self._right = np.zeros(count, dtype=bool)
+        self._tempered = np.zeros((len(TEMPERATURES) if suite.name == TEMPERED_SUITE else 0, count))
+        self._watched = watched(suite)
+        self._place = np.full(count, -1)  # among the watched ones
+        self._place[self._watched] = np.arange(len(self._watched))
+        self._kl = np.zeros(len(self._watched))
+        self._given = base
+        width = (len(self._watched), 0) if base is None else base.top.shape
+        self._top: np.ndarray = np.zeros(width, dtype=np.int32)
+        self._log_p: np.ndarray = np.zeros(width, dtype=np.float32)
+
+    def add(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
+        """Of the next targets: `logits` float32 [targets, vocabulary]."""
+        places, self.places = self.places[: len(targets)], self.places[len(targets) :]
+        self._nll[places] = F.cross_entropy(logits, targets, reduction="none").double().cpu().numpy()
+        self._right[places] = (logits.argmax(-1) == targets).cpu().numpy()
+        if len(self._tempered):
+            self._tempered[:, places] = at_temperatures(logits, targets).double().cpu().numpy()
+        mine = self._place[places]
+        if (mine >= 0).any():
+            chosen = torch.from_numpy(np.flatnonzero(mine >= 0)).to(logits.device)
+            self._watch(mine[mine >= 0], logits.index_select(0, chosen))
+
+    def _watch(self, places: np.ndarray, logits: torch.Tensor) -> None:
+        if self._given is None:
+            top, of_top = likeliest(logits)
+            if self._top.shape[1] == 0:
+                self._top = np.zeros((len(self._top), top.shape[1]), dtype=np.int32)
+                self._log_p = np.zeros(self._top.shape, dtype=np.float32)
+            self._top[places], self._log_p[places] = top.cpu().numpy(), of_top.cpu().numpy()
+            return
+        log_p = torch.from_numpy(self._given.log_p[places]).to(logits.device)
+        tokens = torch.from_numpy(self._given.top[places]).to(logits.device, torch.int64)
+        self._kl[places] = divergence(log_p, tokens, logits).double().cpu().numpy()
+
+    def scores(self, ids: list[str], counts: np.ndarray) -> Scores:
+        """Summed over the targets of each example."""
+        owner = np.repeat(np.arange(len(ids)), counts)
+        base = Base(self._right, self._top, self._log_p) if self._given is None else self._given
+
+        def summed(values: np.ndarray) -> np.ndarray:
+            return np.bincount(owner, values, len(ids))
+
+        watched_of = owner[self._watched]
+        with np.errstate(invalid="ignore"):  # 0 / 0: not watched
+            kl = np.bincount(watched_of, self._kl, len(ids)) / np.bincount(watched_of, minlength=len(ids))
+        return Scores(
+            ids,
+            summed(self._nll),
+            counts,
+            summed(self._right).astype(np.int64),
+            lost=summed(base.right & ~self._right).astype(np.int64),
+            gained=summed(~base.right & self._right).astype(np.int64),
+            kl=kl if len(self._watched) else None,
+            tempered=np.array([summed(row) for row in self._tempered]) if len(self._tempered) else None,
+            base=base if self._given is None else None,
+        )

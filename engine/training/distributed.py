@@ -127,7 +127,7 @@ def wrap(loss_of: Any, accelerator: Accelerator, sharding: str) -> Any:
     for block in _blocks(loss_of.model):
         fully_shard(block, mesh=mesh)
     fully_shard(loss_of, mesh=mesh, reshard_after_forward=True)
-    register_fsdp_forward_method(loss_of, "scores")
+    register_fsdp_forward_method(loss_of, "with_logits")
     return loss_of
 
 

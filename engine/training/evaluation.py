@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from accelerate import Accelerator
 
+from engine.evals import scores_file
 from engine.evals.base_cache import BaseCache, base_of, starts_as_base
+from engine.evals.base_scores import Base
 from engine.evals.generate import answers, questions
 from engine.evals.outcome import Outcome, outcome
+from engine.evals.score import Scores
 from engine.tasks.prepare import Suite
 from engine.training import distributed
 from engine.training.flagging import raise_flags
@@ -34,9 +38,15 @@ def evaluate(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> str | Non
     with accelerator.autocast():
         for suite in job.data.suites:
             started = time.perf_counter()
-            scored = partial(outcome, module, suite, 2 * job.micro_tokens, accelerator.device, job.stop.check)
+            base = _first_look(job, suite)
+            scored = partial(
+                outcome, module, suite, 2 * job.micro_tokens, accelerator.device, job.stop.check, base
+            )
             said = _of_base(known, suite, scored) if known else scored()
             said = distributed.as_first(said)  # so that all processes decide the same
+            if job.step > 0 and base is None:  # there is nothing to compare tokens with
+                unknown = replace(said.scores, lost=None, gained=None, kl=None, base=None)
+                said = replace(said, scores=unknown)
             found.append((suite, said, time.perf_counter() - started))
         asked = questions(recipe, job.data.suite("heldout"), job.tokenizer)
         with unpacked(job.model), distributed.whole_root(module):
@@ -49,6 +59,7 @@ def evaluate(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> str | Non
     of_texts = job.metrics.measures(texts, [question.reference for question in asked])
     for suite, said, seconds in found:
         if job.step == 0:
+            _remember(job, suite, said.scores)
             report.examples(suite)
         measures = said.measures | (of_texts if suite.name == "heldout" else {})
         report.eval(job.step, suite.name, said.scores, measures, said.confusion, seconds)
@@ -57,6 +68,21 @@ def evaluate(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> str | Non
         report.sample(job.step, index, question.prompt, answer.text, answer.ended, question.fits)
         job.looks.add_answer(job.step, answer.text, answer.ended, question.fits)
     return raise_flags(job)
+
+
+def _first_look(job: Job, suite: Suite) -> Base | None:
+    """What the first look said, token by token; None at the first, or where its file is gone."""
+    bases = job.looks.bases
+    if job.step > 0 and suite.name not in bases:  # this attempt goes on
+        bases[suite.name] = scores_file.read(scores_file.path_in(job.run.path, suite), suite)
+    return bases[suite.name] if job.step > 0 else None
+
+
+def _remember(job: Job, suite: Suite, scores: Scores) -> None:
+    """Keep the first look, for this attempt and for later ones."""
+    job.looks.bases[suite.name] = scores.base
+    if scores.base is not None and distributed.rank() == 0:
+        scores_file.write(scores_file.path_in(job.run.path, suite), scores)
 
 
 def _base_cache(job: Job, loss: TaskLoss) -> BaseCache | None:

@@ -6,7 +6,7 @@ training a chunk's logits are computed again for the backward pass instead of be
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -61,11 +61,21 @@ class TargetLoss(nn.Module):
     def scores(self, batch: Batch) -> TokenScores:
         """Negative log-likelihood of each target, and whether it was the likeliest token."""
         nll, right = [], []
-        for hidden, targets in self._chunks(batch):
-            logits = self.logits(hidden)
+
+        def use(logits: torch.Tensor, targets: torch.Tensor) -> None:
             nll.append(F.cross_entropy(logits, targets, reduction="none"))
             right.append(logits.argmax(-1) == targets)
+
+        self.with_logits(batch, use)
         return TokenScores(torch.cat(nll), torch.cat(right))
+
+    @torch.no_grad()
+    def with_logits(self, batch: Batch, use: Callable[[torch.Tensor, torch.Tensor], None]) -> None:
+        """Call `use` with logits (float32 [some, vocabulary]) and targets [some], in order, as many as may be held at
+        once. No generator, since FSDP has the weights together only until a call returns.
+        """
+        for hidden, targets in self._chunks(batch):
+            use(self.logits(hidden), targets)
 
     def hidden(self, batch: Batch) -> torch.Tensor:
         """Last hidden states where a target is predicted: [targets, width]."""

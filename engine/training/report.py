@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.evals.intervals import Measure
-from engine.evals.score import Scores
+from engine.evals.score import TEMPERATURES, Scores
 from engine.flags.flag import Flag
 from engine.log import LogWriter
 from engine.processes import RankLog
@@ -80,12 +80,7 @@ class Report:
             step=step,
             suite=suite,
             values={name: _finite(dataclasses.asdict(measure)) for name, measure in measures.items()},
-            examples={
-                "id": scores.ids,
-                "nll": scores.nll.tolist(),
-                "tokens": scores.tokens.tolist(),
-                "right": scores.right.tolist(),
-            },
+            examples=_of_examples(scores),
             **({"confusion": confusion} if confusion else {}),
             seconds=seconds,
             sync=True,
@@ -146,6 +141,20 @@ class Report:
         self._log.write("end", status=status, step=step, error=error, reason=reason, sync=True)
         because = error or reason
         _say(status, f"at step {step}" + (f": {because}" if because else ""))
+
+
+def _of_examples(scores: Scores) -> dict[str, Any]:
+    """What was measured of each example, as the log has it."""
+    found: dict[str, Any] = {"id": scores.ids}
+    for key in ("nll", "tokens", "right", "lost", "gained"):
+        if (values := getattr(scores, key)) is not None:
+            found[key] = _finite(values.tolist())
+    if scores.kl is not None:
+        found["kl"] = _finite(scores.kl.round(6).tolist())
+    if scores.tempered is not None:
+        rows = zip(TEMPERATURES, scores.tempered.round(4).tolist(), strict=True)
+        found["tempered"] = {str(temperature): _finite(row) for temperature, row in rows}
+    return found
 
 
 def _say(what: str, text: str) -> None:

@@ -17,7 +17,7 @@ from workers import (
     finish,
     last_error,
     make_run,
-    nlls,
+    measured,
     of_kind,
     small,
     start,
@@ -93,6 +93,39 @@ def test_every_example_of_an_eval_adds_up_to_its_value(finished):
         assert len(examples["id"]) == loss["n"]
 
 
+def test_every_look_says_what_changed_against_the_first_token_by_token(finished):
+    looks = measured(finished["full"])
+    tokens = {suite: looks[0, suite]["tokens"] for suite in ("heldout", "seen", "general")}
+    for (step, suite), examples in looks.items():
+        before = looks[0, suite]["right"]
+        net = zip(examples["gained"], examples["lost"], strict=True)
+        assert [now - then for now, then in zip(examples["right"], before, strict=True)] == [
+            gained - lost for gained, lost in net
+        ]
+        assert sum(examples["lost"]) <= sum(before)
+        assert (sum(examples["gained"]) == 0) == (step == 0)
+        assert ("kl" in examples) == (suite != "seen")
+        assert all(value == 0 if step == 0 else value > 0 for value in examples.get("kl", []))
+        assert ("tempered" in examples) == (suite == "heldout")
+    hot = sum(looks[6, "heldout"]["tempered"]["4.0"]) / sum(tokens["heldout"])
+    assert hot > sum(looks[6, "heldout"]["nll"]) / sum(tokens["heldout"])
+
+
+def test_a_resumed_run_whose_first_look_is_gone_does_not_guess(tmp_path):
+    run = make_run(tmp_path / "000001-run", small(method="lora", train__max_steps=4))
+    process = start(run)
+    wait_for(run, 1, "checkpoint", process)
+    process.kill()
+    finish(process)
+    for path in run.path.glob("base-*.npz"):
+        path.write_bytes(path.read_bytes()[:100])
+    assert work(run, attempt=2) == 0, run.attempt(2).stdout.read_text()
+    later = measured(run, 2)
+    assert later
+    for examples in later.values():
+        assert set(examples) <= {"id", "nll", "tokens", "right", "tempered"}
+
+
 def test_only_the_last_checkpoints_stay(finished):
     names = sorted(path.name for path in finished["lora"].checkpoints.iterdir())
     assert names == ["step-000004", "step-000006"]
@@ -166,9 +199,9 @@ def test_a_killed_run_goes_on_bit_for_bit(finished, tmp_path, method):
     assert resume["from_step"] in (2, 4)
     assert kept | curve(run, 2) == curve(whole)
     assert set(curve(run, 2)) == set(range(resume["from_step"] + 1, 7))
-    assert not [key for key in nlls(run, 2) if key[0] == 0], "the base model was scored again"
-    later = nlls(run, 2)
-    assert later == {key: value for key, value in nlls(whole).items() if key in later}
+    assert not [key for key in measured(run, 2) if key[0] == 0], "the base model was scored again"
+    later = measured(run, 2)
+    assert later == {key: value for key, value in measured(whole).items() if key in later}
     assert {step for step, _ in later} >= {6}
 
 

@@ -123,6 +123,11 @@ def nlls(run: RunDir, attempt: int = 1) -> dict[tuple[int, str], list[float]]:
     return {(e["step"], e["suite"]): e["examples"]["nll"] for e in of_kind(run, attempt, "eval")}
 
 
+def measured(run: RunDir, attempt: int = 1) -> dict[tuple[int, str], dict[str, Any]]:
+    """All that was measured of examples, by step and suite."""
+    return {(e["step"], e["suite"]): e["examples"] for e in of_kind(run, attempt, "eval")}
+
+
 def last_error(run: RunDir, attempt: int = 1) -> str:
     (end,) = of_kind(run, attempt, "end")
     assert end["status"] == "failed"

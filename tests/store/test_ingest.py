@@ -102,6 +102,32 @@ def test_every_table_gets_what_the_logs_say(home: FakeHome, projection: Projecti
     assert rows(projection, "SELECT example FROM forgotten(1) LIMIT 1") == [("general-0",)]
 
 
+def test_what_was_measured_of_each_example_is_kept(
+    home: FakeHome, projection: Projection, ingest: Ingest
+) -> None:
+    run = home.run(1)
+    run.eval(0, "heldout", [30.0, 31.0])
+    examples = {"id": ["a", "b"], "nll": [3.0, 4.0], "tokens": [5, 6], "right": [2, 3], "slice": ["x", "y"]}
+    examples |= {
+        "lost": [1, 0],
+        "gained": [0, 2],
+        "kl": [0.25, None],
+        "tempered": {"0.7": [3.5, 4.5], "2.0": [2.5, 3.5]},
+    }
+    run.write("eval", step=3, suite="general", values={}, examples=examples)
+    ingest.drain()
+    assert rows(
+        projection,
+        "SELECT example, slice, nll, lost, gained, kl, (tempered->>'$.\"2.0\"')::DOUBLE FROM eval_examples"
+        " ORDER BY step, example",
+    ) == [
+        ("heldout-0", None, 30.0, None, None, None, None),
+        ("heldout-1", None, 31.0, None, None, None, None),
+        ("a", "x", 3.0, 1, 0, 0.25, 2.5),
+        ("b", "y", 4.0, 0, 2, None, 3.5),
+    ]
+
+
 def test_a_flag_without_slice_flips_or_forecast_has_none(
     home: FakeHome, projection: Projection, ingest: Ingest
 ) -> None:
@@ -165,6 +191,11 @@ BAD_LINES = [
     b'{"kind": "metrics", "t": 5, "step": 3, "values": {"a": "high"}}',
     b'{"kind": "metrics", "t": 5, "step": 3, "values": 7}',
     b'{"kind": "eval", "t": 5, "step": 3, "suite": "s", "values": {"loss": {"value": 1}}, "examples": {"id": ["a"]}}',
+    *(
+        b'{"kind": "eval", "t": 5, "step": 3, "suite": "s", "examples": {"id": ["a"], "nll": [1], "tokens": [1], %s}}'
+        % more
+        for more in (b'"lost": [1, 2]', b'"tempered": 7', b'"tempered": {"2.0": []}', b'"right": [1e12]')
+    ),
     b'{"kind": "examples", "t": 5, "suite": "s", "rows": [{"prompt": "no id"}]}',
     b'{"kind": "examples", "t": 5, "suite": "s", "rows": 7}',
     b'{"kind": "eval", "t": 5, "step": 3, "suite": "s", "values": {"loss": 1}, "examples": {"id": 7}}',

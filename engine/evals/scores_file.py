@@ -1,0 +1,86 @@
+"""The scores of a first look as a file: in a run, for the attempts that go on, and in the base cache."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.evals.base_scores import Base, watched
+from engine.evals.score import Scores
+from engine.tasks.prepare import Suite
+
+
+def path_in(run: Path, suite: Suite) -> Path:
+    """The file of a run that holds what the first look said of these very examples."""
+    digest = hashlib.sha256()
+    for example in suite.examples:
+        digest.update(example.content)
+    return run / f"base-{suite.name}-{digest.hexdigest()[:16]}.npz"
+
+
+def write(path: Path, scores: Scores) -> None:
+    """Whole or not at all. Raises OSError."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(to_bytes(scores))
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(path: Path, suite: Suite) -> Base | None:
+    """What later looks are compared with; None where the file is missing or damaged."""
+    try:
+        return from_bytes(path.read_bytes(), suite).base
+    except (OSError, ValueError):
+        return None
+
+
+def to_bytes(scores: Scores) -> bytes:
+    """Of a first look."""
+    assert scores.base is not None
+    arrays = {"nll": scores.nll, "tokens": scores.tokens, "right": scores.right, "top": scores.base.top}
+    arrays |= {"hits": np.packbits(scores.base.right), "log_p": scores.base.log_p}
+    if scores.tempered is not None:
+        arrays["tempered"] = scores.tempered
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, **arrays)
+    return file.getvalue()
+
+
+def from_bytes(content: bytes, suite: Suite) -> Scores:
+    """Raises ValueError where they are not whole, or not of this suite."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            return _scores(dict(file), suite)
+    except (OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError("not a file of scores") from error
+
+
+def _scores(found: dict[str, Any], suite: Suite) -> Scores:
+    counts = np.array([example.targets for example in suite.examples])
+    right = np.unpackbits(found["hits"])[: counts.sum()].astype(bool)
+    base = Base(right, found["top"], found["log_p"])
+    same = np.array_equal(found["tokens"], counts) and len(right) == counts.sum()
+    places = watched(suite)
+    if not same or len(base.top) not in (0, len(places)):
+        raise ValueError("scores of other examples")
+    owner = np.repeat(np.arange(len(counts)), counts)[places]
+    none = np.zeros(len(counts), dtype=np.int64)
+    return Scores(
+        [example.id for example in suite.examples],
+        found["nll"],
+        counts,
+        found["right"],
+        lost=none,
+        gained=none,
+        kl=np.where(np.isin(np.arange(len(counts)), owner), 0.0, np.nan) if len(base.top) else None,
+        tempered=found.get("tempered"),
+        base=base,
+    )
