@@ -43,7 +43,13 @@ class Plant:
             "method": self.method,
             "data": data,
             "train": train | self.train,
-            "evals": {"every": "100%", "general": files["general"], "limit": 300, "generate": 0},
+            "evals": {
+                "every": "100%",
+                "general": files["general"],
+                "limit": 300,
+                "few_shot": 0,
+                "generate": 0,
+            },
             "seed": seed,
         }
 

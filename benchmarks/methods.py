@@ -82,7 +82,13 @@ def recipe(method: Any, rate: float, steps: int, tokens: int) -> Recipe:
             "method": method,
             "data": {"train": "bundled:docstrings"},
             "train": train | {"checkpoint_every": "100%"},
-            "evals": {"every": "100%", "general": "bundled:stdlib-prose", "limit": 100, "generate": 0},
+            "evals": {
+                "every": "100%",
+                "general": "bundled:stdlib-prose",
+                "limit": 100,
+                "generate": 0,
+                "few_shot": 0,
+            },
         }
     )
 

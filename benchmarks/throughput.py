@@ -168,7 +168,7 @@ class Bench:
                     "tokens_per_step": tokens,
                     "checkpoint_every": "100%",
                 },
-                "evals": {"every": "100%", "general": None, "limit": 2, "generate": 0},
+                "evals": {"every": "100%", "general": None, "limit": 2, "generate": 0, "few_shot": 0},
             }
         )
         body = {"recipe": recipe.model_dump(mode="json"), "cwd": str(Path.cwd())}

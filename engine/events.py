@@ -7,6 +7,9 @@ from typing import Any
 from engine.home import RunDir
 from engine.log import read_log
 
+# The suite `heldout` with training examples in the prompt: what the base model says, scored once (evals/few_shot.py).
+FEW_SHOT = "heldout_few_shot"
+
 
 def events_of(run: RunDir) -> list[dict[str, Any]]:
     """The lines of all attempts in order, without those that a resume took back."""

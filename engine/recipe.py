@@ -123,6 +123,12 @@ class Evals(Section):
         description="Text that the base model could already do, watched for forgetting.",
     )
     limit: int = Field(200, ge=2, description="Most examples scored per suite.")
+    few_shot: int = Field(
+        4,
+        ge=0,
+        description="Training examples put before each held-out prompt to see, once, what the base model does with "
+        "them; 0: not asked.",
+    )
     generate: int = Field(4, ge=0, description="Held-out prompts answered at each evaluation.")
     max_new_tokens: int = Field(48, ge=1, description="Longest answer, in tokens.")
     metrics: list[str] = Field(

@@ -176,6 +176,16 @@ ORDER BY loss DESC, x.example""",
     )
 
 
+def baselines(run: int) -> Query:
+    """baseline (zero-shot, few-shot), shots, step, base_loss, loss, change, lo, hi, n: the base model against the run
+    at its last evaluation, nats per token.
+
+    Paired by example, with the 95% interval of the ratio estimator (engine/evals/intervals.py). Of tasks whose loss is
+    that of target tokens; empty before the second evaluation.
+    """
+    return "SELECT * FROM baselines($run)", {"run": run}
+
+
 def flags(run: int | None = None) -> Query:
     """The flags of a run (or of all), the latest first."""
     return "SELECT * FROM flags WHERE run = coalesce($run, run) ORDER BY t DESC", {"run": run}
@@ -323,6 +333,7 @@ NAMED: dict[str, Callable[..., Query]] = {
         curve,
         keys,
         evals,
+        baselines,
         eval_examples,
         flags,
         worst,

@@ -345,6 +345,35 @@ FROM e f JOIN e l ON l.example = f.example LEFT JOIN examples p ON p.example = f
 WHERE f.step = (SELECT first FROM ends) AND l.step = (SELECT last FROM ends)
 ORDER BY increase DESC""",
     ),
+    "baselines": (
+        "run",
+        "The base model against the run at its last evaluation, on the same held-out examples: FROM baselines(42)",
+        """
+WITH tokens AS (SELECT t.run FROM runs t WHERE t.run = run AND t.task IN ('sft', 'completion')),
+     shots AS (SELECT s.value FROM evals s WHERE s.run = run AND s.suite = 'heldout_few_shot' AND s.key = 'shots'),
+     e AS (SELECT x.suite, x.step, x.example, x.nll, x.tokens FROM eval_examples x
+           WHERE x.run = run AND x.suite IN ('heldout', 'heldout_few_shot')),
+     h AS (SELECT * FROM e WHERE suite = 'heldout' AND step > 0
+                             AND step = (SELECT max(step) FROM e WHERE suite = 'heldout')),
+     d AS (SELECT b.suite, h.step, b.nll AS base, h.nll AS now, h.tokens
+           FROM e b JOIN h ON h.example = b.example AND h.tokens = b.tokens WHERE b.step = 0),
+     m AS (SELECT suite, sum(now - base) / sum(tokens) AS mean, count(*) AS pairs, sum(tokens) AS total
+           FROM d GROUP BY suite),
+     r AS (SELECT suite, max(step) AS step, sum(base) / max(total) AS base_loss, sum(now) / max(total) AS loss,
+                  max(mean) AS change, max(pairs) AS n, max(pairs) - 1.0 AS v, 1.959964 AS z,
+                  sqrt(max(pairs) / nullif(max(pairs) - 1, 0) * sum((now - base - mean * tokens) ** 2))
+                    / max(total) AS se
+           FROM d JOIN m USING (suite) GROUP BY suite),
+     q AS (  -- Student's t from the normal quantile: Abramowitz and Stegun, 26.7.5
+       SELECT *, se * (z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
+         + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)) AS half FROM r
+     )
+SELECT CASE suite WHEN 'heldout' THEN 'zero-shot' ELSE 'few-shot' END AS baseline,
+       CASE suite WHEN 'heldout' THEN 0.0 ELSE shots.value END AS shots,
+       step, base_loss, loss, change, change - half AS lo, change + half AS hi, n
+FROM q SEMI JOIN tokens ON true LEFT JOIN shots ON true
+ORDER BY suite""",
+    ),
     "worst": (
         "run",
         "Examples that the flags of a run were hit by hardest, with their text: FROM worst(42)",

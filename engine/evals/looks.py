@@ -8,6 +8,7 @@ import numpy as np
 
 from engine.evals.base_scores import Base
 from engine.evals.score import TEMPERATURES, Scores
+from engine.events import FEW_SHOT
 from engine.flags.flag import History
 from engine.flags.template import Answers
 from engine.home import RunDir
@@ -25,6 +26,7 @@ class Looks:
         self._steps: dict[int, tuple[float, float]] = {}
         self.raised: dict[tuple[str, str], str] = {}  # by flag and suite
         self.bases: dict[str, Base | None] = {}  # by suite: the first look, token by token
+        self.asked_few_shot = False
 
     def add(self, step: int, suite: str, scores: Scores) -> None:
         self._scores.setdefault(suite, {})[step] = scores
@@ -105,6 +107,8 @@ def _add(looks: Looks, entry: dict[str, Any]) -> None:
     match entry["kind"]:
         case "flag":
             looks.raised[entry["flag"], entry["suite"]] = entry["level"]
+        case "eval" if entry["suite"] == FEW_SHOT:
+            looks.asked_few_shot = True
         case "eval":
             looks.add(step, entry["suite"], _scores(entry["examples"]))
         case "sample":

@@ -12,6 +12,7 @@ from huggingface_hub import ModelCardData, metadata_load
 from ruamel.yaml import YAML
 
 from engine.evals.intervals import change
+from engine.events import FEW_SHOT
 from engine.export.loading import base_of, loading
 from engine.export.made import Exported
 from engine.export.source import Source
@@ -122,6 +123,19 @@ def _results(source: Source, step: int) -> Iterator[str]:
             moved = _change(before, now) if before and key == "loss" else "–"
             yield f"| {suite} | {key} | {base} | {_interval(value)} | {moved} | {value['n']} |"
     yield ""
+    if (few := at.get((0, FEW_SHOT))) and last > 0:
+        yield from _few_shot(few, at[last, "heldout"])
+
+
+def _few_shot(base: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    """Whether the base model would have done, with examples in its prompt."""
+    shots = base["values"]["shots"]["value"]
+    loss = _interval(base["values"]["loss"])
+    yield (
+        f"With {shots:.3g} training examples before each held-out prompt, the base model's loss is {loss} on "
+        f"{len(base['examples']['id'])} examples; this model's, without any, differs from it by {_change(base, now)}."
+    )
+    yield ""
 
 
 def _interval(value: dict[str, Any] | None) -> str:
@@ -132,10 +146,14 @@ def _interval(value: dict[str, Any] | None) -> str:
 
 
 def _change(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Of the loss, over the examples that both have."""
     old, new = before["examples"], now["examples"]
-    if old["id"] != new["id"]:
+    place = {id: at for at, id in enumerate(old["id"])}
+    both = [(place[id], at) for at, id in enumerate(new["id"]) if id in place]
+    if not both:
         return "–"
-    found = change(np.array(old["nll"]), np.array(new["nll"]), np.array(new["tokens"]))
+    was, here = (list(places) for places in zip(*both, strict=True))
+    found = change(np.array(old["nll"])[was], np.array(new["nll"])[here], np.array(new["tokens"])[here])
     lo, hi = found.interval()
     return f"{found.value:+.4f} ({lo:+.4f} to {hi:+.4f})"
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from engine.evals.few_shot import baseline
 from engine.evals.schedule import Schedule, is_due
 from engine.flags.nan import nan
 from engine.method_settings import Lora, QLora
@@ -69,6 +70,8 @@ def train(job: Job, resume_from: int | None) -> str | None:
             lambda chosen: backward(accelerator, loss_of, [job.data.train[i] for i in chosen], 1.0, 1)
         )
     try:
+        if job.step == 0 and not job.looks.asked_few_shot:
+            guard.evaluate(partial(baseline, job, accelerator, loss_of))
         missing = schedule.is_certain(job.step) and not job.looks.has(job.step)
         if missing and (reason := schedule.look(job.step, look)):
             go_back_to_best(job)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from fake_home import T0, FakeHome, FakeRun
 
+from engine.evals.intervals import change
 from store import queries
 from store.ingest import Ingest
 from store.projection import Projection
@@ -135,6 +137,52 @@ def test_paired_differences(two: Projection) -> None:
     assert (row["n"], row["step_a"], row["step_b"]) == (3, 3, 2)
     (nothing,) = ask(two, queries.paired(1, 3))
     assert (nothing["n"], nothing["difference"], nothing["lo"]) == (0, None, None)
+
+
+def test_baselines_are_paired_with_the_last_evaluation(home: FakeHome, projection: Projection) -> None:
+    noise = np.random.default_rng(0)
+    tokens, ids = noise.integers(5, 60, 40), [f"e{at}" for at in range(40)]
+    base = tokens * noise.normal(3.0, 0.4, 40)
+    after = {
+        "few": base - 0.3 * tokens - noise.normal(0, 2, 40),
+        "now": base - tokens * noise.normal(1.0, 0.2, 40),
+    }
+    run = home.run(1, task={"name": "sft"})
+    run.start()
+
+    def evaluate(step: int, suite: str, nll: np.ndarray, chosen: slice, **values: Any) -> None:
+        kept = {"id": ids, "nll": nll, "tokens": tokens, "right": tokens}
+        examples = {
+            key: list(map(float if key == "nll" else str if key == "id" else int, v[chosen]))
+            for key, v in kept.items()
+        }
+        run.write(
+            "eval", step=step, suite=suite, values={"loss": {"value": 1.0}, **values}, examples=examples
+        )
+
+    evaluate(0, "heldout", base, slice(None))
+    evaluate(0, "heldout_few_shot", after["few"], slice(0, 30), shots={"value": 3.5})
+    Ingest(projection, home.path).poll()
+    assert ask(projection, queries.baselines(1)) == []
+    evaluate(4, "heldout", after["now"], slice(None))
+    Ingest(projection, home.path).poll()
+    zero, few = ask(projection, queries.baselines(1))
+    assert (zero["baseline"], zero["shots"], zero["n"], zero["step"]) == ("zero-shot", 0, 40, 4)
+    assert (few["baseline"], few["shots"], few["n"], few["step"]) == ("few-shot", 3.5, 30, 4)
+    for row, before, n in ((zero, base, 40), (few, after["few"], 30)):
+        expected = change(before[:n], after["now"][:n], tokens[:n])
+        assert (row["base_loss"], row["loss"]) == pytest.approx(
+            (before[:n].sum() / tokens[:n].sum(), after["now"][:n].sum() / tokens[:n].sum())
+        )
+        assert row["change"] == pytest.approx(expected.value)
+        assert (row["lo"], row["hi"]) == pytest.approx(expected.interval(), rel=1e-4)
+
+
+def test_a_class_has_no_baseline_in_nats_per_token(home: FakeHome, projection: Projection) -> None:
+    run = trained(home, 1, [3.0], task={"name": "classification"})
+    run.eval(3, "heldout", [20.0, 10.0, 6.0])
+    Ingest(projection, home.path).poll()
+    assert ask(projection, queries.baselines(1)) == []
 
 
 def test_the_compare_table_and_the_sql_that_is_shown(two: Projection) -> None:

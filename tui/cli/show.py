@@ -7,8 +7,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.events import FEW_SHOT
 from engine.service import connect
 from store import StoreError
+from tui.baselines import COLUMNS as BASELINE_COLUMNS
+from tui.baselines import baseline_cells
 from tui.cli.flags import flags_of, print_flags
 from tui.cli.output import cell, duration, print_json, print_table, say
 
@@ -78,6 +81,7 @@ def show(number: int, *, as_json: bool) -> None:
             for name in (
                 "attempts",
                 "evals",
+                "baselines",
                 "samples",
                 "checkpoints",
                 "memory",
@@ -91,6 +95,7 @@ def show(number: int, *, as_json: bool) -> None:
             return
         _print_head(row)
         _print_evals(parts["evals"], row["task"])
+        _print_baselines(parts["baselines"])
         if row["task"] == "classification":
             _print_confusion(client.query(f"{CONFUSION} AND run = {int(number)} ORDER BY t").to_pylist())
         print_flags(client, number)
@@ -130,7 +135,7 @@ def _print_head(row: dict[str, Any]) -> None:
 
 
 def _print_evals(evals: list[dict[str, Any]], task: str) -> None:
-    losses = [row for row in evals if row["key"] == "loss"]
+    losses = [row for row in evals if row["key"] == "loss" and row["suite"] != FEW_SHOT]
     if not losses:
         return
     _section(f"Loss, nats per {'text' if task == 'classification' else 'token'}, with 95% interval")
@@ -156,6 +161,14 @@ def _print_evals(evals: list[dict[str, Any]], task: str) -> None:
 def _result(row: dict[str, Any]) -> str:
     interval = "" if row["lo"] is None else f" ({row['lo']:.3f}–{row['hi']:.3f})"
     return f"{row['value']:.4f}{interval}"
+
+
+def _print_baselines(rows: list[dict[str, Any]]) -> None:
+    """The base model beside the run: what fine-tuning has brought."""
+    if not rows:
+        return
+    _section(f"Held-out loss of the base model and at step {rows[0]['step']}, paired by example")
+    print_table([dict(zip(BASELINE_COLUMNS, baseline_cells(row), strict=True)) for row in rows])
 
 
 def _print_confusion(events: list[dict[str, Any]]) -> None:

@@ -65,6 +65,9 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         if name == "curves":
             yield ask("keys", run=number)
             yield from chart.requests(self._shown(), self.key)
+        elif name == "evals":
+            yield ask("evals", run=number)
+            yield ask("baselines", run=number)
         elif name == "flags":
             yield ask("flags", run=number)
             yield ask("worst", run=number)
@@ -129,7 +132,7 @@ class RunScreen(BaseScreen, inherit_bindings=False):
 
     def _lines(self, run: Run, name: str, width: int, height: int) -> list[Line]:
         if name == "evals":
-            return details.evals(self.rows("evals"), width)
+            return details.evals(self.rows("evals"), self.rows("baselines"), width)
         if name == "samples":
             return details.samples(self.rows("samples"), width)
         if name == "flags":

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from tui import format
+from tui.baselines import COLUMNS, baseline_cells
 from tui.data import Row, Run
 from tui.text import Line, clean, cut, left, right, wrap
 
@@ -35,11 +36,13 @@ def _short(value: float | None) -> str:
     return format.NONE if value is None else f"{value:.4g}"
 
 
-def evals(rows: Sequence[Row], width: int) -> list[Line]:
-    """One table a suite: a row a step, a column a measure, with its interval."""
+def evals(rows: Sequence[Row], baselines: Sequence[Row], width: int) -> list[Line]:
+    """What the base model does beside the run, then one table a suite: a row a step, a column a measure, with its
+    interval.
+    """
     if not rows:
         return [[("no evaluations yet", "dim")]]
-    lines: list[Line] = []
+    lines = _baselines(baselines, width)
     for suite in sorted({row["suite"] for row in rows}, key=lambda name: (name != "heldout", name)):
         of_suite = [row for row in rows if row["suite"] == suite]
         measures = list(dict.fromkeys(row["key"] for row in of_suite))
@@ -53,6 +56,18 @@ def evals(rows: Sequence[Row], width: int) -> list[Line]:
             lines.append(_eval_row(step, [cells.get((step, measure)) for measure in measures], best))
         lines.append([])
     return lines[:-1]
+
+
+def _baselines(rows: Sequence[Row], width: int) -> list[Line]:
+    if not rows:
+        return []
+    lines = [heading(f"the base model beside step {rows[0]['step']}: held-out loss, paired by example")]
+    cells = [COLUMNS, *(baseline_cells(row) for row in rows)]
+    widths = [max(map(len, column)) + 2 for column in zip(*cells, strict=True)]
+    for at, line in enumerate(cells):
+        text = "".join(left(cell, room) for cell, room in zip(line, widths, strict=True))
+        lines.append([(cut(f"  {text}", width), "text" if at else "faint")])
+    return [*lines, []]
 
 
 def _eval_head(measures: Sequence[str]) -> Line:
