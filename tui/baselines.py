@@ -6,12 +6,12 @@ from typing import Any
 
 from tui import format
 
-COLUMNS = ("base model", "loss", "fine-tuned", "change", "95% interval", "examples")
+COLUMNS = ("base model", "loss", "fine-tuned", "change", "95% interval", "n")
 
 
 def baseline_cells(row: dict[str, Any]) -> tuple[str, ...]:
     """A row under COLUMNS; losses in nats per token."""
-    shots = f", {row['shots']:.3g} examples before each" if row["shots"] else ""
+    shots = f" ({row['shots']:.3g} examples)" if row["shots"] else ""
     return (
         f"{row['baseline']}{shots}",
         format.loss(row["base_loss"]),

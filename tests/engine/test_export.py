@@ -167,6 +167,9 @@ def test_the_card_tells_recipe_data_results_and_flags(finished, tmp_path):
     hit = {e["suite"]: e["rows"] for e in of_kind(original, 1, "examples")}["general"][0]
     actions = [{"text": "Stop it.", "change": {}, "source": "lin2025"}]
     worst = [{"id": hit["id"], "before": 1.0, "after": 2.0}]
+    base = next(e for e in of_kind(original, 1, "eval") if (e["step"], e["suite"]) == (0, "heldout"))
+    few = {**base, "suite": "heldout_few_shot", "values": base["values"] | {"shots": {"value": 3.5}}}
+    log.write(**few)
     log.write("flag", step=4, worst=worst, actions=actions, **flag, **evidence)
     log.close()
     exported(run, tmp_path / "out")
@@ -178,6 +181,7 @@ def test_the_card_tells_recipe_data_results_and_flags(finished, tmp_path):
     text = card.text
     assert "| train | `rows.jsonl` | 48 | 999 | `0123abcd` |" in text
     for said in (
+        "With 3.5 training examples before each held-out prompt, the base model's loss is",
         "**warn: forgetting** of general, since step 2. It forgets.",
         "  - effect: +0.123 nats per token (95% interval +0.050 to +0.200)",
         "  - seen on: 8 examples, at look 2",
@@ -189,6 +193,7 @@ def test_the_card_tells_recipe_data_results_and_flags(finished, tmp_path):
     (yaml,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert Recipe.model_validate(YAML(typ="safe").load(yaml)) == read(original).recipe
     looks = {(e["step"], e["suite"]): e["values"]["loss"] for e in of_kind(original, 1, "eval")}
+    assert "| heldout_few_shot |" not in text
     for suite in ("heldout", "seen", "general"):
         (line,) = [line for line in text.splitlines() if line.startswith(f"| {suite} | loss |")]
         for step in (0, 4):

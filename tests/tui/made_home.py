@@ -97,6 +97,7 @@ def train(
     log.write("examples", suite="heldout", rows=[
         {"id": f"e{at}", "prompt": f"def f{at}():", "target": f"return {at}"} for at in range(40)
     ], t=started)  # fmt: skip
+    _evaluate(log, "heldout_few_shot", 0, floor + 2.1, started, random.Random(0))
     for step in range(steps + 1):
         now = started + step * 2.0
         clean = floor + 2.2 * math.exp(-step / 80)
@@ -121,11 +122,12 @@ def train(
 
 
 def _evaluate(log: LogWriter, suite: str, step: int, loss: float, now: float, noise: random.Random) -> None:
-    ids = [f"{suite[0] if suite != 'heldout' else 'e'}{at}" for at in range(40)]
+    ids = [f"{'e' if suite.startswith('heldout') else suite[0]}{at}" for at in range(40)]
     nll = [10 * (loss + 0.3 * math.sin(at) + noise.gauss(0, 0.02)) for at in range(40)]
     log.write("eval", step=step, suite=suite, seconds=1.0, t=now, values={
         "loss": {"value": loss, "lo": loss - 0.06, "hi": loss + 0.06, "n": 40},
         "token_accuracy": {"value": 0.4 + step / 4000, "lo": 0.38, "hi": 0.52, "n": 40},
+        **({"shots": {"value": 4.0, "n": 40}} if suite == "heldout_few_shot" else {}),
     }, examples={"id": ids, "nll": nll, "tokens": [10] * 40, "right": [4] * 40})  # fmt: skip
 
 

@@ -275,6 +275,19 @@ async def test_panes_on_a_small_terminal(make_app: MakeApp) -> None:
         assert not app.screen.query_one("#pane0").display
 
 
+async def test_the_base_model_stands_beside_the_result(make_app: MakeApp) -> None:
+    app = make_app([1])
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        await pilot.press("enter", "2")
+        await ready(pilot)
+        shown = text_of(app, "#section").splitlines()
+        assert shown[0].strip() == "the base model beside step 400: held-out loss, paired by example"
+        assert [line.split()[0] for line in shown[2:4]] == ["zero-shot", "few-shot"]
+        assert "few-shot (4 examples)" in shown[3]
+        assert shown[2].endswith("  40")
+
+
 async def test_chart_keys(make_app: MakeApp) -> None:
     app = make_app([1])
     async with app.run_test(size=LARGE) as pilot:
