@@ -58,6 +58,9 @@ def baseline(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> None:
     off = nullcontext() if starts_as_base(method) else as_base(job.model, method)
     with accelerator.autocast(), off:
         scores = distributed.as_first(_known(job, suite, asked))
+    scores = replace(
+        scores, lost=None, gained=None, base=None
+    )  # there is no other look to compare tokens with
     job.model.train()
     measures = scores.measures | {"shots": mean(np.array(shots))}
     job.report.eval(job.step, suite.name, scores, measures, [], time.perf_counter() - started)
