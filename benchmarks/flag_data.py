@@ -1,6 +1,6 @@
 """The data of the flag benchmark, and its second model, made from what comes with finetui.
 
-Every file is written once; which row goes where is decided by content hash.
+What runs share is written once; which row goes where is decided by content hash.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.flag_plants import Plant
+from benchmarks.flag_plants import MAX_LENGTH, Plant
 from engine.data import bundled
 from engine.data.split import rank
 from engine.processor import cpu_has_bf16
+from engine.recipe import Recipe
 
 Row = dict[str, Any]
 
@@ -36,13 +37,12 @@ def files(root: Path, plant: Plant, seed: int, model: str) -> dict[str, str]:
     if not (common / "done").exists():
         _make(common, model)
     train = root / "data" / plant.model / f"train-{plant.name}-{seed}.jsonl"
-    if not train.exists():
-        write(train, train_rows(common, plant, seed))
+    write(train, train_rows(common, plant, seed, model))
     names = ("pool", "heldout", "oracle", "general", "general-oracle", "replay")
     return {"train": str(train)} | {name: str(common / f"{name}.jsonl") for name in names}
 
 
-def train_rows(common: Path, plant: Plant, seed: int) -> list[Row]:
+def train_rows(common: Path, plant: Plant, seed: int, model: str) -> list[Row]:
     """Training rows of a run, changed as its plant says."""
     rng = random.Random(f"{plant.rows}:{seed}")  # plants that differ in method or rate share their rows
     rows = rng.sample(read(common / "pool.jsonl"), min(plant.rows, POOL))
@@ -53,6 +53,9 @@ def train_rows(common: Path, plant: Plant, seed: int) -> list[Row]:
             rows[i] = _chat(rows[i]["messages"][0]["content"], answer)
     if plant.text == "rot13":
         rows = [_chat(*(codecs.encode(turn["content"], "rot13") for turn in row["messages"])) for row in rows]
+    if plant.text == "greedy":
+        said = read(_answered(common, model))
+        rows = rng.sample(said, min(plant.rows, POOL))
     if plant.text == "leak":
         rows += rng.sample(read(common / "heldout.jsonl"), LEAKED)
     if plant.text == "repeated":
@@ -108,6 +111,30 @@ def _short(texts: Any) -> list[str]:
 
 def _chat(question: str, answer: str) -> Row:
     return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
+def _answered(common: Path, model: str) -> Path:
+    """The questions of the pool with the base model's likeliest answers, written on the first call (a minute)."""
+    path = common / "answered.jsonl"
+    if path.exists():
+        return path
+    from engine.evals.generate import answers, questions
+    from engine.methods import load
+    from engine.tasks.prepare import prepare
+
+    tree = {
+        "model": model,
+        "data": {"train": str(common / "oracle.jsonl"), "heldout": str(common / "pool.jsonl")},
+        "evals": {"limit": POOL, "generate": POOL, "max_new_tokens": SAMPLE_TOKENS},
+    }
+    recipe = Recipe.model_validate(tree)
+    tokenizer = load.load_tokenizer(recipe.model)
+    asked = questions(recipe, prepare(recipe, tokenizer, MAX_LENGTH).suite("heldout"), tokenizer)
+    base = load.load_model(recipe.model, recipe.method, load.precision(recipe.train)).eval()
+    said = answers(base, tokenizer, asked, SAMPLE_TOKENS, load.device())
+    pairs = zip(asked, said, strict=True)
+    write(path, [_chat(question.prompt, answer.text) for question, answer in pairs if answer.text.strip()])
+    return path
 
 
 def samples(path: str, count: int) -> list[str]:

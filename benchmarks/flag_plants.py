@@ -19,7 +19,7 @@ class Plant:
     lr: float
     rows: int = 700  # training rows
     epochs: float = 2.0
-    text: str = "plain"  # how training rows are changed: plain, noise, rot13, leak, repeated
+    text: str = "plain"  # how training rows are changed: plain, noise, rot13, leak, repeated, greedy
     replay: float = 0.0
     train: dict[str, Any] = field(default_factory=dict)  # further keys of `train`
     model: str = "stdlib-2m"
@@ -86,8 +86,8 @@ PLANTS: tuple[Plant, ...] = (
     Plant("label-noise", "full", 1e-3, rows=300, epochs=12, text="noise"),
     Plant("leak", "lora", 2e-3, rows=500, epochs=8, text="leak"),
     Plant("repeated-rows", "full", 5e-4, rows=500, epochs=3, text="repeated"),
-    Plant("helps", "full", 3e-4, rows=200, epochs=25),
-    Plant("helps-lora", "lora", 1e-3, rows=200, epochs=25),
+    Plant("helps", "full", 2e-4, rows=700, epochs=8),
+    Plant("sharper", "lora", 1e-3, epochs=6, text="greedy"),  # on what the base model says itself
     Plant("far", "full", 1e-3, epochs=3, text="rot13"),
     Plant("far-replay-1", "full", 1e-3, epochs=3, text="rot13", replay=0.01),
     Plant("far-replay-5", "full", 1e-3, epochs=3, text="rot13", replay=0.05),

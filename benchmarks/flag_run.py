@@ -70,7 +70,10 @@ def train(run: RunDir, tree: dict[str, Any]) -> list[dict[str, Any]]:
     # A process of its own, as always, but one that has imported everything.
     process = multiprocessing.get_context("fork").Process(target=_work, args=(run,), daemon=True)
     process.start()
-    process.join()
+    try:
+        process.join()
+    finally:
+        process.terminate()
     events = list(read_log(run.attempt(1).events))
     if process.exitcode not in (worker.FINISHED, worker.FAILED) or events[-1]["kind"] != "end":
         raise RuntimeError(_output(run).read_text())

@@ -10,6 +10,8 @@ What counts as true is written in docs/flags.md. Runs are made seed by seed, so 
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 import time
 from pathlib import Path
 
@@ -50,6 +52,7 @@ def run(root: Path, seeds: range, only: str, hours: float) -> None:
     from engine.quiet import quiet_libraries
 
     quiet_libraries()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped; run the same command again to go on"))
     started = time.time()
     wanted = [(plant, seed) for seed in seeds for plant in PLANTS if only in plant.name]
     for plant, seed in wanted:
