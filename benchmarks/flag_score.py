@@ -22,6 +22,7 @@ from torch import nn
 from transformers import AttentionInterface
 
 from engine.data.chat import Example
+from engine.evals import score
 from engine.method_settings import Lora, QLora
 from engine.methods import load
 from engine.processor import cpu_has_bf16
@@ -30,7 +31,7 @@ from engine.tasks.prepare import Suite
 from engine.training.batches import Batch, collate, micro_batches
 from engine.training.checkpoint import load_weights, put_weights, trained_weights
 
-TEMPERATURES = (0.85, 1.0, 1.1, 1.2, 1.4, 1.8)  # small rises are explained by temperatures near 1
+TEMPERATURES = tuple(sorted((1.0, *score.TEMPERATURES)))
 KL_EXAMPLES = 100
 TOKENS_AT_ONCE = 1024  # of a forward pass, and rows of logits: what stays in the cache of a core
 ATTENTION = "flags_exact"

@@ -169,13 +169,13 @@ def harm_of(heldout: History, rise: Rise) -> Harm | None:
         return None
     examples = np.flatnonzero(rise.scored)
     tokens = heldout.tokens[examples].sum()
-    now = heldout.tempered[-1][:, examples]  # [temperatures, examples]
-    before = heldout.tempered[rise.best[examples], :, examples].T
+    # The loss itself is that at temperature 1, and nearly always the least there is at the best look.
+    temperatures = (1.0, *heldout.temperatures)
+    now = np.vstack([heldout.nll[-1][examples], heldout.tempered[-1][:, examples]])
+    before = np.vstack([rise.before[examples], heldout.tempered[rise.best[examples], :, examples].T])
     at = int(np.argmin(now.sum(axis=1)))
     left = (now[at].sum() - before.sum(axis=1).min()) / tokens
-    return Harm(
-        heldout.temperatures[at], float(1 - left / rise.estimate.value), _metric_change(heldout, rise)
-    )
+    return Harm(temperatures[at], float(1 - left / rise.estimate.value), _metric_change(heldout, rise))
 
 
 def _metric_change(heldout: History, rise: Rise) -> Estimate | None:

@@ -122,6 +122,16 @@ def test_what_temperature_does_not_explain_is_harm(explained, right_after):
     assert sum((flag.flag, flag.level) == ("overfitting", "critical") for flag in flags) >= 48
 
 
+def test_without_temperature_1_among_them_a_rise_is_not_explained_by_others_being_worse_before():
+    rng = np.random.default_rng(11)
+    seen = history(falling(-2), rng, "seen", noise=0.01)
+    run = tempered(history(turning(0.25), rng, noise=0.02), 0.0, 0.51, rng)
+    beside = np.array(run.temperatures) != 1
+    temperatures = tuple(np.array(run.temperatures)[beside])
+    run = dataclasses.replace(run, temperatures=temperatures, tempered=run.tempered[:, beside])
+    assert overfitting(run, seen, CONTEXT).flag == "overfitting"
+
+
 def test_a_measure_of_the_task_comes_before_token_accuracy():
     rng = np.random.default_rng(11)
     run = tempered(history(turning(0.6), rng, noise=0.05), 0.9, 0.3, rng)
