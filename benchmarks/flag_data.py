@@ -124,6 +124,7 @@ def _answered(common: Path, model: str) -> Path:
 
     tree = {
         "model": model,
+        "method": "full",
         "data": {"train": str(common / "oracle.jsonl"), "heldout": str(common / "pool.jsonl")},
         "evals": {"limit": POOL, "generate": POOL, "max_new_tokens": SAMPLE_TOKENS},
     }
