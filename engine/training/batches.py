@@ -19,7 +19,10 @@ import torch
 from engine.data.chat import Example
 from engine.training.packing import Layout, layout
 
-ROUND = 64  # tokens: what the length of a packed row, and the number of its targets, are rounded up to
+# Kernels are made anew for each shape, so that few different ones are to come up. What the length of a packed row and
+# the number of targets are rounded up to, in tokens; and the length of padded rows.
+ROUND = 64
+ROUND_ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -44,22 +47,24 @@ class Batch:
         )
 
 
-def collate(examples: Sequence[Example], device: torch.device, packed: bool = False) -> Batch:
-    """Examples one after the other, or padded to the longest; and their targets."""
+def collate(
+    examples: Sequence[Example], device: torch.device, packed: bool = False, multiple: int = 1
+) -> Batch:
+    """Examples one after the other, or padded to a multiple of so many tokens; and their targets."""
     lengths = [len(example.tokens) for example in examples]
     tokens = np.concatenate([example.tokens for example in examples]).astype(np.int64)
     mask = np.concatenate([example.mask for example in examples])
     rows = np.repeat(np.arange(len(examples)), lengths)
     places = np.arange(len(tokens))
     if packed:
-        # Tokens that nobody looks at, as an example of its own, so that few different shapes come up: kernels are
-        # made for each anew.
+        # Tokens that nobody looks at, as an example of its own.
         spare = -len(tokens) % ROUND
         ids = np.concatenate([tokens, np.zeros(spare, dtype=np.int64)])[None]
         where = layout([*lengths, spare] if spare else lengths)
     else:
-        ids, where = np.zeros((len(examples), max(lengths)), dtype=np.int64), None
-        places = places + rows * max(lengths) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        longest = -(-max(lengths) // multiple) * multiple
+        ids, where = np.zeros((len(examples), longest), dtype=np.int64), None
+        places = places + rows * longest - np.repeat(np.cumsum(lengths) - lengths, lengths)
         ids.ravel()[places] = tokens
     positions, targets, owners = (
         torch.from_numpy(part) for part in (places[mask] - 1, tokens[mask], rows[mask])

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from engine.data.chat import Example
 from engine.methods.load import without_adapters
-from engine.training.batches import ROUND, Batch, collate
+from engine.training.batches import ROUND, ROUND_ROWS, Batch, collate
 
 # Logits held at once: 2^26 numbers are 256 MiB in float32.
 LOGITS_AT_ONCE = 2**26
@@ -43,7 +43,7 @@ class TargetLoss(nn.Module):
 
     def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
         """Examples as the batch that the model takes."""
-        return collate(examples, device, self.packed)
+        return collate(examples, device, self.packed, self._multiple)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Sum of the negative log-likelihoods of the targets, in nats; float32 scalar."""
@@ -109,7 +109,7 @@ class TargetLoss(nn.Module):
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """[targets, width] to float32 [targets, vocabulary], as the model's own forward pass does it."""
-        spare = -len(hidden) % ROUND if self.packed else 0  # few different shapes, as in `collate`
+        spare = -len(hidden) % ROUND  # few different shapes, as in `collate`
         padded = F.pad(hidden, (0, 0, 0, spare)) if spare else hidden
         logits = self._causal_lm.get_output_embeddings()(padded)[: len(hidden)].float()
         config = self._causal_lm.config.get_text_config()
@@ -140,6 +140,13 @@ class TargetLoss(nn.Module):
     @property
     def _causal_lm(self) -> Any:
         return without_adapters(self.model)
+
+    @property
+    def _multiple(self) -> int:
+        """What padded rows are rounded up to, where that cannot make them longer than the model can take."""
+        room = getattr(self._causal_lm.config.get_text_config(), "max_position_embeddings", None) or 0
+        virtual = getattr(getattr(self.model, "active_peft_config", None), "num_virtual_tokens", None) or 0
+        return ROUND_ROWS if (room - virtual) % ROUND_ROWS == 0 else 1
 
     @property
     def _chunk_size(self) -> int:

@@ -122,6 +122,14 @@ def test_padding_and_neighbours_change_nothing():
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("positions", "length"), [(20, 20), (32, 32), (2048, 32)])
+def test_rows_are_padded_to_few_lengths_but_never_beyond_what_the_model_takes(positions, length):
+    loss = TargetLoss(llama(max_position_embeddings=positions))
+    batch = loss.collate(EXAMPLES, CPU)
+    assert batch.input_ids.shape == (len(EXAMPLES), length)
+    torch.testing.assert_close(loss(batch), loss(collate(EXAMPLES, CPU)), rtol=1e-5, atol=1e-5)
+
+
 def test_scores_add_up_to_the_loss_and_know_what_is_right():
     model = llama()
     batch = collate(EXAMPLES, CPU)
