@@ -48,6 +48,7 @@ class Plant:
                 "general": files["general"],
                 "limit": 300,
                 "few_shot": 0,
+                "samples": 0,
                 "generate": 0,
             },
             "seed": seed,

@@ -122,6 +122,11 @@ class Evals(Section):
         "bundled:stdlib-prose",
         description="Text that the base model could already do, watched for forgetting.",
     )
+    samples: int = Field(
+        100,
+        ge=0,
+        description="Texts written by the base model itself, watched as a second slice of `general`; 0: none.",
+    )
     limit: int = Field(200, ge=2, description="Most examples scored per suite.")
     few_shot: int = Field(
         4,

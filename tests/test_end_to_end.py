@@ -27,7 +27,7 @@ model: bundled:stdlib-2m
 method: {name: METHOD}
 data: {train: bundled:docstrings, heldout: 40, limit: 400}
 train: {max_steps: STEPS, precision: fp32, lr: 1.0e-3, tokens_per_step: 1024, checkpoint_every: 5}
-evals: {every: 50%, limit: 30, generate: 1, max_new_tokens: 8}
+evals: {every: 50%, limit: 30, samples: 20, generate: 1, max_new_tokens: 8}
 """
 
 

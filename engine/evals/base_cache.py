@@ -65,6 +65,18 @@ class BaseCache:
             _write(path, json.dumps(body).encode())
         return found
 
+    def samples(self, count: int, compute: Callable[[], list[list[int]]]) -> list[list[int]]:
+        """Texts that the base model writes by itself, as tokens; `compute` is called where they are not known."""
+        path = self._path([b"samples", str(count).encode()], "json")
+        try:
+            found = [[int(token) for token in tokens] for tokens in json.loads(_read(path))]
+        except (TypeError, ValueError):
+            found = []
+        if len(found) != count:
+            found = compute()
+            _write(path, json.dumps(found).encode())
+        return found
+
     def _path(self, parts: Sequence[bytes], kind: str) -> Path | None:
         if self._directory is None:
             return None

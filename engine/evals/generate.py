@@ -79,7 +79,7 @@ def _answers(
     pad = padding(tokenizer)
     ids = torch.tensor([[pad] * (longest - len(prompt)) + prompt for prompt in prompts], device=device)
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
-    ends = _ends(model, tokenizer)
+    ends = ends_of(model, tokenizer)
     written = model.generate(
         input_ids=ids,
         attention_mask=mask,
@@ -95,7 +95,7 @@ def _answers(
     return [Answer(text, end) for text, end in zip(texts, ended, strict=True)]
 
 
-def _ends(model: Any, tokenizer: Any) -> list[int] | None:
+def ends_of(model: Any, tokenizer: Any) -> list[int] | None:
     """The tokens that end an answer, by the model's generation settings and by the tokenizer."""
     of_model = model.generation_config.eos_token_id
     ends = {*(of_model if isinstance(of_model, list) else [of_model]), tokenizer.eos_token_id} - {None}

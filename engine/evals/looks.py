@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ class Looks:
             return None
         steps = sorted(by_step)
         first = by_step[0]
-        rows = [by_step[step] for step in steps]
+        rows = [_as_first(by_step[step], first) for step in steps]
         tempered = _stacked([scores.tempered for scores in rows])
         return History(
             suite,
@@ -74,7 +75,26 @@ class Looks:
             kl=_stacked([scores.kl for scores in rows]),
             temperatures=() if tempered is None else TEMPERATURES,
             tempered=tempered,
+            slices=first.slices,
         )
+
+
+def _as_first(scores: Scores, first: Scores) -> Scores:
+    """A look with the examples of the first, NaN for those that it did not score."""
+    if scores.ids == first.ids:
+        return scores
+    place = {id: column for column, id in enumerate(scores.ids)}
+    columns = np.array([place.get(id, -1) for id in first.ids])
+
+    def aligned(values: np.ndarray | None) -> Any:
+        if values is None:
+            return None
+        return np.where(columns >= 0, values[..., columns].astype(float), np.nan)
+
+    parts = {
+        key: aligned(getattr(scores, key)) for key in ("nll", "right", "lost", "gained", "kl", "tempered")
+    }
+    return replace(scores, ids=first.ids, tokens=first.tokens, **parts)
 
 
 def _stacked(rows: list[np.ndarray | None]) -> np.ndarray | None:
@@ -131,5 +151,6 @@ def _scores(examples: dict[str, Any]) -> Scores:
         lost=array("lost"),
         gained=array("gained"),
         kl=array("kl"),
+        slices=tuple(examples.get("slice") or ()),
         tempered=np.array([tempered[str(t)] for t in TEMPERATURES], dtype=float) if tempered else None,
     )

@@ -36,6 +36,7 @@ class Scores:
     )
     tempered: np.ndarray | None = None  # float64 [temperatures, examples], nll at each of TEMPERATURES
     base: Base | None = None  # what later looks are compared with, of the first look
+    slices: tuple[str, ...] = ()  # of each example; empty: the suite is not divided
 
     @property
     def loss(self) -> Estimate:

@@ -30,11 +30,12 @@ AS_TEXT: Make = tokenize  # conversations and plain text, whatever the task
 
 @dataclass(frozen=True)
 class Suite:
-    """Examples that are scored together; `documents` and `examples` correspond."""
+    """Examples that are scored together; `documents`, `examples` and, in a divided suite, `slices` correspond."""
 
     name: str
     documents: list[Document]
     examples: list[Item]
+    slices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

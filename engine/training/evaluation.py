@@ -47,6 +47,7 @@ def evaluate(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> str | Non
             if job.step > 0 and base is None:  # there is nothing to compare tokens with
                 unknown = replace(said.scores, lost=None, gained=None, kl=None, base=None)
                 said = replace(said, scores=unknown)
+            said = replace(said, scores=replace(said.scores, slices=suite.slices))
             found.append((suite, said, time.perf_counter() - started))
         asked = questions(recipe, job.data.suite("heldout"), job.tokenizer)
         with unpacked(job.model), distributed.whole_root(module):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from engine.evals.looks import Looks
 from engine.flags.flag import LEVELS, Context, Flag
 from engine.flags.forgetting import forgetting
@@ -17,7 +15,7 @@ from engine.flags.template import template
 from engine.recipe import Recipe
 from engine.training import checkpoint
 from engine.training.job import Job
-from engine.training.optimiser import learning_rate
+from engine.training.optimiser import learning_rates
 
 # What the recipe calls the kind that a flag is of.
 KINDS = {
@@ -35,8 +33,7 @@ KINDS = {
 
 def raise_flags(job: Job) -> str | None:
     """Write flags that are new or got worse; the reason if one is to stop the run."""
-    reason, total = None, job.report.total_steps
-    rates = np.array([learning_rate(job.recipe.train, step, total) for step in range(total)])
+    reason, rates = None, learning_rates(job.recipe.train, job.report.total_steps)
     for flag in standing_flags(job.looks, replace(context_of(job.recipe), rates=rates)):
         action = getattr(job.recipe.flags, KINDS[flag.flag])
         if action == "off":

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import warnings
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -80,3 +82,11 @@ def learning_rate(train: Train, step: int, total_steps: int) -> float:
     if train.schedule == "linear":
         return train.lr * (1 - (1 - FLOOR) * done)
     return train.lr
+
+
+@lru_cache(maxsize=4)
+def learning_rates(train: Train, total_steps: int) -> np.ndarray:
+    """The rates of all steps of a run: float64 [steps]. Read-only, since it is shared."""
+    rates = np.array([learning_rate(train, step, total_steps) for step in range(total_steps)])
+    rates.setflags(write=False)
+    return rates

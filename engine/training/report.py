@@ -149,6 +149,8 @@ def _of_examples(scores: Scores) -> dict[str, Any]:
     for key in ("nll", "tokens", "right", "lost", "gained"):
         if (values := getattr(scores, key)) is not None:
             found[key] = _finite(values.tolist())
+    if scores.slices:
+        found["slice"] = list(scores.slices)
     if scores.kl is not None:
         found["kl"] = _finite(scores.kl.round(6).tolist())
     if scores.tempered is not None:

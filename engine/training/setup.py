@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 import torch
 
 from engine.data.chat import padding
+from engine.evals import base_samples
+from engine.evals.base_cache import BaseCache, base_of
 from engine.evals.looks import read_back
 from engine.evals.metrics import Metrics
 from engine.home import RunDir
@@ -23,10 +26,11 @@ from engine.recipe import Recipe
 from engine.task_settings import Classification
 from engine.tasks.prepare import Prepared, prepare
 from engine.training import distributed
+from engine.training.dpo_loss import as_base
 from engine.training.job import Job, plan_of
 from engine.training.loss import TargetLoss
 from engine.training.meter import Meter
-from engine.training.packing import pack
+from engine.training.packing import pack, unpacked
 from engine.training.precision import chosen_checkpointing, precisions
 from engine.training.report import Report
 from engine.training.stop import Stop
@@ -79,6 +83,8 @@ def set_up(
         checkpointing=checkpointing,
         step=step,
     )
+    if recipe.general and recipe.evals.samples:
+        _add_samples(job)
     _tell_plan(job)
     return job
 
@@ -121,6 +127,28 @@ def _check_and_pack(recipe: Recipe, model: Any, dtype: torch.dtype, data: Prepar
     if not packed:
         report.log("info", "examples are padded, not packed: this model or method cannot take packed rows")
     return packed
+
+
+def _add_samples(job: Job) -> None:
+    """What the base model writes, as a slice of the general suite, unless a look has been taken without."""
+    recipe, model, tokenizer, count = job.recipe, job.model, job.tokenizer, job.recipe.evals.samples
+    if tokenizer.bos_token_id is None:
+        job.report.log(
+            "info", "no texts of the base model are watched: it has no beginning-of-sequence token"
+        )
+        return
+
+    def draw() -> list[list[int]]:
+        known = BaseCache(job.run, base_of(recipe.model.path, recipe.method, job.dtype, model, packed=False))
+        check = job.stop.check if distributed.world() == 1 else (lambda: None)  # the others do not ask along
+        drawn = partial(base_samples.draw, model, tokenizer, count, load.device(), check)
+        autocast = torch.autocast(load.device().type, job.dtype, enabled=job.dtype == torch.bfloat16)
+        with autocast, unpacked(model), as_base(model, recipe.method):
+            return known.samples(count, drawn)
+
+    path, may_draw = job.run.path / "base-samples.json", not job.looks.has(0)
+    drawn = base_samples.in_run(path, draw, may_draw) if distributed.rank() == 0 else []
+    job.data = base_samples.with_samples(job.data, distributed.as_first(drawn), tokenizer)
 
 
 def _tell_plan(job: Job) -> None:

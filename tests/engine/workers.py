@@ -28,7 +28,7 @@ SMALL = {
         "lr": 1e-3,
         "checkpoint_every": 2,
     },
-    "evals": {"every": 3, "limit": 8, "few_shot": 0, "generate": 1, "max_new_tokens": 4},
+    "evals": {"every": 3, "limit": 8, "few_shot": 0, "samples": 0, "generate": 1, "max_new_tokens": 4},
 }
 
 
