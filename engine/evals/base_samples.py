@@ -20,6 +20,7 @@ from engine.data.chat import Example, padding
 from engine.data.formats import to_document
 from engine.data.sources import DataError
 from engine.evals.generate import ends_of
+from engine.log import write_json
 from engine.tasks.prepare import Prepared, Suite
 from engine.training.checkpoint import random_states, set_random_states
 
@@ -32,15 +33,13 @@ SEED = 0
 def in_run(path: Path, draw: Callable[[], list[list[int]]], may_draw: bool) -> list[list[int]]:
     """The samples of a run, from its file, else drawn and written there; none where they may not be drawn."""
     try:
-        return [[int(token) for token in tokens] for tokens in json.loads(path.read_bytes())]
-    except (OSError, TypeError, ValueError):
+        return [[int(token) for token in tokens] for tokens in json.loads(path.read_bytes())["samples"]]
+    except (OSError, KeyError, TypeError, ValueError):
         pass
     if not may_draw:
         return []
     drawn = draw()
-    beside = path.with_suffix(".tmp")
-    beside.write_text(json.dumps(drawn))
-    beside.rename(path)
+    write_json(path, {"samples": drawn})
     return drawn
 
 

@@ -142,7 +142,8 @@ def _scores(examples: dict[str, Any]) -> Scores:
     def array(key: str) -> np.ndarray | None:
         return np.array(examples[key], dtype=float) if key in examples else None
 
-    tempered = examples.get("tempered")
+    tempered = examples.get("tempered") or {}
+    whole = all(str(t) in tempered for t in TEMPERATURES)  # an older finetui measured others
     return Scores(
         examples["id"],
         np.array(examples["nll"], dtype=float),
@@ -152,5 +153,5 @@ def _scores(examples: dict[str, Any]) -> Scores:
         gained=array("gained"),
         kl=array("kl"),
         slices=tuple(examples.get("slice") or ()),
-        tempered=np.array([tempered[str(t)] for t in TEMPERATURES], dtype=float) if tempered else None,
+        tempered=np.array([tempered[str(t)] for t in TEMPERATURES], dtype=float) if whole else None,
     )

@@ -153,6 +153,18 @@ def test_what_earlier_attempts_found_is_read_back_without_what_was_superseded(tm
     assert fresh.raised == {}
 
 
+def test_losses_at_other_temperatures_than_todays_count_as_not_measured(tmp_path):
+    run = RunDir(tmp_path / "000001-run")
+    for step in (0, 5):
+        kind, fields = evaluated(step, 1.0)
+        fields["examples"]["tempered"] = {"0.7": [1.5, 1.5]}
+        write_attempt(run, step + 1, (kind, fields))
+    history = read_back(run, attempt=9, from_step=5).history("heldout")
+    assert history is not None
+    assert history.nll[:, 0].tolist() == [1.0, 1.0]
+    assert (history.tempered, history.temperatures) == (None, ())
+
+
 # ---- suites of a recipe
 
 
