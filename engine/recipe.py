@@ -172,10 +172,14 @@ class Flags(Section):
     )
     plateau: OnFlag = Field("warn", description="The held-out loss fell and has settled: information.")
     template: OnFlag = Field("warn", description="Answers never end, or repeat themselves.")
+    leak: OnFlag = Field(
+        "warn", description="Rows to score are in the training data; `stop` refuses the run before it starts."
+    )
 
     @property
     def may_stop(self) -> bool:
-        return "stop" in self.model_dump().values()
+        """Whether a flag may end the run once it trains."""
+        return "stop" in self.model_dump(exclude={"leak"}).values()
 
 
 class Recipe(Section):

@@ -49,7 +49,7 @@ times AS (
   FROM attempts a JOIN runs r USING (run) GROUP BY a.run
 ),
 flagged AS (
-  SELECT run, count(*) FILTER (level IN ('warn', 'critical')) AS flags,
+  SELECT run, count(DISTINCT (flag, suite)) FILTER (level IN ('warn', 'critical')) AS flags,
          CASE max(CASE level WHEN 'critical' THEN 3 WHEN 'warn' THEN 2 ELSE 1 END)
            WHEN 3 THEN 'critical' WHEN 2 THEN 'warn' ELSE 'info' END AS flag_level
   FROM flags GROUP BY run
@@ -75,7 +75,8 @@ SELECT r.run, r.name, r.method, r.trainable,
        h0.value AS heldout_base, h.last AS heldout_last, h.best AS heldout_best,
        g0.value AS general_base, g.last AS general_last, g.last - g0.value AS general_delta,
        speed.last AS tokens_per_s, memory.last AS peak_memory_mb,
-       (SELECT count(*) FROM flags f WHERE f.run = r.run AND f.level IN ('warn', 'critical')) AS flags
+       (SELECT count(DISTINCT (flag, suite)) FROM flags f
+        WHERE f.run = r.run AND f.level IN ('warn', 'critical')) AS flags
 FROM runs r
 LEFT JOIN run_summary h ON h.run = r.run AND h.key = 'heldout/loss'
 LEFT JOIN run_summary g ON g.run = r.run AND g.key = 'general/loss'

@@ -19,6 +19,7 @@ from engine.data.overlap import Leak
 from engine.data.rows import Source
 from engine.data.shingles import Entry, shingles
 from engine.data.sources import DataError
+from engine.flags.leak import leak
 from engine.recipe import Recipe
 
 # Rows of a suite that are compared with training rows, as a multiple of those that are scored: enough to fill it
@@ -34,8 +35,9 @@ class Scored:
     name: str
     source: Source
     rows: int  # kept from training, before the recipe's limit
+    compared: list[str]  # ids of the rows that were compared with training rows in every way
     documents: list[Document]  # to score, in the order of their hash
-    leaks: list[Leak]  # left out
+    leaks: list[Leak]  # left out; equal ones may be beyond those compared
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ def gather(recipe: Recipe) -> Gathered:
     replay = _replayed(by_role["replay"], suites) if "replay" in by_role else []
     refusals = [finding for source in sources for finding in _bad(source)]
     refusals += [finding for suite in suites for finding in _emptied(suite, train_source)]
+    if recipe.flags.leak == "stop":
+        refusals += [finding for suite in suites for finding in _leaking(suite)]
     notes = [rows.left_out(s.source, s.dropped, s.rows) for s in sources if s.dropped]
     notes += [_left_out(suite, train_source) for suite in suites if suite.leaks]
     return Gathered(
@@ -114,10 +118,23 @@ def _scored(
     exact = {leak.id for leak in overlap.exact_overlap(training, entries, name)}
     # Equal rows are looked for among all, near ones among those that may be scored.
     few = [entry for entry in entries if entry.id not in exact][: CANDIDATES * limit]
-    compared = [entry for entry in entries if entry.id in exact] + few
-    leaks = overlap.leaks(training, compared, name, sets)
+    leaks = overlap.leaks(training, [entry for entry in entries if entry.id in exact] + few, name, sets)
     clean = {entry.id for entry in few} - {leak.id for leak in leaks}
-    return Scored(name, source, len(documents), [d for d in ordered if d.id in clean][:limit], leaks)
+    ids = [entry.id for entry in entries]
+    compared = ids[: ids.index(few[-1].id) + 1] if len(few) == CANDIDATES * limit else ids
+    to_score = [document for document in ordered if document.id in clean][:limit]
+    return Scored(name, source, len(documents), compared, to_score, leaks)
+
+
+def shared(gathered: Gathered) -> dict[str, list[Leak]]:
+    """By suite: the scored rows with a stretch of words that a training row has too."""
+    source = gathered.source("train")
+    training = overlap.bounded(source.entries(split.first(gathered.train, None, "report")))
+    known = overlap.train_stretches(training)
+    return {
+        suite.name: overlap.ngram_overlap(training, suite.source.entries(suite.documents), suite.name, known)
+        for suite in gathered.suites
+    }
 
 
 def _replayed(source: Source, suites: Sequence[Scored]) -> list[Document]:
@@ -130,6 +147,7 @@ def _replayed(source: Source, suites: Sequence[Scored]) -> list[Document]:
     rest = [entry for entry in entries if entry.id not in taken]
     few = [shingles(entry.text) for entry in scored]
     taken |= {rest[place].id for place, _, _ in overlap.near_pairs(overlap.shingle_sets(rest), few)}
+    taken |= {leak.id for leak in overlap.ngram_overlap(scored, overlap.bounded(rest), "replay")}
     return [document for document in documents if document.id not in taken]
 
 
@@ -148,6 +166,17 @@ def _emptied(suite: Scored, train: Source) -> list[Finding]:
     )
     message = f"{_overlapping(suite, train)}, which leaves {len(suite.documents)} to score; {do}"
     return [Finding("overlap", message)]
+
+
+def _leaking(suite: Scored) -> list[Finding]:
+    flag = leak(suite.name, suite.compared, suite.leaks, scored=())
+    if flag is None or flag.level == "info":
+        return []
+    message = (
+        f"{flag.message.partition('. ')[0]}, and flags.leak is stop: take them out of the training data "
+        "(finetui data lists them), or set flags.leak=warn to run without scoring them"
+    )
+    return [Finding("leak", message)]
 
 
 def _left_out(suite: Scored, train: Source) -> str:

@@ -1,13 +1,10 @@
 """Held-out rows that training data give away: exactly, in a stretch of 13 words, or nearly.
 
-The 13-gram rule is that of T. Brown et al., "Language models are few-shot learners", 2020, appendix C, with one
-change: words that stand in many training rows are template, and a stretch of mostly template is no leak.
 Exactly or nearly equal rows are what a run leaves out of its suites (`leaks`). Pure functions. Torch-free.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -21,18 +18,14 @@ from engine.data.shingles import (
     Entry,
     boilerplate,
     is_among,
-    rolling_hashes,
     sampled,
     shingles,
     without,
 )
 from engine.data.sources import RowNumber
+from engine.data.stretches import Stretches, stretches
 
-WORDS = 13
-# What stands in more training rows than both is template: a stretch, or words of it (by runs of five).
-COMMON_ROWS, COMMON_SHARE = 5, 0.005
-TEMPLATE_WORDS, TEMPLATE_SAMPLE = 5, 5000
-# Training rows and their characters that are looked through for near ones: a few seconds of work.
+# Training rows and their characters that are looked through for near ones and for words: a few seconds of work.
 NEAR_ROWS, NEAR_CHARACTERS = 20_000, 20_000_000
 
 Kind = Literal["exact", "near", "13-gram"]
@@ -76,12 +69,17 @@ def shingle_sets(train: Sequence[Entry]) -> list[np.ndarray]:
 
 
 def comparable(entries: Sequence[Entry]) -> Sequence[Entry]:
-    """The first of the larger side of a comparison, as many as `NEAR_ROWS` and `NEAR_CHARACTERS` allow; none
-    where there are too few to show what is template, and so what is near.
+    """The first of the larger side of a comparison, as many as may be; none where there are too few to show what is
+    template, and so what is near.
     """
+    kept = bounded(entries)
+    return kept if len(kept) > BOILERPLATE_ROWS else []
+
+
+def bounded(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """The first ones, as many as `NEAR_ROWS` and `NEAR_CHARACTERS` allow."""
     characters = np.cumsum([len(entry.text) for entry in entries[:NEAR_ROWS]])
-    kept = int(np.searchsorted(characters, NEAR_CHARACTERS, "right"))
-    return entries[:kept] if kept > BOILERPLATE_ROWS else []
+    return entries[: int(np.searchsorted(characters, NEAR_CHARACTERS, "right"))]
 
 
 def exact_overlap(train: Sequence[Entry], heldout: Sequence[Entry], suite: str) -> list[Leak]:
@@ -139,53 +137,36 @@ def near_pairs(
             yield place, other, float(similarity[other])
 
 
-def ngram_overlap(train: Sequence[Entry], heldout: Sequence[Entry], suite: str) -> list[Leak]:
-    """Held-out rows with a stretch of 13 words that also stands in a training row."""
-    template = _template(train)
-    stretches = [_stretches(entry.text, template) for entry in heldout]
-    wanted = np.unique(np.concatenate([*stretches, np.zeros(0, dtype=np.uint64)]))
-    if not len(wanted):
-        return []
+def ngram_overlap(
+    train: Sequence[Entry], heldout: Sequence[Entry], suite: str, known: Stretches | None = None
+) -> list[Leak]:
+    """Held-out rows with a stretch of 13 words that also stands in a training row.
+
+    `known`: the stretches of the training rows, where the caller has them.
+    """
+    known = train_stretches(train) if known is None else known
+    own = stretches([entry.text for entry in heldout], known.template)
+    there = is_among(known.hashes, np.unique(own.hashes))
     where: dict[int, list[int]] = defaultdict(list)  # stretch to training rows
-    first_place = {entry.text: place for place, entry in reversed(list(enumerate(train)))}
-    for text, place in first_place.items():
-        found = _stretches(text, template)
-        for stretch in found[is_among(found, wanted)].tolist():
-            where[stretch].append(place)
-    common = max(COMMON_ROWS, COMMON_SHARE * len(train))
-    rare = {stretch: places for stretch, places in where.items() if len(places) <= common}
+    for stretch, place in zip(known.hashes[there].tolist(), known.places[there].tolist(), strict=True):
+        where[stretch].append(place)
+    hits: dict[int, list[list[int]]] = defaultdict(list)  # held-out row to the training rows of its stretches
+    for stretch, other in zip(own.hashes.tolist(), own.places.tolist(), strict=True):
+        if 0 < len(where.get(stretch, ())) <= known.common:
+            hits[other].append(where[stretch])
+    sizes = np.bincount(own.places, minlength=len(heldout))
     leaks = []
-    for entry, own in zip(heldout, stretches, strict=True):
-        hits = [rare[stretch] for stretch in own.tolist() if stretch in rare]
-        if hits:
-            place, _ = Counter(place for places in hits for place in places).most_common(1)[0]
-            leaks.append(_leak("13-gram", suite, entry, train[place], len(hits) / len(own)))
+    for other, places in sorted(hits.items()):
+        counts = Counter(place for found in places for place in found)
+        place = min(counts, key=lambda place: (-counts[place], place))
+        leaks.append(_leak("13-gram", suite, heldout[other], train[place], len(places) / int(sizes[other])))
     return leaks
 
 
-def _template(train: Sequence[Entry]) -> np.ndarray:
-    """Hashes of the runs of five words that many rows share; uint64, sorted."""
-    sample = train[:: max(1, len(train) // TEMPLATE_SAMPLE)]
-    runs = [np.unique(rolling_hashes(_words(entry.text), TEMPLATE_WORDS)) for entry in sample]
-    values, counts = np.unique(np.concatenate([*runs, np.zeros(0, dtype=np.uint64)]), return_counts=True)
-    return values[counts > max(COMMON_ROWS, COMMON_SHARE * len(sample))]
-
-
-def _stretches(text: str, template: np.ndarray) -> np.ndarray:
-    """Hashes of the distinct runs of 13 words, whatever the punctuation, of which most are no template; uint64."""
-    words = _words(text)
-    if len(words) < WORDS:
-        return np.zeros(0, dtype=np.uint64)
-    shared = is_among(rolling_hashes(words, TEMPLATE_WORDS), template)
-    # A word is template if any of the runs of five that hold it is.
-    is_template = np.convolve(shared, np.ones(TEMPLATE_WORDS, dtype=np.int64)) > 0
-    own_words = np.convolve(~is_template, np.ones(WORDS, dtype=np.int64), mode="valid")
-    return np.unique(rolling_hashes(words, WORDS)[own_words > WORDS // 2])
-
-
-def _words(text: str) -> np.ndarray:
-    # Python's own hash has 64 bits and differs between processes, which nothing here sees.
-    return np.array([hash(word) & 0xFFFFFFFFFFFFFFFF for word in re.findall(r"\w+", text)], dtype=np.uint64)
+def train_stretches(train: Sequence[Entry]) -> Stretches:
+    """Of each training text the first time that it stands there."""
+    first = {entry.text: place for place, entry in reversed(list(enumerate(train)))}
+    return stretches([entry.text if first[entry.text] == place else "" for place, entry in enumerate(train)])
 
 
 def _leak(kind: Kind, suite: str, heldout: Entry, train: Entry, similarity: float) -> Leak:

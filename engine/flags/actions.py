@@ -134,13 +134,13 @@ def template(never_ends: bool) -> tuple[Action, ...]:
     )
 
 
-def leak(suite: str) -> tuple[Action, ...]:
-    where = "training" if suite == "heldout" else "training or replayed"
+def leak(suite: str, scored: bool) -> tuple[Action, ...]:
+    """`scored`: whether any of the rows is still in the scores."""
+    own = "" if suite == "heldout" else ", or give other text as evals.general"
+    take_out = f"Take the overlapping rows out of the training data{own}: finetui data lists them."
     return (
-        Action(
-            f"Take the overlapping rows out of the {where} data: finetui data lists them.", {}, "brown2020"
-        ),
-        Action("Until then read the loss without them.", {}, "lee2022"),
+        Action(take_out, {}, "lee2022"),
+        *([Action("Until then read the loss without them.", {}, "brown2020")] if scored else []),
     )
 
 

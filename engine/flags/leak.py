@@ -1,14 +1,17 @@
 """Leak: rows of a suite that training data give away, and what the results are without them.
 
 The overlap itself is found in engine/data/overlap.py, before the run. A held-out row that was trained on says
-nothing about new ones; a general row that was trained on hides forgetting.
+nothing about new ones; a general row that was trained on hides forgetting. Rows that say the same as a training row
+leak, and a run leaves them out of its scores. Rows that share 13 words with one may only quote the same phrase, and
+are scored: they leak if, at two looks in a row, their loss has fallen further than that of the others beyond noise.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -16,9 +19,11 @@ import numpy as np
 from engine.evals.intervals import Estimate, change, ratio
 from engine.flags import actions
 from engine.flags.flag import Flag, History, Level
+from engine.flags.multiplicity import HITS_IN_A_ROW, level_at, streak
 
 # Share of a suite's rows from which a leak is more than worth knowing.
 LEVELS: dict[Level, float] = {"info": 0.0, "warn": 0.01, "critical": 0.1}
+UNSURE = {"13-gram": "by 13 words"}  # kinds that are shown by results only, as they are told
 
 
 class Hit(Protocol):
@@ -31,66 +36,130 @@ class Hit(Protocol):
     def kind(self) -> str: ...  # exact, near or 13-gram
 
 
-def leak(suite: str, ids: Sequence[str], hits: Sequence[Hit], history: History | None = None) -> Flag | None:
-    """The flag if any of `ids`, the rows of a suite, is among the hits; None otherwise.
+def leak(
+    suite: str,
+    ids: Sequence[str],
+    hits: Sequence[Hit],
+    scored: Collection[str],
+    history: History | None = None,
+) -> Flag | None:
+    """The flag if any of `ids`, the rows of a suite that were looked through, is among the hits; None otherwise.
 
-    With a history that scored the hits too, `effect` is by how much the hits flatter the suite's loss, in nats per
-    token at the last look: how much more they fell since step 0 than the rest did, times their share of the tokens.
-    Without one, or where hits were left out of it, it is the share of the rows that leak.
+    `scored`: ids of the rows that the run scores. With a history of them, `effect` is by how much the hits among
+    them flatter the suite's loss, in nats per token at the last look: how much more they fell since step 0 than the
+    rest did, times their share of the tokens. With fewer than two hits among them, or before a first look, it is
+    the share of the rows that overlap.
     """
-    leaked = {hit.id for hit in hits} & set(ids)
-    if not leaked:
+    among = set(ids)
+    kinds = {hit.id: hit.kind for hit in hits if hit.id in among}
+    if not kinds:
         return None
-    share = len(leaked) / len(ids)
-    level: Level = [name for name, least in LEVELS.items() if share >= least][-1]
-    kinds = Counter(hit.kind for hit in hits if hit.id in leaked)
-    found = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-    said = [f"{len(leaked)} of {len(ids)} {suite} rows overlap with training data ({share:.1%}; {found})."]
-    effect, lo, hi, step, looks = share, math.nan, math.nan, 0, 0
-    if history is not None and leaked.isdisjoint(history.ids):
-        said.append("They are left out of the scores.")
-    elif history is not None:
-        step, looks = history.steps[-1], history.looks
-        effect, lo, hi, sentences = _with_and_without(history, leaked)
-        said += sentences
+    kept = kinds.keys() & set(scored)
+    seen = _compared(history, kept) if history else []
+    shown = streak([look.is_beyond_noise(k) for k, look in enumerate(seen, start=1)]) >= HITS_IN_A_ROW
+    leaks = sum(kind not in UNSURE or (shown and id in kept) for id, kind in kinds.items())
+    level: Level = (
+        [name for name, least in LEVELS.items() if leaks >= least * len(ids)][-1] if leaks else "info"
+    )
+    last = seen[-1] if seen else None
+    effect, lo, hi = len(kinds) / len(ids), math.nan, math.nan
+    if last and last.inside.n > 1:
+        effect, (lo, hi) = last.flatters, last.interval()
     return Flag(
         flag="leak",
         level=level,
-        step=step,
+        step=last.step if last else 0,
         since_step=0,
         suite=suite,
         effect=effect,
         lo=lo,
         hi=hi,
         n=len(ids),
-        looks=looks,
-        message=" ".join(said),
-        actions=actions.leak(suite),
+        looks=len(seen),
+        message=" ".join(
+            [_overlap(suite, ids, kinds), _kept(kinds, kept, shown), *(last.told() if last else [])]
+        ),
+        actions=actions.leak(suite, bool(kept)),
     )
 
 
-def _with_and_without(history: History, leaked: set[str]) -> tuple[float, float, float, list[str]]:
-    """(effect, lo, hi, sentences) at the last look."""
-    scored = history.scored(0, history.looks)
-    is_leaked = np.array([id in leaked for id in history.ids]) & scored
-    clean = scored & ~is_leaked
-    if not clean.any() or not is_leaked.any():
-        return math.nan, math.nan, math.nan, ["No row is left to compare with."]
-    now, tokens = history.nll[-1], history.tokens
-    everything = ratio(now[scored], tokens[scored])
-    without = ratio(now[clean], tokens[clean])
-    said = [
-        f"The loss at step {history.steps[-1]} is {everything.value:.3f} with them and {without.value:.3f} without."
-    ]
-    inside = change(history.nll[0][is_leaked], now[is_leaked], tokens[is_leaked])
-    outside = change(history.nll[0][clean], now[clean], tokens[clean])
-    difference = Estimate(
-        outside.value - inside.value, math.hypot(outside.se, inside.se), min(inside.n, outside.n)
-    )
-    lo, hi = difference.interval()
-    said.append(
-        f"Since step 0 the loss of the overlapping rows changed by {inside.value:+.3f} and that of the others by "
-        f"{outside.value:+.3f} (95% interval of the difference {lo:.3f} to {hi:.3f})."
-    )
-    weight = float(tokens[is_leaked].sum() / tokens[scored].sum())  # of the hits in the suite's loss
-    return weight * difference.value, weight * lo, weight * hi, said
+def _overlap(suite: str, ids: Sequence[str], kinds: dict[str, str]) -> str:
+    counts = Counter(UNSURE.get(kind, kind) for kind in kinds.values())
+    found = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items(), reverse=True))
+    share = len(kinds) / len(ids)
+    name = "held-out" if suite == "heldout" else suite
+    return f"{len(kinds)} of {len(ids)} {name} rows overlap with training data ({share:.1%}: {found})."
+
+
+def _kept(kinds: dict[str, str], kept: Collection[str], shown: bool) -> str:
+    """What became of the rows."""
+    out = len(kinds) - len(kept)
+    if not kept:
+        return "It is left out of the scores." if out == 1 else "They are left out of the scores."
+    why = "" if shown or any(kinds[id] not in UNSURE for id in kept) else ", since it may be only a phrase"
+    who = len(kept) if out else "It" if len(kept) == 1 else "They"
+    scored = f"{who} {'is' if len(kept) == 1 else 'are'} scored{why}."
+    return f"{out} {'is' if out == 1 else 'are'} left out of the scores, {scored}" if out else scored
+
+
+@dataclass(frozen=True)
+class _Look:
+    """The hits of a suite and its other rows at one look; losses and changes since step 0 in nats per token."""
+
+    step: int
+    everything: float  # loss
+    without: float  # loss without the hits
+    inside: Estimate  # change of the hits
+    outside: Estimate  # change of the others
+    weight: float  # of the hits among the tokens
+
+    @property
+    def difference(self) -> Estimate:
+        """How much further the hits fell."""
+        inside, outside = self.inside, self.outside
+        n = min(inside.n, outside.n)
+        return Estimate(outside.value - inside.value, math.hypot(outside.se, inside.se), n)
+
+    @property
+    def flatters(self) -> float:
+        return self.weight * self.difference.value
+
+    def interval(self) -> tuple[float, float]:
+        """95%, of `flatters`."""
+        lo, hi = self.difference.interval()
+        return self.weight * lo, self.weight * hi
+
+    def is_beyond_noise(self, look: int) -> bool:
+        return self.difference.p_above(0) < level_at(look)
+
+    def told(self) -> list[str]:
+        lo, hi = self.difference.interval()
+        sure = f" (95% interval of the difference {lo:.3f} to {hi:.3f})" if math.isfinite(lo) else ""
+        return [
+            f"The loss at step {self.step} is {self.everything:.3f} with them and {self.without:.3f} without.",
+            f"Since step 0 the loss of the overlapping rows changed by {self.inside.value:+.3f} and that of the others "
+            f"by {self.outside.value:+.3f}{sure}.",
+        ]
+
+
+def _compared(history: History, kept: Collection[str]) -> list[_Look]:
+    """Every look after step 0 at which hits and other rows were scored."""
+    is_hit = np.array([id in kept for id in history.ids])
+    found = []
+    for look in range(1, history.looks + 1):
+        scored = history.scored(0, look)
+        inside, outside = scored & is_hit, scored & ~is_hit
+        if not inside.any() or not outside.any():
+            continue
+        before, now, tokens = history.nll[0], history.nll[look], history.tokens
+        found.append(
+            _Look(
+                step=history.steps[look],
+                everything=ratio(now[scored], tokens[scored]).value,
+                without=ratio(now[outside], tokens[outside]).value,
+                inside=change(before[inside], now[inside], tokens[inside]),
+                outside=change(before[outside], now[outside], tokens[outside]),
+                weight=float(tokens[inside].sum() / tokens[scored].sum()),
+            )
+        )
+    return found

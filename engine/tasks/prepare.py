@@ -13,7 +13,8 @@ import numpy as np
 from engine.data import masks
 from engine.data.chat import Example, auto_length, ensure_template, tokenize, truncate
 from engine.data.formats import Document
-from engine.data.gather import Gathered, Scored, gather
+from engine.data.gather import Gathered, Scored, gather, shared
+from engine.data.overlap import Leak
 from engine.data.sources import DataError
 from engine.data.split import first, replayed
 from engine.model_source import locate
@@ -39,6 +40,15 @@ class Suite:
 
 
 @dataclass(frozen=True)
+class Overlap:
+    """Rows of a suite that training has too; `engine.flags.leak` says what it means."""
+
+    suite: str
+    ids: list[str]  # that were looked through
+    hits: list[Leak]
+
+
+@dataclass(frozen=True)
 class Prepared:
     """Everything that a run reads, tokenised."""
 
@@ -47,6 +57,7 @@ class Prepared:
     max_length: int
     notes: list[str]  # what the user should know: rows cut, dropped, doubled
     labels: list[str]  # the classes, of a classification
+    overlaps: list[Overlap]
 
     @property
     def digest(self) -> str:
@@ -84,7 +95,7 @@ def prepare(recipe: Recipe, tokenizer: Any, longest: int) -> Prepared:
 
     heldout = _suite(gathered.heldout, make, tokenizer, max_length, notes)
     seen_documents = first(gathered.train, min(SEEN_LIMIT, recipe.evals.limit), "eval")
-    seen = Scored("seen", gathered.source("train"), len(gathered.train), seen_documents, [])
+    seen = Scored("seen", gathered.source("train"), len(gathered.train), [], seen_documents, [])
     suites = [heldout, _suite(seen, make, tokenizer, max_length, [])]
     if gathered.general:
         suites.append(_suite(gathered.general, AS_TEXT, tokenizer, min(longest, LONGEST_TEXT), []))
@@ -93,7 +104,14 @@ def prepare(recipe: Recipe, tokenizer: Any, longest: int) -> Prepared:
             "a classifier has no vocabulary's head to score general text with: forgetting is not measured"
         )
     train += _replay(recipe, gathered, train, tokenizer, max_length, notes)
-    return Prepared(train, suites, max_length, notes, labels)
+    return Prepared(train, suites, max_length, notes, labels, _overlaps(recipe, gathered))
+
+
+def _overlaps(recipe: Recipe, gathered: Gathered) -> list[Overlap]:
+    if recipe.flags.leak == "off":
+        return []
+    words = shared(gathered)
+    return [Overlap(s.name, s.compared, [*s.leaks, *words[s.name]]) for s in gathered.suites]
 
 
 def maker(task: Task, labels: list[str]) -> Make:

@@ -15,6 +15,7 @@ from engine.flags.template import template
 from engine.recipe import Recipe
 from engine.training import checkpoint
 from engine.training.job import Job
+from engine.training.leaking import raise_leaks
 from engine.training.optimiser import learning_rates
 
 # What the recipe calls the kind that a flag is of.
@@ -44,6 +45,7 @@ def raise_flags(job: Job) -> str | None:
             job.report.flag(flag)
         if action == "stop" and (flag.level in ("warn", "critical") or flag.flag == "converged"):
             reason = f"stopped by the flag {flag.flag}: {flag.message}"
+    raise_leaks(job, last=reason is not None or job.step == job.report.total_steps)
     return reason
 
 

@@ -28,6 +28,7 @@ from engine.tasks.prepare import Prepared, prepare
 from engine.training import distributed
 from engine.training.dpo_loss import as_base
 from engine.training.job import Job, plan_of
+from engine.training.leaking import raise_leaks
 from engine.training.loss import TargetLoss
 from engine.training.meter import Meter
 from engine.training.packing import pack, unpacked
@@ -86,6 +87,7 @@ def set_up(
     if recipe.general and recipe.evals.samples:
         _add_samples(job)
     _tell_plan(job)
+    raise_leaks(job)
     return job
 
 

@@ -48,7 +48,8 @@ def raised(looks: Looks, tmp_path, **flags) -> tuple[dict[str, str], str | None]
     report = Report(LogWriter(path, "worker", 1, 1))
     report.total_steps = 100
     tree = small(method="lora", flags=flags)
-    job = SimpleNamespace(recipe=Recipe.model_validate(tree), report=report, looks=looks)
+    data = SimpleNamespace(overlaps=[])
+    job = SimpleNamespace(recipe=Recipe.model_validate(tree), report=report, looks=looks, data=data, step=100)
     reason = raise_flags(job)
     return {e["flag"]: e["level"] for e in read_log(path) if e["kind"] == "flag"}, reason
 

@@ -41,7 +41,8 @@ def every_action() -> list[Action]:
             actions.dead(context, no_gradient=True),
             actions.template(never_ends=True),
             actions.template(never_ends=False),
-            actions.leak("heldout"),
+            actions.leak("heldout", scored=True),
+            actions.leak("general", scored=False),
         )
         for action in found
     ]

@@ -164,21 +164,24 @@ def hit(id, kind="exact"):
 
 def test_a_leak_is_told_before_the_run_with_its_kinds():
     ids = [f"{i}" for i in range(200)]
-    assert leak("heldout", ids, [hit("elsewhere")]) is None
-    flag = leak("heldout", ids, [hit("1"), hit("2"), hit("3", "13-gram"), hit("elsewhere")])
+    assert leak("heldout", ids, [hit("elsewhere")], ids) is None
+    hits = [hit("1"), hit("2"), hit("3", "13-gram"), hit("elsewhere")]
+    flag = leak("heldout", ids, hits, [id for id in ids if id not in ("1", "2")])
     assert flag is not None
-    assert (flag.level, flag.n, flag.effect) == ("warn", 200, 0.015)
-    assert "3 of 200" in flag.message
-    assert "1 13-gram, 2 exact" in flag.message
-    assert leak("heldout", ids, [hit("1")]).level == "info"
-    assert leak("heldout", ids, [hit(id) for id in ids[:20]]).level == "critical"
+    assert (flag.level, flag.n, flag.effect, flag.step, flag.looks) == ("warn", 200, 0.015, 0, 0)
+    assert flag.message == (
+        "3 of 200 held-out rows overlap with training data (1.5%: 2 exact, 1 by 13 words). 2 are left out of the "
+        "scores, 1 is scored, since it may be only a phrase."
+    )
+    assert leak("heldout", ids, [hit("1")], ids).level == "info"
+    assert leak("heldout", ids, [hit(id) for id in ids[:20]], ids).level == "critical"
 
 
 def test_a_leak_is_told_with_results_with_and_without():
     rng = np.random.default_rng(8)
     run = history(falling(-0.5), rng, noise=0.01)
     run.nll[-1, :20] -= 1.0 * run.tokens[:20]
-    flag = leak("heldout", run.ids, [hit(id) for id in run.ids[:20]], run)
+    flag = leak("heldout", run.ids, [hit(id) for id in run.ids[:20]], run.ids, run)
     assert flag is not None
     share = run.tokens[:20].sum() / run.tokens.sum()
     assert flag.effect == pytest.approx(share, abs=0.02)
@@ -187,10 +190,33 @@ def test_a_leak_is_told_with_results_with_and_without():
     assert f"{run.loss(-1):.3f} with them and {without:.3f} without" in flag.message
 
 
+def test_words_in_common_leak_once_the_results_show_it_twice():
+    rng = np.random.default_rng(8)
+    run = history(falling(-0.5), rng, noise=0.01)
+    hits = [hit(id, "13-gram") for id in run.ids[:20]]
+    calm = leak("heldout", run.ids, hits, run.ids, run)
+    assert (calm.level, "may be only a phrase" in calm.message) == ("info", True)
+    run.nll[-1, :20] -= 1.0 * run.tokens[:20]
+    assert leak("heldout", run.ids, hits, run.ids, run).level == "info", "a first hit is not shown yet"
+    run.nll[-2, :20] -= 1.0 * run.tokens[:20]
+    flag = leak("heldout", run.ids, hits, run.ids, run)
+    assert (flag.level, "They are scored." in flag.message) == ("critical", True)
+
+
+def test_a_single_row_has_no_interval_and_so_its_effect_is_a_share():
+    run = history(falling(-0.5), np.random.default_rng(9))
+    flag = leak("heldout", run.ids, [hit(run.ids[3], "13-gram")], run.ids, run)
+    assert (flag.effect, np.isnan(flag.lo)) == (0.01, True)
+    assert "interval" not in flag.message
+    assert "with them and" in flag.message
+
+
 def test_rows_that_were_not_scored_are_told_as_such():
-    rng = np.random.default_rng(9)
-    run = history(falling(-0.5), rng)
-    flag = leak("heldout", [*run.ids, "left", "out"], [hit("left"), hit("out")], run)
+    run = history(falling(-0.5), np.random.default_rng(9))
+    flag = leak("heldout", [*run.ids, "left", "out"], [hit("left"), hit("out")], run.ids, run)
     assert flag is not None
     assert flag.effect == pytest.approx(2 / 102)
     assert flag.message.endswith("They are left out of the scores.")
+    assert [action.text for action in flag.actions] == [
+        "Take the overlapping rows out of the training data: finetui data lists them."
+    ]

@@ -124,9 +124,7 @@ def flags(rows: Sequence[Row], worst: Sequence[Row], run: Run | None, width: int
 def _no_flags_yet(run: Run, width: int) -> list[Line]:
     if run.state in ("queued", "starting"):
         return []
-    text = (
-        "watched: overfitting, forgetting, instability, NaN, a run that stands still, answers that never end"
-    )
+    text = "watched: overfitting, forgetting, leaks, instability, NaN, a run that stands still, answers that never end"
     return [[(line, "faint")] for line in wrap(text, width)]
 
 

@@ -16,8 +16,8 @@ from engine.data.chat import Example
 from engine.data.duplicates import Duplicates, exact_duplicates, near_duplicates
 from engine.data.findings import Detectable, Finding
 from engine.data.formats import Document
-from engine.data.gather import Gathered, Scored, gather
-from engine.data.overlap import Leak, ngram_overlap
+from engine.data.gather import Gathered, Scored, gather, shared
+from engine.data.overlap import Leak
 from engine.data.report import tokens
 from engine.data.report.tokens import Lengths, Rendered, Truncation
 from engine.data.rows import Dropped, Source, left_out, too_many_bad
@@ -169,7 +169,8 @@ def report(recipe: Recipe, gathered: Gathered, tokenizer: Any, longest: int, sto
     more, found = masks.examine(measured, chosen_texts(items), tokenizer, stops, source)
     refusals += more
     warnings += found
-    suites = [_suite(gathered, suite) for suite in gathered.suites]
+    words = shared(gathered)
+    suites = [_suite(suite, words[suite.name]) for suite in gathered.suites]
     examples = [tokens.as_example(text) for item in items for text in texts(item)]
     warnings += _warnings(recipe, gathered, suites, measured, examples, cut)
     firsts = [tokens.as_example(texts(item)[0]) for item in items]
@@ -219,11 +220,7 @@ def _longest(recipe: Recipe, model: ModelFiles, tokenizer: Any) -> int:
     return int(positions or tokenizer.model_max_length)
 
 
-def _suite(gathered: Gathered, suite: Scored) -> Suite:
-    training = gathered.source("train").entries(gathered.train)
-    if gathered.replay:
-        training += gathered.source("replay").entries(gathered.replay)
-    shared = ngram_overlap(training, suite.source.entries(suite.documents), suite.name)
+def _suite(suite: Scored, shared: list[Leak]) -> Suite:
     can = findings.detectable(len(suite.documents))
     return Suite(suite.name, suite.rows, len(suite.documents), can, suite.leaks, shared)
 

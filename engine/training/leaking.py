@@ -1,0 +1,28 @@
+"""What training data give away of the suites, told before the first step and with its effect at the end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from engine.flags.flag import LEVELS
+from engine.flags.leak import leak
+from engine.training.job import Job
+
+
+def raise_leaks(job: Job, last: bool = False) -> None:
+    """Write the flags that are new or got worse, and all of them at the `last` look: they say then what the results
+    are without the rows. A run that they are to stop never comes here: its data are refused.
+    """
+    if job.recipe.flags.leak == "off":
+        return
+    for overlap in job.data.overlaps:
+        scored = [document.id for document in job.data.suite(overlap.suite).documents]
+        flag = leak(overlap.suite, overlap.ids, overlap.hits, scored, job.looks.history(overlap.suite))
+        if flag is None:
+            continue
+        written = job.looks.raised.get((flag.flag, flag.suite))
+        before = LEVELS.index(written) if written else -1
+        level = LEVELS[max(before, LEVELS.index(flag.level))]  # what was shown once stays shown
+        if level != written or (last and flag.looks):
+            job.looks.raised[flag.flag, flag.suite] = level
+            job.report.flag(replace(flag, level=level))
