@@ -145,8 +145,11 @@ def absolute(recipe: Recipe, base: Path) -> Recipe:
         body["data"]["heldout"] = _path(str(recipe.data.heldout), base)
     if recipe.data.replay:
         body["data"]["replay"]["source"] = _path(recipe.data.replay.source, base)
-    if recipe.evals.general:
-        body["evals"]["general"] = _path(recipe.evals.general, base)
+    general = recipe.evals.general
+    if isinstance(general, str):
+        body["evals"]["general"] = _path(general, base)
+    elif general:
+        body["evals"]["general"] = {name: _path(source, base) for name, source in general.items()}
     local = Path(recipe.model.path).expanduser()
     if not recipe.model.path.startswith("bundled:") and (local.is_dir() or (base / local).is_dir()):
         body["model"]["path"] = str((local if local.is_dir() else base / local).absolute())
@@ -201,12 +204,12 @@ def _warnings(recipe: Recipe, gathered: Gathered, tokens: int | None) -> list[Fi
     found = [
         finding
         for suite in gathered.suites
-        for finding in findings.heldout_size(len(suite.documents), suite.name)
+        for finding in findings.heldout_size(len(suite.documents), suite.label)
     ]
     found += findings.few_examples(recipe.method.name, recipe.train, len(gathered.train), tokens)
     if labels := [document.label for document in gathered.train if document.label]:
         found += findings.label_balance(labels)
-    if recipe.general is None and recipe.flags.forgetting != "off":
+    if not recipe.general and recipe.flags.forgetting != "off":
         why = "a classifier has no vocabulary's head" if recipe.evals.general else "no evals.general"
         found.append(Finding("no-general", f"{why}: forgetting cannot be seen"))
     return found

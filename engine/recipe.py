@@ -15,7 +15,17 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from engine.data.columns import Column
 from engine.method_settings import DEFAULT_LR, DEFAULT_WARMUP, Adapter, Method, Prefix, Prompt
-from engine.recipe_fields import AUTO, Percent, Section, Share, ShareField, ShareOrAuto, parse_share
+from engine.recipe_fields import (
+    AUTO,
+    TEXT,
+    Percent,
+    Section,
+    Share,
+    ShareField,
+    ShareOrAuto,
+    Slices,
+    parse_share,
+)
 from engine.task_settings import RATE, Classification, Dpo, Sft, Task
 
 METRICS = ("exact_match", "rouge", "bleu", "chrf")  # engine/evals/metrics.py
@@ -118,16 +128,19 @@ class Evals(Section):
         "5%",
         description="Most of the wall time that evaluations take with `every: auto`, tenths of the run aside.",
     )
-    general: str | None = Field(
+    general: Slices | None = Field(
         "bundled:stdlib-prose",
-        description="Text that the base model could already do, watched for forgetting.",
+        description="Text that the base model could already do, watched for forgetting: a source, or several by name "
+        "(`{mine: my.jsonl, prose: bundled:stdlib-prose}`), each a slice that is watched by itself.",
     )
     samples: int = Field(
         100,
         ge=0,
-        description="Texts written by the base model itself, watched as a second slice of `general`; 0: none.",
+        description="Texts written by the base model itself, watched as one slice more of `general`; 0: none.",
     )
-    limit: int = Field(200, ge=2, description="Most examples scored per suite.")
+    limit: int = Field(
+        200, ge=2, description="Most examples scored per suite; the sources of `general` share it evenly."
+    )
     few_shot: int = Field(
         4,
         ge=0,
@@ -251,9 +264,12 @@ class Recipe(Section):
         return self.method.tokens if isinstance(self.method, Prefix | Prompt) else 0
 
     @property
-    def general(self) -> str | None:
-        """The source of the general suite; None where there is no vocabulary's head to score text with."""
-        return None if isinstance(self.task, Classification) else self.evals.general
+    def general(self) -> dict[str, str]:
+        """The sources of the general suite by slice; none where there is no vocabulary's head to score text with."""
+        found = self.evals.general
+        if found is None or isinstance(self.task, Classification):
+            return {}
+        return {TEXT: found} if isinstance(found, str) else found
 
     def hash(self) -> str:
         """First 16 hex digits of the SHA-256 of the resolved recipe without its name."""

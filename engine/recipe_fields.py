@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 AUTO = "auto"
+TEXT, SAMPLES = "text", "samples"  # slices of the general suite: the recipe's text, and the base model's own
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,28 @@ def _checked_percent(value: Any) -> Any:
     return value
 
 
+def _checked_slices(value: Any) -> Any:
+    """A source, or sources by the name of their slice; ValueError with one sentence otherwise."""
+    if value is None or isinstance(value, str):
+        return value
+    if not isinstance(value, dict) or not value:
+        raise ValueError("give a source, or sources by name such as {mine: my.jsonl}")
+    for name, source in value.items():
+        if name == SAMPLES:
+            raise ValueError(
+                f"the slice {SAMPLES} is what the base model writes itself (evals.samples); name yours otherwise"
+            )
+        if not re.fullmatch(r"\w[\w-]*", str(name)):
+            raise ValueError(f"the slice {name!r} needs a name of letters, digits, - and _")
+        if not isinstance(source, str) or not source:
+            raise ValueError(f"the slice {name} needs a source, such as my.jsonl")
+    return value
+
+
 ShareField = Annotated[str | int, BeforeValidator(_checked_share)]
 ShareOrAuto = Annotated[str | int, BeforeValidator(_checked_share_or_auto)]
 Percent = Annotated[str, BeforeValidator(_checked_percent)]
+Slices = Annotated[str | dict[str, str], BeforeValidator(_checked_slices)]
 
 
 class Section(BaseModel):

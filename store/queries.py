@@ -226,7 +226,7 @@ def memory(run: int) -> Query:
 
 def datasets(run: int) -> Query:
     """role, source, fingerprint, n_rows, bytes."""
-    return "SELECT * EXCLUDE (run) FROM datasets WHERE run = $run ORDER BY role", {"run": run}
+    return "SELECT * EXCLUDE (run) FROM datasets WHERE run = $run ORDER BY role, source", {"run": run}
 
 
 def events(run: int | None = None, after: float = 0.0, limit: int = 200) -> Query:

@@ -30,14 +30,36 @@ TOO_FEW = 2  # rows, below which no mean has an error
 
 @dataclass(frozen=True)
 class Scored:
-    """A suite: the rows to score, and those left out because training has them."""
+    """A suite or a slice of it: the rows to score, and those left out because training has them."""
 
     name: str
+    slice: str  # of the suite; empty: it is not divided by the recipe
     source: Source
     rows: int  # kept from training, before the recipe's limit
     compared: list[str]  # ids of the rows that were compared with training rows in every way
     documents: list[Document]  # to score, in the order of their hash
     leaks: list[Leak]  # left out; equal ones may be beyond those compared
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}.{self.slice}" if self.slice else self.name
+
+
+@dataclass(frozen=True)
+class Compare:
+    """What suites are compared with."""
+
+    training: list[Entry]
+    sets: list[np.ndarray]  # shingles of as many of them as are looked through for near rows
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Rows of a whole suite that training has too; `engine.flags.leak` says what it means."""
+
+    suite: str
+    ids: list[str]  # that were looked through
+    hits: list[Leak]
 
 
 @dataclass(frozen=True)
@@ -47,14 +69,14 @@ class Gathered:
     sources: list[Source]
     train: list[Document]
     heldout: Scored
-    general: Scored | None
+    general: list[Scored]  # a slice each
     replay: list[Document]  # general rows to mix in, in order, none of them in a suite
     refusals: list[Finding]
     notes: list[str]  # what was left out, one sentence each
 
     @property
     def suites(self) -> list[Scored]:
-        return [self.heldout, *([self.general] if self.general else [])]
+        return [self.heldout, *self.general]
 
     def source(self, role: str) -> Source:
         return next(source for source in self.sources if source.role == role)
@@ -72,25 +94,24 @@ def gather(recipe: Recipe) -> Gathered:
     Raises DataError where nothing can be told apart yet: a source that cannot be read, or has one row.
     """
     sources = _read(recipe)
-    by_role = {source.role: source for source in sources}
+    by_role = {source.role: source for source in sources if source.role != "general"}
     train_source, own = by_role["train"], by_role.get("heldout")
     train, heldout = split.split_task(recipe.data, train_source.documents, own.documents if own else [])
     training = train_source.entries(split.first(train, None, "report"))
     limit = recipe.evals.limit
     sets = overlap.shingle_sets(training)
-    suites = [_scored("heldout", own or train_source, heldout, limit, training, sets)]
-    if general := by_role.get("general"):
-        suites.append(_scored("general", general, general.documents, limit, training, sets))
+    compare = Compare(training, sets)
+    held = _scored("heldout", "", own or train_source, heldout, limit, compare)
+    general = _general(recipe, [source for source in sources if source.role == "general"], compare)
+    suites = [held, *general]
     replay = _replayed(by_role["replay"], suites) if "replay" in by_role else []
     refusals = [finding for source in sources for finding in _bad(source)]
     refusals += [finding for suite in suites for finding in _emptied(suite, train_source)]
     if recipe.flags.leak == "stop":
-        refusals += [finding for suite in suites for finding in _leaking(suite)]
+        refusals += _leaking(suites)
     notes = [rows.left_out(s.source, s.dropped, s.rows) for s in sources if s.dropped]
     notes += [_left_out(suite, train_source) for suite in suites if suite.leaks]
-    return Gathered(
-        sources, train, suites[0], suites[1] if len(suites) > 1 else None, replay, refusals, notes
-    )
+    return Gathered(sources, train, held, general, replay, refusals, notes)
 
 
 def _read(recipe: Recipe) -> list[Source]:
@@ -100,41 +121,58 @@ def _read(recipe: Recipe) -> list[Source]:
         found.append(rows.read("heldout", str(data.heldout), form, data.columns))
     if data.replay:
         found.append(rows.read("replay", data.replay.source, "general"))
-    if recipe.general:
-        found.append(rows.read("general", recipe.general, "general"))
+    found += [rows.read("general", source, "general") for source in recipe.general.values()]
+    return found
+
+
+def _general(recipe: Recipe, sources: Sequence[Source], compare: Compare) -> list[Scored]:
+    """A slice each, which share the limit; a row of several is scored in the first of them."""
+    limit = max(TOO_FEW, recipe.evals.limit // max(1, len(sources)))
+    names = recipe.general if isinstance(recipe.evals.general, dict) else [""]
+    found: list[Scored] = []
+    for name, source in zip(names, sources, strict=False):
+        taken = {document.id for suite in found for document in suite.documents}
+        free = [document for document in source.documents if document.id not in taken]
+        found.append(_scored("general", name, source, free, limit, compare))
     return found
 
 
 def _scored(
-    name: str,
-    source: Source,
-    documents: Sequence[Document],
-    limit: int,
-    training: Sequence[Entry],
-    sets: Sequence[np.ndarray],
+    name: str, slice: str, source: Source, documents: Sequence[Document], limit: int, compare: Compare
 ) -> Scored:
     ordered = split.first(list({d.id: d for d in documents}.values()), None, "eval")
     entries = source.entries(ordered)
-    exact = {leak.id for leak in overlap.exact_overlap(training, entries, name)}
+    exact = {leak.id for leak in overlap.exact_overlap(compare.training, entries, name)}
     # Equal rows are looked for among all, near ones among those that may be scored.
     few = [entry for entry in entries if entry.id not in exact][: CANDIDATES * limit]
-    leaks = overlap.leaks(training, [entry for entry in entries if entry.id in exact] + few, name, sets)
+    both = [entry for entry in entries if entry.id in exact] + few
+    leaks = overlap.leaks(compare.training, both, name, compare.sets)
     clean = {entry.id for entry in few} - {leak.id for leak in leaks}
     ids = [entry.id for entry in entries]
     compared = ids[: ids.index(few[-1].id) + 1] if len(few) == CANDIDATES * limit else ids
     to_score = [document for document in ordered if document.id in clean][:limit]
-    return Scored(name, source, len(documents), compared, to_score, leaks)
+    return Scored(name, slice, source, len(documents), compared, to_score, leaks)
 
 
-def shared(gathered: Gathered) -> dict[str, list[Leak]]:
-    """By suite: the scored rows with a stretch of words that a training row has too."""
+def shared(gathered: Gathered) -> list[list[Leak]]:
+    """Of each of the suites: the scored rows with a stretch of words that a training row has too."""
     source = gathered.source("train")
     training = overlap.bounded(source.entries(split.first(gathered.train, None, "report")))
     known = overlap.train_stretches(training)
-    return {
-        suite.name: overlap.ngram_overlap(training, suite.source.entries(suite.documents), suite.name, known)
+    return [
+        overlap.ngram_overlap(training, suite.source.entries(suite.documents), suite.name, known)
         for suite in gathered.suites
-    }
+    ]
+
+
+def overlaps(suites: Sequence[Scored], more: Sequence[list[Leak]]) -> list[Overlap]:
+    """By whole suite; `more`: hits among the scored rows of each."""
+    found: dict[str, Overlap] = {}
+    for suite, hits in zip(suites, more, strict=True):
+        whole = found.setdefault(suite.name, Overlap(suite.name, [], []))
+        whole.ids.extend(suite.compared)
+        whole.hits.extend([*suite.leaks, *hits])
+    return list(found.values())
 
 
 def _replayed(source: Source, suites: Sequence[Scored]) -> list[Document]:
@@ -157,26 +195,32 @@ def _bad(source: Source) -> list[Finding]:
 
 
 def _emptied(suite: Scored, train: Source) -> list[Finding]:
-    if not suite.leaks or len(suite.documents) >= TOO_FEW:
+    if len(suite.documents) >= TOO_FEW or not (suite.leaks or suite.slice):
         return []
+    key = f"evals.general.{suite.slice}" if suite.slice else "evals.general"
     do = (
         "give other data as data.heldout, or a share of the training data such as 10%"
         if suite.name == "heldout"
-        else "give other text as evals.general, or none (null)"
+        else f"give other text as {key}, or none" + ("" if suite.slice else " (null)")
     )
-    message = f"{_overlapping(suite, train)}, which leaves {len(suite.documents)} to score; {do}"
-    return [Finding("overlap", message)]
+    left = f"{len(suite.documents)} to score"
+    if not suite.leaks:
+        return [Finding("overlap", f"{key}: {_short(suite.source.source)} has only {left}; {do}")]
+    return [Finding("overlap", f"{_overlapping(suite, train)}, which leaves {left}; {do}")]
 
 
-def _leaking(suite: Scored) -> list[Finding]:
-    flag = leak(suite.name, suite.compared, suite.leaks, scored=())
-    if flag is None or flag.level == "info":
-        return []
-    message = (
-        f"{flag.message.partition('. ')[0]}, and flags.leak is stop: take them out of the training data "
-        "(finetui data lists them), or set flags.leak=warn to run without scoring them"
-    )
-    return [Finding("leak", message)]
+def _leaking(suites: Sequence[Scored]) -> list[Finding]:
+    found = overlaps(suites, [[] for _ in suites])
+    flags = [flag for o in found if (flag := leak(o.suite, o.ids, o.hits, scored=()))]
+    return [
+        Finding(
+            "leak",
+            f"{flag.message.partition('. ')[0]}, and flags.leak is stop: take them out of the training data "
+            "(finetui data lists them), or set flags.leak=warn to run without scoring them",
+        )
+        for flag in flags
+        if flag.level != "info"
+    ]
 
 
 def _left_out(suite: Scored, train: Source) -> str:

@@ -21,10 +21,10 @@ from engine.data.formats import to_document
 from engine.data.sources import DataError
 from engine.evals.generate import ends_of
 from engine.log import write_json
+from engine.recipe_fields import SAMPLES, TEXT
 from engine.tasks.prepare import Prepared, Suite
 from engine.training.checkpoint import random_states, set_random_states
 
-TEXT, SAMPLES = "text", "samples"  # the slices
 LENGTH = 64  # tokens of a sample, at most
 AT_ONCE = 50
 SEED = 0
@@ -95,6 +95,7 @@ def with_samples(data: Prepared, drawn: Sequence[Sequence[int]], tokenizer: Any)
             documents.append(document)
             mask = np.arange(len(tokens)) > 0
             examples.append(Example(document.id, np.array(tokens, dtype=np.int32), mask))
-    slices = (TEXT,) * len(general.examples) + (SAMPLES,) * (len(examples) - len(general.examples))
+    slices = general.slices or (TEXT,) * len(general.examples)
+    slices += (SAMPLES,) * (len(examples) - len(general.examples))
     suite = Suite("general", documents, examples, slices)
     return replace(data, suites=[suite if old.name == "general" else old for old in data.suites])

@@ -146,7 +146,7 @@ class Context:
     method: str
     lr: float
     replay: float  # share of replayed tokens, 0 without
-    general: str | None = None  # `evals.general`
+    general: str | None = None  # the source of `evals.general`, the first of several
     epochs: float = 1.0
     warmup: str | int = "5%"
     replays: bool = True  # whether the task can have general text mixed in

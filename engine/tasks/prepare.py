@@ -13,8 +13,7 @@ import numpy as np
 from engine.data import masks
 from engine.data.chat import Example, auto_length, ensure_template, tokenize, truncate
 from engine.data.formats import Document
-from engine.data.gather import Gathered, Scored, gather, shared
-from engine.data.overlap import Leak
+from engine.data.gather import Gathered, Overlap, Scored, gather, overlaps, shared
 from engine.data.sources import DataError
 from engine.data.split import first, replayed
 from engine.model_source import locate
@@ -37,15 +36,6 @@ class Suite:
     documents: list[Document]
     examples: list[Item]
     slices: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """Rows of a suite that training has too; `engine.flags.leak` says what it means."""
-
-    suite: str
-    ids: list[str]  # that were looked through
-    hits: list[Leak]
 
 
 @dataclass(frozen=True)
@@ -95,23 +85,17 @@ def prepare(recipe: Recipe, tokenizer: Any, longest: int) -> Prepared:
 
     heldout = _suite(gathered.heldout, make, tokenizer, max_length, notes)
     seen_documents = first(gathered.train, min(SEEN_LIMIT, recipe.evals.limit), "eval")
-    seen = Scored("seen", gathered.source("train"), len(gathered.train), [], seen_documents, [])
+    seen = Scored("seen", "", gathered.source("train"), len(gathered.train), [], seen_documents, [])
     suites = [heldout, _suite(seen, make, tokenizer, max_length, [])]
     if gathered.general:
-        suites.append(_suite(gathered.general, AS_TEXT, tokenizer, min(longest, LONGEST_TEXT), []))
-    elif recipe.general != recipe.evals.general:
+        suites.append(_general(gathered.general, tokenizer, min(longest, LONGEST_TEXT)))
+    elif recipe.evals.general:
         notes.append(
             "a classifier has no vocabulary's head to score general text with: forgetting is not measured"
         )
     train += _replay(recipe, gathered, train, tokenizer, max_length, notes)
-    return Prepared(train, suites, max_length, notes, labels, _overlaps(recipe, gathered))
-
-
-def _overlaps(recipe: Recipe, gathered: Gathered) -> list[Overlap]:
-    if recipe.flags.leak == "off":
-        return []
-    words = shared(gathered)
-    return [Overlap(s.name, s.compared, [*s.leaks, *words[s.name]]) for s in gathered.suites]
+    found = [] if recipe.flags.leak == "off" else overlaps(gathered.suites, shared(gathered))
+    return Prepared(train, suites, max_length, notes, labels, found)
 
 
 def maker(task: Task, labels: list[str]) -> Make:
@@ -192,6 +176,17 @@ def _suite(scored: Scored, make: Make, tokenizer: Any, max_length: int, notes: l
     kept = {example.id: example for example in examples}  # equal rows would count twice as evidence
     documents = {document.id: document for document in scored.documents if document.id in kept}
     return Suite(scored.name, list(documents.values()), list(kept.values()))
+
+
+def _general(slices: Sequence[Scored], tokenizer: Any, max_length: int) -> Suite:
+    parts = [_suite(scored, AS_TEXT, tokenizer, max_length, []) for scored in slices]
+    names = [scored.slice for scored, part in zip(slices, parts, strict=True) for _ in part.examples]
+    return Suite(
+        "general",
+        [document for part in parts for document in part.documents],
+        [example for part in parts for example in part.examples],
+        tuple(names) if all(names) else (),
+    )
 
 
 def _replay(

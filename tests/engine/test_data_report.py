@@ -285,6 +285,20 @@ def test_leaks_duplicates_and_what_is_left(tmp_path: Path, tokenizer: Any) -> No
     assert "only 10 rows" in warned["small-heldout"].message
 
 
+def test_slices_of_the_general_suite_are_told_apart(tmp_path: Path, tokenizer: Any) -> None:
+    text = [{"text": f"Tree {i} grows by {i * i} rings and {i + 3} leaves a year."} for i in range(30)]
+    own = write(tmp_path / "own.jsonl", text)
+    named = {"own": own, "prose": "bundled:stdlib-prose"}
+    found = report_on(tmp_path, rows_of(120), tokenizer, evals={"general": named, "limit": 100})
+    assert [(suite.name, suite.scored) for suite in found.suites][1:] == [
+        ("general.own", 30),
+        ("general.prose", 50),
+    ]
+    page = "\n".join(found.lines())
+    assert "general.own 30 (30 scored), general.prose" in page
+    assert "overlap    general.own rows also in training, scored: none" in page
+
+
 def test_warnings_about_answers(tmp_path: Path, tokenizer: Any) -> None:
     lines: list[Any] = rows_of(60)
     lines += [{"prompt": "Say this again", "completion": "say  this again"}]

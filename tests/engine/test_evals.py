@@ -15,6 +15,7 @@ from engine.data.bundled import model_path
 from engine.data.chat import tokenize
 from engine.data.formats import to_document
 from engine.data.sources import DataError
+from engine.evals import base_samples
 from engine.evals.generate import answers, questions
 from engine.evals.intervals import change, ratio
 from engine.evals.looks import read_back
@@ -23,6 +24,7 @@ from engine.home import RunDir
 from engine.log import LogWriter
 from engine.recipe import Recipe
 from engine.tasks.prepare import Suite, prepare
+from engine.training.flagging import context_of
 from engine.training.loss import TargetLoss
 from engine.training.stop import Cancelled
 
@@ -191,6 +193,25 @@ def test_no_suite_shares_a_row_with_training_but_seen(tokenizer):
     task = sum(len(e.tokens) for e in data.train if e.mask.mean() < 0.9)
     replayed = sum(len(e.tokens) for e in data.train if e.mask.mean() >= 0.9)
     assert replayed / (task + replayed) == pytest.approx(0.3, abs=0.05)
+
+
+def test_named_sources_are_slices_beside_what_the_base_model_writes(tokenizer, tmp_path):
+    rows = [{"text": f"{word} {word} and so on"} for word in ("sun", "rain", "wind", "snow")]
+    own = write_rows(tmp_path / "own.jsonl", rows)
+    tree = recipe().model_dump() | {
+        "evals": {"general": {"own": own, "prose": "bundled:stdlib-prose"}, "limit": 20}
+    }
+    data = prepare(Recipe.model_validate(tree), tokenizer, 1024)
+    assert data.suite("general").slices == ("own",) * 4 + ("prose",) * 10
+    texts = [document.text for document in data.suite("general").documents]
+    assert set(texts[:4]) == {row["text"] for row in rows}
+    assert [document.id for document in data.suite("general").documents] == [
+        example.id for example in data.suite("general").examples
+    ]
+    drawn = [[1, *tokenizer("a base text")["input_ids"]]]
+    assert base_samples.with_samples(data, drawn, tokenizer).suite("general").slices[14:] == ("samples",)
+    assert [(o.suite, len(o.ids)) for o in data.overlaps] == [("heldout", 6), ("general", 24)]
+    assert context_of(Recipe.model_validate(tree)).general == own
 
 
 def write_rows(path, rows):

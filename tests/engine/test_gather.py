@@ -25,8 +25,12 @@ def rows(*numbers: int, ending: str = "") -> list[dict[str, str]]:
     return [{"prompt": f"Question {n}?", "completion": text(n) + ending} for n in numbers]
 
 
-def gathered(path: Path, train: list[Any], limit: int = 200, **files: list[Any]) -> Gathered:
-    """`heldout`, `general` and `replay` are sources of their own where they are given."""
+def gathered(
+    path: Path, train: list[Any], limit: int = 200, slices: tuple[str, ...] = (), **files: list[Any]
+) -> Gathered:
+    """`heldout`, `general` and `replay` are sources of their own where they are given; `slices`: names of those that
+    the general suite is made of.
+    """
     for name, lines in {"train": train, **files}.items():
         (path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     data: dict[str, Any] = {"train": str(path / "train.jsonl")}
@@ -34,7 +38,9 @@ def gathered(path: Path, train: list[Any], limit: int = 200, **files: list[Any])
         data["heldout"] = str(path / "heldout.jsonl")
     if "replay" in files:
         data["replay"] = {"source": str(path / "replay.jsonl")}
-    general = str(path / "general.jsonl") if "general" in files else None
+    general: Any = str(path / "general.jsonl") if "general" in files else None
+    if slices:
+        general = {name: str(path / f"{name}.jsonl") for name in slices}
     return gather(
         Recipe.model_validate(
             {
@@ -86,17 +92,43 @@ def test_the_general_suite_gives_way_too(tmp_path: Path) -> None:
     general = [{"text": text(n)} for n in range(400, 440)]
     train = [*rows(*range(300)), {"messages": [{"role": "assistant", "content": text(400)}]}]
     found = gathered(tmp_path, train, general=general)
-    assert found.general is not None
-    assert numbers(found.general.documents) == {text(n) for n in range(401, 440)}
+    assert numbers(found.general[0].documents) == {text(n) for n in range(401, 440)}
     assert found.notes == ["1 row of general.jsonl is also in train.jsonl and is not scored"]
+
+
+def test_the_slices_of_the_general_suite_share_its_limit_and_no_row(tmp_path: Path) -> None:
+    mine, prose = ([{"text": text(n)} for n in range(*ends)] for ends in ((400, 440), (430, 480)))
+    train = [*rows(*range(300)), {"messages": [{"role": "assistant", "content": text(470)}]}]
+    found = gathered(tmp_path, train, 60, ("mine", "prose"), mine=mine, prose=prose)
+    assert [suite.label for suite in found.suites] == ["heldout", "general.mine", "general.prose"]
+    one, other = found.general
+    assert (len(one.documents), len(other.documents)) == (30, 30)
+    assert not numbers(one.documents) & numbers(other.documents)
+    assert text(470) not in numbers(other.documents)
+    assert "1 row of prose.jsonl is also in train.jsonl and is not scored" in found.notes
+    assert [suite.slice for suite in gathered(tmp_path, train, general=mine).general] == [""]
+
+
+def test_a_slice_that_others_leave_empty_is_refused(tmp_path: Path) -> None:
+    mine = [{"text": text(n)} for n in range(400, 440)]
+    found = gathered(tmp_path, rows(*range(300)), slices=("one", "two"), one=mine, two=mine)
+    with pytest.raises(DataError, match=r"evals.general.two: two.jsonl has only 0 to score; give other text"):
+        found.checked()
+
+
+def test_words_in_common_keep_a_row_from_being_replayed(tmp_path: Path) -> None:
+    general = [{"text": text(n)} for n in range(400, 440)]
+    quotes = [{"text": f"Somebody said {text(n)}, and then {text(n + 1000)}"} for n in range(400, 410)]
+    others = [{"text": text(n)} for n in range(500, 540)]
+    found = gathered(tmp_path, rows(*range(300)), general=general, replay=[*quotes, *others])
+    assert numbers(found.replay) == {row["text"] for row in others}
 
 
 def test_what_is_scored_is_not_replayed(tmp_path: Path) -> None:
     general = [{"text": text(n)} for n in range(400, 500)]
     replay = [*general, *({"text": text(n).upper() + " AND SO."} for n in range(400, 450))]
     found = gathered(tmp_path, rows(*range(300)), limit=20, general=general, replay=replay)
-    assert found.general is not None
-    scored = numbers(found.general.documents)
+    scored = numbers(found.general[0].documents)
     assert len(scored) == 20
     left = numbers(found.replay)
     assert not left & scored

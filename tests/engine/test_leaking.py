@@ -33,7 +33,7 @@ def tree(path: Path, leaks: bool, **flags: str) -> dict[str, Any]:
     for name, rows in files.items():
         (path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = {name: str(path / f"{name}.jsonl") for name in ("train", "heldout")}
-    evals = small()["evals"] | {"general": str(path / "general.jsonl"), "limit": 20, "generate": 0}
+    evals = small()["evals"] | {"general": {"own": str(path / "general.jsonl")}, "limit": 20, "generate": 0}
     return small(method="full", data=data, evals=evals, flags=flags)
 
 
@@ -78,6 +78,7 @@ def test_it_is_told_before_the_first_step_and_with_results_at_the_end(tmp_path):
         i for i, id in enumerate(last["id"]) if not any(PROSE[n][:400] in ids[id] for n in range(QUOTES))
     ]
     assert len(clean) == 5
+    assert set(last["slice"]) == {"own"}
     every = sum(last["nll"]) / sum(last["tokens"])
     without = sum(last["nll"][i] for i in clean) / sum(last["tokens"][i] for i in clean)
     assert f"{every:.3f} with them and {without:.3f} without" in later["message"]

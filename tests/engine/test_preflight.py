@@ -42,6 +42,11 @@ def test_paths_are_relative_to_the_recipe_and_become_absolute(tmp_path: Path) ->
     rows(tmp_path / "mine.jsonl", 100)
     report = preflight.check(recipe(train="mine.jsonl"), tmp_path)
     assert report.recipe.data.train == str(tmp_path / "mine.jsonl")
+    rows(tmp_path / "own.jsonl", 100)
+    named = {"own": "own.jsonl", "prose": "bundled:stdlib-prose"}
+    report = preflight.check(recipe(train="mine.jsonl", evals={"general": named}), tmp_path)
+    assert report.recipe.evals.general == named | {"own": str(tmp_path / "own.jsonl")}
+    assert [data.role for data in report.datasets] == ["train", "general", "general"]
     assert report.recipe.data.heldout == "10%"
 
 

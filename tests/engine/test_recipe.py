@@ -79,6 +79,17 @@ def test_overrides_reach_any_depth_and_shorthands() -> None:
     assert recipe.data.replay.source == "a.jsonl"
 
 
+def test_the_general_suite_is_one_source_or_several_by_name() -> None:
+    assert one(GOOD).general == {"text": "bundled:stdlib-prose"}
+    assert one(GOOD, "evals.general=null").general == {}
+    both = {"mine": "my.jsonl", "prose": "bundled:stdlib-prose"}
+    several = one(GOOD, "evals.general={mine: my.jsonl, prose: 'bundled:stdlib-prose'}")
+    assert several.general == both
+    assert several.flat()["evals.general.mine"] == "my.jsonl"
+    assert one(GOOD, "evals.general.mine=my.jsonl").general == {"mine": "my.jsonl"}
+    assert several.model_copy(update={"task": one(GOOD, "task=classification").task}).general == {}
+
+
 def test_a_sweep_is_every_combination() -> None:
     file = parse(GOOD + "sweep: {method.r: [4, 16], train.lr: [1e-3, 4e-3]}\n", PATH)
     assert file.swept == ["method.r", "train.lr"]
@@ -111,6 +122,16 @@ def test_a_resolved_recipe_reads_back_as_itself() -> None:
         ("lr: 2e-4", "max_length: long", 5, ["train.max_length", "'auto'", "integer"]),
         ("lr: 2e-4", "warmup: 200%", 5, ["train.warmup", "share such as 10%"]),
         ("lr: 2e-4", "schedule: cosin", 5, ["did you mean `cosine`"]),
+        ("train: {lr: 2e-4}", "evals: {general: 3}", 5, ["evals.general", "sources by name", "got 3"]),
+        ("train: {lr: 2e-4}", "evals: {general: {}}", 5, ["evals.general", "sources by name"]),
+        ("train: {lr: 2e-4}", "evals: {general: {a: 3}}", 5, ["evals.general", "the slice a needs a source"]),
+        ("train: {lr: 2e-4}", "evals: {general: {a b: c}}", 5, ["the slice 'a b' needs a name of letters"]),
+        (
+            "train: {lr: 2e-4}",
+            "evals: {general: {samples: mine.jsonl}}",
+            5,
+            ["evals.general: the slice samples is what the base model writes itself", "name yours otherwise"],
+        ),
     ],
 )
 def test_a_wrong_key_or_value_is_one_sentence_with_file_and_line(

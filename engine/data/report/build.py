@@ -37,7 +37,7 @@ BRIEF = 500  # training rows that `brief_report` looks at
 class Suite:
     """Rows kept from training, without those that training gives away."""
 
-    name: str
+    name: str  # and of its slice, if it is one
     rows: int  # kept from training
     scored: int
     detectable: Detectable  # from the scored rows
@@ -169,8 +169,7 @@ def report(recipe: Recipe, gathered: Gathered, tokenizer: Any, longest: int, sto
     more, found = masks.examine(measured, chosen_texts(items), tokenizer, stops, source)
     refusals += more
     warnings += found
-    words = shared(gathered)
-    suites = [_suite(suite, words[suite.name]) for suite in gathered.suites]
+    suites = [_suite(suite, words) for suite, words in zip(gathered.suites, shared(gathered), strict=True)]
     examples = [tokens.as_example(text) for item in items for text in texts(item)]
     warnings += _warnings(recipe, gathered, suites, measured, examples, cut)
     firsts = [tokens.as_example(texts(item)[0]) for item in items]
@@ -222,7 +221,7 @@ def _longest(recipe: Recipe, model: ModelFiles, tokenizer: Any) -> int:
 
 def _suite(suite: Scored, shared: list[Leak]) -> Suite:
     can = findings.detectable(len(suite.documents))
-    return Suite(suite.name, suite.rows, len(suite.documents), can, suite.leaks, shared)
+    return Suite(suite.label, suite.rows, len(suite.documents), can, suite.leaks, shared)
 
 
 def _warnings(
