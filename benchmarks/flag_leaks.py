@@ -10,8 +10,7 @@ from pathlib import Path
 
 from benchmarks.flag_data import Row, files, model_path, read, write
 from benchmarks.flag_plants import PLANTS
-from engine.data.gather import gather
-from engine.data.overlap import ngram_overlap
+from engine.data.gather import gather, shared
 from engine.flags.leak import leak
 from engine.recipe import Recipe
 
@@ -34,22 +33,29 @@ def _other_word(text: str) -> str:
     return " ".join(words)
 
 
+def _word_less(text: str) -> str:
+    words = text.split()
+    del words[len(words) // 2]
+    return " ".join(words)
+
+
 EDITS: dict[str, Callable[[Row], Row]] = {
     "as it is": lambda row: row,
     "other case and spaces": _edited(lambda text: f"  {text.upper()}\n".replace(" ", "  ")),
     "a word added to the answer": _edited(lambda text: f"{text} Indeed", (1,)),
     "a word changed in the answer": _edited(_other_word, (1,)),
+    "a word left out of the answer": _edited(_word_less, (1,)),
+    "a word changed in question and answer": _edited(_other_word),
     "the same answer to another question": _edited(lambda text: "Please tell me about this one.", (0,)),
 }
 
 
 def measure(root: Path, seeds: range) -> None:
-    """Recall by kind of edit, and held-out rows named that were not copied."""
+    """By kind of edit: rows left out of the scores, rows scored and told of, and the same of rows not copied."""
     plant = next(plant for plant in PLANTS if plant.name == "leak")
     base = model_path(root, plant.model)
-    found: dict[str, int] = defaultdict(int)
-    planted: dict[str, int] = defaultdict(int)
-    others, rows = 0, 0
+    left_out, told, planted = (defaultdict[str, int](int) for _ in range(3))
+    others, rows = (0, 0), 0
     for seed in seeds:
         paths = files(root, plant, seed, base)
         heldout = read(Path(paths["heldout"]))
@@ -62,19 +68,18 @@ def measure(root: Path, seeds: range) -> None:
             write(train, read(root / "data" / plant.model / "pool.jsonl") + copies)
             tree = plant.recipe(seed, paths | {"train": str(train)}, base)
             gathered = gather(Recipe.model_validate(tree))
-        source = gathered.heldout.source
-        entries = source.entries(source.documents)
-        training = gathered.source("train").entries(gathered.train)
-        hits = [*gathered.heldout.leaks, *ngram_overlap(training, entries, "heldout")]
-        leaked = {place for hit in hits for place in hit.rows}
-        flag = leak("heldout", [entry.id for entry in entries], hits)
+        suite, words = gathered.heldout, shared(gathered)[0]
+        out, scored = ({place for hit in hits for place in hit.rows} for hits in (suite.leaks, words))
+        flag = leak("heldout", suite.compared, [*suite.leaks, *words], [d.id for d in suite.documents])
         print(f"seed {seed}: {flag.level if flag else 'no flag'}: {flag.message if flag else ''}")
         for name, i in zip(edits, chosen, strict=True):
             planted[name] += 1
-            found[name] += i + 1 in leaked
-        others += len(leaked - {i + 1 for i in chosen})
+            left_out[name] += i + 1 in out
+            told[name] += i + 1 in scored
+        copied = {i + 1 for i in chosen}
+        others = others[0] + len(out - copied), others[1] + len(scored - copied)
         rows += len(heldout) - len(chosen)
-    print("\n| held-out row copied into training data | found |\n|---|---|")
+    print("\n| held-out row copied into training data | left out | scored and told | of |\n|---|---|---|---|")
     for name, count in planted.items():
-        print(f"| {name} | {found[name]} of {count} |")
-    print(f"| not copied | {others} of {rows} |")
+        print(f"| {name} | {left_out[name]} | {told[name]} | {count} |")
+    print(f"| not copied | {others[0]} | {others[1]} | {rows} |")

@@ -155,14 +155,18 @@ def _scored(
 
 
 def shared(gathered: Gathered) -> list[list[Leak]]:
-    """Of each of the suites: the scored rows with a stretch of words that a training row has too."""
+    """Of each of the suites: the scored rows with the answer of a training row, or a stretch of words."""
     source = gathered.source("train")
     training = overlap.bounded(source.entries(split.first(gathered.train, None, "report")))
     known = overlap.train_stretches(training)
-    return [
-        overlap.ngram_overlap(training, suite.source.entries(suite.documents), suite.name, known)
-        for suite in gathered.suites
-    ]
+    found = []
+    for suite in gathered.suites:
+        entries = suite.source.entries(suite.documents)
+        answers = overlap.answer_overlap(training, entries, suite.name)
+        told = {leak.id for leak in answers}
+        rest = [entry for entry in entries if entry.id not in told]
+        found.append([*answers, *overlap.ngram_overlap(training, rest, suite.name, known)])
+    return found
 
 
 def overlaps(suites: Sequence[Scored], more: Sequence[list[Leak]]) -> list[Overlap]:

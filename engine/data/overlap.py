@@ -1,4 +1,4 @@
-"""Held-out rows that training data give away: exactly, in a stretch of 13 words, or nearly.
+"""Held-out rows that training data give away: exactly, nearly, by their answer, or in a stretch of 13 words.
 
 Exactly or nearly equal rows are what a run leaves out of its suites (`leaks`). Pure functions. Torch-free.
 """
@@ -23,12 +23,16 @@ from engine.data.shingles import (
     without,
 )
 from engine.data.sources import RowNumber
-from engine.data.stretches import Stretches, stretches
+from engine.data.stretches import Stretches, common_in, stretches
 
 # Training rows and their characters that are looked through for near ones and for words: a few seconds of work.
 NEAR_ROWS, NEAR_CHARACTERS = 20_000, 20_000_000
 
-Kind = Literal["exact", "near", "13-gram"]
+# In a shorter conversation a word is too much of it, and a shorter answer is anybody's.
+ONE_WORD_FROM = 8  # words
+ANSWER_WORDS, ANSWER_CHARACTERS = 4, 20
+
+Kind = Literal["exact", "near", "answer", "13-gram"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class Leak:
     rows: tuple[RowNumber, ...]  # of the held-out row, from 1
     train_source: str
     train_rows: tuple[RowNumber, ...]
-    similarity: float  # exact: 1; near: Jaccard; 13-gram: share of the row's stretches seen in training
+    # exact, answer: 1; near: Jaccard, or share of equal words; 13-gram: share of the row's stretches seen in training
+    similarity: float
     preview: str
     train_preview: str
 
@@ -60,7 +65,9 @@ def leaks(
     seen = {leak.id for leak in exact}
     sets = shingle_sets(train) if sets is None else sets
     rest = [entry for entry in heldout if entry.id not in seen]
-    return exact + near_overlap(train, rest, suite, sets)
+    near = near_overlap(train, rest, suite, sets)
+    seen = {leak.id for leak in near}
+    return exact + near + one_word_overlap(comparable(train), [e for e in rest if e.id not in seen], suite)
 
 
 def shingle_sets(train: Sequence[Entry]) -> list[np.ndarray]:
@@ -104,6 +111,70 @@ def near_overlap(
         _leak("near", suite, heldout[other], train[place], similarity)
         for other, (similarity, place) in sorted(best.items())
     ]
+
+
+def one_word_overlap(train: Sequence[Entry], heldout: Sequence[Entry], suite: str) -> list[Leak]:
+    """Held-out conversations that are a training row but for one word, changed, added or gone.
+
+    In a short row this may be far from 80% of the shingles. A question about another thing differs in the answer as
+    well, so in two words; where one word alone tells many training rows apart, it is the slot of a template.
+    """
+    rows = {place: entry.text.split() for place, entry in enumerate(heldout) if entry.answer}
+    # A row of n words that differs in one keeps its first n // 2 words or its last.
+    halves: dict[tuple[int, bool, tuple[str, ...]], list[int]] = defaultdict(list)
+    for place, words in rows.items():
+        if len(words) >= ONE_WORD_FROM:
+            half = len(words) // 2
+            halves[len(words), True, tuple(words[:half])].append(place)
+            halves[len(words), False, tuple(words[-half:])].append(place)
+    sizes = {size for size, _, _ in halves}
+    found: dict[int, dict[str, int]] = defaultdict(
+        dict
+    )  # held-out row to training texts, each with its place
+    for place, entry in enumerate(train if halves else ()):
+        words = entry.text.split() if entry.answer else []
+        for size in sizes & {len(words) - 1, len(words), len(words) + 1}:
+            half = size // 2
+            first, last = (size, True, tuple(words[:half])), (size, False, tuple(words[-half:]))
+            for other in {*halves.get(first, ()), *halves.get(last, ())}:
+                if _differ_in_one(words, rows[other]):
+                    found[other].setdefault(entry.text, place)
+    return [
+        _leak("near", suite, heldout[other], train[min(places.values())], 1 - 1 / len(rows[other]))
+        for other, places in sorted(found.items())
+        if len(places) <= common_in(len(train))
+    ]
+
+
+def _differ_in_one(a: Sequence[str], b: Sequence[str]) -> bool:
+    """Whether words become others by changing, adding or removing at most one."""
+    short, long = sorted((a, b), key=len)
+    same = list(map(str.__eq__, a, b))
+    start = same.index(False) if False in same else len(same)
+    same = list(map(str.__eq__, a[::-1], b[::-1]))
+    end = same.index(False) if False in same else len(same)
+    return len(long) - len(short) <= 1 and start + end >= len(long) - 1
+
+
+def answer_overlap(train: Sequence[Entry], heldout: Sequence[Entry], suite: str) -> list[Leak]:
+    """Held-out rows whose answer, or whole text, is the answer to another question in training: one that is long
+    enough to be nobody else's, and stands in few rows.
+    """
+    wanted = {said for entry in heldout if _is_distinctive(said := entry.answer or entry.text)}
+    where: dict[str, list[int]] = defaultdict(list)
+    for place, entry in enumerate(train):
+        if entry.answer in wanted:
+            where[entry.answer].append(place)
+    found = [(entry, where.get(entry.answer or entry.text, [])) for entry in heldout]
+    return [
+        _leak("answer", suite, entry, train[places[0]], 1.0)
+        for entry, places in found
+        if 0 < len(places) <= common_in(len(train))
+    ]
+
+
+def _is_distinctive(answer: str) -> bool:
+    return len(answer) >= ANSWER_CHARACTERS and len(answer.split()) >= ANSWER_WORDS
 
 
 def near_pairs(

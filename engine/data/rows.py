@@ -64,7 +64,15 @@ class Source:
         places = self.places()
         distinct = {document.id: document for document in documents}.values()
         return [
-            Entry(d.id, self.source, places[d.id], normalise(compared_text(d)), preview(d)) for d in distinct
+            Entry(
+                d.id,
+                self.source,
+                places[d.id],
+                normalise(compared_text(d)),
+                preview(d),
+                normalise(d.target) if d.messages else "",
+            )
+            for d in distinct
         ]
 
 

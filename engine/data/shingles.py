@@ -26,6 +26,7 @@ class Entry:
     rows: tuple[RowNumber, ...]  # several if the content is repeated
     text: str  # normalised
     preview: str
+    answer: str = ""  # normalised: the last one of a conversation; empty for plain text
 
 
 def normalise(text: str) -> str:

@@ -2,7 +2,7 @@
 
 The overlap itself is found in engine/data/overlap.py, before the run. A held-out row that was trained on says
 nothing about new ones; a general row that was trained on hides forgetting. Rows that say the same as a training row
-leak, and a run leaves them out of its scores. Rows that share 13 words with one may only quote the same phrase, and
+leak, and a run leaves them out of its scores. Rows that share the answer or 13 words with one need not be copies, and
 are scored: they leak if, at two looks in a row, their loss has fallen further than that of the others beyond noise.
 """
 
@@ -23,7 +23,10 @@ from engine.flags.multiplicity import HITS_IN_A_ROW, level_at, streak
 
 # Share of a suite's rows from which a leak is more than worth knowing.
 LEVELS: dict[Level, float] = {"info": 0.0, "warn": 0.01, "critical": 0.1}
-UNSURE = {"13-gram": "by 13 words"}  # kinds that are shown by results only, as they are told
+UNSURE = {
+    "answer": "by the answer",
+    "13-gram": "by 13 words",
+}  # kinds that are shown by results only, as they are told
 
 
 class Hit(Protocol):
@@ -33,7 +36,7 @@ class Hit(Protocol):
     def id(self) -> str: ...
 
     @property
-    def kind(self) -> str: ...  # exact, near or 13-gram
+    def kind(self) -> str: ...  # exact, near, answer or 13-gram
 
 
 def leak(
@@ -96,9 +99,11 @@ def _kept(kinds: dict[str, str], kept: Collection[str], shown: bool) -> str:
     out = len(kinds) - len(kept)
     if not kept:
         return "It is left out of the scores." if out == 1 else "They are left out of the scores."
-    why = "" if shown or any(kinds[id] not in UNSURE for id in kept) else ", since it may be only a phrase"
-    who = len(kept) if out else "It" if len(kept) == 1 else "They"
-    scored = f"{who} {'is' if len(kept) == 1 else 'are'} scored{why}."
+    one = len(kept) == 1
+    sure = shown or any(kinds[id] not in UNSURE for id in kept)
+    why = "" if sure else ", since it need not be a copy" if one else ", since they need not be copies"
+    who = len(kept) if out else "It" if one else "They"
+    scored = f"{who} {'is' if one else 'are'} scored{why}."
     return f"{out} {'is' if out == 1 else 'are'} left out of the scores, {scored}" if out else scored
 
 

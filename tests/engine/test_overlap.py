@@ -10,16 +10,19 @@ from engine.data import bundled, overlap
 from engine.data.duplicates import Sketches, exact_duplicates, near_duplicates
 from engine.data.formats import to_document
 from engine.data.overlap import (
+    answer_overlap,
     comparable,
     exact_overlap,
     leaks,
     near_overlap,
     ngram_overlap,
+    one_word_overlap,
 )
 from engine.data.rows import compared_text, preview
 from engine.data.shingles import Entry, normalise
 
 PLANTED = 250
+QUESTION = "is this number prime , yes or no :"
 TEMPLATE = (
     "Below is an instruction that describes a task, paired with an input that gives context. "
     "Write a response that completes the request. ### Input: "
@@ -174,6 +177,66 @@ def test_leaks_of_thirteen_words(writer: Writer, template: str) -> None:
     assert max(leak.rows[0] for leak in found) <= PLANTED
 
 
+def conversation(number: int, words: list[str], source: str = "train", ask: int = 5) -> Entry:
+    """The first words ask, the others answer."""
+    answer = normalise(" ".join(words[ask:]))
+    return Entry(f"{source}-{number}", source, (number,), normalise(" ".join(words)), "", answer)
+
+
+def test_short_conversations_that_differ_in_one_word_are_nearly_equal(writer: Writer) -> None:
+    texts = [writer.text(8, 20) for _ in range(3 * PLANTED)]
+    heldout = [list(words) for words in texts]
+    for n, words in enumerate(heldout):
+        place = writer.random.randrange(len(words))
+        words[place : place + 1] = ([], ["quite", words[place]], ["other"])[n % 3]  # gone, added, changed
+    train = [conversation(n, words) for n, words in enumerate(texts)]
+    held = [conversation(n, words, "heldout") for n, words in enumerate(heldout) if len(words) >= 8]
+    found = one_word_overlap(train, held, "heldout")
+    assert [leak.rows for leak in found] == [entry.rows for entry in held]
+    assert all(leak.rows == leak.train_rows and leak.kind == "near" for leak in found)
+    both = leaks(train, held, "heldout")
+    assert sorted(leak.rows for leak in both) == sorted(entry.rows for entry in held)
+    assert len({leak.id for leak in both}) == len(both)
+
+
+def test_two_words_are_another_thing_and_a_word_in_plain_text_may_be(writer: Writer) -> None:
+    texts = [writer.text(8, 20) for _ in range(PLANTED)]
+    train = [conversation(n, words) for n, words in enumerate(texts)]
+    two = [conversation(n, ["other", *words[1:-1], "other"], "heldout") for n, words in enumerate(texts)]
+    assert one_word_overlap(train, two, "heldout") == []
+    one = entries([" ".join(["other", *words[1:]]) for words in texts], "heldout")
+    assert one_word_overlap(entries([" ".join(words) for words in texts]), one, "heldout") == []
+
+
+def test_a_word_that_tells_many_rows_apart_is_the_slot_of_a_template(writer: Writer) -> None:
+    texts = [[*QUESTION.split(), str(n), "no"] for n in range(200)]
+    train = [conversation(n, words, ask=10) for n, words in enumerate(texts[:100])]
+    assert (
+        one_word_overlap(train, [conversation(n, texts[n], "heldout") for n in range(100, 200)], "heldout")
+        == []
+    )
+    few = [*train[:3], *(conversation(n, writer.text(8, 20)) for n in range(100))]
+    assert len(one_word_overlap(few, [conversation(100, texts[100], "heldout")], "heldout")) == 1
+
+
+def test_the_answer_to_another_question_is_found_if_it_is_nobody_elses(writer: Writer) -> None:
+    texts = [writer.text(12, 30) for _ in range(PLANTED)]
+    common = ["i", "cannot", "tell", "you", "about", "this"]
+    train = [conversation(n, words) for n, words in enumerate(texts)]
+    train += [conversation(n, [*writer.text(5, 5), *common]) for n in range(300, 310)]
+    copies = [conversation(n, [*writer.text(5, 5), *words[5:]], "heldout") for n, words in enumerate(texts)]
+    others = [conversation(n, writer.text(12, 30), "heldout") for n in range(300, 500)]
+    others += [conversation(500, [*writer.text(5, 5), *common], "heldout")]
+    found = answer_overlap(train, copies + others, "heldout")
+    assert [(leak.kind, leak.rows, leak.train_rows) for leak in found] == [
+        ("answer", entry.rows, entry.rows) for entry in copies
+    ]
+    short = [conversation(1, ["why", "not", "because", "so"], ask=2)]
+    assert answer_overlap(short, short, "heldout") == []
+    said = entries([" ".join(texts[3][5:])], "general")  # plain text that training answers with
+    assert [leak.train_rows for leak in answer_overlap(train, said, "general")] == [(3,)]
+
+
 def test_an_overlapping_row_is_told_once_and_as_what_it_is(writer: Writer) -> None:
     text = " ".join(writer.text())
     others = [" ".join(writer.text()) for _ in range(20)]
@@ -215,7 +278,7 @@ def test_in_the_bundled_data_every_hit_is_real() -> None:
     """No hit but rows that do share a sentence or say the same of a sibling; there are only a few."""
     documents = [to_document(row) for row in bundled.load("docstrings")]
     rows = [
-        Entry(d.id, "docstrings", (n,), normalise(compared_text(d)), preview(d))
+        Entry(d.id, "docstrings", (n,), normalise(compared_text(d)), preview(d), normalise(d.target))
         for n, d in enumerate(documents, start=1)
     ]
     assert exact_duplicates(rows) == []
@@ -225,6 +288,7 @@ def test_in_the_bundled_data_every_hit_is_real() -> None:
         assert all(similarity(texts[0], text) >= 0.6 for text in texts[1:])  # template counted
     train, heldout = rows[len(rows) // 10 :], rows[: len(rows) // 10]
     found = leaks(train, heldout, "heldout") + ngram_overlap(train, heldout, "heldout")
+    assert answer_overlap(train, heldout, "heldout") == []
     assert {leak.kind for leak in found} <= {"near", "13-gram"}
     assert len({leak.id for leak in found}) + len(near) < 0.02 * len(rows)
     by_id = {row.id: row for row in rows}

@@ -42,7 +42,7 @@ class Suite:
     scored: int
     detectable: Detectable  # from the scored rows
     left_out: list[Leak]  # rows that equal a training row or nearly do
-    shared: list[Leak]  # scored rows that share a stretch of words with a training row
+    shared: list[Leak]  # scored rows that share the answer or a stretch of words with a training row
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -238,7 +238,9 @@ def _warnings(
         if suite.shared:
             of = f"{len(suite.shared)} of {suite.scored} scored {suite.name} rows"
             rows = dict.fromkeys(row for leak in suite.shared for row in leak.rows)
-            found.append(Finding("overlap", f"{of} share 13 words with training data", rows=tuple(rows)[:5]))
+            found.append(
+                Finding("overlap", f"{of} share {_what(suite)} with training data", rows=tuple(rows)[:5])
+            )
         found += findings.heldout_size(suite.scored, suite.name)
     if cut:
         kept = sum(min(len(example.tokens), cut.max_length) for example in examples)
@@ -253,6 +255,12 @@ def _warnings(
         found += findings.contradictions(gathered.train, numbers, source)
     found += findings.answers(documents, numbers, source)
     return found
+
+
+def _what(suite: Suite) -> str:
+    names = {"answer": "the answer", "13-gram": "13 words"}
+    kinds = {leak.kind for leak in suite.shared}
+    return " or ".join(name for kind, name in names.items() if kind in kinds)
 
 
 def _outliers(examples: Sequence[Example], source: Source) -> list[Finding]:

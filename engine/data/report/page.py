@@ -9,7 +9,7 @@ SHOWN = 5  # of each list
 EXAMPLES = 3
 LABEL = 13  # columns
 LEARNED = "«", "»"  # around the text that is learned
-_KINDS = {"exact": "exact", "near": "near", "13-gram": "by 13 words"}
+_KINDS = {"exact": "exact", "near": "near", "answer": "by the answer", "13-gram": "by 13 words"}
 
 
 def lines(report: dict[str, Any]) -> list[str]:
