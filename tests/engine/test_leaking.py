@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from test_fix import a_run
 from workers import last_error, make_run, measured, of_kind, small, work
 
 from engine import fix, preflight
 from engine.data.bundled import load
+from engine.data.gather import Overlap
+from engine.data.overlap import Leak
 from engine.data.sources import DataError
+from engine.evals.looks import Looks
+from engine.evals.score import Scores
 from engine.flags.actions import leak
+from engine.log import LogWriter, read_log
 from engine.recipe import Recipe
+from engine.training.leaking import raise_leaks
+from engine.training.report import Report
 
 ROWS = load("docstrings")[::40]
 PROSE = [row["text"] for row in load("stdlib-prose")]
@@ -82,6 +91,31 @@ def test_it_is_told_before_the_first_step_and_with_results_at_the_end(tmp_path):
     every = sum(last["nll"]) / sum(last["tokens"])
     without = sum(last["nll"][i] for i in clean) / sum(last["tokens"][i] for i in clean)
     assert f"{every:.3f} with them and {without:.3f} without" in later["message"]
+
+
+def test_an_attempt_that_goes_on_says_only_what_got_worse_and_results_at_the_end(tmp_path):
+    ids = [str(n) for n in range(100)]
+    hits = [Leak("13-gram", "heldout", id, (1,), "train.jsonl", (1,), 0.5, "", "") for id in ids[:20]]
+    suite = SimpleNamespace(documents=[SimpleNamespace(id=id) for id in ids])
+    data = SimpleNamespace(overlaps=[Overlap("heldout", ids, hits)], suite=lambda name: suite)
+    looks, path = Looks(), tmp_path / "events.jsonl"
+    report = Report(LogWriter(path, "worker", 1, 2))
+    job = SimpleNamespace(
+        recipe=Recipe.model_validate(small(method="full")), data=data, looks=looks, report=report
+    )
+
+    def raise_at(step: int, fall: float, last: bool = False) -> list[tuple[int, str]]:
+        nll = 20.0 + np.arange(100) % 7 - fall * (np.arange(100) < 20)
+        looks.add(step, "heldout", Scores(ids, nll, np.full(100, 10), np.zeros(100)))
+        raise_leaks(job, last)
+        return [(e["step"], e["level"]) for e in read_log(path) if e["kind"] == "flag"]
+
+    looks.raised["leak", "heldout"] = "info"  # as an earlier attempt wrote it
+    assert raise_at(0, 0.0) == []
+    assert raise_at(10, 5.0) == []
+    assert raise_at(20, 5.0) == [(20, "critical")]
+    assert raise_at(30, 5.0) == [(20, "critical")]
+    assert raise_at(40, 0.0, last=True) == [(20, "critical"), (40, "critical")]
 
 
 def test_a_clean_run_has_none_and_says_nothing_where_it_is_off(tmp_path):
