@@ -21,7 +21,7 @@ from engine.recipe import Recipe
 
 Row = dict[str, Any]
 
-HELDOUT, POOL = 200, 820  # rows that detectors see; rows that training draws from
+HELDOUT, POOL = 300, 720  # rows that detectors see; rows that training draws from
 ORACLE = 2000  # rows of the oracle
 SLICE, ORACLE_SLICE = 100, 667  # rows of a slice of general text that detectors see, and that the oracle does
 PASSAGE = 150  # characters of a general passage
