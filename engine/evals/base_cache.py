@@ -95,15 +95,18 @@ def starts_as_base(method: Method) -> bool:
 
 def base_of(path: str, method: Method, dtype: torch.dtype, model: Any, packed: bool) -> str:
     """All that decides what the base model says, as text: its files, its number formats, the libraries."""
-    directory = locate(path)
-    commit = getattr(model.config, "_commit_hash", None)
-    files = _fingerprint(directory) if directory else f"{path}@{commit}"
     # The base of an adapter is held in the compute precision or in 4 bits, one that is trained in float32.
     held = "float32" if isinstance(method, Full) else str(dtype)
     if isinstance(method, Freeze | QLora):
         held = method.model_dump_json(include={"name", "layers", "modules", "quant", "double_quant"})
     versions = f"torch {torch.__version__} transformers {transformers.__version__}"
-    return f"{files} {held} {dtype} packed={packed} {model.device.type} {versions}"
+    return f"{files_of(path, model)} {held} {dtype} packed={packed} {model.device.type} {versions}"
+
+
+def files_of(path: str, model: Any) -> str:
+    """Which model it is, in whatever number format."""
+    directory = locate(path)
+    return _fingerprint(directory) if directory else f"{path}@{getattr(model.config, '_commit_hash', None)}"
 
 
 def _fingerprint(directory: Path) -> str:

@@ -19,6 +19,8 @@ from engine.training.loss import TargetLoss
 # best was 1.1 on the bundled model.
 TEMPERATURES = (0.85, 1.1, 1.2, 1.4, 1.8, 2.5, 4.0)
 TEMPERED_SUITE = "heldout"
+# Numbers that are worked on at once, of the logits of a pass: what stays in a cache, and is not held many times over.
+NUMBERS_AT_ONCE = 2**21
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,11 @@ class _Targets:
 
     def add(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
         """Of the next targets: `logits` float32 [targets, vocabulary]."""
+        size = max(1, NUMBERS_AT_ONCE // logits.shape[1])
+        for some, their_targets in zip(logits.split(size), targets.split(size), strict=True):
+            self._add(some, their_targets)
+
+    def _add(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
         places, self.places = self.places[: len(targets)], self.places[len(targets) :]
         self._nll[places] = F.cross_entropy(logits, targets, reduction="none").double().cpu().numpy()
         self._right[places] = (logits.argmax(-1) == targets).cpu().numpy()

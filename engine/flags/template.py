@@ -19,7 +19,7 @@ FEWEST = 4  # answers
 FROM = 0.25  # of the run: before, a base model has not learned to end
 REPEATS, COVERED = 3, 0.5  # a stretch this many times in a row, over this share of the answer
 LONGEST_STRETCH = 12  # words
-REPEATING = 0.5  # share of the answers
+REPEATING, SURELY = 0.5, 0.2  # share of the answers as seen; and its one-sided 95% bound: 2 of 4 say nothing
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,9 @@ def template(looks: Sequence[Answers], total_steps: int) -> Flag | None:
         return None
     if all(_never_ends(answers) for answers in latest):
         return _flag("endless", looks, latest, len(_that_should_end(latest[-1])), 0)
-    if all(_repeating(answers) >= REPEATING for answers in latest if answers.texts):
+    if all(map(_repeating, latest)):
         texts = latest[-1].texts
-        if len(texts) >= FEWEST and len(latest[0].texts) >= FEWEST:
-            return _flag("repeating", looks, latest, len(texts), sum(map(repeats, texts)))
+        return _flag("repeating", looks, latest, len(texts), sum(map(repeats, texts)))
     return None
 
 
@@ -82,8 +81,11 @@ def _never_ends(answers: Answers) -> bool:
     return len(ended) >= FEWEST and not any(ended)
 
 
-def _repeating(answers: Answers) -> float:
-    return sum(map(repeats, answers.texts)) / max(1, len(answers.texts))
+def _repeating(answers: Answers) -> bool:
+    count, n = sum(map(repeats, answers.texts)), len(answers.texts)
+    if n < FEWEST or count < REPEATING * n:
+        return False
+    return bool(betaincinv(count, n - count + 1, 0.05) > SURELY)  # Clopper and Pearson
 
 
 def _flag(kind: str, looks: Sequence[Answers], latest: Sequence[Answers], n: int, count: int) -> Flag:

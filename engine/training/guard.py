@@ -21,7 +21,7 @@ from engine.training.checkpoint import random_states, set_random_states, tensor_
 from engine.training.errors import TrainingError
 from engine.training.forecast import Forecast, Largest
 from engine.training.job import Job
-from engine.training.meter import mib
+from engine.training.meter import mib, trim_heap
 
 T = TypeVar("T")
 SURELY_TOO_MUCH = 1.25  # of the limit, by the estimate
@@ -125,12 +125,14 @@ class Guard:
 
     def evaluate(self, work: Callable[[], T]) -> T:
         """An evaluation, again with fewer tokens at once if it runs out of memory. Raises TrainingError."""
+        trim_heap()  # training and scoring make tensors of other sizes: the holes of one are of no use to the other
         while True:
             try:
                 result = work()
             except Exception as error:
                 said = self._reason(error)
             else:
+                trim_heap()
                 if self._meter.over and 2 * self._job.micro_tokens > self._longest:  # smaller from now on
                     self._lower_and_tell(self._job.micro_tokens, "an evaluation took more than allowed")
                 return result

@@ -14,7 +14,7 @@ import torch
 
 from engine.data.chat import padding
 from engine.evals import base_samples
-from engine.evals.base_cache import BaseCache, base_of
+from engine.evals.base_cache import BaseCache, files_of
 from engine.evals.looks import read_back
 from engine.evals.metrics import Metrics
 from engine.home import RunDir
@@ -141,7 +141,8 @@ def _add_samples(job: Job) -> None:
         return
 
     def draw() -> list[list[int]]:
-        known = BaseCache(job.run, base_of(recipe.model.path, recipe.method, job.dtype, model, packed=False))
+        # Drawn by the first run on a base, whatever its number format: runs that share them can be compared.
+        known = BaseCache(job.run, files_of(recipe.model.path, model))
         check = job.stop.check if distributed.world() == 1 else (lambda: None)  # the others do not ask along
         drawn = partial(base_samples.draw, model, tokenizer, count, load.device(), check)
         autocast = torch.autocast(load.device().type, job.dtype, enabled=job.dtype == torch.bfloat16)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 
 import torch
@@ -44,8 +45,7 @@ def test_runs_on_one_base_watch_the_same_samples_and_a_resumed_run_its_own(tmp_p
     wait_for(one, 1, "checkpoint", process, step=4)
     process.kill()
     assert finish(process) == -signal.SIGKILL
-    for path in (tmp_path / "cache" / "base").glob("*"):
-        path.unlink()
+    cache = (tmp_path / "cache").rename(tmp_path / "aside")
     assert work(one, attempt=2) == 0, one.attempt(2).stdout.read_text()
     first, later = measured(one)[0, "general"], measured(one, 2)[6, "general"]
     assert later["id"] == first["id"]
@@ -54,7 +54,9 @@ def test_runs_on_one_base_watch_the_same_samples_and_a_resumed_run_its_own(tmp_p
     assert SAMPLES / 2 < first["slice"].count("samples") <= SAMPLES
     assert all("slice" not in measured(one)[0, suite] for suite in ("heldout", "seen"))
 
-    other = make_run(tmp_path / "runs" / "000002-other", small(method="full", evals__samples=SAMPLES))
+    shutil.rmtree(tmp_path / "cache")
+    cache.rename(tmp_path / "cache")
+    other = make_run(tmp_path / "runs" / "000002-other", small(method="qlora", evals__samples=SAMPLES))
     assert work(other) == 0, other.attempt(1).stdout.read_text()
     assert texts(other) == texts(one)
 

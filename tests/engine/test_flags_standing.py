@@ -153,6 +153,8 @@ def test_answers_that_repeat_themselves_are_flagged():
     assert flag is not None
     assert (flag.flag, flag.effect) == ("repeating", 0.75)
     assert flag.lo < 0.75 < flag.hi
+    half = [answers(step, [True] * 4, [*texts[:2], "quite different", "words"]) for step in (30, 60)]
+    assert template(half, 100) is None, "2 of 4 may be chance"
 
 
 # ---- leak
