@@ -141,6 +141,12 @@ class Evals(Section):
     limit: int = Field(
         200, ge=2, description="Most examples scored per suite; the sources of `general` share it evenly."
     )
+    per_look: int = Field(
+        100,
+        ge=0,
+        description="Examples of each suite that a look scores first; the rest is scored where a flag may come of it, "
+        "and in any case at step 0, at the end and, of held-out ones, once in every tenth of the run. 0: all, always.",
+    )
     few_shot: int = Field(
         4,
         ge=0,

@@ -113,15 +113,19 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
                 "VARCHAR",
                 "what was measured: loss, token_accuracy, accuracy, macro_f1, reward_margin, …",
             ),
-            ("value", "DOUBLE", "mean over the suite (loss: nats per token)"),
+            (
+                "value",
+                "DOUBLE",
+                "mean over the suite (loss: nats per token); an estimate where a part was scored",
+            ),
             ("lo", "DOUBLE", "lower end of the 95% interval"),
             ("hi", "DOUBLE", "upper end of the 95% interval"),
-            ("n", "BIGINT", "examples"),
+            ("n", "BIGINT", "examples scored; fewer than at step 0: a part of the suite (evals.per_look)"),
             _T,
         ],
     ),
     "eval_examples": (
-        "Evaluations example by example, for paired comparisons",
+        "Evaluations example by example, those that were scored, for paired comparisons",
         [
             _RUN,
             _ATTEMPT,

@@ -58,6 +58,36 @@ class Estimate:
         return float(stdtr(self.n - 1, -(self.value - margin) / self.se))
 
 
+@dataclass(frozen=True)
+class TwoPhase:
+    """A ratio of sums over a whole suite, of which a part was scored; without a rest, `rest` is 0."""
+
+    value: float
+    own: float  # standard error that it would have, had the whole suite been scored
+    rest: float  # standard deviation of what scoring the rest may still change
+    n: int  # examples scored
+
+    @property
+    def estimate(self) -> Estimate:
+        return Estimate(self.value, float(np.hypot(self.own, self.rest)), self.n)
+
+
+def two_phase(now: np.ndarray, before: np.ndarray, tokens: np.ndarray, level: float, total: int) -> TwoPhase:
+    """A ratio over `total` examples from the n ≥ 1 of them that were scored now (sums `now` over `tokens`, [n]), where
+    all of them were scored once before: those n gave `before`, and all together the ratio `level`.
+
+    The difference estimator of double sampling (Cochran, chapter 12): with d = now - before,
+
+        R = level + sum(d) / sum(tokens),  se² = n/N se(now)² + (1 - n/N) se(d)²
+
+    How hard the part is, compared with the whole, drops out.
+    """
+    n, change = len(now), ratio(np.asarray(now, dtype=np.float64) - before, tokens)
+    own = ratio(now, tokens).se * float(np.sqrt(n / total))
+    rest = change.se * float(np.sqrt(1 - n / total)) if n < total else 0.0
+    return TwoPhase(level + change.value, own, rest, n)
+
+
 def ratio(sums: np.ndarray, tokens: np.ndarray) -> Estimate:
     """Mean per token of examples with totals `sums` over `tokens`, both float or int [n], n ≥ 1."""
     y, x = np.asarray(sums, dtype=np.float64), np.asarray(tokens, dtype=np.float64)

@@ -54,9 +54,14 @@ class Looks:
         """Whether the evaluation of a step is there, all its suites."""
         return bool(self._scores) and all(step in by_step for by_step in self._scores.values())
 
-    def history(self, suite: str) -> History | None:
-        """A suite over all steps; None if it was not evaluated at step 0."""
-        by_step = self._scores.get(suite, {})
+    def last_before(self, step: int) -> int:
+        """The step of the look before; `step` itself at the first."""
+        steps = {earlier for by_step in self._scores.values() for earlier in by_step if earlier < step}
+        return max(steps, default=step)
+
+    def history(self, suite: str, latest: tuple[int, Scores] | None = None) -> History | None:
+        """A suite over all steps; None if it was not evaluated at step 0. `latest`: a look not added yet."""
+        by_step = self._scores.get(suite, {}) | ({latest[0]: latest[1]} if latest else {})
         if 0 not in by_step:
             return None
         steps = sorted(by_step)

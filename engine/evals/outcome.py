@@ -16,6 +16,7 @@ from engine.evals.score import Scores, score
 from engine.tasks.prepare import Suite
 from engine.training.class_loss import ClassLoss
 from engine.training.dpo_loss import PairLoss, as_base
+from engine.training.loss import TargetLoss
 from engine.training.task_loss import TaskLoss
 
 
@@ -28,6 +29,7 @@ class Outcome:
     confusion: list[list[int]] = field(
         default_factory=list
     )  # texts by class (rows) and class given (columns)
+    seconds: float = 0.0
 
 
 def outcome(
@@ -37,19 +39,26 @@ def outcome(
     device: torch.device,
     check: Callable[[], None],
     base: Base | None = None,
+    only: np.ndarray | None = None,
 ) -> Outcome:
-    """Score every example; `check` is called between forward passes and may raise to give up.
+    """Score every example, or those at the places `only` of a suite that is scored by token; `check` is called between
+    forward passes and may raise to give up.
 
     `base`: what the first look said, token by token; without one, this is the first look.
     """
     if isinstance(loss, ClassLoss):
         return _of_classes(loss, suite, tokens_at_once, device, check, base)
     if not isinstance(loss, PairLoss):
-        scores = score(loss, suite, tokens_at_once, device, check, base)
+        scores = score(loss, suite, tokens_at_once, device, check, base, only)
         return Outcome(scores, scores.measures)
     if suite.name == "general":
-        return outcome(loss.words, suite, tokens_at_once, device, check, base)
+        return outcome(loss.words, suite, tokens_at_once, device, check, base, only)
     return _of_pairs(loss, suite, tokens_at_once, device, check)
+
+
+def by_token(loss: TaskLoss, suite: Suite) -> bool:
+    """Whether a suite is scored by target tokens, so that means of a part tell of the whole."""
+    return isinstance(loss, TargetLoss) or suite.name == "general"
 
 
 def _of_classes(loss: ClassLoss, suite: Suite, *how: Any) -> Outcome:

@@ -25,20 +25,25 @@ CERTAIN = Share(percent=10)
 
 @dataclass(frozen=True)
 class Spent:
-    """Of this attempt: seconds of training and of looks, steps done and steps in all, seconds of the latest look."""
+    """Of this attempt: seconds of training and of looks, steps done and steps in all, and the seconds that a look takes
+    that is certain, and one that is not (it may score less).
+    """
 
     train_s: float
     eval_s: float
     done: int
     steps: int
+    certain_s: float
     look_s: float
 
-    def affordable(self, budget: float) -> float:
-        """How many looks like the latest one there is still room for; `budget` is a share of the wall time."""
+    def affordable(self, budget: float, certain: int) -> float:
+        """How many looks that are not certain there is still room for, beside so many that are; `budget` is a share of
+        the wall time.
+        """
         if budget >= 1 or self.look_s <= 0:
             return float("inf")
         train_s = self.train_s * self.steps / max(1, self.done)
-        return (train_s * budget / (1 - budget) - self.eval_s) / self.look_s
+        return (train_s * budget / (1 - budget) - self.eval_s - certain * self.certain_s) / self.look_s
 
 
 def is_due(step: int, every: Share, total: int) -> bool:
@@ -64,25 +69,34 @@ def is_affordable(step: int, total: int, last: int, spent: Spent, budget: float)
 
     Looks that are certain and still to come are paid for first.
     """
-    room = spent.affordable(budget)
     certain = 10 - 10 * step // total
-    if room < certain + 1:
+    room = spent.affordable(budget, certain)
+    if room < 1:
         return False
-    return step in EARLY or (step - last) * room >= total - last
+    return step in EARLY or (step - last) * (room + certain) >= total - last
 
 
 class Schedule:
     """The looks of one attempt, with the time that they take."""
 
     def __init__(
-        self, every: str | int, budget: str | int, total: int, step: int, agree: Callable[[bool], bool] = bool
+        self,
+        every: str | int,
+        budget: str | int,
+        total: int,
+        step: int,
+        agree: Callable[[bool], bool] = bool,
+        share: float = 1.0,
     ) -> None:
-        """`step`: where the attempt begins. `agree`: makes all of several processes decide the same."""
+        """`step`: where the attempt begins. `agree`: makes all of several processes decide the same. `share`: what a
+        look that is not certain is expected to take, of the time of one that is; once there was one, its time counts.
+        """
         self._every = None if every == AUTO else parse_share(every)
         self._budget = (parse_share(budget).percent or 0.0) / 100
         self._total, self._first, self._last, self._agree = total, step, step, agree
         self._began = time.monotonic()
-        self._eval_s = self._look_s = 0.0
+        self._share, self._eval_s, self._certain_s = share, 0.0, 0.0
+        self._look_s: float | None = None
 
     def is_certain(self, step: int) -> bool:
         """Whether this step is looked at whatever that costs."""
@@ -96,7 +110,8 @@ class Schedule:
             return False
         train_s = time.monotonic() - self._began - self._eval_s
         steps = self._total - self._first
-        spent = Spent(train_s, self._eval_s, step - self._first, steps, self._look_s)
+        look_s = self._share * self._certain_s if self._look_s is None else self._look_s
+        spent = Spent(train_s, self._eval_s, step - self._first, steps, self._certain_s, look_s)
         return self._agree(is_affordable(step, self._total, self._last, spent, self._budget))
 
     def look(self, step: int, work: Callable[[], T]) -> T:
@@ -105,6 +120,9 @@ class Schedule:
         try:
             return work()
         finally:
-            self._look_s = time.monotonic() - began
-            self._eval_s += self._look_s
-            self._last = step
+            took = time.monotonic() - began
+            if self.is_certain(step):
+                self._certain_s = took
+            else:
+                self._look_s = took
+            self._eval_s, self._last = self._eval_s + took, step

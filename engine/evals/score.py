@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,6 +53,30 @@ class Scores:
     def measures(self) -> dict[str, Measure]:
         return {"loss": self.loss.measure, "token_accuracy": self.token_accuracy.measure}
 
+    def only(self, places: np.ndarray) -> Scores:
+        """Of some examples, by their places."""
+
+        def some(values: Any) -> Any:
+            return values[..., places] if isinstance(values, np.ndarray) else values
+
+        ids, slices = [self.ids[i] for i in places], tuple(self.slices[i] for i in places if self.slices)
+        arrays = {key: some(getattr(self, key)) for key in _OF_EXAMPLES}
+        return replace(self, ids=ids, slices=slices, **arrays)
+
+    def with_rest(self, other: Scores, ids: Sequence[str]) -> Scores:
+        """Together with those of other examples at the same look, in the order of `ids`."""
+        place = {id: at for at, id in enumerate([*self.ids, *other.ids])}
+        both = {key: _joined(getattr(self, key), getattr(other, key)) for key in _OF_EXAMPLES}
+        joined = replace(self, ids=list(place), slices=self.slices + other.slices, **both)
+        return joined.only(np.array([place[id] for id in ids]))
+
+
+_OF_EXAMPLES = ("nll", "tokens", "right", "lost", "gained", "kl", "tempered")
+
+
+def _joined(one: Any, other: Any) -> Any:
+    return None if one is None or other is None else np.concatenate([one, other], axis=-1)
+
 
 @torch.no_grad()
 def score(
@@ -61,8 +86,10 @@ def score(
     device: torch.device,
     check: Callable[[], None],
     base: Base | None = None,
+    only: np.ndarray | None = None,
 ) -> Scores:
-    """Score every example; `check` is called between forward passes and may raise to give up.
+    """Score every example, or those at the places `only`; `check` is called between forward passes and may raise to
+    give up.
 
     `base`: of the first look, with which tokens are compared; without one, this is the first look.
     """
@@ -71,12 +98,14 @@ def score(
     counts = np.array([example.targets for example in examples])
     starts = np.cumsum(counts) - counts
     found = _Targets(suite, int(counts.sum()), base)
-    for group in micro_batches(lengths, np.arange(len(examples)), tokens_at_once, loss.packed):
+    places = np.arange(len(examples)) if only is None else only
+    for group in micro_batches(lengths, places, tokens_at_once, loss.packed):
         check()
         batch = loss.collate([examples[i] for i in group], device)
         found.places = np.concatenate([np.arange(starts[i], starts[i] + counts[i]) for i in group])
         loss.with_logits(batch, found.add)
-    return found.scores([example.id for example in examples], counts)
+    scores = found.scores([example.id for example in examples], counts)
+    return scores if only is None else scores.only(only)
 
 
 def at_temperatures(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from engine.evals.intervals import TwoPhase, two_phase
+
 # info: worth knowing, nothing is wrong. watch: a leading sign, not yet shown. warn and critical: shown, twice in a row.
 Level = Literal["info", "watch", "warn", "critical"]
 LEVELS: tuple[Level, ...] = ("info", "watch", "warn", "critical")
@@ -79,8 +81,8 @@ class Flag:
 class History:
     """A suite's scores over the evaluations of a run; row 0 is the base model, at step 0.
 
-    A look may score a part of the examples only: NaN in `nll` stands for those it left out. What a run does not
-    measure is None, and the detectors then say less.
+    A look may score a part of the examples only: NaN in `nll` stands for those it left out. The first one scores them
+    all. What a run does not measure is None, and the detectors then say less.
     """
 
     suite: str
@@ -102,9 +104,39 @@ class History:
         return len(self.steps) - 1
 
     def loss(self, look: int) -> float:
-        """Nats per token over the examples scored at a look."""
+        """Nats per token of the whole suite, estimated where the look scored a part of it."""
+        return self.estimate(look).value
+
+    def estimate(
+        self,
+        look: int,
+        since: int | None = None,
+        chosen: np.ndarray | None = None,
+        rows: np.ndarray | None = None,
+    ) -> TwoPhase:
+        """The loss at a look, or its change since an earlier one; nats per token of all examples that the earlier one
+        (else the first) scored, or of those `chosen`, bool [examples].
+
+        From the latest look that scored all of these, and the change since then of those that this look scored. `rows`
+        [evaluations, examples]: of something other than `nll`.
+        """
+        look, rows = look % len(self.steps), self.nll if rows is None else rows
+        whole = self.scored(since or 0) & (True if chosen is None else chosen)
+        full = (~np.isnan(self.nll[: look + 1]) | ~whole).all(axis=1)
+        last = int(np.flatnonzero(full)[-1])
+        part = whole & self.scored(look)
+        if not part.any():
+            return TwoPhase(0.0, np.inf, 0.0, 0)
+        now, before = rows[look], rows[last]
+        if since is not None:
+            now, before = now - rows[since], before - rows[since]
+        level = float(before[whole].sum() / self.tokens[whole].sum())
+        return two_phase(now[part], before[part], self.tokens[part], level, int(whole.sum()))
+
+    def peers(self, look: int) -> np.ndarray:
+        """The looks up to this one, itself among them, that scored every example that it scored: int64, ascending."""
         scored = self.scored(look)
-        return float(self.nll[look][scored].sum() / self.tokens[scored].sum())
+        return np.flatnonzero((~np.isnan(self.nll[: look + 1]) | ~scored).all(axis=1))
 
     def scored(self, *looks: int) -> np.ndarray:
         """Which examples were scored at all of these looks: bool [examples]."""

@@ -16,7 +16,6 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
-from engine.evals.intervals import change
 from engine.flags.flag import Context, Forecast, History
 
 FROM = 0.25  # of the run
@@ -55,9 +54,7 @@ def _drift(history: History, looks: list[int], chosen: np.ndarray | None) -> tup
     """The mean rise from step 0 and its standard error, each float [looks]."""
     found = []
     for look in looks:
-        scored = history.scored(0, look)
-        scored = scored if chosen is None else scored & chosen
-        found.append(change(history.nll[0][scored], history.nll[look][scored], history.tokens[scored]))
+        found.append(history.estimate(look, 0, chosen).estimate)
     return np.array([e.value for e in found]), np.array([e.se for e in found])
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from engine.evals.intervals import Estimate, change, ratio
+from engine.evals.intervals import Estimate, ratio
 from engine.flags import actions
 from engine.flags.flag import Context, Flag, Forecast, History, Level, worst_examples
 from engine.flags.forecast import forecast
@@ -63,11 +63,8 @@ def _hits(history: History) -> dict[Level, Groups]:
 
 
 def _change(history: History, look: int, chosen: np.ndarray) -> Estimate:
-    """Rise since step 0 of the chosen examples that were scored at this look."""
-    scored = history.scored(0, look) & chosen
-    if not scored.any():
-        return Estimate(0.0, math.inf, 0)
-    return change(history.nll[0][scored], history.nll[look][scored], history.tokens[scored])
+    """Rise since step 0 of the chosen examples."""
+    return history.estimate(look, 0, chosen).estimate
 
 
 def _worst_group(history: History, groups: Sequence[str]) -> str:

@@ -135,7 +135,7 @@ def memorised(seen: History, context: Context) -> Flag | None:
 def rise_at(history: History, look: int) -> Rise | None:
     """Rise from the best look to this one; None if it is still at its best or there are too few examples."""
     scored = history.scored(look)
-    halves = _halves(history.ids)
+    halves = half_of(history.ids)
     if min((halves & scored).sum(), (~halves & scored).sum()) < FEWEST:
         return None
     best_of = {half: _best(history, look, scored & (halves == half)) for half in (True, False)}
@@ -143,24 +143,19 @@ def rise_at(history: History, look: int) -> Rise | None:
         return None
     best = np.where(halves, best_of[False], best_of[True])
     before = history.nll[best, np.arange(len(best))]
-    both = scored & ~np.isnan(before)
-    if both.sum() < 2 * FEWEST:
-        return None
-    estimate = change(before[both], history.nll[look][both], history.tokens[both])
-    return Rise(estimate, both, best, before)
+    estimate = change(before[scored], history.nll[look][scored], history.tokens[scored])
+    return Rise(estimate, scored, best, before)
 
 
 def _best(history: History, look: int, chosen: np.ndarray) -> int:
-    """The look up to this one at which the chosen examples' loss was lowest.
+    """The look up to this one at which the loss of the chosen examples, all of them scored at this look, was lowest.
 
-    Where looks scored different examples, each is compared with this look on what both scored.
+    Of the looks that scored all that this one did: after many looks at a part of the suite and one at all of it, the
+    rise since another whole look, though it may not be quite the best one, is the surer one.
     """
-    nll = history.nll[: look + 1]
-    both = chosen & ~np.isnan(nll)  # [looks, examples]; all of `chosen` were scored at this look
-    tokens = (both * history.tokens).sum(axis=1)
-    fall = np.where(both, nll[look] - nll, 0.0).sum(axis=1) / np.maximum(1, tokens)
-    fall[both.sum(axis=1) < FEWEST] = 0.0
-    return int(np.argmax(fall)) if fall.max() > 0 else look
+    peers = history.peers(look)
+    sums = history.nll[np.ix_(peers, np.flatnonzero(chosen))].sum(axis=1)
+    return int(peers[np.argmin(sums)]) if sums.min() < sums[-1] else look
 
 
 def harm_of(heldout: History, rise: Rise) -> Harm | None:
@@ -197,7 +192,7 @@ def _seen_change(seen: History, best: int) -> Estimate:
 
 
 @lru_cache(maxsize=4)
-def _halves(ids: tuple[str, ...]) -> np.ndarray:
+def half_of(ids: tuple[str, ...]) -> np.ndarray:
     """Which examples are in the first half, by content hash: bool [examples]."""
     return np.array([hashlib.sha256(f"half:{id}".encode()).digest()[0] % 2 == 0 for id in ids], dtype=bool)
 

@@ -81,9 +81,11 @@ def converged(heldout: History, context: Context) -> Flag | None:
     fell = _moved(heldout, now, 0)  # from now to the base: positive if the loss fell
     if fell.p_above(2 * SETTLED) >= level_at(now):
         return None
-    settled = [_is_within(_moved(heldout, look, now), SETTLED, level_at(now)) for look in range(1, now)]
+    # A look at fewer examples is less sure, so it neither shows nor ends that the loss has settled.
+    earlier = [int(look) for look in heldout.peers(now) if 0 < look < now]
+    settled = [_is_within(_moved(heldout, look, now), SETTLED, level_at(now)) for look in earlier]
     looks = streak(settled)
-    since = now - looks
+    since = earlier[-looks] if looks else now
     if looks < 2 or heldout.steps[since] > CONVERGED_BY * heldout.steps[-1]:
         return None
     estimate = _moved(heldout, since, now)

@@ -7,13 +7,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
+import torch
 from accelerate import Accelerator
 
 from engine.evals import scores_file
 from engine.evals.base_cache import BaseCache, base_of, starts_as_base
 from engine.evals.base_scores import Base
 from engine.evals.generate import answers, questions
-from engine.evals.outcome import Outcome, outcome
+from engine.evals.outcome import Outcome, by_token, outcome
+from engine.evals.part_scores import completed, first_part
 from engine.evals.score import Scores
 from engine.tasks.prepare import Suite
 from engine.training import distributed
@@ -32,23 +35,12 @@ def evaluate(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> str | Non
     recipe, report = job.recipe, job.report
     report.phase("eval", job.step, ", ".join(suite.name for suite in job.data.suites))
     module = accelerator.unwrap_model(loss_of)
-    known = _base_cache(job, module)
+    known, suites = _base_cache(job, module), job.data.suites
+    score = partial(_score, job, module, accelerator.device, known)
     job.model.eval()
-    found = []
     with accelerator.autocast():
-        for suite in job.data.suites:
-            started = time.perf_counter()
-            base = _first_look(job, suite)
-            scored = partial(
-                outcome, module, suite, 2 * job.micro_tokens, accelerator.device, job.stop.check, base
-            )
-            said = _of_base(known, suite, scored) if known else scored()
-            said = distributed.as_first(said)  # so that all processes decide the same
-            if job.step > 0 and base is None:  # there is nothing to compare tokens with
-                unknown = replace(said.scores, lost=None, gained=None, kl=None, base=None)
-                said = replace(said, scores=unknown)
-            said = replace(said, scores=replace(said.scores, slices=suite.slices))
-            found.append((suite, said, time.perf_counter() - started))
+        found = {suite.name: score(suite, _first_part(job, module, suite)) for suite in suites}
+        found = completed(found, suites, job.looks, job.step, score)
         asked = questions(recipe, job.data.suite("heldout"), job.tokenizer)
         with unpacked(job.model), distributed.whole_root(module):
             longest = recipe.evals.max_new_tokens
@@ -58,17 +50,46 @@ def evaluate(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> str | Non
     job.stop.check()
     texts = [answer.text for answer in given]
     of_texts = job.metrics.measures(texts, [question.reference for question in asked])
-    for suite, said, seconds in found:
+    for suite in suites:
+        said = found[suite.name]
         if job.step == 0:
             _remember(job, suite, said.scores)
             report.examples(suite)
         measures = said.measures | (of_texts if suite.name == "heldout" else {})
-        report.eval(job.step, suite.name, said.scores, measures, said.confusion, seconds)
+        report.eval(job.step, suite.name, said.scores, measures, said.confusion, said.seconds)
         job.looks.add(job.step, suite.name, said.scores)
     for index, (question, answer) in enumerate(zip(asked, given, strict=True)):
         report.sample(job.step, index, question.prompt, answer.text, answer.ended, question.fits)
         job.looks.add_answer(job.step, answer.text, answer.ended, question.fits)
     return raise_flags(job)
+
+
+def _score(
+    job: Job,
+    loss: TaskLoss,
+    device: torch.device,
+    known: BaseCache | None,
+    suite: Suite,
+    only: np.ndarray | None,
+) -> Outcome:
+    """A suite, or the examples at the places `only`, at this step."""
+    started, base = time.perf_counter(), _first_look(job, suite)
+    scored = partial(outcome, loss, suite, 2 * job.micro_tokens, device, job.stop.check, base, only)
+    said = _of_base(known, suite, scored) if known else scored()
+    said = distributed.as_first(said)  # so that all processes decide the same
+    scores = said.scores
+    if job.step > 0 and base is None:  # there is nothing to compare tokens with
+        scores = replace(scores, lost=None, gained=None, kl=None, base=None)
+    slices = suite.slices if only is None else tuple(suite.slices[i] for i in only if suite.slices)
+    return replace(said, scores=replace(scores, slices=slices), seconds=time.perf_counter() - started)
+
+
+def _first_part(job: Job, loss: TaskLoss, suite: Suite) -> np.ndarray | None:
+    """Which examples of a suite this look scores first; None: all of them."""
+    if not by_token(loss, suite):
+        return None
+    last, total = job.looks.last_before(job.step), job.report.total_steps
+    return first_part(suite, job.recipe.evals.per_look, job.step, last, total)
 
 
 def _first_look(job: Job, suite: Suite) -> Base | None:

@@ -67,8 +67,8 @@ def standing_flags(looks: Looks, context: Context) -> list[Flag]:
 
 
 def best_step(looks: Looks, recipe: Recipe) -> int | None:
-    """The evaluated step (above 0) with the lowest held-out loss; where forgetting is to stop the run, among
-    those at which it had not been seen.
+    """The evaluated step (above 0) with the lowest held-out loss, which of a look at a part of the suite is estimated;
+    where forgetting is to stop the run, among those at which it had not been seen.
     """
     heldout = looks.history("heldout")
     if heldout is None:

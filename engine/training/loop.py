@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from engine.evals import part_scores
 from engine.evals.few_shot import baseline
 from engine.evals.schedule import Schedule, is_due
 from engine.flags.nan import nan
@@ -61,7 +62,8 @@ def train(job: Job, resume_from: int | None) -> str | None:
     guard = Guard(job, plan, optimiser, accelerator.num_processes)
     look = partial(guard.evaluate, partial(evaluate, job, accelerator, loss_of))
     saved = resume_from
-    schedule = Schedule(recipe.evals.every, recipe.evals.budget, total, job.step, distributed.as_first)
+    small = part_scores.share(job.data.suites, recipe.evals.per_look)
+    schedule = Schedule(recipe.evals.every, recipe.evals.budget, total, job.step, distributed.as_first, small)
     save_every = parse_share(recipe.train.checkpoint_every)
 
     job.model.train()

@@ -100,8 +100,10 @@ def test_an_attempt_that_goes_on_has_its_own_share(clock):
 
 
 def test_looks_that_have_to_come_are_paid_for_first():
-    spent = Spent(train_s=95.0, eval_s=0.0, done=50, steps=100, look_s=1.0)  # room for ten in all
-    assert spent.affordable(0.05) == pytest.approx(10.0)
+    spent = Spent(
+        train_s=95.0, eval_s=0.0, done=50, steps=100, certain_s=1.0, look_s=1.0
+    )  # room for ten in all
+    assert spent.affordable(0.05, certain=0) == pytest.approx(10.0)
     assert is_affordable(40, 100, 0, spent, 0.05)  # six tenths are to come
     assert not is_affordable(5, 100, 0, spent, 0.05)
 

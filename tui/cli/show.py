@@ -138,11 +138,10 @@ def _print_evals(evals: list[dict[str, Any]], task: str) -> None:
     losses = [row for row in evals if row["key"] == "loss" and row["suite"] != FEW_SHOT]
     if not losses:
         return
-    _section(f"Loss, nats per {'text' if task == 'classification' else 'token'}, with 95% interval")
+    unit = "text" if task == "classification" else "token"
+    _section(f"Loss, nats per {unit}, with 95% interval and number of examples")
     suites = list(dict.fromkeys(row["suite"] for row in losses))
-    at = {
-        (row["step"], row["suite"]): f"{row['value']:.4f} ({row['lo']:.3f}–{row['hi']:.3f})" for row in losses
-    }
+    at = {(row["step"], row["suite"]): f"{_result(row)}, {row['n']}" for row in losses}
     steps = sorted({row["step"] for row in losses})
     print_table([{"step": step, **{suite: at.get((step, suite)) for suite in suites}} for step in steps])
     results = [row for row in evals if row["key"] != "loss" and row["suite"] == "heldout"]

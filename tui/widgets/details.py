@@ -90,7 +90,7 @@ def _eval_row(step: int, cells: Sequence[Row | None], best: float | None) -> Lin
             (right(format.loss(cell["value"]), 10), "good" if is_best else "text"),
             ("  " + left(format.interval(cell["lo"], cell["hi"]), 15), "dim"),
         ]
-        number = cell["n"] if cell["n"] is not None else number
+        number = cell["n"] if number is None else number  # of the loss; answers are fewer
     return [*line, (right(format.value(number), 6), "dim")]
 
 

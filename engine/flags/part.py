@@ -1,0 +1,102 @@
+"""Which examples a look scores first, and when it has to score the rest.
+
+A look first scores a part of a suite, the same at every look. The rest is scored in the same look where a detector
+hits on the part, or hit at the look before (a flag needs two hits in a row), or where the whole suite might still hit:
+unless the chance of that, given what the part says, is below 1%. So what the detectors miss by looking at a part is
+bounded, and since scoring less never makes a hit out of none, false alarms get no more. This is stochastic curtailment
+(K. Lan, R. Simon, M. Halperin, "Stochastically curtailed tests in long-term clinical trials", 1982), with the
+predictive chance of D. Spiegelhalter et al., "Monitoring clinical trials: conditional or predictive power?", 1986.
+
+Forgetting compares with step 0, where every suite is scored whole. Overfitting compares with the best look so far,
+which is known only afterwards; so the first look of every tenth of a run scores the whole held-out suite. Pure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import ndtri, stdtr
+
+from engine.evals.intervals import TwoPhase
+from engine.flags import forgetting, overfitting
+from engine.flags.flag import History
+from engine.flags.multiplicity import level_at, standing
+
+CHANCE = 0.01  # of a hit of the whole suite, below which its rest is left out
+TENTHS = 10  # of a run
+GENERAL = "general"
+
+
+def part(ids: Sequence[str], slices: Sequence[str], count: int) -> np.ndarray:
+    """Which `count` examples a look scores first; bool [examples]. All of them where `count` is 0 or there are no more.
+
+    Evenly spread over the suite's order (that of the content hash), so that each slice, and in each the two halves by
+    which overfitting is tested, has the share that it has in the suite.
+    """
+    n = len(ids)
+    if not 0 < count < n:
+        return np.ones(n, dtype=bool)
+    halves = overfitting.half_of(tuple(ids))
+    order = np.lexsort((np.arange(n), halves, np.array(slices or [""] * n)))
+    chosen = np.zeros(n, dtype=bool)
+    chosen[order[np.arange(count) * n // count]] = True
+    return chosen
+
+
+def is_whole(suite: str, step: int, last: int, total: int) -> bool:
+    """Whether a look scores the whole suite whatever the part says; `last` is the step of the look before."""
+    tenth = TENTHS * step // total > TENTHS * last // total
+    return step in (0, total) or (suite != GENERAL and tenth)
+
+
+def wants_rest(history: History) -> bool:
+    """Whether the last look, which scored a part of the suite, has to score the rest: of `general` for forgetting, of
+    any other suite for overfitting.
+    """
+    if history.suite == GENERAL:
+        hits, margin = forgetting.hits(history), forgetting.MARGINS["warn"]
+        if standing({level: looks[:-1] for level, looks in hits.items()}) == "critical":
+            return False  # there is nothing left to find out
+        found = [history.estimate(-1, 0, chosen) for chosen in history.groups().values()]
+    else:
+        hits, margin = overfitting.hits(history), overfitting.MARGINS["warn"]
+        found = [history.estimate(-1, _best_whole(history))]
+    return any(hits["warn"][-2:]) or any(chance(of, margin, history.looks) >= CHANCE for of in found)
+
+
+def chance(estimate: TwoPhase, margin: float, look: int) -> float:
+    """That the whole suite, were it scored, would be above `margin` at the level of look k.
+
+    Given the part, its value is distributed around that of the part with the standard deviation of the rest, and it
+    hits from margin + z · (its own standard error) on.
+    """
+    if estimate.n < 2:
+        return 1.0
+    missing = margin - float(ndtri(level_at(look))) * estimate.own - estimate.value
+    if estimate.rest == 0:
+        return float(missing < 0)
+    return float(stdtr(estimate.n - 1, -missing / estimate.rest))
+
+
+def _best_whole(history: History) -> int:
+    """The look before the last, among those that scored all examples, at which their loss was lowest."""
+    whole = [look for look in range(history.looks) if history.scored(look).all()]
+    return min(whole, key=history.loss)
+
+
+def looked_at(history: History, count: int, total: int) -> History:
+    """What a run that looks at `count` examples first would have known, of a history of all examples; `total` steps.
+
+    For replays. Of the looks that stay small, `nll` of the rest becomes NaN; the other arrays stay as they are.
+    """
+    chosen = part(history.ids, history.slices, count)
+    nll = history.nll.copy()
+    for look in range(1, len(history.steps)):
+        nll[look, ~chosen] = np.nan
+        so_far = dataclasses.replace(history, nll=nll).until(look)
+        whole = is_whole(history.suite, history.steps[look], history.steps[look - 1], total)
+        if whole or (not chosen.all() and wants_rest(so_far)):
+            nll[look] = history.nll[look]
+    return dataclasses.replace(history, nll=nll)
