@@ -139,7 +139,7 @@ class Evals(Section):
         description="Texts written by the base model itself, watched as one slice more of `general`; 0: none.",
     )
     limit: int = Field(
-        200, ge=2, description="Most examples scored per suite; the sources of `general` share it evenly."
+        300, ge=2, description="Most examples scored per suite; the sources of `general` share it evenly."
     )
     per_look: int = Field(
         100,

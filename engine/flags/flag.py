@@ -105,7 +105,7 @@ class History:
 
     def loss(self, look: int) -> float:
         """Nats per token of the whole suite, estimated where the look scored a part of it."""
-        return self.estimate(look).value
+        return float(losses(self.nll, self.tokens)[look])
 
     def estimate(
         self,
@@ -187,6 +187,16 @@ class Context:
     @property
     def total_steps(self) -> int | None:
         return None if self.rates is None else len(self.rates)
+
+
+def losses(nll: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """Nats per token of all examples at every look, from `nll` [looks, examples] with NaN for what a look left out: the
+    loss at the latest whole look, and the change since then of what was scored; float64 [looks].
+    """
+    known = ~np.isnan(nll)
+    last = np.maximum.accumulate(np.where(known.all(axis=1), np.arange(len(nll)), 0))
+    moved, there = np.where(known, nll - nll[last], 0.0).sum(axis=1), (known * tokens).sum(axis=1)
+    return nll[last].sum(axis=1) / tokens.sum() + moved / np.maximum(1, there)
 
 
 def worst_examples(history: History, before: np.ndarray) -> tuple[Worst, ...]:

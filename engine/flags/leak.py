@@ -59,7 +59,7 @@ def leak(
         return None
     kept = kinds.keys() & set(scored)
     seen = _compared(history, kept) if history else []
-    shown = streak([look.is_beyond_noise(k) for k, look in enumerate(seen, start=1)]) >= HITS_IN_A_ROW
+    shown = streak([look.is_beyond_noise for look in seen]) >= HITS_IN_A_ROW
     leaks = sum(kind not in UNSURE or (shown and id in kept) for id, kind in kinds.items())
     level: Level = (
         [name for name, least in LEVELS.items() if leaks >= least * len(ids)][-1] if leaks else "info"
@@ -111,6 +111,7 @@ def _kept(kinds: dict[str, str], kept: Collection[str], shown: bool) -> str:
 class _Look:
     """The hits of a suite and its other rows at one look; losses and changes since step 0 in nats per token."""
 
+    look: int
     step: int
     everything: float  # loss
     without: float  # loss without the hits
@@ -134,8 +135,9 @@ class _Look:
         lo, hi = self.difference.interval()
         return self.weight * lo, self.weight * hi
 
-    def is_beyond_noise(self, look: int) -> bool:
-        return self.difference.p_above(0) < level_at(look)
+    @property
+    def is_beyond_noise(self) -> bool:
+        return self.difference.p_above(0) < level_at(self.look)
 
     def told(self) -> list[str]:
         lo, hi = self.difference.interval()
@@ -148,17 +150,20 @@ class _Look:
 
 
 def _compared(history: History, kept: Collection[str]) -> list[_Look]:
-    """Every look after step 0 at which hits and other rows were scored."""
+    """The looks after step 0 at which hits and other rows were scored, of those that scored all that the last one did:
+    a look at fewer rows is less sure, so it ends no streak.
+    """
     is_hit = np.array([id in kept for id in history.ids])
     found = []
-    for look in range(1, history.looks + 1):
-        scored = history.scored(0, look)
+    for look in map(int, history.peers(history.looks)[1:]):
+        scored = history.scored(history.looks)
         inside, outside = scored & is_hit, scored & ~is_hit
         if not inside.any() or not outside.any():
             continue
         before, now, tokens = history.nll[0], history.nll[look], history.tokens
         found.append(
             _Look(
+                look=look,
                 step=history.steps[look],
                 everything=ratio(now[scored], tokens[scored]).value,
                 without=ratio(now[outside], tokens[outside]).value,

@@ -19,7 +19,7 @@ import numpy as np
 
 from engine.evals.intervals import Estimate, change, ratio
 from engine.flags import actions
-from engine.flags.flag import Context, Flag, History, Level, worst_examples
+from engine.flags.flag import Context, Flag, History, Level, losses, worst_examples
 from engine.flags.multiplicity import HITS_IN_A_ROW, level_at, standing, streak
 
 MARGINS: dict[Level, float] = {"warn": 0.01, "critical": 0.15}  # nats per token
@@ -35,9 +35,9 @@ class Rise:
     """The rise since the best look, `best` chosen without the example that it is used for."""
 
     estimate: Estimate
-    scored: np.ndarray  # bool [examples]
+    scored: np.ndarray  # bool [examples], at both looks
     best: np.ndarray  # int64 [examples], a look
-    before: np.ndarray  # float64 [examples], nll at that look
+    before: np.ndarray  # float64 [examples], nll at that look; estimated for those that only this look scored
 
 
 @dataclass(frozen=True)
@@ -134,28 +134,49 @@ def memorised(seen: History, context: Context) -> Flag | None:
 
 def rise_at(history: History, look: int) -> Rise | None:
     """Rise from the best look to this one; None if it is still at its best or there are too few examples."""
-    scored = history.scored(look)
-    halves = half_of(history.ids)
-    if min((halves & scored).sum(), (~halves & scored).sum()) < FEWEST:
+    scored, everywhere = history.scored(look), half_of(history.ids)
+    halves, tokens, nll = everywhere[scored], history.tokens[scored], history.nll[: look + 1, scored]
+    if min(halves.sum(), (~halves).sum()) < FEWEST:
         return None
-    best_of = {half: _best(history, look, scored & (halves == half)) for half in (True, False)}
+    best_of = {half: _best(nll[:, halves == half], tokens[halves == half]) for half in (True, False)}
     if look in best_of.values():
         return None
-    best = np.where(halves, best_of[False], best_of[True])
-    before = history.nll[best, np.arange(len(best))]
-    estimate = change(before[scored], history.nll[look][scored], history.tokens[scored])
-    return Rise(estimate, scored, best, before)
+    before, rest = np.empty(len(tokens)), 0.0
+    for half in (True, False):
+        mine = halves == half
+        before[mine], error = _filled(nll[:, mine], tokens[mine], best_of[not half])
+        rest = float(np.hypot(rest, error * tokens[mine].sum() / tokens.sum()))
+    best = np.where(everywhere, best_of[False], best_of[True])
+    both = history.scored(look) & ~np.isnan(history.nll[best, np.arange(len(best))])
+    known = both[scored]
+    own = change(before[known], nll[-1][known], tokens[known]).se * float(np.sqrt(known.mean()))
+    value = change(before, nll[-1], tokens).value
+    filled = np.full(len(best), np.nan)
+    filled[scored] = before
+    return Rise(Estimate(value, float(np.hypot(own, rest)), len(tokens)), both, best, filled)
 
 
-def _best(history: History, look: int, chosen: np.ndarray) -> int:
-    """The look up to this one at which the loss of the chosen examples, all of them scored at this look, was lowest.
+def _best(nll: np.ndarray, tokens: np.ndarray) -> int:
+    """The look at which the loss of these examples was lowest; `nll` [looks, examples], the last of them whole."""
+    found = losses(nll, tokens)
+    found[(~np.isnan(nll)).sum(axis=1) < FEWEST] = np.inf
+    return int(np.argmin(found)) if found.min() < found[-1] else len(nll) - 1
 
-    Of the looks that scored all that this one did: after many looks at a part of the suite and one at all of it, the
-    rise since another whole look, though it may not be quite the best one, is the surer one.
+
+def _filled(nll: np.ndarray, tokens: np.ndarray, best: int) -> tuple[np.ndarray, float]:
+    """nll [examples] at the best look, and the standard error of its mean from what that look did not score.
+
+    Those examples are taken from the whole look before or after it that says more, as the others moved in between.
     """
-    peers = history.peers(look)
-    sums = history.nll[np.ix_(peers, np.flatnonzero(chosen))].sum(axis=1)
-    return int(peers[np.argmin(sums)]) if sums.min() < sums[-1] else look
+    known = ~np.isnan(nll[best])
+    if known.all():
+        return nll[best], 0.0
+    whole = np.flatnonzero(~np.isnan(nll).any(axis=1))
+    near = {int(whole[whole < best][-1]), int(whole[whole > best][0])}
+    moved = {at: change(nll[at][known], nll[best][known], tokens[known]) for at in near}
+    nearest = min(near, key=lambda at: moved[at].se)
+    filled = np.where(known, nll[best], nll[nearest] + moved[nearest].value * tokens)
+    return filled, moved[nearest].se * float(np.sqrt(1 - known.mean()))
 
 
 def harm_of(heldout: History, rise: Rise) -> Harm | None:
@@ -163,14 +184,15 @@ def harm_of(heldout: History, rise: Rise) -> Harm | None:
     if heldout.tempered is None or rise.estimate.value <= 0:
         return None
     examples = np.flatnonzero(rise.scored)
-    tokens = heldout.tokens[examples].sum()
     # The loss itself is that at temperature 1, and nearly always the least there is at the best look.
     temperatures = (1.0, *heldout.temperatures)
     now = np.vstack([heldout.nll[-1][examples], heldout.tempered[-1][:, examples]])
     before = np.vstack([rise.before[examples], heldout.tempered[rise.best[examples], :, examples].T])
     at = int(np.argmin(now.sum(axis=1)))
-    left = (now[at].sum() - before.sum(axis=1).min()) / tokens
-    return Harm(temperatures[at], float(1 - left / rise.estimate.value), _metric_change(heldout, rise))
+    left, risen = now[at].sum() - before.sum(axis=1).min(), now[0].sum() - before[0].sum()
+    if risen <= 0:
+        return None
+    return Harm(temperatures[at], float(1 - left / risen), _metric_change(heldout, rise))
 
 
 def _metric_change(heldout: History, rise: Rise) -> Estimate | None:

@@ -19,9 +19,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import ndtri, stdtr
 
-from engine.evals.intervals import TwoPhase
+from engine.evals.intervals import TwoPhase, change
 from engine.flags import forgetting, overfitting
-from engine.flags.flag import History
+from engine.flags.flag import History, losses
 from engine.flags.multiplicity import level_at, standing
 
 CHANCE = 0.01  # of a hit of the whole suite, below which its rest is left out
@@ -62,7 +62,7 @@ def wants_rest(history: History) -> bool:
         found = [history.estimate(-1, 0, chosen) for chosen in history.groups().values()]
     else:
         hits, margin = overfitting.hits(history), overfitting.MARGINS["warn"]
-        found = [history.estimate(-1, _best_whole(history))]
+        found = [_rise(history)]
     return any(hits["warn"][-2:]) or any(chance(of, margin, history.looks) >= CHANCE for of in found)
 
 
@@ -80,10 +80,13 @@ def chance(estimate: TwoPhase, margin: float, look: int) -> float:
     return float(stdtr(estimate.n - 1, -missing / estimate.rest))
 
 
-def _best_whole(history: History) -> int:
-    """The look before the last, among those that scored all examples, at which their loss was lowest."""
-    whole = [look for look in range(history.looks) if history.scored(look).all()]
-    return min(whole, key=history.loss)
+def _rise(history: History) -> TwoPhase:
+    """From the best look before the last to the last. Chosen on all examples, it is rather too high than too low."""
+    best = int(np.argmin(losses(history.nll, history.tokens)[:-1]))
+    now, both = history.estimate(-1), history.scored(best, history.looks)
+    rise = change(history.nll[best][both], history.nll[-1][both], history.tokens[both])
+    own = rise.se * float(np.sqrt(both.mean()))
+    return TwoPhase(now.value - history.loss(best), own, now.rest, now.n)
 
 
 def looked_at(history: History, count: int, total: int) -> History:
