@@ -1,0 +1,30 @@
+"""How many examples a look has scored is visible, in the screen and on the command line."""
+
+from __future__ import annotations
+
+from tui.cli.show import _print_evals
+from tui.widgets import details
+
+
+def result(step: int, key: str, value: float, n: int, lo: float | None = 1.0) -> dict:
+    hi = None if lo is None else value + 0.1
+    return {"step": step, "suite": "heldout", "key": key, "value": value, "lo": lo, "hi": hi, "n": n}
+
+
+# The answers are fewer than the examples, and of a look at a part those are fewer than at step 0.
+ROWS = [result(0, "loss", 2.5, 300), result(0, "exact_match", 0.1, 4),
+        result(20, "loss", 2.25, 100), result(20, "exact_match", 0.2, 4)]  # fmt: skip
+
+
+def test_the_evals_of_a_run_have_the_examples_of_each_look():
+    lines = ["".join(text for text, _ in line) for line in details.evals(ROWS, [], 100)]
+    assert [line.split()[0] for line in lines[2:]] == ["0", "20"]
+    assert [line.split()[-1] for line in lines[2:]] == ["300", "100"]
+
+
+def test_the_command_line_has_them_beside_the_loss(capsys):
+    _print_evals([*ROWS, result(20, "loss", 3.0, 1, lo=None) | {"suite": "general"}], "sft")
+    printed = capsys.readouterr().out
+    assert "2.5000 (1.000–2.600), 300" in printed
+    assert "2.2500 (1.000–2.350), 100" in printed
+    assert "3.0000, 1" in printed  # one example has no interval
