@@ -190,9 +190,11 @@ class Context:
 
 
 def losses(nll: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-    """Nats per token of all examples at every look, from `nll` [looks, examples] with NaN for what a look left out: the
-    loss at the latest whole look, and the change since then of what was scored; float64 [looks].
+    """Nats per token at every look, float64 [looks], of all examples that the first one scored; `nll` [looks, examples]
+    is NaN where a look left one out. The loss at the latest whole look, and the change since then of what was scored.
     """
+    first = ~np.isnan(nll[0])
+    nll, tokens = nll[:, first], tokens[first]
     known = ~np.isnan(nll)
     last = np.maximum.accumulate(np.where(known.all(axis=1), np.arange(len(nll)), 0))
     moved, there = np.where(known, nll - nll[last], 0.0).sum(axis=1), (known * tokens).sum(axis=1)

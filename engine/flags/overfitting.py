@@ -134,7 +134,7 @@ def memorised(seen: History, context: Context) -> Flag | None:
 
 def rise_at(history: History, look: int) -> Rise | None:
     """Rise from the best look to this one; None if it is still at its best or there are too few examples."""
-    scored, everywhere = history.scored(look), half_of(history.ids)
+    scored, everywhere = history.scored(0, look), half_of(history.ids)
     halves, tokens, nll = everywhere[scored], history.tokens[scored], history.nll[: look + 1, scored]
     if min(halves.sum(), (~halves).sum()) < FEWEST:
         return None
@@ -147,7 +147,7 @@ def rise_at(history: History, look: int) -> Rise | None:
         before[mine], error = _filled(nll[:, mine], tokens[mine], best_of[not half])
         rest = float(np.hypot(rest, error * tokens[mine].sum() / tokens.sum()))
     best = np.where(everywhere, best_of[False], best_of[True])
-    both = history.scored(look) & ~np.isnan(history.nll[best, np.arange(len(best))])
+    both = scored & ~np.isnan(history.nll[best, np.arange(len(best))])
     known = both[scored]
     own = change(before[known], nll[-1][known], tokens[known]).se * float(np.sqrt(known.mean()))
     value = change(before, nll[-1], tokens).value

@@ -213,6 +213,15 @@ def looks_of(run, steps) -> Looks:
     return looks
 
 
+def test_an_example_without_a_loss_at_step_0_is_left_out():
+    rng = np.random.default_rng(9)
+    run = history(turning(0.6), rng, n=60, noise=0.01)
+    rest = overfitting.rise_at(run.only(np.arange(60) > 0), LOOKS - 1)
+    run.nll[0, 0] = np.nan
+    assert overfitting.rise_at(run, LOOKS - 1).estimate == rest.estimate
+    assert run.loss(LOOKS - 1) == pytest.approx(run.only(np.arange(60) > 0).loss(LOOKS - 1))
+
+
 def test_the_best_step_is_not_a_look_at_an_easier_part():
     rng = np.random.default_rng(5)
     run = history(turning(0.6), rng, n=200, noise=0.01)
