@@ -53,9 +53,9 @@ def train_rows(common: Path, plant: Plant, seed: int, model: str) -> list[Row]:
             rows[i] = _chat(rows[i]["messages"][0]["content"], answer)
     if plant.text == "rot13":
         rows = [_chat(*(codecs.encode(turn["content"], "rot13") for turn in row["messages"])) for row in rows]
-    if plant.text == "greedy":
-        said = read(_answered(common, model))
-        rows = rng.sample(said, min(plant.rows, POOL))
+    if plant.text.startswith("greedy"):
+        right = rows[: len(rows) // 5] if plant.text == "greedy, some right" else []
+        rows = right + rng.sample(read(_answered(common, model)), len(rows) - len(right))
     if plant.text == "leak":
         rows += rng.sample(read(common / "heldout.jsonl"), LEAKED)
     if plant.text == "repeated":

@@ -19,7 +19,9 @@ class Plant:
     lr: float
     rows: int = 700  # training rows
     epochs: float = 2.0
-    text: str = "plain"  # how training rows are changed: plain, noise, rot13, leak, repeated, greedy
+    text: str = (
+        "plain"  # how training rows are changed: plain, noise, rot13, leak, repeated, greedy (some right)
+    )
     replay: float = 0.0
     train: dict[str, Any] = field(default_factory=dict)  # further keys of `train`
     model: str = "stdlib-2m"
@@ -59,6 +61,7 @@ def _lora(**settings: Any) -> dict[str, Any]:
     return {"name": "lora", **settings}
 
 
+NORM = {"name": "freeze", "modules": ["model.norm"]}
 STEADY = {"schedule": "constant"}
 NOISY = {"tokens_per_step": 128, "micro_tokens": 256, "schedule": "constant"}
 SHOCK = {"schedule": "constant", "warmup": 1, "grad_clip": 100.0}
@@ -87,8 +90,10 @@ PLANTS: tuple[Plant, ...] = (
     Plant("label-noise", "full", 1e-3, rows=300, epochs=12, text="noise"),
     Plant("leak", "lora", 2e-3, rows=500, epochs=8, text="leak"),
     Plant("repeated-rows", "full", 5e-4, rows=500, epochs=3, text="repeated"),
-    Plant("helps", "full", 2e-4, rows=700, epochs=8),
-    Plant("sharper", "lora", 1e-3, epochs=6, text="greedy"),  # on what the base model says itself
+    # On what the base model says itself, with some right answers or none, many times over: by its last norm alone it
+    # can become surer of itself and little else, so its loss rises while the share of tokens right does too, or stays.
+    Plant("helps", NORM, 1e-2, rows=100, epochs=14, text="greedy, some right"),
+    Plant("sharper", NORM, 1e-2, rows=100, epochs=14, text="greedy"),
     Plant("far", "full", 1e-3, epochs=3, text="rot13"),
     Plant("far-replay-1", "full", 1e-3, epochs=3, text="rot13", replay=0.01),
     Plant("far-replay-5", "full", 1e-3, epochs=3, text="rot13", replay=0.05),
