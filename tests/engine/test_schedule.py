@@ -99,6 +99,32 @@ def test_an_attempt_that_goes_on_has_its_own_share(clock):
     assert 0.03 < share <= 0.05
 
 
+def test_looks_in_between_that_score_less_are_more(clock):
+    """Tenths take 3 s, the looks between them 1 s: of 50 s, 30 go to the tenths."""
+
+    def between(share, in_between_s):
+        plan, spent, found = Schedule("auto", "5%", 1000, 0, share=share), 0.0, []
+        for step in range(1, 1001):
+            clock.now += 0.95
+            if plan.is_due(step):
+                took = 3.0 if plan.is_certain(step) else in_between_s
+
+                def look(took=took):
+                    clock.now += took
+
+                plan.look(step, look)
+                found.append(step)
+                spent += took
+        assert spent / clock.now < 0.06
+        clock.now = 0.0
+        return [step for step in found if step % 100]
+
+    cheap, dear = between(1 / 3, 1.0), between(1.0, 3.0)
+    assert 16 <= len(cheap) <= 22
+    assert 4 <= len(dear) <= 7
+    assert max(np.diff([step for step in cheap if step > 150])) <= 120
+
+
 def test_looks_that_have_to_come_are_paid_for_first():
     spent = Spent(
         train_s=95.0, eval_s=0.0, done=50, steps=100, certain_s=1.0, look_s=1.0
