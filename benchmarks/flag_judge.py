@@ -18,7 +18,9 @@ from engine.flags.forecast import FROM, forecast
 from engine.flags.forgetting import divergence, forgetting
 from engine.flags.instability import loss_jumps, norm_jumps
 from engine.flags.overfitting import overfitting
+from engine.flags.part import looked_at
 from engine.flags.progress import dead
+from engine.recipe import Evals
 
 OURS = "finetui"
 FORETELLABLE = 0.02  # nats per token at the end: below, a relative error means nothing
@@ -70,14 +72,17 @@ def tell(path: Path) -> Told:
     with np.load(path) as file:
         arrays = dict(file)
     meta = json.loads(str(arrays["meta"]))
-    heldout, seen, general = (history(arrays, name) for name in ("heldout", "seen", "general"))
+    total, per_look = len(arrays["rates"]), Evals().per_look
+    whole = {name: history(arrays, name) for name in ("heldout", "seen", "general")}
+    # The looks of a run score a part first. Other detectors are given every example.
+    heldout, seen, general = (looked_at(suite, per_look, total) for suite in whole.values())
     # Training examples have no oracle beside them: all that is asked of them is the cause.
-    oracle = truth(history(arrays, "oracle-heldout"), history(arrays, "oracle-general"), seen)
+    oracle = truth(history(arrays, "oracle-heldout"), history(arrays, "oracle-general"), whole["seen"])
     context = context_of(meta["recipe"], arrays["rates"])
     about_task = _replay(lambda k: overfitting(heldout.until(k), seen.until(k), context), heldout.looks)
     about_general = _replay(lambda k: forgetting(general.until(k), context), general.looks)
     warned = _first(about_task)
-    quarter = next((k for k, step in enumerate(general.steps) if step >= FROM * len(arrays["rates"])), None)
+    quarter = next((k for k, step in enumerate(general.steps) if step >= FROM * total), None)
     foretold = forecast(general.until(quarter), context) if quarter else None
     kl = divergence(heldout)
     hit = loss_jumps(arrays["train_loss"]).hit | norm_jumps(arrays["grad_norm"]).hit
@@ -86,9 +91,12 @@ def tell(path: Path) -> Told:
         seed=meta["seed"],
         truth=oracle,
         task={OURS: warned}
-        | {name: _index(rule(heldout, seen)) for name, rule in flag_baselines.OVERFITTING.items()},
+        | {
+            name: _index(rule(whole["heldout"], whole["seen"]))
+            for name, rule in flag_baselines.OVERFITTING.items()
+        },
         general={OURS: _first(about_general)}
-        | {name: _index(rule(general)) for name, rule in flag_baselines.FORGETTING.items()},
+        | {name: _index(rule(whole["general"])) for name, rule in flag_baselines.FORGETTING.items()},
         cause=about_task[warned].flag if warned is not None else None,  # type: ignore[union-attr]
         overconfident=warned is None and any(f and f.flag == "overconfident" for f in about_task),
         dead=any(dead(seen.until(k), context) for k in range(1, len(seen.steps))),
