@@ -4,11 +4,14 @@ The drift is taken as a power of the work done: d = a W^b. Work is the learning 
 their number: as a schedule falls to its floor, steps move the weights less, and a fit on steps then promises a
 rise that does not come.
 
+Drift is no exact power law: the exponent wanders, as a random walk in log W, so that the log of d strays from the
+present power law by the walk's integral, whose standard deviation after log W has changed by x is WANDER · x^1.5 / √3.
+Looks count the less the farther back they are, and the end is the less sure the farther off it is.
+
 The fit is on d itself, not on log d: small values may be negative, and leaving those out would bias the rest
 upwards. For each exponent of a grid, a is the weighted least-squares estimate; the exponents are weighed by how
 well they fit and by a weak prior. To what this mixture says, two errors are added that the looks cannot show:
-the sampling error that all looks share (they score the same examples), and a change of the exponent to come.
-Only looks from a fifth of the present work on are used, since drift is no exact power law.
+the sampling error that all looks share (they score the same examples), and how the exponent will wander.
 """
 
 from __future__ import annotations
@@ -20,11 +23,11 @@ from engine.flags.flag import Context, Forecast, History
 
 FROM = 0.25  # of the run
 FEWEST = 3  # looks
-RECENT = 0.2  # of the present work
-# Between the square root of a random walk and the square of a base model at its optimum; most runs saturate.
-EXPONENTS = np.linspace(-0.25, 2.5, 34)
+# Between the square root of a random walk and the square of a base model at its optimum; most runs saturate, and what
+# the first steps have broken may mend.
+EXPONENTS = np.linspace(-1, 2.5, 43)
 PRIOR_MEAN, PRIOR_SD = 0.75, 0.5
-BEND = 0.25  # standard deviation of the exponent still to come, given the one so far
+WANDER = 0.4
 # How far a look lies from the drift: the loss of the whole model wobbles, and part of the sampling error is not shared
 # with the other looks, which score the same examples.
 WOBBLE, OWN = 0.003, 0.3  # nats per token; share of the standard error
@@ -43,25 +46,23 @@ def forecast(history: History, context: Context, chosen: np.ndarray | None = Non
         return None
     done = np.concatenate([[0.0], np.cumsum(context.rates)])
     work = done[list(history.steps)] / done[-1]
-    looks = [k for k in range(1, len(work)) if work[k] >= RECENT * work[-1]]
-    if len(looks) < FEWEST:
+    if len(work) <= FEWEST:
         return None
-    value, lo, hi = _extrapolate(work[looks], *_drift(history, looks, chosen))
+    value, lo, hi = _extrapolate(work[1:], *_drift(history, chosen))
     return Forecast(len(context.rates), value, lo, hi)
 
 
-def _drift(history: History, looks: list[int], chosen: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def _drift(history: History, chosen: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """The mean rise from step 0 and its standard error, each float [looks]."""
-    found = []
-    for look in looks:
-        found.append(history.estimate(look, 0, chosen).estimate)
+    found = [history.estimate(look, 0, chosen).estimate for look in range(1, len(history.steps))]
     return np.array([e.value for e in found]), np.array([e.se for e in found])
 
 
 def _extrapolate(work: np.ndarray, drift: np.ndarray, se: np.ndarray) -> tuple[float, float, float]:
     """(median, 10% and 90% quantile) of the drift at work 1, from that at `work` (below 1); all float [looks]."""
     shape = work[:, None] ** EXPONENTS  # [looks, exponents]
-    weight = 1 / (WOBBLE**2 + (OWN * se) ** 2)[:, None]
+    strayed = np.abs(drift[-1]) * _straying(np.log(work[-1] / work))
+    weight = 1 / (WOBBLE**2 + (OWN * se) ** 2 + strayed**2)[:, None]
     gram = (weight * shape**2).sum(axis=0)
     slope = (weight * shape * drift[:, None]).sum(axis=0) / gram
     misfit = (weight * (drift[:, None] - slope * shape) ** 2).sum(axis=0)
@@ -75,7 +76,7 @@ def _extrapolate(work: np.ndarray, drift: np.ndarray, se: np.ndarray) -> tuple[f
     # At work 1, d = a: the power is 1 whatever the exponent.
     own = np.sqrt(noise / gram)[:, None] * stdtrit(freedom, _SHARES)
     shared = se[-1] * np.maximum(1.0, np.abs(slope) / max(abs(drift[-1]), se[-1]))
-    bend = np.exp(BEND * -np.log(work[-1]) * _NODES)
+    bend = np.exp(_straying(-np.log(work[-1])) * _NODES)
     level = slope[:, None, None] + own[:, :, None] + (shared[:, None] * _NODES)[:, None, :]
     values = (level[..., None] * bend).reshape(-1)  # [exponents, nodes, nodes, nodes], flat
     mass = np.repeat(weights, len(_NODES) ** 3)
@@ -83,3 +84,8 @@ def _extrapolate(work: np.ndarray, drift: np.ndarray, se: np.ndarray) -> tuple[f
     below = np.cumsum(mass[order]) / mass.sum()
     lo, value, hi = (float(values[order][np.searchsorted(below, q)]) for q in (0.1, 0.5, 0.9))
     return value, lo, hi
+
+
+def _straying(logs: np.ndarray) -> np.ndarray:
+    """Standard deviation of log d from the present power law, so many log W away; float of the same shape."""
+    return WANDER * logs**1.5 / np.sqrt(3)
