@@ -15,8 +15,8 @@ import duckdb
 import pyarrow as pa
 
 from store.errors import StoreError, explain
+from store.macros import MACROS
 from store.projection import Projection, is_fatal
-from store.schema import MACROS
 
 TIMEOUT_S = 30.0
 INSIST_S = 0.05  # between interrupts of a query that is to stop

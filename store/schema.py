@@ -1,4 +1,4 @@
-"""Tables, views and macros of the projection, each with its comment.
+"""Tables and views of the projection, each with its comment, and the SQL that makes it with its macros.
 
 No table has an index or an enforced primary key: there is one writer (ingest), which keeps keys unique,
 and appends without an index are many times faster. Times are Unix seconds; `to_timestamp(t)` shows them.
@@ -7,6 +7,8 @@ and appends without an index are many times faster. Times are Unix seconds; `to_
 from __future__ import annotations
 
 import hashlib
+
+from store.macros import MACROS
 
 # Raise when ingest reads the same log into different rows: the file is then rebuilt from the logs.
 INGEST_VERSION = 1
@@ -317,76 +319,6 @@ ORDER BY place""",
             "tokens_per_s": "last training speed",
             "trainable": "parameters that are trained",
         },
-    ),
-}
-
-# macro: (parameters, comment, SELECT)
-MACROS: dict[str, tuple[str, str, str]] = {
-    "curve": (
-        "run, key",
-        "Every point of one metric of one run: FROM curve(42, 'train/loss')",
-        "SELECT m.step, m.value, m.t, m.attempt FROM metrics m WHERE m.run = run AND m.key = key ORDER BY m.step",
-    ),
-    "compare": (
-        "a, b",
-        "Last and best of every metric of two runs: FROM compare(41, 42)",
-        """
-SELECT coalesce(x.key, y.key) AS key, x.last AS last_a, y.last AS last_b, y.last - x.last AS difference,
-       x.best AS best_a, y.best AS best_b, x.best_step AS best_step_a, y.best_step AS best_step_b
-FROM (SELECT * FROM run_summary s WHERE s.run = a) x
-FULL JOIN (SELECT * FROM run_summary s WHERE s.run = b) y ON x.key = y.key
-ORDER BY 1""",
-    ),
-    "forgotten": (
-        "run",
-        "General examples by how much worse they got since the base model: FROM forgotten(42)",
-        """
-WITH e AS (SELECT * FROM eval_examples x WHERE x.run = run AND x.suite = 'general'),
-     ends AS (SELECT min(step) AS first, max(step) AS last FROM e)
-SELECT f.example, p.prompt, p.target, f.nll / f.tokens AS before, l.nll / l.tokens AS after,
-       l.nll / l.tokens - f.nll / f.tokens AS increase
-FROM e f JOIN e l ON l.example = f.example LEFT JOIN examples p ON p.example = f.example
-WHERE f.step = (SELECT first FROM ends) AND l.step = (SELECT last FROM ends)
-ORDER BY increase DESC""",
-    ),
-    "baselines": (
-        "run",
-        "The base model against the run at its last evaluation, on the same held-out examples: FROM baselines(42)",
-        """
-WITH tokens AS (SELECT t.run FROM runs t WHERE t.run = run AND t.task IN ('sft', 'completion')),
-     shots AS (SELECT s.value FROM evals s WHERE s.run = run AND s.suite = 'heldout_few_shot' AND s.key = 'shots'),
-     e AS (SELECT x.suite, x.step, x.example, x.nll, x.tokens FROM eval_examples x
-           WHERE x.run = run AND x.suite IN ('heldout', 'heldout_few_shot')),
-     h AS (SELECT * FROM e WHERE suite = 'heldout' AND step > 0
-                             AND step = (SELECT max(step) FROM e WHERE suite = 'heldout')),
-     d AS (SELECT b.suite, h.step, b.nll AS base, h.nll AS now, h.tokens
-           FROM e b JOIN h ON h.example = b.example AND h.tokens = b.tokens WHERE b.step = 0),
-     m AS (SELECT suite, sum(now - base) / sum(tokens) AS mean, count(*) AS pairs, sum(tokens) AS total
-           FROM d GROUP BY suite),
-     r AS (SELECT suite, max(step) AS step, sum(base) / max(total) AS base_loss, sum(now) / max(total) AS loss,
-                  max(mean) AS change, max(pairs) AS n, max(pairs) - 1.0 AS v, 1.959964 AS z,
-                  sqrt(max(pairs) / nullif(max(pairs) - 1, 0) * sum((now - base - mean * tokens) ** 2))
-                    / max(total) AS se
-           FROM d JOIN m USING (suite) GROUP BY suite),
-     q AS (  -- Student's t from the normal quantile: Abramowitz and Stegun, 26.7.5
-       SELECT *, se * (z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
-         + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)) AS half FROM r
-     )
-SELECT CASE suite WHEN 'heldout' THEN 'zero-shot' ELSE 'few-shot' END AS baseline,
-       CASE suite WHEN 'heldout' THEN 0.0 ELSE shots.value END AS shots,
-       step, base_loss, loss, change, change - half AS lo, change + half AS hi, n
-FROM q SEMI JOIN tokens ON true LEFT JOIN shots ON true
-ORDER BY suite""",
-    ),
-    "worst": (
-        "run",
-        "Examples that the flags of a run were hit by hardest, with their text: FROM worst(42)",
-        """
-SELECT f.flag, f.level, f.step, f.suite, f.one.id AS example, f.one.before, f.one.after, p.prompt, p.target
-FROM (SELECT x.*, unnest(from_json(x.worst, '[{"id": "VARCHAR", "before": "DOUBLE", "after": "DOUBLE"}]')) AS one
-      FROM flags x WHERE x.run = run) f
-LEFT JOIN examples p ON p.example = f.one.id
-ORDER BY f.step, f.flag, f.one.after - f.one.before DESC""",
     ),
 }
 
