@@ -28,6 +28,10 @@ FROM memory m JOIN runs r USING (run) JOIN events e ON e.run = m.run AND e.attem
 WHERE m.cause = 'end' AND m.attempt = 1 AND r.model = '{model}' AND r.method = '{method}' AND m.device = '{device}'
 ORDER BY r.run DESC LIMIT 50"""
 SHOWN = 5  # runs whose error is listed
+HOLES = (
+    "on a CPU the peak may be half as high again, since the heap keeps holes; "
+    "the first run shows by how much, and train.memory_limit avoids it"
+)
 
 
 def estimate_recipe(path: Path, overrides: list[str], memory_gb: float | None, *, as_json: bool) -> None:
@@ -60,6 +64,8 @@ def estimate_recipe(path: Path, overrides: list[str], memory_gb: float | None, *
         return
     print(f"{recipe.name}: {recipe.method.name} of {recipe.model.path} on {device}")
     print("\n".join([*found.lines(), f"correction  {learned}", *answer.lines(), f"disk  {writes}"]))
+    if device == "cpu" and not learned.runs and recipe.train.memory_limit == "auto":
+        print(f"note: {HOLES}")
     for line in _errors(past):
         print(line)
     if warning := writes.warning(disk.free_bytes(home().runs)):
