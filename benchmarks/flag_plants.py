@@ -113,8 +113,9 @@ PLANTS: tuple[Plant, ...] = (
 
 # Directions known from the literature: at the end of the run the first forgets less than the second, in every seed.
 FORGETS_LESS: tuple[tuple[str, str, str], ...] = (
-    ("LoRA less than full", "far-lora", "far"),
-    ("LoRA less than full (neox)", "neox-far-lora", "neox-far"),
+    ("LoRA less than full at the same rate", "clean-lora", "rate-high"),
+    ("LoRA less than full on a far task", "far-lora", "far"),
+    ("LoRA less than full on a far task (neox)", "neox-far-lora", "neox-far"),
     ("small rate less than large", "clean-full", "rate-low"),
     ("small rate less than large", "rate-low", "rate-high"),
     ("more replay less", "far-replay-1", "far"),
