@@ -59,8 +59,10 @@ def judge(root: Path, seeds: range, only: str, picture: Path | None) -> None:
     _table("Forgetting", general, [_clean(told, lambda run, n=name: run.general[n]) for name in general])  # type: ignore[misc]
     for line in [*_more(told), *_directions(told)]:
         print(line)
-    print("\n| run | forgets at | drift | turned up at | harmless from | rise | cause | said |")
-    print("|---|---|---|---|---|---|---|---|")
+    columns = (
+        "run | forgets at | drift | turned up at | harmless from | rise | cause | said | foretold and come"
+    )
+    print(f"\n| {columns} |\n{'|---' * 9}|")
     for run in told:
         print(_row(run))
     if picture:
@@ -240,7 +242,10 @@ def _row(run: Told) -> str:
     said += [word for word in ("overconfident", "dead", "jumped") if getattr(run, word)]
     cells = [f"{run.plant} {run.seed}", t.forgets, f"{t.drift:.3f}", t.turned_up, t.harmless, f"{t.rise:.3f}"]
     shown = ["–" if cell is None else str(cell) for cell in [*cells, t.cause]]
-    return "| " + " | ".join([*shown, ", ".join(said) or "–"]) + " |"
+    foretold, end = run.forecast, f"{t.end:.3f}"
+    if foretold:
+        end = f"{foretold.value:.3f} ({foretold.lo:.3f} to {foretold.hi:.3f}), {end}"
+    return "| " + " | ".join([*shown, ", ".join(said) or "–", end]) + " |"
 
 
 def _svg(scores: dict[str, Score], title: str) -> str:

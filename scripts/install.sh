@@ -9,7 +9,8 @@ python="${PYTHON:-python3}"
   exit 1
 }
 [ -x .venv/bin/python ] || "$python" -m venv .venv
-pip=(.venv/bin/python -m pip --disable-pip-version-check install --quiet)
+# Modules are compiled when they are first imported; to compile all of them takes a minute.
+pip=(.venv/bin/python -m pip --disable-pip-version-check install --quiet --no-compile)
 torch=$(sed -n 's/^torch==//p' constraints.txt)
 
 # An unpinned torch pulls gigabytes of CUDA. Without a GPU, take the CPU build: from whatever sources pip is

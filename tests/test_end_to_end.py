@@ -100,7 +100,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
 @pytest.fixture(scope="module")
 def whole(box: Box) -> int:
     """A run whose worker was left alone."""
-    return box.submit("lora", 20)
+    return box.submit("lora", 16)
 
 
 def test_a_killed_daemon_loses_nothing(box: Box, whole: int) -> None:
@@ -112,12 +112,12 @@ def test_a_killed_daemon_loses_nothing(box: Box, whole: int) -> None:
     assert worker.is_running()
     box.wait(number, lambda row: row["state"] == "finished")
     assert box.daemon_pid() != daemon
-    assert [step for step, _ in box.losses(number)] == list(range(1, 21))
+    assert [step for step, _ in box.losses(number)] == list(range(1, 17))
     assert box.row(number)["attempt"] == 1
 
 
 def test_a_killed_worker_is_resumed_and_ends_where_it_would_have(box: Box, whole: int) -> None:
-    killed = box.submit("lora", 20)
+    killed = box.submit("lora", 16)
     box.wait(killed, lambda row: (row["step"] or 0) >= 7)
     box.process(killed, "engine.worker").kill()
     box.wait(killed, lambda row: row["state"] == "finished")
@@ -148,15 +148,15 @@ def test_a_hung_up_screen_is_noticed_by_nobody(box: Box) -> None:
 
 
 def test_cancel_saves_and_resume_goes_on(box: Box) -> None:
-    number = box.submit("qlora", 15)
+    number = box.submit("lora", 12)
     box.wait(number, lambda row: (row["step"] or 0) >= 2)
     box.run("cancel", str(number))
     step = box.wait(number, lambda row: row["state"] == "cancelled")["step"]
-    assert 2 <= step < 15
+    assert 2 <= step < 12
     assert "nothing to cancel" in box.run("cancel", str(number), code=4).stderr
     box.run("resume", str(number))
     box.wait(number, lambda row: row["state"] == "finished")
-    assert [s for s, _ in box.losses(number)] == list(range(1, 16))
+    assert [s for s, _ in box.losses(number)] == list(range(1, 13))
     assert "use requeue" in box.run("resume", str(number), code=4).stderr
 
 
