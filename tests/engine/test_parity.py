@@ -23,7 +23,7 @@ from engine.training.loop import optimiser_step
 from engine.training.loss import TargetLoss
 from engine.training.optimiser import make_optimiser
 
-STEPS, ROWS, PASSES = 50, 4, 2  # rows of a step, in two forward passes of unequal numbers of targets
+STEPS, ROWS, PASSES = 50, 8, 2  # rows of a step, in two forward passes of unequal numbers of targets
 RATE = 1e-3
 
 
@@ -85,5 +85,5 @@ def test_fifty_steps_have_the_losses_of_trl(method, data, tmp_path):
     step = partial(optimiser_step, job, accelerator, loss, optimiser, guard, RATE)
     ours = [step(list(groups))["train/loss"] for groups in each]
     assert len(theirs) == STEPS
-    assert np.mean(ours[-10:]) < 0.97 * np.mean(ours[:10])
+    assert ours[-1] < 0.97 * ours[0]
     np.testing.assert_allclose(ours, theirs, rtol=1e-3)
