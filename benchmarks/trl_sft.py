@@ -56,7 +56,7 @@ def main(spec: dict[str, Any]) -> None:
         **spec["flags"],
     )
     trainer = SFTTrainer(
-        model=AutoPeftModelForCausalLM.from_pretrained(adapter, is_trainable=True)
+        model=AutoPeftModelForCausalLM.from_pretrained(adapter, is_trainable=True, dtype=torch.float32)
         if adapter
         else spec["model"],
         args=config,
