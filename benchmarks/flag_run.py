@@ -31,7 +31,7 @@ from engine.recipe import Recipe
 from engine.tasks.prepare import Suite, prepare
 from engine.training import loop, setup  # noqa: F401 (so that workers need not)
 from engine.training.checkpoint import checkpoint_name
-from engine.training.optimiser import learning_rate
+from engine.training.optimiser import learning_rates
 
 
 def cache_path(root: Path, plant: Plant, seed: int) -> Path:
@@ -167,7 +167,7 @@ def _score(
     metrics = [event["values"] for event in events if event["kind"] == "metrics"]
     total = next(event for event in events if event["kind"] == "plan")["total_steps"]
     arrays["steps"], arrays["temperatures"] = np.array(steps), np.array(TEMPERATURES)
-    arrays["rates"] = np.array([learning_rate(recipe.train, step, total) for step in range(total)])
+    arrays["rates"] = learning_rates(recipe.train, total)
     arrays["train_loss"] = np.array([values["train/loss"] for values in metrics], dtype=float)
     arrays["grad_norm"] = np.array([values["train/grad_norm"] for values in metrics], dtype=float)
     arrays["disagreement"], arrays["disagreement_of_change"] = _disagreements(arrays, events)

@@ -19,7 +19,6 @@ from engine.data.overlap import Leak
 from engine.data.rows import Source
 from engine.data.shingles import Entry, shingles
 from engine.data.sources import DataError
-from engine.flags.leak import leak
 from engine.recipe import Recipe
 
 # Rows of a suite that are compared with training rows, as a multiple of those that are scored: enough to fill it
@@ -68,6 +67,7 @@ class Gathered:
 
     sources: list[Source]
     train: list[Document]
+    training: list[Entry]  # the same, by their hash, as they are compared
     heldout: Scored
     general: list[Scored]  # a slice each
     replay: list[Document]  # general rows to mix in, in order, none of them in a suite
@@ -111,7 +111,7 @@ def gather(recipe: Recipe) -> Gathered:
         refusals += _leaking(suites)
     notes = [rows.left_out(s.source, s.dropped, s.rows) for s in sources if s.dropped]
     notes += [_left_out(suite, train_source) for suite in suites if suite.leaks]
-    return Gathered(sources, train, held, general, replay, refusals, notes)
+    return Gathered(sources, train, training, held, general, replay, refusals, notes)
 
 
 def _read(recipe: Recipe) -> list[Source]:
@@ -156,8 +156,7 @@ def _scored(
 
 def shared(gathered: Gathered) -> list[list[Leak]]:
     """Of each of the suites: the scored rows with the answer of a training row, or a stretch of words."""
-    source = gathered.source("train")
-    training = overlap.bounded(source.entries(split.first(gathered.train, None, "report")))
+    training = overlap.bounded(gathered.training)
     known = overlap.train_stretches(training)
     found = []
     for suite in gathered.suites:
@@ -214,6 +213,8 @@ def _emptied(suite: Scored, train: Source) -> list[Finding]:
 
 
 def _leaking(suites: Sequence[Scored]) -> list[Finding]:
+    from engine.flags.leak import leak  # brings SciPy, which no command waits for without need
+
     found = overlaps(suites, [[] for _ in suites])
     flags = [flag for o in found if (flag := leak(o.suite, o.ids, o.hits, scored=()))]
     return [

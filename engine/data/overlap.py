@@ -128,9 +128,8 @@ def one_word_overlap(train: Sequence[Entry], heldout: Sequence[Entry], suite: st
             halves[len(words), True, tuple(words[:half])].append(place)
             halves[len(words), False, tuple(words[-half:])].append(place)
     sizes = {size for size, _, _ in halves}
-    found: dict[int, dict[str, int]] = defaultdict(
-        dict
-    )  # held-out row to training texts, each with its place
+    # Held-out row to training texts, each with its place.
+    found: dict[int, dict[str, int]] = defaultdict(dict)
     for place, entry in enumerate(train if halves else ()):
         words = entry.text.split() if entry.answer else []
         for size in sizes & {len(words) - 1, len(words), len(words) + 1}:

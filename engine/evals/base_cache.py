@@ -23,6 +23,8 @@ from engine.home import RunDir
 from engine.method_settings import IA3, Adapter, Freeze, Full, Lora, Method, QLora
 from engine.model_source import locate
 from engine.tasks.prepare import Suite
+from engine.training import distributed
+from engine.training.job import Job
 
 MOST_FILES = 200
 HASHED_WHOLE = 64 * 2**20  # bytes; of a larger file, its size, its time and both ends
@@ -84,6 +86,17 @@ class BaseCache:
         for part in parts:
             digest.update(len(part).to_bytes(8, "big") + part)
         return self._directory / f"{digest.hexdigest()[:32]}.{kind}"
+
+
+def known_of(job: Job) -> BaseCache | None:
+    """Of a job's base model; None where several processes would ask: one must not find what another is still working
+    out.
+    """
+    if distributed.world() > 1:
+        return None
+    return BaseCache(
+        job.run, base_of(job.recipe.model.path, job.recipe.method, job.dtype, job.model, job.packed)
+    )
 
 
 def starts_as_base(method: Method) -> bool:

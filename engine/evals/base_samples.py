@@ -48,7 +48,7 @@ def draw(
     model: Any, tokenizer: Any, count: int, device: torch.device, check: Callable[[], None]
 ) -> list[list[int]]:
     """`count` texts as tokens, each with its beginning and, where it came to one, its end. Changes no random state."""
-    states, found = random_states(), list[list[int]]()
+    states, found, ends = random_states(), list[list[int]](), ends_of(model, tokenizer)
     torch.manual_seed(SEED)
     try:
         while len(found) < count:
@@ -63,17 +63,16 @@ def draw(
                 top_p=1.0,
                 max_new_tokens=LENGTH,
                 pad_token_id=padding(tokenizer),
-                eos_token_id=ends_of(model, tokenizer),
+                eos_token_id=ends,
                 use_cache=True,
             )
-            ends = set(ends_of(model, tokenizer) or [])
-            found += [_until_end(tokens, ends) for tokens in written.tolist()]
+            found += [_until_end(tokens, ends or []) for tokens in written.tolist()]
     finally:
         set_random_states(states)
     return found
 
 
-def _until_end(tokens: list[int], ends: set[int]) -> list[int]:
+def _until_end(tokens: list[int], ends: Sequence[int]) -> list[int]:
     """Up to the first end after the beginning, which may be an end itself."""
     stop = next((place for place, token in enumerate(tokens[1:], 2) if token in ends), len(tokens))
     return tokens[:stop]

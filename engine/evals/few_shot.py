@@ -20,9 +20,9 @@ from engine.data.chat import Example, tokenize
 from engine.data.formats import Document
 from engine.data.sources import DataError
 from engine.data.split import first
-from engine.evals.base_cache import BaseCache, base_of, starts_as_base
+from engine.evals.base_cache import known_of, starts_as_base
 from engine.evals.intervals import mean
-from engine.evals.score import Scores, score
+from engine.evals.score import score
 from engine.events import FEW_SHOT
 from engine.methods import load
 from engine.tasks.items import text
@@ -57,10 +57,10 @@ def baseline(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> None:
     asked = partial(score, loss, suite, 2 * job.micro_tokens, accelerator.device, job.stop.check)
     off = nullcontext() if starts_as_base(method) else as_base(job.model, method)
     with accelerator.autocast(), off:
-        scores = distributed.as_first(_known(job, suite, asked))
-    scores = replace(
-        scores, lost=None, gained=None, base=None
-    )  # there is no other look to compare tokens with
+        known = known_of(job)
+        scores = distributed.as_first(known.scores(suite, asked) if known else asked())
+    # There is no other look to compare tokens with.
+    scores = replace(scores, lost=None, gained=None, base=None)
     job.model.train()
     measures = scores.measures | {"shots": mean(np.array(shots))}
     job.report.eval(job.step, suite.name, scores, measures, [], time.perf_counter() - started)
@@ -122,11 +122,3 @@ def _text(document: Document, example: Example, shots: Sequence[Document], token
     before = np.concatenate([example.tokens[:start], *others])
     mask = np.concatenate([np.zeros(len(before), dtype=bool), example.mask[start:]])
     return Example(example.id, np.concatenate([before, example.tokens[start:]]), mask)
-
-
-def _known(job: Job, suite: Suite, asked: partial[Scores]) -> Scores:
-    """From the cache of base models where that can be used."""
-    if distributed.world() > 1:  # one process must not find what another is still working out
-        return asked()
-    base = base_of(job.recipe.model.path, job.recipe.method, job.dtype, job.model, job.packed)
-    return BaseCache(job.run, base).scores(suite, asked)

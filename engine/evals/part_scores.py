@@ -34,9 +34,9 @@ def completed(
     partial = {
         suite.name: suite for suite in suites if len(found[suite.name].scores.ids) < len(suite.examples)
     }
+    histories = {name: looks.history(name, (step, found[name].scores)) for name in partial}
     wanted = set()
-    for name in partial:
-        history = looks.history(name, (step, found[name].scores))
+    for name, history in histories.items():
         if history and name != "seen" and part.wants_rest(history):
             wanted |= {name} if name == part.GENERAL else {"heldout", "seen"}
     for name, suite in partial.items():
@@ -48,7 +48,7 @@ def completed(
             ids = [example.id for example in suite.examples]
             scores = before.scores.with_rest(other.scores, ids)
             found[name] = Outcome(scores, scores.measures, seconds=before.seconds + other.seconds)
-        elif history := looks.history(name, (step, before.scores)):
+        elif history := histories[name]:
             found[name] = replace(before, measures=_of_whole(history))
     return found
 

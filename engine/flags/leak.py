@@ -23,10 +23,8 @@ from engine.flags.multiplicity import HITS_IN_A_ROW, level_at, streak
 
 # Share of a suite's rows from which a leak is more than worth knowing.
 LEVELS: dict[Level, float] = {"info": 0.0, "warn": 0.01, "critical": 0.1}
-UNSURE = {
-    "answer": "by the answer",
-    "13-gram": "by 13 words",
-}  # kinds that are shown by results only, as they are told
+# Kinds that are shown by results only, as they are told.
+UNSURE = {"answer": "by the answer", "13-gram": "by 13 words"}
 
 
 class Hit(Protocol):

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 
 from engine.evals import scores_file
-from engine.evals.base_cache import BaseCache, base_of, starts_as_base
+from engine.evals.base_cache import BaseCache, known_of, starts_as_base
 from engine.evals.base_scores import Base
 from engine.evals.generate import answers, questions
 from engine.evals.outcome import Outcome, by_token, outcome
@@ -109,12 +109,9 @@ def _remember(job: Job, suite: Suite, scores: Scores) -> None:
 
 def _base_cache(job: Job, loss: TaskLoss) -> BaseCache | None:
     """Where what the base says is kept, if that is what this evaluation asks."""
-    recipe = job.recipe
-    if distributed.world() > 1:  # one process must not find what another is still working out
+    if job.step > 0 or not isinstance(loss, TargetLoss) or not starts_as_base(job.recipe.method):
         return None
-    if job.step > 0 or not isinstance(loss, TargetLoss) or not starts_as_base(recipe.method):
-        return None
-    return BaseCache(job.run, base_of(recipe.model.path, recipe.method, job.dtype, job.model, job.packed))
+    return known_of(job)
 
 
 def _of_base(known: BaseCache, suite: Suite, scored: Callable[[], Outcome]) -> Outcome:

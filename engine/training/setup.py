@@ -122,13 +122,17 @@ def _check_and_pack(recipe: Recipe, model: Any, dtype: torch.dtype, data: Prepar
         )
     if isinstance(recipe.task, Classification):
         return False
-    with torch.autocast(load.device().type, dtype, enabled=dtype == torch.bfloat16):  # as in training
+    with _as_in_training(dtype):
         if not TargetLoss(model).same_as_model():
             raise ModelError(f"model {recipe.model.path}: computes its logits in a way finetui does not know")
         packed = pack(model)
     if not packed:
         report.log("info", "examples are padded, not packed: this model or method cannot take packed rows")
     return packed
+
+
+def _as_in_training(dtype: torch.dtype) -> torch.autocast:
+    return torch.autocast(load.device().type, dtype, enabled=dtype == torch.bfloat16)
 
 
 def _add_samples(job: Job) -> None:
@@ -145,8 +149,7 @@ def _add_samples(job: Job) -> None:
         known = BaseCache(job.run, files_of(recipe.model.path, model))
         check = job.stop.check if distributed.world() == 1 else (lambda: None)  # the others do not ask along
         drawn = partial(base_samples.draw, model, tokenizer, count, load.device(), check)
-        autocast = torch.autocast(load.device().type, job.dtype, enabled=job.dtype == torch.bfloat16)
-        with autocast, unpacked(model), as_base(model, recipe.method):
+        with _as_in_training(job.dtype), unpacked(model), as_base(model, recipe.method):
             return known.samples(count, drawn)
 
     path, may_draw = job.run.path / "base-samples.json", not job.looks.has(0)
