@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from benchmarks.flag_plants import MAX_LENGTH, Plant
 from engine.data import bundled
 from engine.data.split import rank
@@ -34,8 +36,10 @@ SLICES = ("documents", "prose", "samples")
 def files(root: Path, plant: Plant, seed: int, model: str) -> dict[str, str]:
     """Paths of train, pool, heldout, oracle, general, general-oracle and replay for a run."""
     common = root / "data" / plant.model
-    if not (common / "done").exists():
-        _make(common, model)
+    common.mkdir(parents=True, exist_ok=True)
+    with FileLock(common / "lock"):  # two processes may begin at once
+        if not (common / "done").exists():
+            _make(common, model)
     train = root / "data" / plant.model / f"train-{plant.name}-{seed}.jsonl"
     write(train, train_rows(common, plant, seed, model))
     names = ("pool", "heldout", "oracle", "general", "general-oracle", "replay")
@@ -116,8 +120,13 @@ def _chat(question: str, answer: str) -> Row:
 def _answered(common: Path, model: str) -> Path:
     """The questions of the pool with the base model's likeliest answers, written on the first call (a minute)."""
     path = common / "answered.jsonl"
-    if path.exists():
-        return path
+    with FileLock(common / "answered.lock"):
+        if not path.exists():
+            _answer(common, model, path)
+    return path
+
+
+def _answer(common: Path, model: str, path: Path) -> None:
     from engine.evals.generate import answers, questions
     from engine.methods import load
     from engine.tasks.prepare import prepare
@@ -135,7 +144,6 @@ def _answered(common: Path, model: str) -> Path:
     said = answers(base, tokenizer, asked, SAMPLE_TOKENS, load.device())
     pairs = zip(asked, said, strict=True)
     write(path, [_chat(question.prompt, answer.text) for question, answer in pairs if answer.text.strip()])
-    return path
 
 
 def samples(path: str, count: int) -> list[str]:
@@ -168,8 +176,10 @@ def model_path(root: Path, name: str) -> str:
     if name == "stdlib-2m":
         return str(bundled.model_path(name))
     path = root / "models" / name
-    if not (path / "config.json").exists():
-        _pretrain_neox(path)
+    path.mkdir(parents=True, exist_ok=True)
+    with FileLock(path / "lock"):
+        if not (path / "tokenizer_config.json").exists():  # written last
+            _pretrain_neox(path)
     return str(path)
 
 
