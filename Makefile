@@ -14,7 +14,8 @@ demo: install
 	@$(BIN)/finetui demo
 
 test: install lint types
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder -q
+	# A third of the time a test waits for a process, so three share two cores.
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder -q
 
 lint: install
 	@$(BIN)/ruff check .
