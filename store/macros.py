@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
+# (part, step, base, now, tokens) of each example, `d`, to a row a part: `q`, with the ratio estimator of
+# engine/evals/intervals.py.
+PAIRED = """m AS (SELECT part, sum(now - base) / sum(tokens) AS mean, count(*) AS pairs, sum(tokens) AS total
+           FROM d GROUP BY part),
+     r AS (SELECT part, max(step) AS step, sum(base) / max(total) AS base_loss, sum(now) / max(total) AS loss,
+                  max(mean) AS change, max(pairs) AS n, max(pairs) - 1.0 AS v, 1.959964 AS z,
+                  sqrt(max(pairs) / nullif(max(pairs) - 1, 0) * sum((now - base - mean * tokens) ** 2))
+                    / max(total) AS se
+           FROM d JOIN m USING (part) GROUP BY part),
+     q AS (  -- Student's t from the normal quantile: Abramowitz and Stegun, 26.7.5
+       SELECT *, se * (z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
+         + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)) AS half FROM r
+     )"""
+
 # macro: (parameters, comment, SELECT)
 MACROS: dict[str, tuple[str, str, str]] = {
     "curve": (
@@ -34,31 +48,37 @@ ORDER BY increase DESC""",
     "baselines": (
         "run",
         "The base model against the run at its last evaluation, on the same held-out examples: FROM baselines(42)",
-        """
+        f"""
 WITH tokens AS (SELECT t.run FROM runs t WHERE t.run = run AND t.task IN ('sft', 'completion')),
      shots AS (SELECT s.value FROM evals s WHERE s.run = run AND s.suite = 'heldout_few_shot' AND s.key = 'shots'),
      e AS (SELECT x.suite, x.step, x.example, x.nll, x.tokens FROM eval_examples x
            WHERE x.run = run AND x.suite IN ('heldout', 'heldout_few_shot')),
      h AS (SELECT * FROM e WHERE suite = 'heldout' AND step > 0
                              AND step = (SELECT max(step) FROM e WHERE suite = 'heldout')),
-     d AS (SELECT b.suite, h.step, b.nll AS base, h.nll AS now, h.tokens
+     d AS (SELECT b.suite AS part, h.step, b.nll AS base, h.nll AS now, h.tokens
            FROM e b JOIN h ON h.example = b.example AND h.tokens = b.tokens WHERE b.step = 0),
-     m AS (SELECT suite, sum(now - base) / sum(tokens) AS mean, count(*) AS pairs, sum(tokens) AS total
-           FROM d GROUP BY suite),
-     r AS (SELECT suite, max(step) AS step, sum(base) / max(total) AS base_loss, sum(now) / max(total) AS loss,
-                  max(mean) AS change, max(pairs) AS n, max(pairs) - 1.0 AS v, 1.959964 AS z,
-                  sqrt(max(pairs) / nullif(max(pairs) - 1, 0) * sum((now - base - mean * tokens) ** 2))
-                    / max(total) AS se
-           FROM d JOIN m USING (suite) GROUP BY suite),
-     q AS (  -- Student's t from the normal quantile: Abramowitz and Stegun, 26.7.5
-       SELECT *, se * (z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
-         + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)) AS half FROM r
-     )
-SELECT CASE suite WHEN 'heldout' THEN 'zero-shot' ELSE 'few-shot' END AS baseline,
-       CASE suite WHEN 'heldout' THEN 0.0 ELSE shots.value END AS shots,
+     {PAIRED}
+SELECT CASE part WHEN 'heldout' THEN 'zero-shot' ELSE 'few-shot' END AS baseline,
+       CASE part WHEN 'heldout' THEN 0.0 ELSE shots.value END AS shots,
        step, base_loss, loss, change, change - half AS lo, change + half AS hi, n
 FROM q SEMI JOIN tokens ON true LEFT JOIN shots ON true
-ORDER BY suite""",
+ORDER BY part""",
+    ),
+    "slices": (
+        "run",
+        "General text at the last evaluation against step 0, whole and by slice: FROM slices(42)",
+        f"""
+WITH e AS (SELECT * FROM eval_examples x WHERE x.run = run AND x.suite = 'general' AND x.slice IS NOT NULL),
+     p AS (SELECT h.slice, h.step, b.nll AS base, h.nll AS now, h.tokens, h.lost, h.gained
+           FROM e b JOIN e h ON h.example = b.example AND h.tokens = b.tokens
+           WHERE b.step = 0 AND h.step > 0 AND h.step = (SELECT max(step) FROM e)),
+     d AS (SELECT slice AS part, * EXCLUDE slice FROM p UNION ALL SELECT '', * EXCLUDE slice FROM p),
+     {PAIRED},
+     flips AS (SELECT part, sum(lost) AS lost, sum(gained) AS gained FROM d GROUP BY part)
+SELECT nullif(part, '') AS slice, step, base_loss, loss, change, change - half AS lo, change + half AS hi,
+       n, lost, gained
+FROM q JOIN flips USING (part)
+ORDER BY part""",
     ),
     "worst": (
         "run",

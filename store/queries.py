@@ -187,6 +187,13 @@ def baselines(run: int) -> Query:
     return "SELECT * FROM baselines($run)", {"run": run}
 
 
+def slices(run: int) -> Query:
+    """slice (None, all of it, first), step, base_loss, loss, change, lo, hi, n, lost, gained: general text at the run's
+    last evaluation against step 0, nats per token, paired by example as in `baselines`. Empty before the second one.
+    """
+    return "SELECT * FROM slices($run)", {"run": run}
+
+
 def flags(run: int | None = None) -> Query:
     """The flags of a run (or of all), the latest first."""
     return "SELECT * FROM flags WHERE run = coalesce($run, run) ORDER BY t DESC", {"run": run}
@@ -335,6 +342,7 @@ NAMED: dict[str, Callable[..., Query]] = {
         keys,
         evals,
         baselines,
+        slices,
         eval_examples,
         flags,
         worst,

@@ -179,6 +179,46 @@ def test_baselines_are_paired_with_the_last_evaluation(home: FakeHome, projectio
         assert (row["lo"], row["hi"]) == pytest.approx(expected.interval(), rel=1e-4)
 
 
+def test_slices_are_paired_with_step_0_whole_and_one_by_one(home: FakeHome, projection: Projection) -> None:
+    noise = np.random.default_rng(1)
+    tokens, names = noise.integers(5, 60, 30), ["prose", "samples", "prose"] * 10
+    base = tokens * noise.normal(3.0, 0.4, 30)
+    now = base + tokens * noise.normal(0.1, 0.2, 30)
+    run = home.run(1)
+    run.start()
+
+    def evaluate(step: int, nll: np.ndarray, chosen: slice, sliced: bool = True) -> None:
+        examples = {
+            "id": [f"g{at}" for at in range(30)],
+            "nll": nll.tolist(),
+            "tokens": tokens.tolist(),
+            "right": tokens.tolist(),
+            "slice": names if sliced else [None] * 30,
+            "lost": [2] * 30,
+            "gained": [1] * 30,
+        }
+        kept = {key: values[chosen] for key, values in examples.items()}
+        run.write("eval", step=step, suite="general", values={"loss": {"value": 1.0}}, examples=kept)
+
+    evaluate(0, base, slice(None))
+    Ingest(projection, home.path).poll()
+    assert ask(projection, queries.slices(1)) == []
+    evaluate(4, now, slice(0, 20))  # a look at a part
+    Ingest(projection, home.path).poll()
+    rows = ask(projection, queries.slices(1))
+    assert [row["slice"] for row in rows] == [None, "prose", "samples"]
+    for row in rows:
+        of = np.array([at for at in range(20) if row["slice"] in (None, names[at])])
+        expected = change(base[of], now[of], tokens[of])
+        assert (row["n"], row["step"], row["lost"], row["gained"]) == (len(of), 4, 2 * len(of), len(of))
+        assert (row["base_loss"], row["loss"]) == pytest.approx(
+            (base[of].sum() / tokens[of].sum(), now[of].sum() / tokens[of].sum())
+        )
+        assert (row["change"], row["lo"], row["hi"]) == pytest.approx(
+            (expected.value, *expected.interval()), abs=1e-3
+        )
+
+
 def test_a_class_has_no_baseline_in_nats_per_token(home: FakeHome, projection: Projection) -> None:
     run = trained(home, 1, [3.0], task={"name": "classification"})
     run.eval(3, "heldout", [20.0, 10.0, 6.0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tui.cli.show import _print_evals
+from tui.cli.show import _print_baselines, _print_evals
 from tui.widgets import details
 
 
@@ -17,7 +17,7 @@ ROWS = [result(0, "loss", 2.5, 300), result(0, "exact_match", 0.1, 4),
 
 
 def test_the_evals_of_a_run_have_the_examples_of_each_look():
-    lines = ["".join(text for text, _ in line) for line in details.evals(ROWS, [], 100)]
+    lines = ["".join(text for text, _ in line) for line in details.evals(ROWS, [], [], 100)]
     assert [line.split()[0] for line in lines[2:]] == ["0", "20"]
     assert [line.split()[-1] for line in lines[2:]] == ["300", "100"]
 
@@ -28,3 +28,15 @@ def test_the_command_line_has_them_beside_the_loss(capsys):
     assert "2.5000 (1.000–2.600), 300" in printed
     assert "2.2500 (1.000–2.350), 100" in printed
     assert "3.0000, 1" in printed  # one example has no interval
+
+
+def test_what_general_text_has_lost_stands_by_slice(capsys):
+    whole = {"slice": None, "step": 20, "base_loss": 2.0, "loss": 2.1, "change": 0.1, "lo": 0.05, "hi": 0.15}
+    rows = [whole | {"n": 200, "lost": 30, "gained": 10}]
+    rows += [whole | {"slice": "samples", "n": 100, "lost": None, "gained": None}]
+    lines = ["".join(text for text, _ in line).split() for line in details.evals(ROWS, [], rows, 100)]
+    assert ["all", "2.000", "2.100", "+0.100", "+0.050", "to", "+0.150", "200", "30", "10"] in lines
+    assert ["samples", "2.000", "2.100", "+0.100", "+0.050", "to", "+0.150", "100"] in lines
+    _print_baselines([], rows)
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["all", "2.000", "2.100", "+0.100", "+0.050", "to", "+0.150", "200", "30", "10"] in printed

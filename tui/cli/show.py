@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from engine.events import FEW_SHOT
 from engine.service import connect
 from store import StoreError
-from tui.baselines import COLUMNS as BASELINE_COLUMNS
-from tui.baselines import baseline_cells
+from tui import baselines
 from tui.cli.flags import flags_of, print_flags
 from tui.cli.output import cell, duration, print_json, print_table, say
 
@@ -82,6 +81,7 @@ def show(number: int, *, as_json: bool) -> None:
                 "attempts",
                 "evals",
                 "baselines",
+                "slices",
                 "samples",
                 "checkpoints",
                 "memory",
@@ -95,7 +95,7 @@ def show(number: int, *, as_json: bool) -> None:
             return
         _print_head(row)
         _print_evals(parts["evals"], row["task"])
-        _print_baselines(parts["baselines"])
+        _print_baselines(parts["baselines"], parts["slices"])
         if row["task"] == "classification":
             _print_confusion(client.query(f"{CONFUSION} AND run = {int(number)} ORDER BY t").to_pylist())
         print_flags(client, number)
@@ -162,12 +162,18 @@ def _result(row: dict[str, Any]) -> str:
     return f"{row['value']:.4f}{interval}"
 
 
-def _print_baselines(rows: list[dict[str, Any]]) -> None:
-    """The base model beside the run: what fine-tuning has brought."""
-    if not rows:
-        return
-    _section(f"Held-out loss of the base model and at step {rows[0]['step']}, paired by example")
-    print_table([dict(zip(BASELINE_COLUMNS, baseline_cells(row), strict=True)) for row in rows])
+def _print_baselines(of_task: list[dict[str, Any]], of_slices: list[dict[str, Any]]) -> None:
+    """The base model beside the run: what fine-tuning has brought, and what it has cost."""
+    if of_task:
+        _section(f"Held-out loss of the base model and at step {of_task[0]['step']}, paired by example")
+        cells = map(baselines.baseline_cells, of_task)
+        print_table([dict(zip(baselines.COLUMNS, row, strict=True)) for row in cells])
+    if of_slices:
+        _section(
+            f"General text under the base model and at step {of_slices[0]['step']}: loss and tokens, paired by example"
+        )
+        cells = map(baselines.slice_cells, of_slices)
+        print_table([dict(zip(baselines.SLICE_COLUMNS, row, strict=True)) for row in cells])
 
 
 def _print_confusion(events: list[dict[str, Any]]) -> None:

@@ -68,6 +68,7 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         elif name == "evals":
             yield ask("evals", run=number)
             yield ask("baselines", run=number)
+            yield ask("slices", run=number)
         elif name == "flags":
             yield ask("flags", run=number)
             yield ask("worst", run=number)
@@ -132,7 +133,7 @@ class RunScreen(BaseScreen, inherit_bindings=False):
 
     def _lines(self, run: Run, name: str, width: int, height: int) -> list[Line]:
         if name == "evals":
-            return details.evals(self.rows("evals"), self.rows("baselines"), width)
+            return details.evals(self.rows(name), self.rows("baselines"), self.rows("slices"), width)
         if name == "samples":
             return details.samples(self.rows("samples"), width)
         if name == "flags":

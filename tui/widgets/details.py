@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from tui import format
-from tui.baselines import COLUMNS, baseline_cells
+from tui.baselines import COLUMNS, SLICE_COLUMNS, baseline_cells, slice_cells
 from tui.data import Row, Run
 from tui.text import Line, clean, cut, left, right, wrap
 
@@ -36,13 +36,19 @@ def _short(value: float | None) -> str:
     return format.NONE if value is None else f"{value:.4g}"
 
 
-def evals(rows: Sequence[Row], baselines: Sequence[Row], width: int) -> list[Line]:
-    """What the base model does beside the run, then one table a suite: a row a step, a column a measure, with its
-    interval.
+def evals(rows: Sequence[Row], baselines: Sequence[Row], slices: Sequence[Row], width: int) -> list[Line]:
+    """What the base model does beside the run, on the task and on general text; then one table a suite: a row a step,
+    a column a measure, with its interval.
     """
     if not rows:
         return [[("no evaluations yet", "dim")]]
-    lines = _baselines(baselines, width)
+    lines = []
+    if baselines:
+        title = f"the base model beside step {baselines[0]['step']}: held-out loss, paired by example"
+        lines += _table(title, COLUMNS, [baseline_cells(row) for row in baselines], width)
+    if slices:
+        title = f"the base model beside step {slices[0]['step']}: general text, loss and tokens, paired by example"
+        lines += _table(title, SLICE_COLUMNS, [slice_cells(row) for row in slices], width)
     for suite in sorted({row["suite"] for row in rows}, key=lambda name: (name != "heldout", name)):
         of_suite = [row for row in rows if row["suite"] == suite]
         measures = list(dict.fromkeys(row["key"] for row in of_suite))
@@ -58,11 +64,9 @@ def evals(rows: Sequence[Row], baselines: Sequence[Row], width: int) -> list[Lin
     return lines[:-1]
 
 
-def _baselines(rows: Sequence[Row], width: int) -> list[Line]:
-    if not rows:
-        return []
-    lines = [heading(f"the base model beside step {rows[0]['step']}: held-out loss, paired by example")]
-    cells = [COLUMNS, *(baseline_cells(row) for row in rows)]
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[Line]:
+    lines = [heading(title)]
+    cells = [columns, *rows]
     widths = [max(map(len, column)) + 2 for column in zip(*cells, strict=True)]
     for at, line in enumerate(cells):
         text = "".join(left(cell, room) for cell, room in zip(line, widths, strict=True))
