@@ -23,6 +23,8 @@ from engine.flags.progress import dead
 from engine.recipe import Evals
 
 OURS = "finetui"
+IDLE = "tiny-rate"  # the plant that learns nothing
+PLAINLY = 1.5  # times the margin of forgetting
 FORETELLABLE = 0.02  # nats per token at the end: below, a relative error means nothing
 
 
@@ -55,8 +57,14 @@ def judge(root: Path, seeds: range, only: str, picture: Path | None) -> None:
     _table(
         "Overfitting and instability", task, [_clean(told, lambda run, n=name: run.task[n]) for name in task]
     )  # type: ignore[misc]
+    of_clean = [_clean(told, lambda run, n=name: run.general[n]) for name in told[0].general]  # type: ignore[misc]
     general = {name: _general_score(told, name) for name in told[0].general}
-    _table("Forgetting", general, [_clean(told, lambda run, n=name: run.general[n]) for name in general])  # type: ignore[misc]
+    _table("Forgetting", general, of_clean)
+    plain = [r for r in told if r.truth.forgets is None or r.truth.drift >= PLAINLY * FORGETS]
+    beyond = {name: _general_score(plain, name) for name in general}
+    _table(
+        f"Forgetting, of runs that end up {PLAINLY:g} times the margin away or never forget", beyond, of_clean
+    )
     for line in [*_more(told), *_directions(told)]:
         print(line)
     columns = (
@@ -66,7 +74,7 @@ def judge(root: Path, seeds: range, only: str, picture: Path | None) -> None:
     for run in told:
         print(_row(run))
     if picture:
-        picture.write_text(_svg(task, "Overfitting and instability"))
+        picture.write_text(_svg({"Overfitting and instability": task, "Forgetting": general}))
 
 
 def tell(path: Path) -> Told:
@@ -209,6 +217,10 @@ def _more(told: Sequence[Told]) -> list[str]:
         "largest disagreement with the worker's own scores: {:.2g} nats per token of an example, {:.2g} of a suite's "
         "change since step 0".format(*np.max([r.disagreement for r in told], axis=0)),
     ]
+    idle = [r.plant == IDLE for r in told if r.dead]
+    lines.append(
+        f"told as dead: {sum(idle)} of {sum(r.plant == IDLE for r in told)} of {IDLE}, {idle.count(False)} others"
+    )
     foretold = [r for r in told if r.forecast and r.truth.end >= FORETELLABLE]
     if foretold:
         errors = [abs(r.forecast.value - r.truth.end) / r.truth.end for r in foretold]  # type: ignore[union-attr]
@@ -248,28 +260,38 @@ def _row(run: Told) -> str:
     return "| " + " | ".join([*shown, ", ".join(said) or "–", end]) + " |"
 
 
-def _svg(scores: dict[str, Score], title: str) -> str:
-    """Precision against recall, one labelled point a detector; no library needed."""
-    size, edge = 420, 50
-
-    def place(recall: float, precision: float) -> tuple[float, float]:
-        return edge + recall * size, edge + (1 - precision) * size
-
+def _svg(panels: dict[str, dict[str, Score]]) -> str:
+    """Precision against recall, one labelled point a detector, beside each other; no library needed."""
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{size + 4 * edge}" height="{size + 2 * edge}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{len(panels) * ROOM}" height="{SIZE + 2 * EDGE}" '
         'font-family="sans-serif" font-size="12">',
-        f'<rect x="{edge}" y="{edge}" width="{size}" height="{size}" fill="none" stroke="#888"/>',
-        f'<text x="{edge}" y="{edge - 20}" font-size="14">{title}: precision (up) against recall (right)</text>',
+        f'<rect width="{len(panels) * ROOM}" height="{SIZE + 2 * EDGE}" fill="#fff"/>',
+    ]
+    for at, (title, scores) in enumerate(panels.items()):
+        parts += [f'<g transform="translate({at * ROOM + EDGE}, {EDGE})">', *_panel(title, scores), "</g>"]
+    return "\n".join([*parts, "</svg>\n"])
+
+
+SIZE, EDGE = 420, 50  # pixels: a side of a panel, and around it
+ROOM = SIZE + 4 * EDGE  # of a panel, with the labels at its right
+
+
+def _panel(title: str, scores: dict[str, Score]) -> list[str]:
+    parts = [
+        f'<rect width="{SIZE}" height="{SIZE}" fill="none" stroke="#888"/>',
+        f'<text y="-20" font-size="14">{title}: precision (up) against recall (right)</text>',
     ]
     for share in (0, 0.5, 1):
-        x, y = place(share, share)
-        parts.append(f'<text x="{x}" y="{edge + size + 18}" text-anchor="middle">{share:g}</text>')
-        parts.append(f'<text x="{edge - 8}" y="{y + 4}" text-anchor="end">{share:g}</text>')
+        parts.append(f'<text x="{share * SIZE}" y="{SIZE + 18}" text-anchor="middle">{share:g}</text>')
+        parts.append(f'<text x="-8" y="{(1 - share) * SIZE + 4}" text-anchor="end">{share:g}</text>')
+    there: dict[tuple[float, float], list[str]] = {}
     for name, found in scores.items():
         if np.isfinite(found.precision) and np.isfinite(found.recall):
-            x, y = place(found.recall, found.precision)
-            colour = "#c33" if name == OURS else "#36c"
-            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}"/>')
-            label = name.replace("<", "&lt;")
-            parts.append(f'<text x="{x + 8:.1f}" y="{y + 4:.1f}">{label}</text>')
-    return "\n".join([*parts, "</svg>\n"])
+            place = round(found.recall * SIZE, 1), round((1 - found.precision) * SIZE, 1)
+            there.setdefault(place, []).append(name)
+    for (x, y), names in there.items():
+        colour = "#c33" if OURS in names else "#36c"
+        label = ", ".join(names).replace("<", "&lt;")
+        parts.append(f'<circle cx="{x}" cy="{y}" r="5" fill="{colour}"/>')
+        parts.append(f'<text x="{x + 8}" y="{y + 4}">{label}</text>')
+    return parts

@@ -205,7 +205,8 @@ def test_cached_runs_are_replayed_and_judged(tmp_path, capsys):
     assert "4 of" in printed
     assert "| finetui | 1.00 | 1.00 |" in printed
     assert "harmless rises told as information, never as a warning: 1 of 1" in printed
-    assert "finetui" in (tmp_path / "picture.svg").read_text()
+    assert "told as dead: 0 of 0 of tiny-rate, 0 others" in printed
+    assert (tmp_path / "picture.svg").read_text().count("finetui") == 2  # a panel each
 
 
 # ---- plants
