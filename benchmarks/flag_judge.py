@@ -293,5 +293,6 @@ def _panel(title: str, scores: dict[str, Score]) -> list[str]:
         colour = "#c33" if OURS in names else "#36c"
         label = ", ".join(names).replace("<", "&lt;")
         parts.append(f'<circle cx="{x}" cy="{y}" r="5" fill="{colour}"/>')
-        parts.append(f'<text x="{x + 8}" y="{y + 4}">{label}</text>')
+        # At a slant, so that the labels of a row of points do not lie on each other.
+        parts.append(f'<text transform="translate({x + 8} {y + 4}) rotate(25)">{label}</text>')
     return parts
