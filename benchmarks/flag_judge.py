@@ -163,21 +163,22 @@ def _index(hits: Sequence[bool]) -> int | None:
 
 
 def _task_score(told: Sequence[Told], name: str) -> Score:
-    outcomes = [
-        outcome(run.truth.turned_up, run.task[name], run.truth.rise, TURNED_UP, run.truth.looks)
-        for run in told
-    ]
-    pairs = zip(told, outcomes, strict=True)
-    return score(outcomes, [run.task[name] - run.truth.turned_up for run, o in pairs if o == "hit"])  # type: ignore[operator]
+    return _scored(
+        [(run.truth.turned_up, run.task[name], run.truth.rise, run.truth.looks) for run in told], TURNED_UP
+    )
 
 
 def _general_score(told: Sequence[Told], name: str) -> Score:
-    outcomes = [
-        outcome(run.truth.forgets, run.general[name], run.truth.drift, FORGETS, run.truth.looks)
-        for run in told
-    ]
-    pairs = zip(told, outcomes, strict=True)
-    return score(outcomes, [run.general[name] - run.truth.forgets for run, o in pairs if o == "hit"])  # type: ignore[operator]
+    return _scored(
+        [(run.truth.forgets, run.general[name], run.truth.drift, run.truth.looks) for run in told], FORGETS
+    )
+
+
+def _scored(runs: Sequence[tuple[int | None, int | None, float, int]], margin: float) -> Score:
+    """`runs`: onset, first look flagged, largest effect and looks of each."""
+    outcomes = [outcome(begins, flagged, effect, margin, looks) for begins, flagged, effect, looks in runs]
+    lags = [run[1] - run[0] for run, found in zip(runs, outcomes, strict=True) if found == "hit"]  # type: ignore[operator]
+    return score(outcomes, lags)
 
 
 def _clean(told: Sequence[Told], flagged: Callable[[Told], int | None]) -> tuple[int, int]:

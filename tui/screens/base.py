@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tui.app import FinetuiApp
 
 SMALL_WIDTH, SMALL_HEIGHT = 110, 30
+FAR = 10**9  # lines: beyond every end
 
 
 def textual_bindings(screen: str) -> list[BindingType]:
@@ -77,6 +78,34 @@ class BaseScreen(Screen[None], inherit_bindings=False):
 
     def on_screen_resume(self) -> None:
         self.changed()
+
+    # ---- moving --------------------------------------------------------------------------------
+
+    def move(self, by: int) -> None:
+        """Move the cursor, or what is shown, by lines (down: above 0), as far as there are any."""
+        raise NotImplementedError
+
+    def page(self) -> int:
+        """Lines that a page key moves by."""
+        return max(1, self.size.height // 2)
+
+    def do_down(self) -> None:
+        self.move(1)
+
+    def do_up(self) -> None:
+        self.move(-1)
+
+    def do_page_down(self) -> None:
+        self.move(self.page())
+
+    def do_page_up(self) -> None:
+        self.move(-self.page())
+
+    def do_top(self) -> None:
+        self.move(-FAR)
+
+    def do_bottom(self) -> None:
+        self.move(FAR)
 
     # ---- header and footer ---------------------------------------------------------------------
 

@@ -116,25 +116,10 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
             self.query_one("#pane0", Panel).title(self.key)
             self.changed()
 
-    def do_down(self) -> None:
-        self._move(1)
+    def page(self) -> int:
+        return 8
 
-    def do_up(self) -> None:
-        self._move(-1)
-
-    def do_page_down(self) -> None:
-        self._move(8)
-
-    def do_page_up(self) -> None:
-        self._move(-8)
-
-    def do_top(self) -> None:
-        self._move(-(10**9))
-
-    def do_bottom(self) -> None:
-        self._move(10**9)
-
-    def _move(self, by: int) -> None:
+    def move(self, by: int) -> None:
         """On a small terminal the pane in view scrolls, on a large one the metrics."""
         pane = self.pane if self.small or self.pane == 2 else 1
         self.scrolled[pane] = max(0, min(self._lengths[pane], self.scrolled[pane] + by))

@@ -291,7 +291,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         """Where the cursor is in `runs()`, which is to be called first."""
         return self._places.get(self.cursor, 0) if self.cursor is not None else 0
 
-    def _move(self, by: int) -> None:
+    def move(self, by: int) -> None:
         runs = self.runs()
         if not runs:
             return
@@ -299,26 +299,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         self.cursor = runs[index].number
         self.changed()
 
-    def _page(self) -> int:
+    def page(self) -> int:
         return max(1, (self._part("#table").content_size.height - 2) // 2)
-
-    def do_down(self) -> None:
-        self._move(1)
-
-    def do_up(self) -> None:
-        self._move(-1)
-
-    def do_top(self) -> None:
-        self._move(-len(self.snapshot.runs))
-
-    def do_bottom(self) -> None:
-        self._move(len(self.snapshot.runs))
-
-    def do_page_down(self) -> None:
-        self._move(self._page())
-
-    def do_page_up(self) -> None:
-        self._move(-self._page())
 
     def on_panel_clicked(self, message: Panel.Clicked) -> None:
         runs = self.runs()
@@ -329,7 +311,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
 
     def on_panel_scrolled(self, message: Panel.Scrolled) -> None:
         if message.panel.id == "table":
-            self._move(message.lines)
+            self.move(message.lines)
 
     # ---- doing ----------------------------------------------------------------------------------
 
@@ -344,7 +326,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
             return
         marked = self.app.marked
         marked.remove(run.number) if run.number in marked else marked.append(run.number)
-        self._move(1)
+        self.move(1)
 
     def do_unmark(self) -> None:
         self.app.marked.clear()

@@ -136,27 +136,9 @@ class DataScreen(PanedScreen, inherit_bindings=False):
             self.scrolled[1] = 0
         self.do_pane(2)
 
-    def do_down(self) -> None:
-        self._move(1)
-
-    def do_up(self) -> None:
-        self._move(-1)
-
-    def do_page_down(self) -> None:
-        self._move(max(1, self.size.height // 2))
-
-    def do_page_up(self) -> None:
-        self._move(-max(1, self.size.height // 2))
-
-    def do_top(self) -> None:
-        self._move(-(10**9))
-
-    def do_bottom(self) -> None:
-        self._move(10**9)
-
-    def _move(self, by: int) -> None:
+    def move(self, by: int) -> None:
         self.scrolled[self.pane] = max(0, min(self._lengths[self.pane], self.scrolled[self.pane] + by))
         self.update_panels()
 
     def on_panel_scrolled(self, message: Panel.Scrolled) -> None:
-        self._move(message.lines)
+        self.move(message.lines)

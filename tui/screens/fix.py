@@ -103,30 +103,12 @@ class FixScreen(BaseScreen, inherit_bindings=False):
         )
         self.app.say(queued or f"saved {made['path']}", "good")
 
-    def do_down(self) -> None:
-        self._move(1)
-
-    def do_up(self) -> None:
-        self._move(-1)
-
-    def do_page_down(self) -> None:
-        self._move(max(1, self.size.height // 2))
-
-    def do_page_up(self) -> None:
-        self._move(-max(1, self.size.height // 2))
-
-    def do_top(self) -> None:
-        self._move(-(10**9))
-
-    def do_bottom(self) -> None:
-        self._move(10**9)
-
-    def _move(self, by: int) -> None:
+    def move(self, by: int) -> None:
         self.first_line = max(0, min(self._length, self.first_line + by))
         self.update_panels()
 
     def on_panel_scrolled(self, message: Panel.Scrolled) -> None:
-        self._move(message.lines)
+        self.move(message.lines)
 
 
 def command(home: Home, number: int, *words: str) -> dict[str, Any]:

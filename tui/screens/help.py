@@ -79,28 +79,11 @@ class HelpScreen(BaseScreen, inherit_bindings=False):
         if found:
             self.app.call_later(self.app.action_act, found[self.cursor].action)
 
-    def do_down(self) -> None:
-        self.cursor += 1
-        self.update_panels()
+    def page(self) -> int:
+        return 8
 
-    def do_up(self) -> None:
-        self.cursor -= 1
-        self.update_panels()
-
-    def do_page_down(self) -> None:
-        self.cursor += 8
-        self.update_panels()
-
-    def do_page_up(self) -> None:
-        self.cursor -= 8
-        self.update_panels()
-
-    def do_top(self) -> None:
-        self.cursor = 0
-        self.update_panels()
-
-    def do_bottom(self) -> None:
-        self.cursor = 10**6
+    def move(self, by: int) -> None:
+        self.cursor += by  # painting keeps it inside
         self.update_panels()
 
 

@@ -177,7 +177,7 @@ class RunScreen(BaseScreen, inherit_bindings=False):
             self.key = keys[(self._key_index() + 1) % len(keys)]
             self.changed()
 
-    def _move(self, by: int) -> None:
+    def move(self, by: int) -> None:
         if self._chosen() == "curves":
             keys = [str(row["key"]) for row in self.rows("keys")]
             if keys:
@@ -191,29 +191,11 @@ class RunScreen(BaseScreen, inherit_bindings=False):
             )  # at its end a log is followed
         self.changed()
 
-    def _page(self) -> int:
+    def page(self) -> int:
         return max(1, self.query_one("#section").content_size.height // 2)
-
-    def do_down(self) -> None:
-        self._move(1)
-
-    def do_up(self) -> None:
-        self._move(-1)
-
-    def do_top(self) -> None:
-        self._move(-(10**9))
-
-    def do_bottom(self) -> None:
-        self._move(10**9)
-
-    def do_page_down(self) -> None:
-        self._move(self._page())
-
-    def do_page_up(self) -> None:
-        self._move(-self._page())
 
     def do_reset(self) -> None:
         self.app.set_view(chart.ChartView(glyphs=self.app.view.glyphs, metric=self.app.view.metric))
 
     def on_panel_scrolled(self, message: Panel.Scrolled) -> None:
-        self._move(message.lines)
+        self.move(message.lines)

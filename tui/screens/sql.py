@@ -298,7 +298,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         else:
             self.app.do_back()
 
-    def _move(self, by: int) -> None:
+    def move(self, by: int) -> None:
         if self.active == "results" and self.result:
             self.cursor = max(0, min(self.result.rows - 1, self.cursor + by))
         elif self.active == "tables":
@@ -325,31 +325,13 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
             self.column = min(len(self.result.names) - 1, self.column + 1)
             self.update_panels()
 
-    def _page(self) -> int:
+    def page(self) -> int:
         part = "#tables" if self.active == "tables" and not self.small else "#results"
         return max(1, self.query_one(part).content_size.height // 2)
 
-    def do_down(self) -> None:
-        self._move(1)
-
-    def do_up(self) -> None:
-        self._move(-1)
-
-    def do_page_down(self) -> None:
-        self._move(self._page())
-
-    def do_page_up(self) -> None:
-        self._move(-self._page())
-
-    def do_top(self) -> None:
-        self._move(-(10**9))
-
-    def do_bottom(self) -> None:
-        self._move(10**9)
-
     def on_panel_scrolled(self, message: Panel.Scrolled) -> None:
         self.on_panel_clicked(message)
-        self._move(message.lines)
+        self.move(message.lines)
 
     def on_panel_clicked(self, message: Panel.Clicked | Panel.Scrolled) -> None:
         if message.panel.id == "results" and self.small and self.active == "tables":
