@@ -27,7 +27,7 @@ FEWEST = 3  # looks
 # the first steps have broken may mend.
 EXPONENTS = np.linspace(-1, 2.5, 43)
 PRIOR_MEAN, PRIOR_SD = 0.75, 0.5
-WANDER = 0.4
+WANDER = 0.6
 # How far a look lies from the drift: the loss of the whole model wobbles, and part of the sampling error is not shared
 # with the other looks, which score the same examples.
 WOBBLE, OWN = 0.003, 0.3  # nats per token; share of the standard error
