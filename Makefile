@@ -13,9 +13,8 @@ install: .venv/.installed
 demo: install
 	@$(BIN)/finetui demo
 
-# A third of the time a test waits for a process, so three share two cores.
 test: install lint types
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder -q
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder -q
 
 lint: install
 	@$(BIN)/ruff check .
