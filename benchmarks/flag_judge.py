@@ -54,17 +54,13 @@ def judge(root: Path, seeds: range, only: str, picture: Path | None) -> None:
     if not told:
         return
     task = {name: _task_score(told, name) for name in told[0].task}
-    _table(
-        "Overfitting and instability", task, [_clean(told, lambda run, n=name: run.task[n]) for name in task]
-    )  # type: ignore[misc]
-    of_clean = [_clean(told, lambda run, n=name: run.general[n]) for name in told[0].general]  # type: ignore[misc]
+    _table("Overfitting and instability", task, _clean(told, lambda run: run.task))
     general = {name: _general_score(told, name) for name in told[0].general}
+    of_clean = _clean(told, lambda run: run.general)
     _table("Forgetting", general, of_clean)
     plain = [r for r in told if r.truth.forgets is None or r.truth.drift >= PLAINLY * FORGETS]
     beyond = {name: _general_score(plain, name) for name in general}
-    _table(
-        f"Forgetting, of runs that end up {PLAINLY:g} times the margin away or never forget", beyond, of_clean
-    )
+    _table(f"Forgetting by {PLAINLY:g} times the margin or more, or never", beyond, of_clean)
     for line in [*_more(told), *_directions(told)]:
         print(line)
     columns = (
@@ -181,10 +177,10 @@ def _scored(runs: Sequence[tuple[int | None, int | None, float, int]], margin: f
     return score(outcomes, lags)
 
 
-def _clean(told: Sequence[Told], flagged: Callable[[Told], int | None]) -> tuple[int, int]:
-    """(flagged, all) of the clean runs."""
-    clean = [run for run in told if run.truth.clean]
-    return sum(flagged(run) is not None for run in clean), len(clean)
+def _clean(told: Sequence[Told], flagged: Callable[[Told], dict[str, int | None]]) -> list[tuple[int, int]]:
+    """(flagged, all) of the clean runs, by detector. `flagged`: of a run, the first look of each detector."""
+    clean = [flagged(run) for run in told if run.truth.clean]
+    return [(sum(run[name] is not None for run in clean), len(clean)) for name in flagged(told[0])]
 
 
 def _table(title: str, scores: dict[str, Score], clean: Sequence[tuple[int, int]]) -> None:

@@ -187,13 +187,13 @@ def test_slices_are_paired_with_step_0_whole_and_one_by_one(home: FakeHome, proj
     run = home.run(1)
     run.start()
 
-    def evaluate(step: int, nll: np.ndarray, chosen: slice, sliced: bool = True) -> None:
+    def evaluate(step: int, nll: np.ndarray, chosen: slice) -> None:
         examples = {
             "id": [f"g{at}" for at in range(30)],
             "nll": nll.tolist(),
             "tokens": tokens.tolist(),
             "right": tokens.tolist(),
-            "slice": names if sliced else [None] * 30,
+            "slice": names,
             "lost": [2] * 30,
             "gained": [1] * 30,
         }
