@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test lint types docs format
+.PHONY: install demo test lint types unit docs format
 
 install: .venv/.installed
 
@@ -13,7 +13,11 @@ install: .venv/.installed
 demo: install
 	@$(BIN)/finetui demo
 
-test: install lint types
+# Types are checked while the tests begin.
+test: install lint
+	@$(MAKE) --no-print-directory -j2 types unit
+
+unit: install
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder -q
 
 lint: install

@@ -1,6 +1,6 @@
-"""One run of TRL's SFTTrainer on examples that finetui tokenised, for throughput.py and the parity test.
+"""Runs of TRL's SFTTrainer on examples that finetui tokenised, for throughput.py and the parity test.
 
-    python -m benchmarks.trl_sft SPEC.json
+    python -m benchmarks.trl_sft SPEC.json ...
 
 SPEC: model, tokenizer, data (.npz: tokens, mask, ends), method (or adapter, a folder to go on from), lr, steps,
 flags (fields of SFTConfig), out. Writes to `out` the time of each optimiser step, its loss, and the tokens (padding
@@ -84,4 +84,5 @@ def main(spec: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(json.loads(Path(sys.argv[1]).read_text()))
+    for path in sys.argv[1:]:
+        main(json.loads(Path(path).read_text()))

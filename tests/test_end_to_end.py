@@ -170,27 +170,28 @@ def test_requeue_gives_a_new_run_with_the_same_losses(box: Box, whole: int) -> N
 
 
 @pytest.mark.parametrize(
-    ("overrides", "says"),
+    ("command", "override", "says"),
     [
-        (["data.train=nowhere.jsonl"], "nowhere.jsonl: there is no such file"),
-        (["method.rank=8"], "unknown key"),
-        (["data.train=empty.jsonl"], "empty.jsonl: has no rows"),
-        (["data.train=broken.jsonl"], "broken.jsonl, line 2: is not valid JSON"),
-        (["model=./notamodel"], "is not a model"),
+        ("run", "data.train=nowhere.jsonl", "nowhere.jsonl: there is no such file"),
+        ("check", "method.rank=8", "unknown key"),
+        ("run", "data.train=empty.jsonl", "empty.jsonl: has no rows"),
+        ("check", "data.train=broken.jsonl", "broken.jsonl, line 2: is not valid JSON"),
+        ("run", "model=./notamodel", "is not a model"),
     ],
 )
-def test_bad_input_is_one_sentence_and_queues_nothing(box: Box, overrides: list[str], says: str) -> None:
+def test_bad_input_is_one_sentence_and_queues_nothing(
+    box: Box, command: str, override: str, says: str
+) -> None:
     (box.path / "bad.yaml").write_text(RECIPE.replace("METHOD", "lora").replace("STEPS", "5"))
     (box.path / "empty.jsonl").write_text("")
     (box.path / "broken.jsonl").write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a"\n')
     (box.path / "notamodel").mkdir(exist_ok=True)
     before = len(box.json("ls"))
-    for command in ("check", "run"):
-        done = box.run(command, str(box.path / "bad.yaml"), *overrides, code=3)
-        assert says in done.stderr
-        assert "Traceback" not in done.stderr
-        assert len(done.stderr.strip().splitlines()) == 1
-        assert done.stdout == ""
+    done = box.run(command, str(box.path / "bad.yaml"), override, code=3)
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stdout == ""
     assert len(box.json("ls")) == before
 
 

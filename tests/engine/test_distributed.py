@@ -101,21 +101,36 @@ def test_ddp_trains_as_one_process_does_and_tells_one_story(single, tmp_path):
     assert "step        6/6" in run.attempt(1).stdout.read_text()
 
 
-def test_a_killed_attempt_leaves_no_process_and_goes_on(single, tmp_path):
-    run = make_run(tmp_path / "000001-killed", recipe("full"))
+def test_a_run_outlives_a_lost_process_and_a_killed_attempt(single, tmp_path):
+    """Sharded at first, then not, then one process alone: a checkpoint is the same to all."""
+    changes = {"train__sharding": "fsdp", "train__checkpoint_every": 1}
+    run = make_run(tmp_path / "000001-lost", recipe("lora", **changes))
     process = start(run)
-    wait_for(run, 1, "checkpoint", process, step=2)
-    left = psutil.Process(process.pid).children(recursive=True)
+    lost = ranks(process)[1]
+    wait_for(run, 1, "checkpoint", process, step=1)
+    lost.kill()
+    assert finish(process) == -signal.SIGKILL, "as if a single worker had been killed: to be resumed"
+    assert of_kind(run, 1, "end") == []
+    assert "a process of 2 was lost" in run.attempt(1).stdout.read_text()
+
+    meta = json.loads(run.meta.read_text())
+    meta["recipe"]["train"]["sharding"] = "ddp"
+    run.meta.write_text(json.dumps(meta))
+    process = start(run, 2)
+    left = ranks(process)
+    wait_for(run, 2, "metrics", process)
+    left += psutil.Process(process.pid).children()
     assert len(left) == 1 + PROCESSES
     process.kill()
     assert finish(process) == -signal.SIGKILL
     _, alive = psutil.wait_procs(left, timeout=30)
     assert not alive, alive
-    assert of_kind(run, 1, "end") == []
-    assert work(run, attempt=2) == 0, run.attempt(2).stdout.read_text()
-    resumed = of_kind(run, 2, "resume")[0]["from_step"]
-    assert resumed in (2, 4)
-    same_as_single(single["full"], run, 1, 2)
+    assert of_kind(run, 2, "end") == []
+
+    meta["recipe"]["processes"] = 1
+    run.meta.write_text(json.dumps(meta))
+    assert work(run, attempt=3) == 0, run.attempt(3).stdout.read_text()
+    same_as_single(single["lora"], run, 1, 2, 3)
 
 
 def test_fsdp_saves_when_asked_to_stop_and_goes_on(single, tmp_path):
@@ -133,21 +148,6 @@ def test_fsdp_saves_when_asked_to_stop_and_goes_on(single, tmp_path):
     assert work(run, attempt=2) == 0, run.attempt(2).stdout.read_text()
     assert min(curve(run, 2)) == step + 1
     same_as_single(single["full"], run, 1, 2)
-
-
-def test_a_lost_process_loses_the_attempt_and_one_process_can_go_on_alone(single, tmp_path):
-    run = make_run(tmp_path / "000001-lost", recipe("lora", train__sharding="fsdp"))
-    process = start(run)
-    wait_for(run, 1, "checkpoint", process, step=2)
-    ranks(process)[1].kill()
-    assert finish(process) == -signal.SIGKILL, "as if a single worker had been killed: to be resumed"
-    assert of_kind(run, 1, "end") == []
-    assert "a process of 2 was lost" in run.attempt(1).stdout.read_text()
-    meta = json.loads(run.meta.read_text())
-    meta["recipe"]["processes"] = 1
-    run.meta.write_text(json.dumps(meta))
-    assert work(run, attempt=2) == 0, run.attempt(2).stdout.read_text()
-    same_as_single(single["lora"], run, 1, 2)
 
 
 def test_of_several_failures_the_first_is_told(tmp_path):

@@ -231,11 +231,10 @@ def test_training_raises_the_margin(home, name):
     assert len(list(run.path.glob("reference-*.npz"))) == (name == "full")
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_a_killed_run_goes_on_bit_for_bit(home, tmp_path, name):
-    """With the reference from the adapter's base, and with the one that was written down."""
-    whole = finished(home, name)
-    run = make_run(tmp_path / "000001-killed", RECIPES[name])
+def test_a_killed_run_goes_on_bit_for_bit(home, tmp_path):
+    """With the reference that was written down: the weights it came from have changed."""
+    whole = finished(home, "full")
+    run = make_run(tmp_path / "000001-killed", RECIPES["full"])
     process = start(run)
     wait_for(run, 1, "metrics", process, step=5)
     process.kill()

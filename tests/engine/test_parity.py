@@ -45,7 +45,10 @@ def examples(path) -> list[Example]:
     return [Example(str(i), *part) for i, part in enumerate(zip(*parts, strict=True))]
 
 
-def trl(spec, folder) -> list[float]:
+@pytest.fixture(scope="module")
+def theirs(data, tmp_path_factory) -> dict[str, list[float]]:
+    """TRL's losses by method; in one process, for it takes long to start."""
+    folder = tmp_path_factory.mktemp("trl")
     flags = {
         "bf16": False,
         "gradient_checkpointing": False,
@@ -54,36 +57,45 @@ def trl(spec, folder) -> list[float]:
         "train_sampling_strategy": "sequential",
         "lr_scheduler_type": "constant",
     }
-    out = folder / "trl.json"
-    fields = {"steps": STEPS, "lr": RATE, "flags": flags, "out": str(out), "tokenizer": str(bundled())}
-    (folder / "spec.json").write_text(json.dumps(spec | fields))
-    command = [sys.executable, "-m", "benchmarks.trl_sft", str(folder / "spec.json")]
+    same = {"model": str(bundled()), "data": str(data), "steps": STEPS, "lr": RATE, "flags": flags}
+    save_model(start("lora"), recipe("lora").method, folder / "adapter")
+    specs = []
+    for method, options in (("full", {}), ("lora", {"adapter": str(folder / "adapter")})):
+        specs.append(folder / f"{method}.json")
+        spec = {"method": method, "out": str(folder / f"{method}-out.json"), "tokenizer": str(bundled())}
+        specs[-1].write_text(json.dumps(same | spec | options))
+    command = [sys.executable, "-m", "benchmarks.trl_sft", *map(str, specs)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(out.read_text())["losses"]
+    return {
+        method: json.loads((folder / f"{method}-out.json").read_text())["losses"]
+        for method in ("full", "lora")
+    }
+
+
+def recipe(method: str) -> Recipe:
+    return Recipe.model_validate(
+        {"model": str(bundled()), "method": method, "data": {"train": "bundled:docstrings"}}
+    )
+
+
+def start(method: str) -> torch.nn.Module:
+    """The model that both sides begin with."""
+    torch.manual_seed(0)
+    return load_model(recipe(method).model, recipe(method).method, torch.float32).train()
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
-def test_fifty_steps_have_the_losses_of_trl(method, data, tmp_path):
-    recipe = Recipe.model_validate(
-        {"model": str(bundled()), "method": method, "data": {"train": "bundled:docstrings"}}
-    )
-    torch.manual_seed(0)
-    model = load_model(recipe.model, recipe.method, torch.float32).train()
-    spec = {"model": str(bundled()), "method": method, "data": str(data)}
-    if method == "lora":
-        save_model(model, recipe.method, tmp_path / "adapter")
-        spec["adapter"] = str(tmp_path / "adapter")
-    theirs = trl(spec, tmp_path)
-
-    optimiser = make_optimiser(model, recipe.train)
+def test_fifty_steps_have_the_losses_of_trl(method, data, theirs):
+    model = start(method)
+    optimiser = make_optimiser(model, recipe(method).train)
     prepared = type("Data", (), {"train": examples(data)})
-    job: Any = SimpleNamespace(recipe=recipe, data=prepared, model=model, report=None, step=0)
+    job: Any = SimpleNamespace(recipe=recipe(method), data=prepared, model=model, report=None, step=0)
     guard: Any = SimpleNamespace(watching=lambda rows: nullcontext(), update=optimiser.step)  # of memory
     each = np.arange(STEPS * ROWS).reshape(STEPS, PASSES, ROWS // PASSES)
     accelerator, loss = Accelerator(cpu=True), TargetLoss(model)
     step = partial(optimiser_step, job, accelerator, loss, optimiser, guard, RATE)
     ours = [step(list(groups))["train/loss"] for groups in each]
-    assert len(theirs) == STEPS
+    assert len(theirs[method]) == STEPS
     assert ours[-1] < 0.97 * ours[0]
-    np.testing.assert_allclose(ours, theirs, rtol=1e-3)
+    np.testing.assert_allclose(ours, theirs[method], rtol=1e-3)
