@@ -139,7 +139,8 @@ def _answer(common: Path, model: str, path: Path) -> None:
     }
     recipe = Recipe.model_validate(tree)
     tokenizer = load.load_tokenizer(recipe.model)
-    asked = questions(recipe, prepare(recipe, tokenizer, MAX_LENGTH).suite("heldout"), tokenizer)
+    heldout = prepare(recipe, tokenizer, MAX_LENGTH).suite("heldout")
+    asked = questions(recipe, heldout, tokenizer, load.longest(recipe.model, tokenizer) - SAMPLE_TOKENS)
     base = load.load_model(recipe.model, recipe.method, load.precision(recipe.train)).eval()
     said = answers(base, tokenizer, asked, SAMPLE_TOKENS, load.device())
     pairs = zip(asked, said, strict=True)

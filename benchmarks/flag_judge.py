@@ -12,8 +12,18 @@ import numpy as np
 
 from benchmarks import flag_baselines
 from benchmarks.flag_plants import FORGETS_LESS, PLANTS
-from benchmarks.flag_truth import FORGETS, TURNED_UP, Score, Truth, outcome, score, truth, upper_bound
-from engine.flags.flag import LEVELS, Context, Flag, Forecast, History
+from benchmarks.flag_truth import (
+    FORGETS,
+    FORGETS_BADLY,
+    TURNED_UP,
+    Score,
+    Truth,
+    outcome,
+    score,
+    truth,
+    upper_bound,
+)
+from engine.flags.flag import LEVELS, Context, Flag, Forecast, History, Level
 from engine.flags.forecast import FROM, forecast
 from engine.flags.forgetting import divergence, forgetting
 from engine.flags.instability import loss_jumps, norm_jumps
@@ -37,6 +47,7 @@ class Told:
     truth: Truth
     task: dict[str, int | None]  # overfitting or instability, by detector
     general: dict[str, int | None]  # forgetting, by detector
+    critical: int | None  # our critical flag for forgetting
     cause: str | None  # of our first warning about the task
     overconfident: bool  # told as information at some look, and never warned
     dead: bool
@@ -103,6 +114,7 @@ def tell(path: Path) -> Told:
         },
         general={OURS: _first(about_general)}
         | {name: _index(rule(whole["general"])) for name, rule in flag_baselines.FORGETTING.items()},
+        critical=_first(about_general, "critical"),
         cause=about_task[warned].flag if warned is not None else None,  # type: ignore[union-attr]
         overconfident=warned is None and any(f and f.flag == "overconfident" for f in about_task),
         dead=any(dead(seen.until(k), context) for k in range(1, len(seen.steps))),
@@ -149,8 +161,8 @@ def _replay(detect: Callable[[int], Flag | None], looks: int) -> list[Flag | Non
     return [None, *(detect(look) for look in range(1, looks + 1))]
 
 
-def _first(flags: Sequence[Flag | None]) -> int | None:
-    grave = LEVELS.index("warn")
+def _first(flags: Sequence[Flag | None], level: Level = "warn") -> int | None:
+    grave = LEVELS.index(level)
     return next((k for k, flag in enumerate(flags) if flag and LEVELS.index(flag.level) >= grave), None)
 
 
@@ -204,11 +216,24 @@ def _table(title: str, scores: dict[str, Score], clean: Sequence[tuple[int, int]
 
 
 def _more(told: Sequence[Told]) -> list[str]:
+    badly = _scored(
+        [(r.truth.forgets_badly, r.critical, r.truth.drift, r.truth.looks) for r in told], FORGETS_BADLY
+    )
+    clean = {run.plant: False for run in told if run.truth.clean}
+    for run in told:
+        if run.truth.clean and (run.task[OURS] is not None or run.general[OURS] is not None):
+            clean[run.plant] = True
+    warned = sum(clean.values())
     hits = [r for r in told if r.truth.turned_up is not None and r.cause]
     same = sum(run.cause == run.truth.cause for run in hits)
     harmless = [r for r in told if r.truth.harmless is not None]
     shown = sum(run.overconfident for run in harmless)
     lines = [
+        f"critical for forgetting ({FORGETS_BADLY:g}): precision {badly.precision:.2f}, recall {badly.recall:.2f}, "
+        f"{badly.hits} hit, {badly.false} false, {badly.missed} missed, {badly.right} right, {badly.borderline} "
+        f"borderline, {badly.last} last",
+        f"plants with a false warning in any clean run: {warned} of {len(clean)} (95% bound "
+        f"{upper_bound(warned, len(clean)):.1%})",
         f"cause right: {same} of {len(hits)}",
         f"harmless rises told as information, never as a warning: {shown} of {len(harmless)}",
         "largest disagreement with the worker's own scores: {:.2g} nats per token of an example, {:.2g} of a suite's "

@@ -12,7 +12,7 @@ LOOKS = "10%"  # of the steps between two looks: those that every run is sure to
 
 @dataclass(frozen=True)
 class Plant:
-    """A recipe to be run with several seeds, each with training rows and order of its own."""
+    """A recipe to be run with several seeds, each with a draw of training rows and an order of its own."""
 
     name: str
     method: Any

@@ -26,6 +26,7 @@ class Truth:
 
     looks: int
     forgets: int | None  # onset
+    forgets_badly: int | None  # onset
     drift: float  # largest rise of general text, as a whole or in a slice, nats per token
     end: float  # rise of general text as a whole at the last look
     turned_up: int | None  # onset of a harmful rise of the task's loss
@@ -56,6 +57,7 @@ def truth(heldout: History, general: History, train: History) -> Truth:
     return Truth(
         looks=len(heldout.steps) - 1,
         forgets=onset(drifts > FORGETS),
+        forgets_badly=onset(drifts > FORGETS_BADLY),
         drift=float(drifts.max()),
         end=float(general.loss(-1) - general.loss(0)),
         turned_up=harmful,
@@ -96,7 +98,7 @@ def outcome(begins: int | None, flagged: int | None, effect: float, margin: floa
     """How a flag at look `flagged` (None: none) did on a run with this onset and largest effect."""
     if abs(effect - margin) <= NEAR * margin:
         return "borderline"
-    if begins == looks:
+    if begins == looks and (flagged is None or flagged >= begins):
         return "last"
     if begins is None:
         return "right" if flagged is None else "false"

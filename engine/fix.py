@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 
 from engine import preflight, recipe_file, submit
 from engine.events import events_of
-from engine.flags.actions import fix
+from engine.flags.actions import OF_METHOD, fix
 from engine.flags.flag import Action, Flag
 from engine.flags.words import newest
 from engine.home import RunDir
@@ -32,7 +32,7 @@ from engine.recipe_file import RecipeFile
 if TYPE_CHECKING:
     from store.client import Client
 
-BY_METHOD = ("lr", "warmup")  # keys of `train` whose defaults depend on the method
+CLIMBS = "data.replay.ratio"  # step by step, so it may be changed by one fix after another
 WIDTH = 100  # of the comment above a recipe
 
 
@@ -97,7 +97,7 @@ def propose(run: RunDir) -> Fix:
         others = f" (only {', '.join(f'{flag.level}: {flag.flag}' for flag in said)})" if said else ""
         raise FixError(f"run #{run.number} has no flag that warns{others}, so there is nothing to fix")
     tree = old.model_dump(mode="json")
-    chosen = fix(tree, grave)
+    chosen = fix(tree, grave, _tried(run, meta, old))
     advice = [
         Advice(flag.flag, flag.level, action.text, action.source)
         for flag in grave
@@ -145,6 +145,21 @@ def _read(run: RunDir) -> tuple[dict[str, Any], Recipe]:
         raise FixError(f"{run.meta} cannot be read ({first}); the run cannot be fixed") from None
 
 
+def _tried(run: RunDir, meta: dict[str, Any], recipe: Recipe) -> set[str]:
+    """Keys in which a run differs from the one that it was made from, that one from its own, and so on."""
+    tried: set[str] = set()
+    while meta.get("parent") is not None:
+        paths = list(run.path.parent.glob(f"{meta['parent']:06d}-*"))
+        if not paths:  # deleted
+            break
+        meta, parent = _read(RunDir(paths[0]))
+        before, after = parent.flat(), recipe.flat()
+        differ = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+        tried |= {"method"} | (differ - set(OF_METHOD)) if "method.name" in differ else differ
+        recipe = parent
+    return tried - {CLIMBS}
+
+
 def _flag(entry: Any) -> Flag:
     """A flag from its line in the log; numbers that are null there are not known."""
     known = {field.name for field in fields(Flag) if field.init} - {"actions", "worst", "forecast"}
@@ -158,8 +173,8 @@ def _changed(old: Recipe, actions: list[Action], name: str) -> Recipe:
     tree = old.model_dump(mode="json") | {"name": name}
     changes = {key: value for action in actions for key, value in action.change.items()}
     if "method" in changes:  # a rate that is right for one method is wrong for another
-        for key in BY_METHOD:
-            tree["train"].pop(key)
+        for key in OF_METHOD:
+            del tree["train"][key.removeprefix("train.")]
     for key, value in changes.items():
         recipe_file.set_key(tree, key, {"name": value} if key == "method" else value)
     return Recipe.model_validate(tree)
@@ -205,7 +220,7 @@ def _yaml(recipe: Recipe) -> str:
     text = io.StringIO()
     yaml = YAML()
     yaml.width = 10**6  # no line breaks inside a value
-    yaml.dump(recipe.model_dump(mode="json", exclude_defaults=True, exclude_none=True), text)
+    yaml.dump(recipe.model_dump(mode="json", exclude_defaults=True), text)
     return text.getvalue()
 
 

@@ -68,11 +68,12 @@ ORDER BY part""",
         "run",
         "General text at the last evaluation against step 0, whole and by slice: FROM slices(42)",
         f"""
-WITH e AS (SELECT * FROM eval_examples x WHERE x.run = run AND x.suite = 'general' AND x.slice IS NOT NULL),
+WITH e AS (SELECT * FROM eval_examples x WHERE x.run = run AND x.suite = 'general'),
      p AS (SELECT h.slice, h.step, b.nll AS base, h.nll AS now, h.tokens, h.lost, h.gained
            FROM e b JOIN e h ON h.example = b.example AND h.tokens = b.tokens
            WHERE b.step = 0 AND h.step > 0 AND h.step = (SELECT max(step) FROM e)),
-     d AS (SELECT slice AS part, * EXCLUDE slice FROM p UNION ALL SELECT '', * EXCLUDE slice FROM p),
+     d AS (SELECT slice AS part, * EXCLUDE slice FROM p WHERE slice IS NOT NULL
+           UNION ALL SELECT '', * EXCLUDE slice FROM p),
      {PAIRED},
      flips AS (SELECT part, sum(lost) AS lost, sum(gained) AS gained FROM d GROUP BY part)
 SELECT nullif(part, '') AS slice, step, base_loss, loss, change, change - half AS lo, change + half AS hi,

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from store.macros import PAIRED
+
 Query = tuple[str, dict[str, Any]]
 
 # Of metrics whose name ends so, the greatest value is the best; of all others the least.
@@ -277,25 +279,23 @@ def compare_metrics(runs: Sequence[int]) -> Query:
 def paired(a: int, b: int, suite: str = "heldout") -> Query:
     """difference, lo, hi, n, step_a, step_b: how much worse b is than a, in nats per token, over the same examples.
 
-    Mean over examples of (nll_b / tokens_b - nll_a / tokens_a) at each run's last evaluation of the suite.
-    The interval is difference ± 1.96 s / √n, with s the standard deviation of the paired differences
-    (normal approximation; NULL for fewer than two common examples). One row.
+    Sum of (nll_b - nll_a) over the sum of the tokens, at each run's last evaluation of the suite, of the examples that
+    have as many tokens in both (others were read by another tokenizer). The interval is that of the ratio estimator, as
+    in `baselines`; NULL for fewer than two common examples. One row.
     """
     return (
-        """
+        f"""
 WITH x AS (SELECT * FROM eval_examples WHERE run = $a AND suite = $suite),
      y AS (SELECT * FROM eval_examples WHERE run = $b AND suite = $suite),
      d AS (
-       SELECT y.nll / y.tokens - x.nll / x.tokens AS difference
-       FROM x JOIN y ON y.example = x.example
+       SELECT '' AS part, y.step, x.nll AS base, y.nll AS now, y.tokens
+       FROM x JOIN y ON y.example = x.example AND y.tokens = x.tokens
        WHERE x.step = (SELECT max(step) FROM x) AND y.step = (SELECT max(step) FROM y)
-         AND x.tokens > 0 AND y.tokens > 0
-     )
-SELECT avg(difference) AS difference,
-       avg(difference) - 1.96 * stddev_samp(difference) / sqrt(count(*)) AS lo,
-       avg(difference) + 1.96 * stddev_samp(difference) / sqrt(count(*)) AS hi,
-       count(*) AS n, (SELECT max(step) FROM x) AS step_a, (SELECT max(step) FROM y) AS step_b
-FROM d""",
+         AND y.tokens > 0 AND x.nll + y.nll IS NOT NULL
+     ),
+     {PAIRED}
+SELECT change AS difference, change - half AS lo, change + half AS hi, coalesce(n, 0) AS n, step_a, step_b
+FROM (SELECT (SELECT max(step) FROM x) AS step_a, (SELECT max(step) FROM y) AS step_b) LEFT JOIN q ON true""",
         {"a": a, "b": b, "suite": suite},
     )
 

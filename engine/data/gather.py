@@ -107,6 +107,12 @@ def gather(recipe: Recipe) -> Gathered:
     replay = _replayed(by_role["replay"], suites) if "replay" in by_role else []
     refusals = [finding for source in sources for finding in _bad(source)]
     refusals += [finding for suite in suites for finding in _emptied(suite, train_source)]
+    if recipe.data.replay and not replay:
+        source = recipe.data.replay.source
+        do = "add rows, or lower evals.limit"
+        refusals.append(
+            Finding("replay", f"{source}: every row is in a suite, so none is left to replay; {do}")
+        )
     if recipe.flags.leak == "stop":
         refusals += _leaking(suites)
     notes = [rows.left_out(s.source, s.dropped, s.rows) for s in sources if s.dropped]

@@ -62,13 +62,13 @@ def _own_stretches(
     words: np.ndarray, rows: np.ndarray, template: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The runs of 13 words of which most are no template, and the rows that they are of."""
+    if len(words) < WORDS:
+        return _NOTHING
     runs = rolling_hashes(words, TEMPLATE_WORDS)
     shared = is_among(runs, template) & _inside(rows, TEMPLATE_WORDS)
     # A word is template if any of the runs of five that hold it is.
-    held = np.convolve(shared, np.ones(TEMPLATE_WORDS, dtype=np.int64)) if len(runs) else np.zeros(len(words))
+    held = np.convolve(shared, np.ones(TEMPLATE_WORDS, dtype=np.int64))
     own_words = np.convolve(held == 0, np.ones(WORDS, dtype=np.int64), mode="valid")
-    if len(words) < WORDS:
-        return _NOTHING
     kept = (own_words > WORDS // 2) & _inside(rows, WORDS)
     return rolling_hashes(words, WORDS)[kept], rows[: len(kept)][kept]
 

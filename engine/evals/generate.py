@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -34,30 +35,34 @@ class Answer:
     ended: bool
 
 
-def questions(recipe: Recipe, suite: Suite, tokenizer: Any) -> list[Question]:
-    """The first prompts of a suite; of a plain text, its first half, to be continued. None for a classifier."""
+def questions(recipe: Recipe, suite: Suite, tokenizer: Any, room: int) -> list[Question]:
+    """The first prompts of a suite that are no longer than `room` tokens; of a plain text, its first half, to be
+    continued. None for a classifier.
+    """
     if isinstance(recipe.task, Classification):
         return []
-    count, answer = recipe.evals.generate, recipe.evals.max_new_tokens
-    if not isinstance(recipe.task, Completion):
-        return [
-            Question(
-                d.prompt,
-                render_prompt(d.turns_before_answer, tokenizer),
-                d.target,
-                len(tokenizer(d.target, add_special_tokens=False)["input_ids"]) < answer,
-            )
-            for d in suite.documents[:count]
-        ]
-    found = []
-    for example in suite.examples[:count]:
+    asked = _halves if isinstance(recipe.task, Completion) else _prompts
+    fitting = (q for q in asked(suite, tokenizer, recipe.evals.max_new_tokens) if len(q.tokens) <= room)
+    return list(islice(fitting, recipe.evals.generate))
+
+
+def _prompts(suite: Suite, tokenizer: Any, answer: int) -> Iterator[Question]:
+    for document in suite.documents:
+        if turns := document.turns_before_answer:  # a conversation may begin with its only answer
+            tokens = render_prompt(turns, tokenizer)
+            target = tokenizer(document.target, add_special_tokens=False)["input_ids"]
+            yield Question(document.prompt, tokens, document.target, fits=len(target) < answer)
+
+
+def _halves(suite: Suite, tokenizer: Any, answer: int) -> Iterator[Question]:
+    for example in suite.examples:
         tokens = example.tokens.tolist()
         half = (len(tokens) + 1) // 2
-        texts = [
-            tokenizer.decode(t, skip_special_tokens=True) for t in (tokens[:half], tokens[half:][:answer])
-        ]
-        found.append(Question(texts[0], tokens[:half], texts[1], fits=False))  # a plain text need not end
-    return found
+        prompt, rest = (
+            tokenizer.decode(part, skip_special_tokens=True)
+            for part in (tokens[:half], tokens[half:][:answer])
+        )
+        yield Question(prompt, tokens[:half], rest, fits=False)  # a plain text need not end
 
 
 @torch.no_grad()

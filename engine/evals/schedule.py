@@ -111,7 +111,8 @@ class Schedule:
         train_s = time.monotonic() - self._began - self._eval_s
         steps = self._total - self._first
         look_s = self._share * self._certain_s if self._look_s is None else self._look_s
-        spent = Spent(train_s, self._eval_s, step - self._first, steps, self._certain_s, look_s)
+        certain_s = max(self._certain_s, look_s)  # the first look may have been read from the base cache
+        spent = Spent(train_s, self._eval_s, step - self._first, steps, certain_s, look_s)
         return self._agree(is_affordable(step, self._total, self._last, spent, self._budget))
 
     def look(self, step: int, work: Callable[[], T]) -> T:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def from_bytes(content: bytes, suite: Suite) -> Scores:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             return _scores(dict(file), suite)
-    except (OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError("not a file of scores") from error
 
 

@@ -42,13 +42,13 @@ def card(source: Source, exported: Exported) -> str:
         "```",
         "",
         *_results(source, exported.step),
-        *_flags(source),
+        *_flags(source, exported.step),
         *_data(source),
         *_training(source),
         "## Recipe",
         "",
         "```yaml",
-        _yaml(source.recipe.model_dump(mode="json", exclude_none=True)),
+        _recipe(source),
         "```",
         "",
         *_versions(source),
@@ -158,12 +158,13 @@ def _change(before: dict[str, Any], now: dict[str, Any]) -> str:
     return f"{found.value:+.4f} ({lo:+.4f} to {hi:+.4f})"
 
 
-def _flags(source: Source) -> Iterator[str]:
+def _flags(source: Source, step: int) -> Iterator[str]:
+    """Those that were raised by the step of the weights."""
     yield from ("## Flags", "")
     texts = {
         row["id"]: row["prompt"] or row["target"] for e in source.of_kind("examples") for row in e["rows"]
     }
-    flags = words.newest(source.of_kind("flag"))
+    flags = words.newest(flag for flag in source.of_kind("flag") if flag["step"] <= step)
     for flag in flags:
         place = f"of {words.where(flag)}, since step {words.since(flag)}"
         yield f"- **{flag['level']}: {flag['flag']}** {place}. {flag['message']}"
@@ -175,7 +176,7 @@ def _flags(source: Source) -> Iterator[str]:
     wanted = source.recipe.flags.model_dump()
     watched = [name for name, action in wanted.items() if action != "off"]
     if not flags:
-        yield f"None was raised; watched: {', '.join(watched) or 'nothing'}."
+        yield f"None was raised up to step {step}; watched: {', '.join(watched) or 'nothing'}."
     elif any("[" in step for flag in flags for step in words.steps(flag)):
         yield from ("", "Sources in brackets are listed in finetui's docs/flags.md.")
     yield ""
@@ -235,7 +236,10 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _yaml(body: dict[str, Any]) -> str:
+def _recipe(source: Source) -> str:
+    """Every key that has a value, and `evals.general`, which is bundled text where nothing is said."""
+    body = source.recipe.model_dump(mode="json", exclude_none=True)
+    body["evals"].setdefault("general", None)
     yaml, text = YAML(), io.StringIO()
     yaml.default_flow_style = False
     yaml.dump(body, text)

@@ -5,16 +5,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from engine.flags.flag import LEVELS, Action, Context, Flag
+from engine.task_settings import RATE
 
 REPLAY = (0.01, 0.05, 0.25)  # shares, in the order in which to try them
-LOWEST_LR = {"full": 2e-6, "freeze": 2e-6}  # below it a rate learns nothing that is worth a run
+LOWEST_LR = {
+    "full": 2e-6,
+    "freeze": 2e-6,
+}  # below it a rate learns nothing that is worth a run; times the task's RATE
 LOWEST_LR_OF_OTHERS = 1e-5
 CUT = 3.0  # of the learning rate
 LONGER_WARMUP = "20%"
+OF_METHOD = ("train.lr", "train.warmup")  # what is right for one method is wrong for another
 
 # What makes each method change the model less: sentence, change, source.
 CHANGE_LESS: dict[str, Action] = {
@@ -50,21 +55,25 @@ def forgetting(context: Context) -> tuple[Action, ...]:
 
 
 def overfitting(context: Context, best_step: int) -> tuple[Action, ...]:
-    best = max(1, best_step)
-    return (
-        Action(
-            f"Use the weights from around step {best}: set train.max_steps={best}, or flags.overfitting=stop.",
-            {"train.max_steps": best},
-            "prechelt1998",
-        ),
-        *_fewer_epochs(
-            context, "data repeated more than four times teach little that is new", "muennighoff2023"
-        ),
+    fewer = _fewer_epochs(
+        context, "data repeated more than four times teach little that is new", "muennighoff2023"
+    )
+    others = (
         Action("Remove rows that say the same: finetui data lists them.", {}, "lee2022"),
         Action("Add training data, or look for wrong answers among what there is."),
-        *_lower_rate(context, "lin2025"),
-        CHANGE_LESS[context.method],
     )
+    slower = _lower_rate(context, "lin2025")
+    if not best_step:  # stopping earlier would leave the base model
+        ask = Action(
+            "No step was better than the base model: see that held-out rows ask for what is trained."
+        )
+        return (ask, *slower, *fewer, *others, CHANGE_LESS[context.method])
+    stop = Action(
+        f"Use the weights from around step {best_step}: set train.max_steps={best_step}, or flags.overfitting=stop.",
+        {"train.max_steps": best_step},
+        "prechelt1998",
+    )
+    return (stop, *fewer, *others, *slower, CHANGE_LESS[context.method])
 
 
 def instability(context: Context) -> tuple[Action, ...]:
@@ -144,21 +153,24 @@ def leak(suite: str, scored: bool) -> tuple[Action, ...]:
     )
 
 
-def fix(recipe: Mapping[str, Any], flags: Sequence[Flag]) -> list[tuple[Flag, Action]]:
+def fix(
+    recipe: Mapping[str, Any], flags: Sequence[Flag], tried: Set[str] = frozenset()
+) -> list[tuple[Flag, Action]]:
     """What to change in a recipe: for each flag, the gravest first, its first action that applies.
 
     An action applies if it stands for a change that the recipe does not have already and that touches no key
-    which a graver flag has changed. Flags below `warn` change nothing. Empty if nothing applies.
+    which a graver flag has changed. Actions on keys that were `tried` come last. Flags below `warn` change nothing.
+    Empty if nothing applies.
     """
     chosen: list[tuple[Flag, Action]] = []
     changed: set[str] = set()
     grave = [flag for flag in flags if flag.level in ("warn", "critical")]
     for flag in sorted(grave, key=lambda flag: -LEVELS.index(flag.level)):
-        for action in flag.actions:
-            if action.change and _applies(recipe, action.change, changed):
-                chosen.append((flag, action))
-                changed |= set(action.change)
-                break
+        fitting = [a for a in flag.actions if a.change and _applies(recipe, a.change, changed)]
+        if fitting:
+            action = next((a for a in fitting if not tried & a.change.keys()), fitting[0])
+            chosen.append((flag, action))
+            changed |= set(action.change)
     return chosen
 
 
@@ -169,7 +181,9 @@ def _applies(recipe: Mapping[str, Any], change: Mapping[str, Any], changed: set[
 
 
 def _overlap(key: str, other: str) -> bool:
-    return key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.")
+    if "method" in (key, other):
+        return key == other or key in OF_METHOD or other in OF_METHOD
+    return key == other
 
 
 def _value(recipe: Mapping[str, Any], key: str) -> Any:
@@ -184,7 +198,7 @@ def _value(recipe: Mapping[str, Any], key: str) -> Any:
 
 def _lower_rate(context: Context, source: str) -> tuple[Action, ...]:
     rate = float(f"{context.lr / CUT:.1e}")
-    if rate < LOWEST_LR.get(context.method, LOWEST_LR_OF_OTHERS):
+    if rate < RATE[context.task] * LOWEST_LR.get(context.method, LOWEST_LR_OF_OTHERS):
         return ()
     text = f"Lower the learning rate: try train.lr={rate:.1e}, a third of the present one."
     return (Action(text, {"train.lr": rate}, source),)

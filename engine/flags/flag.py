@@ -181,8 +181,13 @@ class Context:
     general: str | None = None  # the source of `evals.general`, the first of several
     epochs: float = 1.0
     warmup: str | int = "5%"
-    replays: bool = True  # whether the task can have general text mixed in
+    task: str = "sft"
     rates: np.ndarray | None = field(default=None, compare=False)  # learning rate of every step of the run
+
+    @property
+    def replays(self) -> bool:
+        """Whether the task can have general text mixed in."""
+        return self.task in ("sft", "completion")
 
     @property
     def total_steps(self) -> int | None:

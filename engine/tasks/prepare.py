@@ -45,6 +45,7 @@ class Prepared:
     train: list[Item]  # replayed examples at the end
     suites: list[Suite]
     max_length: int
+    longest: int  # tokens that the model can take
     notes: list[str]  # what the user should know: rows cut, dropped, doubled
     labels: list[str]  # the classes, of a classification
     overlaps: list[Overlap]
@@ -95,7 +96,7 @@ def prepare(recipe: Recipe, tokenizer: Any, longest: int) -> Prepared:
         )
     train += _replay(recipe, gathered, train, tokenizer, max_length, notes)
     found = [] if recipe.flags.leak == "off" else overlaps(gathered.suites, shared(gathered))
-    return Prepared(train, suites, max_length, notes, labels, found)
+    return Prepared(train, suites, max_length, longest, notes, labels, found)
 
 
 def maker(task: Task, labels: list[str]) -> Make:
@@ -201,8 +202,6 @@ def _replay(
     if recipe.data.replay is None:
         return []
     source, ratio = recipe.data.replay.source, recipe.data.replay.ratio
-    if not gathered.replay:
-        raise DataError(f"{source}: every row is in a suite already, so none is left to replay; add rows")
     candidates, left_out = masks.tokenized(gathered.replay, tokenizer, gathered.source("replay"), AS_TEXT)
     notes += left_out
     candidates = _cut(candidates, max_length, source, notes)

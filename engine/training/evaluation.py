@@ -41,11 +41,12 @@ def evaluate(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> str | Non
     with accelerator.autocast():
         found = {suite.name: score(suite, _first_part(job, module, suite)) for suite in suites}
         found = completed(found, suites, job.looks, job.step, score)
-        asked = questions(recipe, job.data.suite("heldout"), job.tokenizer)
+        longest = recipe.evals.max_new_tokens
+        room = min(job.data.max_length, job.data.longest - longest)
+        asked = questions(recipe, job.data.suite("heldout"), job.tokenizer, room)
         with unpacked(job.model), distributed.whole_root(module):
-            longest = recipe.evals.max_new_tokens
             written = partial(answers, job.model, job.tokenizer, asked, longest, accelerator.device)
-            given = known.answers(asked, longest, written) if known else written()
+            given = distributed.as_first(known.answers(asked, longest, written) if known else written())
     job.model.train()
     job.stop.check()
     texts = [answer.text for answer in given]

@@ -68,7 +68,8 @@ def standing_flags(looks: Looks, context: Context) -> list[Flag]:
 
 def best_step(looks: Looks, recipe: Recipe) -> int | None:
     """The evaluated step (above 0) with the lowest held-out loss, which of a look at a part of the suite is estimated;
-    where forgetting is to stop the run, among those at which it had not been seen.
+    where forgetting is to stop the run, among those at which it had not been seen, or else that with the lowest general
+    loss.
     """
     heldout = looks.history("heldout")
     if heldout is None:
@@ -77,7 +78,10 @@ def best_step(looks: Looks, recipe: Recipe) -> int | None:
     general = looks.history("general")
     if general and recipe.flags.forgetting == "stop":
         seen = forgetting_hits(general)["warn"]
-        candidates = [look for look in candidates if not seen[look - 1]]  # type: ignore[assignment]
+        free = [look for look in candidates if not seen[look - 1]]
+        if candidates and not free:
+            return general.steps[min(candidates, key=general.loss)]
+        candidates = free  # type: ignore[assignment]
     return heldout.steps[min(candidates, key=heldout.loss)] if candidates else None
 
 
@@ -87,7 +91,7 @@ def go_back_to_best(job: Job) -> None:
     if best is None or best == job.step:
         return
     checkpoint.load_weights(job.run.checkpoints / checkpoint.checkpoint_name(best), job.model)
-    job.report.log("info", f"the weights of step {best} are kept: they had the best held-out loss")
+    job.report.log("info", f"the weights of step {best} are kept: they were the best of those looked at")
 
 
 def is_new_best(job: Job) -> bool:
@@ -107,5 +111,5 @@ def context_of(recipe: Recipe) -> Context:
         general=next(iter(recipe.general.values()), None),
         epochs=recipe.train.epochs if recipe.train.max_steps is None else 1.0,
         warmup=recipe.train.warmup or "5%",
-        replays=recipe.task.name in ("sft", "completion"),
+        task=recipe.task.name,
     )

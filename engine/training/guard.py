@@ -133,7 +133,10 @@ class Guard:
                 said = self._reason(error)
             else:
                 trim_heap()
-                if self._meter.over and 2 * self._job.micro_tokens > self._longest:  # smaller from now on
+                over = (
+                    self._meter.over and self._processes == 1
+                )  # several would no longer share windows alike
+                if over and 2 * self._job.micro_tokens > self._longest:  # smaller from now on
                     self._lower_and_tell(self._job.micro_tokens, "an evaluation took more than allowed")
                 return result
             if 2 * self._job.micro_tokens <= self._longest:  # evaluations score twice as many at once

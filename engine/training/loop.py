@@ -25,7 +25,7 @@ from engine.training import checkpoint, distributed
 from engine.training.checkpoint import Position
 from engine.training.errors import TrainingError
 from engine.training.evaluation import evaluate
-from engine.training.flagging import best_step, context_of, go_back_to_best, is_new_best
+from engine.training.flagging import best_step, context_of, go_back_to_best, is_new_best, raise_flags
 from engine.training.guard import Guard
 from engine.training.job import Job, compile_backbone, plan_of
 from engine.training.optimiser import learning_rate, make_optimiser, set_rate
@@ -74,8 +74,14 @@ def train(job: Job, resume_from: int | None) -> str | None:
     try:
         if job.step == 0 and not job.looks.asked_few_shot:
             guard.evaluate(partial(baseline, job, accelerator, loss_of))
-        missing = schedule.is_certain(job.step) and not job.looks.has(job.step)
-        if missing and (reason := schedule.look(job.step, look)):
+        reason = None
+        if job.looks.has(
+            job.step
+        ):  # an attempt may have been killed after a look, before it did what a flag said
+            reason = raise_flags(job)
+        elif schedule.is_certain(job.step):
+            reason = schedule.look(job.step, look)
+        if reason:
             go_back_to_best(job)
             return reason
         guard.tell_probe()
@@ -91,7 +97,6 @@ def train(job: Job, resume_from: int | None) -> str | None:
             job.looks.add_step(job.step, values["train/loss"], values["train/grad_norm"])
             report.metrics(job.step, values | {"memory/peak_mb": guard.peak_mb})
             job.stop.check()
-            reason = None
             if looking := schedule.is_due(job.step):
                 reason = schedule.look(job.step, look)
             if reason or is_due(job.step, save_every, total) or is_new_best(job):

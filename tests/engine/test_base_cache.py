@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from workers import finish, make_run, small, start
 
+from engine.data.chat import Example
+from engine.evals import scores_file
+from engine.evals.base_scores import Base
+from engine.evals.score import Scores
 from engine.log import read_log
+from engine.tasks.prepare import Suite
 
 
 def first_look(home, number: int, **changes):
@@ -60,6 +67,19 @@ def test_a_damaged_file_costs_an_evaluation(tmp_path):
     for path in (tmp_path / "cache" / "base").glob("*"):
         path.write_bytes(path.read_bytes()[:40])
     assert first_look(tmp_path, 2, method="lora") == first
+
+
+def test_no_damage_passes_for_scores():
+    """Zeros in the midst of a file are seen by zipfile or by zlib, as it happens."""
+    suite = Suite("heldout", [], [Example(str(i), np.arange(2, 40), np.ones(38, bool)) for i in range(30)])
+    rng, counts = np.random.default_rng(0), np.array([example.targets for example in suite.examples])
+    base = Base(rng.random(counts.sum()) < 0.5, np.zeros((0, 64), np.int32), np.zeros((0, 64), np.float32))
+    scores = Scores([str(i) for i in range(30)], rng.random(30), counts, counts, base=base)
+    whole = scores_file.to_bytes(scores)
+    assert (scores_file.from_bytes(whole, suite).nll == scores.nll).all()
+    for at in range(0, len(whole) - 64, 16):
+        with suppress(ValueError):
+            scores_file.from_bytes(whole[:at] + bytes(64) + whole[at + 64 :], suite)
 
 
 def test_a_method_that_does_not_start_as_the_base_is_asked_itself(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -71,13 +72,25 @@ def test_scoring_can_be_given_up(model, suite):
 
 
 def test_answers_are_what_each_prompt_gets_alone(model, suite, tokenizer):
-    asked = questions(Recipe.model_validate(small(method="full", evals__generate=3)), suite, tokenizer)
+    asked = questions(Recipe.model_validate(small(method="full", evals__generate=3)), suite, tokenizer, 1000)
     together = answers(model, tokenizer, asked, 6, CPU)
     alone = [answers(model, tokenizer, [question], 6, CPU)[0] for question in asked]
     assert [(q.prompt, q.reference) for q in asked] == [(d.prompt, d.target) for d in suite.documents[:3]]
     assert together == alone
     assert all(isinstance(a.text, str) and "<|" not in a.text for a in together)
     assert answers(model, tokenizer, [], 6, CPU) == []
+
+
+def test_prompts_that_do_not_fit_and_answers_to_nothing_are_not_asked_for(suite, tokenizer):
+    recipe = Recipe.model_validate(small(method="full", evals__generate=3))
+    everything = questions(recipe, suite, tokenizer, 1000)
+    room = min(len(question.tokens) for question in everything)
+    short = questions(recipe, suite, tokenizer, room)
+    assert short
+    assert all(len(question.tokens) <= room for question in short)
+    opening = replace(suite.documents[0], messages=({"role": "assistant", "content": "Hello there."},))
+    begun = Suite("heldout", [opening, *suite.documents], suite.examples)
+    assert questions(recipe, begun, tokenizer, 1000) == everything
 
 
 # ---- intervals

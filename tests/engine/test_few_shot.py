@@ -39,7 +39,7 @@ def prepared(
     def suite(name: str, documents: list[Document]) -> Suite:
         return Suite(name, documents, [make(document, tokenizer).cut(cut) for document in documents])
 
-    return Prepared([], [suite("heldout", heldout), suite("seen", seen)], cut, [], [], [])
+    return Prepared([], [suite("heldout", heldout), suite("seen", seen)], cut, cut, [], [], [])
 
 
 def targets(example) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,22 @@ ADAPT = {"text": "Train adapters.", "change": {"method": "lora"}, "source": "bid
 LOOK = {"text": "Look at the loss mask.", "change": {}, "source": ""}
 
 
-def a_run(path: Path, flags: list[dict[str, Any]], name: str = "mine", **changes: Any) -> RunDir:
+def a_run(
+    path: Path,
+    flags: list[dict[str, Any]],
+    name: str = "mine",
+    number: int = 7,
+    parent: int | None = None,
+    **changes: Any,
+) -> RunDir:
     """A run directory with the flags in its log."""
     recipe = Recipe.model_validate(small(**{"method": "full", "train__lr": 3e-3, **changes}) | {"name": name})
-    run = RunDir(path / f"000007-{name}")
+    run = RunDir(path / f"{number:06d}-{name}")
     run.path.mkdir(parents=True)
     meta = {"name": name, "recipe": recipe.model_dump(mode="json"), "recipe_path": str(path / "mine.yaml")}
+    meta |= {"parent": parent}
     run.meta.write_text(json.dumps(meta))
-    log = LogWriter(run.attempt(1).events, "worker", 7, 1)
+    log = LogWriter(run.attempt(1).events, "worker", number, 1)
     for flag in flags:
         log.write("flag", **flag)
     log.close()
@@ -123,6 +132,25 @@ def test_a_run_without_flags_is_told(tmp_path):
 )
 def test_names_go_on(tmp_path, name, following):
     assert fix.propose(a_run(tmp_path, [flag("forgetting", "warn", LOWER)], name)).recipe.name == following
+
+
+def test_what_an_earlier_fix_changed_comes_last_but_replay_climbs(tmp_path):
+    a_run(tmp_path, [], name="first", train__lr=9e-3)
+    climb = {"text": "More.", "change": {"data.replay.ratio": 0.05}, "source": ""}
+    replay = {"source": "bundled:stdlib-prose", "ratio": 0.01}
+    flags = [flag("forgetting", "warn", LOWER, climb, ADAPT)]
+    run = a_run(tmp_path, flags, name="second", number=8, parent=7, train__lr=3e-3, data__replay=replay)
+    assert [change.key for change in fix.propose(run).changes] == ["data.replay.ratio"]
+    flags = [flag("forgetting", "warn", LOWER, ADAPT)]
+    run = a_run(tmp_path, flags, name="third", number=9, parent=8, train__lr=3e-3, data__replay=replay)
+    assert fix.propose(run).recipe.method.name == "lora"
+    shutil.rmtree(tmp_path / "000007-first")  # deleted since: what is left of the line counts
+    assert fix.propose(run).recipe.train.lr == 1e-3
+
+
+def test_no_general_text_stays_none(tmp_path):
+    found = fix.propose(a_run(tmp_path, [flag("instability", "warn", LOWER)], evals__general=None))
+    assert found.recipe.evals.general is None
 
 
 def test_a_queued_fix_says_which_run_it_was_made_from(tmp_path):

@@ -12,7 +12,7 @@ from engine.evals.looks import Looks, read_back
 from engine.evals.score import Scores
 from engine.log import LogWriter, read_log
 from engine.recipe import Recipe
-from engine.training.flagging import raise_flags
+from engine.training.flagging import best_step, raise_flags
 from engine.training.report import Report
 
 N = 40
@@ -109,6 +109,13 @@ def test_it_stops_the_run_if_asked_to(kind, looks, tmp_path):
     _, reason = raised(looks(), tmp_path, **{kind: "stop"})
     assert reason is not None
     assert reason.startswith("stopped by the flag")
+
+
+def test_the_best_step_of_a_run_that_forgot_at_every_look_is_where_it_forgot_least():
+    worse = [3.0, 3.6, 3.4, 3.5, 3.7, 3.8, 3.9, 4.0, 4.1]
+    recipe = Recipe.model_validate(small(method="lora", flags__forgetting="stop"))
+    assert best_step(looks_of(FALLING, general=worse), recipe) == 20
+    assert best_step(looks_of(FALLING, general=[3.0, *worse[:0:-1]]), recipe) == 80
 
 
 def test_information_does_not_stop_a_run(tmp_path):

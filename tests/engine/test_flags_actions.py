@@ -13,6 +13,7 @@ from engine.flags import actions
 from engine.flags.flag import Action, Context, Flag
 from engine.method_settings import DEFAULT_LR
 from engine.recipe_file import parse
+from engine.task_settings import RATE
 
 FULL = Context("full", 3e-4, 0.0, general="bundled:stdlib-prose", epochs=4.0)
 RECIPE = {
@@ -64,7 +65,7 @@ def test_forgetting_is_answered_in_order():
 
 
 def test_tasks_that_cannot_replay_are_not_told_to():
-    found = actions.forgetting(replace(FULL, replays=False))
+    found = actions.forgetting(replace(FULL, task="dpo"))
     assert found
     assert not any("replay" in action.text or "data.replay.ratio" in action.change for action in found)
 
@@ -113,6 +114,37 @@ def test_fix_answers_the_gravest_flag_first_and_touches_no_key_twice():
         "instability", "warn", (Action("", {"train.max_steps": 9}), Action("", {"train.lr": 1e-5}))
     )
     assert fix(RECIPE, [unstable, overfitted]) == {"train.max_steps": 40, "train.lr": 1e-5}
+
+
+def test_where_no_step_was_better_than_the_base_nothing_is_to_be_stopped_there():
+    found = actions.overfitting(FULL, 0)
+    assert "No step was better than the base model" in found[0].text
+    assert not any("train.max_steps" in action.change for action in found)
+    assert fix(RECIPE, [flag("overfitting", "critical", found)]) == {"train.lr": 1e-4}
+
+
+def test_preference_pairs_have_a_floor_of_their_own():
+    rate = DEFAULT_LR["lora"] * RATE["dpo"]
+    (first, *_) = actions.instability(Context("lora", rate, 0.0, task="dpo"))
+    assert first.change == {"train.lr": pytest.approx(rate / 3, rel=0.1)}
+
+
+def test_a_new_method_and_a_rate_for_the_old_one_do_not_go_together():
+    unstable = flag("instability", "critical", actions.instability(FULL))
+    less = flag("forgetting", "warn", (actions.CHANGE_LESS["full"], Action("", {"data.replay.ratio": 0.05})))
+    assert fix(RECIPE, [unstable, less]) == {"train.lr": 1e-4, "data.replay.ratio": 0.05}
+    critical = flag("forgetting", "critical", less.actions)
+    longer = flag("instability", "warn", unstable.actions)
+    assert fix(RECIPE, [longer, critical]) == {"method": "lora"}
+
+
+def test_what_was_tried_comes_last():
+    forgot = flag("forgetting", "warn", actions.forgetting(FULL))
+    (chosen,) = actions.fix(RECIPE, [forgot], {"train.lr"})
+    assert chosen[1].change == {"data.replay.source": "bundled:stdlib-prose", "data.replay.ratio": 0.01}
+    only = flag("forgetting", "warn", actions.forgetting(FULL)[:1])
+    (chosen,) = actions.fix(RECIPE, [only], {"train.lr"})
+    assert chosen[1].change == {"train.lr": 1e-4}
 
 
 def test_fix_leaves_notices_alone():

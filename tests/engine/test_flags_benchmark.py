@@ -133,7 +133,8 @@ def test_outcomes():
     assert outcome(4, 3, 0.3, 0.05, 20) == "false"
     assert outcome(4, None, 0.3, 0.05, 20) == "missed"
     assert outcome(4, 6, 0.055, 0.05, 20) == "borderline"
-    assert outcome(20, None, 0.3, 0.05, 20) == "last"
+    assert outcome(20, None, 0.3, 0.05, 20) == outcome(20, 20, 0.3, 0.05, 20) == "last"
+    assert outcome(20, 5, 0.3, 0.05, 20) == "false"
     found = score(["hit", "hit", "false", "missed", "right"], [2, 4])
     assert (found.precision, found.recall, found.lag) == (2 / 3, 2 / 3, 3)
 

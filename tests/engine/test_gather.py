@@ -137,6 +137,13 @@ def test_what_is_scored_is_not_replayed(tmp_path: Path) -> None:
     assert len(left) == len(replay) - len(scored) - len(copies)
 
 
+def test_a_replay_that_the_suites_leave_nothing_of_is_refused(tmp_path: Path) -> None:
+    general = [{"text": text(n)} for n in range(400, 440)]
+    found = gathered(tmp_path, rows(*range(300)), general=general, replay=general)
+    with pytest.raises(DataError, match=r"every row is in a suite, so none is left to replay; add rows, or"):
+        found.checked()
+
+
 def test_a_suite_that_overlap_leaves_empty_is_refused(tmp_path: Path) -> None:
     found = gathered(tmp_path, rows(*range(300)), heldout=rows(*range(30), 400))
     with pytest.raises(

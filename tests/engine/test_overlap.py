@@ -272,6 +272,8 @@ def test_nothing_to_compare_is_no_overlap() -> None:
     assert near_duplicates([]) == []
     assert exact_duplicates([]) == []
     assert near_duplicates(entries(["a", "b", "?"])) == []
+    signs = entries(["?", "🙂 🙂"], "heldout")
+    assert ngram_overlap(some, signs, "heldout") == ngram_overlap(signs, some, "heldout") == []
 
 
 def test_in_the_bundled_data_every_hit_is_real() -> None:

@@ -125,6 +125,22 @@ def test_looks_in_between_that_score_less_are_more(clock):
     assert max(np.diff([step for step in cheap if step > 150])) <= 120
 
 
+def test_a_first_look_that_cost_nothing_is_no_measure_of_the_others(clock):
+    """The base model's scores may be read from a cache: then one look is free, and not five."""
+    plan, found = Schedule("auto", "5%", 200, 0, share=1 / 3), []
+    plan.look(0, lambda: None)
+
+    def look():
+        clock.now += 1.0
+
+    for step in range(1, 20):
+        clock.now += 0.5
+        if plan.is_due(step):
+            plan.look(step, look)
+            found.append(step)
+    assert found == [5]
+
+
 def test_looks_that_have_to_come_are_paid_for_first():
     spent = Spent(
         train_s=95.0, eval_s=0.0, done=50, steps=100, certain_s=1.0, look_s=1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -341,6 +342,14 @@ def test_a_flag_that_stops_keeps_the_best_weights(tmp_path):
     kept = load_file(run.checkpoints / f"step-{best:06d}" / "weights.safetensors")
     assert kept
     assert all((saved[name] == weight).all() for name, weight in kept.items())
+
+    # As if it had been killed between its last checkpoint and the end: it stops again, for the same reason.
+    shutil.rmtree(run.path / "model")
+    assert work(run, attempt=2) == 0, run.attempt(2).stdout.read_text()
+    assert [of_kind(run, 2, "end")[0][key] for key in ("step", "reason")] == [end["step"], end["reason"]]
+    assert not of_kind(run, 2, "metrics")
+    again = load_file(run.path / "model" / "model.safetensors")
+    assert all((again[name] == weight).all() for name, weight in kept.items())
 
 
 def test_a_full_disk_is_told_and_the_last_checkpoint_stays(tmp_path):

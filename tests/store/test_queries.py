@@ -130,14 +130,37 @@ def test_a_key_that_only_one_run_has_is_a_difference(home: FakeHome, projection:
 
 def test_paired_differences(two: Projection) -> None:
     (row,) = ask(two, queries.paired(1, 2, "heldout"))
-    differences = [0.1, 0.3, 0.2]
-    mean = sum(differences) / 3
-    half = 1.96 * math.sqrt(sum((d - mean) ** 2 for d in differences) / 2) / math.sqrt(3)
-    assert row["difference"] == pytest.approx(mean)
-    assert (row["lo"], row["hi"]) == pytest.approx((mean - half, mean + half))
+    sql = "SELECT nll FROM eval_examples WHERE run = 1 AND suite = 'heldout' AND step = 3 ORDER BY example"
+    before = np.array([point["nll"] for point in ask(two, (sql, {}))])
+    expected = change(before, np.array([21.0, 13.0, 8.0]), np.full(3, 10))
+    assert row["difference"] == pytest.approx(0.2) == pytest.approx(expected.value)
+    assert (row["lo"], row["hi"]) == pytest.approx(expected.interval(), abs=0.02)  # of three examples
     assert (row["n"], row["step_a"], row["step_b"]) == (3, 3, 2)
     (nothing,) = ask(two, queries.paired(1, 3))
     assert (nothing["n"], nothing["difference"], nothing["lo"]) == (0, None, None)
+
+
+def test_a_paired_difference_is_that_of_the_losses(home: FakeHome, projection: Projection) -> None:
+    """Short answers got worse and long ones better: by token the second run is the better one."""
+    short = np.arange(40) % 2 == 0
+    tokens = np.where(short, 3, 97)
+    before = tokens * np.random.default_rng(0).normal(3.0, 0.1, 40)
+    after = before + tokens * np.where(short, 1.0, -0.1)
+    for number, nll in ((1, before), (2, after)):
+        run = home.run(number)
+        run.start()
+        kept = {"id": [f"e{at}" for at in range(40)], "nll": nll.tolist(), "tokens": tokens.tolist()}
+        if number == 2:
+            kept["tokens"][0] += 1  # read by another tokenizer
+        examples = kept | {"right": tokens.tolist()}
+        run.write("eval", step=4, suite="heldout", values={"loss": {"value": 1.0}}, examples=examples)
+    Ingest(projection, home.path).poll()
+    (row,) = ask(projection, queries.paired(1, 2))
+    expected = change(before[1:], after[1:], tokens[1:])
+    assert row["n"] == 39
+    assert row["difference"] == pytest.approx(expected.value)
+    assert expected.value < 0
+    assert (row["lo"], row["hi"]) == pytest.approx(expected.interval(), abs=1e-4)
 
 
 def test_baselines_are_paired_with_the_last_evaluation(home: FakeHome, projection: Projection) -> None:
@@ -217,6 +240,14 @@ def test_slices_are_paired_with_step_0_whole_and_one_by_one(home: FakeHome, proj
         assert (row["change"], row["lo"], row["hi"]) == pytest.approx(
             (expected.value, *expected.interval()), abs=1e-3
         )
+
+
+def test_general_text_that_is_not_divided_has_one_row(home: FakeHome, projection: Projection) -> None:
+    run = trained(home, 1, [3.0])
+    run.eval(3, "general", [12.0, 12.0])
+    Ingest(projection, home.path).poll()
+    (row,) = ask(projection, queries.slices(1))
+    assert (row["slice"], row["n"], row["change"]) == (None, 2, pytest.approx(0.2))
 
 
 def test_a_class_has_no_baseline_in_nats_per_token(home: FakeHome, projection: Projection) -> None:
