@@ -47,7 +47,7 @@ def evals(rows: Sequence[Row], baselines: Sequence[Row], slices: Sequence[Row], 
         title = f"the base model beside step {baselines[0]['step']}: held-out loss, paired by example"
         lines += _table(title, COLUMNS, [baseline_cells(row) for row in baselines], width)
     if slices:
-        title = f"the base model beside step {slices[0]['step']}: general text, loss and tokens, paired by example"
+        title = f"the base model beside step {slices[0]['step']}: general text, paired by example"
         lines += _table(title, SLICE_COLUMNS, [slice_cells(row) for row in slices], width)
     for suite in sorted({row["suite"] for row in rows}, key=lambda name: (name != "heldout", name)):
         of_suite = [row for row in rows if row["suite"] == suite]
