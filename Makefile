@@ -2,6 +2,8 @@
 # make test   everything that must pass before a change lands
 PYTHON ?= python3
 BIN := .venv/bin
+# What is imported in a hundred processes is compiled once.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: install demo test lint types unit docs format
 

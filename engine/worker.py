@@ -7,6 +7,7 @@ for a reason that nobody foresaw.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -89,9 +90,12 @@ class Attempt:
         from engine.quiet import quiet_libraries
 
         quiet_libraries()  # before bitsandbytes is imported, which has something to say
+        gc.disable()  # imports make a million objects that stay: to look through them for garbage takes a second
         from engine.training.loop import train
         from engine.training.setup import set_up
 
+        gc.freeze()  # and 0.3 s more at every collection from now on
+        gc.enable()
         self.job = set_up(self.run, self.number, recipe, resume_from, self.report, self.stop)
 
         reason = train(self.job, resume_from)

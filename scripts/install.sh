@@ -9,7 +9,7 @@ python="${PYTHON:-python3}"
   exit 1
 }
 [ -x .venv/bin/python ] || "$python" -m venv .venv
-# Modules are compiled when they are first imported; to compile all of them takes a minute.
+# To compile all modules takes a minute, so only those are compiled that runs import (at the end).
 pip=(.venv/bin/python -m pip --disable-pip-version-check install --quiet --no-compile)
 torch=$(sed -n 's/^torch==//p' constraints.txt)
 
@@ -25,4 +25,9 @@ elif [ "$(uname -s)" = Linux ]; then
     "${pip[@]}" -c constraints.txt "torch==$torch"
 fi
 "${pip[@]}" -c constraints.txt -e ".[test]"
+# Also where PYTHONDONTWRITEBYTECODE is set, as in many containers: every run would take 11 s longer to start.
+PYTHONDONTWRITEBYTECODE='' .venv/bin/python -c "
+from engine.quiet import quiet_libraries
+quiet_libraries()
+import engine.training.loop, engine.training.setup, peft, tui.app"
 touch .venv/.installed
