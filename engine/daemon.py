@@ -7,6 +7,7 @@ never forks; processes are started by exec.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import logging
 import os
@@ -69,16 +70,23 @@ class Daemon:
         self._threads = (self._queue, self._reader, self._samples)
 
     def start(self) -> None:
-        self._supervisor.recover()
+        with self._projection.read() as cursor:
+            (last,) = cursor.execute("SELECT coalesce(max(run), 0) FROM runs").fetchone() or (0,)
+        self._supervisor.recover(last)
         self._server.start()
         for thread in self._threads:
             thread.start()
         log.info("daemon %d of %s is ready", os.getpid(), self.home.path)
 
+    @property
+    def owns_home(self) -> bool:
+        return self._lock.still_there()
+
     def stop(self) -> None:
         """Leave in order; runs go on."""
         log.info("daemon %d stops; active runs go on", os.getpid())
-        self._server.stop()
+        if self.owns_home:  # the socket is another daemon's by now
+            self._server.stop()
         for thread in self._threads:
             thread.stop()
         self._sampler.close()
@@ -88,10 +96,14 @@ class Daemon:
     # ---- threads ---------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        if not self._lock.still_there():
+        if not self.owns_home:
             log.error("%s is gone; another daemon may own the home now, so this one leaves", self.home.lock)
             self.stopping.set()
             return
+        if not self._server.reachable:
+            log.warning("%s is gone; making it again", self.home.socket)
+            self._server.stop()
+            self._server.start()
         self._reread_config()
         self._supervisor.tick()
 
@@ -228,19 +240,28 @@ def main() -> int:
         return _refuse(f"the daemon cannot start: {type(error).__name__}: {error}; see {home.daemon_log}")
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: daemon.stopping.set())
-    print(READY, file=sys.stderr, flush=True)
+    _say(READY)
     _let_go_of_terminal(home)
     # With a limit: a signal that another thread receives does not wake a wait without one.
     while not daemon.stopping.wait(1.0):
         pass
+    owned = daemon.owns_home
     daemon.stop()
+    if not owned:
+        os._exit(0)  # the server's destructor would remove the other daemon's socket
     return 0
 
 
 def _refuse(sentence: str) -> int:
     log.error("cannot start: %s", sentence)
-    print(sentence, file=sys.stderr, flush=True)
+    _say(sentence)
     return 1
+
+
+def _say(sentence: str) -> None:
+    """To the command that started this daemon, if it is still there."""
+    with contextlib.suppress(OSError):
+        print(sentence, file=sys.stderr, flush=True)
 
 
 def _log_to(home: Home) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from engine.home import AttemptDir
 
 MIB = 2**20
+FULL = "the disk is full"
 RESERVE = MIB  # bytes: the worker's last line, exit.json, the journal, and what the store needs to read them
 
 
@@ -21,7 +22,7 @@ class DiskFullError(Exception):
     """What there was no room for; `str()` is `the disk is full (1 MiB free, 30 MiB needed for step-000020)`."""
 
     def __init__(self, free: int, needed: int, what: str) -> None:
-        super().__init__(f"the disk is full ({size(free)} free, {size(needed)} needed for {what})")
+        super().__init__(f"{FULL} ({size(free)} free, {size(needed)} needed for {what})")
 
 
 def is_full(error: BaseException | None) -> bool:
@@ -47,12 +48,18 @@ def told(error: BaseException, run: Path) -> str:
     if isinstance(error, DiskFullError):
         full = str(error)
     else:
-        full = f"the disk is full ({size(free_bytes(run))} free on the disk of {run})"
+        full = f"{FULL} ({size(free_bytes(run))} free on the disk of {run})"
     return f"{full}: make room, then finetui resume {int(run.name.split('-')[0])}"
 
 
 def size(number: int) -> str:
     return f"{number / MIB:,.0f} MiB" if number >= MIB else f"{number / 1024:.0f} KiB"
+
+
+def no_room(path: Path) -> str | None:
+    """Why no attempt should begin on this disk; None where it may."""
+    free = free_bytes(path)
+    return f"{FULL} ({size(free)} free)" if free < 2 * RESERVE else None
 
 
 def reserve(attempt: AttemptDir) -> None:

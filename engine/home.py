@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-import tempfile
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-# The kernel allows 107 bytes for the path of a Unix socket.
-LONGEST_SOCKET_PATH = 100
+# The kernel allows 107 bytes for the path of a Unix socket, and a URI is made of it.
+SOCKET_PATH = r"[\w/.~-]{1,100}"
+RUN_NAME = r"(\d+)-[a-z0-9-]+"
+CHECKPOINT_NAME = r"step-(\d+)"
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,14 @@ class Home:
 
     @property
     def socket(self) -> Path:
-        """`daemon.sock`, or a short path under the temporary directory where that would be too long."""
+        """`daemon.sock`, or a short plain path under /tmp where that is too long or has other characters. Not under
+        $TMPDIR, which may differ from one command to the next.
+        """
         path = self.path / "daemon.sock"
-        if len(str(path)) <= LONGEST_SOCKET_PATH:
+        if re.fullmatch(SOCKET_PATH, str(path), re.ASCII):
             return path
-        digest = hashlib.sha256(str(self.path).encode()).hexdigest()[:12]
-        return Path(tempfile.gettempdir()) / f"finetui-{os.getuid()}-{digest}" / "daemon.sock"
+        digest = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:12]
+        return Path("/tmp") / f"finetui-{os.getuid()}-{digest}" / "daemon.sock"
 
     @property
     def lock(self) -> Path:
@@ -109,8 +114,12 @@ class RunDir:
 
     def last_checkpoint(self) -> tuple[int, Path] | None:
         """Step and directory of the last whole checkpoint, or None."""
-        whole = [path for path in self.checkpoints.glob("step-*") if (path / "COMPLETE").exists()]
-        return max(((int(path.name.removeprefix("step-")), path) for path in whole), default=None)
+        return max(self.whole_checkpoints(), default=None)
+
+    def whole_checkpoints(self) -> list[tuple[int, Path]]:
+        """Step and directory, by step. A directory of another name is a user's own copy."""
+        named = ((re.fullmatch(CHECKPOINT_NAME, path.name), path) for path in self.checkpoints.glob("step-*"))
+        return sorted((int(name[1]), path) for name, path in named if name and (path / "COMPLETE").exists())
 
 
 @dataclass(frozen=True)
@@ -147,6 +156,20 @@ class AttemptDir:
 
 
 def run_dirs(home: Home) -> list[RunDir]:
-    """Every acknowledged run (one with a `run.json`), by number."""
-    found = [RunDir(path) for path in home.runs.glob("[0-9]*-*") if (path / "run.json").exists()]
-    return sorted(found, key=lambda run: run.number)
+    """Every acknowledged run (one with a `run.json`), by number. A directory of another name is no run."""
+    found: dict[int, RunDir] = {}
+    for path in sorted(home.runs.glob("[0-9]*-*")):
+        if not re.fullmatch(RUN_NAME, path.name) or not (path / "run.json").exists():
+            continue
+        run = RunDir(path)
+        if run.number not in found or not _is_copy(run):
+            found[run.number] = run
+    return [found[number] for number in sorted(found)]
+
+
+def _is_copy(run: RunDir) -> bool:
+    """Whether a run's directory has another name than it was given: somebody copied it."""
+    try:
+        return f"{run.number:06d}-{json.loads(run.meta.read_text())['slug']}" != run.path.name
+    except (OSError, ValueError, KeyError, TypeError):
+        return True

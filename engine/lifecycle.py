@@ -6,6 +6,7 @@ import signal
 from dataclasses import dataclass
 from typing import Any
 
+from engine.disk import FULL
 from engine.journal import RunRecord
 
 # Exit codes of a worker; the contract is in docs/architecture.md.
@@ -67,13 +68,19 @@ def verdict(record: RunRecord, remains: Remains) -> Verdict:
 
 
 def _never_began(record: RunRecord, remains: Remains, facts: dict[str, Any]) -> Verdict:
-    if record.shim is not None:
-        words = remains.last_words or "its supervisor process died"
-        return interruption(record, remains.checkpoint, f"the worker could not be started: {words}", facts)
-    # The daemon was killed between deciding to start and starting: nothing that the run did, so not counted.
+    if record.shim is None:  # the daemon was killed between deciding to start and starting
+        return not_begun(record, "the daemon was lost just before the start", facts)
+    words = remains.last_words or "its supervisor process died"
+    if words.startswith(FULL):
+        return not_begun(record, words, facts)
+    return interruption(record, remains.checkpoint, f"the worker could not be started: {words}", facts)
+
+
+def not_begun(record: RunRecord, reason: str, facts: dict[str, Any] | None = None) -> Verdict:
+    """Requeue a run whose attempt came to nothing through no fault of the run's, so it is not counted."""
     body = {"checkpoint": record.checkpoint, "interruptions": record.interruptions}
-    reason = "the daemon was lost just before the start"
-    return Verdict("interrupted", {**facts, **body, "state": "interrupted", "reason": reason})
+    of_attempt = facts or {"attempt": record.attempt}
+    return Verdict("interrupted", {**of_attempt, **body, "state": "interrupted", "reason": reason})
 
 
 def interruption(

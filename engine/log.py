@@ -50,6 +50,7 @@ class LogWriter:
     def close(self) -> None:
         os.fsync(self._fd)
         os.close(self._fd)
+        self._fd = -1  # the number may soon be another file's
 
     def _end_torn_line(self, path: Path) -> None:
         """A writer killed inside a line left no newline; end it, so that ours starts on a fresh line."""

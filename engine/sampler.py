@@ -136,11 +136,13 @@ class Sampler:
     def sample(self) -> None:
         """Append one `sample`; values in %, GB (1e9 bytes), watts and °C. Raises OSError (disk full)."""
         self._log.write("sample", values={**machine_values(self._path.parent), **self._nvml.values()})
-        if self._path.stat().st_size > self._largest:
-            self._log.close()
+        if self._path.exists() and self._path.stat().st_size > self._largest:
             self._before_rotation()
             self._path.replace(self._path.with_name("hardware-1.jsonl"))
-            self._log = self._open()
+        if not self._path.exists():  # until a new log can be opened (disk full), samples go to the old one
+            new = self._open()
+            self._log.close()
+            self._log = new
 
     def close(self) -> None:
         self._log.close()

@@ -30,7 +30,7 @@ from engine.process import Identity, identify
 LOCK_WAIT_S = 10.0
 FULL_DISK_WAIT_S = 2.0
 # Exit codes of the shim itself; the daemon tells the user its last line on stderr.
-DONE, NOT_WANTED, BUSY = 0, 75, 76
+DONE, NOT_WANTED, BUSY, NO_ROOM = 0, 75, 76, 77
 CANNOT_START_WORKER = 127
 
 
@@ -54,6 +54,13 @@ def main() -> int:
     except FileExistsError:
         print(f"attempt {number} was started before", file=sys.stderr)
         return NOT_WANTED
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            disk.release(attempt)
+        print(
+            disk.FULL if disk.is_full(error) else f"{attempt.path} cannot be made: {error}", file=sys.stderr
+        )
+        return NO_ROOM
     started, shim = time.time(), identify(os.getpid())
     pid = os.fork()  # this process has one thread, so a fork is safe
     if pid == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import socket
 import subprocess
 import uuid
@@ -36,7 +37,7 @@ def submit(
         "recipe_path": str(file.path.absolute()),
         "cwd": str(Path.cwd()),
         "git_commit": git_commit(Path.cwd()),
-        "user": getpass.getuser(),
+        "user": _user(),
         "host": socket.gethostname(),
         "versions": {name: found for name in RECORDED if (found := _version(name))},
         "sweep": sweep,
@@ -63,6 +64,13 @@ def git_commit(directory: Path) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's number without a name
+        return str(os.getuid())
 
 
 def _version(name: str) -> str | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from engine import accept, journal, lifecycle
+from engine import accept, disk, journal, lifecycle
 from engine.accept import QueueError
 from engine.executor import Executor, Sighting
 from engine.home import Home, RunDir, run_dirs
@@ -52,11 +52,11 @@ class Supervisor:
         self.waiting_for: dict[int, str] = {}
         self.problems: dict[int, str] = {}  # run → what went wrong while looking after it
 
-    def recover(self) -> None:
-        """Learn from the run directories what earlier daemons knew."""
+    def recover(self, last: int = 0) -> None:
+        """Learn from the run directories what earlier daemons knew. `last`: the last number that the store knows of."""
         with self._lock:
             accept.clear_unfinished(self._home)
-            self._next = accept.last_number(self._home) + 1
+            self._next = max(last, accept.last_number(self._home)) + 1
             for run in run_dirs(self._home):
                 self._keep(run, journal.read(run))
             for record in self._listed(active=True):
@@ -129,6 +129,9 @@ class Supervisor:
 
     def _schedule(self) -> None:
         waiting, active = self._listed(active=False), self._listed(active=True)
+        if waiting and (full := disk.no_room(self._home.runs)):
+            self.waiting_for = {record.number: full for record in waiting}
+            return
         chosen = plan(waiting, active, self._settings.capacity)
         self.waiting_for = chosen.waiting
         for start in chosen.starts:
@@ -144,7 +147,11 @@ class Supervisor:
         try:
             shim = self._executor.start(run, attempt, start.device, threads)
         except OSError as error:
-            verdict = lifecycle.interruption(record, record.checkpoint, f"cannot start a process: {error}")
+            reason = f"cannot start a process: {error}"
+            if disk.is_full(error):
+                verdict = lifecycle.not_begun(record, reason)
+            else:
+                verdict = lifecycle.interruption(record, record.checkpoint, reason)
             self._write(record, verdict.kind, **verdict.fields)
             return
         if shim is not None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -41,6 +42,7 @@ WAITING_PER_ROUND = 200
 ENDED_PER_ROUND = 50
 # Rows of ended runs that may wait in metrics_live before they are moved.
 SETTLE_ROWS = 1_000_000
+RUN_NAME = r"\d+-[a-z0-9-]+"
 _HOT = frozenset({"starting", "running", "interrupted"})
 
 
@@ -203,7 +205,7 @@ class Ingest:
         if changed_ns != self._listed_ns:
             settled = time.time_ns() - changed_ns > 2_000_000_000
             for name in sorted(path.name for path in self._runs_dir.iterdir()):
-                if name not in self._seen and name.partition("-")[0].isdigit():
+                if name not in self._seen and re.fullmatch(RUN_NAME, name):
                     self._seen.add(name)
                     self._pending.add(self._runs_dir / name)
             self._listed_ns = changed_ns if settled else -1
@@ -211,6 +213,8 @@ class Ingest:
             if (path / "run.json").exists():
                 self._pending.discard(path)
                 number = int(path.name.partition("-")[0])
+                if number in self._watches and self._watches[number].path.exists() and _is_copy(path):
+                    continue
                 self._watches[number] = _Watch(number, path)
                 self._hot.add(number)
 
@@ -406,3 +410,12 @@ class Ingest:
             cursor.execute("DELETE FROM metrics_live WHERE list_contains($runs, run)", chosen)
         for run in runs:
             self._states[run].summaries = None
+
+
+def _is_copy(path: Path) -> bool:
+    """Whether a run's directory has another name than it was given: somebody copied it."""
+    number = int(path.name.partition("-")[0])
+    try:
+        return f"{number:06d}-{json.loads((path / 'run.json').read_bytes())['slug']}" != path.name
+    except (OSError, ValueError, KeyError, TypeError):
+        return True

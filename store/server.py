@@ -54,6 +54,11 @@ class Server:
         self._thread = threading.Thread(target=self._flight.serve, name="flight", daemon=True)
         self._thread.start()
 
+    @property
+    def reachable(self) -> bool:
+        """Whether the socket is still there: what clears up /tmp may have removed it."""
+        return self.socket.exists()
+
     def stop(self) -> None:
         """Stop running queries, finish what is being answered, close the socket."""
         if self._flight is not None:

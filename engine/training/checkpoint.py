@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -23,7 +24,7 @@ from torch import nn
 from engine import disk
 from engine.directory import write_whole
 from engine.disk import DiskFullError
-from engine.home import RunDir
+from engine.home import CHECKPOINT_NAME, RunDir
 from engine.log import sync_directory
 from engine.training.distributed import cut_state, full, like, of_all, optimiser_state, rank, wait
 
@@ -111,10 +112,11 @@ def put_weights(saved: dict[str, torch.Tensor], model: nn.Module) -> None:
 
 def prune(run: RunDir, keep: int, also: int | None) -> None:
     """Delete all but the last `keep` whole checkpoints, that of step `also`, and what was left half-written."""
-    whole = sorted(path for path in run.checkpoints.glob("step-*") if (path / COMPLETE).exists())
-    kept = {*whole[-keep:], *([run.checkpoints / checkpoint_name(also)] if also is not None else [])}
+    last = [path for _, path in run.whole_checkpoints()[-keep:]]
+    kept = {*last, *([run.checkpoints / checkpoint_name(also)] if also is not None else [])}
     for path in run.checkpoints.iterdir():
-        if path not in kept:
+        ours = re.fullmatch(CHECKPOINT_NAME, path.name) or path.name.startswith(".")  # not a user's own copy
+        if ours and path not in kept:
             (path / COMPLETE).unlink(missing_ok=True)  # never whole while half deleted
             shutil.rmtree(path, ignore_errors=True)
 

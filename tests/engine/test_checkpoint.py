@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from engine.disk import DiskFullError
 from engine.home import RunDir
 from engine.recipe import Train
 from engine.training import checkpoint
-from engine.training.checkpoint import Position, RestoreError, prune, restore, save
+from engine.training.checkpoint import Position, RestoreError, checkpoint_name, prune, restore, save
 from engine.training.optimiser import learning_rate, make_optimiser
 
 
@@ -116,12 +117,24 @@ def test_pruning_keeps_the_last_and_the_best_and_clears_what_is_half_written(run
         save(run, model, optimiser, Position(step, step))
     (run.checkpoints / "step-000005" / "COMPLETE").unlink()
     (run.checkpoints / ".step-000006.123.tmp").mkdir()
+    shutil.copytree(run.checkpoints / "step-000002", run.checkpoints / "step-000002-mine")
     prune(run, keep=2, also=1)
     assert sorted(path.name for path in run.checkpoints.iterdir()) == [
         "step-000001",
+        "step-000002-mine",
         "step-000003",
         "step-000004",
     ]
+    assert run.last_checkpoint() == (4, run.checkpoints / "step-000004")
+
+
+def test_steps_are_counted_and_not_spelt(run):
+    for step in (999_000, 999_500, 1_000_000):
+        path = run.checkpoints / checkpoint_name(step)
+        path.mkdir(parents=True)
+        (path / "COMPLETE").touch()
+    prune(run, keep=2, also=None)
+    assert [step for step, _ in run.whole_checkpoints()] == [999_500, 1_000_000]
 
 
 def test_saving_again_replaces(run):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,9 +26,11 @@ from with_daemon import (
     wait_worker,
 )
 
-from engine import accept, journal, service
+from engine import accept, disk, journal, service
 from engine.home import Home, run_dirs
 from engine.process import alive, identify, send
+from engine.scheduler import Capacity
+from engine.supervisor import Settings, Supervisor
 from store import StoreError
 from store.client import Client
 
@@ -129,11 +133,48 @@ def test_sigterm_ends_it_in_order(own_home: Home) -> None:
     assert not own_home.socket.exists()
 
 
-def test_a_daemon_whose_home_was_deleted_leaves(own_home: Home) -> None:
+def test_a_daemon_whose_home_was_deleted_leaves_and_takes_no_socket_with_it(own_home: Home) -> None:
     service.connect(own_home).close()
     daemon = daemon_of(own_home)
     own_home.lock.unlink()
     until("the daemon's end", lambda: not alive(daemon))
+    assert own_home.socket.exists()  # it may be that of the daemon that owns the home now
+
+
+def test_a_socket_that_was_cleared_away_is_made_again(own_home: Home) -> None:
+    service.connect(own_home).close()
+    daemon = daemon_of(own_home)
+    own_home.socket.unlink()
+    until("a socket", lambda: service.running(own_home))
+    assert daemon_of(own_home) == daemon
+
+
+@pytest.mark.parametrize("name", ["jürgen", "a b", "h#1", "a%20b", "x[1]", "long" * 30])
+def test_a_home_of_any_name_has_a_plain_socket(tmp_path: Path, name: str, monkeypatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # another in every job of a cluster
+    socket = Home(tmp_path / name).socket
+    assert re.fullmatch(rf"/tmp/finetui-{os.getuid()}-[0-9a-f]+/daemon.sock", str(socket))
+    assert Home(tmp_path / "plain").socket == tmp_path / "plain" / "daemon.sock"
+
+
+def test_copies_of_run_directories_are_no_runs(own_home: Home) -> None:
+    run = accept.accept(own_home, 2, *accept.read_submission(submission(steps=1)))
+    for name in ("000002-backup", "000002-fake-run.bak", "000002.bak-x", "000002-fake-run-old"):
+        shutil.copytree(run.path, own_home.runs / name)
+    assert run_dirs(own_home) == [run]
+
+
+def test_a_full_disk_holds_the_queue_and_fails_nothing(own_home: Home, monkeypatch) -> None:
+    supervisor = Supervisor(
+        own_home, Settings(Capacity(1), threads=1, grace_s=1.0), on_change=lambda run: None
+    )
+    supervisor.recover(last=41)
+    number = supervisor.submit(submission(steps=1))
+    assert number == 42, "a number is never used again, not even of a run that was deleted"
+    monkeypatch.setattr(disk, "free_bytes", lambda path: disk.RESERVE)
+    supervisor.tick()
+    assert supervisor.counts() == {"running": [], "queued": [42]}
+    assert supervisor.waiting_for == {42: "the disk is full (1 MiB free)"}
 
 
 def test_a_changed_configuration_counts_without_a_restart(own_home: Home) -> None:

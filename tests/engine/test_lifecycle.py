@@ -93,6 +93,12 @@ def test_a_daemon_lost_before_the_start_is_not_held_against_the_run() -> None:
     assert (fields["state"], fields["interruptions"]) == ("interrupted", 2)
 
 
+def test_a_disk_too_full_to_begin_is_not_held_against_the_run() -> None:
+    record = replace(RUNNING, interruptions=2)
+    fields = verdict(record, Remains(began=False, last_words="the disk is full")).fields
+    assert (fields["state"], fields["interruptions"]) == ("interrupted", 2)
+
+
 def test_a_worker_that_cannot_be_started_is_given_up_with_its_reason() -> None:
     record = replace(RUNNING, interruptions=2)
     fields = verdict(record, Remains(began=False, last_words="python: no such file")).fields

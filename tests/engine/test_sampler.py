@@ -166,6 +166,24 @@ def test_the_log_is_renamed_before_it_grows_too_large(
     assert read_before[-1] == len(samples(old))  # the reader saw all of it before the rename
 
 
+def test_while_no_new_log_can_be_opened_samples_go_to_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FakeDriver(monkeypatch)
+    path, old = tmp_path / "hardware.jsonl", tmp_path / "hardware-1.jsonl"
+    writer = Sampler(path, Nvml(), largest=10)
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "_open", lambda: (_ for _ in ()).throw(OSError(28, "full")))
+        for count in (1, 2):
+            with pytest.raises(OSError, match="full"):
+                writer.sample()
+            assert len(samples(old)) == count
+    writer.sample()
+    assert len(samples(old)) == 3
+    assert path.exists()
+    writer.close()
+
+
 def test_a_worker_sees_only_its_gpu() -> None:
     env = environment({"PATH": "/bin", "OMP_NUM_THREADS": "64"}, "gpu3", threads=4)
     assert env["CUDA_VISIBLE_DEVICES"] == "3"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 
 import pytest
 from fake_home import T0, FakeHome, FakeRun, content, rows
@@ -420,6 +421,19 @@ def test_a_run_is_seen_only_once_it_is_acknowledged(
     (path / "run.json").write_text("{}")
     ingest.poll()
     assert rows(projection, "SELECT run, name, state FROM runs") == [(3, "late", "queued")]
+
+
+def test_a_copy_of_a_run_takes_nothing_over(home: FakeHome, projection: Projection, ingest: Ingest) -> None:
+    run = home.run(2)
+    run.start()
+    run.metrics(1, loss=2.0)
+    ingest.poll()
+    for name in (f"{run.path.name}.bak", f"{run.path.name}-old", "000002-a"):
+        shutil.copytree(run.path, run.path.with_name(name))
+    run.metrics(2, loss=1.0)
+    Ingest(projection, home.path).poll()
+    assert rows(projection, "SELECT step FROM metrics WHERE key = 'train/loss' ORDER BY step") == [(1,), (2,)]
+    assert rows(projection, "SELECT dir FROM runs") == [(str(run.path),)]
 
 
 def test_a_broken_run_json_still_gives_a_row(home: FakeHome, projection: Projection, ingest: Ingest) -> None:
