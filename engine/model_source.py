@@ -136,9 +136,12 @@ def _from_hub(source: str) -> ModelFiles:
 
     try:
         cached = try_to_load_from_cache(source, "config.json")
-        if isinstance(cached, str):
+        # The estimate fetches the configuration alone.
+        if isinstance(cached, str) and any(Path(cached).parent.glob("*.safetensors")):
             return _local(Path(cached).parent, source)
         info = HfApi().model_info(source, timeout=10)
+    except ModelError:
+        raise
     except (RepositoryNotFoundError, HFValidationError):
         raise ModelError(
             f"model {source}: is neither a directory nor a model on the hub; check its name"

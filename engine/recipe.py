@@ -84,7 +84,7 @@ class Train(Section):
         8192, ge=1, description="Tokens (padding not counted) in one optimiser step."
     )
     micro_tokens: int = Field(4096, ge=1, description="Tokens (padding counted) in one forward pass.")
-    max_length: Literal["auto"] | int = Field(
+    max_length: Literal["auto"] | Annotated[int, Field(ge=2)] = Field(
         "auto", description="Longest example in tokens; longer ones are cut."
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(

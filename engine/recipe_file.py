@@ -127,7 +127,7 @@ def _keys(loc: tuple[Any, ...]) -> list[Any]:
     """A location without the union branches ("lora", "literal['auto']", "list[str]") that pydantic puts in."""
     if loc[:1] in (("method",), ("task",)):
         loc = (*loc[:1], *loc[2:])  # the second part is the method's or the task's name
-    branches = {"int", "str", "ModelSpec"}
+    branches = {"int", "constrained-int", "str", "ModelSpec"}
     return [part for part in loc if not (isinstance(part, str) and (part in branches or "[" in part))]
 
 

@@ -101,7 +101,7 @@ def _start(home: Home) -> Client:
     starting = Lock(home.path / "start.lock")
     if not starting.acquire(wait_s=START_S):
         raise StoreError(
-            f"another command has been starting the daemon for {START_S:g} s; see {home.daemon_log}"
+            f"another command has been starting the daemon for {START_S:g} s; see {home.daemon_log}", "home"
         )
     try:
         while True:
@@ -110,7 +110,7 @@ def _start(home: Home) -> Client:
                 return client
             if time.monotonic() > deadline:
                 raise StoreError(
-                    f"the daemon runs but does not answer at {home.socket}; see {home.daemon_log}"
+                    f"the daemon runs but does not answer at {home.socket}; see {home.daemon_log}", "home"
                 )
             _launch(home, deadline)
     finally:
@@ -148,7 +148,7 @@ def _read_until_closed(fd: int, deadline: float) -> bytes:
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([fd], [], [], left)[0]:
             raise StoreError(
-                "the daemon is still starting (a large store is rebuilt?); try again in a minute"
+                "the daemon is still starting (a large store is rebuilt?); try again in a minute", "home"
             )
         data = os.read(fd, 4096)
         if not data:

@@ -18,6 +18,8 @@ def eval_line(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) 
     results = {}
     for name, result in values.items():
         result = result if isinstance(result, dict) else {"value": result}
+        if result.get("value") is None:  # NaN and infinities are written as null
+            continue
         results[name] = (
             real(result.get("value")),
             maybe_real(result.get("lo")),
@@ -48,7 +50,7 @@ def _columns_of(examples: dict[str, Any]) -> dict[str, list[Any]]:
     columns = {
         "example": ids,
         "slice": column("slice", maybe_text),
-        "nll": [real(item) for item in examples.get("nll") or []],
+        "nll": [maybe_real(item) for item in examples.get("nll") or []],
         "tokens": [small(item) for item in examples.get("tokens") or []],
         "tokens_right": column("right", maybe_small),
         "lost": column("lost", maybe_small),
@@ -65,7 +67,7 @@ def _by_temperature(tempered: Any, count: int) -> list[str | None]:
     """From a list per temperature to an object per example."""
     if not isinstance(tempered, dict) or any(len(values) != count for values in tempered.values()):
         raise BadLine("tempered is not an object of lists as long as the others")
-    rows = zip(*([real(value) for value in values] for values in tempered.values()), strict=True)
+    rows = zip(*([maybe_real(value) for value in values] for values in tempered.values()), strict=True)
     return [json.dumps(dict(zip(tempered, row, strict=True))) for row in rows] or [None] * count
 
 

@@ -56,7 +56,8 @@ WITH tokens AS (SELECT t.run FROM runs t WHERE t.run = run AND t.task IN ('sft',
      h AS (SELECT * FROM e WHERE suite = 'heldout' AND step > 0
                              AND step = (SELECT max(step) FROM e WHERE suite = 'heldout')),
      d AS (SELECT b.suite AS part, h.step, b.nll AS base, h.nll AS now, h.tokens
-           FROM e b JOIN h ON h.example = b.example AND h.tokens = b.tokens WHERE b.step = 0),
+           FROM e b JOIN h ON h.example = b.example AND h.tokens = b.tokens
+           WHERE b.step = 0 AND b.nll + h.nll IS NOT NULL),
      {PAIRED}
 SELECT CASE part WHEN 'heldout' THEN 'zero-shot' ELSE 'few-shot' END AS baseline,
        CASE part WHEN 'heldout' THEN 0.0 ELSE shots.value END AS shots,
@@ -71,7 +72,7 @@ ORDER BY part""",
 WITH e AS (SELECT * FROM eval_examples x WHERE x.run = run AND x.suite = 'general'),
      p AS (SELECT h.slice, h.step, b.nll AS base, h.nll AS now, h.tokens, h.lost, h.gained
            FROM e b JOIN e h ON h.example = b.example AND h.tokens = b.tokens
-           WHERE b.step = 0 AND h.step > 0 AND h.step = (SELECT max(step) FROM e)),
+           WHERE b.step = 0 AND h.step > 0 AND h.step = (SELECT max(step) FROM e) AND b.nll + h.nll IS NOT NULL),
      d AS (SELECT slice AS part, * EXCLUDE slice FROM p WHERE slice IS NOT NULL
            UNION ALL SELECT '', * EXCLUDE slice FROM p),
      {PAIRED},

@@ -198,4 +198,6 @@ def test_bad_input_is_one_sentence_and_queues_nothing(
 def test_sql_is_guarded_and_its_errors_are_for_people(box: Box) -> None:
     assert "Traceback" not in box.run("sql", "DROP TABLE runs", code=4).stderr
     assert "run" in box.run("sql", "SELECT rum FROM runs", code=4).stderr
+    query = "SELECT 1 AS a, 2 AS a, 1.5 AS b, sum(3) AS c"
+    assert box.json("sql", query) == [{"a": 1, "a_2": 2, "b": 1.5, "c": 3}]
     assert box.run("sql", "SELECT 1 AS one, 'a' AS letter", "--csv").stdout.split() == ["one,letter", "1,a"]

@@ -187,7 +187,11 @@ class FinetuiApp(App[None]):
         self.say("")
 
     def say(self, text: str, style: str = "text", keep: bool = False) -> None:
-        """One sentence in the status line, for some seconds; an empty one clears it."""
+        """One sentence in the status line, for some seconds; an empty one clears it. A question that it covers is
+        forgotten: nobody can see any more what they would answer.
+        """
+        if not keep:
+            self._question = None
         self.status = (text, style) if text else None
         if self._status_timer:
             self._status_timer.stop()

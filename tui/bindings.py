@@ -103,7 +103,7 @@ def _compare(context: Context) -> str | None:
     return "mark two or more runs with space, then compare them"
 
 
-LISTS = ("dashboard", "run", "compare", "data", "fix", "sql", "help")
+LISTS = ("dashboard", "run", "compare", "data", "fix", "sql")
 RUNS = ("dashboard", "run")
 CHARTS = ("dashboard", "run", "compare")
 PANED = (*CHARTS, "data")
@@ -140,6 +140,11 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("G", "end"), "bottom", "bottom", "To the last line.", LISTS),
     Binding(("ctrl+d", "pagedown"), "page_down", "page down", "Half a page down.", LISTS),
     Binding(("ctrl+u", "pageup"), "page_up", "page up", "Half a page up.", LISTS),
+    # While the help is searched, letters are typed.
+    Binding(("down",), "down", "down", "One line down.", ("help",)),
+    Binding(("up",), "up", "up", "One line up.", ("help",)),
+    Binding(("pagedown",), "page_down", "page down", "Half a page down.", ("help",)),
+    Binding(("pageup",), "page_up", "page up", "Half a page up.", ("help",)),
     Binding(("U",), "unmark", "unmark all", "Forget all marks."),
     Binding(("tab",), "next_pane", "pane", "Next pane (small terminals show one), or next section.",
             PANED, footer=True),

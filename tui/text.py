@@ -6,7 +6,9 @@ A style is a name ("dim", "s0", "state-running"); `tui.theme` says what it looks
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
+from itertools import chain, count
 
 Span = tuple[str, str]
 Line = list[Span]
@@ -80,18 +82,39 @@ def spread(start: Line, end: Line, width: int) -> Line:
     return [*fit(start, room), (" ", ""), *end]
 
 
+def broken(text: str, width: int) -> list[str]:
+    """The text in pieces of at most `width` columns, wherever they end."""
+    pieces, room = [""], width
+    for char in text:
+        room -= char_width(char)
+        if room < 0 and pieces[-1]:
+            pieces.append("")
+            room = width - char_width(char)
+        pieces[-1] += char
+    return pieces
+
+
+def unique(names: Sequence[str]) -> list[str]:
+    """Column names, those that came before with a number: `value`, `value_2`."""
+    found: list[str] = []
+    for name in names:
+        numbers = (f"{name}_{number}" for number in count(2))
+        found.append(next(new for new in chain([name], numbers) if new not in found))
+    return found
+
+
 def wrap(text: str, width: int) -> list[str]:
     """Words wrapped to `width` columns; a longer word is broken."""
     lines: list[str] = []
     for paragraph in text.splitlines() or [""]:
         current = ""
         for word in paragraph.split():
-            while width_of(word) > width > 0:
+            if width_of(word) > width > 0:
                 if current:
                     lines.append(current)
                     current = ""
-                lines.append(word[:width])
-                word = word[width:]
+                *whole, word = broken(word, width)
+                lines += whole
             if current and width_of(current) + 1 + width_of(word) > width:
                 lines.append(current)
                 current = word

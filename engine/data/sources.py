@@ -21,6 +21,7 @@ Row = dict[str, Any]
 # Where a row stands: its line (JSON Lines, CSV) or its number, from 1; in a directory `file:line`.
 RowNumber = int | str
 
+LARGEST_FIELD = 2**31 - 1  # characters of a CSV field; Python's own limit is 131,072
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
@@ -194,6 +195,7 @@ def _parse_json(path: Path, text: str) -> list[Any]:
 
 def _parse_csv(path: Path, text: str) -> Iterator[Raw]:
     """Numbers are those of a row's last line, as the csv module counts."""
+    csv.field_size_limit(LARGEST_FIELD)
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         for row in reader:

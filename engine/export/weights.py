@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from engine.data.chat import ensure_template
 from engine.data.sources import DataError
 from engine.evals.looks import read_back
 from engine.export.compare import compare
@@ -40,7 +41,10 @@ def weights_of(source: Source, wanted: str | None, say: Say) -> Iterator[tuple[i
         model = load.load_model(recipe.model, recipe.method, training_dtype(source))
         checkpoint.load_weights(path, model)
         load.save_model(model, recipe.method, Path(temporary))
-        load.load_tokenizer(recipe.model).save_pretrained(temporary)
+        tokenizer = load.load_tokenizer(recipe.model)
+        if recipe.task.name != "classification":
+            ensure_template(tokenizer)  # as in training
+        tokenizer.save_pretrained(temporary)
         yield step, Path(temporary)
 
 

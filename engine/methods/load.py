@@ -39,7 +39,11 @@ def device() -> torch.device:
 def precision(train: Train) -> torch.dtype:
     """Number format of the forward pass: `auto` is bfloat16 where the GPU or the CPU is made for it, else float32."""
     if train.precision == "auto":
-        has_bf16 = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else cpu_has_bf16()
+        has_bf16 = (
+            torch.cuda.is_bf16_supported(including_emulation=False)
+            if torch.cuda.is_available()
+            else cpu_has_bf16()
+        )
         return torch.bfloat16 if has_bf16 else torch.float32
     return {"fp32": torch.float32, "bf16": torch.bfloat16}[train.precision]
 

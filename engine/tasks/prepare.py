@@ -144,7 +144,7 @@ def length_limit(recipe: Recipe, train: Sequence[Item], longest: int) -> int:
 def auto_limit(recipe: Recipe, train: Sequence[Item], longest: int) -> int:
     """What `max_length: auto` means."""
     if isinstance(recipe.task, Completion):  # a text may be a book, and nothing is lost where it is split
-        longest = min(longest, recipe.train.micro_tokens)
+        longest = min(longest, max(2, recipe.train.micro_tokens))
     return auto_length([side for item in train for side in texts(item)], longest)
 
 

@@ -26,7 +26,7 @@ from engine.directory import write_whole
 from engine.disk import DiskFullError
 from engine.home import CHECKPOINT_NAME, RunDir
 from engine.log import sync_directory
-from engine.training.distributed import cut_state, full, like, of_all, optimiser_state, rank, wait
+from engine.training.distributed import cut_state, gathered, like, of_all, optimiser_state, rank, wait
 
 COMPLETE = "COMPLETE"
 
@@ -82,12 +82,16 @@ def restore(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> P
     """Put weights, optimiser and random numbers back as they were. Raises RestoreError."""
     try:
         load_weights(path, model)
-        optimiser.load_state_dict(cut_state(torch.load(path / "optimiser.pt", weights_only=True), optimiser))
+        # On the CPU first: it was saved from the GPU of the first process.
+        saved = torch.load(path / "optimiser.pt", map_location="cpu", weights_only=True)
+        optimiser.load_state_dict(cut_state(saved, optimiser))
         state = json.loads((path / "state.json").read_text())
-        tensors = torch.load(path / "rng.pt", weights_only=True)
+        tensors = torch.load(path / "rng.pt", map_location="cpu", weights_only=True)
         if rank() < len(tensors):
             set_random_states(RandomStates(state["rng"][rank()], tensors[rank()]))
         return Position(state["step"], state["tokens"], state["data"], state.get("micro_tokens", 0))
+    except torch.OutOfMemoryError:  # nothing is wrong with the checkpoint
+        raise
     except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
         raise RestoreError(
             f"{path} cannot be read ({_reason(error)}), perhaps because another version of finetui wrote it; "
@@ -156,8 +160,12 @@ def directory_bytes(path: Path) -> int:
 
 
 def trained_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The trainable weights by name, tied ones once, whole. Of several processes, all have to ask."""
-    return {name: full(p.detach()).contiguous() for name, p in model.named_parameters() if p.requires_grad}
+    """The trainable weights by name, tied ones once, whole. Of several processes, all have to ask; where weights are
+    cut, the first gets them.
+    """
+    return {
+        name: gathered(p.detach()).contiguous() for name, p in model.named_parameters() if p.requires_grad
+    }
 
 
 def _reason(error: Exception) -> str:
@@ -176,7 +184,7 @@ class RandomStates(NamedTuple):
 def random_states() -> RandomStates:
     name, keys, *rest = np.random.get_state(legacy=True)
     plain = {"python": random.getstate(), "numpy": [name, np.asarray(keys).tolist(), *rest]}
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    cuda = [torch.cuda.get_rng_state()] if torch.cuda.is_available() else []  # of this process's GPU
     return RandomStates(plain, {"cpu": torch.get_rng_state(), "cuda": cuda})
 
 
@@ -186,5 +194,5 @@ def set_random_states(states: RandomStates) -> None:
     name, keys, *rest = states.plain["numpy"]
     np.random.set_state((name, np.asarray(keys, dtype=np.uint32), *rest))
     torch.set_rng_state(states.tensors["cpu"])
-    if states.tensors["cuda"]:
-        torch.cuda.set_rng_state_all(states.tensors["cuda"])
+    if states.tensors["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states.tensors["cuda"][0])

@@ -152,6 +152,16 @@ def full(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def gathered(tensor: torch.Tensor) -> torch.Tensor:
+    """The same, to be saved: on the CPU of the first process, and nothing in the others. A GPU that holds a slice
+    may have no room for the whole. Every process has to ask.
+    """
+    if not isinstance(tensor, DTensor):
+        return tensor
+    whole = tensor.full_tensor()
+    return whole.cpu() if rank() == 0 else whole.new_empty(0)
+
+
 def like(tensor: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
     """A whole tensor, the same in every process, cut as `model` is."""
     if not isinstance(model, DTensor):
@@ -160,10 +170,10 @@ def like(tensor: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """The optimiser's state with whole tensors. Every process has to ask."""
+    """The optimiser's state with whole tensors, `gathered`. Every process has to ask."""
     saved = optimiser.state_dict()
     state = {
-        index: {key: full(value) if torch.is_tensor(value) else value for key, value in values.items()}
+        index: {key: gathered(value) if torch.is_tensor(value) else value for key, value in values.items()}
         for index, values in saved["state"].items()
     }
     return {**saved, "state": state}

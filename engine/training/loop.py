@@ -50,12 +50,13 @@ def train(job: Job, resume_from: int | None) -> str | None:
     optimiser = make_optimiser(job.model, recipe.train, scale)
     plan = plan_of(job)
     total = plan.total_steps
-    position = Position(0, 0, job.data.digest)
+    digest = job.data.digest
+    position = Position(0, 0, digest)
     distributed.own_randomness(recipe.seed)
     if resume_from is not None:
         path = job.run.checkpoints / checkpoint.checkpoint_name(resume_from)
         position = checkpoint.restore(path, job.model, optimiser)
-        if position.data != job.data.digest:
+        if position.data != digest:
             report.log("warning", "the training data have changed since the checkpoint: some rows may repeat")
     job.step = position.step
     job.micro_tokens = min(job.micro_tokens, position.micro_tokens or job.micro_tokens)
@@ -91,7 +92,7 @@ def train(job: Job, resume_from: int | None) -> str | None:
             update = partial(optimiser_step, job, accelerator, loss_of, optimiser, guard, rate)
             values = guard.step(groups, update)
             tokens = position.tokens + int(values.pop("tokens"))
-            position = Position(job.step + 1, tokens, job.data.digest, job.micro_tokens)
+            position = Position(job.step + 1, tokens, digest, job.micro_tokens)
             job.step = position.step
             values |= {"train/lr": rate, "train/tokens": position.tokens, "train/epoch": epoch}
             job.looks.add_step(job.step, values["train/loss"], values["train/grad_norm"])

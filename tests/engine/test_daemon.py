@@ -121,6 +121,7 @@ def test_why_it_cannot_start_reaches_the_user(own_home: Home) -> None:
     with pytest.raises(StoreError) as caught:
         service.connect(own_home)
     assert str(caught.value) == f"{own_home.config}, key concurency: unknown key; did you mean `concurrency`?"
+    assert caught.value.kind == "home"
 
 
 def test_sigterm_ends_it_in_order(own_home: Home) -> None:

@@ -39,6 +39,8 @@ def test_every_format_gives_the_same_rows(write, tmp_path):
 
 def test_a_byte_order_mark_is_no_part_of_the_first_column(write):
     (raw,) = read_rows(write("a.csv", b"\xef\xbb\xbfprompt,completion\na,b\n"))
+    (long,) = read_rows(write("long.csv", "text\n" + "x" * 200_000 + "\n"))
+    assert len(long.row["text"]) == 200_000
     assert raw.row == {"prompt": "a", "completion": "b"}
 
 

@@ -144,3 +144,16 @@ def test_columns_of_ones_own(tmp_path: Path) -> None:
         preflight.check(recipe(data={"train": "qa.jsonl", "columns": {"completion": "anser"}}), tmp_path)
     with pytest.raises(RecipeError, match=r"data.columns.prmpt: must be one of .*did you mean `prompt`"):
         recipe(data={"train": "qa.jsonl", "columns": {"prmpt": "question"}})
+
+
+def test_a_configuration_alone_in_the_cache_is_no_model(tmp_path, monkeypatch):
+    """As the estimate leaves it: the weights are still on the hub."""
+
+    def no_network(*_, **__):
+        raise OSError("no network")
+
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: str(tmp_path / "config.json"))
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", no_network)
+    with pytest.raises(ModelError, match=r"the hub does not answer \(no network\)"):
+        resolve_model("org/name")

@@ -120,6 +120,7 @@ def test_a_resolved_recipe_reads_back_as_itself() -> None:
             ["method", "'full', 'freeze', 'lora', 'qlora'", "did you mean `lora`"],
         ),
         ("lr: 2e-4", "max_length: long", 5, ["train.max_length", "'auto'", "integer"]),
+        ("lr: 2e-4", "max_length: -1", 5, ["train.max_length", "greater than or equal to 2"]),
         ("lr: 2e-4", "warmup: 200%", 5, ["train.warmup", "share such as 10%"]),
         ("lr: 2e-4", "schedule: cosin", 5, ["did you mean `cosine`"]),
         ("train: {lr: 2e-4}", "evals: {general: 3}", 5, ["evals.general", "sources by name", "got 3"]),

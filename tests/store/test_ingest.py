@@ -258,6 +258,25 @@ def test_a_line_that_the_database_refuses_is_found_and_set_aside(
     assert rows(projection, "SELECT count(*) FROM metrics WHERE key = 'train/loss'") == [(24,)]
 
 
+def test_a_number_that_is_none_costs_no_other(home: FakeHome, projection: Projection, ingest: Ingest) -> None:
+    """NaN and infinities of an evaluation are written as null."""
+    run = home.run(1)
+    run.start()
+    examples = {
+        "id": ["a", "b"],
+        "nll": [1.0, None],
+        "tokens": [2, 2],
+        "right": [1, 0],
+        "tempered": {"2": [1, None]},
+    }
+    values = {"loss": {"value": 0.5}, "mine": {"value": None, "n": 2}}
+    run.write("eval", step=1, suite="heldout", values=values, examples=examples)
+    ingest.poll()
+    assert rows(projection, "SELECT key, value FROM evals") == [("loss", 0.5)]
+    assert rows(projection, "SELECT example, nll FROM eval_examples ORDER BY 1") == [("a", 1.0), ("b", None)]
+    assert not rows(projection, "FROM events WHERE kind = 'unreadable'")
+
+
 def test_nan_and_infinities_survive(home: FakeHome, projection: Projection, ingest: Ingest) -> None:
     run = home.run(1)
     run.start()

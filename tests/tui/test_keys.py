@@ -196,6 +196,30 @@ async def test_cancel_asks_and_reaches_the_daemon(make_app: MakeApp, served: Ser
         await until(pilot, lambda: "is being cancelled" in status(app), "the answer")
 
 
+async def test_a_question_that_is_covered_is_forgotten(make_app: MakeApp, served: Served) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        await pilot.press("x")
+        assert "Cancel run #3" in status(app)
+        app.say("saved mine-fix.yaml")  # what was begun before is done
+        await pilot.press("y")
+        await pilot.pause()
+        assert served.actions.asked == []
+
+
+async def test_every_metric_is_reached_on_a_small_screen(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        seen = set()
+        for _ in range(4):
+            await pilot.press("m")
+            await pilot.pause(0.2)
+            seen.add(app.view.metric)
+        assert len(seen) > 2, seen
+
+
 async def test_other_orders_reach_the_daemon(make_app: MakeApp, served: Served) -> None:
     app = make_app()
     async with app.run_test(size=SMALL) as pilot:

@@ -129,6 +129,14 @@ def test_a_window_cuts_the_line_at_its_edges() -> None:
     assert all(0x2800 < ord(row[-1]) < 0x2900 or row[-1] == "●" for row in rows[1:2])
 
 
+@pytest.mark.parametrize("spike", [1e3, 1e12])
+def test_a_spike_beside_a_window_is_drawn_at_its_edge_alone(spike: float) -> None:
+    """One dot for each dot of its height would be millions."""
+    ys = [1.0 + at % 2 for at in range(40)] + [spike] + [1.0 + at % 2 for at in range(40)]
+    rows = shown(Plot((line(*ys),), x_range=(41.0, 60.0)), 60, 12)
+    assert any("⡇" in row or "⢸" in row or "⣿" in row or "⠁" in row for row in rows)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "most", "ticks"),
     [
@@ -147,6 +155,16 @@ def test_tick_labels_are_equally_precise() -> None:
     assert axis.tick_labels([0, 1000, 2000]) == ["0", "1k", "2k"]
     assert axis.tick_labels([0, 5000, 10_000, 15_000]) == ["0", "5k", "10k", "15k"]
     assert axis.tick_labels([0, 1e-4, 2e-4]) == ["0", "1e-4", "2e-4"]
+    assert axis.tick_labels([0, 5e-5, 1e-4, 1.5e-4]) == ["0", "5.0e-5", "1.0e-4", "1.5e-4"]
+    assert axis.tick_labels([9.8e-5, 1.0e-4, 1.02e-4]) == ["9.80e-5", "1.00e-4", "1.02e-4"]
+
+
+def test_a_log_axis_over_less_than_a_decade_has_labels_that_differ() -> None:
+    rows = shown(Plot((line(2.1, 2.3, 2.6),), log=True), 60, 12)
+    labels = [row.split("┤")[0].strip() for row in rows if "┤" in row]
+    assert len(labels) > 2
+    assert len(set(labels)) == len(labels)
+    assert all(2.0 < float(label) < 2.7 for label in labels)
 
 
 def test_the_x_axis_of_a_live_run_grows_by_doubling() -> None:

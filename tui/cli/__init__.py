@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 from tui.cli import exits
@@ -11,11 +12,11 @@ def main() -> None:
     """Run the command line; every error that a person can cause ends in one sentence and an exit code."""
     from tui.cli.commands import app
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 has no dash
     try:
         app()
-    except BrokenPipeError:  # `finetui ls | head`
-        sys.stderr.close()
-        sys.exit(exits.OK)
     except Exception as error:
         code = exits.code_of(error)
         if code is None:

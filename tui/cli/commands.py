@@ -48,9 +48,11 @@ def screen(context: typer.Context) -> None:
 
     # Whatever started this may have ignored it (nohup): a screen whose terminal is gone has nothing to go on for.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    FinetuiApp(home()).run()
+    shown = FinetuiApp(home())
+    shown.run()
     sys.stdout.flush()
-    os._exit(exits.OK)  # the screen owns nothing, and taking Arrow and gRPC down takes half a second
+    # The screen owns nothing, and taking Arrow and gRPC down takes half a second.
+    os._exit(shown.return_code or exits.OK)
 
 
 @app.command()

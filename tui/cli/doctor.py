@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from engine import sampler, service
+from engine.disk import free_bytes
 from engine.home import home
 from tui.cli import exits
 from tui.cli.output import print_json
@@ -120,7 +121,7 @@ def _filesystem(path: Path) -> str:
 
 
 def _disk() -> Check:
-    free = shutil.disk_usage(home().path).free / 1e9
+    free = free_bytes(home().path) / 1e9
     if free < FREE_GB:
         return Check("disk", "bad", f"{free:.1f} GB free under {home().path}; checkpoints need room")
     return Check("disk", "good", f"{free:.0f} GB free")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from engine.flags import words
+from tui.cli.output import plain
 
 if TYPE_CHECKING:
     from store.client import Client
@@ -40,7 +41,7 @@ def print_flags(client: Client, number: int) -> None:
         for place, step in enumerate(words.steps(flag), start=1):
             print(f"  {'to do' if place == 1 else '':<9} {place}. {step}")
         for place, (change, text) in enumerate(words.worst(flag, texts)[:SHOWN]):
-            print(f"  {'worst' if place == 0 else '':<9} {change}  {text[:80]}")
+            print(f"  {'worst' if place == 0 else '':<9} {change}  {plain(text[:80])}")
     if any(flag["level"] in ("warn", "critical") for flag in rows):
         print(
             f"`finetui fix {number}` makes a recipe of the first things to do; sources are in docs/flags.md"

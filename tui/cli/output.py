@@ -7,22 +7,30 @@ import math
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from tui.text import clean
 
 # Wide enough that nothing is cut when the output goes to a file or a pipe.
 PIPE_WIDTH = 400
 
 
 def console() -> Console:
-    return Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
+    return Console(emoji=False) if sys.stdout.isatty() else Console(width=PIPE_WIDTH, emoji=False)
 
 
 def say(sentence: str) -> None:
     """Narration, on stderr."""
     print(sentence, file=sys.stderr, flush=True)
+
+
+def plain(text: str) -> str:
+    """A text of data or model as a terminal may have it: without escape sequences. Unchanged for files and pipes."""
+    return "\n".join(map(clean, text.splitlines())) if sys.stdout.isatty() else text
 
 
 def print_json(value: Any) -> None:
@@ -39,7 +47,7 @@ def print_table(
     names = list(columns or rows[0])
     table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
     for name in names:
-        numeric = name in right or all(isinstance(row[name], int | float | None) for row in rows)
+        numeric = name in right or all(isinstance(row[name], int | float | Decimal | None) for row in rows)
         table.add_column(name, justify="right" if numeric else "left", no_wrap=name in ("run", "state"))
     for row in rows:
         table.add_row(*(cell(row[name]) for name in names))
@@ -60,13 +68,13 @@ def cell(value: Any) -> str:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, float):
-        return _number(value)
+    if isinstance(value, float | Decimal):
+        return _number(float(value))
     if isinstance(value, datetime):
         return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
     if isinstance(value, list | dict):
         return json.dumps(_jsonable(value))
-    return str(value)
+    return plain(str(value))
 
 
 def _number(value: float) -> str:
@@ -97,4 +105,6 @@ def _jsonable(value: Any) -> Any:
         return None
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
     return value if isinstance(value, str | int | float | bool | None) else str(value)

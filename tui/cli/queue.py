@@ -9,7 +9,7 @@ from typing import Any
 from engine import preflight, recipe_file, submit
 from engine.data.sources import DataError
 from engine.service import connect
-from store import StoreError
+from store import StoreError, Unavailable
 from tui.cli import exits
 from tui.cli.output import print_json, say
 from tui.reports import Reporting
@@ -74,6 +74,8 @@ def act(action: str, numbers: list[int], **body: Any) -> None:
         for number in dict.fromkeys(numbers):
             try:
                 answer = client.action(action, run=number, **body)
+            except Unavailable:
+                raise
             except StoreError as error:
                 say(f"finetui: {error}")
                 refused = True

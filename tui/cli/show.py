@@ -12,7 +12,7 @@ from engine.service import connect
 from store import StoreError
 from tui import baselines
 from tui.cli.flags import flags_of, print_flags
-from tui.cli.output import cell, duration, print_json, print_table, say
+from tui.cli.output import cell, duration, plain, print_json, print_table, say
 
 if TYPE_CHECKING:
     from store.client import Client
@@ -45,9 +45,9 @@ def ls(state: str | None, limit: int, *, as_json: bool) -> None:
     chosen = [row for row in rows if state in (None, row["state"])]
     if as_json:
         print_json(chosen[-limit:])
-        return
-    print_table([_listed(row) for row in chosen[-limit:]], LIST_COLUMNS)
-    if not chosen:
+    else:
+        print_table([_listed(row) for row in chosen[-limit:]], LIST_COLUMNS)
+    if not chosen and not as_json:
         what = f"no run is {state}" if rows else "no runs yet; queue one with: finetui run recipe.yaml"
         say(what)
     elif len(chosen) > limit:
@@ -129,9 +129,9 @@ def _print_head(row: dict[str, Any]) -> None:
     )
     if row["parent"] is not None:
         print(f"made from #{row['parent']}")
-    print(
-        f"submitted {datetime.fromtimestamp(row['created']).astimezone():%Y-%m-%d %H:%M:%S} on {row['host']}"
-    )
+    if row["created"] is not None:  # NULL where run.json cannot be read
+        created = datetime.fromtimestamp(row["created"]).astimezone()
+        print(f"submitted {created:%Y-%m-%d %H:%M:%S} on {row['host']}")
 
 
 def _print_evals(evals: list[dict[str, Any]], task: str) -> None:
@@ -197,7 +197,7 @@ def _print_samples(samples: list[dict[str, Any]]) -> None:
     _section(f"Answers at step {last}")
     for row in samples:
         if row["step"] == last:
-            print(f"> {' '.join(row['prompt'].split())}\n{' '.join(row['text'].split())}")
+            print(plain(f"> {' '.join(row['prompt'].split())}\n{' '.join(row['text'].split())}"))
 
 
 def _print_memory(rows: list[dict[str, Any]]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from engine.service import connect
 from store import note
 from tui.cli.output import cell, print_json, print_table, say
+from tui.text import unique
 
 
 def sql(query: str, limit: int, *, as_csv: bool, as_json: bool) -> None:
@@ -17,6 +18,7 @@ def sql(query: str, limit: int, *, as_csv: bool, as_json: bool) -> None:
     with connect() as client:
         client.action("drain")
         table = client.query(text, limit=limit)
+    table = table.rename_columns(unique(table.column_names))
     rows = table.to_pylist()
     if as_json:
         print_json(rows)

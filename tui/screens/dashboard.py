@@ -117,7 +117,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
                 yield ask("worst", run=run.number)
             elif run and PANES[index] == "log":
                 yield ask("log", run=run.number)
-        if run and self.large is None and not self.small:
+        if run and 0 in self._visible():
             yield ask("keys", run=run.number)
 
     def changed(self) -> None:

@@ -13,7 +13,7 @@ from textual.containers import Horizontal
 from textual.widgets import TextArea
 
 from tui.screens.base import BaseScreen, textual_bindings
-from tui.text import Line, cut, fit, left, wrap
+from tui.text import Line, cut, fit, left, unique, wrap
 from tui.widgets import grid
 from tui.widgets.panel import Panel
 
@@ -211,7 +211,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
             return list(zip(*part.values(), strict=True))
 
         said = note(table)
-        names = [name or " " for name in _unique(table.column_names)]
+        names = [name or " " for name in unique(table.column_names)]
         table = table.rename_columns(names)
         self.result = grid.make(names, numeric, table.num_rows, read)
         rows = f"{table.num_rows:,} row{'s' if table.num_rows != 1 else ''}"
@@ -338,13 +338,3 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
             return
         if message.panel.id in ("results", "tables"):
             self._activate(message.panel.id)
-
-
-def _unique(names: list[str]) -> list[str]:
-    """Column names made different, so that two columns of one name stay two."""
-    seen: dict[str, int] = {}
-    result = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        result.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
-    return result

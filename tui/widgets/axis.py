@@ -62,13 +62,19 @@ def tick_labels(ticks: list[float]) -> list[str]:
     largest = max((abs(tick) for tick in ticks), default=0.0)
     gap = min((b - a for a, b in pairwise(ticks)), default=largest or 1.0)
     if largest and (largest < 1e-3 or largest >= 1e9):
-        return [
-            "0" if tick == 0 else f"{tick:.0e}".replace("e-0", "e-").replace("e+0", "e") for tick in ticks
-        ]
+        digits = decimals(gap / 10 ** math.floor(math.log10(largest) + 1e-9))
+        shown = (f"{tick:.{digits}e}" if tick else "0" for tick in ticks)
+        return [label.replace("e-0", "e-").replace("e+0", "e") for label in shown]
     for limit, unit in ((1e6, "M"), (1e3, "k")):
         if largest >= 10 * limit or (largest >= limit and _whole(tick / limit for tick in ticks)):
             return [f"{tick / limit:.{decimals(gap / limit)}f}{unit}" if tick else "0" for tick in ticks]
     return [f"{tick:.{decimals(gap)}f}" for tick in ticks]
+
+
+def is_round(tick: float) -> bool:
+    """Whether it is 1, 2 or 5 times a power of ten, and so says what it is alone."""
+    mantissa = tick / 10 ** math.floor(math.log10(tick) + 1e-9)
+    return any(abs(mantissa - factor) < 1e-6 for factor in (1, 2, 5))
 
 
 def _whole(values: Iterable[float]) -> bool:

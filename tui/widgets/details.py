@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tui import format
 from tui.baselines import COLUMNS, SLICE_COLUMNS, baseline_cells, slice_cells
 from tui.data import Row, Run
-from tui.text import Line, clean, cut, left, right, wrap
+from tui.text import Line, broken, clean, cut, left, right, wrap
 
 
 def heading(text: str) -> Line:
@@ -120,11 +120,7 @@ def _block(text: str, width: int) -> list[str]:
     """Lines as written (code keeps its indentation), the long ones broken."""
     lines: list[str] = []
     for line in (text or "").expandtabs(4).splitlines() or [""]:
-        line = clean(line)
-        while len(line) > width > 0:
-            lines.append(line[:width])
-            line = line[width:]
-        lines.append(line)
+        lines += broken(clean(line), max(1, width))
     return lines
 
 

@@ -131,7 +131,7 @@ def _ranges(plot: Plot, drawn: list[Series]) -> tuple[tuple[float, float], tuple
 
 def _y_ticks(y_range: tuple[float, float], log: bool, most: int) -> tuple[list[float], list[str]]:
     ticks = axis.log_ticks(*y_range, most) if log else axis.nice_ticks(*y_range, min(most, 8))
-    if log:
+    if log and all(map(axis.is_round, ticks)):
         return ticks, [label for tick in ticks for label in axis.tick_labels([tick])]
     return ticks, axis.tick_labels(ticks)
 
@@ -278,17 +278,27 @@ class Canvas:
     def _clip(
         self, start: tuple[float, float], end: tuple[float, float]
     ) -> tuple[tuple[float, float], tuple[float, float]] | None:
-        """The part of a segment between the left and the right edge, None when there is none."""
+        """The part of a segment inside the edges, None when there is none. A spike outside a zoomed window may be
+        millions of dots away.
+        """
         (x0, y0), (x1, y1) = start, end
-        most = self.columns * self._across - 1
-        if x1 < 0 or x0 > most:
+        first, last = 0.0, 1.0  # shares of the segment (Liang and Barsky, 1984)
+        for from_, by, most in (
+            (x0, x1 - x0, self.columns * self._across - 1),
+            (y0, y1 - y0, self.rows * self._down - 1),
+        ):
+            if not by:
+                if not 0 <= from_ <= most:
+                    return None
+                continue
+            enter, leave = sorted((-from_ / by, (most - from_) / by))
+            first, last = max(first, enter), min(last, leave)
+        if first > last:
             return None
-        slope = (y1 - y0) / (x1 - x0) if x1 > x0 else 0.0
-        if x0 < 0:
-            x0, y0 = 0.0, y0 - x0 * slope
-        if x1 > most:
-            x1, y1 = float(most), y1 - (x1 - most) * slope
-        return (x0, y0), (x1, y1)
+        return (x0 + first * (x1 - x0), y0 + first * (y1 - y0)), (
+            x0 + last * (x1 - x0),
+            y0 + last * (y1 - y0),
+        )
 
     def _dot(self, x: int, y: int, slot: int, style: str) -> None:
         column, row = x // self._across, y // self._down
