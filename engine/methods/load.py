@@ -16,6 +16,7 @@ from engine.methods import bottleneck
 from engine.methods.classifier import MAY_BE_NEW, load_classifier, train_head
 from engine.methods.freeze import freeze
 from engine.methods.low_rank import save_lora, with_lora
+from engine.methods.towers import freeze_towers
 from engine.methods.vectors import with_vectors
 from engine.model_source import ModelError, locate
 from engine.processor import cpu_has_bf16
@@ -73,6 +74,8 @@ def load_model(
     A language model, or with `classes` a sequence classifier, whose head is trained by every method.
     """
     base = _load_base(spec, method, dtype, classes)
+    if not classes:
+        freeze_towers(base)
     if activation_checkpointing:
         base.activation_checkpointing_enable({"use_reentrant": False})
     model = _with_method(base, method)

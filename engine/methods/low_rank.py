@@ -10,6 +10,7 @@ import torch
 
 from engine.method_settings import Lora, QLora
 from engine.methods.classifier import to_save
+from engine.methods.towers import linear_in_towers
 from engine.model_source import ModelError
 
 # The weights that PiSSA began with, kept with the model: what was learnt is the difference from them.
@@ -29,6 +30,7 @@ def with_lora(base: Any, method: Lora | QLora) -> Any:
         lora_alpha=method.alpha,  # type: ignore[arg-type]  # only ever divided by r or its root
         lora_dropout=method.dropout,
         target_modules=method.targets,
+        exclude_modules=None if new else linear_in_towers(base) or None,
         use_rslora=method.rslora,
         use_dora=method.dora,
         init_lora_weights="pissa" if pissa else True,

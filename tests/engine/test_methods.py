@@ -21,7 +21,7 @@ from engine.methods.load import (
     save_model,
 )
 from engine.methods.vectors import begin_as
-from engine.recipe import ModelSpec, Train
+from engine.recipe import ModelSpec, Recipe, Train
 from engine.training.batches import Batch, collate
 from engine.training.loss import TargetLoss
 from engine.training.optimiser import make_optimiser, set_rate
@@ -295,3 +295,36 @@ def test_activation_checkpointing_changes_no_gradient(method, batch) -> None:
     assert plain.keys() == again.keys()
     for name in plain:
         torch.testing.assert_close(plain[name], again[name])
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_vision_tower_is_not_trained(method, tmp_path):
+    """Text never runs it; in several processes its missing gradients would be waited for."""
+    from transformers import AutoTokenizer, Gemma3Config, Gemma3ForConditionalGeneration
+
+    tokenizer = AutoTokenizer.from_pretrained(model_path("stdlib-2m"))
+    same = {"num_attention_heads": 2}
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        **same,
+    }
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "image_size": 28,
+        "patch_size": 14,
+    }
+    config = Gemma3Config(
+        text_config={**text, "num_key_value_heads": 1, "head_dim": 16}, vision_config={**vision, **same}
+    )
+    Gemma3ForConditionalGeneration(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    recipe = Recipe.model_validate({"model": str(tmp_path), "method": method, "data": {"train": "-"}})
+    model = load_model(recipe.model, recipe.method, torch.float32)
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert sum("language_model.layers" in name for name in trained) >= 24
+    assert not [name for name in trained if "language_model" not in name]

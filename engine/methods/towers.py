@@ -1,0 +1,31 @@
+"""What stands beside the text model (a vision or audio tower): a loss on text never runs it, so it is not trained.
+
+Weights without gradients would be counted, saved and, in several processes, waited for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+
+def freeze_towers(model: Any) -> None:
+    """Of a language model as it was loaded."""
+    text = _text(model)
+    for parameter in model.parameters():
+        if id(parameter) not in text:
+            parameter.requires_grad_(False)
+
+
+def linear_in_towers(model: Any) -> list[str]:
+    """Paths of the linear layers that no text runs through."""
+    text = _text(model)
+    linear = ((path, module) for path, module in model.named_modules() if isinstance(module, nn.Linear))
+    return [path for path, module in linear if id(module.weight) not in text]
+
+
+def _text(model: Any) -> set[int]:
+    """The weights of the decoder and the head, by identity."""
+    parts = [model.get_decoder(), model.get_output_embeddings()]
+    return {id(parameter) for part in parts if part is not None for parameter in part.parameters()}
