@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
@@ -22,6 +23,9 @@ from engine.data.sources import DataError
 from engine.model_source import ModelError
 from engine.recipe import ModelSpec
 
+# What templates write that ask for today's date: the one that Llama 3 writes where there is none to ask for. With the
+# true one a run that goes on after midnight would have other tokens, and nothing to compare its first look with.
+TODAY = datetime(2024, 7, 26)
 # For a tokenizer that brings no template: roles in words, each answer ended by the end-of-sequence
 # token. The space belongs to the answer, since most tokenizers join it to the word after it.
 PLAIN_TEMPLATE = """\
@@ -156,11 +160,22 @@ def _example(document: Document, tokens: list[int], mask: np.ndarray) -> Example
 
 def _render(messages: list[Message], tokenizer: Any, add_generation_prompt: bool = False) -> str:
     with _refusal(messages):
+        _pin_today(tokenizer.get_chat_template())
         return str(
             tokenizer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=add_generation_prompt
             )
         )
+
+
+def _pin_today(template: str) -> None:
+    """Templates may ask for `strftime_now`, which transformers gives them and nothing that is passed can replace."""
+    if "strftime_now" in template:
+        from transformers.utils.chat_template_utils import _compile_jinja_template
+
+        _compile_jinja_template(template).globals["strftime_now"] = (
+            TODAY.strftime
+        )  # kept as long as it is cached
 
 
 @contextmanager
@@ -182,6 +197,7 @@ def _answer_spans(messages: list[Message], tokenizer: Any) -> tuple[str, list[Sp
         return _spans_by_prefix(messages, tokenizer)
     from transformers.utils.chat_template_utils import render_jinja_template
 
+    _pin_today(template)
     with _refusal(messages):
         # Lists, one entry a conversation, despite its annotation.
         rendered: Any = render_jinja_template(

@@ -73,6 +73,14 @@ def test_a_template_that_rewrites_old_turns_has_only_the_last_answer_as_target(t
     assert targets(example, tokenizer) == "Last.<|end|>"
 
 
+@pytest.mark.parametrize("template", [CHATML, SHORT_GENERATION])
+def test_every_day_has_the_same_tokens(tokenizer, template):
+    tokenizer.chat_template = "{{- strftime_now('%d %b %Y') }}" + template
+    document = conversation("Which day is it?", "Friday.")
+    assert "26 Jul 2024" in tokenizer.decode(tokenize(document, tokenizer).tokens)
+    assert "26 Jul 2024" in tokenizer.decode(render_prompt(document.turns_before_answer, tokenizer))
+
+
 def test_a_tokenizer_without_a_template_gets_a_plain_one(tokenizer):
     tokenizer.chat_template = None
     assert ensure_template(tokenizer)
