@@ -282,39 +282,44 @@ def _row(run: Told) -> str:
     return "| " + " | ".join([*shown, ", ".join(said) or "–", end]) + " |"
 
 
+WIDTH, ROW, NAMES = 600, 24, 150  # pixels: a panel, a detector's row, the room for its name
+BARS = WIDTH - NAMES - 2 * 40  # beside the counts at both ends
+
+
 def _svg(panels: dict[str, dict[str, Score]]) -> str:
-    """Precision against recall, one labelled point a detector, beside each other; no library needed."""
+    """How many runs each detector told wrong, a row each, the best on top; no library needed."""
+    width, height = len(panels) * WIDTH, 80 + ROW * max(map(len, panels.values()))
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{len(panels) * ROOM}" height="{SIZE + 2 * EDGE}" '
-        'font-family="sans-serif" font-size="12">',
-        f'<rect width="{len(panels) * ROOM}" height="{SIZE + 2 * EDGE}" fill="#fff"/>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        'font-family="sans-serif" font-size="13">',
+        f'<rect width="{width}" height="{height}" fill="#fff"/>',
     ]
     for at, (title, scores) in enumerate(panels.items()):
-        parts += [f'<g transform="translate({at * ROOM + EDGE}, {EDGE})">', *_panel(title, scores), "</g>"]
+        parts += [f'<g transform="translate({at * WIDTH}, 0)">', *_panel(title, scores), "</g>"]
     return "\n".join([*parts, "</svg>\n"])
 
 
-SIZE, EDGE = 420, 50  # pixels: a side of a panel, and around it
-ROOM = SIZE + 4 * EDGE  # of a panel, with the labels at its right
-
-
 def _panel(title: str, scores: dict[str, Score]) -> list[str]:
+    """False warnings to the left of a line, missed runs to its right, on one scale."""
+    most_false = max(found.false for found in scores.values())
+    scale = BARS / max(1, most_false + max(found.missed for found in scores.values()))
+    zero = NAMES + 40 + most_false * scale
+    ranked = sorted(scores.items(), key=lambda item: item[1].false + item[1].missed)
     parts = [
-        f'<rect width="{SIZE}" height="{SIZE}" fill="none" stroke="#888"/>',
-        f'<text y="-20" font-size="14">{title}: precision (up) against recall (right)</text>',
+        f'<text x="10" y="24" font-size="15">{title}: runs told wrong</text>',
+        f'<text x="{zero - 6}" y="48" text-anchor="end" fill="#c60">false warnings</text>',
+        f'<text x="{zero + 6}" y="48" fill="#36c">missed</text>',
+        f'<path d="M{zero} 56V{60 + ROW * len(ranked)}" stroke="#888"/>',
     ]
-    for share in (0, 0.5, 1):
-        parts.append(f'<text x="{share * SIZE}" y="{SIZE + 18}" text-anchor="middle">{share:g}</text>')
-        parts.append(f'<text x="-8" y="{(1 - share) * SIZE + 4}" text-anchor="end">{share:g}</text>')
-    there: dict[tuple[float, float], list[str]] = {}
-    for name, found in scores.items():
-        if np.isfinite(found.precision) and np.isfinite(found.recall):
-            place = round(found.recall * SIZE, 1), round((1 - found.precision) * SIZE, 1)
-            there.setdefault(place, []).append(name)
-    for (x, y), names in there.items():
-        colour = "#c33" if OURS in names else "#36c"
-        label = ", ".join(names).replace("<", "&lt;")
-        parts.append(f'<circle cx="{x}" cy="{y}" r="5" fill="{colour}"/>')
-        # At a slant, so that the labels of a row of points do not lie on each other.
-        parts.append(f'<text transform="translate({x + 8} {y + 4}) rotate(25)">{label}</text>')
+    for row, (name, found) in enumerate(ranked):
+        y, weight = 60 + row * ROW, "bold" if name == OURS else "normal"
+        left, right = found.false * scale, found.missed * scale
+        label = name.replace("<", "&lt;")
+        parts += [
+            f'<text x="10" y="{y + 15}" font-weight="{weight}">{label}</text>',
+            f'<rect x="{zero - left:.1f}" y="{y + 4}" width="{left:.1f}" height="14" fill="#c60"/>',
+            f'<rect x="{zero:.1f}" y="{y + 4}" width="{right:.1f}" height="14" fill="#36c"/>',
+            f'<text x="{zero - left - 6:.1f}" y="{y + 15}" text-anchor="end">{found.false}</text>',
+            f'<text x="{zero + right + 6:.1f}" y="{y + 15}">{found.missed}</text>',
+        ]
     return parts

@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0-4", help="such as 0-4 or 1000")
     parser.add_argument("--only", default="", help="plants whose name contains this")
     parser.add_argument("--hours", type=float, default=1e9, help="begin no run after so long")
-    parser.add_argument("--picture", type=Path, help="SVG of precision and recall")
+    parser.add_argument("--picture", type=Path, help="SVG of the runs that each detector told wrong")
     options = parser.parse_args()
     first, _, last = options.seeds.partition("-")
     seeds = range(int(first), int(last or first) + 1)
