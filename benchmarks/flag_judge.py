@@ -35,6 +35,7 @@ from engine.recipe import Evals
 OURS = "finetui"
 IDLE = "tiny-rate"  # the plant that learns nothing
 PLAINLY = 1.5  # times the margin of forgetting
+FORECASTS = (FROM, 0.5, 0.75)  # of the run; goals are set for the first
 FORETELLABLE = 0.02  # nats per token at the end: below, a relative error means nothing
 
 
@@ -52,7 +53,7 @@ class Told:
     overconfident: bool  # told as information at some look, and never warned
     dead: bool
     jumped: bool  # training losses or gradients
-    forecast: Forecast | None  # at a quarter
+    forecasts: dict[float, Forecast | None]  # by the share of the run that is done
     end_kl: float  # from the base model on the task at the last look, nats per token
     disagreement: tuple[float, float]  # with the worker: of an example, of a suite's change; nats per token
 
@@ -99,8 +100,9 @@ def tell(path: Path) -> Told:
     about_task = _replay(lambda k: overfitting(heldout.until(k), seen.until(k), context), heldout.looks)
     about_general = _replay(lambda k: forgetting(general.until(k), context), general.looks)
     warned = _first(about_task)
-    quarter = next((k for k, step in enumerate(general.steps) if step >= FROM * total), None)
-    foretold = forecast(general.until(quarter), context) if quarter else None
+    # From the first look at each share of the run or after it; a run's last look is at its end.
+    reached = {share: int(np.searchsorted(general.steps, share * total)) for share in FORECASTS}
+    forecasts = {share: forecast(general.until(look), context) for share, look in reached.items()}
     kl = divergence(heldout)
     hit = loss_jumps(arrays["train_loss"]).hit | norm_jumps(arrays["grad_norm"]).hit
     return Told(
@@ -119,7 +121,7 @@ def tell(path: Path) -> Told:
         overconfident=warned is None and any(f and f.flag == "overconfident" for f in about_task),
         dead=any(dead(seen.until(k), context) for k in range(1, len(seen.steps))),
         jumped=bool(np.convolve(hit, np.ones(5)).max() >= 2) if len(hit) else False,
-        forecast=foretold,
+        forecasts=forecasts,
         end_kl=kl.value if kl else float("nan"),
         disagreement=(float(arrays["disagreement"]), float(arrays["disagreement_of_change"])),
     )
@@ -243,19 +245,25 @@ def _more(told: Sequence[Told]) -> list[str]:
     lines.append(
         f"told as dead: {sum(idle)} of {sum(r.plant == IDLE for r in told)} of {IDLE}, {idle.count(False)} others"
     )
-    foretold = [r for r in told if r.forecast and r.truth.end >= FORETELLABLE]
-    if foretold:
-        errors = [abs(r.forecast.value - r.truth.end) / r.truth.end for r in foretold]  # type: ignore[union-attr]
-        held = sum(r.forecast.lo <= r.truth.end <= r.forecast.hi for r in foretold)  # type: ignore[union-attr]
-        lines.append(
-            f"forecast at a quarter: median error {np.median(errors):.0%}, 80% interval holds the end in {held} of "
-            f"{len(foretold)}"
-        )
+    lines += [line for share in FORECASTS if (line := _foretold(told, share))]
     tuned = [r for r in told if np.isfinite(r.end_kl)]
     if len(tuned) > 2:
         r2 = np.corrcoef([r.end_kl for r in tuned], [r.truth.end for r in tuned])[0, 1] ** 2
         lines.append(f"KL on the task predicts forgetting: R² = {r2:.2f} over {len(tuned)} runs")
     return lines
+
+
+def _foretold(told: Sequence[Told], share: float) -> str | None:
+    found = [
+        (said, run.truth.end)
+        for run in told
+        if (said := run.forecasts[share]) and run.truth.end >= FORETELLABLE
+    ]
+    if not found:
+        return None
+    error = np.median([abs(said.value - end) / end for said, end in found])
+    held = sum(said.lo <= end <= said.hi for said, end in found)
+    return f"forecast at {share:.0%}: median error {error:.0%}, 80% interval holds the end in {held} of {len(found)}"
 
 
 def _directions(told: Sequence[Told]) -> list[str]:
@@ -276,7 +284,7 @@ def _row(run: Told) -> str:
     said += [word for word in ("overconfident", "dead", "jumped") if getattr(run, word)]
     cells = [f"{run.plant} {run.seed}", t.forgets, f"{t.drift:.3f}", t.turned_up, t.harmless, f"{t.rise:.3f}"]
     shown = ["–" if cell is None else str(cell) for cell in [*cells, t.cause]]
-    foretold, end = run.forecast, f"{t.end:.3f}"
+    foretold, end = run.forecasts[FROM], f"{t.end:.3f}"
     if foretold:
         end = f"{foretold.value:.3f} ({foretold.lo:.3f} to {foretold.hi:.3f}), {end}"
     return "| " + " | ".join([*shown, ", ".join(said) or "–", end]) + " |"
