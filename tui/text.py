@@ -5,6 +5,7 @@ A style is a name ("dim", "s0", "state-running"); `tui.theme` says what it looks
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
@@ -92,6 +93,22 @@ def broken(text: str, width: int) -> list[str]:
             room = width - char_width(char)
         pieces[-1] += char
     return pieces
+
+
+def folded(text: str, width: int) -> list[str]:
+    """One line in pieces of at most `width` columns, between words where they fit; its spaces are kept."""
+    lines, room = [""], width
+    for word in re.findall(r"\s|\S+", text):
+        for part in [word] if width_of(word) <= width else word:
+            size = width_of(part)
+            if size > room and lines[-1]:
+                lines.append("")
+                room = width
+                if part == " ":
+                    continue
+            lines[-1] += part
+            room -= size
+    return lines
 
 
 def unique(names: Sequence[str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tui.text import broken, unique, width_of, wrap
+from tui.text import broken, folded, unique, width_of, wrap
 from tui.widgets.details import _block
 
 
@@ -15,6 +15,13 @@ def test_what_is_too_wide_is_broken_by_columns_and_nothing_is_lost(text: str) ->
         assert all(0 < width_of(piece) <= 39 for piece in pieces)
     assert broken("", 10) == [""]
     assert broken("漢", 1) == ["漢"]
+
+
+def test_a_line_is_folded_between_words_and_keeps_its_indentation() -> None:
+    assert folded("    return the number of it", 14) == ["    return the", "number of it"]
+    assert folded("one " + "x" * 12, 10) == ["one xxxxxx", "xxxxxx"]
+    assert folded("", 10) == [""]
+    assert folded("漢", 1) == ["漢"]
 
 
 def test_columns_of_one_name_stay_two() -> None:

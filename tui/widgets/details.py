@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tui import format
 from tui.baselines import COLUMNS, SLICE_COLUMNS, baseline_cells, slice_cells
 from tui.data import Row, Run
-from tui.text import Line, broken, clean, cut, left, right, wrap
+from tui.text import Line, clean, cut, folded, left, right, wrap
 
 
 def heading(text: str) -> Line:
@@ -117,10 +117,10 @@ def samples(rows: Sequence[Row], width: int) -> list[Line]:
 
 
 def _block(text: str, width: int) -> list[str]:
-    """Lines as written (code keeps its indentation), the long ones broken."""
+    """Lines as written (code keeps its indentation), the long ones broken between words."""
     lines: list[str] = []
     for line in (text or "").expandtabs(4).splitlines() or [""]:
-        lines += broken(clean(line), max(1, width))
+        lines += folded(clean(line), max(1, width))
     return lines
 
 
@@ -136,7 +136,7 @@ def checkpoints(rows: Sequence[Row], attempts: Sequence[Row], width: int) -> lis
         lines.append([(cut(text, width), "text")])
     lines += [[], heading("Attempts")]
     if attempts:
-        head = f"{'attempt':>8}  {'started':<19}  {'took':>8}  {'from step':>9}  {'exit':<10}  {'memory':>10}  device"
+        head = f"{'attempt':>7}  {'started':<19}  {'took':>7}  {'from step':>9}  {'exit':<9}  {'memory':>9}  device"
         lines.append([(cut(head, width), "faint")])
     else:
         lines.append([("  not started yet", "dim")])
@@ -145,8 +145,8 @@ def checkpoints(rows: Sequence[Row], attempts: Sequence[Row], width: int) -> lis
         code = f"signal {row['signal']}" if row["signal"] else format.value(row["exit_code"])
         memory = format.size(row["peak_rss_mb"] * 2**20) if row["peak_rss_mb"] else format.NONE
         text = (
-            f"{row['attempt']:>8}  {_when(row['started']):<19}  {format.duration(took):>8}"
-            f"  {format.value(row['resumed_from']):>9}  {code:<10}  {memory:>10}  {format.value(row['device'])}"
+            f"{row['attempt']:>7}  {_when(row['started']):<19}  {format.duration(took):>7}"
+            f"  {format.value(row['resumed_from']):>9}  {code:<9}  {memory:>9}  {format.value(row['device'])}"
         )
         lines.append([(cut(text, width), "text")])
     return lines
