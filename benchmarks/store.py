@@ -4,6 +4,7 @@
 - round: one live round (10 lines of 10 metrics), as the daemon does it three times a second
 - run table: the named query `runs` over --runs runs
 - curve: one series of --points points in 400 buckets, beside nine others of the same length
+- compare: the loss of 20 runs of 10,000 steps, in 400 buckets each, as the compare screen asks for it
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def main() -> None:
         figures |= ingest(Path(scratch) / "ingest", options.lines, options.slow_rows)
         figures |= run_table(Path(scratch) / "runs", options.runs)
         figures |= curve(Path(scratch) / "curve", options.points)
+        figures |= compare(Path(scratch) / "compare", 20, 10_000)
     for name, value in figures.items():
         print(f"{name:>32}  {value:,.2f}" if isinstance(value, float) else f"{name:>32}  {value}")
     if options.out:
@@ -138,7 +140,7 @@ def curve(home: Path, points: int) -> dict[str, Any]:
 
     def ask() -> pa.Table:
         with projection.read() as cursor:
-            table = cursor.execute(*queries.curve(1, "train/loss", buckets=400)).to_arrow_table()
+            table = cursor.execute(*queries.curves([1], "train/loss", buckets=400)).to_arrow_table()
         assert table.num_rows == 400
         return table
 
@@ -156,6 +158,27 @@ def curve(home: Path, points: int) -> dict[str, Any]:
         "all its points to Python ms": whole * 1e3,
         "bucketed is faster by": whole / took,
     }
+
+
+def compare(home: Path, runs: int, steps: int) -> dict[str, Any]:
+    projection = Projection(home / "store.duckdb")
+    with projection.write() as cursor:
+        cursor.execute(
+            "INSERT INTO metrics_cold SELECT r.range, 1, s.range, k, random(), s.range"
+            " FROM range($runs) r, range($steps) s, (SELECT unnest($keys) AS k) ORDER BY r.range, k, s.range",
+            {"runs": runs, "steps": steps, "keys": KEYS},
+        )
+    with projection.read() as cursor:
+        cursor.execute("CHECKPOINT")
+
+    def ask() -> None:
+        with projection.read() as cursor:
+            table = cursor.execute(*queries.curves(range(runs), "train/loss", buckets=400)).to_arrow_table()
+        assert table.num_rows == 400 * runs
+
+    took = timed(ask, 7)
+    projection.close()
+    return {f"compare {runs} runs of {steps:,} steps ms": took * 1e3}
 
 
 def timed(call: Callable[[], object], times: int) -> float:

@@ -28,7 +28,7 @@ Request = tuple[str, tuple[tuple[str, Any], ...]]
 
 
 def ask(name: str, **args: Any) -> Request:
-    """A named query with its arguments; `log` is read from disk instead."""
+    """A named query with its arguments; `curve` is a run's part of `curves`, `log` is read from disk instead."""
     return name, tuple(sorted(args.items()))
 
 
@@ -192,17 +192,16 @@ class Poller:
         runs, etas = self._runs(table), etas_of(table)
         by_number = {run.number: run for run in runs}
         busy = any(run.live for run in runs)
-        answers: dict[Request, list[Row]] = {}
-        for request in self._wanted:
-            name, pairs = request
-            args = dict(pairs)
-            version = self._version(name, args, by_number, busy)
-            if request in self._snapshot.answers and self._versions.get(request) == version:
-                answers[request] = self._snapshot.answers[request]
-                continue
-            answers[request] = self._answer(client, name, args)
-            self._versions[request] = version
-        self._versions = {request: self._versions[request] for request in answers}
+        versions = {
+            request: self._version(request[0], dict(request[1]), by_number, busy) for request in self._wanted
+        }
+        answers = {
+            request: self._snapshot.answers[request]
+            for request, version in versions.items()
+            if request in self._snapshot.answers and self._versions.get(request) == version
+        }
+        answers |= self._answers(client, [request for request in versions if request not in answers])
+        self._versions = versions
         return Snapshot(runs, etas, answers, "", True)
 
     def _runs(self, table: Any) -> tuple[Run, ...]:
@@ -211,6 +210,24 @@ class Poller:
         if self._table is None or not shown.equals(self._table):
             self._table, self._made = shown, runs_of(shown)
         return self._made
+
+    def _answers(self, client: Any, requests: Iterable[Request]) -> dict[Request, list[Row]]:
+        """Curves of several runs are asked for together: twenty at once take a third of the time."""
+        found: dict[Request, list[Row]] = {}
+        curves: dict[tuple[tuple[str, Any], ...], dict[int, Request]] = {}
+        for request in requests:
+            name, pairs = request
+            args = dict(pairs)
+            if name == "curve":
+                run = args.pop("run")
+                curves.setdefault(tuple(args.items()), {})[run] = request
+                found[request] = []
+            else:
+                found[request] = self._answer(client, name, args)
+        for pairs, by_run in curves.items():
+            for row in client.named("curves", runs=sorted(by_run), **dict(pairs)).to_pylist():
+                found[by_run[row["run"]]].append(row)
+        return found
 
     def _answer(self, client: Any, name: str, args: dict[str, Any]) -> list[Row]:
         if name == "log":

@@ -51,7 +51,7 @@ def test_queries_come_back_as_tables(home: FakeHome, ingest: Ingest, client: Cli
     assert client.query("SELECT run, state FROM runs").to_pylist() == [{"run": 1, "state": "running"}]
     assert str(client.query("SELECT value FROM metrics").to_pylist()) == "[{'value': nan}]"
     assert client.named("runs").column("run").to_pylist() == [1]
-    assert client.named("curve", run=1, key="train/loss", buckets=10).column("step").to_pylist() == [1]
+    assert client.named("curves", runs=[1], key="train/loss", buckets=10).column("step").to_pylist() == [1]
     assert client.query("SELECT run FROM runs WHERE run = 9").num_rows == 0
 
 
@@ -80,8 +80,8 @@ def test_errors_cross_with_message_and_kind(client: Client, caplog: pytest.LogCa
     with pytest.raises(StoreError, match=r"there is no query named 'runz'; known: .*runs") as unknown:
         client.named("runz")
     assert unknown.value.kind == "not_found"
-    with pytest.raises(StoreError, match=r"curve: .*'key'") as missing:
-        client.named("curve", run=1)
+    with pytest.raises(StoreError, match=r"curves: .*'key'") as missing:
+        client.named("curves", runs=[1])
     assert missing.value.kind == "refused"
     with pytest.raises(StoreError, match=r'line 1: .*"statee".*did you mean .*"state"') as wrong:
         client.query("SELECT statee FROM runs")

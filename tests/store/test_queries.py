@@ -90,21 +90,33 @@ def test_a_curve_is_whole_when_it_fits_and_bucketed_when_not(home: FakeHome, pro
     for step, value in enumerate(values):
         run.metrics(step, loss=value)
     Ingest(projection, home.path).poll()
-    whole = ask(projection, queries.curve(1, "train/loss", buckets=1000))
+    whole = ask(projection, queries.curves([1], "train/loss", buckets=1000))
     assert [row["step"] for row in whole] == list(range(1000))
     assert math.isnan(whole[500]["last"])
     assert all(
         row["min"] == row["max"] == row["last"] == values[row["step"]] for row in whole if row["step"] != 500
     )
-    cut = ask(projection, queries.curve(1, "train/loss", buckets=10))
+    cut = ask(projection, queries.curves([1], "train/loss", buckets=10))
     assert [row["n"] for row in cut] == [100] * 10
     for i, row in enumerate(cut):
         inside = [value for value in values[i * 100 : i * 100 + 100] if not math.isnan(value)]
         assert (row["step"], row["min"], row["max"]) == (i * 100 + 99, min(inside), max(inside))
         assert row["last"] == values[i * 100 + 99]
-    part = ask(projection, queries.curve(1, "train/loss", buckets=400, from_step=10, to_step=12))
-    assert [row["step"] for row in part] == [10, 11, 12]
-    assert ask(projection, queries.curve(1, "no/such")) == []
+    assert ask(projection, queries.curves([1], "no/such")) == []
+
+
+def test_curves_of_several_runs_are_each_as_alone(home: FakeHome, projection: Projection) -> None:
+    for number, steps in ((1, 5), (2, 1000), (3, 70)):
+        run = home.run(number)
+        run.start()
+        for step in range(steps):
+            run.metrics(step, loss=number + step)
+    Ingest(projection, home.path).poll()
+    together = ask(projection, queries.curves([3, 1, 2, 9], "train/loss", buckets=50))
+    alone = [ask(projection, queries.curves([number], "train/loss", buckets=50)) for number in (1, 2, 3)]
+    assert together == [row for rows in alone for row in rows]
+    assert [len(rows) for rows in alone] == [5, 50, 50]
+    assert ask(projection, queries.curves([], "train/loss")) == []
 
 
 def test_what_runs_differ_in(two: Projection) -> None:
@@ -284,7 +296,7 @@ def test_events_are_the_latest_and_in_order(two: Projection) -> None:
 
 def test_every_query_runs_on_an_empty_store(projection: Projection) -> None:
     arguments: dict[str, dict[str, Any]] = {
-        "curve": {"run": 1, "key": "k"},
+        "curves": {"runs": [1], "key": "k"},
         "eval_examples": {"run": 1, "suite": "heldout"},
         "params_diff": {"runs": [1, 2]},
         "compare_metrics": {"runs": []},

@@ -127,14 +127,16 @@ async def test_answers_about_runs_that_do_not_change_are_asked_once(served: Serv
         came.set()
 
     poller = Poller(served.home, gate, deliver)
-    wanted = ask("curve", run=1, key="train/loss", buckets=400)
-    poller.want([wanted])
+    wanted, other = (ask("curve", run=number, key="train/loss", buckets=400) for number in (1, 2))
+    poller.want([wanted, other, ask("flags", run=1)])
     for _ in range(4):
         poller._look()
-    assert gate.asked.count(("curve", {"run": 1, "key": "train/loss", "buckets": 400})) == 1
+    assert gate.asked.count(("curves", {"runs": [1, 2], "key": "train/loss", "buckets": 400})) == 1
+    assert gate.asked.count(("flags", {"run": 1})) == 1
     assert gate.asked.count(("runs", {})) == 4
     assert len(arrived) == 1, "the same answers are not delivered again"
     assert len(arrived[0].rows(wanted)) == 200
+    assert {row["run"] for row in arrived[0].rows(other)} == {2}
 
 
 def test_the_tail_of_a_log(tmp_path: Path) -> None:
