@@ -45,7 +45,8 @@ def verdict(record: RunRecord, remains: Remains) -> Verdict:
             else None
         )
     if status == "finished":
-        return Verdict("ended", {**facts, "state": "finished"})
+        stopped = (remains.end or {}).get("reason")  # by a flag, before the last step
+        return Verdict("ended", {**facts, "state": "finished", **({"reason": stopped} if stopped else {})})
     if status == "failed":
         reason = (
             (remains.end or {}).get("error") or remains.last_words or f"the worker ended with code {code}"

@@ -61,6 +61,13 @@ class Data(Section):
     )
     limit: int | None = Field(None, ge=1, description="Use the first N rows (in content-hash order) only.")
 
+    @field_validator("heldout")
+    @classmethod
+    def _no_share_beyond(cls, value: str | int) -> str | int:
+        if isinstance(value, str) and re.fullmatch(r"\s*-?[\d.]+\s*%\s*", value):  # else it is a file's name
+            parse_share(value)
+        return value
+
     @property
     def heldout_share(self) -> Share | None:
         """What share of the training rows is held out; None if held-out data are a source of their own."""
@@ -136,6 +143,7 @@ class Evals(Section):
     samples: int = Field(
         100,
         ge=0,
+        le=1000,
         description="Texts written by the base model itself, watched as one slice more of `general`; 0: none.",
     )
     limit: int = Field(

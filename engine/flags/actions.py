@@ -68,11 +68,19 @@ def overfitting(context: Context, best_step: int) -> tuple[Action, ...]:
             "No step was better than the base model: see that held-out rows ask for what is trained."
         )
         return (ask, *slower, *fewer, *others, CHANGE_LESS[context.method])
-    stop = Action(
-        f"Use the weights from around step {best_step}: set train.max_steps={best_step}, or flags.overfitting=stop.",
-        {"train.max_steps": best_step},
-        "prechelt1998",
-    )
+    if context.stops:
+        stop = Action(
+            "Use the weights of the best step, which this run keeps: flags.overfitting is stop.",
+            {},
+            "prechelt1998",
+        )
+    else:
+        stop = Action(
+            f"Use the weights from around step {best_step}: set train.max_steps={best_step}, or "
+            "flags.overfitting=stop.",
+            {"train.max_steps": best_step},
+            "prechelt1998",
+        )
     return (stop, *fewer, *others, *slower, CHANGE_LESS[context.method])
 
 

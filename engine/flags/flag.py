@@ -182,6 +182,7 @@ class Context:
     epochs: float = 1.0
     warmup: str | int = "5%"
     task: str = "sft"
+    stops: bool = False  # at the best step where it overfits
     rates: np.ndarray | None = field(default=None, compare=False)  # learning rate of every step of the run
 
     @property

@@ -44,7 +44,7 @@ def raise_flags(job: Job) -> str | None:
             job.looks.raised[flag.flag, flag.suite] = flag.level
             job.report.flag(flag)
         if action == "stop" and (flag.level in ("warn", "critical") or flag.flag == "converged"):
-            reason = f"stopped by the flag {flag.flag}: {flag.message}"
+            reason = f"stopped by the flag {flag.flag}"
     raise_leaks(job, last=reason is not None or job.step == job.report.total_steps)
     return reason
 
@@ -67,31 +67,43 @@ def standing_flags(looks: Looks, context: Context) -> list[Flag]:
 
 
 def best_step(looks: Looks, recipe: Recipe) -> int | None:
+    """The step whose weights a run keeps that a flag stops."""
+    found = best_look(looks, recipe)
+    return found[0] if found else None
+
+
+def best_look(looks: Looks, recipe: Recipe) -> tuple[int, str] | None:
     """The evaluated step (above 0) with the lowest held-out loss, which of a look at a part of the suite is estimated;
     where forgetting is to stop the run, among those at which it had not been seen, or else that with the lowest general
-    loss.
+    loss. And by which of these it was chosen.
     """
     heldout = looks.history("heldout")
     if heldout is None:
         return None
     candidates = range(1, len(heldout.steps))
-    general = looks.history("general")
+    general, why = looks.history("general"), "it has the lowest held-out loss"
     if general and recipe.flags.forgetting == "stop":
         seen = forgetting_hits(general)["warn"]
         free = [look for look in candidates if not seen[look - 1]]
         if candidates and not free:
-            return general.steps[min(candidates, key=general.loss)]
+            least = general.steps[min(candidates, key=general.loss)]
+            return least, "it has the lowest general loss, and forgetting was seen at every step looked at"
+        if len(free) < len(candidates):
+            why += " of those at which no forgetting was seen"
         candidates = free  # type: ignore[assignment]
-    return heldout.steps[min(candidates, key=heldout.loss)] if candidates else None
+    return (heldout.steps[min(candidates, key=heldout.loss)], why) if candidates else None
 
 
-def go_back_to_best(job: Job) -> None:
-    """Put the weights of the best checkpoint into the model, if there is a better one than the last."""
-    best = best_step(job.looks, job.recipe)
-    if best is None or best == job.step:
-        return
-    checkpoint.load_weights(job.run.checkpoints / checkpoint.checkpoint_name(best), job.model)
-    job.report.log("info", f"the weights of step {best} are kept: they were the best of those looked at")
+def stop_at_best(job: Job, reason: str) -> str:
+    """Put the weights of the best checkpoint into the model; the whole reason why the run ends, in one sentence."""
+    reason = f"{reason} at step {job.step}"
+    found = best_look(job.looks, job.recipe)
+    if found is None:
+        return reason
+    best, why = found
+    if best != job.step:
+        checkpoint.load_weights(job.run.checkpoints / checkpoint.checkpoint_name(best), job.model)
+    return f"{reason}; the weights of step {best} are kept: {why}"
 
 
 def is_new_best(job: Job) -> bool:
@@ -112,4 +124,5 @@ def context_of(recipe: Recipe) -> Context:
         epochs=recipe.train.epochs if recipe.train.max_steps is None else 1.0,
         warmup=recipe.train.warmup or "5%",
         task=recipe.task.name,
+        stops=recipe.flags.overfitting == "stop",
     )

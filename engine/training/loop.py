@@ -25,7 +25,7 @@ from engine.training import checkpoint, distributed
 from engine.training.checkpoint import Position
 from engine.training.errors import TrainingError
 from engine.training.evaluation import evaluate
-from engine.training.flagging import best_step, context_of, go_back_to_best, is_new_best, raise_flags
+from engine.training.flagging import best_step, context_of, is_new_best, raise_flags, stop_at_best
 from engine.training.guard import Guard
 from engine.training.job import Job, compile_backbone, plan_of
 from engine.training.optimiser import learning_rate, make_optimiser, set_rate
@@ -83,8 +83,7 @@ def train(job: Job, resume_from: int | None) -> str | None:
         elif schedule.is_certain(job.step):
             reason = schedule.look(job.step, look)
         if reason:
-            go_back_to_best(job)
-            return reason
+            return stop_at_best(job, reason)
         guard.tell_probe()
         report.phase("training", job.step)
         for epoch, groups in plan.steps(position.step):
@@ -105,8 +104,7 @@ def train(job: Job, resume_from: int | None) -> str | None:
                 saved = job.step
             if reason:
                 guard.tell_end()
-                go_back_to_best(job)
-                return reason
+                return stop_at_best(job, reason)
             if looking and job.step < total:
                 report.phase("training", job.step)
     except Cancelled:

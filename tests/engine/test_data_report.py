@@ -15,9 +15,9 @@ from engine.data import chat, findings, rows
 from engine.data.bundled import model_path
 from engine.data.gather import gather
 from engine.data.report import build
-from engine.data.report.build import DataReport, report
+from engine.data.report.build import DataReport, brief_report, report
 from engine.data.sources import DataError
-from engine.recipe import Train
+from engine.recipe import Recipe, Train
 from engine.recipe_file import parse
 
 BOS, EOS, PAD = "<|endoftext|>", "<|end|>", "<|pad|>"
@@ -64,6 +64,11 @@ def write(path: Path, lines: list[Any]) -> str:
 
 
 def report_on(path: Path, lines: list[Any], tokenizer: Any, **sections: Any) -> DataReport:
+    recipe = recipe_of(path, lines, **sections)
+    return report(recipe, gather(recipe), tokenizer, 1024, {tokenizer.eos_token_id})
+
+
+def recipe_of(path: Path, lines: list[Any], **sections: Any) -> Recipe:
     body = {
         "model": "bundled:stdlib-2m",
         "method": "lora",
@@ -71,8 +76,7 @@ def report_on(path: Path, lines: list[Any], tokenizer: Any, **sections: Any) -> 
         **sections,
         "data": {"train": write(path / "train.jsonl", lines), **sections.get("data", {})},
     }
-    recipe = parse(json.dumps(body), path / "r.yaml").recipes[0]
-    return report(recipe, gather(recipe), tokenizer, 1024, {tokenizer.eos_token_id})
+    return parse(json.dumps(body), path / "r.yaml").recipes[0]
 
 
 def codes(found: list[findings.Finding]) -> dict[str, findings.Finding]:
@@ -171,6 +175,9 @@ def test_no_target_within_the_length_is_refused(tmp_path: Path, tokenizer: Any) 
     lines = [{"prompt": "word " * 100 + str(i), "completion": "lost"} for i in range(20)]
     found = report_on(tmp_path, lines, tokenizer, train={"max_length": 50})
     assert "targets-lost" in codes(found.refusals)
+    brief = brief_report(recipe_of(tmp_path, lines, train={"max_length": 50}), tmp_path)
+    assert "targets-lost" in codes(brief.refusals)
+    assert not brief_report(recipe_of(tmp_path, lines, train={"max_length": 200}), tmp_path).refusals
 
 
 def test_the_rendered_pieces_are_the_text_and_the_mask(tmp_path: Path, tokenizer: Any) -> None:

@@ -123,6 +123,12 @@ def test_where_no_step_was_better_than_the_base_nothing_is_to_be_stopped_there()
     assert fix(RECIPE, [flag("overfitting", "critical", found)]) == {"train.lr": 1e-4}
 
 
+def test_a_run_that_stops_at_its_best_step_is_not_told_to():
+    found = actions.overfitting(replace(FULL, stops=True), 40)
+    assert "which this run keeps" in found[0].text
+    assert fix(RECIPE, [flag("overfitting", "critical", found)]) == {"train.epochs": 2.0}
+
+
 def test_preference_pairs_have_a_floor_of_their_own():
     rate = DEFAULT_LR["lora"] * RATE["dpo"]
     (first, *_) = actions.instability(Context("lora", rate, 0.0, task="dpo"))

@@ -50,6 +50,12 @@ def test_verdict(remains: Remains, request_: str | None, state: str) -> None:
     assert verdict(record, remains).fields["state"] == state
 
 
+def test_a_run_that_a_flag_stopped_says_so() -> None:
+    reason = "stopped by the flag overfitting at step 4; the weights of step 2 are kept"
+    assert verdict(RUNNING, Remains(end={"status": "finished", "reason": reason})).fields["reason"] == reason
+    assert "reason" not in verdict(RUNNING, Remains(end={"status": "finished", "reason": None})).fields
+
+
 def test_the_reason_of_a_failure_is_the_workers_own_else_its_last_words() -> None:
     said = Remains(exit=exited(4), end={"status": "failed", "error": "NaN at step 3"}, last_words="bye")
     assert verdict(RUNNING, said).fields["reason"] == "NaN at step 3"

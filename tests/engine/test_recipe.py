@@ -122,6 +122,7 @@ def test_a_resolved_recipe_reads_back_as_itself() -> None:
         ("lr: 2e-4", "max_length: long", 5, ["train.max_length", "'auto'", "integer"]),
         ("lr: 2e-4", "max_length: -1", 5, ["train.max_length", "greater than or equal to 2"]),
         ("lr: 2e-4", "warmup: 200%", 5, ["train.warmup", "share such as 10%"]),
+        ("train: {lr: 2e-4}", "evals: {samples: 100000}", 5, ["evals.samples", "1000"]),
         ("lr: 2e-4", "schedule: cosin", 5, ["did you mean `cosine`"]),
         ("train: {lr: 2e-4}", "evals: {general: 3}", 5, ["evals.general", "sources by name", "got 3"]),
         ("train: {lr: 2e-4}", "evals: {general: {}}", 5, ["evals.general", "sources by name"]),
@@ -171,6 +172,11 @@ def test_a_sweep_without_a_list_is_refused_with_its_line() -> None:
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"there is no such recipe"):
         read(tmp_path / "nope.yaml")
+
+
+def test_a_share_beyond_everything_is_no_file() -> None:
+    for wrong in ("120%", "0%", " -5 %"):
+        assert "data.heldout: give a share such as 10%" in complaint(GOOD, f"data.heldout={wrong}")
 
 
 def test_shares() -> None:

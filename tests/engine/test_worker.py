@@ -334,7 +334,10 @@ def test_a_flag_that_stops_keeps_the_best_weights(tmp_path):
     best = min(range(2, max(heldout) + 1, 2), key=heldout.__getitem__)
     assert end["status"] == "finished"
     assert end["step"] == max(heldout) < 30
-    assert end["reason"].startswith("stopped by the flag overfitting: The heldout loss has risen")
+    assert end["reason"] == (
+        f"stopped by the flag overfitting at step {end['step']}; the weights of step {best} are kept: "
+        "it has the lowest held-out loss"
+    )
     assert flags[-1]["flag"] == "overfitting"
     assert flags[-1]["lo"] > 0.01
     assert best < flags[-1]["since_step"] < flags[-1]["step"] == end["step"]

@@ -44,7 +44,7 @@ def line(row: dict[str, Any]) -> str:
             parts.append(f"{label} {row[key]:.3f}")
     if row["state"] == "running" and row["eta_s"] is not None:
         parts.append(f"{duration(row['eta_s'])} left")
-    if row["state"] in ("failed", "interrupted") and row["reason"]:
+    if row["state"] in ("failed", "interrupted", "finished") and row["reason"]:
         parts.append(f"- {row['reason']}")
     if row["flags"]:
         parts.append(f"[{row['flags']} flag{'s' if row['flags'] > 1 else ''}]")

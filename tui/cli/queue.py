@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from tui.reports import Reporting
 DONE = {
     "cancel": "is being cancelled",
     "pause": "is being paused",
-    "resume": "is queued again, from its last checkpoint",
+    "resume": "is queued again, from its last checkpoint if it has one",
     "requeue": "has its recipe queued again",
     "priority": "has a new priority",
 }
@@ -62,9 +63,8 @@ def check(path: Path, overrides: list[str], *, as_json: bool) -> None:
         print("\n".join(report.lines()))
     for note in notes:
         print(f"  note     {note}")
-    print(
-        f"{path}: good, {len(checked)} run{'s' if len(checked) > 1 else ''}; queue with: finetui run {path}"
-    )
+    command = shlex.join(["finetui", "run", str(path), *overrides])
+    print(f"{path}: good, {len(checked)} run{'s' if len(checked) > 1 else ''}; queue with: {command}")
 
 
 def act(action: str, numbers: list[int], **body: Any) -> None:

@@ -123,10 +123,10 @@ def _print_head(row: dict[str, Any]) -> None:
         print(
             f"step {row['step']} of {row['total_steps']}, {duration(row['elapsed_s'])}{left}, attempt {row['attempt']}"
         )
-    print(
-        f"{row['task']} with {row['method']} of {row['model']}, "
-        f"{cell(row['trainable'])} of {cell(row['parameters'])} parameters trained"
-    )
+    trained = ""
+    if row["parameters"] is not None:  # else its model has not been loaded
+        trained = f", {cell(row['trainable'])} of {cell(row['parameters'])} parameters trained"
+    print(f"{row['task']} with {row['method']} of {row['model']}{trained}")
     if row["parent"] is not None:
         print(f"made from #{row['parent']}")
     if row["created"] is not None:  # NULL where run.json cannot be read

@@ -160,6 +160,8 @@ def about(run: Run) -> tuple[str, str]:
     if run.state == "finished":
         took = run.ended - run.started if run.ended and run.started else None
         best = f" · best held-out {format.loss(run.heldout_best)}" if run.heldout_best is not None else ""
+        if run.reason:
+            return f"{run.reason} · took {format.duration(took)}", "dim"
         return f"finished in {format.duration(took)}{best}", "dim"
     parts = [run.phase or run.state]
     if run.total_steps:

@@ -132,6 +132,9 @@ def brief_report(recipe: Recipe, base: Path) -> Brief:
         refusals.insert(0, Finding("no-targets", why, source.source))
     elif unmasked:
         warnings.append(Finding("no-targets", left_out(source.source, unmasked, len(some))))
+    longest = _longest(recipe, model, tokenizer) - recipe.virtual_tokens
+    lost = _all_lost(_truncation(recipe, items, longest), items, source)
+    (refusals if len(some) == len(gathered.train) else warnings).extend(lost)
     return Brief(refusals, warnings)
 
 
@@ -157,15 +160,8 @@ def report(recipe: Recipe, gathered: Gathered, tokenizer: Any, longest: int, sto
             refusals.append(Finding("no-targets", why, of.source))
         elif dropped:
             warnings.append(Finding("no-targets", left_out(of.source, dropped, len(documents))))
-    cut = None
-    if items:
-        limit = length_limit(recipe, items, longest)
-        auto = auto_limit(recipe, items, longest)
-        split_up = isinstance(recipe.task, Completion)
-        cut = tokens.truncation(items, recipe.train.max_length, limit, auto, longest, split_up=split_up)
-    if cut and cut.rows_without_target == len(items):
-        message = f"no row has a target within {cut.max_length} tokens; raise train.max_length"
-        refusals.append(Finding("targets-lost", message, source.source))
+    cut = _truncation(recipe, items, longest)
+    refusals += _all_lost(cut, items, source)
     more, found = masks.examine(measured, chosen_texts(items), tokenizer, stops, source)
     refusals += more
     warnings += found
@@ -192,6 +188,23 @@ def report(recipe: Recipe, gathered: Gathered, tokenizer: Any, longest: int, sto
 def _make(recipe: Recipe, gathered: Gathered) -> Make:
     labels = labels_of(recipe.task, gathered) if isinstance(recipe.task, Classification) else []
     return maker(recipe.task, labels)
+
+
+def _truncation(recipe: Recipe, items: Sequence[Item], longest: int) -> Truncation | None:
+    """What `train.max_length` cuts; None where there is nothing to cut."""
+    if not items:
+        return None
+    limit = length_limit(recipe, items, longest)
+    auto = auto_limit(recipe, items, longest)
+    split_up = isinstance(recipe.task, Completion)
+    return tokens.truncation(items, recipe.train.max_length, limit, auto, longest, split_up=split_up)
+
+
+def _all_lost(cut: Truncation | None, items: Sequence[Item], source: Source) -> list[Finding]:
+    if cut is None or cut.rows_without_target < len(items):
+        return []
+    message = f"no row has a target within {cut.max_length} tokens; raise train.max_length"
+    return [Finding("targets-lost", message, source.source)]
 
 
 def _without_targets(
