@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.special import ndtr
 
-from engine.evals.intervals import change, ratio
+from engine.basics.statistics import change, ratio
 from engine.flags.flag import History
 
 Hits = list[bool]

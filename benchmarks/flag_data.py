@@ -16,10 +16,10 @@ from typing import Any
 from filelock import FileLock
 
 from benchmarks.flag_plants import MAX_LENGTH, Plant
-from engine.data import bundled
+from engine.basics.cpu import cpu_has_bf16
+from engine.bundled import catalogue
 from engine.data.split import rank
-from engine.processor import cpu_has_bf16
-from engine.recipe import Recipe
+from engine.recipe.sections import Recipe
 
 Row = dict[str, Any]
 
@@ -84,13 +84,13 @@ def write(path: Path, rows: Sequence[Row]) -> None:
 
 
 def _make(common: Path, model: str) -> None:
-    pairs = sorted(bundled.load("docstrings"), key=lambda row: rank(json.dumps(row), "flags"))
+    pairs = sorted(catalogue.load("docstrings"), key=lambda row: rank(json.dumps(row), "flags"))
     write(common / "heldout.jsonl", pairs[:HELDOUT])
     write(common / "pool.jsonl", pairs[HELDOUT : HELDOUT + POOL])
     write(common / "oracle.jsonl", pairs[HELDOUT + POOL :][:ORACLE])
 
-    documents = _short(bundled.pretraining_text())
-    prose = _short(row["text"] for row in bundled.load("stdlib-prose"))
+    documents = _short(catalogue.pretraining_text())
+    prose = _short(row["text"] for row in catalogue.load("stdlib-prose"))
     sources = {
         "documents": documents,
         "prose": prose,
@@ -128,7 +128,7 @@ def _answered(common: Path, model: str) -> Path:
 
 def _answer(common: Path, model: str, path: Path) -> None:
     from engine.evals.generate import answers, questions
-    from engine.methods import load
+    from engine.models import load
     from engine.tasks.prepare import prepare
 
     tree = {
@@ -175,7 +175,7 @@ def samples(path: str, count: int) -> list[str]:
 def model_path(root: Path, name: str) -> str:
     """The bundled model, or a small GPT-NeoX that is pretrained on the first call (minutes)."""
     if name == "stdlib-2m":
-        return str(bundled.model_path(name))
+        return str(catalogue.model_path(name))
     path = root / "models" / name
     path.mkdir(parents=True, exist_ok=True)
     with FileLock(path / "lock"):
@@ -193,11 +193,11 @@ def _pretrain_neox(path: Path) -> None:
     from transformers import AutoTokenizer, GPTNeoXConfig, GPTNeoXForCausalLM
 
     torch.manual_seed(0)
-    tokenizer = AutoTokenizer.from_pretrained(bundled.model_path("stdlib-2m"))
-    texts = bundled.pretraining_text()
+    tokenizer = AutoTokenizer.from_pretrained(catalogue.model_path("stdlib-2m"))
+    texts = catalogue.pretraining_text()
     chats = [
         tokenizer.apply_chat_template(row["messages"], return_dict=False)
-        for row in bundled.pretraining_chats()
+        for row in catalogue.pretraining_chats()
     ]
     documents = [[tokenizer.bos_token_id, *ids] for ids in tokenizer(texts)["input_ids"]] + chats
     random.Random(0).shuffle(documents)

@@ -30,7 +30,7 @@ from engine.flags.instability import loss_jumps, norm_jumps
 from engine.flags.overfitting import overfitting
 from engine.flags.part import looked_at
 from engine.flags.progress import dead
-from engine.recipe import Evals
+from engine.recipe.sections import Evals
 
 OURS = "finetui"
 IDLE = "tiny-rate"  # the plant that learns nothing

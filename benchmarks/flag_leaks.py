@@ -12,7 +12,7 @@ from benchmarks.flag_data import Row, files, model_path, read, write
 from benchmarks.flag_plants import PLANTS
 from engine.data.gather import gather, shared
 from engine.flags.leak import leak
-from engine.recipe import Recipe
+from engine.recipe.sections import Recipe
 
 COPIES = 10  # of each kind and seed
 

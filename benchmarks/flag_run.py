@@ -23,15 +23,15 @@ import numpy as np
 from benchmarks.flag_data import files, model_path, slices
 from benchmarks.flag_plants import Plant
 from benchmarks.flag_score import TEMPERATURES, Found, Scorer
-from engine import worker
-from engine.home import RunDir
-from engine.log import read_log
-from engine.methods import load
-from engine.recipe import Recipe
+from engine.attempt import worker
+from engine.models import load
+from engine.recipe.sections import Recipe
+from engine.runs.home import RunDir
 from engine.tasks.prepare import Suite, prepare
 from engine.training import loop, setup  # noqa: F401 (so that workers need not)
 from engine.training.checkpoint import checkpoint_name
 from engine.training.optimiser import learning_rates
+from finetui.log import read_log
 
 
 def cache_path(root: Path, plant: Plant, seed: int) -> Path:

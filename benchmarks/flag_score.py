@@ -21,14 +21,14 @@ from bitsandbytes.functional import dequantize_4bit
 from torch import nn
 from transformers import AttentionInterface
 
+from engine.basics.cpu import cpu_has_bf16
 from engine.data.chat import Example
 from engine.evals import score
-from engine.method_settings import Lora, QLora
-from engine.methods import load
-from engine.processor import cpu_has_bf16
-from engine.recipe import Recipe
+from engine.losses.batches import Batch, collate, micro_batches
+from engine.models import load
+from engine.recipe.methods import Lora, QLora
+from engine.recipe.sections import Recipe
 from engine.tasks.prepare import Suite
-from engine.training.batches import Batch, collate, micro_batches
 from engine.training.checkpoint import load_weights, put_weights, trained_weights
 
 TEMPERATURES = tuple(sorted((1.0, *score.TEMPERATURES)))

@@ -49,7 +49,7 @@ def main() -> None:
 def run(root: Path, seeds: range, only: str, hours: float) -> None:
     """Make what is not there yet; several processes share the work."""
     from benchmarks.flag_run import cache_path, make
-    from engine.quiet import quiet_libraries
+    from engine.models.quiet import quiet_libraries
 
     quiet_libraries()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped; run the same command again to go on"))

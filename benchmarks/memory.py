@@ -27,8 +27,8 @@ from engine.memory.activations import layer_bytes
 from engine.memory.estimate import MIB, Estimate, estimate
 from engine.memory.plan import Plan, plan_of
 from engine.memory.shapes import ModelShapes, from_config, model_shapes
-from engine.model_source import ModelError
-from engine.recipe import Recipe
+from engine.models.source import ModelError
+from engine.recipe.sections import Recipe
 
 BUNDLED = "bundled:stdlib-2m"
 # About 50M parameters; a vocabulary as small as this leaves the activations in the lead.
@@ -167,8 +167,8 @@ def _warm_up() -> None:
 def _load(case: Case) -> tuple[Any, Any]:
     import torch
 
-    from engine.methods.load import load_model
-    from engine.training.loss import TargetLoss
+    from engine.losses.loss import TargetLoss
+    from engine.models.load import load_model
     from engine.training.optimiser import make_optimiser
 
     recipe = case.recipe
@@ -182,7 +182,7 @@ def _batch(case: Case, vocabulary: int, seed: int) -> Any:
     """Every token but the first of each row is a target."""
     import torch
 
-    from engine.training.batches import Batch
+    from engine.losses.batches import Batch
 
     rows = max(1, case.tokens // case.length)
     generator = torch.Generator().manual_seed(seed)

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from engine.evals.intervals import change
-from engine.home import RunDir
-from engine.log import read_log
-from engine.recipe import Recipe
+from engine.basics.statistics import change
+from engine.recipe.sections import Recipe
+from engine.runs.home import RunDir
+from finetui.log import read_log
 
 # Peak rates for a model of 2.6M parameters: five to ten times those of large models.
 METHODS: dict[str, tuple[Any, float]] = {
@@ -98,7 +98,7 @@ def run(path: Path, tree: Recipe) -> list[dict[str, Any]]:
     run = RunDir(path)
     run.attempt(1).path.mkdir(parents=True)
     run.meta.write_text(json.dumps({"recipe": tree.model_dump(mode="json"), "cwd": str(Path.cwd())}))
-    command = [sys.executable, "-P", "-m", "engine.worker", str(path), "1"]
+    command = [sys.executable, "-P", "-m", "engine.attempt.worker", str(path), "1"]
     result = subprocess.run(command, env=dict(os.environ), capture_output=True, text=True, check=False)
     if result.returncode:
         sys.exit(result.stdout + result.stderr)

@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from engine.home import RunDir
-from engine.log import read_log
-from engine.recipe import Recipe
+from engine.recipe.sections import Recipe
+from engine.runs.home import RunDir
+from finetui.log import read_log
 
 ROWS = 8  # transformers' per_device_train_batch_size
 TOKENS = 8192  # in a step of the second comparison: 8 packed rows of 1,024
@@ -173,7 +173,7 @@ class Bench:
         )
         body = {"recipe": recipe.model_dump(mode="json"), "cwd": str(Path.cwd())}
         run.meta.write_text(json.dumps(body))
-        command = [sys.executable, "-P", "-m", "engine.worker", str(run.path), "1"]
+        command = [sys.executable, "-P", "-m", "engine.attempt.worker", str(run.path), "1"]
 
         def measure(started: float, peak: float) -> Result:
             steps = [e for e in read_log(run.attempt(1).events) if e["kind"] == "metrics"]
@@ -202,7 +202,7 @@ def peak_mb(usage: resource.struct_rusage) -> float:
 
 
 def bundled() -> Path:
-    from engine.model_source import locate
+    from engine.models.source import locate
 
     found = locate("bundled:stdlib-2m")
     assert found
@@ -211,7 +211,7 @@ def bundled() -> Path:
 
 def save_data(path: Path) -> float:
     """The training examples of finetui, token by token, for TRL; their mean length."""
-    from engine.methods.load import load_tokenizer
+    from engine.models.load import load_tokenizer
     from engine.tasks.prepare import prepare
 
     recipe = Recipe.model_validate(

@@ -43,7 +43,7 @@ def child(kind: str, home: str) -> None:
 
         Bare().run()
         return
-    from engine.home import Home
+    from engine.runs.home import Home
     from tui.app import FinetuiApp
 
     def connect():  # type: ignore[no-untyped-def]
@@ -129,7 +129,7 @@ def key_to_paint(terminal: Terminal, presses: int) -> list[float]:
 def measure(rounds: int, seconds: int) -> None:
     import made_home
 
-    from engine.home import Home, RunDir
+    from engine.runs.home import Home, RunDir
 
     with tempfile.TemporaryDirectory() as directory:
         home = Home(Path(directory) / "h")
@@ -165,7 +165,7 @@ def measure(rounds: int, seconds: int) -> None:
 
 
 def _write(run, served, stop) -> None:  # type: ignore[no-untyped-def]
-    from engine.log import LogWriter
+    from finetui.log import LogWriter
 
     log = LogWriter(run.attempt(1).events, "worker")
     hardware = LogWriter(served.home.hardware_log, "hardware")

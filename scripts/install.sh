@@ -27,7 +27,7 @@ fi
 "${pip[@]}" -c constraints.txt -e ".[test]"
 # Also where PYTHONDONTWRITEBYTECODE is set, as in many containers: every run would take 11 s longer to start.
 PYTHONDONTWRITEBYTECODE='' .venv/bin/python -c "
-from engine.quiet import quiet_libraries
+from engine.models.quiet import quiet_libraries
 quiet_libraries()
 import engine.training.loop, engine.training.setup, peft, tui.app"
 touch .venv/.installed

@@ -14,8 +14,8 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from engine import method_settings, recipe, task_settings
-from engine.config import Config
+from engine.queue.config import Config
+from engine.recipe import methods, sections, tasks
 from tui.bindings import keys_markdown
 from tui.cli import exits
 from tui.cli.commands import app, daemon_app
@@ -24,25 +24,25 @@ DOCS = Path(__file__).parent.parent / "docs"
 MADE = "<!-- Made by scripts/make_docs.py; do not edit. -->\n\n"
 
 SECTIONS: list[tuple[str, type[BaseModel]]] = [
-    ("Top level", recipe.Recipe),
-    ("`model`", recipe.ModelSpec),
-    ("`method: full`", method_settings.Full),
-    ("`method: freeze`", method_settings.Freeze),
-    ("`method: lora`", method_settings.Lora),
-    ("`method: qlora`", method_settings.QLora),
-    ("`method: adapter`", method_settings.Adapter),
-    ("`method: ia3`", method_settings.IA3),
-    ("`method: prefix`", method_settings.Prefix),
-    ("`method: prompt`", method_settings.Prompt),
-    ("`task: sft`", task_settings.Sft),
-    ("`task: completion`", task_settings.Completion),
-    ("`task: classification`", task_settings.Classification),
-    ("`task: dpo`", task_settings.Dpo),
-    ("`data`", recipe.Data),
-    ("`data.replay`", recipe.Replay),
-    ("`train`", recipe.Train),
-    ("`evals`", recipe.Evals),
-    ("`flags`", recipe.Flags),
+    ("Top level", sections.Recipe),
+    ("`model`", sections.ModelSpec),
+    ("`method: full`", methods.Full),
+    ("`method: freeze`", methods.Freeze),
+    ("`method: lora`", methods.Lora),
+    ("`method: qlora`", methods.QLora),
+    ("`method: adapter`", methods.Adapter),
+    ("`method: ia3`", methods.IA3),
+    ("`method: prefix`", methods.Prefix),
+    ("`method: prompt`", methods.Prompt),
+    ("`task: sft`", tasks.Sft),
+    ("`task: completion`", tasks.Completion),
+    ("`task: classification`", tasks.Classification),
+    ("`task: dpo`", tasks.Dpo),
+    ("`data`", sections.Data),
+    ("`data.replay`", sections.Replay),
+    ("`train`", sections.Train),
+    ("`evals`", sections.Evals),
+    ("`flags`", sections.Flags),
 ]
 
 RECIPE_INTRO = """# Recipe reference
@@ -70,12 +70,12 @@ def recipe_reference() -> str:
         parts += [f"\n## {title}\n", "| key | type | default | meaning |", "|---|---|---|---|"]
         parts += [_row(name, field) for name, field in model.model_fields.items()]
     parts += ["\nLearning rate where `train.lr` is not given: "]
-    parts[-1] += ", ".join(f"{method} {rate:g}" for method, rate in method_settings.DEFAULT_LR.items()) + "."
+    parts[-1] += ", ".join(f"{method} {rate:g}" for method, rate in methods.DEFAULT_LR.items()) + "."
     parts[-1] += (
         " Starting points for models of 1B parameters and more; small models want five to ten times as much."
-        f" With `task: dpo` it is {task_settings.RATE['dpo']:g} times that."
+        f" With `task: dpo` it is {tasks.RATE['dpo']:g} times that."
     )
-    warmups = ", ".join(f"{method} {warmup}" for method, warmup in method_settings.DEFAULT_WARMUP.items())
+    warmups = ", ".join(f"{method} {warmup}" for method, warmup in methods.DEFAULT_WARMUP.items())
     parts[-1] += f"\n\nWarm-up where `train.warmup` is not given: {warmups}."
     parts += ["\n# `config.toml`\n", "In the home (`$FINETUI_HOME`); read when the daemon starts.\n"]
     parts += ["| key | type | default | meaning |", "|---|---|---|---|"]
@@ -123,7 +123,7 @@ def command_reference() -> str:
 
 
 def recipe_schema() -> str:
-    schema = recipe.Recipe.model_json_schema()
+    schema = sections.Recipe.model_json_schema()
     sweep = {"type": "object", "additionalProperties": {"type": "array"}}
     schema["properties"]["sweep"] = {
         **sweep,

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from store.errors import StoreError, Unavailable
 
 if TYPE_CHECKING:
-    from store.client import Client, connect, note
+    from finetui.client import Client, connect, note
     from store.ingest import Ingest
     from store.projection import Projection
     from store.server import Server
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 __all__ = ["Client", "Ingest", "Projection", "Server", "StoreError", "Unavailable", "connect", "note"]
 
 _HOMES = {
-    "Client": "store.client",
-    "connect": "store.client",
-    "note": "store.client",
+    "Client": "finetui.client",
+    "connect": "finetui.client",
+    "note": "finetui.client",
     "Ingest": "store.ingest",
     "Projection": "store.projection",
     "Server": "store.server",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # (part, step, base, now, tokens) of each example, `d`, to a row a part: `q`, with the ratio estimator of
-# engine/evals/intervals.py.
+# engine/basics/statistics.py.
 PAIRED = """m AS (SELECT part, sum(now - base) / sum(tokens) AS mean, count(*) AS pairs, sum(tokens) AS total
            FROM d GROUP BY part),
      r AS (SELECT part, max(step) AS step, sum(base) / max(total) AS base_loss, sum(now) / max(total) AS loss,

@@ -176,8 +176,8 @@ def baselines(run: int) -> Query:
     """baseline (zero-shot, few-shot), shots, step, base_loss, loss, change, lo, hi, n: the base model against the run
     at its last evaluation, nats per token.
 
-    Paired by example, with the 95% interval of the ratio estimator (engine/evals/intervals.py). Of tasks whose loss is
-    that of target tokens; empty before the second evaluation.
+    Paired by example, with the 95% interval of the ratio estimator (engine/basics/statistics.py). Of tasks whose loss
+    is that of target tokens; empty before the second evaluation.
     """
     return "SELECT * FROM baselines($run)", {"run": run}
 

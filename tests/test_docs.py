@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from engine import preflight, recipe_file
+from engine.client import preflight
+from engine.recipe import recipe_file
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))

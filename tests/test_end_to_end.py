@@ -16,8 +16,8 @@ from typing import Any
 import psutil
 import pytest
 
-from engine import service
-from engine.home import Home
+from engine.client import service
+from engine.runs.home import Home
 
 FINETUI = str(Path(sys.executable).parent / "finetui")
 PATIENCE_S = 180.0
@@ -106,7 +106,7 @@ def whole(box: Box) -> int:
 def test_a_killed_daemon_loses_nothing(box: Box, whole: int) -> None:
     number = whole
     box.wait(number, lambda row: (row["step"] or 0) >= 3)
-    worker = box.process(number, "engine.worker")
+    worker = box.process(number, "engine.attempt.worker")
     daemon = box.daemon_pid()
     os.kill(daemon, signal.SIGKILL)
     assert worker.is_running()
@@ -119,7 +119,7 @@ def test_a_killed_daemon_loses_nothing(box: Box, whole: int) -> None:
 def test_a_killed_worker_is_resumed_and_ends_where_it_would_have(box: Box, whole: int) -> None:
     killed = box.submit("lora", 16)
     box.wait(killed, lambda row: (row["step"] or 0) >= 7)
-    box.process(killed, "engine.worker").kill()
+    box.process(killed, "engine.attempt.worker").kill()
     box.wait(killed, lambda row: row["state"] == "finished")
     assert box.row(killed)["attempt"] == 2
     states = box.json("sql", f"SELECT kind FROM events WHERE run = {killed} AND kind = 'interrupted'")

@@ -21,9 +21,10 @@ from textual.app import App
 from textual.message import Message
 from textual.screen import Screen
 
-from engine.home import Home
-from tui import bindings, theme
+from engine.runs.home import Home
+from tui import bindings
 from tui.data import Poller, Request, Run, Snapshot, default_connect
+from tui.lines import theme
 from tui.screens.base import BaseScreen
 from tui.screens.dashboard import Dashboard
 from tui.spans import SpansUpdate
@@ -317,7 +318,7 @@ class FinetuiApp(App[None]):
         self.push_screen(SqlScreen())
 
     def do_data(self) -> None:
-        from engine.home import run_dirs
+        from engine.runs.home import run_dirs
         from tui.screens.data import DataScreen
 
         run = self._target()

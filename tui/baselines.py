@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tui import format
-from tui.text import clean
+from tui.lines import format
+from tui.lines.text import clean
 
 COLUMNS = ("base model", "loss", "fine-tuned", "change", "95% interval", "n")
 SLICE_COLUMNS = ("slice", "base", "fine-tuned", "change", "95% interval", "n", "lost", "gained")

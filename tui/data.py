@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine.home import Home, RunDir
+from engine.runs.home import Home, RunDir
 
 # Seconds between looks while something runs, while nothing runs, and after the daemon was lost.
 BUSY, IDLE, LOST = 0.5, 2.0, 1.0
@@ -304,6 +304,6 @@ def log_tail(path: Path | None) -> list[Row]:
 
 def default_connect(home: Home) -> Any:
     """The client of this home's daemon, which is started if it does not run. Raises `store.Unavailable`."""
-    from engine import service
+    from engine.client import service
 
     return service.connect(home)

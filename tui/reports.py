@@ -14,7 +14,7 @@ class Reporting:
     """A report under way: on a recipe and its overrides, or `--run` and the directory of a run."""
 
     def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, "-P", "-m", "engine.data.report", *arguments]
+        command = [sys.executable, "-P", "-m", "engine.report", *arguments]
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

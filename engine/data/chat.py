@@ -20,8 +20,8 @@ import numpy as np
 
 from engine.data.formats import Document, Message
 from engine.data.sources import DataError
-from engine.model_source import ModelError
-from engine.recipe import ModelSpec
+from engine.models.source import ModelError
+from engine.recipe.sections import ModelSpec
 
 # What templates write that ask for today's date: the one that Llama 3 writes where there is none to ask for. With the
 # true one a run that goes on after midnight would have other tokens, and nothing to compare its first look with.

@@ -13,7 +13,7 @@ import numpy as np
 from engine.data.formats import Document
 from engine.data.shingles import normalise
 from engine.data.sources import RowNumber
-from engine.recipe import Train
+from engine.recipe.sections import Train
 
 # Rows below which a method rarely beats its base model by more than noise; a rule of thumb, so a warning.
 ENOUGH_EXAMPLES = {"full": 500, "freeze": 500, "adapter": 200, "lora": 100, "qlora": 100}

@@ -19,7 +19,7 @@ from engine.data.overlap import Leak
 from engine.data.rows import Source
 from engine.data.shingles import Entry, shingles
 from engine.data.sources import DataError
-from engine.recipe import Recipe
+from engine.recipe.sections import Recipe
 
 # Rows of a suite that are compared with training rows, as a multiple of those that are scored: enough to fill it
 # unless half of them overlap.

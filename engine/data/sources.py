@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.data import bundled
+from engine.bundled import catalogue
 
 Row = dict[str, Any]
 # Where a row stands: its line (JSON Lines, CSV) or its number, from 1; in a directory `file:line`.
@@ -122,7 +122,7 @@ def _is_file(source: str) -> bool:
 
 def _read_bundled(source: str) -> list[Row]:
     try:
-        return bundled.load(source)
+        return catalogue.load(source)
     except (ValueError, KeyError) as error:
         raise DataError(f"{source}: {error.args[0] if error.args else error}") from None
 

@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from engine.data.formats import Document
 from engine.data.sources import DataError
-from engine.recipe import Data
-from engine.recipe_fields import Share
+from engine.recipe.fields import Share
+from engine.recipe.sections import Data
 
 T = TypeVar("T")
 

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from engine.basics.statistics import Measure, bootstrap, share
 from engine.evals.base_scores import Base
-from engine.evals.intervals import Measure, bootstrap, share
 from engine.evals.score import TEMPERATURES, TEMPERED_SUITE, Scores, at_temperatures
+from engine.losses.batches import micro_batches
+from engine.losses.class_loss import ClassLoss
 from engine.tasks.prepare import Suite
-from engine.training.batches import micro_batches
-from engine.training.class_loss import ClassLoss
 
 
 @torch.no_grad()

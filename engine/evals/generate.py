@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from engine.data.chat import padding, render_prompt
-from engine.recipe import Recipe
-from engine.task_settings import Classification, Completion
+from engine.recipe.sections import Recipe
+from engine.recipe.tasks import Classification, Completion
 from engine.tasks.prepare import Suite
 
 AT_ONCE = 32  # prompts in a batch

@@ -9,11 +9,11 @@ import numpy as np
 
 from engine.evals.base_scores import Base
 from engine.evals.score import TEMPERATURES, Scores
-from engine.events import FEW_SHOT
 from engine.flags.flag import History
 from engine.flags.template import Answers
-from engine.home import RunDir
-from engine.log import read_log
+from engine.runs.events import FEW_SHOT
+from engine.runs.home import RunDir
+from finetui.log import read_log
 
 
 class Looks:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.evals.intervals import Measure, bootstrap, mean, share
+from engine.basics.statistics import Measure, bootstrap, mean, share
 
 Say = Callable[[str, str], None]  # level, message
 Results = dict[str, Measure]

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from engine.basics.statistics import Measure
 from engine.evals import classes, pairs
 from engine.evals.base_scores import Base
-from engine.evals.intervals import Measure
 from engine.evals.score import Scores, score
+from engine.losses.class_loss import ClassLoss
+from engine.losses.dpo_loss import PairLoss, as_base
+from engine.losses.loss import TargetLoss
 from engine.tasks.prepare import Suite
-from engine.training.class_loss import ClassLoss
-from engine.training.dpo_loss import PairLoss, as_base
-from engine.training.loss import TargetLoss
 from engine.training.task_loss import TaskLoss
 
 

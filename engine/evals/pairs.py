@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from engine.evals.intervals import Measure, mean, share
+from engine.basics.statistics import Measure, mean, share
 from engine.evals.score import Scores
+from engine.losses.batches import micro_batches
+from engine.losses.dpo_loss import PairLoss, preference_loss
 from engine.tasks.items import Pair
-from engine.training.batches import micro_batches
-from engine.training.dpo_loss import PairLoss, preference_loss
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from engine.evals.intervals import Measure
+from engine.basics.statistics import Measure
 from engine.evals.looks import Looks
 from engine.evals.outcome import Outcome
 from engine.flags import part

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from engine.recipe_fields import AUTO, Share, parse_share
+from engine.recipe.fields import AUTO, Share, parse_share
 
 T = TypeVar("T")
 

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from engine.basics.statistics import Estimate, Measure, ratio
 from engine.evals.base_scores import Base, divergence, likeliest, watched
-from engine.evals.intervals import Estimate, Measure, ratio
+from engine.losses.batches import micro_batches
+from engine.losses.loss import TargetLoss
 from engine.tasks.prepare import Suite
-from engine.training.batches import micro_batches
-from engine.training.loss import TargetLoss
 
 # Beside 1; logits are divided by them, in the suite of the task. Close together near 1: after a rise of half a nat the
 # best was 1.1 on the bundled model.

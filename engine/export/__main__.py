@@ -12,14 +12,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from engine.home import RunDir
+from engine.runs.home import RunDir
 
 
 def main(run_dir: str, wish: str) -> int:
     from engine.data.sources import DataError
     from engine.export.source import ExportError, read
     from engine.export.wish import Wish, check, kind_of
-    from engine.model_source import ModelError
+    from engine.models.source import ModelError
 
     asked = json.loads(wish)
     try:
@@ -32,7 +32,7 @@ def main(run_dir: str, wish: str) -> int:
         _tell("say", f"exporting run #{source.number} {source.name} ({kind}) to {out}")
         if Path(source.meta.get("cwd") or ".").is_dir():  # paths in the recipe start where it was submitted
             os.chdir(source.meta.get("cwd") or ".")
-        from engine.quiet import quiet_libraries
+        from engine.models.quiet import quiet_libraries
 
         quiet_libraries()  # before bitsandbytes is imported, which has something to say
         from engine.export.build import export

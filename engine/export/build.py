@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from engine.directory import write_whole
 from engine.export import gguf
 from engine.export.card import card
 from engine.export.made import Difference, Exported
 from engine.export.source import ExportError, Source
 from engine.export.weights import compare_quantised, merge, weights_of
 from engine.export.wish import DTYPES, Wish
-from engine.method_settings import QLora
+from engine.recipe.methods import QLora
+from finetui.files import write_whole
 
 
 def export(source: Source, wish: Wish, say: Callable[[str], None]) -> dict[str, Any]:

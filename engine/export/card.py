@@ -11,14 +11,14 @@ import numpy as np
 from huggingface_hub import ModelCardData, metadata_load
 from ruamel.yaml import YAML
 
-from engine.evals.intervals import change
-from engine.events import FEW_SHOT
+from engine.basics.statistics import change
 from engine.export.loading import base_of, loading
 from engine.export.made import Exported
 from engine.export.source import Source
 from engine.flags import words
-from engine.method_settings import Adapter
-from engine.model_source import locate
+from engine.models.source import locate
+from engine.recipe.methods import Adapter
+from engine.runs.events import FEW_SHOT
 
 LIBRARIES = ("finetui", "torch", "transformers", "peft")
 LICENCE = ("license", "license_name", "license_link")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from engine.basics.statistics import change, ratio
 from engine.data.chat import Example
-from engine.evals.intervals import change, ratio
 from engine.export.made import Difference
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from engine.export import gguf
 from engine.export.source import Source
-from engine.method_settings import Adapter, QLora
-from engine.model_source import locate
+from engine.models.source import locate
+from engine.recipe.methods import Adapter, QLora
 
 QUESTION = """\
 turns = [{"role": "user", "content": "Hello"}]
@@ -70,7 +70,7 @@ def _adapter(source: Source) -> tuple[list[str], list[str]]:
         imports = [
             "from pathlib import Path",
             "",
-            "from engine.methods import bottleneck  # finetui",
+            "from finetui import bottleneck  # finetui",
             transformers,
         ]
         return imports, [

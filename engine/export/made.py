@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.evals.intervals import Estimate
+from engine.basics.statistics import Estimate
 
 
 @dataclass(frozen=True)

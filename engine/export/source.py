@@ -9,12 +9,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from engine import journal
-from engine.events import events_of
-from engine.home import RunDir
-from engine.method_settings import WHOLE_MODEL
-from engine.recipe import Recipe
-from engine.task_settings import Classification
+from engine.recipe.methods import WHOLE_MODEL
+from engine.recipe.sections import Recipe
+from engine.recipe.tasks import Classification
+from engine.runs import journal
+from engine.runs.events import events_of
+from engine.runs.home import RunDir
 
 
 class ExportError(Exception):

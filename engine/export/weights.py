@@ -17,7 +17,7 @@ from engine.evals.looks import read_back
 from engine.export.compare import compare
 from engine.export.made import Difference
 from engine.export.source import ExportError, Source, choose_checkpoint
-from engine.methods import load
+from engine.models import load
 from engine.training import checkpoint
 from engine.training.flagging import best_step
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from engine.export import gguf
 from engine.export.source import ExportError, Source, choose_checkpoint, refuse_unfinished
-from engine.method_settings import Adapter, Prefix, Prompt
+from engine.recipe.methods import Adapter, Prefix, Prompt
 
 Kind = Literal["adapter", "model", "merged", "gguf"]
 

@@ -1,6 +1,6 @@
 """What to do about a flag, in order: cheap and certain first. The literature is listed in docs/flags.md.
 
-`fix` chooses those that change a recipe; engine/fix.py makes the new recipe of them.
+`fix` chooses those that change a recipe; engine/client/fix.py makes the new recipe of them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from engine.flags.flag import LEVELS, Action, Context, Flag
-from engine.task_settings import RATE
+from engine.recipe.tasks import RATE
 
 REPLAY = (0.01, 0.05, 0.25)  # shares, in the order in which to try them
 LOWEST_LR = {

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from engine.evals.intervals import TwoPhase, two_phase
+from engine.basics.statistics import TwoPhase, two_phase
 
 # info: worth knowing, nothing is wrong. watch: a leading sign, not yet shown. warn and critical: shown, twice in a row.
 Level = Literal["info", "watch", "warn", "critical"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from engine.evals.intervals import Estimate, ratio
+from engine.basics.statistics import Estimate, ratio
 from engine.flags import actions
 from engine.flags.flag import Context, Flag, Forecast, History, Level, worst_examples
 from engine.flags.forecast import forecast

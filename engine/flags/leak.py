@@ -16,7 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
-from engine.evals.intervals import Estimate, change, ratio
+from engine.basics.statistics import Estimate, change, ratio
 from engine.flags import actions
 from engine.flags.flag import Flag, History, Level
 from engine.flags.multiplicity import HITS_IN_A_ROW, level_at, streak

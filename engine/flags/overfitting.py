@@ -17,7 +17,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from engine.evals.intervals import Estimate, change, ratio
+from engine.basics.statistics import Estimate, change, ratio
 from engine.flags import actions
 from engine.flags.flag import Context, Flag, History, Level, losses, worst_examples
 from engine.flags.multiplicity import HITS_IN_A_ROW, level_at, standing, streak

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import ndtri, stdtr
 
-from engine.evals.intervals import TwoPhase, change
+from engine.basics.statistics import TwoPhase, change
 from engine.flags import forgetting, overfitting
 from engine.flags.flag import History, losses
 from engine.flags.multiplicity import level_at, standing

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.evals.intervals import Estimate, change
+from engine.basics.statistics import Estimate, change
 from engine.flags import actions
 from engine.flags.flag import Context, Flag, History
 from engine.flags.multiplicity import HITS_IN_A_ROW, level_at, streak

@@ -23,7 +23,7 @@ from engine.memory.trained import first_layer, head_trained, out_in, trained_wei
 from engine.memory.weights import Weight
 
 MIB, GIB = 2**20, 2**30
-LOGITS_AT_ONCE = 2**26  # engine/training/loss.py; a test keeps the two equal
+LOGITS_AT_ONCE = 2**26  # engine/losses/loss.py; a test keeps the two equal
 SMALLEST_CHUNK = 64  # tokens
 EVAL_FACTOR = 2  # engine/training/loop.py scores with twice the micro-batch
 BLOCK, DOUBLE_BLOCK = (
@@ -214,7 +214,7 @@ def activation_bytes(model: ModelShapes, plan: Plan) -> int:
 
 
 def _loss_bytes(model: ModelShapes, plan: Plan) -> tuple[int, int]:
-    """Of engine/training/loss.py: (logits, gradients of and before the head).
+    """Of engine/losses/loss.py: (logits, gradients of and before the head).
 
     In the backward pass of a chunk three float32 tensors are alive: the log-softmax, the gradient of the
     negative log-likelihood and that of the logits; a soft cap adds tanh and its input."""

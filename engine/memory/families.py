@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from engine.memory.weights import Weight
-from engine.model_source import ModelError
+from engine.models.source import ModelError
 
 
 @dataclass(frozen=True)

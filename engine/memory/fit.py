@@ -9,7 +9,7 @@ from engine.memory.estimate import GIB, Estimate, estimate, human
 from engine.memory.families import PRESETS
 from engine.memory.plan import Device, MethodName, Plan, plan_of
 from engine.memory.shapes import ModelShapes, model_shapes
-from engine.recipe import Recipe
+from engine.recipe.sections import Recipe
 
 SHORTEST = 512  # tokens: shorter examples are not advised
 TABLE_METHODS: tuple[MethodName, ...] = ("full", "lora", "qlora")

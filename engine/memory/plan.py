@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from engine.basics.cpu import cpu_has_bf16
 from engine.memory.shapes import ModelShapes
-from engine.method_settings import Adapter, Freeze, Lora, QLora
-from engine.processor import cpu_has_bf16
-from engine.recipe import Recipe
+from engine.recipe.methods import Adapter, Freeze, Lora, QLora
+from engine.recipe.sections import Recipe
 
 Device = Literal["cuda", "cpu"]
 MethodName = Literal["full", "freeze", "lora", "qlora", "adapter", "ia3", "prefix", "prompt"]

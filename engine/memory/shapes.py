@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.data import bundled
+from engine.bundled import catalogue
 from engine.memory.families import FAMILIES, POST_NORMS, PRESETS, Family, Reader, gpt2_weights, llama_weights
 from engine.memory.weights import Role, Weight, from_header, read_headers
-from engine.model_source import HUB_ID, ModelError, read_config
+from engine.models.source import HUB_ID, ModelError, read_config
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def _directory(source: str) -> Path:
     """Where config.json is. Raises ModelError."""
     if source.startswith("bundled:"):
         try:
-            return bundled.model_path(source.removeprefix("bundled:"))
+            return catalogue.model_path(source.removeprefix("bundled:"))
         except ValueError as error:
             raise ModelError(f"model {source}: {error}") from None
     path = Path(source).expanduser()

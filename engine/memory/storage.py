@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.disk import size
 from engine.memory.activations import F32
 from engine.memory.estimate import moment_bytes
 from engine.memory.plan import Plan
 from engine.memory.shapes import ModelShapes
 from engine.memory.trained import trained_weights
-from engine.method_settings import WHOLE_MODEL, Lora
-from engine.recipe import Recipe
+from engine.recipe.methods import WHOLE_MODEL, Lora
+from engine.recipe.sections import Recipe
+from engine.runs.disk import size
 
 
 @dataclass(frozen=True)

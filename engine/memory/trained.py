@@ -29,7 +29,7 @@ def trained_weights(model: ModelShapes, plan: Plan) -> list[Weight]:
 
 
 def is_trained(model: ModelShapes, plan: Plan, name: str) -> bool:
-    """Whether a weight of the model itself is trained, as engine/methods/freeze.py chooses."""
+    """Whether a weight of the model itself is trained, as engine/models/methods/freeze.py chooses."""
     if plan.method != "freeze":
         return plan.method == "full"
     if plan.trained_modules:
@@ -88,7 +88,7 @@ def _low_rank(model: ModelShapes, plan: Plan) -> list[Weight]:
 
 
 def _bottlenecks(model: ModelShapes, plan: Plan) -> list[Weight]:
-    """Two linear layers with biases at each place, see engine/methods/bottleneck.py."""
+    """Two linear layers with biases at each place, see finetui/bottleneck.py."""
     width = max(1, model.hidden // plan.reduction)
     shapes: dict[str, tuple[int, ...]] = {
         "down.weight": (width, model.hidden),

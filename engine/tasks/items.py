@@ -15,7 +15,7 @@ from engine.data.chat import Example, tokenize
 from engine.data.formats import Document
 from engine.data.gather import Gathered
 from engine.data.sources import DataError
-from engine.task_settings import Classification
+from engine.recipe.tasks import Classification
 
 
 @dataclass(frozen=True)

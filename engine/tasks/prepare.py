@@ -16,9 +16,9 @@ from engine.data.formats import Document
 from engine.data.gather import Gathered, Overlap, Scored, gather, overlaps, shared
 from engine.data.sources import DataError
 from engine.data.split import first, replayed
-from engine.model_source import locate
-from engine.recipe import Recipe
-from engine.task_settings import Classification, Completion, Dpo, Task
+from engine.models.source import locate
+from engine.recipe.sections import Recipe
+from engine.recipe.tasks import Classification, Completion, Dpo, Task
 from engine.tasks.items import Item, Labelled, Pair, labelled, labels_of, pair, text, windows
 
 SEEN_LIMIT = 100  # training examples scored like held-out ones

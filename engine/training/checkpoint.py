@@ -21,12 +21,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from engine import disk
-from engine.directory import write_whole
-from engine.disk import DiskFullError
-from engine.home import CHECKPOINT_NAME, RunDir
-from engine.log import sync_directory
-from engine.training.distributed import cut_state, gathered, like, of_all, optimiser_state, rank, wait
+from engine.models.distributed import cut_state, gathered, like, of_all, optimiser_state, rank, wait
+from engine.runs import disk
+from engine.runs.disk import DiskFullError
+from engine.runs.home import CHECKPOINT_NAME, RunDir
+from finetui.files import write_whole
+from finetui.log import sync_directory
 
 COMPLETE = "COMPLETE"
 

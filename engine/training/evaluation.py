@@ -12,18 +12,18 @@ import torch
 from accelerate import Accelerator
 
 from engine.evals import scores_file
-from engine.evals.base_cache import BaseCache, known_of, starts_as_base
 from engine.evals.base_scores import Base
 from engine.evals.generate import answers, questions
 from engine.evals.outcome import Outcome, by_token, outcome
 from engine.evals.part_scores import completed, first_part
 from engine.evals.score import Scores
+from engine.losses.loss import TargetLoss
+from engine.losses.packing import unpacked
+from engine.models import distributed
 from engine.tasks.prepare import Suite
-from engine.training import distributed
+from engine.training.base_cache import BaseCache, known_of, starts_as_base
 from engine.training.flagging import raise_flags
 from engine.training.job import Job
-from engine.training.loss import TargetLoss
-from engine.training.packing import unpacked
 from engine.training.task_loss import TaskLoss
 
 

@@ -12,7 +12,7 @@ from engine.flags.instability import instability
 from engine.flags.overfitting import memorised, overfitting
 from engine.flags.progress import converged, dead, no_gradient
 from engine.flags.template import template
-from engine.recipe import Recipe
+from engine.recipe.sections import Recipe
 from engine.training import checkpoint
 from engine.training.job import Job
 from engine.training.leaking import raise_leaks

@@ -15,8 +15,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from engine.losses.batches import Plan
 from engine.memory.estimate import human
-from engine.training.batches import Plan
 from engine.training.checkpoint import random_states, set_random_states, tensor_bytes
 from engine.training.errors import TrainingError
 from engine.training.forecast import Forecast, Largest

@@ -10,13 +10,13 @@ import torch
 
 from engine.evals.looks import Looks
 from engine.evals.metrics import Metrics
-from engine.home import RunDir
-from engine.methods.load import without_adapters
-from engine.recipe import Recipe
+from engine.losses.batches import Plan
+from engine.losses.packing import keep_from_compiler
+from engine.models.load import without_adapters
+from engine.recipe.sections import Recipe
+from engine.runs.home import RunDir
 from engine.tasks.prepare import Prepared
-from engine.training.batches import Plan
 from engine.training.meter import Meter
-from engine.training.packing import keep_from_compiler
 from engine.training.report import Report
 from engine.training.stop import Stop
 

@@ -15,16 +15,17 @@ import torch
 from accelerate import Accelerator
 
 from engine.evals import part_scores
-from engine.evals.few_shot import baseline
 from engine.evals.schedule import Schedule, is_due
 from engine.flags.nan import nan
-from engine.method_settings import Lora, QLora
-from engine.recipe_fields import parse_share
+from engine.models import distributed
+from engine.recipe.fields import parse_share
+from engine.recipe.methods import Lora, QLora
 from engine.tasks.items import Item
-from engine.training import checkpoint, distributed
+from engine.training import checkpoint
 from engine.training.checkpoint import Position
 from engine.training.errors import TrainingError
 from engine.training.evaluation import evaluate
+from engine.training.few_shot import baseline
 from engine.training.flagging import best_step, context_of, is_new_best, raise_flags, stop_at_best
 from engine.training.guard import Guard
 from engine.training.job import Job, compile_backbone, plan_of

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from engine.recipe import Train
-from engine.recipe_fields import parse_share
+from engine.recipe.fields import parse_share
+from engine.recipe.sections import Train
 
 FLOOR = 0.1  # of the peak rate: where cosine and linear end
 

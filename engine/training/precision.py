@@ -9,8 +9,8 @@ import torch
 from engine.memory.fit import wants_checkpointing
 from engine.memory.plan import plan_of
 from engine.memory.shapes import model_shapes
-from engine.model_source import ModelError
-from engine.recipe import Recipe
+from engine.models.source import ModelError
+from engine.recipe.sections import Recipe
 from engine.training.report import Report
 
 NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.uint8: "4 bits"}

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.evals.intervals import Measure
+from engine.attempt.ranks import RankLog
+from engine.basics.statistics import Measure
 from engine.evals.score import TEMPERATURES, Scores
 from engine.flags.flag import Flag
-from engine.log import LogWriter
-from engine.processes import RankLog
 from engine.tasks.prepare import Suite
+from finetui.log import LogWriter
 
 SECONDS_BETWEEN_STEPS = 1.0  # of text; the log has every step
 

@@ -14,24 +14,23 @@ import torch
 
 from engine.data.chat import padding
 from engine.evals import base_samples
-from engine.evals.base_cache import BaseCache, files_of
 from engine.evals.looks import read_back
 from engine.evals.metrics import Metrics
-from engine.home import RunDir
-from engine.method_settings import Prefix, Prompt
-from engine.methods import load
-from engine.methods.vectors import begin_as
-from engine.model_source import ModelError
-from engine.recipe import Recipe
-from engine.task_settings import Classification
+from engine.losses.dpo_loss import as_base
+from engine.losses.loss import TargetLoss
+from engine.losses.packing import pack, unpacked
+from engine.models import distributed, load
+from engine.models.methods.vectors import begin_as
+from engine.models.source import ModelError
+from engine.recipe.methods import Prefix, Prompt
+from engine.recipe.sections import Recipe
+from engine.recipe.tasks import Classification
+from engine.runs.home import RunDir
 from engine.tasks.prepare import Prepared, prepare
-from engine.training import distributed
-from engine.training.dpo_loss import as_base
+from engine.training.base_cache import BaseCache, files_of
 from engine.training.job import Job, plan_of
 from engine.training.leaking import raise_leaks
-from engine.training.loss import TargetLoss
 from engine.training.meter import Meter
-from engine.training.packing import pack, unpacked
 from engine.training.precision import chosen_checkpointing, precisions
 from engine.training.report import Report
 from engine.training.stop import Stop

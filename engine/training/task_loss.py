@@ -11,12 +11,12 @@ import numpy as np
 from accelerate import Accelerator
 
 from engine.evals.pairs import answer_scores
-from engine.task_settings import Classification, Dpo
-from engine.training import distributed
-from engine.training.class_loss import ClassLoss
-from engine.training.dpo_loss import PairLoss, as_base, keeps_base
+from engine.losses.class_loss import ClassLoss
+from engine.losses.dpo_loss import PairLoss, as_base, keeps_base
+from engine.losses.loss import TargetLoss
+from engine.models import distributed
+from engine.recipe.tasks import Classification, Dpo
 from engine.training.job import Job
-from engine.training.loss import TargetLoss
 
 TaskLoss = TargetLoss | ClassLoss | PairLoss
 

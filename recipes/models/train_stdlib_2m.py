@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from engine.data import bundled
+from engine.bundled import catalogue
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("out", type=Path, help="folder to write the model into")
@@ -71,7 +71,7 @@ trainer = trainers.BpeTrainer(
     initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     show_progress=False,
 )
-bpe.train_from_iterator(bundled.pretraining_text(), trainer)
+bpe.train_from_iterator(catalogue.pretraining_text(), trainer)
 tokenizer = PreTrainedTokenizerFast(
     tokenizer_object=bpe,
     bos_token="<|endoftext|>",
@@ -98,8 +98,8 @@ def joined(documents: list[list[int]]) -> torch.Tensor:
     return torch.tensor(list(chain.from_iterable(documents)))
 
 
-train_documents = encode(bundled.pretraining_text()) + encode_chats(bundled.pretraining_chats())
-heldout_texts = bundled.pretraining_heldout()
+train_documents = encode(catalogue.pretraining_text()) + encode_chats(catalogue.pretraining_chats())
+heldout_texts = catalogue.pretraining_heldout()
 heldout = joined([*encode(heldout_texts), [bos]])
 heldout_bytes = sum(len(text.encode()) for text in heldout_texts)
 unigrams = torch.bincount(joined(train_documents), minlength=VOCABULARY) + 1.0

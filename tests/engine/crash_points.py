@@ -19,11 +19,11 @@ from typing import Any
 
 from supervision import kill_everything, submission
 
-from engine import journal
-from engine.home import Home, run_dirs
-from engine.log import LogWriter
-from engine.scheduler import Capacity
-from engine.supervisor import Settings, Supervisor
+from engine.queue.scheduler import Capacity
+from engine.queue.supervisor import Settings, Supervisor
+from engine.runs import journal
+from engine.runs.home import Home, run_dirs
+from finetui.log import LogWriter
 
 DEADLINE_S = 60.0
 

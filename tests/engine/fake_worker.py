@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.home import RunDir
-from engine.log import LogWriter, write_json
+from engine.runs.home import RunDir
+from finetui.log import LogWriter, write_json
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from engine.home import Home, RunDir, run_dirs
-from engine.process import Identity, kill_group, send
+from engine.basics.process import Identity, kill_group, send
+from engine.runs.home import Home, RunDir, run_dirs
 
 T = TypeVar("T")
 RECIPE = {"model": {"path": "bundled:stdlib-2m"}, "method": {"name": "lora"}, "data": {"train": "x.jsonl"}}

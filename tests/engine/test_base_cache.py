@@ -12,8 +12,8 @@ from engine.data.chat import Example
 from engine.evals import scores_file
 from engine.evals.base_scores import Base
 from engine.evals.score import Scores
-from engine.log import read_log
 from engine.tasks.prepare import Suite
+from finetui.log import read_log
 
 
 def first_look(home, number: int, **changes):

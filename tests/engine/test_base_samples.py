@@ -10,7 +10,7 @@ from tiny import decoder, weather
 from transformers import AutoTokenizer, LlamaForCausalLM
 from workers import finish, make_run, measured, of_kind, small, start, wait_for, work
 
-from engine.data.bundled import model_path
+from engine.bundled.catalogue import model_path
 from engine.evals import base_samples
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from engine.data.chat import Example
-from engine.training.batches import Plan, collate, micro_batches
+from engine.losses.batches import Plan, collate, micro_batches
 
 LENGTHS = tuple(int(n) for n in np.random.default_rng(0).integers(5, 120, 300))
 

@@ -14,10 +14,10 @@ import transformers
 from safetensors.torch import load_file, save_file
 from scipy.special import erf, expit
 
-from engine.methods import bottleneck
-from engine.methods.bottleneck import Adapted, AdapterError, Bottleneck
-from engine.training.batches import Batch
-from engine.training.loss import TargetLoss
+from engine.losses.batches import Batch
+from engine.losses.loss import TargetLoss
+from finetui import bottleneck
+from finetui.bottleneck import Adapted, AdapterError, Bottleneck
 
 VOCABULARY, WIDTH, BLOCKS = 64, 32, 2
 SIZES = {
@@ -346,7 +346,7 @@ def test_an_adapter_on_a_four_bit_base(tmp_path: Path) -> None:
 
 
 def test_the_bundled_model_learns_with_an_adapter() -> None:
-    from engine.data.bundled import model_path
+    from engine.bundled.catalogue import model_path
 
     model = transformers.AutoModelForCausalLM.from_pretrained(model_path("stdlib-2m"), dtype=torch.float32)
     torch.manual_seed(0)

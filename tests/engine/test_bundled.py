@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.data import bundled
+from engine.bundled import catalogue
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory):
     patch = pytest.MonkeyPatch()
     folder = tmp_path_factory.mktemp("cache")
     patch.setenv("XDG_CACHE_HOME", str(folder))
-    bundled.load("docstrings")
+    catalogue.load("docstrings")
     yield folder / "finetui"
     patch.undo()
 
@@ -35,7 +35,7 @@ def sentences(text: str) -> list[str]:
 
 def test_the_same_rows_in_another_process_and_without_torch(cache: Path, tmp_path: Path):
     script = (
-        "import sys; from engine.data import bundled; bundled.load('docstrings');"
+        "import sys; from engine.bundled import catalogue; catalogue.load('docstrings');"
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     env = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "PYTHONHASHSEED": "7"}
@@ -47,13 +47,13 @@ def test_the_same_rows_in_another_process_and_without_torch(cache: Path, tmp_pat
 
 
 def test_the_cache_is_read_again(cache: Path, monkeypatch: pytest.MonkeyPatch):
-    first = bundled.load("docstrings")
-    monkeypatch.setattr(bundled, "build", lambda: pytest.fail("built again"))
-    assert bundled.load("bundled:docstrings") == first
+    first = catalogue.load("docstrings")
+    monkeypatch.setattr(catalogue, "build", lambda: pytest.fail("built again"))
+    assert catalogue.load("bundled:docstrings") == first
 
 
 def test_pairs(cache: Path):
-    rows = bundled.load("docstrings")
+    rows = catalogue.load("docstrings")
     assert 3000 <= len(rows) <= 6000
     assert len({json.dumps(row) for row in rows}) == len(rows)
     reverse = 0
@@ -68,26 +68,26 @@ def test_pairs(cache: Path):
 
 
 def test_the_prose_suite(cache: Path):
-    rows = bundled.load("stdlib-prose")
+    rows = catalogue.load("stdlib-prose")
     assert len(rows) >= 300
     assert all(400 <= len(row["text"]) <= 800 for row in rows)
     assert len({row["text"] for row in rows}) == len(rows)
 
 
 def test_nothing_is_in_two_places(cache: Path):
-    pretraining = plain("\n".join(bundled.pretraining_text()))
-    passages = [row["text"] for row in bundled.load("stdlib-prose")]
+    pretraining = plain("\n".join(catalogue.pretraining_text()))
+    passages = [row["text"] for row in catalogue.load("stdlib-prose")]
     prose = plain("\n".join(passages))
-    answers = [row["messages"][1]["content"] for row in bundled.load("docstrings")]
+    answers = [row["messages"][1]["content"] for row in catalogue.load("docstrings")]
     assert [a for a in answers if plain(a) in pretraining or plain(a) in prose] == []
     assert [s for passage in passages for s in sentences(passage) if plain(s) in pretraining] == []
-    assert not set(bundled.pretraining_heldout()) & set(bundled.pretraining_text())
+    assert not set(catalogue.pretraining_heldout()) & set(catalogue.pretraining_text())
     # The chats that the base model saw ask about other things than the pairs do.
-    asked = {row["messages"][0]["content"] for row in bundled.load("docstrings")}
-    assert not asked & {m["content"] for row in bundled.pretraining_chats() for m in row["messages"]}
+    asked = {row["messages"][0]["content"] for row in catalogue.load("docstrings")}
+    assert not asked & {m["content"] for row in catalogue.pretraining_chats() for m in row["messages"]}
 
 
-@pytest.mark.parametrize("call", [bundled.load, bundled.model_path])
+@pytest.mark.parametrize("call", [catalogue.load, catalogue.model_path])
 def test_an_unknown_name_is_told_the_known_ones(call):
     with pytest.raises(ValueError, match=r"docstrings, stdlib-prose|stdlib-2m"):
         call("docstring")
@@ -95,7 +95,7 @@ def test_an_unknown_name_is_told_the_known_ones(call):
 
 @pytest.fixture(scope="module")
 def path() -> Path:
-    return bundled.model_path("bundled:stdlib-2m")
+    return catalogue.model_path("bundled:stdlib-2m")
 
 
 @pytest.fixture(scope="module")
@@ -173,8 +173,8 @@ def test_any_text_survives_the_tokenizer(tokenizer):
 def test_the_held_out_loss_is_far_below_a_unigram_model(cache: Path, tokenizer, model):
     import torch
 
-    documents = [t for t in bundled.pretraining_heldout() if len(t) > 100][:60]
-    counts = Counter(i for ids in tokenizer(bundled.pretraining_text()[::4])["input_ids"] for i in ids)
+    documents = [t for t in catalogue.pretraining_heldout() if len(t) > 100][:60]
+    counts = Counter(i for ids in tokenizer(catalogue.pretraining_text()[::4])["input_ids"] for i in ids)
     total = counts.total() + len(tokenizer)
     loss, unigram, tokens = 0.0, 0.0, 0
     for document in documents:

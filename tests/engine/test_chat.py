@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from engine.data.bundled import model_path
+from engine.bundled.catalogue import model_path
 from engine.data.chat import Example, auto_length, ensure_template, render_prompt, tokenize, truncate
 from engine.data.formats import Document, to_document
 from engine.data.sources import DataError

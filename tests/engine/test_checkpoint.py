@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from engine.disk import DiskFullError
-from engine.home import RunDir
-from engine.recipe import Train
+from engine.recipe.sections import Train
+from engine.runs.disk import DiskFullError
+from engine.runs.home import RunDir
 from engine.training import checkpoint
 from engine.training.checkpoint import Position, RestoreError, checkpoint_name, prune, restore, save
 from engine.training.optimiser import learning_rate, make_optimiser

@@ -15,12 +15,12 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from workers import curve, finish, last_error, make_run, nlls, of_kind, small, start, wait_for, work
 
 from engine.evals.classes import confusion, macro_f1, measures
-from engine.home import RunDir
-from engine.method_settings import WHOLE_MODEL, Full
-from engine.methods import load
-from engine.recipe import ModelSpec
+from engine.losses.class_loss import ClassLoss
+from engine.models import load
+from engine.recipe.methods import WHOLE_MODEL, Full
+from engine.recipe.sections import ModelSpec
+from engine.runs.home import RunDir
 from engine.tasks.items import Labelled
-from engine.training.class_loss import ClassLoss
 
 CPU = torch.device("cpu")
 MODELS = {"encoder": tiny.encoder, "decoder": tiny.decoder}

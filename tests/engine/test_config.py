@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import config
+from engine.queue import config
 
 
 def test_without_a_file_there_are_defaults(tmp_path: Path) -> None:

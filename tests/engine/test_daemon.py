@@ -26,13 +26,15 @@ from with_daemon import (
     wait_worker,
 )
 
-from engine import accept, disk, journal, service
-from engine.home import Home, run_dirs
-from engine.process import alive, identify, send
-from engine.scheduler import Capacity
-from engine.supervisor import Settings, Supervisor
+from engine.basics.process import alive, identify, send
+from engine.client import service
+from engine.queue import accept
+from engine.queue.scheduler import Capacity
+from engine.queue.supervisor import Settings, Supervisor
+from engine.runs import disk, journal
+from engine.runs.home import Home, run_dirs
+from finetui.client import Client
 from store import StoreError
-from store.client import Client
 
 
 @pytest.fixture
@@ -101,7 +103,7 @@ def test_it_is_detached_and_light(own_home: Home) -> None:
 
 
 def test_the_daemons_modules_hold_no_torch() -> None:
-    code = "import engine.daemon, store.ingest, store.projection, store.server, sys; print(' '.join(sys.modules))"
+    code = "import engine.queue.daemon, store.ingest, store.projection, store.server, sys; print(' '.join(sys.modules))"
     loaded = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "transformers", "datasets", "textual", "typer"} & set(loaded.stdout.split())
 

@@ -17,15 +17,17 @@ import pytest
 from supervision import identities, kill_everything, submission, until, worker_environment
 from with_daemon import FOREVER, a_home, daemon_of, kill_daemon, starts, submit, wait_state, wait_worker
 
-from engine import accept, journal, service
-from engine.home import Home, RunDir, run_dirs
-from engine.lock import Lock
-from engine.log import write_json
-from engine.process import alive, identify, send
-from engine.scheduler import Capacity
-from engine.supervisor import Settings, Supervisor
+from engine.basics.process import alive, identify, send
+from engine.client import service
+from engine.queue import accept
+from engine.queue.scheduler import Capacity
+from engine.queue.supervisor import Settings, Supervisor
+from engine.runs import journal
+from engine.runs.home import Home, RunDir, run_dirs
+from finetui.client import Client
+from finetui.lock import Lock
+from finetui.log import write_json
 from store import StoreError
-from store.client import Client
 
 
 @pytest.fixture

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
+from engine.bundled.catalogue import model_path
 from engine.data import chat, findings, rows
-from engine.data.bundled import model_path
 from engine.data.gather import gather
-from engine.data.report import build
-from engine.data.report.build import DataReport, brief_report, report
 from engine.data.sources import DataError
-from engine.recipe import Recipe, Train
-from engine.recipe_file import parse
+from engine.recipe.recipe_file import parse
+from engine.recipe.sections import Recipe, Train
+from engine.report import build
+from engine.report.build import DataReport, brief_report, report
 
 BOS, EOS, PAD = "<|endoftext|>", "<|end|>", "<|pad|>"
 # As the bundled model's template, with places to break it.
@@ -165,7 +165,7 @@ def test_what_is_cut_is_counted_in_targets(tmp_path: Path, tokenizer: Any) -> No
 
 def _train_examples(found: DataReport, tokenizer: Any) -> list[chat.Example]:
     from engine.data.split import split_heldout
-    from engine.recipe_fields import Share
+    from engine.recipe.fields import Share
 
     train, _ = split_heldout(found.sources[0].documents, Share(count=1), "x")
     return [chat.tokenize(document, tokenizer) for document in train]
@@ -415,7 +415,7 @@ def test_long_texts_of_a_completion_are_split_and_lose_nothing(tmp_path: Path, t
 
 
 def run_module(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-P", "-m", "engine.data.report", *arguments]
+    command = [sys.executable, "-P", "-m", "engine.report", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

@@ -14,7 +14,7 @@ from engine.data.columns import rename
 from engine.data.formats import to_document
 from engine.data.sources import DataError, Raw, fingerprint, place, read_rows
 from engine.data.split import first, rank, replayed, split_heldout
-from engine.recipe_fields import parse_share
+from engine.recipe.fields import parse_share
 
 ROWS = [{"prompt": "1 + 1?", "completion": "2"}, {"prompt": 'naïve, "quoted"\nline', "completion": "é\u2028"}]
 

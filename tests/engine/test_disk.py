@@ -10,12 +10,13 @@ from supervision import until
 from with_daemon import a_home, directory, row, wait_state
 from workers import curve, finish, make_run, of_kind, small, start, wait_for, work
 
-from engine import disk, preflight, service
-from engine.disk import DiskFullError, is_full
+from engine.client import preflight, service
 from engine.memory.plan import plan_of
 from engine.memory.shapes import model_shapes
 from engine.memory.storage import storage
-from engine.recipe import Recipe
+from engine.recipe.sections import Recipe
+from engine.runs import disk
+from engine.runs.disk import DiskFullError, is_full
 
 LORA = {"method": "lora", "evals__general": None, "evals__generate": 0, "evals__limit": 4}
 

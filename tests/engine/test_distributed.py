@@ -26,9 +26,9 @@ from workers import (
     work,
 )
 
-from engine import processes
-from engine.home import RunDir
-from engine.log import read_log
+from engine.attempt import ranks
+from engine.runs.home import RunDir
+from finetui.log import read_log
 
 PROCESSES = 2
 
@@ -74,13 +74,15 @@ def same_as_single(single: RunDir, run: RunDir, *attempts: int) -> None:
             assert all((ours[key] - value).abs().mean() < 1e-5 for key, value in theirs.items())
 
 
-def ranks(process: Any) -> list[psutil.Process]:
+def wait_ranks(process: Any) -> list[psutil.Process]:
     """The processes that train, once both do."""
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline:
         found = psutil.Process(process.pid).children(recursive=True)
         training = [
-            one for one in found if "engine.worker" in one.cmdline() and "--no-python" not in one.cmdline()
+            one
+            for one in found
+            if "engine.attempt.worker" in one.cmdline() and "--no-python" not in one.cmdline()
         ]
         if len(training) == PROCESSES:
             return training
@@ -106,7 +108,7 @@ def test_a_run_outlives_a_lost_process_and_a_killed_attempt(single, tmp_path):
     changes = {"train__sharding": "fsdp", "train__checkpoint_every": 1}
     run = make_run(tmp_path / "000001-lost", recipe("lora", **changes))
     process = start(run)
-    lost = ranks(process)[1]
+    lost = wait_ranks(process)[1]
     wait_for(run, 1, "checkpoint", process, step=1)
     lost.kill()
     assert finish(process) == -signal.SIGKILL, "as if a single worker had been killed: to be resumed"
@@ -117,7 +119,7 @@ def test_a_run_outlives_a_lost_process_and_a_killed_attempt(single, tmp_path):
     meta["recipe"]["train"]["sharding"] = "ddp"
     run.meta.write_text(json.dumps(meta))
     process = start(run, 2)
-    left = ranks(process)
+    left = wait_ranks(process)
     wait_for(run, 2, "metrics", process)
     left += psutil.Process(process.pid).children()
     assert len(left) == 1 + PROCESSES
@@ -162,7 +164,7 @@ def test_of_several_failures_the_first_is_told(tmp_path):
         words = {"status": status, "step": 5, "error": error, "reason": None, "t": t}
         attempt.path.mkdir(parents=True, exist_ok=True)
         (attempt.path / f"rank-{rank}.json").write_text(json.dumps(words))
-    assert processes.tell(run, attempt, 3) == 4
+    assert ranks.tell(run, attempt, 3) == 4
     assert last_error(run) == "this"
 
 
@@ -188,7 +190,8 @@ def _rank(rank: int, directory: str) -> None:
     import torch
     import torch.distributed as dist
 
-    from engine.training import checkpoint, distributed
+    from engine.models import distributed
+    from engine.training import checkpoint
     from engine.training.checkpoint import Position
 
     store = dist.FileStore(f"{directory}/store", PROCESSES)

@@ -12,17 +12,18 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from workers import curve, finish, make_run, of_kind, small, start, wait_for, work
 
-from engine.data.bundled import model_path
+from engine.bundled.catalogue import model_path
 from engine.data.chat import Example
 from engine.data.formats import to_document
-from engine.home import RunDir
-from engine.method_settings import Adapter, Full, Lora, Prompt
-from engine.methods import bottleneck, load
-from engine.recipe import ModelSpec
-from engine.task_settings import Dpo
+from engine.losses import loss as loss_module
+from engine.losses.dpo_loss import PairLoss, as_base, keeps_base, preference_loss
+from engine.models import load
+from engine.recipe.methods import Adapter, Full, Lora, Prompt
+from engine.recipe.sections import ModelSpec
+from engine.recipe.tasks import Dpo
+from engine.runs.home import RunDir
 from engine.tasks.items import Pair, pair
-from engine.training import loss as loss_module
-from engine.training.dpo_loss import PairLoss, as_base, keeps_base, preference_loss
+from finetui import bottleneck
 
 CPU = torch.device("cpu")
 SPEC = ModelSpec(path="bundled:stdlib-2m")

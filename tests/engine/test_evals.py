@@ -12,22 +12,22 @@ import torch
 from transformers import AutoTokenizer, LlamaForCausalLM
 from workers import small
 
-from engine.data.bundled import model_path
+from engine.basics.statistics import change, ratio
+from engine.bundled.catalogue import model_path
 from engine.data.chat import tokenize
 from engine.data.formats import to_document
 from engine.data.sources import DataError
 from engine.evals import base_samples
 from engine.evals.generate import answers, questions
-from engine.evals.intervals import change, ratio
 from engine.evals.looks import read_back
 from engine.evals.score import score
-from engine.home import RunDir
-from engine.log import LogWriter
-from engine.recipe import Recipe
+from engine.losses.loss import TargetLoss
+from engine.recipe.sections import Recipe
+from engine.runs.home import RunDir
 from engine.tasks.prepare import Suite, prepare
 from engine.training.flagging import context_of
-from engine.training.loss import TargetLoss
 from engine.training.stop import Cancelled
+from finetui.log import LogWriter
 
 CPU = torch.device("cpu")
 
@@ -184,7 +184,7 @@ def test_losses_at_other_temperatures_than_todays_count_as_not_measured(tmp_path
 
 
 def recipe(**data):
-    from engine.recipe import Recipe
+    from engine.recipe.sections import Recipe
 
     tree = {
         "model": "bundled:stdlib-2m",

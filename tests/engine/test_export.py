@@ -23,9 +23,9 @@ from engine.export.compare import compare
 from engine.export.source import ExportError, read
 from engine.export.weights import _finished_step
 from engine.export.wish import Wish, check, kind_of
-from engine.home import RunDir
-from engine.log import LogWriter
-from engine.recipe import Recipe
+from engine.recipe.sections import Recipe
+from engine.runs.home import RunDir
+from finetui.log import LogWriter
 
 METHODS: dict[str, tuple[Any, float]] = {
     "full": ("full", 1e-3),

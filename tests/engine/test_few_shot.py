@@ -11,11 +11,11 @@ from workers import curve, make_run, nlls, of_kind, small, start, wait_for, work
 
 from engine.data.chat import tokenize
 from engine.data.formats import Document
-from engine.evals.few_shot import few_shot
 from engine.evals.looks import read_back
-from engine.model_source import locate
+from engine.models.source import locate
 from engine.tasks.items import text
 from engine.tasks.prepare import Prepared, Suite
+from engine.training.few_shot import few_shot
 
 SUITE = "heldout_few_shot"
 

@@ -11,11 +11,12 @@ import pytest
 from with_daemon import a_home, directory, row, wait_state
 from workers import small
 
-from engine import fix, recipe_file, service
-from engine.fix import FixError
-from engine.home import RunDir
-from engine.log import LogWriter
-from engine.recipe import Recipe
+from engine.client import fix, service
+from engine.client.fix import FixError
+from engine.recipe import recipe_file
+from engine.recipe.sections import Recipe
+from engine.runs.home import RunDir
+from finetui.log import LogWriter
 
 LOWER = {"text": "Lower the learning rate.", "change": {"train.lr": 1e-3}, "source": "lin2025"}
 REPLAY = {

@@ -10,10 +10,10 @@ from workers import finish, make_run, small, start
 
 from engine.evals.looks import Looks, read_back
 from engine.evals.score import Scores
-from engine.log import LogWriter, read_log
-from engine.recipe import Recipe
+from engine.recipe.sections import Recipe
 from engine.training.flagging import best_step, raise_flags
 from engine.training.report import Report
+from finetui.log import LogWriter, read_log
 
 N = 40
 RNG = np.random.default_rng(0)

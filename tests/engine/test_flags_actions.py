@@ -11,9 +11,9 @@ import pytest
 
 from engine.flags import actions
 from engine.flags.flag import Action, Context, Flag
-from engine.method_settings import DEFAULT_LR
-from engine.recipe_file import parse
-from engine.task_settings import RATE
+from engine.recipe.methods import DEFAULT_LR
+from engine.recipe.recipe_file import parse
+from engine.recipe.tasks import RATE
 
 FULL = Context("full", 3e-4, 0.0, general="bundled:stdlib-prose", epochs=4.0)
 RECIPE = {

@@ -14,7 +14,7 @@ from benchmarks import flag_baselines as rules
 from benchmarks.flag_judge import judge, tell
 from benchmarks.flag_plants import FORGETS_LESS, PLANTS
 from benchmarks.flag_truth import onset, outcome, score, truth, upper_bound
-from engine.recipe import Recipe
+from engine.recipe.sections import Recipe
 
 
 def losses(*values):

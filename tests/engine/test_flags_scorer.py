@@ -9,11 +9,11 @@ from safetensors.torch import save_file
 
 from benchmarks.flag_score import TEMPERATURES, Scorer, _rounded
 from engine.evals.score import score
-from engine.methods import load
-from engine.recipe import Recipe
+from engine.losses.loss import TargetLoss
+from engine.models import load
+from engine.recipe.sections import Recipe
 from engine.tasks.prepare import prepare
 from engine.training.checkpoint import load_weights, trained_weights
-from engine.training.loss import TargetLoss
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import pytest
 
 from engine.data.gather import Gathered, gather
 from engine.data.sources import DataError
-from engine.recipe import Recipe
+from engine.recipe.sections import Recipe
 
 WORDS = ["amber", "birch", "cedar", "dune", "elm", "fern", "grove", "hazel"]
 WORDS += ["iris", "juniper", "kelp", "larch", "maple", "nettle", "oak", "pine"]

@@ -6,11 +6,11 @@ import json
 import random
 from pathlib import Path
 
-from engine import journal
-from engine.home import RunDir
-from engine.journal import RunRecord
-from engine.log import LogWriter
-from engine.process import Identity
+from engine.basics.process import Identity
+from engine.runs import journal
+from engine.runs.home import RunDir
+from engine.runs.journal import RunRecord
+from finetui.log import LogWriter
 
 SHIM = Identity(4242, 777, "boot")
 

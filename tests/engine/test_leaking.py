@@ -12,18 +12,18 @@ import pytest
 from test_fix import a_run
 from workers import last_error, make_run, measured, of_kind, small, work
 
-from engine import fix, preflight
-from engine.data.bundled import load
+from engine.bundled.catalogue import load
+from engine.client import fix, preflight
 from engine.data.gather import Overlap
 from engine.data.overlap import Leak
 from engine.data.sources import DataError
 from engine.evals.looks import Looks
 from engine.evals.score import Scores
 from engine.flags.actions import leak
-from engine.log import LogWriter, read_log
-from engine.recipe import Recipe
+from engine.recipe.sections import Recipe
 from engine.training.leaking import raise_leaks
 from engine.training.report import Report
+from finetui.log import LogWriter, read_log
 
 ROWS = load("docstrings")[::40]
 PROSE = [row["text"] for row in load("stdlib-prose")]

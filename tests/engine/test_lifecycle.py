@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from engine.journal import RunRecord
-from engine.lifecycle import Remains, refusal, verdict
-from engine.process import Identity
+from engine.basics.process import Identity
+from engine.runs.journal import RunRecord
+from engine.runs.lifecycle import Remains, refusal, verdict
 
 RUNNING = RunRecord(7, state="running", attempt=1, shim=Identity(1, 2, "b"))
 

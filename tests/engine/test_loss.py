@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from engine.data.chat import Example
-from engine.training import loss as loss_module
-from engine.training.batches import collate
-from engine.training.loss import TargetLoss
+from engine.losses import loss as loss_module
+from engine.losses.batches import collate
+from engine.losses.loss import TargetLoss
 
 CPU = torch.device("cpu")
 RNG = np.random.default_rng(0)

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from engine.basics.cpu import cpu_has_bf16
 from engine.memory.correction import correction
 from engine.memory.estimate import GIB, LOGITS_AT_ONCE, chunk, estimate, parameter_bytes, quantised_bytes
 from engine.memory.families import FAMILIES, PRESETS
 from engine.memory.fit import fit, fit_plan, table, table_lines, wants_checkpointing
 from engine.memory.plan import Plan, plan_of
 from engine.memory.shapes import from_config, model_shapes
-from engine.model_source import ModelError
-from engine.processor import cpu_has_bf16
-from engine.recipe import Recipe
+from engine.models.source import ModelError
+from engine.recipe.sections import Recipe
 
 SMALL = {
     "hidden_size": 96,
@@ -65,9 +65,9 @@ def test_presets_have_the_published_numbers_of_parameters(name: str, parameters:
 
 def test_header_and_config_of_the_bundled_model_agree() -> None:
     model = model_shapes("bundled:stdlib-2m")
-    from engine.data import bundled
+    from engine.bundled import catalogue
 
-    config = json.loads((bundled.model_path("stdlib-2m") / "config.json").read_text())
+    config = json.loads((catalogue.model_path("stdlib-2m") / "config.json").read_text())
     by_config = from_config(config, "config")
     assert set(model.weights) == set(by_config.weights)
     assert replace(model, source="", weights=()) == replace(by_config, source="", weights=())
@@ -168,7 +168,7 @@ def test_trained_and_held_weights_are_those_of_every_method(method: dict[str, ob
     """Against the model as the engine loads it: numbers that get gradients, bytes of all weights."""
     import torch
 
-    from engine.methods.load import count_parameters, load_model
+    from engine.models.load import count_parameters, load_model
 
     recipe, shapes = a_recipe(method=method), model_shapes("bundled:stdlib-2m")
     for dtype in (torch.float32, torch.bfloat16):
@@ -181,7 +181,7 @@ def test_trained_and_held_weights_are_those_of_every_method(method: dict[str, ob
 
 
 def test_logits_are_capped_as_in_the_loss() -> None:
-    from engine.training import loss
+    from engine.losses import loss
 
     assert loss.LOGITS_AT_ONCE == LOGITS_AT_ONCE
     assert chunk(128_000) == 2**26 // 128_000

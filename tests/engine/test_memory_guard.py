@@ -11,8 +11,8 @@ import pytest
 import torch
 from workers import curve, finish, last_error, make_run, nlls, of_kind, small, start, wait_for, work
 
-from engine.home import RunDir
 from engine.memory.estimate import GIB, MIB
+from engine.runs.home import RunDir
 from engine.training.guard import is_out_of_memory
 from engine.training.meter import Meter
 

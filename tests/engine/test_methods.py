@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from engine.data.bundled import model_path
+from engine.bundled.catalogue import model_path
 from engine.data.chat import Example
-from engine.method_settings import IA3, Adapter, Freeze, Full, Lora, Prefix, Prompt, QLora
-from engine.methods import load
-from engine.methods.load import (
+from engine.losses.batches import Batch, collate
+from engine.losses.loss import TargetLoss
+from engine.models import load
+from engine.models.load import (
     ModelError,
     count_parameters,
     load_model,
@@ -20,10 +21,9 @@ from engine.methods.load import (
     resolve,
     save_model,
 )
-from engine.methods.vectors import begin_as
-from engine.recipe import ModelSpec, Recipe, Train
-from engine.training.batches import Batch, collate
-from engine.training.loss import TargetLoss
+from engine.models.methods.vectors import begin_as
+from engine.recipe.methods import IA3, Adapter, Freeze, Full, Lora, Prefix, Prompt, QLora
+from engine.recipe.sections import ModelSpec, Recipe, Train
 from engine.training.optimiser import make_optimiser, set_rate
 
 BUNDLED = ModelSpec(path="bundled:stdlib-2m")

@@ -11,9 +11,9 @@ import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 from workers import last_error, make_run, of_kind, small, work
 
-from engine.evals.intervals import bootstrap, mean, share
+from engine.basics.statistics import bootstrap, mean, share
 from engine.evals.metrics import KNOWN, MetricError, Metrics
-from engine.recipe import METRICS
+from engine.recipe.sections import METRICS
 
 PREDICTIONS = ["Return the sum.", "A list of  items", "nothing at all here", "the cat sat on the mat today"]
 REFERENCES = ["Return the sum.", "A list of items", "Something else", "the cat sat on a mat"]

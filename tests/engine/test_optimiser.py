@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from engine.recipe import Train
+from engine.recipe.sections import Train
 from engine.training.optimiser import make_optimiser, set_rate
 
 NAMES = ["adamw", "adamw8bit", "paged_adamw", "paged_adamw8bit", "adafactor"]

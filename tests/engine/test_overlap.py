@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from engine.data import bundled, overlap
+from engine.bundled import catalogue
+from engine.data import overlap
 from engine.data.duplicates import Sketches, exact_duplicates, near_duplicates
 from engine.data.formats import to_document
 from engine.data.overlap import (
@@ -278,7 +279,7 @@ def test_nothing_to_compare_is_no_overlap() -> None:
 
 def test_in_the_bundled_data_every_hit_is_real() -> None:
     """No hit but rows that do share a sentence or say the same of a sibling; there are only a few."""
-    documents = [to_document(row) for row in bundled.load("docstrings")]
+    documents = [to_document(row) for row in catalogue.load("docstrings")]
     rows = [
         Entry(d.id, "docstrings", (n,), normalise(compared_text(d)), preview(d), normalise(d.target))
         for n, d in enumerate(documents, start=1)

@@ -8,11 +8,11 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from engine.data.chat import Example
-from engine.methods import bottleneck
-from engine.training.batches import Batch, collate
+from engine.losses.batches import Batch, collate
+from engine.losses.loss import TargetLoss
+from engine.losses.packing import layout, pack, unpacked
 from engine.training.job import compile_backbone
-from engine.training.loss import TargetLoss
-from engine.training.packing import layout, pack, unpacked
+from finetui import bottleneck
 
 CPU = torch.device("cpu")
 SIZES = {

@@ -17,10 +17,10 @@ from accelerate import Accelerator
 
 from benchmarks.throughput import bundled, save_data
 from engine.data.chat import Example
-from engine.methods.load import load_model, save_model
-from engine.recipe import Recipe
+from engine.losses.loss import TargetLoss
+from engine.models.load import load_model, save_model
+from engine.recipe.sections import Recipe
 from engine.training.loop import optimiser_step
-from engine.training.loss import TargetLoss
 from engine.training.optimiser import make_optimiser
 
 STEPS, ROWS, PASSES = 50, 8, 2  # rows of a step, in two forward passes of unequal numbers of targets

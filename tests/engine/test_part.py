@@ -11,15 +11,15 @@ from flag_runs import LOOKS, falling, history, turning
 from scipy.special import ndtri
 from workers import make_run, measured, of_kind, small, work
 
-from engine.evals.intervals import TwoPhase, ratio, two_phase
+from engine.basics.statistics import TwoPhase, ratio, two_phase
 from engine.evals.looks import Looks, read_back
 from engine.evals.score import Scores
 from engine.flags import forgetting, overfitting
 from engine.flags.multiplicity import level_at
 from engine.flags.part import CHANCE, chance, is_whole, looked_at, part
 from engine.flags.progress import converged
-from engine.home import RunDir
-from engine.recipe import Recipe
+from engine.recipe.sections import Recipe
+from engine.runs.home import RunDir
 from engine.training.flagging import best_step
 
 STEPS = 10 * (LOOKS - 1)  # of the runs of flag_runs

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from engine import preflight
-from engine.data.bundled import model_path
+from engine.bundled.catalogue import model_path
+from engine.client import preflight
 from engine.data.sources import DataError
-from engine.model_source import ModelError, resolve_model
-from engine.recipe import Recipe
-from engine.recipe_file import RecipeError, parse
+from engine.models.source import ModelError, resolve_model
+from engine.recipe.recipe_file import RecipeError, parse
+from engine.recipe.sections import Recipe
 
 
 def recipe(model: str = "bundled:stdlib-2m", train: str = "bundled:docstrings", **sections: object) -> Recipe:

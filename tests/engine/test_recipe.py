@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.recipe import Recipe
-from engine.recipe_fields import Share, parse_share
-from engine.recipe_file import RecipeError, parse, read
+from engine.recipe.fields import Share, parse_share
+from engine.recipe.recipe_file import RecipeError, parse, read
+from engine.recipe.sections import Recipe
 
 GOOD = """\
 model: bundled:stdlib-2m

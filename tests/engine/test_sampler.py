@@ -10,10 +10,10 @@ from typing import Any
 import pynvml
 import pytest
 
-from engine import sampler
-from engine.executor import environment, usable_devices
-from engine.log import read_log
-from engine.sampler import Nvml, Sampler
+from engine.queue import sampler
+from engine.queue.executor import environment, usable_devices
+from engine.queue.sampler import Nvml, Sampler
+from finetui.log import read_log
 
 
 class FakeDriver:

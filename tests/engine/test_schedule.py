@@ -4,8 +4,8 @@ from pydantic import ValidationError
 
 from engine.evals import schedule
 from engine.evals.schedule import EARLY, Schedule, Spent, is_affordable, is_due, is_wanted
-from engine.recipe import Evals
-from engine.recipe_fields import parse_share
+from engine.recipe.fields import parse_share
+from engine.recipe.sections import Evals
 
 
 class Clock:

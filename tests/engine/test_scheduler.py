@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from engine.journal import RunRecord
-from engine.scheduler import Capacity, Start, plan
+from engine.queue.scheduler import Capacity, Start, plan
+from engine.runs.journal import RunRecord
 
 
 def queued(number: int, **changes: object) -> RunRecord:

@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoTokenizer, LlamaForCausalLM
 
-from engine.data.bundled import load, model_path
+from engine.bundled.catalogue import load, model_path
 from engine.data.chat import tokenize
 from engine.data.formats import to_document
 from engine.evals import base_scores, scores_file
 from engine.evals.score import TEMPERATURES, score
 from engine.evals.score import Scores as Found
+from engine.losses.loss import TargetLoss
 from engine.tasks.prepare import Suite
-from engine.training.loss import TargetLoss
 
 CPU = torch.device("cpu")
 
@@ -59,7 +59,7 @@ def alone(model, example) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("small_chunks", [False, True])
 def test_tokens_lost_and_gained_are_those_that_changed_sides(model, changed, small_chunks, monkeypatch):
     if small_chunks:
-        monkeypatch.setattr("engine.training.loss.LOGITS_AT_ONCE", 1)
+        monkeypatch.setattr("engine.losses.loss.LOGITS_AT_ONCE", 1)
     suite = make_suite("seen")
     found = look(changed, suite, look(model, suite).base)
     lost, gained = [], []

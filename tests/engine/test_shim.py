@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from supervision import identities, kill_everything, submission, until, worker_environment
 
-from engine import accept, journal
-from engine.home import Home, RunDir
-from engine.process import Identity, alive, send
+from engine.basics.process import Identity, alive, send
+from engine.queue import accept
+from engine.runs import journal
+from engine.runs.home import Home, RunDir
 
 StartShim = Callable[..., "subprocess.Popen[bytes]"]
 
@@ -34,7 +35,7 @@ def shim() -> Iterator[StartShim]:
     children: list[subprocess.Popen[bytes]] = []
 
     def start(run: RunDir, attempt: int = 1) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-P", "-m", "engine.shim", str(run.path), str(attempt)]
+        command = [sys.executable, "-P", "-m", "engine.attempt.shim", str(run.path), str(attempt)]
         child = subprocess.Popen(
             command,
             env={**os.environ, **worker_environment()},
@@ -158,7 +159,7 @@ def test_children_of_a_dead_worker_are_ended(home: Home, shim: StartShim) -> Non
     pid = int(
         until("the child's pid", lambda: (run.path / "child.pid").exists() and read(run.path / "child.pid"))
     )
-    from engine.process import identify
+    from engine.basics.process import identify
 
     child = identify(pid)
     assert alive(child)
@@ -173,7 +174,7 @@ def read(path: Path) -> str:
 
 def test_the_shim_is_light() -> None:
     """It lives beside every worker: no numerics, no validation library, no database."""
-    code = "import engine.shim, sys; print(' '.join(sys.modules))"
+    code = "import engine.attempt.shim, sys; print(' '.join(sys.modules))"
     loaded = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     heavy = {"torch", "numpy", "pydantic", "duckdb", "pyarrow", "psutil", "logging", "subprocess", "asyncio"}
     assert not heavy & set(loaded.stdout.split())

@@ -11,10 +11,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-from engine.data.bundled import model_path
-from engine.methods import bottleneck
-from engine.methods.bottleneck import AdapterError
-from engine.methods.swap import Adapters
+from engine.bundled.catalogue import model_path
+from engine.models.swap import Adapters
+from finetui import bottleneck
+from finetui.bottleneck import AdapterError
 
 TASK = "CAUSAL_LM"
 IDS = torch.arange(10, 34).reshape(2, 12)

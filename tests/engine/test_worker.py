@@ -26,9 +26,9 @@ from workers import (
     work,
 )
 
-from engine.home import RunDir
-from engine.log import read_log
-from engine.method_settings import WHOLE_MODEL
+from engine.recipe.methods import WHOLE_MODEL
+from engine.runs.home import RunDir
+from finetui.log import read_log
 
 # Six steps are few: methods that train less of the model go at rates of their own.
 METHODS = {
@@ -162,7 +162,7 @@ def reload(run: RunDir, method: str):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    from engine.methods import bottleneck
+    from finetui import bottleneck
 
     folder = run.path / ("model" if method in WHOLE_MODEL else "adapter")
     options = {"dtype": torch.float32}
@@ -378,7 +378,7 @@ def test_the_command_itself(tmp_path):
     (tmp_path / "engine.py").write_text("raise SystemExit('the wrong engine')")
     run = make_run(tmp_path / "000001-command", small(method="full", train__max_steps=1, evals__limit=2))
     result = subprocess.run(
-        [sys.executable, "-P", "-m", "engine.worker", str(run.path), "1"],
+        [sys.executable, "-P", "-m", "engine.attempt.worker", str(run.path), "1"],
         cwd=tmp_path,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,

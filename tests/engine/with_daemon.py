@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from supervision import identities, kill_everything, submission, until, worker_environment
 
-from engine import service
-from engine.home import Home, RunDir, run_dirs
-from engine.process import Identity, alive, identify, send
-from store.client import Client
+from engine.basics.process import Identity, alive, identify, send
+from engine.client import service
+from engine.runs.home import Home, RunDir, run_dirs
+from finetui.client import Client
 
 FOREVER = 10**6  # steps
 

@@ -11,9 +11,9 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from engine.home import RunDir
-from engine.log import read_log
-from engine.recipe import Recipe
+from engine.recipe.sections import Recipe
+from engine.runs.home import RunDir
+from finetui.log import read_log
 
 WAIT_S = 240
 SMALL = {
@@ -36,7 +36,7 @@ def context() -> ForkServerContext:
     os.environ["OMP_NUM_THREADS"] = "1"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["engine.training.loop", "engine.methods.load", "transformers.models.llama.modeling_llama", "peft"]
+        ["engine.training.loop", "engine.models.load", "transformers.models.llama.modeling_llama", "peft"]
     )
     return context
 
@@ -144,6 +144,6 @@ def _work(path: str, attempt: int, file_size_limit: int | None) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size_limit, file_size_limit))
-    from engine.worker import main
+    from engine.attempt.worker import main
 
     sys.exit(main(path, attempt))

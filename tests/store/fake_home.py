@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.log import LogWriter, write_json
+from finetui.log import LogWriter, write_json
 from store.projection import Projection
 
 T0 = 1_790_000_000.0

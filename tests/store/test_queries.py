@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fake_home import T0, FakeHome, FakeRun
 
-from engine.evals.intervals import change
+from engine.basics.statistics import change
 from store import queries
 from store.ingest import Ingest
 from store.projection import Projection

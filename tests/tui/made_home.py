@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.home import Home, RunDir
-from engine.log import LogWriter, write_json
+from engine.runs.home import Home, RunDir
+from finetui.log import LogWriter, write_json
 
 NOW = 1_790_000_000.0
 STEPS = 400

@@ -11,7 +11,7 @@ import pytest
 from made_home import NOW, Served
 from pilot import ready, text_of, until
 
-from engine.home import Home
+from engine.runs.home import Home
 from store import StoreError, Unavailable
 from tui.app import FinetuiApp
 from tui.data import Poller, Snapshot, ask, log_tail

@@ -12,7 +12,7 @@ from made_home import Served, make_run
 from pilot import ready, text_of, until
 from textual.app import App
 
-from engine.data import bundled
+from engine.bundled import catalogue
 from tui.app import FinetuiApp
 from tui.reports import Reporting
 from tui.screens.data import DataScreen
@@ -62,7 +62,7 @@ async def test_the_key_shows_the_data_of_the_run_under_the_cursor(make_app: Make
     async with app.run_test(size=SMALL) as pilot:
         screen = await opened(pilot)
         assert "data of #2 docstrings-lora   may start" in text_of(app, "#header")
-        rows = len(bundled.load("docstrings"))
+        rows = len(catalogue.load("docstrings"))
         assert f"bundled:docstrings: {rows:,} rows read, 0 dropped" in text_of(app, "#pane0")
         assert screen.report is not None
         await pilot.press("n")  # on a small terminal the first one comes into view

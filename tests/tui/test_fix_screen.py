@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pilot import ready, text_of, until
 
-from engine import recipe_file
+from engine.recipe import recipe_file
 from tui.app import FinetuiApp
 from tui.screens.fix import FixScreen, lines_of
 

@@ -24,7 +24,7 @@ def test_no_screen_ever_imports_torch_or_duckdb() -> None:
     loaded = imported_by(
         "import tui.app, tui.palette, tui.screens.run, tui.screens.compare, tui.screens.sql, tui.screens.help\n"
         "import tui.screens.data, tui.screens.fix\n"
-        "import store.client, store.schema, engine.service"
+        "import finetui.client, store.schema, engine.client.service"
     )
     assert loaded.isdisjoint(HEAVY)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.app import App, ComposeResult
 from textual.geometry import Region
 
-from tui.text import Line
+from tui.lines.text import Line
 from tui.widgets.panel import Panel, changed_spans
 from tui.widgets.plot import Plot, Series, render
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from tui.text import line_width
+from tui.lines.text import line_width
 from tui.widgets import axis
 from tui.widgets.chart import ChartView, smooth
 from tui.widgets.plot import Glyphs, Mark, Plot, Series, render

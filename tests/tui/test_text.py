@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tui.text import broken, folded, unique, width_of, wrap
+from tui.lines.text import broken, folded, unique, width_of, wrap
 from tui.widgets.details import _block
 
 

@@ -43,7 +43,7 @@ def screen(context: typer.Context) -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         print(context.get_help())
         raise typer.Exit(exits.OK)
-    from engine.home import home
+    from engine.runs.home import home
     from tui.app import FinetuiApp
 
     # Whatever started this may have ignored it (nohup): a screen whose terminal is gone has nothing to go on for.

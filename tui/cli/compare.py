@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.service import connect
+from engine.client.service import connect
 from store import StoreError
 from store.queries import compare_table_sql
 from tui.cli.output import print_json, print_side_by_side, print_table

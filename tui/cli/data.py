@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.text import Text
 
-from engine.data.report.page import LEARNED, lines
+from engine.report.page import LEARNED, lines
 from tui.cli import exits
 from tui.cli.output import console, print_json, say
 from tui.reports import Reporting

@@ -7,17 +7,18 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine import preflight, recipe_file, submit
-from engine.home import home
-from engine.journal import ACTIVE, WAITING
-from engine.service import connect
+from engine.client import preflight, submit
+from engine.client.service import connect
+from engine.recipe import recipe_file
+from engine.runs.home import home
+from engine.runs.journal import ACTIVE, WAITING
 from tui.cli import exits
 from tui.cli.flags import print_flags
 from tui.cli.follow import follow_runs
 from tui.cli.output import print_side_by_side, say
 
 if TYPE_CHECKING:
-    from store.client import Client
+    from finetui.client import Client
 
 RECIPES = ("demo-full.yaml", "demo-lora.yaml", "demo-qlora.yaml")
 

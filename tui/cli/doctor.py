@@ -12,9 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from engine import sampler, service
-from engine.disk import free_bytes
-from engine.home import home
+from engine.client import service
+from engine.queue import sampler
+from engine.runs.disk import free_bytes
+from engine.runs.home import home
 from tui.cli import exits
 from tui.cli.output import print_json
 

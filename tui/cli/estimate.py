@@ -8,16 +8,19 @@ from typing import Any
 
 import psutil
 
-from engine import disk, recipe_file, sampler, service
-from engine.home import home
+from engine.client import service
+from engine.client.preflight import absolute
 from engine.memory.correction import Correction, correction
 from engine.memory.estimate import GIB, MIB, estimate
 from engine.memory.fit import fit, table, table_lines
 from engine.memory.plan import Device, plan_of
 from engine.memory.shapes import ModelShapes, model_shapes
 from engine.memory.storage import storage
-from engine.preflight import absolute
-from engine.recipe import Recipe
+from engine.queue import sampler
+from engine.recipe import recipe_file
+from engine.recipe.sections import Recipe
+from engine.runs import disk
+from engine.runs.home import home
 from tui.cli.output import print_json
 
 # The whole peaks of runs of a model and method, with how long the longest example was.

@@ -25,11 +25,11 @@ MEANING = {
 
 def code_of(error: Exception) -> int | None:
     """The exit code for an error that is meant for people; None for a bug."""
+    from engine.client.fix import FixError
     from engine.data.sources import DataError
     from engine.export.source import ExportError
-    from engine.fix import FixError
-    from engine.model_source import ModelError
-    from engine.recipe_file import RecipeError
+    from engine.models.source import ModelError
+    from engine.recipe.recipe_file import RecipeError
     from store import StoreError, Unavailable
 
     if isinstance(error, RecipeError | ModelError | DataError):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from engine import fix as engine_fix
-from engine.fix import Fix
-from engine.service import connect
+from engine.client import fix as engine_fix
+from engine.client.fix import Fix
+from engine.client.service import connect
 from tui.cli import exits
 from tui.cli.logs import find
 from tui.cli.output import print_json, print_table, say

@@ -8,7 +8,7 @@ from engine.flags import words
 from tui.cli.output import plain
 
 if TYPE_CHECKING:
-    from store.client import Client
+    from finetui.client import Client
 
 SHOWN = 3  # examples hit hardest
 JSON_COLUMNS = ("advice", "actions", "worst")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from engine.journal import ACTIVE, WAITING
+from engine.runs.journal import ACTIVE, WAITING
 from tui.cli.output import duration, say
 
 if TYPE_CHECKING:
-    from store.client import Client
+    from finetui.client import Client
 
 POLL_S = 0.5
 LINE_EVERY_S = 5.0

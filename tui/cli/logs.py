@@ -6,8 +6,8 @@ import sys
 import time
 from pathlib import Path
 
-from engine import journal
-from engine.home import RunDir, home, run_dirs
+from engine.runs import journal
+from engine.runs.home import RunDir, home, run_dirs
 from store import StoreError
 
 POLL_S = 0.3

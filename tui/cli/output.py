@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tui.text import clean
+from tui.lines.text import clean
 
 # Wide enough that nothing is cut when the output goes to a file or a pipe.
 PIPE_WIDTH = 400

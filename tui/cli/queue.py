@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from engine import preflight, recipe_file, submit
+from engine.client import preflight, submit
+from engine.client.service import connect
 from engine.data.sources import DataError
-from engine.service import connect
+from engine.recipe import recipe_file
 from store import StoreError, Unavailable
 from tui.cli import exits
 from tui.cli.output import print_json, say

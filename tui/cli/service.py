@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from engine import service
-from engine.home import home
+from engine.client import service
+from engine.runs.home import home
 from tui.cli import exits
 from tui.cli.output import duration, print_json, say
 

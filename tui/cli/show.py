@@ -7,15 +7,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.events import FEW_SHOT
-from engine.service import connect
+from engine.client.service import connect
+from engine.runs.events import FEW_SHOT
 from store import StoreError
 from tui import baselines
 from tui.cli.flags import flags_of, print_flags
 from tui.cli.output import cell, duration, plain, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from store.client import Client
+    from finetui.client import Client
 
 LIST_COLUMNS = (
     "run",

@@ -6,10 +6,10 @@ import csv
 import sys
 from typing import Any
 
-from engine.service import connect
+from engine.client.service import connect
 from store import note
 from tui.cli.output import cell, print_json, print_table, say
-from tui.text import unique
+from tui.lines.text import unique
 
 
 def sql(query: str, limit: int, *, as_csv: bool, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from textual.screen import Screen
 
 from tui import bindings
 from tui.data import Request, Run, Snapshot
-from tui.text import Line, line_width, spread
+from tui.lines.text import Line, line_width, spread
 from tui.widgets.panel import Panel
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 
 from tui.data import Request, Run, ask
+from tui.lines.text import Line, cut
 from tui.screens.base import PanedScreen, textual_bindings
-from tui.text import Line, cut
 from tui.widgets import chart, comparison
 from tui.widgets.chart import Shown
 from tui.widgets.panel import Panel

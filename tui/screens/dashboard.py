@@ -11,10 +11,10 @@ from textual.message import Message
 from textual.widget import Widget
 
 from tui import filter as run_filter
-from tui import theme
 from tui.data import Request, Run, ask
+from tui.lines import theme
+from tui.lines.text import Line, clean, cut, spread
 from tui.screens.base import BaseScreen, tabs, textual_bindings
-from tui.text import Line, clean, cut, spread
 from tui.widgets import chart, panes, run_table
 from tui.widgets.chart import SMOOTHING, Shown
 from tui.widgets.panel import Panel

@@ -11,9 +11,9 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 
 from engine.data.sources import DataError
+from tui.lines.text import Line, clean, wrap
 from tui.reports import Reporting
 from tui.screens.base import PanedScreen, textual_bindings
-from tui.text import Line, clean, wrap
 from tui.widgets import data_page
 from tui.widgets.panel import Panel
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from textual.app import ComposeResult
 
-from engine.home import Home
+from engine.runs.home import Home
 from store import StoreError
+from tui.lines.text import Line, clean, wrap
 from tui.screens.base import BaseScreen, textual_bindings
-from tui.text import Line, clean, wrap
 from tui.widgets.panel import Panel
 
 

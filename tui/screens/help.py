@@ -6,8 +6,8 @@ from textual.app import ComposeResult
 from textual.message import Message
 
 from tui import bindings
+from tui.lines.text import Line, left
 from tui.screens.base import BaseScreen, textual_bindings
-from tui.text import Line, left
 from tui.widgets import grid
 from tui.widgets.panel import Panel
 from tui.widgets.prompt import Prompt

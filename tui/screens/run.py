@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
-from tui import theme
 from tui.data import Request, Run, ask
+from tui.lines import theme
+from tui.lines.text import Line, clean
 from tui.screens.base import BaseScreen, tabs, textual_bindings
-from tui.text import Line, clean
 from tui.widgets import chart, details, grid, panes, run_table
 from tui.widgets.chart import Shown
 from tui.widgets.panel import Panel

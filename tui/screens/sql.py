@@ -12,8 +12,8 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.widgets import TextArea
 
+from tui.lines.text import Line, cut, fit, left, unique, wrap
 from tui.screens.base import BaseScreen, textual_bindings
-from tui.text import Line, cut, fit, left, unique, wrap
 from tui.widgets import grid
 from tui.widgets.panel import Panel
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from tui.data import Request, Row, Run, Snapshot, ask
-from tui.text import Line
+from tui.lines.text import Line
 from tui.widgets import plot
 from tui.widgets.axis import live_end
 from tui.widgets.plot import Glyphs, Mark, Plot, Series

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from store.queries import HIGHER_IS_BETTER
-from tui import format, theme
 from tui.data import Row, Run
-from tui.text import Line, clean, left, line_width, right
+from tui.lines import format, theme
+from tui.lines.text import Line, clean, left, line_width, right
 from tui.widgets.plot import MARKERS
 
 # Shown first and by these names; every other metric follows under its own key.

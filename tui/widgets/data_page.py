@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from engine.data.report import page
-from tui.text import Line, char_width, clean, width_of, wrap
+from engine.report import page
+from tui.lines.text import Line, char_width, clean, width_of, wrap
 
 _STYLES = {"warning": "warn", "refused": "bad"}
 

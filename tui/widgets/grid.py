@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tui import format
-from tui.text import Line, clean, fit, left, right, width_of
+from tui.lines import format
+from tui.lines.text import Line, clean, fit, left, right, width_of
 
 MOST = 60  # columns of the screen that one column of the table may take
 _LOOKED_AT = 200

@@ -15,8 +15,8 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui import theme
-from tui.text import Line, char_width, fit
+from tui.lines import theme
+from tui.lines.text import Line, char_width, fit
 
 Paint = Callable[[int, int], list[Line]]  # width, height → lines
 

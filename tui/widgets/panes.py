@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.flags import words
 from tui.data import Row, Run
-from tui.text import Line, clean, cut, fit, left, line_width, right, spread, wrap
+from tui.lines.text import Line, clean, cut, fit, left, line_width, right, spread, wrap
 from tui.widgets.run_table import bar
 
 # ---- hardware ------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from tui.text import Line, cut, line_width
+from tui.lines.text import Line, cut, line_width
 from tui.widgets import axis
 
 

@@ -8,7 +8,7 @@ from textual.containers import Horizontal
 from textual.message import Message
 from textual.widgets import Input, Static
 
-from tui.theme import to_ascii
+from tui.lines.theme import to_ascii
 
 
 class Prompt(Horizontal):

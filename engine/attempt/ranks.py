@@ -1,0 +1,139 @@
+"""One attempt in several processes: torchrun as a child of the attempt's own process, which speaks for them all.
+
+The daemon knows one process, as always; it asks that one to stop and waits for it. Each rank writes to
+`rank-K.json` how it ended, and `end` is written here, once. No rank outlives this process: each is killed with
+its parent (PR_SET_PDEATHSIG). Torch-free.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from engine.queue.executor import THREAD_VARIABLES
+from engine.runs.home import AttemptDir, RunDir
+from finetui.log import LogWriter, write_json
+
+RANKS = "FINETUI_RANKS"  # how many processes; set for them only
+PR_SET_PDEATHSIG = 1
+CODES = {"finished": 0, "cancelled": 3, "failed": 4, "paused": 5}
+
+
+def launch(run: RunDir, attempt: AttemptDir, processes: int) -> int:
+    """Run the attempt in so many processes; its exit code. What torchrun itself says is in `torchrun.log`."""
+    command = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", str(processes), "--no-python"]
+    command += [sys.executable, "-P", "-u", "-m", "engine.attempt.worker", str(run.path), str(attempt.number)]
+    started: list[subprocess.Popen[bytes]] = []
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+        signal.signal(number, lambda *_: _ask_to_stop(started))
+    with (attempt.path / "torchrun.log").open("ab") as log:
+        environment = _environment(processes)
+        started.append(subprocess.Popen(command, stderr=log, env=environment, preexec_fn=die_with_parent))
+    started[0].wait()
+    signal.alarm(0)
+    return tell(run, attempt, processes)
+
+
+def open_log(run: RunDir, attempt: AttemptDir) -> LogWriter | RankLog:
+    """The log of this process: the attempt's, or a rank's; a rank other than the first prints nothing."""
+    if RANKS not in os.environ:
+        return LogWriter(attempt.events, "worker", run.number, attempt.number)
+    die_with_parent()
+    rank = int(os.environ["RANK"])
+    if rank > 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return RankLog(run, attempt, rank)
+
+
+def die_with_parent() -> None:
+    """In a child: be killed as soon as the parent is gone (Linux)."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class RankLog:
+    """The log of one rank: the first writes the attempt's own, and how each ends goes to a file beside it."""
+
+    def __init__(self, run: RunDir, attempt: AttemptDir, rank: int) -> None:
+        self._log = LogWriter(attempt.events, "worker", run.number, attempt.number) if rank == 0 else None
+        self._outcome = _outcome(attempt, rank)
+
+    def write(self, kind: str, *, sync: bool = False, **fields: Any) -> None:
+        if kind == "end":
+            write_json(self._outcome, {**fields, "t": time.time()})
+        elif self._log:
+            self._log.write(kind, sync=sync, **fields)
+
+    def close(self) -> None:
+        if self._log:
+            self._log.close()
+
+
+def _environment(processes: int) -> dict[str, str]:
+    threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+    share = str(max(1, threads // processes))
+    return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, share), RANKS: str(processes)}
+
+
+def _ask_to_stop(started: list[subprocess.Popen[bytes]]) -> None:
+    """SIGTERM to the ranks, not to torchrun, which would kill them half a minute later. Again until they end."""
+    with suppress(psutil.NoSuchProcess):
+        for rank in (rank for torchrun in started for rank in psutil.Process(torchrun.pid).children()):
+            if _listens(rank.pid):
+                rank.terminate()
+    signal.alarm(1)
+
+
+def _listens(pid: int) -> bool:
+    """Whether a process has come so far as to catch SIGTERM, which would kill it before."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+    return False
+
+
+def tell(run: RunDir, attempt: AttemptDir, processes: int) -> int:
+    """Say once how it ended; the exit code. A rank that was killed makes the attempt one that was killed."""
+    ended = [_read(_outcome(attempt, rank)) for rank in range(processes)]
+    known = [outcome for outcome in ended if outcome]
+    failed = sorted(
+        (o for o in known if o["status"] in ("failed", "paused")), key=lambda outcome: outcome["t"]
+    )
+    if failed:
+        outcome = failed[0]  # what the others say came of it
+    elif len(known) == processes and all(outcome["status"] != "lost" for outcome in known):
+        outcome = known[0]
+    else:
+        print(f"a process of {processes} was lost; {attempt.path / 'torchrun.log'} may tell why", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)  # as a single worker would have ended: to be resumed
+        raise AssertionError
+    body = {key: outcome[key] for key in ("status", "step", "error", "reason")}
+    if failed:
+        said = outcome["error"] or outcome["reason"]
+        print(f"{outcome['status']} at step {outcome['step']}: {said}", flush=True)
+    log = LogWriter(attempt.events, "worker", run.number, attempt.number)
+    log.write("end", sync=True, **body)
+    log.close()
+    return CODES[outcome["status"]]
+
+
+def _outcome(attempt: AttemptDir, rank: int) -> Path:
+    return attempt.path / f"rank-{rank}.json"
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,180 @@
+"""One attempt of a run: `python -P -m engine.attempt.worker RUN_DIR ATTEMPT`.
+
+Reads the recipe from `run.json`, trains, and only ever appends to its own log. Exit codes: 0 finished,
+3 cancelled after saving, 4 failed for a reason that `end` tells, 5 paused because the disk is full, 1 failed
+for a reason that nobody foresaw.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.attempt import ranks
+from engine.recipe.methods import WHOLE_MODEL
+from engine.recipe.sections import Recipe
+from engine.runs import disk
+from engine.runs.home import RunDir
+from engine.training.stop import Cancelled, Stop
+
+if TYPE_CHECKING:
+    from engine.training.job import Job
+    from engine.training.report import Report
+
+FINISHED, UNFORESEEN, CANCELLED, FAILED, DISK_FULL = 0, 1, 3, 4, 5
+
+
+def main(run_dir: str, attempt: int) -> int:
+    """Run one attempt to its end; the exit code."""
+    run = RunDir(Path(run_dir).absolute())
+    count = json.loads(run.meta.read_text())["recipe"].get("processes", 1)
+    if count > 1 and ranks.RANKS not in os.environ:
+        return ranks.launch(run, run.attempt(attempt), count)
+    stop = Stop()
+    stop.listen()
+    try:
+        log = ranks.open_log(run, run.attempt(attempt))
+        # Said before the imports, which take seconds.
+        log.write("phase", phase="loading", step=0, detail="")
+    except OSError as error:
+        if disk.is_full(error):
+            return DISK_FULL
+        raise
+    from engine.models import distributed
+    from engine.training.report import Report
+
+    report = Report(log)
+    attempt_at = Attempt(run, attempt, report, stop)
+    try:
+        attempt_at.go()
+        return FINISHED
+    except Cancelled:
+        report.end("cancelled", attempt_at.step)
+        return CANCELLED
+    except Exception as error:
+        if disk.is_full(error):
+            return _pause(error, report, attempt_at)
+        return _fail(error, report, attempt_at.step)
+    finally:
+        log.close()
+        distributed.end()
+
+
+class Attempt:
+    """From the recipe to saved weights."""
+
+    def __init__(self, run: RunDir, number: int, report: Report, stop: Stop) -> None:
+        self.run, self.number, self.report, self.stop = run, number, report, stop
+        self.job: Job | None = None
+
+    @property
+    def step(self) -> int:
+        return self.job.step if self.job else 0
+
+    def go(self) -> None:
+        """Raises Cancelled and whatever went wrong."""
+        meta = json.loads(self.run.meta.read_text())
+        recipe = Recipe.model_validate(meta["recipe"])
+        if Path(meta.get("cwd") or ".").is_dir():  # paths in the recipe start where it was submitted
+            os.chdir(meta.get("cwd") or ".")
+        found = self.run.last_checkpoint() if self.number > 1 else None
+        resume_from = found[0] if found else None
+        if self.number > 1:
+            self.report.resume(-1 if resume_from is None else resume_from)
+
+        from engine.models.quiet import quiet_libraries
+
+        quiet_libraries()  # before bitsandbytes is imported, which has something to say
+        gc.disable()  # imports make a million objects that stay: to look through them for garbage takes a second
+        from engine.training.loop import train
+        from engine.training.setup import set_up
+
+        gc.freeze()  # and 0.3 s more at every collection from now on
+        gc.enable()
+        self.job = set_up(self.run, self.number, recipe, resume_from, self.report, self.stop)
+
+        reason = train(self.job, resume_from)
+        self._save_weights(recipe)
+        self.report.end("finished", self.step, reason=reason)
+
+    def _save_weights(self, recipe: Recipe) -> None:
+        """`model/` or `adapter/`, as plain transformers, PEFT and `bottleneck.load` read them."""
+        from engine.models import distributed, load
+        from engine.training.checkpoint import put_weights, tensor_bytes, trained_weights, write_directory
+
+        assert self.job is not None
+        model, tokenizer = self.job.model, self.job.tokenizer
+        weights = trained_weights(model)
+        if distributed.rank() > 0:
+            return distributed.wait()
+        if distributed.is_cut(model):  # a model of its own, since libraries save whole ones only
+            model = load.load_model(recipe.model, recipe.method, self.job.dtype)
+            put_weights(weights, model)
+        path = self.run.path / ("model" if recipe.method.name in WHOLE_MODEL else "adapter")
+
+        def fill(directory: Path) -> None:
+            load.save_model(model, recipe.method, directory)
+            tokenizer.save_pretrained(directory)
+
+        self.report.phase("saving", self.step, path.name)
+        if path.name == "model":
+            weights = dict(model.named_parameters())
+        write_directory(path, fill, tensor_bytes(weights))
+        return distributed.wait()
+
+
+def _pause(error: Exception, report: Report, attempt: Attempt) -> int:
+    """Tell of a full disk, in the room that was kept for this."""
+    disk.release(attempt.run.attempt(attempt.number))
+    with suppress(OSError):  # the exit code tells it as well
+        report.end("paused", attempt.step, reason=disk.told(error, attempt.run.path))
+    return DISK_FULL
+
+
+def _fail(error: Exception, report: Report, step: int) -> int:
+    """Tell why the attempt failed: a sentence if it was foreseen, else a traceback as well."""
+    from engine.data.sources import DataError
+    from engine.evals.metrics import MetricError
+    from engine.models import distributed
+    from engine.models.distributed import ProcessesError
+    from engine.models.load import ModelError
+    from engine.training.checkpoint import RestoreError, SaveError
+    from engine.training.loop import TrainingError
+
+    if distributed.is_loss(error):  # of another process, which has more to say
+        report.end("lost", step, error=str(error))
+        return UNFORESEEN
+    foreseen = (
+        DataError | MetricError | ModelError | ProcessesError | RestoreError | SaveError | TrainingError
+    )
+    told = isinstance(error, foreseen)
+    message = str(error) if told else _out_of_memory(error)
+    code = FAILED if message else UNFORESEEN
+    if not message:
+        traceback.print_exc(file=sys.stdout if distributed.rank() == 0 else sys.stderr)
+        message = traceback.format_exception_only(error)[-1].strip()
+    report.end("failed", step, error=message)
+    return code
+
+
+def _out_of_memory(error: Exception) -> str:
+    import torch
+
+    from engine.training.guard import is_out_of_memory
+
+    if not is_out_of_memory(error):
+        return ""
+    memory = "GPU memory" if isinstance(error, torch.OutOfMemoryError) else "memory"
+    return f"out of {memory}: lower train.micro_tokens or train.max_length, or use method.name=qlora"
+
+
+if __name__ == "__main__":
+    ended = main(sys.argv[1], int(sys.argv[2]))
+    # torchrun takes every other code for a failure, and kills the rest of the processes.
+    sys.exit(FINISHED if ended == CANCELLED and ranks.RANKS in os.environ else ended)

@@ -1,0 +1,1 @@
+"""What every part of the engine uses and that knows nothing of finetui."""

@@ -1,0 +1,284 @@
+"""The model and the data that come with finetui, so that it can be tried without a network.
+
+The data are made on first use from English text that every CPython carries, and cached. Every
+paragraph goes to exactly one of four places, so that what a run measures is what it says:
+
+- `docstrings`: question and answer pairs about functions, for supervised fine-tuning; the same functions once
+  more as `docstring-subjects` (text and label) and `docstring-preferences` (a better and a worse answer);
+- `stdlib-prose`: passages of reference prose, the general suite that shows forgetting;
+- the text that the base model `stdlib-2m` was trained on;
+- docstrings held out from all of these, for the base model's own loss.
+
+Which one is decided by a hash of the function's, module's or topic's name. The base model was
+trained under one Python version and is used under others: an edited docstring keeps its name, so
+it stays on its side.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import re
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from engine.bundled import stdlib_text
+from engine.bundled.stdlib_text import Docstring, paragraphs
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "model": ("stdlib-2m",),
+    "data": ("docstrings", "stdlib-prose", "docstring-subjects", "docstring-preferences"),
+}
+
+Row = dict[str, Any]
+
+_FORMAT = 1  # raise when the same Python would give other rows
+
+# Shares in percent of the names. What is left over goes to the base model whole.
+_PROSE_SHARE = 50  # of topics and modules, to stdlib-prose
+_PAIRS_SHARE = 55  # of functions and classes, to docstrings (only the summary)
+_HELDOUT_SHARE = 10  # of functions and classes, to the base model's held-out text
+
+_SUMMARY_LENGTH = range(30, 301)  # characters
+_PASSAGE_LENGTH = range(400, 801)
+
+# What packages are about: the classes of docstring-subjects.
+_SUBJECTS = {
+    "concurrency": "asyncio concurrent multiprocessing queue selectors subprocess threading",
+    "graphics": "idlelib tkinter turtle turtledemo",
+    "network": "email ftplib http imaplib mailbox nntplib poplib smtplib socket socketserver ssl urllib wsgiref xmlrpc",
+    "numbers": "_pydecimal colorsys datetime decimal fractions ipaddress numbers random statistics",
+    "packaging": "distutils ensurepip importlib modulefinder pkgutil runpy venv zipapp zipimport",
+    "testing": "bdb cProfile doctest pdb profile pstats timeit trace tracemalloc unittest",
+}
+_SUBJECT_OF = {package: subject for subject, packages in _SUBJECTS.items() for package in packages.split()}
+
+_FORWARD = (
+    "What does `{signature}` in `{place}` do?",
+    "Explain `{signature}` from `{place}`.",
+    "`{place}` has `{signature}`. What is it for?",
+    "Describe what `{signature}` ({place}) does.",
+)
+_REVERSE = (
+    "Which definition in `{module}` does this: {summary} Give its signature.",
+    "Give the name and signature in `{module}` for: {summary}",
+    "{summary} What in `{module}` does that?",
+)
+_CHATS = (
+    "What is {title}?",
+    "Tell me about {title}.",
+    "Summarise {title} in one sentence.",
+)
+
+
+def model_path(name: str) -> Path:
+    """The folder of a bundled model: `stdlib-2m` or `bundled:stdlib-2m`."""
+    name = _known(name, "model")
+    return Path(str(files("recipes") / "models" / name.replace("-", "_")))
+
+
+def load(name: str) -> list[Row]:
+    """The rows of a bundled data set: `docstrings` (messages), `stdlib-prose` (text), `docstring-subjects` (text and
+    label) or `docstring-preferences` (prompt, chosen and rejected).
+    """
+    return _rows(_known(name, "data"))
+
+
+def pretraining_text() -> list[str]:
+    """The documents that the base model is trained on; none of them is in a data set."""
+    return [row["text"] for row in _rows("pretraining")]
+
+
+def pretraining_heldout() -> list[str]:
+    """Documents kept from the base model's training to measure its loss."""
+    return [row["text"] for row in _rows("pretraining-heldout")]
+
+
+def pretraining_chats() -> list[Row]:
+    """Conversations about the modules and topics in the pretraining text.
+
+    They give the chat tokens trained embeddings, without which adapters on frozen embeddings
+    could hardly tell one such token from another.
+    """
+    return _rows("pretraining-chats")
+
+
+def _known(name: str, kind: str) -> str:
+    name = name.removeprefix("bundled:")
+    if name not in NAMES[kind]:
+        raise ValueError(f"no bundled {kind} {name!r}; there is: {', '.join(NAMES[kind])}")
+    return name
+
+
+def _rows(name: str) -> list[Row]:
+    """One of the data sets from the cache, which is made if it is not there."""
+    path = _cache_path(name)
+    if not path.exists():
+        for other, rows in build().items():
+            _write(_cache_path(other), rows)
+    # Not splitlines(), which also cuts at characters that JSON leaves in strings.
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+def _cache_path(name: str) -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "finetui" / f"{name}-python{platform.python_version()}-v{_FORMAT}.jsonl"
+
+
+def _write(path: Path, rows: list[Row]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Two runs may start at once: each writes a file of its own, and the last rename wins.
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", delete=False) as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    Path(file.name).replace(path)
+
+
+def build() -> dict[str, list[Row]]:
+    """Make all data sets from the standard library, without the cache."""
+    docstrings = [d for source in stdlib_text.sources().values() for d in source.docstrings]
+    definitions = [d for d in docstrings if d.signature]
+    documents = {f"the module {d.module}": d.text for d in docstrings if not d.signature}
+    documents |= {f"the topic {name}": text for name, text in stdlib_text.topics().items()}
+
+    # Each paragraph belongs to whoever claims it first, so what is held out goes before the rest.
+    claimed: set[str] = set()
+    prose = [
+        {"text": passage}
+        for title, text in documents.items()
+        if _share(title) < _PROSE_SHARE
+        for passage in _passages(_claim(text, claimed))
+    ]
+    candidates = [d for d in definitions if _share(d.name) < _PAIRS_SHARE]
+    asked = [(d, s) for d in candidates if (s := _summary(d)) and _claim_one(s, claimed)]
+    heldout_range = range(_PAIRS_SHARE, _PAIRS_SHARE + _HELDOUT_SHARE)
+    heldout = _texts([d.text for d in definitions if _share(d.name) in heldout_range], claimed)
+
+    kept = {
+        t: text for t, p in documents.items() if _share(t) >= _PROSE_SHARE and (text := _claim(p, claimed))
+    }
+    rest = [d.text for d in definitions]  # what was claimed above drops out of these
+    comments = ["\n\n".join(source.comments) for source in stdlib_text.sources().values()]
+    pretraining = ["\n".join(text) for text in kept.values()] + _texts(rest + comments, claimed)
+
+    # The same sentence may also stand in two paragraphs that differ elsewhere.
+    seen = "\n".join(pretraining).lower()
+    prose = [
+        row for row in prose if not any(_plain(s) in seen for s in _sentences(row["text"]) if len(s) >= 40)
+    ]
+    seen = "\n".join([seen, *(row["text"].lower() for row in prose)])
+    clean = [(d, s) for d, s in asked if _plain(s) not in seen]
+    subjects = [
+        {"text": s, "label": _SUBJECT_OF[package]}
+        for d, s in clean
+        if (package := d.module.partition(".")[0]) in _SUBJECT_OF
+    ]
+    return {
+        "docstrings": _shuffled([_pair(d, s) for d, s in clean]),
+        "docstring-subjects": _shuffled(subjects),
+        "docstring-preferences": _shuffled([_preference(d, s) for d, s in clean]),
+        "stdlib-prose": prose,
+        "pretraining": [{"text": text} for text in pretraining],
+        "pretraining-heldout": [{"text": text} for text in heldout],
+        "pretraining-chats": [_chat(title, text[0]) for title, text in kept.items() if len(text[0]) <= 400],
+    }
+
+
+def _shuffled(rows: list[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: _digest(json.dumps(row)))
+
+
+def _digest(text: str) -> int:
+    return int(hashlib.sha256(text.encode()).hexdigest(), 16)
+
+
+def _share(name: str) -> int:
+    return _digest(name) % 100
+
+
+def _plain(text: str) -> str:
+    return text.lower().rstrip(".")
+
+
+def _claim_one(paragraph: str, claimed: set[str]) -> bool:
+    if _plain(paragraph) in claimed:
+        return False
+    claimed.add(_plain(paragraph))
+    return True
+
+
+def _claim(text: str, claimed: set[str]) -> list[str]:
+    return [paragraph for paragraph in paragraphs(text) if _claim_one(paragraph, claimed)]
+
+
+def _texts(texts: list[str], claimed: set[str]) -> list[str]:
+    return ["\n".join(kept) for text in texts if (kept := _claim(text, claimed))]
+
+
+def _passages(document: list[str]) -> list[str]:
+    """The sentences of a document in stretches of about a hundred tokens."""
+    passages, passage = [], ""
+    for sentence in (s for paragraph in document for s in _sentences(paragraph)):
+        if len(passage) >= _PASSAGE_LENGTH.start:
+            passages.append(passage)
+            passage = ""
+        passage = f"{passage} {sentence}".strip()
+    return [p for p in [*passages, passage] if len(p) in _PASSAGE_LENGTH]
+
+
+def _sentences(text: str) -> list[str]:
+    return re.split(r"(?<=[.:]) (?=[A-Z*\"])", text)
+
+
+def _summary(docstring: Docstring) -> str | None:
+    """The first paragraph of a docstring, if it says in words what the definition does."""
+    first = re.split(r"\n\s*\n", docstring.text)[0]
+    summary = next(iter(paragraphs(first)), "")
+    usable = (
+        len(summary) in _SUMMARY_LENGTH
+        and summary[0].isupper()
+        and len(summary.split()) >= 5
+        and not re.search(r"TODO|XXX|->|@param|[:,]$", summary)
+        and len(docstring.signature) <= 120
+    )
+    return summary.rstrip(".") + "." if usable else None
+
+
+def _pair(docstring: Docstring, summary: str) -> Row:
+    """A question about a definition and its answer; a hash picks direction and phrasing.
+
+    One pair a definition: a second one would tell the training set the answer of a held-out pair.
+    """
+    place = docstring.name.rpartition(".")[0]
+    choice = _digest(docstring.name + summary) // 100
+    forward = choice % 3 > 0  # the answers in this direction have more to learn from
+    phrasings = _FORWARD if forward else _REVERSE
+    question = phrasings[choice // 3 % len(phrasings)].format(
+        signature=docstring.signature, place=place, module=docstring.module, summary=summary
+    )
+    return _messages(question, summary if forward else f"`{docstring.signature}` in `{place}`.")
+
+
+def _preference(docstring: Docstring, summary: str) -> Row:
+    """What a definition does, and the same broken off half-way."""
+    place = docstring.name.rpartition(".")[0]
+    phrasing = _FORWARD[_digest(docstring.name) % len(_FORWARD)]
+    words = summary.split()
+    return {
+        "prompt": phrasing.format(signature=docstring.signature, place=place),
+        "chosen": summary,
+        "rejected": " ".join(words[: len(words) // 2]),
+    }
+
+
+def _chat(title: str, first: str) -> Row:
+    choice = _digest(title)
+    row = _messages(_CHATS[choice // 100 % len(_CHATS)].format(title=title), first)
+    if choice // 1000 % 4 == 0:
+        row["messages"].insert(0, {"role": "system", "content": "Answer questions about Python."})
+    return row
+
+
+def _messages(question: str, answer: str) -> Row:
+    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}

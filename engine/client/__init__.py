@@ -1,0 +1,1 @@
+"""What a command does before the daemon is asked, and how it is asked."""

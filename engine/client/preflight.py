@@ -1,0 +1,215 @@
+"""What is checked before anything is queued: the model, every data set, and what the run will amount to.
+
+Torch-free and quick: it reads the same rows as the worker, and no weights.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.data import findings, sources
+from engine.data.findings import Finding
+from engine.data.formats import Document
+from engine.data.gather import Gathered, gather
+from engine.data.rows import Source
+from engine.memory.plan import plan_of
+from engine.memory.shapes import model_shapes
+from engine.memory.storage import Storage, storage
+from engine.models.source import ModelError, ModelFiles, check_targets, resolve_model
+from engine.recipe.methods import Lora, QLora
+from engine.recipe.sections import Recipe
+from engine.recipe.tasks import Classification
+from engine.runs import disk
+from engine.runs.home import home
+from engine.tasks.items import labels_of
+
+# Role markers and end of turn, about, in any chat template.
+TEMPLATE_TOKENS = 4
+SAMPLE = 500  # documents whose tokens are counted
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One source that a run reads, as stored in the table `datasets`."""
+
+    role: str  # train, heldout, general, replay
+    source: str
+    fingerprint: str
+    rows: int
+    bytes: int
+    dropped: int  # rows that cannot be used
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A recipe that can run, and what it will do."""
+
+    recipe: Recipe  # with absolute paths
+    model: ModelFiles
+    datasets: list[Dataset]
+    train_examples: int
+    heldout_examples: int
+    tokens: int | None  # of one pass over the training data, about; None where the tokenizer is not here yet
+    warnings: list[str]
+    storage: Storage | None  # on disk; None where the model's shapes are not known yet
+    labels: list[str]  # the classes, of a classification
+
+    @property
+    def steps(self) -> int | None:
+        train = self.recipe.train
+        if train.max_steps or self.tokens is None:
+            return train.max_steps
+        return max(1, math.ceil(self.tokens * train.epochs / train.tokens_per_step))
+
+    def summary(self) -> str:
+        """One line: `lora of bundled:stdlib-2m, 2,910 examples, about 120 steps`."""
+        steps = f", about {self.steps:,} steps" if self.steps else ""
+        return (
+            f"{self.recipe.method.name} of {self.recipe.model.path}, {self.train_examples:,} examples{steps}"
+        )
+
+    def lines(self) -> list[str]:
+        """The report for people."""
+        parameters = (
+            f"{self.model.parameters / 1e6:,.1f}M parameters" if self.model.parameters else "not downloaded"
+        )
+        tokens = f", about {self.tokens:,} tokens" if self.tokens else ""
+        steps = (
+            f"about {self.steps:,} steps of {self.recipe.train.tokens_per_step:,} tokens"
+            if self.steps
+            else "?"
+        )
+        lines = [
+            f"{self.recipe.name}",
+            f"  model    {self.recipe.model.path} ({self.model.architecture}, {parameters})",
+            f"  method   {self.recipe.method.name}, learning rate {self.recipe.train.lr:g}",
+            f"  task     {self.recipe.task.name}" + (f" of {', '.join(self.labels)}" if self.labels else ""),
+            f"  data     {self.train_examples:,} training examples{tokens}; {self.heldout_examples:,} held out",
+            f"  steps    {steps}, {self.recipe.train.epochs:g} epochs",
+        ]
+        lines += [
+            f"  {data.role:<8} {data.source} ({data.rows:,} rows, {data.dropped:,} left out)"
+            for data in self.datasets
+        ]
+        if self.storage:
+            lines.append(f"  disk     {self.storage}")
+        return lines + [f"  note     {warning}" for warning in self.warnings]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "recipe": self.recipe.model_dump(mode="json"),
+            "model": {"architecture": self.model.architecture, "parameters": self.model.parameters},
+            "datasets": [dataset.as_dict() for dataset in self.datasets],
+            "train_examples": self.train_examples,
+            "heldout_examples": self.heldout_examples,
+            "tokens": self.tokens,
+            "steps": self.steps,
+            "disk": vars(self.storage) | {"total": self.storage.total} if self.storage else None,
+            "warnings": self.warnings,
+            "labels": self.labels,
+        }
+
+
+def check(recipe: Recipe, base: Path) -> Report:
+    """Check everything that can be checked without torch; paths in the recipe are relative to `base`.
+
+    Raises ModelError or DataError, one sentence each, on the first thing that would make the run fail.
+    """
+    recipe = absolute(recipe, base)
+    model = resolve_model(recipe.model.path, recipe.task.name)
+    if isinstance(recipe.method, Lora | QLora):
+        check_targets(recipe.method.targets, model)
+    gathered = gather(recipe).checked()
+    datasets = [_dataset(source) for source in gathered.sources]
+    tokens = _count_tokens(gathered.train, model)
+    warnings = [*gathered.notes, *map(str, _warnings(recipe, gathered, tokens))]
+    writes = _storage(recipe, model)
+    if writes and (warning := writes.warning(disk.free_bytes(home().runs))):
+        warnings.append(warning)
+    labels = labels_of(recipe.task, gathered) if isinstance(recipe.task, Classification) else []
+    count = len(gathered.train)
+    return Report(recipe, model, datasets, count, gathered.heldout.rows, tokens, warnings, writes, labels)
+
+
+def absolute(recipe: Recipe, base: Path) -> Recipe:
+    """The recipe with absolute paths: the daemon and its workers have a working directory of their own."""
+    body = recipe.model_dump()
+    body["data"]["train"] = _path(recipe.data.train, base)
+    if recipe.data.heldout_share is None:
+        body["data"]["heldout"] = _path(str(recipe.data.heldout), base)
+    if recipe.data.replay:
+        body["data"]["replay"]["source"] = _path(recipe.data.replay.source, base)
+    general = recipe.evals.general
+    if isinstance(general, str):
+        body["evals"]["general"] = _path(general, base)
+    elif general:
+        body["evals"]["general"] = {name: _path(source, base) for name, source in general.items()}
+    local = Path(recipe.model.path).expanduser()
+    if not recipe.model.path.startswith("bundled:") and (local.is_dir() or (base / local).is_dir()):
+        body["model"]["path"] = str((local if local.is_dir() else base / local).absolute())
+    return Recipe.model_validate(body)
+
+
+def _storage(recipe: Recipe, model: ModelFiles) -> Storage | None:
+    """What the run will write; None for a model that is not on this machine or of an unknown architecture."""
+    if model.local is None:
+        return None
+    try:
+        shapes = model_shapes(recipe.model.path)
+    except ModelError:
+        return None
+    return storage(recipe, shapes, plan_of(recipe, shapes, "cpu"))
+
+
+def _path(source: str, base: Path) -> str:
+    """Absolute where the source is a file, beside the recipe or in the working directory; as it is otherwise."""
+    path = Path(source).expanduser()
+    if source.startswith("bundled:") or path.is_absolute():
+        return str(path) if path.is_absolute() else source
+    for candidate in (base / path, path):
+        if candidate.exists():
+            return str(candidate.absolute())
+    return source if path.suffix.lower() not in sources.SUFFIXES else str((base / path).absolute())
+
+
+def _dataset(source: Source) -> Dataset:
+    found = source.fingerprint
+    return Dataset(source.role, source.source, found.digest, found.rows, found.bytes, len(source.dropped))
+
+
+def _count_tokens(documents: list[Document], model: ModelFiles) -> int | None:
+    """Tokens of all documents, counted on some of them."""
+    if model.local is None or not (model.local / "tokenizer.json").exists():
+        return None
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(model.local / "tokenizer.json"))
+    some = documents[:: max(1, len(documents) // SAMPLE)]
+    texts = [
+        text for d in some for text in [d.text, *(m["content"] for m in (*d.messages, *d.rejected))] if text
+    ]
+    counted = sum(
+        len(e.ids) + TEMPLATE_TOKENS for e in tokenizer.encode_batch(texts, add_special_tokens=False)
+    )
+    return round(counted * len(documents) / len(some))
+
+
+def _warnings(recipe: Recipe, gathered: Gathered, tokens: int | None) -> list[Finding]:
+    found = [
+        finding
+        for suite in gathered.suites
+        for finding in findings.heldout_size(len(suite.documents), suite.label)
+    ]
+    found += findings.few_examples(recipe.method.name, recipe.train, len(gathered.train), tokens)
+    if labels := [document.label for document in gathered.train if document.label]:
+        found += findings.label_balance(labels)
+    if not recipe.general and recipe.flags.forgetting != "off":
+        why = "a classifier has no vocabulary's head" if recipe.evals.general else "no evals.general"
+        found.append(Finding("no-general", f"{why}: forgetting cannot be seen"))
+    return found

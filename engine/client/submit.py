@@ -1,0 +1,80 @@
+"""The client's side of submitting: what a run's directory will say about where it came from."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import subprocess
+import uuid
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.client.preflight import Report
+from engine.recipe.recipe_file import RecipeFile
+
+if TYPE_CHECKING:
+    from finetui.client import Client
+
+RECORDED = ("finetui", "torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "duckdb")
+
+
+def submit(
+    client: Client,
+    file: RecipeFile,
+    checked: list[Report],
+    *,
+    priority: int = 0,
+    parent: int | None = None,
+) -> list[int]:
+    """Queue the checked recipes of a file; returns their run numbers once they are durable. `parent`: the run that
+    they were made from.
+    """
+    sweep = str(uuid.uuid4()) if file.swept else None
+    common: dict[str, Any] = {
+        "recipe_text": file.text,
+        "recipe_path": str(file.path.absolute()),
+        "cwd": str(Path.cwd()),
+        "git_commit": git_commit(Path.cwd()),
+        "user": _user(),
+        "host": socket.gethostname(),
+        "versions": {name: found for name in RECORDED if (found := _version(name))},
+        "sweep": sweep,
+        "priority": priority,
+        "parent": parent,
+    }
+    return [
+        client.action(
+            "submit",
+            recipe=report.recipe.model_dump(mode="json"),
+            name=report.recipe.name,
+            datasets=[dataset.as_dict() for dataset in report.datasets],
+            **common,
+        )["run"]
+        for report in checked
+    ]
+
+
+def git_commit(directory: Path) -> str | None:
+    """The commit that the working directory is at, with `+` where tracked files differ; None outside git."""
+    command = ["git", "-C", str(directory), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's number without a name
+        return str(os.getuid())
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,1 +1,0 @@
-"""What `finetui data` shows about the data of a recipe."""

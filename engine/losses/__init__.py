@@ -1,0 +1,1 @@
+"""The model as a function from a batch to a loss."""

@@ -1,0 +1,167 @@
+"""Which examples make up each optimiser step and each forward pass, and their tensors.
+
+An epoch is a new order of all examples, cut into steps of about `tokens_per_step` tokens. Inside a step,
+examples of similar length share a forward pass of at most `micro_tokens` tokens: packed into one row where the
+model can take that (packing.py), else padded to the longest. Everything follows from the seed and the lengths, so
+that a resumed run goes on at the exact place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+import torch
+
+from engine.data.chat import Example
+from engine.losses.packing import Layout, layout
+
+# Kernels are made anew for each shape, so that few different ones are to come up. What the length of a packed row and
+# the number of targets are rounded up to, in tokens; and the length of padded rows.
+ROUND = 64
+ROUND_ROWS = 16
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One forward pass: packed if it has a layout. Padding stands on the right, where causal attention never looks
+    from a real token, so no attention mask is needed.
+    """
+
+    input_ids: torch.Tensor  # int64 [rows, longest]; packed: [1, tokens]
+    positions: torch.Tensor  # int64 [targets]: flat places in `input_ids` whose output predicts a target
+    targets: torch.Tensor  # int64 [targets]
+    rows: torch.Tensor  # int64 [targets]: the example that each target is in
+    layout: Layout | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(
+            self.input_ids.to(device),
+            self.positions.to(device),
+            self.targets.to(device),
+            self.rows.to(device),
+            self.layout.to(device) if self.layout else None,
+        )
+
+
+def collate(
+    examples: Sequence[Example], device: torch.device, packed: bool = False, multiple: int = 1
+) -> Batch:
+    """Examples one after the other, or padded to a multiple of so many tokens; and their targets."""
+    lengths = [len(example.tokens) for example in examples]
+    tokens = np.concatenate([example.tokens for example in examples]).astype(np.int64)
+    mask = np.concatenate([example.mask for example in examples])
+    rows = np.repeat(np.arange(len(examples)), lengths)
+    places = np.arange(len(tokens))
+    if packed:
+        # Tokens that nobody looks at, as an example of its own.
+        spare = -len(tokens) % ROUND
+        ids = np.concatenate([tokens, np.zeros(spare, dtype=np.int64)])[None]
+        where = layout([*lengths, spare] if spare else lengths)
+    else:
+        longest = -(-max(lengths) // multiple) * multiple
+        ids, where = np.zeros((len(examples), longest), dtype=np.int64), None
+        places = places + rows * longest - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        ids.ravel()[places] = tokens
+    positions, targets, owners = (
+        torch.from_numpy(part) for part in (places[mask] - 1, tokens[mask], rows[mask])
+    )
+    return Batch(torch.from_numpy(ids), positions, targets, owners, where).to(device)
+
+
+def micro_batches(
+    lengths: np.ndarray, chosen: np.ndarray, micro_tokens: int, packed: bool = False
+) -> list[np.ndarray]:
+    """Split `chosen` (indices into `lengths`) by length into groups of at most `micro_tokens`, padding counted.
+
+    An example longer than that is alone in its group.
+    """
+    by_length = chosen[np.argsort(lengths[chosen], kind="stable")]
+    if packed:
+        return _even_groups(by_length, lengths[by_length], micro_tokens)
+    groups, start = [], 0
+    for end, index in enumerate(by_length):  # the last is the longest so far
+        if end > start and (end - start + 1) * lengths[index] > micro_tokens:
+            groups.append(by_length[start:end])
+            start = end
+    return [*groups, by_length[start:]] if len(by_length) else []
+
+
+def _even_groups(chosen: np.ndarray, lengths: np.ndarray, micro_tokens: int) -> list[np.ndarray]:
+    """The fewest groups of neighbours, about equally large, that keep to the budget."""
+    count = max(1, math.ceil(lengths.sum() / micro_tokens))
+    while True:
+        groups = _cut_evenly(chosen, lengths, count)
+        sizes = [(len(group), tokens) for group, tokens in groups]
+        if all(tokens <= micro_tokens or size == 1 for size, tokens in sizes):
+            return [group for group, _ in groups]
+        count += 1
+
+
+def _cut_evenly(chosen: np.ndarray, lengths: np.ndarray, count: int) -> list[tuple[np.ndarray, int]]:
+    """Neighbours in at most `count` groups of about the same number of tokens, with that number."""
+    if not len(chosen):
+        return []
+    group_of = (np.cumsum(lengths) - lengths) * count // lengths.sum()
+    cuts = np.flatnonzero(np.diff(group_of)) + 1
+    return [(g, int(n.sum())) for g, n in zip(np.split(chosen, cuts), np.split(lengths, cuts), strict=True)]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The order of training. `step` counts optimiser steps from 0 over all epochs."""
+
+    lengths: tuple[int, ...]
+    seed: int
+    epochs: float
+    max_steps: int | None
+    tokens_per_step: int
+    micro_tokens: int
+    packed: bool = False
+
+    @property
+    def total_steps(self) -> int:
+        if self.max_steps is not None:
+            return self.max_steps
+        whole, part = divmod(self.epochs, 1)
+        steps = sum(len(self.epoch(epoch)) for epoch in range(int(whole)))
+        return steps + (math.ceil(part * len(self.epoch(int(whole)))) if part else 0)
+
+    def epoch(self, epoch: int) -> list[np.ndarray]:
+        """The steps of an epoch: indices of examples, each example once."""
+        return _epoch(self.lengths, self.seed, epoch, self.tokens_per_step)
+
+    def split(self, chosen: np.ndarray, micro_tokens: int) -> list[np.ndarray]:
+        """The forward passes of a step's examples, of at most `micro_tokens` tokens each."""
+        return micro_batches(self._lengths, chosen, micro_tokens, self.packed)
+
+    def tokens_of(self, chosen: np.ndarray) -> int:
+        """Tokens of a forward pass, padding counted."""
+        lengths = self._lengths[chosen]
+        return int(lengths.sum() if self.packed else lengths.max() * len(lengths))
+
+    @cached_property
+    def _lengths(self) -> np.ndarray:
+        return np.asarray(self.lengths)
+
+    def steps(self, start: int) -> Iterator[tuple[float, list[np.ndarray]]]:
+        """From step `start` on: (epochs done after the step, its micro-batches)."""
+        step, epoch, total = 0, 0, self.total_steps
+        while step < total:
+            groups = self.epoch(epoch)
+            for place, chosen in enumerate(groups[: total - step]):
+                if step + place >= start:
+                    done = epoch + (place + 1) / len(groups)
+                    yield done, self.split(chosen, self.micro_tokens)
+            step, epoch = step + len(groups), epoch + 1
+
+
+@lru_cache(maxsize=1)
+def _epoch(lengths: tuple[int, ...], seed: int, epoch: int, tokens_per_step: int) -> list[np.ndarray]:
+    order = np.random.default_rng([seed, epoch]).permutation(len(lengths))
+    tokens = np.asarray(lengths, dtype=np.int64)[order]
+    # Steps of equal size, rather than full ones and a small last one that would count as much as they do.
+    return [group for group, _ in _cut_evenly(order, tokens, math.ceil(tokens.sum() / tokens_per_step))]

@@ -1,0 +1,154 @@
+"""Cross-entropy of the target tokens, without ever holding the logits of all tokens.
+
+The head (hidden state to vocabulary) is applied to the hidden states of target tokens only, in chunks; in
+training a chunk's logits are computed again for the backward pass instead of being kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from engine.data.chat import Example
+from engine.losses.batches import ROUND, ROUND_ROWS, Batch, collate
+from engine.models.load import without_adapters
+
+# Logits held at once: 2^26 numbers are 256 MiB in float32.
+LOGITS_AT_ONCE = 2**26
+
+
+class TokenScores(NamedTuple):
+    """Per target token: float32 and bool [targets]."""
+
+    nll: torch.Tensor  # nats
+    right: torch.Tensor  # is the target the likeliest token?
+
+
+class TargetLoss(nn.Module):
+    """A causal language model as a function from a batch to the loss of its targets.
+
+    A module, so that Accelerate can wrap what is called. `model` may be a PEFT model; `packed`, whether it
+    understands packed rows (packing.py).
+    """
+
+    def __init__(self, model: Any, packed: bool = False) -> None:
+        super().__init__()
+        self.model = model
+        self.packed = packed
+
+    def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
+        """Examples as the batch that the model takes."""
+        return collate(examples, device, self.packed, self._multiple)
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Sum of the negative log-likelihoods of the targets, in nats; float32 scalar."""
+        chunks = self._chunks(batch)
+        if len(chunks) == 1:
+            return self._chunk_loss(*chunks[0])
+        return torch.stack([checkpoint(self._chunk_loss, *c, use_reentrant=False) for c in chunks]).sum()
+
+    def nll(self, batch: Batch) -> torch.Tensor:
+        """Negative log-likelihood of each target, in nats; float32 [targets]."""
+        nll = [checkpoint(self._chunk_nll, *c, use_reentrant=False) for c in self._chunks(batch)]
+        return torch.cat(nll)
+
+    @torch.no_grad()
+    def scores(self, batch: Batch) -> TokenScores:
+        """Negative log-likelihood of each target, and whether it was the likeliest token."""
+        nll, right = [], []
+
+        def use(logits: torch.Tensor, targets: torch.Tensor) -> None:
+            nll.append(F.cross_entropy(logits, targets, reduction="none"))
+            right.append(logits.argmax(-1) == targets)
+
+        self.with_logits(batch, use)
+        return TokenScores(torch.cat(nll), torch.cat(right))
+
+    @torch.no_grad()
+    def with_logits(self, batch: Batch, use: Callable[[torch.Tensor, torch.Tensor], None]) -> None:
+        """Call `use` with logits (float32 [some, vocabulary]) and targets [some], in order, as many as may be held at
+        once. No generator, since FSDP has the weights together only until a call returns.
+        """
+        for hidden, targets in self._chunks(batch):
+            use(self.logits(hidden), targets)
+
+    def hidden(self, batch: Batch) -> torch.Tensor:
+        """Last hidden states where a target is predicted: [targets, width]."""
+        states = self._states(batch)
+        # index_select has a deterministic backward pass; a boolean mask or gather may not.
+        return states.flatten(0, 1).index_select(0, batch.positions)
+
+    def _chunks(self, batch: Batch) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Hidden states and targets, as many together as may have logits at once."""
+        size = self._chunk_size
+        return list(zip(self.hidden(batch).split(size), batch.targets.split(size), strict=True))
+
+    def _states(self, batch: Batch) -> torch.Tensor:
+        """Last hidden states of all tokens: [rows, length, width].
+
+        PEFT adds virtual tokens in a forward pass of its own, which the decoder alone does not run through.
+        """
+        decoder, ids = self._causal_lm.get_decoder(), batch.input_ids
+        if where := batch.layout:
+            packed = {"position_ids": where.position_ids, "layout": where}
+            return decoder(input_ids=ids, use_cache=False, **packed).last_hidden_state
+        config = getattr(self.model, "active_peft_config", None)
+        if config is None or not config.is_prompt_learning or self.model._adapters_disabled:
+            return decoder(input_ids=ids, use_cache=False).last_hidden_state
+        virtual = self.model.get_prompt(len(ids))
+        if config.peft_type == "PREFIX_TUNING":  # keys and values of every layer
+            return decoder(input_ids=ids, past_key_values=virtual, use_cache=False).last_hidden_state
+        embedded = self._causal_lm.get_input_embeddings()(ids)
+        both = torch.cat([virtual.to(embedded.dtype), embedded], 1)
+        return decoder(inputs_embeds=both, use_cache=False).last_hidden_state[:, virtual.shape[1] :]
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[targets, width] to float32 [targets, vocabulary], as the model's own forward pass does it."""
+        spare = -len(hidden) % ROUND  # few different shapes, as in `collate`
+        padded = F.pad(hidden, (0, 0, 0, spare)) if spare else hidden
+        logits = self._causal_lm.get_output_embeddings()(padded)[: len(hidden)].float()
+        config = self._causal_lm.config.get_text_config()
+        if scale := getattr(config, "logit_scale", None):  # Cohere
+            logits = logits * scale
+        if scaling := getattr(config, "logits_scaling", None):  # Granite
+            logits = logits / scaling
+        if cap := getattr(config, "final_logit_softcapping", None):  # Gemma
+            logits = torch.tanh(logits / cap) * cap
+        return logits
+
+    @torch.no_grad()
+    def same_as_model(self) -> bool:
+        """Whether `logits` agrees with the model's forward pass, on a few tokens. Leaves the mode as it is."""
+        device = self._causal_lm.get_input_embeddings().weight.device
+        ids = torch.arange(1, 9, device=device)[None]
+        places = torch.arange(8, device=device)
+        ours = self.logits(self.hidden(Batch(ids, places, places, places)))
+        theirs = self.model(input_ids=ids, use_cache=False).logits[0, -len(places) :].float()
+        return bool(torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2 * float(theirs.abs().max())))
+
+    def _chunk_loss(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(self.logits(hidden), targets, reduction="sum")
+
+    def _chunk_nll(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(self.logits(hidden), targets, reduction="none")
+
+    @property
+    def _causal_lm(self) -> Any:
+        return without_adapters(self.model)
+
+    @property
+    def _multiple(self) -> int:
+        """What padded rows are rounded up to, where that cannot make them longer than the model can take."""
+        room = getattr(self._causal_lm.config.get_text_config(), "max_position_embeddings", None) or 0
+        virtual = getattr(getattr(self.model, "active_peft_config", None), "num_virtual_tokens", None) or 0
+        return ROUND_ROWS if (room - virtual) % ROUND_ROWS == 0 else 1
+
+    @property
+    def _chunk_size(self) -> int:
+        vocabulary = self._causal_lm.get_output_embeddings().weight.shape[0]
+        return max(64, LOGITS_AT_ONCE // vocabulary)

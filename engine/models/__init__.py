@@ -1,0 +1,1 @@
+"""Models: found, loaded, adapted to a method, spread over processes."""

@@ -1,0 +1,1 @@
+"""The methods that adapt a model, each knowing nothing of the others."""

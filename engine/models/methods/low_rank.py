@@ -1,0 +1,84 @@
+"""LoRA and its variants through PEFT: how the adapter is made and how it is saved."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.models.classifier import to_save
+from engine.models.source import ModelError
+from engine.models.towers import linear_in_towers
+from engine.recipe.methods import Lora, QLora
+
+# The weights that PiSSA began with, kept with the model: what was learnt is the difference from them.
+INITIAL = "initial_adapter"
+
+
+def with_lora(base: Any, method: Lora | QLora) -> Any:
+    """The base with a new adapter, which alone is trained. Raises ModelError."""
+    from peft import LoraConfig, get_peft_model
+
+    pissa = isinstance(method, Lora) and method.init == "pissa"
+    new = to_save(base)
+    config = LoraConfig(
+        task_type="CAUSAL_LM" if new is None else "SEQ_CLS",
+        modules_to_save=new,
+        r=method.r,
+        lora_alpha=method.alpha,  # type: ignore[arg-type]  # only ever divided by r or its root
+        lora_dropout=method.dropout,
+        target_modules=method.targets,
+        exclude_modules=None if new else linear_in_towers(base) or None,
+        use_rslora=method.rslora,
+        use_dora=method.dora,
+        init_lora_weights="pissa" if pissa else True,
+    )
+    try:
+        model = get_peft_model(base, config)
+    except ValueError as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise ModelError(
+            f"method.targets {method.targets}: {first}; its linear layers are {', '.join(linear_layers(base))}"
+        ) from None
+    if pissa:
+        setattr(model, INITIAL, {name: value.cpu() for name, value in _trained(model).items()})
+    return model
+
+
+def save_lora(model: Any, directory: Path) -> None:
+    """Write the adapter as plain LoRA for the unchanged base.
+
+    PiSSA (Meng et al. 2024, arXiv:2404.02948) takes the base's largest singular vectors into the adapter:
+    W = W' + s B0 A0. What it learnt is s (B A - B0 A0) on top of W, a plain adapter of twice the rank.
+    """
+    # Looking at the hub for whether embeddings changed would need the network; they never do.
+    options: dict[str, Any] = {"save_embedding_layers": False}
+    initial = getattr(model, INITIAL, None)
+    if initial is None:
+        model.save_pretrained(directory, **options)
+        return
+    learnt = _trained(model)
+    with tempfile.TemporaryDirectory() as began:
+        _put(model, initial)
+        model.save_pretrained(began, **options)
+        _put(model, learnt)
+        model.save_pretrained(directory, path_initial_model_for_weight_conversion=began, **options)
+
+
+def linear_layers(model: Any) -> list[str]:
+    """The last parts of the names of a model's linear layers: what `method.targets` may name."""
+    names = (name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear))
+    return sorted({name.rpartition(".")[2] for name in names})
+
+
+def _trained(model: Any) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+@torch.no_grad()
+def _put(model: Any, weights: dict[str, torch.Tensor]) -> None:
+    for name, parameter in model.named_parameters():
+        if name in weights:
+            parameter.copy_(weights[name])

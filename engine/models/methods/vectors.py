@@ -1,0 +1,53 @@
+"""IA3, prompt tuning and prefix tuning through PEFT: a few trained vectors beside a frozen base."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from engine.models.classifier import to_save
+from engine.models.source import ModelError
+from engine.recipe.methods import IA3, Prefix, Prompt
+
+
+def with_vectors(base: Any, method: IA3 | Prefix | Prompt) -> Any:
+    """The base with new vectors, which alone are trained. Raises ModelError."""
+    from peft import IA3Config, PrefixTuningConfig, PromptTuningConfig, get_peft_model
+
+    config: Any
+    if isinstance(method, IA3):
+        new = to_save(base)
+        config = IA3Config(task_type="CAUSAL_LM" if new is None else "SEQ_CLS", modules_to_save=new)
+    elif isinstance(method, Prefix):
+        config = PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=method.tokens)
+    else:
+        config = PromptTuningConfig(
+            task_type="CAUSAL_LM", num_virtual_tokens=method.tokens, prompt_tuning_init="RANDOM"
+        )
+    try:
+        return get_peft_model(base, config)
+    except ValueError as error:  # PEFT knows the layers of IA3 by the type of the model
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise ModelError(f"key method: {method.name} does not fit this model ({first}); use lora") from None
+
+
+@torch.no_grad()
+def begin_as(model: Any, method: Prefix | Prompt, tokens: Iterable[int]) -> None:
+    """Let the virtual tokens begin as real ones, repeated where too few; from there far fewer steps are needed.
+
+    A prompt begins as their embeddings, a prefix as their keys and values in every layer.
+    """
+    base = model.get_base_model()
+    some = [token for token, _ in zip(tokens, range(method.tokens), strict=False)]
+    repeats = -(-method.tokens // len(some))
+    ids = torch.tensor([(some * repeats)[: method.tokens]], device=base.device)
+    if isinstance(method, Prompt):
+        start = base.get_input_embeddings()(ids)[0]
+    else:
+        cache = base.get_decoder()(input_ids=ids, use_cache=True).past_key_values
+        # [1, heads, tokens, head width] each, to [tokens, layers * 2 * heads * head width]
+        states = (state for layer in cache.layers for state in (layer.keys, layer.values))
+        start = torch.cat([state.transpose(1, 2).flatten(2)[0] for state in states], -1)
+    model.prompt_encoder["default"].embedding.weight.copy_(start)

@@ -1,0 +1,1 @@
+"""The daemon: the queue, who may start, and what becomes of attempts."""

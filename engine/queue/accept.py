@@ -1,0 +1,113 @@
+"""Accepting a run: from what a client submits to a durable run directory, whole or not there at all."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import shutil
+import time
+import uuid
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from engine.recipe.sections import Recipe
+from engine.runs.home import Home, RunDir
+from finetui.log import LogWriter, sync_directory, write_json
+
+UNFINISHED = ".accepting-"  # prefix of a run directory that is not acknowledged yet
+
+
+class QueueError(Exception):
+    """A request that the queue cannot follow; `str()` is one sentence for the user."""
+
+
+class Submission(BaseModel):
+    """What a client sends with `submit`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    recipe: dict[str, Any]  # resolved: `Recipe.model_dump(mode="json")`
+    recipe_text: str = ""
+    recipe_path: str | None = None
+    name: str | None = None
+    cwd: str | None = None
+    git_commit: str | None = None
+    user: str | None = None
+    host: str | None = None
+    datasets: list[dict[str, Any]] = []
+    versions: dict[str, Any] = {}
+    sweep: str | None = None
+    priority: int = 0
+    parent: int | None = None
+
+
+def read_submission(body: dict[str, Any]) -> tuple[Submission, Recipe]:
+    """Check what was sent. Raises QueueError."""
+    try:
+        submission = Submission.model_validate(body)
+        return submission, Recipe.model_validate(submission.recipe)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(map(str, problem["loc"]))
+        message = problem["msg"].removeprefix("Value error, ")
+        raise QueueError(f"the submitted run is not valid, key {key}: {message}") from None
+
+
+def again(run: RunDir) -> dict[str, Any]:
+    """The submission that runs the recipe of an earlier run once more. Raises QueueError."""
+    try:
+        body = json.loads(run.meta.read_text())
+    except (OSError, ValueError) as error:
+        raise QueueError(f"{run.meta} cannot be read ({error}); the run cannot be repeated") from None
+    kept = {key: body[key] for key in Submission.model_fields if body.get(key) is not None}
+    return {**kept, "parent": run.number, "sweep": None}
+
+
+def accept(home: Home, number: int, submission: Submission, recipe: Recipe) -> RunDir:
+    """Make the run directory; durable when this returns. Raises OSError (disk full), leaving nothing."""
+    name = submission.name or recipe.name or "run"
+    slug = slugify(name)
+    unfinished = RunDir(home.runs / f"{UNFINISHED}{number:06d}-{slug}")
+    final = RunDir(home.runs / f"{number:06d}-{slug}")
+    body = {
+        "version": 1,
+        "uuid": str(uuid.uuid4()),
+        "number": number,
+        "name": name,
+        "slug": slug,
+        "created": time.time(),
+        "python": platform.python_version(),
+        "recipe_hash": recipe.hash(),
+        **submission.model_dump(mode="json", exclude={"name", "priority", "recipe"}),
+        "recipe": recipe.model_dump(mode="json"),  # with every default written out
+    }
+    try:
+        unfinished.path.mkdir(mode=0o700)
+        write_json(unfinished.meta, body)
+        writer = LogWriter(unfinished.journal, "journal", run=number)
+        writer.write("submitted", state="queued", priority=submission.priority, processes=recipe.processes)
+        writer.close()  # syncs
+        sync_directory(unfinished.path)
+        unfinished.path.rename(final.path)
+    except OSError:
+        shutil.rmtree(unfinished.path, ignore_errors=True)
+        raise
+    sync_directory(home.runs)
+    return final
+
+
+def clear_unfinished(home: Home) -> None:
+    """Remove what a daemon killed while accepting left behind; nobody was told that it was accepted."""
+    for path in home.runs.glob(f"{UNFINISHED}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def last_number(home: Home) -> int:
+    numbers = (path.name.split("-", 1)[0] for path in home.runs.iterdir())
+    return max((int(number) for number in numbers if number.isdigit()), default=0)
+
+
+def slugify(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].rstrip("-") or "run"

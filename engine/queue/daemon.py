@@ -1,0 +1,287 @@
+"""`python -P -m engine.queue.daemon`: the one process that owns a home: its queue, its database, its socket.
+
+It starts by itself with the first command and outlives the terminal. It may be killed at any moment: what it
+knows is in the run directories, the runs go on, and the next daemon finds them. It never imports torch and
+never forks; processes are started by exec.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from logging.handlers import RotatingFileHandler
+from typing import Any
+
+from engine.basics.repeater import Repeater
+from engine.client.service import ALREADY_RUNNING, READY, code_version
+from engine.queue import config
+from engine.queue.accept import QueueError
+from engine.queue.executor import usable_devices
+from engine.queue.sampler import Nvml, Sampler
+from engine.queue.scheduler import Capacity
+from engine.queue.supervisor import Settings, Supervisor
+from engine.runs.home import Home
+from engine.runs.home import home as default_home
+from finetui.lock import Lock
+from store import Ingest, Projection, Server, StoreError
+
+log = logging.getLogger("finetui.daemon")
+
+# Seconds between looks, while an attempt is active and while none is. Requests and journal entries wake both.
+WATCH_S, WATCH_IDLE_S = 0.2, 2.0
+INGEST_S, INGEST_IDLE_S = 0.3, 2.0
+SAMPLE_IDLE_S = 10.0
+LOCK_WAIT_S = 5.0  # for a daemon that is just stopping
+
+
+class HomeTakenError(Exception):
+    """Another daemon has this home."""
+
+
+class Daemon:
+    """Everything that one home needs, wired together. Raises ConfigError, StoreError, OSError, HomeTakenError."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.config = config.read(home.config)
+        self.stopping = threading.Event()
+        self._started = time.time()
+        self._lock = Lock(home.lock)
+        if not self._lock.acquire(wait_s=LOCK_WAIT_S):
+            raise HomeTakenError
+        self._nvml = Nvml()
+        self._projection = Projection(home.store)
+        self._ingest = Ingest(self._projection, home.path)
+        self._config_seen = _changed_at(home)
+        self._config_problem: str | None = None
+        self._settings = _settings(self.config, self._nvml)
+        self._supervisor = Supervisor(home, self._settings, on_change=self._changed)
+        self._sampler = Sampler(home.hardware_log, self._nvml, before_rotation=self._ingest.drain)
+        self._server = Server(home.socket, self._projection, self.act)
+        self._queue = Repeater("queue", self._watch, lambda: self._every(WATCH_S, WATCH_IDLE_S))
+        self._reader = Repeater("ingest", self._poll, lambda: self._every(INGEST_S, INGEST_IDLE_S))
+        self._samples = Repeater("sampler", self._sampler.sample, self._sample_every)
+        self._threads = (self._queue, self._reader, self._samples)
+
+    def start(self) -> None:
+        with self._projection.read() as cursor:
+            (last,) = cursor.execute("SELECT coalesce(max(run), 0) FROM runs").fetchone() or (0,)
+        self._supervisor.recover(last)
+        self._server.start()
+        for thread in self._threads:
+            thread.start()
+        log.info("daemon %d of %s is ready", os.getpid(), self.home.path)
+
+    @property
+    def owns_home(self) -> bool:
+        return self._lock.still_there()
+
+    def stop(self) -> None:
+        """Leave in order; runs go on."""
+        log.info("daemon %d stops; active runs go on", os.getpid())
+        if self.owns_home:  # the socket is another daemon's by now
+            self._server.stop()
+        for thread in self._threads:
+            thread.stop()
+        self._sampler.close()
+        self._projection.close()
+        self._lock.release()
+
+    # ---- threads ---------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        if not self.owns_home:
+            log.error("%s is gone; another daemon may own the home now, so this one leaves", self.home.lock)
+            self.stopping.set()
+            return
+        if not self._server.reachable:
+            log.warning("%s is gone; making it again", self.home.socket)
+            self._server.stop()
+            self._server.start()
+        self._reread_config()
+        self._supervisor.tick()
+
+    def _reread_config(self) -> None:
+        """A changed config.toml counts from the next look on; a bad one changes nothing but is told in `status`."""
+        seen = _changed_at(self.home)
+        if seen == self._config_seen:
+            return
+        self._config_seen = seen
+        try:
+            self.config = config.read(self.home.config)
+        except config.ConfigError as error:
+            log.warning("config.toml has changed but is not used: %s", error)
+            self._config_problem = str(error)
+            return
+        self._config_problem = None
+        self._settings = _settings(self.config, self._nvml)
+        self._supervisor.use(self._settings)
+        log.info("config.toml has changed: %s", self.config)
+
+    def _poll(self) -> None:
+        self._ingest.poll()
+        self._projection.set_waiting(self._supervisor.waiting_for)
+
+    def _every(self, busy_s: float, idle_s: float) -> float:
+        return busy_s if self._supervisor.busy else idle_s
+
+    def _sample_every(self) -> float:
+        every = self.config.sample_every_s
+        return self._every(every, max(every, SAMPLE_IDLE_S))
+
+    def _changed(self, run: int) -> None:
+        self._ingest.notify(run)
+        self._queue.wake()
+        self._reader.wake()
+
+    # ---- requests --------------------------------------------------------------------------------
+
+    def act(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Answer one action of a client. Raises StoreError, whose text is for the user."""
+        queue = self._supervisor
+        try:
+            match name:
+                case "submit":
+                    return {"run": queue.submit(body)}
+                case "requeue":
+                    return {"run": queue.requeue(_whole(name, body, "run"))}
+                case "cancel":
+                    return {"state": queue.cancel(_whole(name, body, "run"))}
+                case "pause":
+                    return {"state": queue.pause(_whole(name, body, "run"))}
+                case "resume":
+                    return {"state": queue.resume(_whole(name, body, "run"))}
+                case "priority":
+                    run, priority = _whole(name, body, "run"), _whole(name, body, "priority")
+                    return {"priority": queue.set_priority(run, priority)}
+                case "note":
+                    queue.note(_whole(name, body, "run"), str(body.get("text", "")))
+                    return {}
+                case "status":
+                    return self.status()
+                case "drain":
+                    self._ingest.drain()
+                    return {}
+                case "stop":
+                    self.stopping.set()
+                    return {"pid": os.getpid()}
+        except QueueError as error:
+            raise StoreError(str(error), "queue") from None
+        except OSError as error:
+            where = error.filename or self.home.path
+            raise StoreError(f"{name}: {where} cannot be written: {error.strerror}", "disk") from None
+        raise StoreError(f"the daemon knows no action {name!r}; is it of another version?", "not_found")
+
+    def status(self) -> dict[str, Any]:
+        """Who the daemon is, what it does, and what went wrong in it."""
+        problems = [thread.problem for thread in self._threads if thread.problem]
+        problems += self._supervisor.problems.values()
+        problems += filter(None, [self._config_problem, self._ingest.problem, self._nvml.problem])
+        return {
+            "pid": os.getpid(),
+            "version": code_version(),
+            "home": str(self.home.path),
+            "uptime_s": round(time.time() - self._started, 1),
+            **self._supervisor.counts(),
+            "concurrency": self._settings.capacity.concurrency,
+            "devices": list(self._settings.capacity.devices),
+            "threads": self._settings.threads,
+            "problems": problems,
+        }
+
+
+def _changed_at(home: Home) -> int | None:
+    try:
+        return home.config.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _settings(chosen: config.Config, nvml: Nvml) -> Settings:
+    devices = usable_devices([gpu.name for gpu in nvml.gpus], os.environ.get("CUDA_VISIBLE_DEVICES"))
+    concurrency = chosen.concurrency or len(devices) or 1
+    threads = max(1, config.physical_cores() // concurrency)
+    return Settings(Capacity(concurrency, devices), threads, chosen.grace_s)
+
+
+def _whole(action: str, body: dict[str, Any], key: str) -> int:
+    value = body.get(key)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise QueueError(f"{action} needs a whole number as `{key}`, got {value!r}")
+    return value
+
+
+# ---- the process ---------------------------------------------------------------------------------
+
+
+def main() -> int:
+    """Run until asked to stop. Errors at the start are one sentence on stderr, read by who started us."""
+    home = default_home()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may go
+    try:
+        home.create()
+        _log_to(home)
+        daemon = Daemon(home)
+        daemon.start()
+    except HomeTakenError:
+        return ALREADY_RUNNING
+    except (config.ConfigError, StoreError) as error:
+        return _refuse(str(error))
+    except OSError as error:
+        return _refuse(f"the home {home.path} cannot be used: {error}")
+    except Exception as error:
+        log.exception("cannot start")
+        return _refuse(f"the daemon cannot start: {type(error).__name__}: {error}; see {home.daemon_log}")
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: daemon.stopping.set())
+    _say(READY)
+    _let_go_of_terminal(home)
+    # With a limit: a signal that another thread receives does not wake a wait without one.
+    while not daemon.stopping.wait(1.0):
+        pass
+    owned = daemon.owns_home
+    daemon.stop()
+    if not owned:
+        os._exit(0)  # the server's destructor would remove the other daemon's socket
+    return 0
+
+
+def _refuse(sentence: str) -> int:
+    log.error("cannot start: %s", sentence)
+    _say(sentence)
+    return 1
+
+
+def _say(sentence: str) -> None:
+    """To the command that started this daemon, if it is still there."""
+    with contextlib.suppress(OSError):
+        print(sentence, file=sys.stderr, flush=True)
+
+
+def _log_to(home: Home) -> None:
+    handler = RotatingFileHandler(home.daemon_log, maxBytes=1 << 20, backupCount=1)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.captureWarnings(True)
+    threading.excepthook = lambda args: log.error(
+        "a thread died", exc_info=(args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback)
+    )
+
+
+def _let_go_of_terminal(home: Home) -> None:
+    """From here on, what native code prints (or a crash) goes to the log."""
+    fd = os.open(home.daemon_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(fd)
+    faulthandler.enable()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""Runs attempts on this machine: starts shims, sees whether they and their workers live, signals workers.
+
+The processes do not depend on the daemon: a new daemon finds them by the identities on disk. A pid is never
+trusted without its start time and boot.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.basics.process import Identity, alive, identify, kill_group, send
+from engine.runs.home import AttemptDir, RunDir
+from engine.runs.journal import RunRecord
+from engine.runs.lifecycle import Remains
+from finetui.log import last_entries, tail
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+LONGEST_REASON = 500
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """What is known of an attempt's processes; `worker` is known once it began, alive or not."""
+
+    shim: Identity | None
+    worker: Identity | None
+
+    @property
+    def alive(self) -> bool:
+        return alive(self.shim) or alive(self.worker)
+
+
+class Executor:
+    """The local machine."""
+
+    def __init__(self) -> None:
+        # Our own children must be reaped; the shims of an earlier daemon are init's.
+        self._children: list[subprocess.Popen[bytes]] = []
+
+    def start(self, run: RunDir, attempt: int, device: str, threads: int) -> Identity | None:
+        """Exec the shim of an attempt; None if it is already gone. Raises OSError (no memory, no file)."""
+        with run.shim_log.open("ab") as log:
+            child = subprocess.Popen(
+                [sys.executable, "-P", "-m", "engine.attempt.shim", str(run.path), str(attempt)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                env=environment(os.environ, device, threads),
+                start_new_session=True,
+            )
+        self._children.append(child)
+        return identify(child.pid)
+
+    def reap(self) -> None:
+        self._children = [child for child in self._children if child.poll() is None]
+
+    def look(self, run: RunDir, record: RunRecord) -> Sighting:
+        body = _read_json(run.attempt(record.attempt).process) or {}
+        shim = record.shim or Identity.from_dict(body.get("shim"))
+        return Sighting(shim, Identity.from_dict(body.get("worker")))
+
+    def ask_to_stop(self, worker: Identity) -> bool:
+        """SIGTERM: save a checkpoint and end. False if the worker is gone."""
+        return send(worker, signal.SIGTERM)
+
+    def kill(self, sighting: Sighting) -> None:
+        """SIGKILL the worker and whatever it started. The shim is left to write down how it ended."""
+        if sighting.worker is not None and sighting.shim is not None:
+            kill_group(sighting.worker, session=sighting.shim.pid)
+
+    def remains(self, run: RunDir, record: RunRecord) -> Remains:
+        """Read what a dead attempt left behind."""
+        attempt = run.attempt(record.attempt)
+        end = next((entry for entry in last_entries(attempt.events) if entry.get("kind") == "end"), None)
+        checkpoint = run.last_checkpoint()
+        return Remains(
+            began=attempt.process.exists(),
+            exit=_read_json(attempt.exit),
+            end=end,
+            last_words=_last_words(run, attempt),
+            checkpoint=checkpoint[0] if checkpoint else -1,
+        )
+
+
+def environment(base: Mapping[str, str], device: str, threads: int) -> dict[str, str]:
+    """A worker's environment: its share of the cores, and the GPUs that it may see: one for each process."""
+    env = {**base, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
+    # A thread that spins while it waits takes the core from the one it waits for, wherever something else runs
+    # too; docs/decisions/0004 has the figures.
+    env.setdefault("GOMP_SPINCOUNT", "1000")
+    if device.startswith("gpu"):
+        # NVML counts GPUs in PCI order; CUDA does so only when told.
+        env.update(CUDA_DEVICE_ORDER="PCI_BUS_ID", CUDA_VISIBLE_DEVICES=device.replace("gpu", ""))
+    return env
+
+
+def usable_devices(devices: Sequence[str], visible: str | None) -> tuple[str, ...]:
+    """Those GPUs that `CUDA_VISIBLE_DEVICES` of the daemon leaves to it; all where it is not a list of numbers."""
+    if visible is None or not re.fullmatch(r"[\d,\s]*|-1", visible):
+        return tuple(devices)
+    allowed = {f"gpu{int(part)}" for part in visible.split(",") if part.strip().isdigit()}
+    return tuple(device for device in devices if device in allowed)
+
+
+def _read_json(path: Path) -> dict[str, object] | None:
+    try:
+        body = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _last_words(run: RunDir, attempt: AttemptDir) -> str | None:
+    """The last line that was printed: by the worker or, if none was started, by the shim."""
+    path = attempt.stdout if attempt.path.exists() else run.shim_log
+    lines = re.split(r"[\r\n]+", tail(path, 4096).decode(errors="replace"))
+    words = [line.strip() for line in lines if line.strip()]
+    return words[-1][:LONGEST_REASON] if words else None

@@ -1,0 +1,181 @@
+"""The hardware sampler: CPU, memory, disk and GPUs of this machine, appended to `hardware.jsonl`.
+
+GPU readings are NVML's, each asked for on its own: what a card does not support is left out. A driver that is
+lost (updated, crashed) is reported once and tried again later. On a machine without NVML there are no GPUs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pynvml
+
+from finetui.log import LogWriter
+
+log = logging.getLogger("finetui.sampler")
+
+GB = 1e9
+LARGEST_LOG = 64 * 1024 * 1024  # bytes; then the file becomes hardware-1.jsonl and a new one begins
+RETRY_DRIVER_S = 60.0
+
+
+@dataclass(frozen=True)
+class Gpu:
+    name: str  # "gpu0": its place in NVML's (PCI) order
+    label: str  # "NVIDIA H100 80GB HBM3"
+    handle: Any
+
+
+class Nvml:
+    """The GPUs of this machine that answer; none without the driver."""
+
+    def __init__(self) -> None:
+        self.gpus: tuple[Gpu, ...] = ()
+        self.problem: str | None = None
+        self._retry_at = 0.0
+        try:
+            self._open()
+        except pynvml.NVMLError as error:  # no driver: a machine without NVIDIA GPUs, not a problem
+            log.info("no GPUs: %s", error)
+
+    def values(self) -> dict[str, float]:
+        """Readings of every GPU, `{"gpu0/util": 97.0, …}`; empty without GPUs."""
+        if self.problem and time.monotonic() >= self._retry_at:
+            self._reopen()
+        values: dict[str, float] = {}
+        for gpu in self.gpus:
+            try:
+                values.update(_readings(gpu))
+            except pynvml.NVMLError as error:
+                self._lost(gpu.name, error)
+                self.gpus = tuple(other for other in self.gpus if other is not gpu)
+        return values
+
+    def _open(self) -> None:
+        pynvml.nvmlInit()
+        self.gpus = tuple(_gpu(index) for index in range(pynvml.nvmlDeviceGetCount()))
+
+    def _reopen(self) -> None:
+        with contextlib.suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
+        try:
+            self._open()
+        except pynvml.NVMLError as error:
+            self.gpus = ()
+            self._lost("the GPU driver", error)
+        else:
+            log.info("the GPU driver answers again")
+            self.problem = None
+
+    def _lost(self, what: str, error: Exception) -> None:
+        if self.problem is None:
+            log.warning("%s does not answer (%s); trying again every %g s", what, error, RETRY_DRIVER_S)
+        self.problem = f"{what} does not answer: {error}"
+        self._retry_at = time.monotonic() + RETRY_DRIVER_S
+
+
+def _gpu(index: int) -> Gpu:
+    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    label = pynvml.nvmlDeviceGetName(handle)
+    return Gpu(f"gpu{index}", label.decode() if isinstance(label, bytes) else label, handle)
+
+
+def _readings(gpu: Gpu) -> dict[str, float]:
+    """What this card supports. Raises NVMLError when it or its driver is lost."""
+    readings: dict[str, float] = {}
+    for read in (_utilisation, _memory, _power, _temperature):
+        with contextlib.suppress(pynvml.NVMLError_NotSupported, pynvml.NVMLError_NoPermission):
+            readings.update(read(gpu))
+    return readings
+
+
+def _utilisation(gpu: Gpu) -> dict[str, float]:
+    return {f"{gpu.name}/util": float(pynvml.nvmlDeviceGetUtilizationRates(gpu.handle).gpu)}
+
+
+def _memory(gpu: Gpu) -> dict[str, float]:
+    memory = pynvml.nvmlDeviceGetMemoryInfo(gpu.handle)
+    return {
+        f"{gpu.name}/memory_used_gb": round(memory.used / GB, 3),
+        f"{gpu.name}/memory_total_gb": round(memory.total / GB, 3),
+    }
+
+
+def _power(gpu: Gpu) -> dict[str, float]:
+    return {f"{gpu.name}/power_w": pynvml.nvmlDeviceGetPowerUsage(gpu.handle) / 1000}  # NVML: milliwatts
+
+
+def _temperature(gpu: Gpu) -> dict[str, float]:
+    kind = pynvml.NVML_TEMPERATURE_GPU
+    return {f"{gpu.name}/temp_c": float(pynvml.nvmlDeviceGetTemperature(gpu.handle, kind))}
+
+
+class Sampler:
+    """Writes one sample at each call of `sample`."""
+
+    def __init__(
+        self,
+        path: Path,
+        nvml: Nvml,
+        before_rotation: Callable[[], object] = lambda: None,
+        largest: int = LARGEST_LOG,
+    ) -> None:
+        """`before_rotation` lets the reader of the log catch up before the file gets another name."""
+        self._path, self._nvml, self._largest = path, nvml, largest
+        self._before_rotation = before_rotation
+        self._log = self._open()
+        psutil.cpu_percent()  # the first reading has nothing to compare with
+
+    def sample(self) -> None:
+        """Append one `sample`; values in %, GB (1e9 bytes), watts and °C. Raises OSError (disk full)."""
+        self._log.write("sample", values={**machine_values(self._path.parent), **self._nvml.values()})
+        if self._path.exists() and self._path.stat().st_size > self._largest:
+            self._before_rotation()
+            self._path.replace(self._path.with_name("hardware-1.jsonl"))
+        if not self._path.exists():  # until a new log can be opened (disk full), samples go to the old one
+            new = self._open()
+            self._log.close()
+            self._log = new
+
+    def close(self) -> None:
+        self._log.close()
+
+    def _open(self) -> LogWriter:
+        writer = LogWriter(self._path, "hardware")
+        for gpu in self._nvml.gpus:
+            writer.write("device", name=gpu.name, label=gpu.label)
+        return writer
+
+
+def machine_values(home: Path) -> dict[str, float]:
+    """CPU, memory and the disk that holds the home."""
+    readers: tuple[Callable[[], dict[str, float]], ...] = (_cpu, _ram, lambda: _disk(home))
+    values: dict[str, float] = {}
+    for read in readers:
+        try:
+            values.update(read())
+        except OSError:  # psutil on a /proc that hides a file
+            continue
+    return values
+
+
+def _cpu() -> dict[str, float]:
+    return {"cpu/percent": psutil.cpu_percent()}
+
+
+def _ram() -> dict[str, float]:
+    memory = psutil.virtual_memory()
+    used = memory.total - memory.available
+    return {"ram/used_gb": round(used / GB, 3), "ram/total_gb": round(memory.total / GB, 3)}
+
+
+def _disk(home: Path) -> dict[str, float]:
+    disk = psutil.disk_usage(str(home))
+    return {"disk/free_gb": round(disk.free / GB, 3), "disk/total_gb": round(disk.total / GB, 3)}

@@ -1,0 +1,143 @@
+"""The section `method` of a recipe: what is trained, one model per method."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from engine.recipe.fields import Section
+
+
+class Full(Section):
+    name: Literal["full"] = Field(description="Train every weight.")
+
+
+class Freeze(Section):
+    name: Literal["freeze"] = Field(description="Train part of the model and freeze the rest.")
+    layers: int = Field(2, ge=1, description="How many of the last blocks are trained, with the final norm.")
+    modules: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="Names of modules to train instead, such as `self_attn`, `lm_head` or `layers.4.mlp`.",
+    )
+
+
+class Lora(Section):
+    name: Literal["lora"] = Field(description="Train low-rank adapters on a frozen base.")
+    r: int = Field(16, ge=1, description="Rank of the adapters.")
+    alpha: float = Field(32, gt=0, description="Scale: the adapter's output is multiplied by alpha / r.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the adapters.")
+    targets: Literal["all-linear"] | list[str] = Field(
+        "all-linear", description="Names of the layers that get an adapter, or `all-linear`."
+    )
+    rslora: bool = Field(False, description="Scale by alpha / √r instead: for high ranks.")
+    dora: bool = Field(False, description="Train length and direction apart (DoRA): slower, often better.")
+    lr_ratio: float = Field(
+        1.0, gt=0, description="Rate of the B matrices over that of the A matrices (LoRA+ suggests 16)."
+    )
+    init: Literal["default", "pissa"] = Field(
+        "default", description="Begin at zero, or with the base's largest singular vectors (`pissa`)."
+    )
+
+    @model_validator(mode="after")
+    def _combine(self) -> Lora:
+        if self.dora and self.init == "pissa":
+            raise ValueError("dora and init: pissa do not go together; leave one of them out")
+        return self
+
+
+class QLora(Section):
+    name: Literal["qlora"] = Field(description="LoRA on a base held in 4 bits (bitsandbytes).")
+    r: int = Field(16, ge=1, description="Rank of the adapters.")
+    alpha: float = Field(32, gt=0, description="Scale: the adapter's output is multiplied by alpha / r.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the adapters.")
+    targets: Literal["all-linear"] | list[str] = Field(
+        "all-linear", description="Names of the layers that get an adapter, or `all-linear`."
+    )
+    rslora: bool = Field(False, description="Scale by alpha / √r instead: for high ranks.")
+    dora: bool = Field(False, description="Train length and direction apart (DoRA): slower, often better.")
+    lr_ratio: float = Field(
+        1.0, gt=0, description="Rate of the B matrices over that of the A matrices (LoRA+ suggests 16)."
+    )
+    quant: Literal["nf4", "fp4"] = Field("nf4", description="4-bit number format of the base.")
+    double_quant: bool = Field(True, description="Quantise the quantisation constants as well.")
+
+
+class Adapter(Section):
+    name: Literal["adapter"] = Field(
+        description="Train bottleneck adapters: small networks inserted into each block of a frozen base."
+    )
+    placement: Literal["houlsby", "pfeiffer"] = Field(
+        "houlsby", description="After attention and MLP (`houlsby`), or after the MLP only (`pfeiffer`)."
+    )
+    reduction: int = Field(16, ge=1, description="Width of the model divided by the width of an adapter.")
+    activation: Literal["relu", "gelu", "silu"] = Field("gelu", description="Between its two layers.")
+
+
+class IA3(Section):
+    name: Literal["ia3"] = Field(
+        description="Train vectors that scale keys, values and the MLP of each block: the fewest weights."
+    )
+
+
+class Prefix(Section):
+    name: Literal["prefix"] = Field(
+        description="Train the keys and values of virtual tokens that stand before every text."
+    )
+    tokens: int = Field(16, ge=1, description="How many; they take room from `train.max_length`.")
+    text: str | None = Field(
+        None, min_length=1, description="What they begin as; the start of the training data if not given."
+    )
+
+
+class Prompt(Section):
+    name: Literal["prompt"] = Field(
+        description="Train the embeddings of virtual tokens that stand before every text."
+    )
+    tokens: int = Field(16, ge=1, description="How many; they take room from `train.max_length`.")
+    text: str | None = Field(
+        None, min_length=1, description="What they begin as; the start of the training data if not given."
+    )
+
+
+def _method_by_name(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+Method = Annotated[
+    Full | Freeze | Lora | QLora | Adapter | IA3 | Prefix | Prompt,
+    Field(discriminator="name"),
+    BeforeValidator(_method_by_name),
+]
+
+
+# Starting points for models of 1B parameters and more; a model of a few million wants five to ten times as much.
+# The fewer weights a method trains, the farther each has to go.
+DEFAULT_LR = {
+    "full": 2e-5,
+    "freeze": 2e-5,
+    "lora": 2e-4,
+    "qlora": 2e-4,
+    "adapter": 2e-4,
+    "ia3": 5e-3,
+    "prefix": 1e-2,
+    "prompt": 1e-1,
+}
+
+# Steps of warm-up: new networks and virtual tokens begin far from where they end (Houlsby et al. 2019 warm up for 10%
+# of the steps, Liu et al. 2022 train IA3 with 6%).
+DEFAULT_WARMUP = {
+    "full": "5%",
+    "freeze": "5%",
+    "lora": "5%",
+    "qlora": "5%",
+    "adapter": "10%",
+    "ia3": "6%",
+    "prefix": "10%",
+    "prompt": "10%",
+}
+
+
+# Methods that train weights of the base itself, and so leave a whole model; the others leave an adapter.
+WHOLE_MODEL = ("full", "freeze")

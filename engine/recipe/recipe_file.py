@@ -1,0 +1,191 @@
+"""From a YAML file to recipes: overrides, sweeps, and one sentence about each thing that is wrong."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+
+from engine.recipe.methods import DEFAULT_LR
+from engine.recipe.sections import Recipe
+
+
+class RecipeError(Exception):
+    """A recipe that cannot run; `str()` is one sentence with file, line, key and what to do."""
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """A recipe as read: its text, and the recipes it stands for (several when it has a sweep)."""
+
+    path: Path
+    text: str
+    recipes: list[Recipe]
+    swept: list[str]  # keys that the sweep varies, empty without one
+
+
+def read(path: Path, overrides: list[str] | None = None) -> RecipeFile:
+    """Read, override (`key=value`), expand the sweep, validate. Raises RecipeError."""
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: there is no such recipe; give the path of a .yaml file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read ({error})") from None
+    return parse(text, path, overrides)
+
+
+def parse(text: str, path: Path, overrides: list[str] | None = None) -> RecipeFile:
+    """`read` for a text already in memory; `path` is for messages and for the default name."""
+    try:
+        tree = YAML(typ="rt").load(text)
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise RecipeError(f"{path}, line {line}: not valid YAML: {error.problem}") from None
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping with at least `model`, `method` and `data`")
+    from_command_line = {_override(tree, item) for item in overrides or []}
+    sweep = tree.pop("sweep", None) or {}
+    swept = _check_sweep(sweep, path)
+    tree.setdefault("name", path.stem)
+    recipes = []
+    for values in itertools.product(*(sweep[key] for key in swept)):
+        for key, value in zip(swept, values, strict=True):
+            set_key(tree, key, value)
+        recipes.append(_validate(tree, path, from_command_line))
+    return RecipeFile(path, text, recipes, swept)
+
+
+def _check_sweep(sweep: Any, path: Path) -> list[str]:
+    if not isinstance(sweep, dict):
+        raise RecipeError(f"{path}, key sweep: give a mapping such as `train.lr: [1.0e-4, 3.0e-4]`")
+    for key, values in sweep.items():
+        if not isinstance(values, list) or not values:
+            line = _line(sweep, [key])
+            raise RecipeError(f"{path}, line {line}, key sweep.{key}: give a list of values")
+    return list(sweep)
+
+
+def _override(tree: Any, item: str) -> str:
+    key, sign, value = item.partition("=")
+    if not sign or not key:
+        raise RecipeError(f"override {item!r}: write key=value, for example train.lr=1.0e-4")
+    try:
+        set_key(tree, key.strip(), YAML(typ="safe").load(value))
+    except MarkedYAMLError as error:
+        raise RecipeError(f"override {item!r}: the value is not valid YAML: {error.problem}") from None
+    return key.strip()
+
+
+def set_key(tree: Any, dotted: str, value: Any) -> None:
+    """Set a dotted key in a recipe as read; sections that are not there are made."""
+    *parents, last = dotted.split(".")
+    for name in parents:
+        inner = tree.get(name)
+        if isinstance(inner, str) and name in ("method", "model", "task"):  # shorthand: a name alone
+            inner = tree[name] = {"path" if name == "model" else "name": inner}
+        elif not isinstance(inner, dict):
+            inner = tree[name] = {}
+        tree = inner
+    tree[last] = value
+
+
+def _validate(tree: Any, path: Path, from_command_line: set[str]) -> Recipe:
+    try:
+        return Recipe.model_validate(_plain(tree))
+    except ValidationError as error:
+        sentences: dict[str, list[str]] = {}  # a union fails once per branch: one line per key
+        for problem in error.errors():
+            loc = _keys(problem["loc"])
+            where = _where(tree, loc, path, from_command_line)
+            sentences.setdefault(where, []).append(_sentence(problem, loc))
+        lines = [f"{where}: {', or '.join(dict.fromkeys(said))}" for where, said in sentences.items()]
+        raise RecipeError("\n".join(lines)) from None
+
+
+def _plain(value: Any) -> Any:
+    """Ruamel's scalar types as plain Python ones."""
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    return value
+
+
+def _keys(loc: tuple[Any, ...]) -> list[Any]:
+    """A location without the union branches ("lora", "literal['auto']", "list[str]") that pydantic puts in."""
+    if loc[:1] in (("method",), ("task",)):
+        loc = (*loc[:1], *loc[2:])  # the second part is the method's or the task's name
+    branches = {"int", "constrained-int", "str", "ModelSpec"}
+    return [part for part in loc if not (isinstance(part, str) and (part in branches or "[" in part))]
+
+
+def _where(tree: Any, loc: list[Any], path: Path, from_command_line: set[str]) -> str:
+    key = ".".join(map(str, loc))
+    if any(key == item or key.startswith(f"{item}.") for item in from_command_line):
+        return f"command line, key {key}"
+    line = _line(tree, loc)
+    return f"{path}, line {line}, key {key}" if line else f"{path}, key {key or '(top)'}"
+
+
+def _line(tree: Any, loc: list[Any]) -> int | None:
+    """The line of the deepest part of `loc` that stands in the file."""
+    found = None
+    for part in loc:
+        try:
+            mark = tree.lc.item(part) if isinstance(part, int) else tree.lc.key(part)
+            found, tree = mark[0] + 1, tree[part]
+        except (KeyError, IndexError, AttributeError, TypeError):
+            break
+    return found
+
+
+def _sentence(problem: Any, loc: list[Any]) -> str:
+    kind, context = problem["type"], problem.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = _known_keys(loc[:-1])
+        near = difflib.get_close_matches(str(loc[-1]), known, n=1)
+        hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}"
+        return f"unknown key; {hint}"
+    if kind == "missing":
+        return "is required and is not there; add it"
+    if kind in ("union_tag_invalid", "union_tag_not_found", "literal_error"):
+        expected = str(context.get("expected_tags") or context.get("expected") or ", ".join(DEFAULT_LR))
+        known = re.findall(r"[\w-]+", expected)
+        near = difflib.get_close_matches(str(context.get("tag") or problem["input"]), known, n=1)
+        return f"must be one of {expected}" + (f"; did you mean `{near[0]}`?" if near else "")
+    message = problem["msg"].removeprefix("Value error, ")
+    given = problem.get("input")
+    got = "" if isinstance(given, dict) else f" (got {given!r})"  # a whole section says nothing
+    return f"{message[0].lower()}{message[1:]}{got}"
+
+
+def _known_keys(loc: list[Any]) -> list[str]:
+    """Keys allowed at a place in the recipe; of every branch where the type is a union."""
+    types: list[Any] = [Recipe]
+    for part in loc:
+        types = [
+            inner
+            for model in types
+            if part in model.model_fields
+            for inner in _models_in(model.model_fields[part].annotation)
+        ]
+    keys = [key for model in types for key in model.model_fields]
+    return list(dict.fromkeys([*keys, "sweep"] if not loc else keys))
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if get_origin(annotation) in (Union, UnionType, Annotated):
+        return [model for arg in get_args(annotation) for model in _models_in(arg)]
+    return [annotation] if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []

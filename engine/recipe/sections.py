@@ -1,0 +1,303 @@
+"""The recipe: everything about a run that is decided before it starts, one model per section.
+
+Torch-free. How a YAML file becomes recipes, and what is said about a bad one, is in recipe_file.py.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from engine.data.columns import Column
+from engine.recipe.fields import (
+    AUTO,
+    TEXT,
+    Percent,
+    Section,
+    Share,
+    ShareField,
+    ShareOrAuto,
+    Slices,
+    parse_share,
+)
+from engine.recipe.methods import DEFAULT_LR, DEFAULT_WARMUP, Adapter, Method, Prefix, Prompt
+from engine.recipe.tasks import RATE, Classification, Dpo, Sft, Task
+
+METRICS = ("exact_match", "rouge", "bleu", "chrf")  # engine/evals/metrics.py
+
+OnFlag = Literal["warn", "stop", "off"]
+
+
+class ModelSpec(Section):
+    path: str = Field(description="`bundled:NAME`, a local directory, or a hub id")
+    trust_remote_code: bool = Field(
+        False, description="Run Python code that comes with the model. Only for models you trust."
+    )
+
+
+class Replay(Section):
+    source: str = Field(
+        description="General data mixed into the training data: bundled:NAME, a file or a hub id."
+    )
+    ratio: float = Field(0.05, gt=0, lt=1, description="Share of the training tokens that comes from it.")
+
+
+class Data(Section):
+    train: str = Field(
+        description="`bundled:NAME`, a .jsonl, .json, .csv or .parquet file, a directory of them, or a hub id."
+    )
+    heldout: ShareField | str = Field(
+        "10%", description="A share of the training rows, chosen by content hash, or a source of its own."
+    )
+    replay: Replay | None = Field(None, description="General data to mix in against forgetting.")
+    columns: dict[Column, str] = Field(
+        {},
+        description="What `train` and a held-out source call their columns, such as `{prompt: question}`.",
+    )
+    limit: int | None = Field(None, ge=1, description="Use the first N rows (in content-hash order) only.")
+
+    @field_validator("heldout")
+    @classmethod
+    def _no_share_beyond(cls, value: str | int) -> str | int:
+        if isinstance(value, str) and re.fullmatch(r"\s*-?[\d.]+\s*%\s*", value):  # else it is a file's name
+            parse_share(value)
+        return value
+
+    @property
+    def heldout_share(self) -> Share | None:
+        """What share of the training rows is held out; None if held-out data are a source of their own."""
+        try:
+            return parse_share(self.heldout)
+        except ValueError:
+            return None
+
+
+class Train(Section):
+    epochs: float = Field(1.0, gt=0, description="Passes over the training data; `max_steps` wins if given.")
+    max_steps: int | None = Field(None, ge=1, description="Optimiser steps.")
+    lr: float | None = Field(None, gt=0, description="Peak learning rate; by method if not given.")
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="Learning-rate curve after warm-up."
+    )
+    warmup: ShareField | None = Field(None, description="Steps of linear warm-up; by method if not given.")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay (matrices only).")
+    grad_clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
+    tokens_per_step: int = Field(
+        8192, ge=1, description="Tokens (padding not counted) in one optimiser step."
+    )
+    micro_tokens: int = Field(4096, ge=1, description="Tokens (padding counted) in one forward pass.")
+    max_length: Literal["auto"] | Annotated[int, Field(ge=2)] = Field(
+        "auto", description="Longest example in tokens; longer ones are cut."
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto",
+        description="Number format of the forward pass and of frozen weights; `auto` is bf16 where the hardware has "
+        "it, else fp32. Trained weights are fp32.",
+    )
+    optimiser: Literal["adamw", "adamw8bit", "paged_adamw", "paged_adamw8bit", "adafactor"] = Field(
+        "adamw",
+        description="8 bits and Adafactor hold less memory; paged ones move to the host when the GPU is full.",
+    )
+    compile: bool = Field(False, description="Compile the model: faster steps, a first one of up to minutes.")
+    activation_checkpointing: Literal["auto"] | bool = Field(
+        "auto",
+        description="Compute activations again in the backward pass: less memory, a third more time. `auto`: where "
+        "the run would not fit otherwise, by the estimate.",
+    )
+    memory_limit: Literal["auto"] | float = Field(
+        "auto", description="Most memory that the run may hold, in GiB; `auto` is what the device has free."
+    )
+    memory_probe: bool = Field(
+        True,
+        description="Measure one forward and backward pass before the first step, and lower `micro_tokens` until it "
+        "fits.",
+    )
+    sharding: Literal["ddp", "fsdp"] = Field(
+        "ddp",
+        description="Of several processes: each holds the whole model (`ddp`) or a slice of every weight (`fsdp`).",
+    )
+    checkpoint_every: ShareField = Field("20%", description="Steps between checkpoints.")
+    keep_checkpoints: int = Field(2, ge=1, description="How many of the latest checkpoints stay on disk.")
+
+
+class Evals(Section):
+    every: ShareOrAuto = Field(
+        AUTO,
+        description="Steps between evaluations; step 0 and the end are always evaluated. `auto`: steps 5, 10, 20, 40, "
+        "80, 150, then every 2% of the run, as far as `budget` allows, and every tenth of the run.",
+    )
+    budget: Percent = Field(
+        "5%",
+        description="Most of the wall time that evaluations take with `every: auto`, tenths of the run aside.",
+    )
+    general: Slices | None = Field(
+        "bundled:stdlib-prose",
+        description="Text that the base model could already do, watched for forgetting: a source, or several by name "
+        "(`{mine: my.jsonl, prose: bundled:stdlib-prose}`), each a slice that is watched by itself.",
+    )
+    samples: int = Field(
+        100,
+        ge=0,
+        le=1000,
+        description="Texts written by the base model itself, watched as one slice more of `general`; 0: none.",
+    )
+    limit: int = Field(
+        300, ge=2, description="Most examples scored per suite; the sources of `general` share it evenly."
+    )
+    per_look: int = Field(
+        100,
+        ge=0,
+        description="Examples of each suite that a look scores first; the rest is scored where a flag may come of it, "
+        "and in any case at step 0, at the end and, of held-out ones, once in every tenth of the run. 0: all, always.",
+    )
+    few_shot: int = Field(
+        4,
+        ge=0,
+        description="Training examples put before each held-out prompt to see, once, what the base model does with "
+        "them; 0: not asked.",
+    )
+    generate: int = Field(4, ge=0, description="Held-out prompts answered at each evaluation.")
+    max_new_tokens: int = Field(48, ge=1, description="Longest answer, in tokens.")
+    metrics: list[str] = Field(
+        [],
+        description="Of these answers: `exact_match`, `rouge`, `bleu`, `chrf`, or `module:function` of your own.",
+    )
+
+    @field_validator("metrics")
+    @classmethod
+    def _known_metrics(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name in METRICS or re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name):
+                continue
+            near = difflib.get_close_matches(name, METRICS, n=1)
+            hint = f"did you mean {near[0]}?" if near else "a function of your own is written module:function"
+            raise ValueError(f"{name} is none of {', '.join(METRICS)}; {hint}")
+        return names
+
+    @model_validator(mode="after")
+    def _answers_to_measure(self) -> Evals:
+        if self.metrics and not self.generate:
+            raise ValueError("metrics are of answers, and generate is 0: raise it, for example to 50")
+        return self
+
+
+class Flags(Section):
+    overfitting: OnFlag = Field("warn", description="Held-out loss has turned up beyond noise.")
+    forgetting: OnFlag = Field(
+        "warn", description="General loss is above the base model's beyond noise and margin."
+    )
+    instability: OnFlag = Field(
+        "warn", description="Losses or gradients jump, or held-out and seen loss rise."
+    )
+    dead: OnFlag = Field(
+        "warn", description="Nothing is learned: no gradient, or the seen loss does not move."
+    )
+    plateau: OnFlag = Field("warn", description="The held-out loss fell and has settled: information.")
+    template: OnFlag = Field("warn", description="Answers never end, or repeat themselves.")
+    leak: OnFlag = Field(
+        "warn", description="Rows to score are in the training data; `stop` refuses the run before it starts."
+    )
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether a flag may end the run once it trains."""
+        return "stop" in self.model_dump(exclude={"leak"}).values()
+
+
+class Recipe(Section):
+    """Everything about a run that is decided before it starts."""
+
+    name: str | None = Field(None, description="Shown in lists; the file's name if not given.")
+    model: Annotated[ModelSpec, BeforeValidator(lambda v: {"path": v} if isinstance(v, str) else v)] = Field(
+        description="The base model: a path, or a section with `path`."
+    )
+    method: Method = Field(description="What is trained.")
+    task: Task = Field(
+        default_factory=lambda: Sft(name="sft"),
+        description="What the loss is: a name or a section; `sft` if not given.",
+    )
+    data: Data = Field(description="Training and held-out data.")
+    train: Train = Field(default_factory=Train, description="How long, how fast, how much at once.")
+    evals: Evals = Field(default_factory=Evals, description="What is measured on the way.")
+    flags: Flags = Field(default_factory=Flags, description="What to do when a run goes wrong.")
+    processes: int = Field(
+        1,
+        ge=1,
+        description="How many share each step: one per GPU, or parts of a CPU; `train.sharding` says how.",
+    )
+    seed: int = Field(0, ge=0, description="Seed of data order, initialisation and dropout.")
+
+    @model_validator(mode="after")
+    def _fill_method_defaults(self) -> Recipe:
+        defaults = {
+            "lr": DEFAULT_LR[self.method.name] * RATE[self.task.name],
+            "warmup": DEFAULT_WARMUP[self.method.name],
+        }
+        missing = {key: value for key, value in defaults.items() if getattr(self.train, key) is None}
+        return self.model_copy(update={"train": self.train.model_copy(update=missing)}) if missing else self
+
+    @model_validator(mode="after")
+    def _combine(self) -> Recipe:
+        if isinstance(self.method, Prefix) and self.train.activation_checkpointing is True:
+            raise ValueError(
+                "method prefix and train.activation_checkpointing do not go together: set the latter to false, "
+                "or use method prompt"
+            )
+        if self.train.sharding == "fsdp" and isinstance(self.task, Classification | Dpo):
+            raise ValueError(
+                f"task {self.task.name} and train.sharding fsdp do not go together: use ddp, or task sft"
+            )
+        if self.train.sharding == "fsdp" and (self.train.optimiser != "adamw" or self.train.compile):
+            raise ValueError(
+                "train.sharding fsdp goes with train.optimiser adamw only, and not with train.compile: use ddp"
+            )
+        if self.data.replay and isinstance(self.task, Classification | Dpo):
+            raise ValueError(
+                f"task {self.task.name} and data.replay do not go together: replayed text has no "
+                f"{'label' if isinstance(self.task, Classification) else 'second answer'}; leave replay out"
+            )
+        if isinstance(self.task, Classification) and self.evals.metrics:
+            raise ValueError(
+                "task classification and evals.metrics do not go together: a classifier writes no answers; "
+                "accuracy and macro F1 are always measured"
+            )
+        if isinstance(self.task, Classification) and isinstance(self.method, Adapter | Prefix | Prompt):
+            raise ValueError(
+                f"task classification and method {self.method.name} do not go together; use lora, ia3 or freeze"
+            )
+        return self
+
+    @property
+    def virtual_tokens(self) -> int:
+        """Trained positions that stand before every text."""
+        return self.method.tokens if isinstance(self.method, Prefix | Prompt) else 0
+
+    @property
+    def general(self) -> dict[str, str]:
+        """The sources of the general suite by slice; none where there is no vocabulary's head to score text with."""
+        found = self.evals.general
+        if found is None or isinstance(self.task, Classification):
+            return {}
+        return {TEXT: found} if isinstance(found, str) else found
+
+    def hash(self) -> str:
+        """First 16 hex digits of the SHA-256 of the resolved recipe without its name."""
+        body = self.model_dump(mode="json", exclude={"name"})
+        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
+
+    def flat(self) -> dict[str, str]:
+        """`{"method.r": "16", …}`: one entry per leaf, as stored in the table `params`."""
+        return dict(_leaves(self.model_dump(mode="json"), ""))
+
+
+def _leaves(value: Any, prefix: str) -> Any:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{prefix}.{key}" if prefix else key)
+    elif value is not None:
+        yield prefix, value if isinstance(value, str) else json.dumps(value)

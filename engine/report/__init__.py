@@ -1,0 +1,1 @@
+"""`finetui data`: a recipe's data on one page."""

@@ -1,0 +1,68 @@
+"""`python -P -m engine.report RECIPE.yaml [key=value …]`: the report as one JSON object on stdout.
+
+A process of its own, so that the command line and the screen need not import transformers. A sweep is reported
+on by its first recipe. `--run DIR` instead of a recipe: on the data of a run. `--brief`: only what is refused and
+warned of, from some of the rows. Exit code 2 and one sentence on stderr if there is nothing to report on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.recipe.sections import Recipe
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -P -m engine.report", description="Report on data.")
+    parser.add_argument("--brief", action="store_true")
+    parser.add_argument("--run", action="store_true", help="the path is the directory of a run")
+    parser.add_argument("path", type=Path)
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    options = parser.parse_args(arguments)
+    from engine.data.sources import DataError
+    from engine.models.source import ModelError
+    from engine.recipe.recipe_file import RecipeError, read
+
+    try:
+        if options.run:
+            recipe, base = _of_run(options.path)
+        else:
+            recipe, base = read(options.path, options.overrides).recipes[0], options.path.absolute().parent
+        if not recipe.model.trust_remote_code:
+            _without_torch()
+        from engine.report.build import brief_report, build
+
+        report = (brief_report if options.brief else build)(recipe, base)
+    except (DataError, ModelError, RecipeError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(json.dumps(report.as_dict()))  # in ASCII, which any locale can print
+    return 0
+
+
+def _of_run(directory: Path) -> tuple[Recipe, Path]:
+    from engine.data.sources import DataError
+    from engine.recipe.sections import Recipe
+    from engine.runs.home import RunDir
+
+    try:
+        meta = json.loads(RunDir(directory).meta.read_text())
+        return Recipe.model_validate(meta["recipe"]), Path(meta.get("cwd") or ".")
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{directory}: its recipe cannot be read ({error})".replace("\n", " ")) from None
+
+
+def _without_torch() -> None:
+    """Tokenizers do without torch, and transformers then takes two seconds less to import."""
+    os.environ["TRANSFORMERS_VERBOSITY"] = "error"  # it would note the absence
+    sys.modules["torch"] = None  # type: ignore[assignment]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

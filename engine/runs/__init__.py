@@ -1,0 +1,1 @@
+"""A run on disk: its directory, journal, events and the rules of its life."""

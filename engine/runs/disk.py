@@ -1,0 +1,74 @@
+"""Room on the disk: whether an error means that there is none, and how a full disk is told. Torch-free.
+
+A run on a full disk is paused, not failed: its last whole checkpoint is intact, and it goes on once there is
+room. So that this can still be written down, each attempt holds a little room of its own until it ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+from engine.runs.home import AttemptDir
+
+MIB = 2**20
+FULL = "the disk is full"
+RESERVE = MIB  # bytes: the worker's last line, exit.json, the journal, and what the store needs to read them
+
+
+class DiskFullError(Exception):
+    """What there was no room for; `str()` is `the disk is full (1 MiB free, 30 MiB needed for step-000020)`."""
+
+    def __init__(self, free: int, needed: int, what: str) -> None:
+        super().__init__(f"{FULL} ({size(free)} free, {size(needed)} needed for {what})")
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that led to it, says that the disk or the user's share of it is full."""
+    while error is not None:
+        if isinstance(error, DiskFullError):
+            return True
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def free_bytes(path: Path) -> int:
+    """Free for this user on the disk that a path, which need not exist yet, would be on."""
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def told(error: BaseException, run: Path) -> str:
+    """What to tell of an error for which `is_full`, with what to do."""
+    if isinstance(error, DiskFullError):
+        full = str(error)
+    else:
+        full = f"{FULL} ({size(free_bytes(run))} free on the disk of {run})"
+    return f"{full}: make room, then finetui resume {int(run.name.split('-')[0])}"
+
+
+def size(number: int) -> str:
+    return f"{number / MIB:,.0f} MiB" if number >= MIB else f"{number / 1024:.0f} KiB"
+
+
+def no_room(path: Path) -> str | None:
+    """Why no attempt should begin on this disk; None where it may."""
+    free = free_bytes(path)
+    return f"{FULL} ({size(free)} free)" if free < 2 * RESERVE else None
+
+
+def reserve(attempt: AttemptDir) -> None:
+    """Take room that `release` gives back. Raises OSError."""
+    with attempt.reserve.open("wb") as file:
+        file.write(os.urandom(RESERVE))  # nothing that a file system could store in less
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def release(attempt: AttemptDir) -> None:
+    attempt.reserve.unlink(missing_ok=True)

@@ -1,0 +1,164 @@
+"""What the base model says to a suite, worked out once: later runs on the same base find it here at step 0.
+
+Files are named by a digest of all that the answer depends on: the model's files, its number formats, the tokens. A file
+that is missing or damaged costs an evaluation, nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from engine.evals import scores_file
+from engine.evals.generate import Answer, Question
+from engine.evals.score import Scores
+from engine.models import distributed
+from engine.models.source import locate
+from engine.recipe.methods import IA3, Adapter, Freeze, Full, Lora, Method, QLora
+from engine.runs.home import RunDir
+from engine.tasks.prepare import Suite
+from engine.training.job import Job
+
+MOST_FILES = 200
+HASHED_WHOLE = 64 * 2**20  # bytes; of a larger file, its size, its time and both ends
+
+
+class BaseCache:
+    """The answers known for one base model as one run loads it; a run outside a home has none."""
+
+    def __init__(self, run: RunDir, base: str) -> None:
+        in_home = run.path.parent.name == "runs"
+        self._directory = run.path.parent.parent / "cache" / "base" if in_home else None
+        self._base = base
+
+    def scores(self, suite: Suite, compute: Callable[[], Scores]) -> Scores:
+        """Of every example of a suite, with what later looks are compared with; `compute` is called where they are
+        not known.
+        """
+        parts = [example.content for example in suite.examples]
+        path = self._path([b"scores", suite.name.encode(), *parts], "npz")
+        try:
+            return scores_file.from_bytes(_read(path), suite)
+        except ValueError:
+            scores = compute()
+            _write(path, scores_file.to_bytes(scores))
+            return scores
+
+    def answers(
+        self, asked: Sequence[Question], max_new_tokens: int, compute: Callable[[], list[Answer]]
+    ) -> list[Answer]:
+        """Answers to questions; `compute` is called where they are not known."""
+        prompts = json.dumps([question.tokens for question in asked]).encode()
+        path = self._path([b"answers", str(max_new_tokens).encode(), prompts], "json")
+        try:
+            found = [Answer(str(text), bool(ended)) for text, ended in json.loads(_read(path))["answers"]]
+        except (KeyError, TypeError, ValueError):
+            found = []
+        if len(found) != len(asked):
+            found = compute()
+            body = {"answers": [[answer.text, answer.ended] for answer in found]}
+            _write(path, json.dumps(body).encode())
+        return found
+
+    def samples(self, count: int, compute: Callable[[], list[list[int]]]) -> list[list[int]]:
+        """Texts that the base model writes by itself, as tokens; `compute` is called where they are not known."""
+        path = self._path([b"samples", str(count).encode()], "json")
+        try:
+            found = [[int(token) for token in tokens] for tokens in json.loads(_read(path))]
+        except (TypeError, ValueError):
+            found = []
+        if len(found) != count:
+            found = compute()
+            _write(path, json.dumps(found).encode())
+        return found
+
+    def _path(self, parts: Sequence[bytes], kind: str) -> Path | None:
+        if self._directory is None:
+            return None
+        digest = hashlib.sha256(self._base.encode())
+        for part in parts:
+            digest.update(len(part).to_bytes(8, "big") + part)
+        return self._directory / f"{digest.hexdigest()[:32]}.{kind}"
+
+
+def known_of(job: Job) -> BaseCache | None:
+    """Of a job's base model; None where several processes would ask: one must not find what another is still working
+    out.
+    """
+    if distributed.world() > 1:
+        return None
+    return BaseCache(
+        job.run, base_of(job.recipe.model.path, job.recipe.method, job.dtype, job.model, job.packed)
+    )
+
+
+def starts_as_base(method: Method) -> bool:
+    """Whether a model with this method says at step 0 exactly what its base says."""
+    if isinstance(method, Lora):
+        return method.init == "default"
+    return isinstance(method, Full | Freeze | QLora | IA3 | Adapter)
+
+
+def base_of(path: str, method: Method, dtype: torch.dtype, model: Any, packed: bool) -> str:
+    """All that decides what the base model says, as text: its files, its number formats, the libraries."""
+    # The base of an adapter is held in the compute precision or in 4 bits, one that is trained in float32.
+    held = "float32" if isinstance(method, Full) else str(dtype)
+    if isinstance(method, Freeze | QLora):
+        held = method.model_dump_json(include={"name", "layers", "modules", "quant", "double_quant"})
+    versions = f"torch {torch.__version__} transformers {transformers.__version__}"
+    return f"{files_of(path, model)} {held} {dtype} packed={packed} {model.device.type} {versions}"
+
+
+def files_of(path: str, model: Any) -> str:
+    """Which model it is, in whatever number format."""
+    directory = locate(path)
+    return _fingerprint(directory) if directory else f"{path}@{getattr(model.config, '_commit_hash', None)}"
+
+
+def _fingerprint(directory: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(path for path in directory.iterdir() if path.is_file()):
+        size, time = file.stat().st_size, file.stat().st_mtime_ns
+        digest.update(f"{file.name} {size}".encode())
+        with file.open("rb") as content:
+            if size <= HASHED_WHOLE:
+                digest.update(content.read())
+                continue
+            digest.update(str(time).encode() + content.read(2**20))
+            content.seek(-(2**20), os.SEEK_END)
+            digest.update(content.read())
+    return digest.hexdigest()
+
+
+def _read(path: Path | None) -> bytes:
+    """The content of a file; nothing where there is none."""
+    try:
+        content = path.read_bytes() if path else b""
+        if path:
+            os.utime(path)  # the ones not asked for go first
+    except OSError:
+        return b""
+    return content
+
+
+def _write(path: Path | None, content: bytes) -> None:
+    """Whole or not at all, and no more than so many; a full disk is no reason to stop."""
+    if path is None:
+        return
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.rename(path)
+        by_age = sorted(path.parent.glob("*"), key=lambda file: file.stat().st_mtime)
+        for old in by_age[:-MOST_FILES]:
+            old.unlink(missing_ok=True)
+    except OSError:
+        temporary.unlink(missing_ok=True)

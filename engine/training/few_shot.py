@@ -1,0 +1,123 @@
+"""What the base model does with a few training examples before each held-out prompt: is fine-tuning worth it at all?
+
+Asked once, before the first step, on the same target tokens as the suite `heldout`, so that the losses of the two are
+paired by example. What the base model does without examples is that suite at step 0.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+
+from engine.basics.statistics import mean
+from engine.data.chat import Example, tokenize
+from engine.data.formats import Document
+from engine.data.sources import DataError
+from engine.data.split import first
+from engine.evals.score import score
+from engine.losses.dpo_loss import as_base, keeps_base
+from engine.losses.loss import TargetLoss
+from engine.models import distributed, load
+from engine.runs.events import FEW_SHOT
+from engine.tasks.items import text
+from engine.tasks.prepare import Prepared, Suite
+from engine.training.base_cache import known_of, starts_as_base
+from engine.training.job import Job
+from engine.training.task_loss import TaskLoss
+
+MOST = 100  # held-out examples: each costs several times its own tokens
+
+
+def baseline(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> None:
+    """Score and write the suite `heldout_few_shot`, where the recipe asks for it, the task has target tokens to
+    compare, and the base model can still be asked. To be called at step 0. Raises Cancelled.
+    """
+    loss, method = accelerator.unwrap_model(loss_of), job.recipe.method
+    if not job.recipe.evals.few_shot or not isinstance(loss, TargetLoss):
+        return
+    if not starts_as_base(method) and not keeps_base(method):
+        job.report.log("info", "no few-shot baseline: this method has taken the base model apart")
+        return
+    started = time.perf_counter()
+    room = min(load.longest(job.recipe.model, job.tokenizer), 2 * job.micro_tokens)
+    suite, shots = few_shot(job.data, job.recipe.evals.few_shot, job.tokenizer, room)
+    if not suite.examples:
+        job.report.log("info", f"no few-shot baseline: no example fits before a prompt in {room} tokens")
+        return
+    job.report.phase("eval", job.step, suite.name)
+    job.model.eval()
+    asked = partial(score, loss, suite, 2 * job.micro_tokens, accelerator.device, job.stop.check)
+    off = nullcontext() if starts_as_base(method) else as_base(job.model, method)
+    with accelerator.autocast(), off:
+        known = known_of(job)
+        scores = distributed.as_first(known.scores(suite, asked) if known else asked())
+    # There is no other look to compare tokens with.
+    scores = replace(scores, lost=None, gained=None, base=None)
+    job.model.train()
+    measures = scores.measures | {"shots": mean(np.array(shots))}
+    job.report.eval(job.step, suite.name, scores, measures, [], time.perf_counter() - started)
+
+
+def few_shot(data: Prepared, count: int, tokenizer: Any, room: int) -> tuple[Suite, list[int]]:
+    """The first held-out examples with up to `count` training examples before each, as many as fit into `room` tokens,
+    and how many those are. Their ids and targets are those of the suite `heldout`.
+
+    The training examples are chosen by content hash. Held-out examples before which none fits, or whose targets the
+    tokenizer cuts differently there, are left out.
+    """
+    heldout = data.suite("heldout")
+    shots = first(data.suite("seen").documents, count, "few-shot")
+    documents, examples, counts = [], [], []
+    for document, example in list(zip(heldout.documents, heldout.examples, strict=True))[:MOST]:
+        for number in range(len(shots), 0, -1):
+            made = _with_shots(document, example, shots[:number], tokenizer)  # type: ignore[arg-type]
+            if made is not None and len(made.tokens) <= room:
+                documents.append(document)
+                examples.append(made)
+                counts.append(number)
+                break
+    return Suite(FEW_SHOT, documents, examples), counts  # type: ignore[arg-type]
+
+
+def _with_shots(
+    document: Document, example: Example, shots: Sequence[Document], tokenizer: Any
+) -> Example | None:
+    """None if the targets are not the same tokens as without."""
+    made = (_chat if document.messages else _text)(document, example, shots, tokenizer)
+    same = made is not None and np.array_equal(made.tokens[made.mask], example.tokens[example.mask])
+    return made if same else None
+
+
+def _chat(document: Document, example: Example, shots: Sequence[Document], tokenizer: Any) -> Example | None:
+    """The turns of the others come first, after the row's own system message."""
+    own = [message for message in document.messages[:1] if message["role"] == "system"]
+    others = [message for shot in shots for message in shot.messages if message["role"] != "system"]
+    messages = (*own, *others, *document.messages[len(own) :])
+    try:
+        whole = tokenize(replace(document, messages=messages), tokenizer)
+        targets = tokenize(document, tokenizer).targets
+    except DataError:  # a template that does not take so many turns
+        return None
+    # The last answers are the row's own; of a row that was cut, the first of them.
+    places = np.flatnonzero(whole.mask)[-targets:][: example.targets]
+    mask = np.zeros_like(whole.mask)
+    mask[places] = True
+    end = int(places[-1]) + 1
+    return Example(example.id, whole.tokens[:end], mask[:end])
+
+
+def _text(document: Document, example: Example, shots: Sequence[Document], tokenizer: Any) -> Example:
+    """One text after the other, each with its end; the beginning-of-sequence token, if there is one, only once."""
+    begins = tokenizer.bos_token_id is not None and example.tokens[0] == tokenizer.bos_token_id
+    start = 1 if begins else 0
+    others = [text(shot, tokenizer).tokens[start:] for shot in shots]
+    before = np.concatenate([example.tokens[:start], *others])
+    mask = np.concatenate([np.zeros(len(before), dtype=bool), example.mask[start:]])
+    return Example(example.id, np.concatenate([before, example.tokens[start:]]), mask)
