@@ -19,6 +19,7 @@ from benchmarks.flag_plants import MAX_LENGTH, Plant
 from engine.basics.cpu import cpu_has_bf16
 from engine.bundled import catalogue
 from engine.data.split import rank
+from engine.models.tokenizer import load_tokenizer
 from engine.recipe.sections import Recipe
 
 Row = dict[str, Any]
@@ -138,7 +139,7 @@ def _answer(common: Path, model: str, path: Path) -> None:
         "evals": {"limit": POOL, "generate": POOL, "max_new_tokens": SAMPLE_TOKENS},
     }
     recipe = Recipe.model_validate(tree)
-    tokenizer = load.load_tokenizer(recipe.model)
+    tokenizer = load_tokenizer(recipe.model)
     heldout = prepare(recipe, tokenizer, MAX_LENGTH).suite("heldout")
     asked = questions(recipe, heldout, tokenizer, load.longest(recipe.model, tokenizer) - SAMPLE_TOKENS)
     base = load.load_model(recipe.model, recipe.method, load.precision(recipe.train)).eval()

@@ -25,6 +25,7 @@ from benchmarks.flag_plants import Plant
 from benchmarks.flag_score import TEMPERATURES, Found, Scorer
 from engine.attempt import worker
 from engine.models import load
+from engine.models.tokenizer import load_tokenizer
 from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
 from engine.tasks.prepare import Suite, prepare
@@ -123,7 +124,7 @@ def _bare(recipe: Recipe, paths: dict[str, str]) -> str:
 
 
 def _suites(recipe: Recipe) -> dict[str, Suite]:
-    tokenizer = load.load_tokenizer(recipe.model)
+    tokenizer = load_tokenizer(recipe.model)
     prepared = prepare(recipe, tokenizer, load.longest(recipe.model, tokenizer))
     return {suite.name: suite for suite in prepared.suites}
 

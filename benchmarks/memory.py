@@ -23,11 +23,11 @@ from typing import Any
 
 import yaml
 
+from engine.basics.errors import ModelError
 from engine.memory.activations import layer_bytes
 from engine.memory.estimate import MIB, Estimate, estimate
 from engine.memory.plan import Plan, plan_of
 from engine.memory.shapes import ModelShapes, from_config, model_shapes
-from engine.models.source import ModelError
 from engine.recipe.sections import Recipe
 
 BUNDLED = "bundled:stdlib-2m"

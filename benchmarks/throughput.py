@@ -211,7 +211,7 @@ def bundled() -> Path:
 
 def save_data(path: Path) -> float:
     """The training examples of finetui, token by token, for TRL; their mean length."""
-    from engine.models.load import load_tokenizer
+    from engine.models.tokenizer import load_tokenizer
     from engine.tasks.prepare import prepare
 
     recipe = Recipe.model_validate(

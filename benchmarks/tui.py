@@ -43,13 +43,13 @@ def child(kind: str, home: str) -> None:
 
         Bare().run()
         return
-    from engine.runs.home import Home
+    from finetui.home import Home
     from tui.app import FinetuiApp
 
     def connect():  # type: ignore[no-untyped-def]
-        import store
+        from finetui.client import Client
 
-        return store.connect(Home(Path(home)).socket)
+        return Client(Home(Path(home)).socket)
 
     FinetuiApp(Home(Path(home)), connect=connect).run()
 
@@ -129,7 +129,8 @@ def key_to_paint(terminal: Terminal, presses: int) -> list[float]:
 def measure(rounds: int, seconds: int) -> None:
     import made_home
 
-    from engine.runs.home import Home, RunDir
+    from engine.runs.home import RunDir
+    from finetui.home import Home
 
     with tempfile.TemporaryDirectory() as directory:
         home = Home(Path(directory) / "h")

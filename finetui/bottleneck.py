@@ -23,6 +23,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from finetui.errors import FinetuiError, first_line
+
 CONFIG_FILE, WEIGHTS_FILE = "bottleneck.json", "bottleneck.safetensors"
 
 # Where a block's output projections are, by what transformers calls them (first match counts).
@@ -54,7 +56,7 @@ PROJECTIONS = {
 }
 
 
-class AdapterError(Exception):
+class AdapterError(FinetuiError):
     """An adapter that cannot be added, loaded or used; `str()` is one sentence."""
 
 
@@ -180,7 +182,7 @@ def load(model: Any, directory: Path, name: str = "default") -> Any:
     try:
         tensors = load_file(directory / WEIGHTS_FILE)
     except (OSError, SafetensorError) as error:
-        raise AdapterError(f"{directory / WEIGHTS_FILE}: cannot be read ({_first_line(error)})") from None
+        raise AdapterError(f"{directory / WEIGHTS_FILE}: cannot be read ({first_line(error)})") from None
     _check_tensors(tensors, model, saved, directory)
     _insert(model, saved.config, name)
     for key, adapter in _adapters(model, name).items():
@@ -343,7 +345,3 @@ def _check_tensors(tensors: dict[str, torch.Tensor], model: Any, saved: Saved, d
                 f"{directory / WEIGHTS_FILE}: {name} is {list(tensors[name].shape)}, this model needs "
                 f"{list(shape)}; the adapter belongs to {saved.base}"
             )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

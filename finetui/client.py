@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.flight as flight
 
-from store.errors import StoreError, Unavailable
+from finetui.errors import StoreError, Unavailable, first_line
 
 # A reply that is this late is not coming: the daemon stops a query by itself long before.
 REPLY_TIMEOUT_S = 120.0
@@ -25,11 +25,6 @@ _OPTIONS = [
 ]
 
 
-def connect(socket: str | Path) -> Client:
-    """A client of the daemon that listens at `socket`. Raises Unavailable when nobody answers."""
-    return Client(socket)
-
-
 def note(table: pa.Table) -> str | None:
     """What was left out of a query's result (rows beyond the limit), in words; None if nothing."""
     said = (table.schema.metadata or {}).get(b"note")
@@ -37,7 +32,10 @@ def note(table: pa.Table) -> str | None:
 
 
 class Client:
-    """May be used from several threads at once."""
+    """Asks the daemon that listens at `socket`; may be used from several threads at once.
+
+    Raises Unavailable when nobody answers.
+    """
 
     def __init__(self, socket: str | Path) -> None:
         self._path = str(socket)
@@ -110,7 +108,7 @@ class Client:
             return StoreError(said["message"], said["kind"])
         except (AttributeError, ValueError, KeyError, TypeError):
             if isinstance(error, pa.ArrowException):
-                return StoreError(str(error).splitlines()[0])
+                return StoreError(first_line(error))
             return error
 
 

@@ -16,8 +16,8 @@ from pydantic_core import PydanticUndefined
 
 from engine.queue.config import Config
 from engine.recipe import methods, sections, tasks
+from finetui.errors import ExitCode
 from tui.bindings import keys_markdown
-from tui.cli import exits
 from tui.cli.commands import app, daemon_app
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -118,7 +118,7 @@ def command_reference() -> str:
             summary = ((info.callback.__doc__ if info.callback else "") or "").split("\n")[0]
             parts.append(f"| `{prefix} {name}` | {summary} |")
     parts += ["\n## Exit codes\n", "| code | meaning |", "|---|---|"]
-    parts += [f"| {code} | {meaning} |" for code, meaning in exits.MEANING.items()]
+    parts += [f"| {code.value} | {code.meaning} |" for code in ExitCode]
     return "\n".join(parts) + "\n"
 
 

@@ -1,15 +1,6 @@
 """The experiment store: a DuckDB projection of the run logs, and the door to it.
 
-Whoever wants to ask (command line, screen, notebook) takes the client, which needs pyarrow but not DuckDB:
-
-    from store import connect
-
-    with connect(socket_path) as client:
-        table = client.query("SELECT * FROM leaderboard")     # pyarrow.Table
-        table = client.named("runs")                           # see store/queries.py
-        reply = client.action("cancel", run=42)                # handled by the daemon
-
-The daemon owns the file and takes the other side:
+The daemon owns the file:
 
     projection = Projection(home.store)
     ingest = Ingest(projection, home.path)                     # one thread: ingest.poll() every 300 ms
@@ -18,6 +9,8 @@ The daemon owns the file and takes the other side:
     …
     server.stop(); projection.close()
 
+Whoever wants to ask (command line, screen, notebook) takes the client, finetui/client.py.
+
 Importing this package imports neither DuckDB nor pyarrow; the first use of a name does.
 """
 
@@ -25,20 +18,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from store.errors import StoreError, Unavailable
-
 if TYPE_CHECKING:
-    from finetui.client import Client, connect, note
     from store.ingest import Ingest
     from store.projection import Projection
     from store.server import Server
 
-__all__ = ["Client", "Ingest", "Projection", "Server", "StoreError", "Unavailable", "connect", "note"]
+__all__ = ["Ingest", "Projection", "Server"]
 
 _HOMES = {
-    "Client": "finetui.client",
-    "connect": "finetui.client",
-    "note": "finetui.client",
     "Ingest": "store.ingest",
     "Projection": "store.projection",
     "Server": "store.server",

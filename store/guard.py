@@ -14,7 +14,8 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from store.errors import StoreError, explain
+from finetui.errors import StoreError
+from store.explain import explain
 from store.macros import MACROS
 from store.projection import Projection, is_fatal
 

@@ -28,9 +28,10 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from finetui.errors import StoreError
 from store import rows, summary
 from store.batch import STATE_COLUMNS, Batch, RunState
-from store.errors import StoreError, explain
+from store.explain import explain
 from store.logs import BadLine, Line, header_id, parse, time_before, well_formed, whole_lines
 from store.projection import Projection
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import duckdb
 
+from finetui.errors import StoreError
 from store import schema
-from store.errors import StoreError
 
 log = logging.getLogger(__name__)
 

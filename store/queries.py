@@ -14,20 +14,6 @@ from store.macros import PAIRED
 
 Query = tuple[str, dict[str, Any]]
 
-# Of metrics whose name ends so, the greatest value is the best; of all others the least.
-HIGHER_IS_BETTER = (
-    "accuracy",
-    "f1",
-    "score",
-    "match",
-    "rouge1",
-    "rouge2",
-    "rougeL",
-    "bleu",
-    "chrf",
-    "margin",
-)
-
 _SUMMARIES = """
 summaries AS (
   SELECT run,

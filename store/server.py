@@ -18,8 +18,8 @@ from typing import Any
 import duckdb
 import pyarrow.flight as flight
 
+from finetui.errors import StoreError
 from store import guard
-from store.errors import StoreError
 from store.projection import Projection
 from store.queries import NAMED
 

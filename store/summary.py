@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 
-from store.queries import HIGHER_IS_BETTER
+from store.best import HIGHER_IS_BETTER
 
 
 @dataclass(slots=True)

@@ -16,8 +16,8 @@ from typing import Any
 import psutil
 import pytest
 
-from engine.client import service
-from engine.runs.home import Home
+from finetui.daemon import connect
+from finetui.home import Home
 
 FINETUI = str(Path(sys.executable).parent / "finetui")
 PATIENCE_S = 180.0
@@ -55,7 +55,7 @@ class Box:
         return int(self.run("run", str(recipe), *overrides).stdout)
 
     def row(self, number: int) -> dict[str, Any]:
-        with service.connect(Home(self.path / "home")) as client:  # many times cheaper than a command
+        with connect(Home(self.path / "home")) as client:  # many times cheaper than a command
             client.action("drain")
             return client.named("run", run=number).to_pylist()[0]
 

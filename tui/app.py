@@ -21,7 +21,7 @@ from textual.app import App
 from textual.message import Message
 from textual.screen import Screen
 
-from engine.runs.home import Home
+from finetui.home import Home
 from tui import bindings
 from tui.data import Poller, Request, Run, Snapshot, default_connect
 from tui.lines import theme
@@ -259,7 +259,7 @@ class FinetuiApp(App[None]):
         """`work(client)` in a thread, `then(result)` or `failed(sentence)` back here."""
 
         def run() -> None:
-            from store import StoreError
+            from finetui.errors import StoreError
 
             try:
                 result = work(self.poller.client())

@@ -16,7 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine.runs.home import Home, RunDir
+from engine.runs.home import RunDir
+from finetui.home import Home
 
 # Seconds between looks while something runs, while nothing runs, and after the daemon was lost.
 BUSY, IDLE, LOST = 0.5, 2.0, 1.0
@@ -161,7 +162,7 @@ class Poller:
             self._wake.clear()
 
     def _look(self) -> float:
-        from store import StoreError, Unavailable
+        from finetui.errors import StoreError, Unavailable
 
         client, started = None, time.monotonic()
         try:
@@ -303,7 +304,7 @@ def log_tail(path: Path | None) -> list[Row]:
 
 
 def default_connect(home: Home) -> Any:
-    """The client of this home's daemon, which is started if it does not run. Raises `store.Unavailable`."""
-    from engine.client import service
+    """The client of this home's daemon, which is started if it does not run. Raises Unavailable."""
+    from finetui.daemon import connect
 
-    return service.connect(home)
+    return connect(home)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import Any
 
-from engine.data.sources import DataError
+from engine.basics.errors import DataError
 
 
 class Reporting:

@@ -12,7 +12,7 @@ import asyncio
 import time
 from pathlib import Path
 
-from engine.runs.home import home
+from finetui.home import home
 from tui.app import FinetuiApp
 from tui.screens.dashboard import Dashboard
 from tui.widgets.chart import ChartView

@@ -13,16 +13,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from engine.queue.executor import THREAD_VARIABLES
+from engine.basics.cpu import THREAD_VARIABLES
 from engine.runs.home import AttemptDir, RunDir
-from finetui.log import LogWriter, write_json
+from engine.runs.rank_log import RankLog, outcome_file
+from finetui.log import LogWriter
 
 RANKS = "FINETUI_RANKS"  # how many processes; set for them only
 PR_SET_PDEATHSIG = 1
@@ -61,24 +61,6 @@ def die_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-class RankLog:
-    """The log of one rank: the first writes the attempt's own, and how each ends goes to a file beside it."""
-
-    def __init__(self, run: RunDir, attempt: AttemptDir, rank: int) -> None:
-        self._log = LogWriter(attempt.events, "worker", run.number, attempt.number) if rank == 0 else None
-        self._outcome = _outcome(attempt, rank)
-
-    def write(self, kind: str, *, sync: bool = False, **fields: Any) -> None:
-        if kind == "end":
-            write_json(self._outcome, {**fields, "t": time.time()})
-        elif self._log:
-            self._log.write(kind, sync=sync, **fields)
-
-    def close(self) -> None:
-        if self._log:
-            self._log.close()
-
-
 def _environment(processes: int) -> dict[str, str]:
     threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
     share = str(max(1, threads // processes))
@@ -105,7 +87,7 @@ def _listens(pid: int) -> bool:
 
 def tell(run: RunDir, attempt: AttemptDir, processes: int) -> int:
     """Say once how it ended; the exit code. A rank that was killed makes the attempt one that was killed."""
-    ended = [_read(_outcome(attempt, rank)) for rank in range(processes)]
+    ended = [_read(outcome_file(attempt, rank)) for rank in range(processes)]
     known = [outcome for outcome in ended if outcome]
     failed = sorted(
         (o for o in known if o["status"] in ("failed", "paused")), key=lambda outcome: outcome["t"]
@@ -126,10 +108,6 @@ def tell(run: RunDir, attempt: AttemptDir, processes: int) -> int:
     log.write("end", sync=True, **body)
     log.close()
     return CODES[outcome["status"]]
-
-
-def _outcome(attempt: AttemptDir, rank: int) -> Path:
-    return attempt.path / f"rank-{rank}.json"
 
 
 def _read(path: Path) -> dict[str, Any] | None:

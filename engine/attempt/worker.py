@@ -22,6 +22,7 @@ from engine.recipe.sections import Recipe
 from engine.runs import disk
 from engine.runs.home import RunDir
 from engine.training.stop import Cancelled, Stop
+from finetui.errors import FinetuiError
 
 if TYPE_CHECKING:
     from engine.training.job import Job
@@ -139,22 +140,12 @@ def _pause(error: Exception, report: Report, attempt: Attempt) -> int:
 
 def _fail(error: Exception, report: Report, step: int) -> int:
     """Tell why the attempt failed: a sentence if it was foreseen, else a traceback as well."""
-    from engine.data.sources import DataError
-    from engine.evals.metrics import MetricError
     from engine.models import distributed
-    from engine.models.distributed import ProcessesError
-    from engine.models.load import ModelError
-    from engine.training.checkpoint import RestoreError, SaveError
-    from engine.training.loop import TrainingError
 
     if distributed.is_loss(error):  # of another process, which has more to say
         report.end("lost", step, error=str(error))
         return UNFORESEEN
-    foreseen = (
-        DataError | MetricError | ModelError | ProcessesError | RestoreError | SaveError | TrainingError
-    )
-    told = isinstance(error, foreseen)
-    message = str(error) if told else _out_of_memory(error)
+    message = str(error) if isinstance(error, FinetuiError) else _out_of_memory(error)
     code = FAILED if message else UNFORESEEN
     if not message:
         traceback.print_exc(file=sys.stdout if distributed.rank() == 0 else sys.stderr)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
+from engine.basics.errors import FixError
 from engine.client import preflight, submit
 from engine.flags.actions import OF_METHOD, fix
 from engine.flags.flag import Action, Flag
@@ -29,16 +30,13 @@ from engine.recipe.recipe_file import RecipeFile
 from engine.recipe.sections import Recipe
 from engine.runs.events import events_of
 from engine.runs.home import RunDir
+from finetui.errors import first_line
 
 if TYPE_CHECKING:
     from finetui.client import Client
 
 CLIMBS = "data.replay.ratio"  # step by step, so it may be changed by one fix after another
 WIDTH = 100  # of the comment above a recipe
-
-
-class FixError(Exception):
-    """A run that has nothing to fix, or whose fix cannot be written; `str()` is one sentence with what to do."""
 
 
 @dataclass(frozen=True)
@@ -142,8 +140,7 @@ def _read(run: RunDir) -> tuple[dict[str, Any], Recipe]:
         meta = json.loads(run.meta.read_text())
         return meta, Recipe.model_validate(meta["recipe"])
     except (OSError, ValueError, KeyError, ValidationError) as error:
-        first = (str(error).splitlines() or ["?"])[0]
-        raise FixError(f"{run.meta} cannot be read ({first}); the run cannot be fixed") from None
+        raise FixError(f"{run.meta} cannot be read ({first_line(error)}); the run cannot be fixed") from None
 
 
 def _tried(run: RunDir, meta: dict[str, Any], recipe: Recipe) -> set[str]:

@@ -10,21 +10,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.basics.errors import ModelError
 from engine.data import findings, sources
 from engine.data.findings import Finding
 from engine.data.formats import Document
 from engine.data.gather import Gathered, gather
+from engine.data.labels import labels_of
 from engine.data.rows import Source
 from engine.memory.plan import plan_of
 from engine.memory.shapes import model_shapes
 from engine.memory.storage import Storage, storage
-from engine.models.source import ModelError, ModelFiles, check_targets, resolve_model
+from engine.models.source import ModelFiles, check_targets, resolve_model
 from engine.recipe.methods import Lora, QLora
 from engine.recipe.sections import Recipe
 from engine.recipe.tasks import Classification
 from engine.runs import disk
-from engine.runs.home import home
-from engine.tasks.items import labels_of
+from finetui.home import home
 
 # Role markers and end of turn, about, in any chat template.
 TEMPLATE_TOKENS = 4

@@ -18,10 +18,9 @@ from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
+from engine.basics.errors import DataError
 from engine.data.formats import Document, Message
-from engine.data.sources import DataError
-from engine.models.source import ModelError
-from engine.recipe.sections import ModelSpec
+from finetui.errors import first_line
 
 # What templates write that ask for today's date: the one that Llama 3 writes where there is none to ask for. With the
 # true one a run that goes on after midnight would have other tokens, and nothing to compare its first look with.
@@ -78,20 +77,6 @@ class Example:
             return self
         short = replace(self, tokens=self.tokens[:max_length], mask=self.mask[:max_length])
         return short if short.targets else None
-
-
-def load_tokenizer(spec: ModelSpec, path: str) -> Any:
-    """The tokenizer at `path`, the directory or hub id that `spec` means. Raises ModelError."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=spec.trust_remote_code)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ModelError(f"model {spec.path}: its tokenizer cannot be loaded ({first})") from error
-    if not tokenizer.is_fast:
-        raise ModelError(f"model {spec.path}: only has a slow tokenizer; finetui needs a tokenizer.json")
-    return tokenizer
 
 
 def padding(tokenizer: Any) -> int:
@@ -184,9 +169,8 @@ def _refusal(messages: list[Message]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        first = (str(error).splitlines() or ["?"])[0]
         raise DataError(
-            f"the chat template refuses the row that begins {messages[0]['content'][:40]!r}: {first}"
+            f"the chat template refuses the row that begins {messages[0]['content'][:40]!r}: {first_line(error)}"
         ) from None
 
 

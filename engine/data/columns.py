@@ -5,22 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import get_args
 
-from engine.data.sources import DataError, Raw, Row
+from engine.basics.errors import DataError
+from engine.data.sources import Raw, Row
+from engine.recipe.fields import Column
 
-Column = Literal[
-    "messages",
-    "prompt",
-    "completion",
-    "instruction",
-    "input",
-    "output",
-    "text",
-    "label",
-    "chosen",
-    "rejected",
-]
 # What is read together. A mapped column decides, so columns of other formats are set aside.
 _FORMATS = (
     {"messages"},

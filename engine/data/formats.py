@@ -20,7 +20,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from engine.data.sources import DataError, Row
+from engine.basics.errors import DataError
+from engine.data.sources import Row
 
 # `general` is what replay and the general suite read: a conversation, or else plain text.
 Form = Literal["chat", "text", "general", "label", "pair"]

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.basics.errors import DataError
 from engine.data import overlap, rows, split
 from engine.data.findings import Finding
 from engine.data.formats import Document, form_of
 from engine.data.overlap import Leak
 from engine.data.rows import Source
 from engine.data.shingles import Entry, shingles
-from engine.data.sources import DataError
 from engine.recipe.sections import Recipe
 
 # Rows of a suite that are compared with training rows, as a multiple of those that are scored: enough to fill it

@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from engine.basics.errors import DataError
 from engine.data import rows
 from engine.data.chat import Example
 from engine.data.findings import Finding, first_rows
 from engine.data.formats import Document
 from engine.data.rows import Dropped, Source
-from engine.data.sources import DataError, RowNumber, number_order
+from engine.data.sources import RowNumber, number_order
 
 T = TypeVar("T")
 

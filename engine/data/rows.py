@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from engine.basics.errors import DataError
 from engine.data import columns, sources
 from engine.data.formats import Document, Form, to_document
 from engine.data.shingles import Entry, normalise
-from engine.data.sources import DataError, RowNumber
+from engine.data.sources import RowNumber
 
 PREVIEW = 100  # characters
 BAD_SHARE = 0.05  # of a source's rows; with more, something is wrong with the source

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.basics.errors import DataError
 from engine.bundled import catalogue
+from finetui.errors import first_line
 
 Row = dict[str, Any]
 # Where a row stands: its line (JSON Lines, CSV) or its number, from 1; in a directory `file:line`.
@@ -24,10 +26,6 @@ RowNumber = int | str
 LARGEST_FIELD = 2**31 - 1  # characters of a CSV field; Python's own limit is 131,072
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-
-
-class DataError(Exception):
-    """Data that cannot be used; `str()` is one sentence with the file, the line and what to do."""
 
 
 @dataclass(frozen=True)
@@ -229,9 +227,8 @@ def _load_from_hub(source: str) -> Any:
         return datasets.load_dataset(source, split="train")
     except Exception as error:
         # The library raises whatever its network stack raises; the first line says enough.
-        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f"{source}: no such file, and it cannot be loaded from the hub with a split `train` ({first})"
+            f"{source}: no such file, and it cannot be loaded from the hub with a split `train` ({first_line(error)})"
         ) from None
 
 

@@ -10,8 +10,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from engine.basics.errors import DataError
 from engine.data.formats import Document
-from engine.data.sources import DataError
 from engine.recipe.fields import Share
 from engine.recipe.sections import Data
 

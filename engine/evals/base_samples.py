@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from engine.basics.errors import DataError
 from engine.data.chat import Example, padding
 from engine.data.formats import to_document
-from engine.data.sources import DataError
 from engine.evals.generate import ends_of
+from engine.models.random_states import random_states, set_random_states
 from engine.recipe.fields import SAMPLES, TEXT
 from engine.tasks.prepare import Prepared, Suite
-from engine.training.checkpoint import random_states, set_random_states
 from finetui.log import write_json
 
 LENGTH = 64  # tokens of a sample, at most

@@ -16,14 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from engine.basics.errors import MetricError
 from engine.basics.statistics import Measure, bootstrap, mean, share
 
 Say = Callable[[str, str], None]  # level, message
 Results = dict[str, Measure]
-
-
-class MetricError(Exception):
-    """A metric that cannot be used; `str()` is one sentence."""
 
 
 class Metrics:

@@ -16,8 +16,8 @@ from engine.evals.score import Scores, score
 from engine.losses.class_loss import ClassLoss
 from engine.losses.dpo_loss import PairLoss, as_base
 from engine.losses.loss import TargetLoss
+from engine.losses.task import TaskLoss
 from engine.tasks.prepare import Suite
-from engine.training.task_loss import TaskLoss
 
 
 @dataclass(frozen=True)

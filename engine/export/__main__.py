@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from engine.runs.home import RunDir
+from finetui.errors import FinetuiError
 
 
 def main(run_dir: str, wish: str) -> int:
-    from engine.data.sources import DataError
-    from engine.export.source import ExportError, read
+    from engine.export.source import read
     from engine.export.wish import Wish, check, kind_of
-    from engine.models.source import ModelError
 
     asked = json.loads(wish)
     try:
@@ -39,7 +38,7 @@ def main(run_dir: str, wish: str) -> int:
 
         _tell("done", export(source, final, lambda text: _tell("say", text)))
         return 0
-    except (ExportError, ModelError, DataError) as error:
+    except FinetuiError as error:
         _tell("error", str(error))
         return 2
 

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from engine.basics.errors import ExportError
 from engine.export import gguf
 from engine.export.card import card
 from engine.export.made import Difference, Exported
-from engine.export.source import ExportError, Source
+from engine.export.source import Source
 from engine.export.weights import compare_quantised, merge, weights_of
 from engine.export.wish import DTYPES, Wish
 from engine.recipe.methods import QLora

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from engine.export.source import ExportError
+from engine.basics.errors import ExportError
 
 FILE = "model.gguf"
 OUTTYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}

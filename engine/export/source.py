@@ -9,16 +9,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from engine.basics.errors import ExportError
 from engine.recipe.methods import WHOLE_MODEL
 from engine.recipe.sections import Recipe
 from engine.recipe.tasks import Classification
 from engine.runs import journal
 from engine.runs.events import events_of
 from engine.runs.home import RunDir
-
-
-class ExportError(Exception):
-    """Something that cannot be exported; `str()` is one sentence with what to do."""
+from finetui.errors import first_line
 
 
 @dataclass(frozen=True)
@@ -79,8 +77,9 @@ def read(run: RunDir) -> Source:
         meta = json.loads(run.meta.read_text())
         recipe = Recipe.model_validate(meta["recipe"])
     except (OSError, ValueError, KeyError, ValidationError) as error:
-        first = (str(error).splitlines() or ["?"])[0]
-        raise ExportError(f"{run.meta} cannot be read ({first}); the run cannot be exported") from None
+        raise ExportError(
+            f"{run.meta} cannot be read ({first_line(error)}); the run cannot be exported"
+        ) from None
     if isinstance(recipe.task, Classification):
         raise ExportError(
             f"run #{run.number} is a classifier, and only language models are exported; what it left is in {run.path}"

@@ -11,15 +11,18 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from engine.basics.errors import DataError, ExportError
 from engine.data.chat import ensure_template
-from engine.data.sources import DataError
 from engine.evals.looks import read_back
 from engine.export.compare import compare
 from engine.export.made import Difference
-from engine.export.source import ExportError, Source, choose_checkpoint
+from engine.export.source import Source, choose_checkpoint
 from engine.models import load
+from engine.models.source import resolve
+from engine.models.tokenizer import load_tokenizer
 from engine.training import checkpoint
 from engine.training.flagging import best_step
+from finetui.errors import first_line
 
 Say = Callable[[str], None]
 
@@ -41,7 +44,7 @@ def weights_of(source: Source, wanted: str | None, say: Say) -> Iterator[tuple[i
         model = load.load_model(recipe.model, recipe.method, training_dtype(source))
         checkpoint.load_weights(path, model)
         load.save_model(model, recipe.method, Path(temporary))
-        tokenizer = load.load_tokenizer(recipe.model)
+        tokenizer = load_tokenizer(recipe.model)
         if recipe.task.name != "classification":
             ensure_template(tokenizer)  # as in training
         tokenizer.save_pretrained(temporary)
@@ -52,7 +55,7 @@ def merge(source: Source, weights: Path, dtype: torch.dtype, say: Say) -> Any:
     """The whole model in `dtype`, on the CPU. Raises ExportError where the sum is not what was trained."""
     from peft import PeftModel
 
-    path = str(weights) if source.whole_model else load.resolve(source.recipe.model.path)
+    path = str(weights) if source.whole_model else resolve(source.recipe.model.path)
     say(f"loading {path}")
     base = _load_whole(path, source, dtype)
     if source.whole_model:
@@ -78,7 +81,7 @@ def compare_quantised(source: Source, weights: Path, merged: Any, say: Say) -> D
     from engine.tasks.prepare import prepare
 
     recipe = source.recipe
-    tokenizer = load.load_tokenizer(recipe.model)
+    tokenizer = load_tokenizer(recipe.model)
     say("reading the held-out examples")
     try:
         data = prepare(recipe, tokenizer, load.longest(recipe.model, tokenizer))
@@ -105,8 +108,7 @@ def _load_whole(path: str, source: Source, dtype: torch.dtype) -> Any:
             path, dtype=dtype, use_safetensors=True, trust_remote_code=source.recipe.model.trust_remote_code
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ExportError(f"model {path}: cannot be loaded ({first})") from None
+        raise ExportError(f"model {path}: cannot be loaded ({first_line(error)})") from None
 
 
 def _finished_step(source: Source) -> int:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from engine.basics.errors import ExportError
 from engine.export import gguf
-from engine.export.source import ExportError, Source, choose_checkpoint, refuse_unfinished
+from engine.export.source import Source, choose_checkpoint, refuse_unfinished
 from engine.recipe.methods import Adapter, Prefix, Prompt
 
 Kind = Literal["adapter", "model", "merged", "gguf"]

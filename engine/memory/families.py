@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from engine.basics.errors import ModelError
 from engine.memory.weights import Weight
-from engine.models.source import ModelError
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from engine.basics.errors import ModelError
 from engine.bundled import catalogue
 from engine.memory.families import FAMILIES, POST_NORMS, PRESETS, Family, Reader, gpt2_weights, llama_weights
 from engine.memory.weights import Role, Weight, from_header, read_headers
-from engine.models.source import HUB_ID, ModelError, read_config
+from engine.models.source import HUB_ID, read_config
+from finetui.errors import first_line
 
 
 @dataclass(frozen=True)
@@ -187,9 +189,8 @@ def _directory(source: str) -> Path:
     try:
         found = cached if isinstance(cached, str) else hf_hub_download(source, "config.json", etag_timeout=5)
     except Exception as error:  # the hub's client raises many kinds
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
-            f"model {source}: its config.json is not in the cache and cannot be fetched ({why}); "
+            f"model {source}: its config.json is not in the cache and cannot be fetched ({first_line(error)}); "
             "check the name or give a directory"
         ) from None
     return Path(found).parent

@@ -8,7 +8,8 @@ from math import prod
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from engine.models.source import ModelError, tensor_shapes
+from engine.basics.errors import ModelError
+from engine.models.source import tensor_shapes
 
 # expert: many matrices in one tensor; neither adapters nor 4-bit layers know it.
 Role = Literal["embedding", "head", "linear", "expert", "vector"]

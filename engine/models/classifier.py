@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from engine.models.source import ModelError
+from engine.basics.errors import ModelError
 
 HEADS = ("score", "classifier")  # what transformers calls them, and PEFT trains by itself
 # Parts that a checkpoint of a language model may lack; none is held in 4 bits, since it may have to be trained.

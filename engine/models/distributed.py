@@ -22,6 +22,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from engine.basics.errors import ProcessesError
 from engine.models.load import without_adapters
 
 T = TypeVar("T")
@@ -29,10 +30,6 @@ T = TypeVar("T")
 # What gloo and NCCL say of a process that is gone.
 LOST = ("gloo", "Connection closed by peer", "Connection reset by peer", "NCCL")
 PATIENCE = timedelta(hours=2)  # of processes that wait for one that saves
-
-
-class ProcessesError(Exception):
-    """Why there cannot be so many processes, in one sentence."""
 
 
 def begin() -> None:

@@ -11,26 +11,17 @@ from typing import Any
 import torch
 
 from engine.basics.cpu import cpu_has_bf16
-from engine.data import chat
+from engine.basics.errors import ModelError
 from engine.models.classifier import MAY_BE_NEW, load_classifier, train_head
 from engine.models.methods.freeze import freeze
 from engine.models.methods.low_rank import save_lora, with_lora
 from engine.models.methods.vectors import with_vectors
-from engine.models.source import ModelError, locate
+from engine.models.source import resolve
 from engine.models.towers import freeze_towers
 from engine.recipe.methods import IA3, WHOLE_MODEL, Adapter, Freeze, Lora, Method, Prefix, Prompt, QLora
 from engine.recipe.sections import ModelSpec, Train
 from finetui import bottleneck
-
-
-def resolve(path: str) -> str:
-    """The directory of a bundled or local model, or the hub id as it is. Raises ModelError."""
-    directory = locate(path)
-    if directory is None:
-        return path
-    if not (directory / "config.json").exists():
-        raise ModelError(f"model {path}: the directory has no config.json; give one saved by transformers")
-    return str(directory)
+from finetui.errors import first_line
 
 
 def device() -> torch.device:
@@ -47,11 +38,6 @@ def precision(train: Train) -> torch.dtype:
         )
         return torch.bfloat16 if has_bf16 else torch.float32
     return {"fp32": torch.float32, "bf16": torch.bfloat16}[train.precision]
-
-
-def load_tokenizer(spec: ModelSpec) -> Any:
-    """The model's tokenizer, one that can tell where in the text a token stands. Raises ModelError."""
-    return chat.load_tokenizer(spec, resolve(spec.path))
 
 
 @dataclass(frozen=True)
@@ -119,7 +105,7 @@ def _load_base(spec: ModelSpec, method: Method, dtype: torch.dtype, classes: Cla
             **options,
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelError(f"model {spec.path}: cannot be loaded ({_first_line(error)})") from error
+        raise ModelError(f"model {spec.path}: cannot be loaded ({first_line(error)})") from error
     if isinstance(method, QLora):
         _keep_weights_unpacked(model)
     return model
@@ -182,10 +168,6 @@ def _save_config(model: Any, directory: Path) -> None:
     config.save_pretrained(directory)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
 def longest(spec: ModelSpec, tokenizer: Any) -> int:
     """The most tokens that the model can take, by its configuration or else by its tokenizer."""
     from transformers import AutoConfig
@@ -193,7 +175,7 @@ def longest(spec: ModelSpec, tokenizer: Any) -> int:
     try:
         config = AutoConfig.from_pretrained(resolve(spec.path), trust_remote_code=spec.trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"model {spec.path}: its config cannot be read ({_first_line(error)})") from error
+        raise ModelError(f"model {spec.path}: its config cannot be read ({first_line(error)})") from error
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     return int(positions or tokenizer.model_max_length)
 

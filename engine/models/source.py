@@ -10,14 +10,12 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from engine.basics.errors import ModelError
 from engine.bundled import catalogue
+from finetui.errors import first_line
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 NEEDED = "a model directory has config.json, tokenizer.json and *.safetensors"
-
-
-class ModelError(Exception):
-    """A model that cannot be used; `str()` is one sentence: what, where, what to do."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +58,16 @@ def locate(source: str) -> Path | None:
     if source.startswith((".", "/", "~")) or not HUB_ID.fullmatch(source):
         raise ModelError(f"model {source}: there is no such directory; {NEEDED}")
     return None
+
+
+def resolve(path: str) -> str:
+    """The directory of a bundled or local model, or the hub id as it is. Raises ModelError."""
+    directory = locate(path)
+    if directory is None:
+        return path
+    if not (directory / "config.json").exists():
+        raise ModelError(f"model {path}: the directory has no config.json; give one saved by transformers")
+    return str(directory)
 
 
 def _local(path: Path, source: str) -> ModelFiles:
@@ -147,10 +155,9 @@ def _from_hub(source: str) -> ModelFiles:
             f"model {source}: is neither a directory nor a model on the hub; check its name"
         ) from None
     except Exception as error:
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
             f"model {source}: there is no such directory, it is not in the cache, and the hub does not answer "
-            f"({why}); give the path of a model directory"
+            f"({first_line(error)}); give the path of a model directory"
         ) from None
     config = dict(info.config or {})
     total = info.safetensors.total if info.safetensors else None

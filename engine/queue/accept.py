@@ -12,15 +12,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from engine.basics.errors import QueueError
 from engine.recipe.sections import Recipe
-from engine.runs.home import Home, RunDir
+from engine.runs.home import RunDir
+from finetui.home import Home
 from finetui.log import LogWriter, sync_directory, write_json
 
 UNFINISHED = ".accepting-"  # prefix of a run directory that is not acknowledged yet
-
-
-class QueueError(Exception):
-    """A request that the queue cannot follow; `str()` is one sentence for the user."""
 
 
 class Submission(BaseModel):

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import os
 import tomllib
 from pathlib import Path
 
-import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-
-class ConfigError(Exception):
-    """A configuration that cannot be used; `str()` is one sentence with file, key and what to do."""
+from engine.basics.errors import ConfigError
 
 
 class Config(BaseModel):
@@ -56,9 +52,3 @@ def _sentence(problem: object, path: Path) -> str:
     near = difflib.get_close_matches(key, Config.model_fields, n=1)
     hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(Config.model_fields)}"
     return f"{path}, key {key}: unknown key; {hint}"
-
-
-def physical_cores() -> int:
-    """Cores that this process may use; hyper-threads do not count twice."""
-    allowed = len(os.sched_getaffinity(0))
-    return max(1, min(psutil.cpu_count(logical=False) or allowed, allowed))

@@ -18,18 +18,20 @@ import time
 from logging.handlers import RotatingFileHandler
 from typing import Any
 
+from engine.basics.cpu import physical_cores
+from engine.basics.errors import ConfigError, QueueError
 from engine.basics.repeater import Repeater
-from engine.client.service import ALREADY_RUNNING, READY, code_version
 from engine.queue import config
-from engine.queue.accept import QueueError
 from engine.queue.executor import usable_devices
 from engine.queue.sampler import Nvml, Sampler
 from engine.queue.scheduler import Capacity
 from engine.queue.supervisor import Settings, Supervisor
-from engine.runs.home import Home
-from engine.runs.home import home as default_home
+from finetui.daemon import ALREADY_RUNNING, READY, code_version
+from finetui.errors import ExitCode, FinetuiError, StoreError
+from finetui.home import Home
+from finetui.home import home as default_home
 from finetui.lock import Lock
-from store import Ingest, Projection, Server, StoreError
+from store import Ingest, Projection, Server
 
 log = logging.getLogger("finetui.daemon")
 
@@ -115,7 +117,7 @@ class Daemon:
         self._config_seen = seen
         try:
             self.config = config.read(self.home.config)
-        except config.ConfigError as error:
+        except ConfigError as error:
             log.warning("config.toml has changed but is not used: %s", error)
             self._config_problem = str(error)
             return
@@ -206,7 +208,7 @@ def _changed_at(home: Home) -> int | None:
 def _settings(chosen: config.Config, nvml: Nvml) -> Settings:
     devices = usable_devices([gpu.name for gpu in nvml.gpus], os.environ.get("CUDA_VISIBLE_DEVICES"))
     concurrency = chosen.concurrency or len(devices) or 1
-    threads = max(1, config.physical_cores() // concurrency)
+    threads = max(1, physical_cores() // concurrency)
     return Settings(Capacity(concurrency, devices), threads, chosen.grace_s)
 
 
@@ -231,8 +233,8 @@ def main() -> int:
         daemon.start()
     except HomeTakenError:
         return ALREADY_RUNNING
-    except (config.ConfigError, StoreError) as error:
-        return _refuse(str(error))
+    except FinetuiError as error:
+        return _refuse(str(error), error.exit_code)
     except OSError as error:
         return _refuse(f"the home {home.path} cannot be used: {error}")
     except Exception as error:
@@ -252,10 +254,10 @@ def main() -> int:
     return 0
 
 
-def _refuse(sentence: str) -> int:
+def _refuse(sentence: str, code: int = ExitCode.NO_DAEMON) -> int:
     log.error("cannot start: %s", sentence)
     _say(sentence)
-    return 1
+    return code
 
 
 def _say(sentence: str) -> None:

@@ -16,13 +16,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.basics.cpu import THREAD_VARIABLES
 from engine.basics.process import Identity, alive, identify, kill_group, send
 from engine.runs.home import AttemptDir, RunDir
 from engine.runs.journal import RunRecord
 from engine.runs.lifecycle import Remains
 from finetui.log import last_entries, tail
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 LONGEST_REASON = 500
 
 

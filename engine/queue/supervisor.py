@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from engine.basics.errors import QueueError
 from engine.queue import accept
-from engine.queue.accept import QueueError
 from engine.queue.executor import Executor, Sighting
 from engine.queue.scheduler import Capacity, Start, plan
 from engine.runs import disk, journal, lifecycle
-from engine.runs.home import Home, RunDir, run_dirs
+from engine.runs.home import RunDir, run_dirs
 from engine.runs.journal import RunRecord
+from finetui.home import Home
 from finetui.lock import Lock
 
 log = logging.getLogger("finetui.queue")

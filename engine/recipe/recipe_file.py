@@ -14,12 +14,9 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
+from engine.basics.errors import RecipeError
 from engine.recipe.methods import DEFAULT_LR
 from engine.recipe.sections import Recipe
-
-
-class RecipeError(Exception):
-    """A recipe that cannot run; `str()` is one sentence with file, line, key and what to do."""
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from engine.data.columns import Column
 from engine.recipe.fields import (
     AUTO,
     TEXT,
+    Column,
     Percent,
     Section,
     Share,

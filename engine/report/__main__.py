@@ -25,9 +25,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("path", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_args(arguments)
-    from engine.data.sources import DataError
-    from engine.models.source import ModelError
-    from engine.recipe.recipe_file import RecipeError, read
+    from engine.basics.errors import InputError
+    from engine.recipe.recipe_file import read
 
     try:
         if options.run:
@@ -39,7 +38,7 @@ def main(arguments: list[str]) -> int:
         from engine.report.build import brief_report, build
 
         report = (brief_report if options.brief else build)(recipe, base)
-    except (DataError, ModelError, RecipeError) as error:
+    except InputError as error:
         print(error, file=sys.stderr)
         return 2
     print(json.dumps(report.as_dict()))  # in ASCII, which any locale can print
@@ -47,7 +46,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _of_run(directory: Path) -> tuple[Recipe, Path]:
-    from engine.data.sources import DataError
+    from engine.basics.errors import DataError
     from engine.recipe.sections import Recipe
     from engine.runs.home import RunDir
 

@@ -18,15 +18,17 @@ from engine.data.duplicates import Duplicates, exact_duplicates, near_duplicates
 from engine.data.findings import Detectable, Finding
 from engine.data.formats import Document
 from engine.data.gather import Gathered, Scored, gather, shared
+from engine.data.labels import labels_of
 from engine.data.overlap import Leak
 from engine.data.rows import Dropped, Source, left_out, too_many_bad
 from engine.data.sources import number_order
 from engine.models.source import ModelFiles, resolve_model
+from engine.models.tokenizer import load_tokenizer
 from engine.recipe.sections import Recipe
 from engine.recipe.tasks import Classification, Completion
 from engine.report import tokens
 from engine.report.tokens import Lengths, Rendered, Truncation
-from engine.tasks.items import Item, labels_of
+from engine.tasks.items import Item
 from engine.tasks.prepare import AS_TEXT, Make, auto_limit, chosen_texts, length_limit, maker, texts
 
 EXAMPLES = 24  # rendered
@@ -99,7 +101,7 @@ def build(recipe: Recipe, base: Path) -> DataReport:
     recipe = absolute(recipe, base)
     model = resolve_model(recipe.model.path, recipe.task.name)
     gathered = gather(recipe)  # bad data are told before the tokenizer takes its seconds to load
-    tokenizer = chat.load_tokenizer(recipe.model, model.path)
+    tokenizer = load_tokenizer(recipe.model)
     chat.ensure_template(tokenizer)
     longest = _longest(recipe, model, tokenizer) - recipe.virtual_tokens
     return report(recipe, gathered, tokenizer, longest, masks.stops(model.local, tokenizer))
@@ -121,7 +123,7 @@ def brief_report(recipe: Recipe, base: Path) -> Brief:
     recipe = absolute(recipe, base)
     model = resolve_model(recipe.model.path, recipe.task.name)
     gathered = gather(recipe).checked()
-    tokenizer = chat.load_tokenizer(recipe.model, model.path)
+    tokenizer = load_tokenizer(recipe.model)
     chat.ensure_template(tokenizer)
     source = gathered.source("train")
     some = split.first(gathered.train, BRIEF, "report")

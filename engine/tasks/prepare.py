@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from engine.basics.errors import DataError
 from engine.data import masks
 from engine.data.chat import Example, auto_length, ensure_template, tokenize, truncate
 from engine.data.formats import Document
 from engine.data.gather import Gathered, Overlap, Scored, gather, overlaps, shared
-from engine.data.sources import DataError
+from engine.data.labels import labels_of
 from engine.data.split import first, replayed
 from engine.models.source import locate
 from engine.recipe.sections import Recipe
 from engine.recipe.tasks import Classification, Completion, Dpo, Task
-from engine.tasks.items import Item, Labelled, Pair, labelled, labels_of, pair, text, windows
+from engine.tasks.items import Item, Labelled, Pair, labelled, pair, text, windows
 
 SEEN_LIMIT = 100  # training examples scored like held-out ones
 LONGEST_TEXT = 1024  # tokens of a general passage

@@ -7,36 +7,29 @@ Older ones are deleted only after the new one is whole.
 from __future__ import annotations
 
 import json
-import random
 import re
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from engine.basics.errors import RestoreError, SaveError
 from engine.models.distributed import cut_state, gathered, like, of_all, optimiser_state, rank, wait
+from engine.models.random_states import RandomStates, random_states, set_random_states
 from engine.runs import disk
 from engine.runs.disk import DiskFullError
 from engine.runs.home import CHECKPOINT_NAME, RunDir
+from finetui.errors import first_line
 from finetui.files import write_whole
 from finetui.log import sync_directory
 
 COMPLETE = "COMPLETE"
-
-
-class SaveError(Exception):
-    """What could not be written and why, in one sentence."""
-
-
-class RestoreError(Exception):
-    """A checkpoint that cannot be gone on from, and why, in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -171,28 +164,4 @@ def trained_weights(model: nn.Module) -> dict[str, torch.Tensor]:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return (str(error).splitlines() or ["?"])[0]
-
-
-class RandomStates(NamedTuple):
-    """Of every generator that training draws from."""
-
-    plain: dict[str, Any]  # Python's and numpy's, as JSON takes them
-    tensors: dict[str, Any]  # PyTorch's
-
-
-def random_states() -> RandomStates:
-    name, keys, *rest = np.random.get_state(legacy=True)
-    plain = {"python": random.getstate(), "numpy": [name, np.asarray(keys).tolist(), *rest]}
-    cuda = [torch.cuda.get_rng_state()] if torch.cuda.is_available() else []  # of this process's GPU
-    return RandomStates(plain, {"cpu": torch.get_rng_state(), "cuda": cuda})
-
-
-def set_random_states(states: RandomStates) -> None:
-    version, internal, gauss = states.plain["python"]
-    random.setstate((version, tuple(internal), gauss))
-    name, keys, *rest = states.plain["numpy"]
-    np.random.set_state((name, np.asarray(keys, dtype=np.uint32), *rest))
-    torch.set_rng_state(states.tensors["cpu"])
-    if states.tensors["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states.tensors["cuda"][0])
+    return first_line(error)

@@ -19,12 +19,12 @@ from engine.evals.part_scores import completed, first_part
 from engine.evals.score import Scores
 from engine.losses.loss import TargetLoss
 from engine.losses.packing import unpacked
+from engine.losses.task import TaskLoss
 from engine.models import distributed
 from engine.tasks.prepare import Suite
 from engine.training.base_cache import BaseCache, known_of, starts_as_base
 from engine.training.flagging import raise_flags
 from engine.training.job import Job
-from engine.training.task_loss import TaskLoss
 
 
 def evaluate(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> str | None:

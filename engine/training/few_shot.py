@@ -16,21 +16,21 @@ from typing import Any
 import numpy as np
 from accelerate import Accelerator
 
+from engine.basics.errors import DataError
 from engine.basics.statistics import mean
 from engine.data.chat import Example, tokenize
 from engine.data.formats import Document
-from engine.data.sources import DataError
 from engine.data.split import first
 from engine.evals.score import score
 from engine.losses.dpo_loss import as_base, keeps_base
 from engine.losses.loss import TargetLoss
+from engine.losses.task import TaskLoss
 from engine.models import distributed, load
 from engine.runs.events import FEW_SHOT
 from engine.tasks.items import text
 from engine.tasks.prepare import Prepared, Suite
 from engine.training.base_cache import known_of, starts_as_base
 from engine.training.job import Job
-from engine.training.task_loss import TaskLoss
 
 MOST = 100  # held-out examples: each costs several times its own tokens
 

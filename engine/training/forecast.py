@@ -8,12 +8,12 @@ from itertools import islice
 
 import numpy as np
 
+from engine.basics.errors import ModelError
 from engine.losses.batches import Plan
 from engine.memory.estimate import activation_bytes, chunk, estimate
 from engine.memory.plan import Device, plan_of
 from engine.memory.plan import Plan as MemoryPlan
 from engine.memory.shapes import ModelShapes, model_shapes
-from engine.models.source import ModelError
 from engine.recipe.sections import Recipe
 
 LOOKED_AT = 20_000  # forward passes among which the largest is sought

@@ -15,13 +15,15 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from engine.basics.errors import TrainingError
 from engine.losses.batches import Plan
 from engine.memory.estimate import human
-from engine.training.checkpoint import random_states, set_random_states, tensor_bytes
-from engine.training.errors import TrainingError
+from engine.models.random_states import random_states, set_random_states
+from engine.training.checkpoint import tensor_bytes
 from engine.training.forecast import Forecast, Largest
 from engine.training.job import Job
 from engine.training.meter import mib, trim_heap
+from finetui.errors import first_line
 
 T = TypeVar("T")
 SURELY_TOO_MUCH = 1.25  # of the limit, by the estimate
@@ -159,7 +161,7 @@ class Guard:
         """What an out-of-memory error said; any other is raised. One process alone cannot step again."""
         if self._processes > 1 or not is_out_of_memory(error):
             raise error
-        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return first_line(error)
 
     def _lower_and_tell(self, tokens: int, said: str) -> None:
         before, peak = self._job.micro_tokens, self._meter.peak

@@ -14,16 +14,17 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from engine.basics.errors import TrainingError
 from engine.evals import part_scores
 from engine.evals.schedule import Schedule, is_due
 from engine.flags.nan import nan
+from engine.losses.task import TaskLoss
 from engine.models import distributed
 from engine.recipe.fields import parse_share
 from engine.recipe.methods import Lora, QLora
 from engine.tasks.items import Item
 from engine.training import checkpoint
 from engine.training.checkpoint import Position
-from engine.training.errors import TrainingError
 from engine.training.evaluation import evaluate
 from engine.training.few_shot import baseline
 from engine.training.flagging import best_step, context_of, is_new_best, raise_flags, stop_at_best
@@ -31,7 +32,7 @@ from engine.training.guard import Guard
 from engine.training.job import Job, compile_backbone, plan_of
 from engine.training.optimiser import learning_rate, make_optimiser, set_rate
 from engine.training.stop import Cancelled
-from engine.training.task_loss import TaskLoss, task_loss
+from engine.training.task_loss import task_loss
 
 
 def train(job: Job, resume_from: int | None) -> str | None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
+from engine.basics.errors import ModelError
 from engine.memory.fit import wants_checkpointing
 from engine.memory.plan import plan_of
 from engine.memory.shapes import model_shapes
-from engine.models.source import ModelError
 from engine.recipe.sections import Recipe
 from engine.training.report import Report
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.attempt.ranks import RankLog
 from engine.basics.statistics import Measure
 from engine.evals.score import TEMPERATURES, Scores
 from engine.flags.flag import Flag
+from engine.runs.rank_log import RankLog
 from engine.tasks.prepare import Suite
 from finetui.log import LogWriter
 

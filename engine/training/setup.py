@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from engine.basics.errors import ModelError
 from engine.data.chat import padding
 from engine.evals import base_samples
 from engine.evals.looks import read_back
@@ -21,7 +22,7 @@ from engine.losses.loss import TargetLoss
 from engine.losses.packing import pack, unpacked
 from engine.models import distributed, load
 from engine.models.methods.vectors import begin_as
-from engine.models.source import ModelError
+from engine.models.tokenizer import load_tokenizer
 from engine.recipe.methods import Prefix, Prompt
 from engine.recipe.sections import Recipe
 from engine.recipe.tasks import Classification
@@ -49,7 +50,7 @@ def set_up(
     metrics = Metrics(recipe.evals.metrics, _recipe_directory(run), report.log)
 
     report.phase("data", step, recipe.data.train)
-    tokenizer = load.load_tokenizer(recipe.model)
+    tokenizer = load_tokenizer(recipe.model)
     data = prepare(recipe, tokenizer, _room(recipe, tokenizer))
     for note in data.notes:
         report.log("warning", note)

@@ -14,11 +14,10 @@ from engine.evals.pairs import answer_scores
 from engine.losses.class_loss import ClassLoss
 from engine.losses.dpo_loss import PairLoss, as_base, keeps_base
 from engine.losses.loss import TargetLoss
+from engine.losses.task import TaskLoss
 from engine.models import distributed
 from engine.recipe.tasks import Classification, Dpo
 from engine.training.job import Job
-
-TaskLoss = TargetLoss | ClassLoss | PairLoss
 
 
 def task_loss(job: Job, accelerator: Accelerator) -> TaskLoss:

@@ -22,7 +22,8 @@ from supervision import kill_everything, submission
 from engine.queue.scheduler import Capacity
 from engine.queue.supervisor import Settings, Supervisor
 from engine.runs import journal
-from engine.runs.home import Home, run_dirs
+from engine.runs.home import run_dirs
+from finetui.home import Home
 from finetui.log import LogWriter
 
 DEADLINE_S = 60.0

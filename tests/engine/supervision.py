@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from engine.basics.process import Identity, kill_group, send
-from engine.runs.home import Home, RunDir, run_dirs
+from engine.runs.home import RunDir, run_dirs
+from finetui.home import Home
 
 T = TypeVar("T")
 RECIPE = {"model": {"path": "bundled:stdlib-2m"}, "method": {"name": "lora"}, "data": {"train": "x.jsonl"}}

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
+from engine.basics.errors import DataError
 from engine.bundled.catalogue import model_path
 from engine.data.chat import Example, auto_length, ensure_template, render_prompt, tokenize, truncate
 from engine.data.formats import Document, to_document
-from engine.data.sources import DataError
 
 CHATML = """\
 {%- for message in messages %}

@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import nn
 
+from engine.basics.errors import RestoreError
 from engine.recipe.sections import Train
 from engine.runs.disk import DiskFullError
 from engine.runs.home import RunDir
 from engine.training import checkpoint
-from engine.training.checkpoint import Position, RestoreError, checkpoint_name, prune, restore, save
+from engine.training.checkpoint import Position, checkpoint_name, prune, restore, save
 from engine.training.optimiser import learning_rate, make_optimiser
 
 

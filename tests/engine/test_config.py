@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.basics.errors import ConfigError
 from engine.queue import config
 
 
@@ -33,7 +34,7 @@ def test_what_is_written_counts(tmp_path: Path) -> None:
 def test_a_mistake_is_one_sentence_with_file_and_key(tmp_path: Path, text: str, sentence: str) -> None:
     path = tmp_path / "config.toml"
     path.write_text(text + "\n")
-    with pytest.raises(config.ConfigError) as caught:
+    with pytest.raises(ConfigError) as caught:
         config.read(path)
     assert str(caught.value).startswith(f"{path}, {sentence}")
     assert "\n" not in str(caught.value)
@@ -42,8 +43,8 @@ def test_a_mistake_is_one_sentence_with_file_and_key(tmp_path: Path, text: str, 
 def test_broken_toml_names_the_line(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text("concurrency = 1\ngrace_s = = 2\n")
-    with pytest.raises(config.ConfigError, match=r"config\.toml: not valid TOML: .*line 2"):
+    with pytest.raises(ConfigError, match=r"config\.toml: not valid TOML: .*line 2"):
         config.read(path)
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(config.ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="cannot be read"):
         config.read(path)

@@ -32,9 +32,11 @@ from engine.queue import accept
 from engine.queue.scheduler import Capacity
 from engine.queue.supervisor import Settings, Supervisor
 from engine.runs import disk, journal
-from engine.runs.home import Home, run_dirs
+from engine.runs.home import run_dirs
 from finetui.client import Client
-from store import StoreError
+from finetui.daemon import connect
+from finetui.errors import ExitCode, StoreError
+from finetui.home import Home
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 @pytest.fixture
 def client(home: Home) -> Iterator[Client]:
     """Of the shared daemon, which has nothing left to do afterwards."""
-    with service.connect(home) as client:
+    with connect(home) as client:
         yield client
         said = client.action("status")
         assert said["problems"] == []
@@ -71,7 +73,7 @@ def test_the_first_command_starts_it_and_stop_ends_it(own_home: Home) -> None:
     assert not service.running(own_home)
     assert service.status(own_home) is None
     assert service.stop(own_home) is False
-    with service.connect(own_home) as client:
+    with connect(own_home) as client:
         said = client.action("status")
     assert said["home"] == str(own_home.path)
     assert said["queued"] == said["running"] == said["problems"] == []
@@ -86,7 +88,7 @@ def test_it_is_detached_and_light(own_home: Home) -> None:
     read_end, write_end = os.pipe()
     os.set_inheritable(write_end, True)
     try:
-        with service.connect(own_home) as client:
+        with connect(own_home) as client:
             pid = client.action("status")["pid"]
             assert os.getsid(pid) == pid
             assert str(Path(f"/proc/{pid}/cwd").readlink()) == "/"
@@ -109,7 +111,7 @@ def test_the_daemons_modules_hold_no_torch() -> None:
 
 
 def test_two_commands_at_once_start_one_daemon(own_home: Home) -> None:
-    code = "from engine import service; print(service.connect().action('status')['pid'])"
+    code = "import finetui; print(finetui.connect().action('status')['pid'])"
     commands = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]
@@ -121,13 +123,14 @@ def test_two_commands_at_once_start_one_daemon(own_home: Home) -> None:
 def test_why_it_cannot_start_reaches_the_user(own_home: Home) -> None:
     own_home.config.write_text("concurency = 2\n")
     with pytest.raises(StoreError) as caught:
-        service.connect(own_home)
+        connect(own_home)
     assert str(caught.value) == f"{own_home.config}, key concurency: unknown key; did you mean `concurrency`?"
-    assert caught.value.kind == "home"
+    assert caught.value.kind == "config"
+    assert caught.value.exit_code == ExitCode.BAD_INPUT
 
 
 def test_sigterm_ends_it_in_order(own_home: Home) -> None:
-    service.connect(own_home).close()
+    connect(own_home).close()
     daemon = daemon_of(own_home)
     assert daemon
     send(daemon, signal.SIGTERM)
@@ -137,7 +140,7 @@ def test_sigterm_ends_it_in_order(own_home: Home) -> None:
 
 
 def test_a_daemon_whose_home_was_deleted_leaves_and_takes_no_socket_with_it(own_home: Home) -> None:
-    service.connect(own_home).close()
+    connect(own_home).close()
     daemon = daemon_of(own_home)
     own_home.lock.unlink()
     until("the daemon's end", lambda: not alive(daemon))
@@ -145,7 +148,7 @@ def test_a_daemon_whose_home_was_deleted_leaves_and_takes_no_socket_with_it(own_
 
 
 def test_a_socket_that_was_cleared_away_is_made_again(own_home: Home) -> None:
-    service.connect(own_home).close()
+    connect(own_home).close()
     daemon = daemon_of(own_home)
     own_home.socket.unlink()
     until("a socket", lambda: service.running(own_home))
@@ -182,7 +185,7 @@ def test_a_full_disk_holds_the_queue_and_fails_nothing(own_home: Home, monkeypat
 
 def test_a_changed_configuration_counts_without_a_restart(own_home: Home) -> None:
     own_home.config.write_text("concurrency = 1\n")
-    with service.connect(own_home) as client:
+    with connect(own_home) as client:
         runs = [submit(client, steps=FOREVER) for _ in range(2)]
         wait_worker(own_home, runs[0])
         own_home.config.write_text("concurrency = 'many'\n")
@@ -415,7 +418,7 @@ def test_leftovers_of_a_submission_cut_short_are_cleared(own_home: Home) -> None
     accept.accept(own_home, 7, *parts)
     unfinished = own_home.runs / f"{accept.UNFINISHED}000008-x"
     unfinished.mkdir()
-    with service.connect(own_home) as client:
+    with connect(own_home) as client:
         wait_state(client, 7, "finished")
         assert not unfinished.exists()
         assert submit(client, steps=1) == 8

@@ -18,16 +18,17 @@ from supervision import identities, kill_everything, submission, until, worker_e
 from with_daemon import FOREVER, a_home, daemon_of, kill_daemon, starts, submit, wait_state, wait_worker
 
 from engine.basics.process import alive, identify, send
-from engine.client import service
 from engine.queue import accept
 from engine.queue.scheduler import Capacity
 from engine.queue.supervisor import Settings, Supervisor
 from engine.runs import journal
-from engine.runs.home import Home, RunDir, run_dirs
+from engine.runs.home import RunDir, run_dirs
 from finetui.client import Client
+from finetui.daemon import connect
+from finetui.errors import StoreError
+from finetui.home import Home
 from finetui.lock import Lock
 from finetui.log import write_json
-from store import StoreError
 
 
 @pytest.fixture
@@ -58,12 +59,12 @@ def test_a_supervisor_killed_at_every_point_loses_nothing_and_starts_nothing_twi
 
 def test_runs_outlive_the_daemon_and_are_found_again(home: Home) -> None:
     home.config.write_text("concurrency = 2\n")
-    with service.connect(home) as client:
+    with connect(home) as client:
         runs = [submit(client, steps=FOREVER), submit(client, steps=FOREVER), submit(client, steps=2)]
         workers = [wait_worker(home, run) for run in runs[:2]]
         kill_daemon(home)
     assert all(alive(worker) for worker in workers)
-    with service.connect(home) as client:
+    with connect(home) as client:
         assert client.action("status")["running"] == runs[:2]
         assert client.action("status")["queued"] == runs[2:]
         client.action("cancel", run=runs[0])
@@ -74,12 +75,12 @@ def test_runs_outlive_the_daemon_and_are_found_again(home: Home) -> None:
 
 
 def test_a_run_that_ends_while_no_daemon_lives_is_told_by_the_next(home: Home) -> None:
-    with service.connect(home) as client:
+    with connect(home) as client:
         ended, failed = submit(client, steps=30), submit(client, fail_at=1)
         wait_worker(home, ended)
         kill_daemon(home)
     until("its end", lambda: next(iter(run_dirs(home))).attempt(1).exit.exists())
-    with service.connect(home) as client:
+    with connect(home) as client:
         assert wait_state(client, ended, "finished", "failed", "interrupted")["state"] == "finished"
         assert wait_state(client, failed, "failed")["reason"] == "the loss is not a number"
 
@@ -134,7 +135,7 @@ def test_kills_at_random_moments(home: Home) -> None:
     home.config.write_text("concurrency = 2\n")
     acknowledged: list[int] = []
     for _ in range(3):
-        with service.connect(home) as client:
+        with connect(home) as client:
             acknowledged.append(submit(client, steps=80))
             try_submit(client, acknowledged)
             time.sleep(rng.uniform(0.0, 0.4))  # the moment is the point, not a wait for something
@@ -144,7 +145,7 @@ def test_kills_at_random_moments(home: Home) -> None:
             send(daemon, signal.SIGKILL)
             try_submit(client, acknowledged)
             until("the daemon's end", lambda daemon=daemon: not alive(daemon))
-    with service.connect(home) as client:
+    with connect(home) as client:
         for run in acknowledged:
             wait_state(client, run, "finished")
         assert len(set(acknowledged)) == len(acknowledged)

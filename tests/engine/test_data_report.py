@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
+from engine.basics.errors import DataError
 from engine.bundled.catalogue import model_path
 from engine.data import chat, findings, rows
 from engine.data.gather import gather
-from engine.data.sources import DataError
 from engine.recipe.recipe_file import parse
 from engine.recipe.sections import Recipe, Train
 from engine.report import build

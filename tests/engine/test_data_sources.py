@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from engine.basics.errors import DataError
 from engine.data.columns import rename
 from engine.data.formats import to_document
-from engine.data.sources import DataError, Raw, fingerprint, place, read_rows
+from engine.data.sources import Raw, fingerprint, place, read_rows
 from engine.data.split import first, rank, replayed, split_heldout
 from engine.recipe.fields import parse_share
 

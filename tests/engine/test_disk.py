@@ -10,13 +10,14 @@ from supervision import until
 from with_daemon import a_home, directory, row, wait_state
 from workers import curve, finish, make_run, of_kind, small, start, wait_for, work
 
-from engine.client import preflight, service
+from engine.client import preflight
 from engine.memory.plan import plan_of
 from engine.memory.shapes import model_shapes
 from engine.memory.storage import storage
 from engine.recipe.sections import Recipe
 from engine.runs import disk
 from engine.runs.disk import DiskFullError, is_full
+from finetui.daemon import connect
 
 LORA = {"method": "lora", "evals__general": None, "evals__generate": 0, "evals__limit": 4}
 
@@ -81,7 +82,7 @@ def test_the_daemon_pauses_the_run_and_resumes_it(tmp_path: Path) -> None:
     ):
         patch.delenv("FINETUI_WORKER_MODULE")
         tree = small(**LORA, train__max_steps=400, train__checkpoint_every=4)
-        with service.connect(home) as client:
+        with connect(home) as client:
             run = client.action("submit", recipe=tree, name="full disk", recipe_text="")["run"]
             until("a checkpoint", lambda: directory(home, run).last_checkpoint(), 120)
             small_one.fill()

@@ -12,11 +12,11 @@ import torch
 from transformers import AutoTokenizer, LlamaForCausalLM
 from workers import small
 
+from engine.basics.errors import DataError
 from engine.basics.statistics import change, ratio
 from engine.bundled.catalogue import model_path
 from engine.data.chat import tokenize
 from engine.data.formats import to_document
-from engine.data.sources import DataError
 from engine.evals import base_samples
 from engine.evals.generate import answers, questions
 from engine.evals.looks import read_back

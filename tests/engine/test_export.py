@@ -17,10 +17,11 @@ from huggingface_hub import ModelCard
 from ruamel.yaml import YAML
 from workers import Finished, make_run, of_kind, small, work
 
+from engine.basics.errors import ExportError
 from engine.data.chat import Example
 from engine.export.build import export
 from engine.export.compare import compare
-from engine.export.source import ExportError, read
+from engine.export.source import read
 from engine.export.weights import _finished_step
 from engine.export.wish import Wish, check, kind_of
 from engine.recipe.sections import Recipe

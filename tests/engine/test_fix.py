@@ -11,11 +11,12 @@ import pytest
 from with_daemon import a_home, directory, row, wait_state
 from workers import small
 
-from engine.client import fix, service
-from engine.client.fix import FixError
+from engine.basics.errors import FixError
+from engine.client import fix
 from engine.recipe import recipe_file
 from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
+from finetui.daemon import connect
 from finetui.log import LogWriter
 
 LOWER = {"text": "Lower the learning rate.", "change": {"train.lr": 1e-3}, "source": "lin2025"}
@@ -155,7 +156,7 @@ def test_no_general_text_stays_none(tmp_path):
 
 
 def test_a_queued_fix_says_which_run_it_was_made_from(tmp_path):
-    with a_home(tmp_path / "h") as home, service.connect(home) as client:
+    with a_home(tmp_path / "h") as home, connect(home) as client:
         recipe = Recipe.model_validate(small(method="full", train__lr=3e-3))
         first = client.action("submit", recipe=recipe.model_dump(mode="json"), name="mine")["run"]
         wait_state(client, first, "finished")

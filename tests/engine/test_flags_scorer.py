@@ -11,6 +11,7 @@ from benchmarks.flag_score import TEMPERATURES, Scorer, _rounded
 from engine.evals.score import score
 from engine.losses.loss import TargetLoss
 from engine.models import load
+from engine.models.tokenizer import load_tokenizer
 from engine.recipe.sections import Recipe
 from engine.tasks.prepare import prepare
 from engine.training.checkpoint import load_weights, trained_weights
@@ -42,7 +43,7 @@ def test_a_checkpoint_is_scored_as_the_worker_would(tmp_path, method):
             "evals": {"limit": 40},
         }
     )
-    tokenizer = load.load_tokenizer(recipe.model)
+    tokenizer = load_tokenizer(recipe.model)
     suite = prepare(recipe, tokenizer, 1024).suite("heldout")
     model = load.load_model(recipe.model, recipe.method, torch.float32).eval()
     generator = torch.Generator().manual_seed(1)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.basics.errors import DataError
 from engine.data.formats import form_of, to_document
-from engine.data.sources import DataError
 
 CONVERSATION = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]
 

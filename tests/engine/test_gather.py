@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from engine.basics.errors import DataError
 from engine.data.gather import Gathered, gather
-from engine.data.sources import DataError
 from engine.recipe.sections import Recipe
 
 WORDS = ["amber", "birch", "cedar", "dune", "elm", "fern", "grove", "hazel"]

@@ -12,11 +12,11 @@ import pytest
 from test_fix import a_run
 from workers import last_error, make_run, measured, of_kind, small, work
 
+from engine.basics.errors import DataError
 from engine.bundled.catalogue import load
 from engine.client import fix, preflight
 from engine.data.gather import Overlap
 from engine.data.overlap import Leak
-from engine.data.sources import DataError
 from engine.evals.looks import Looks
 from engine.evals.score import Scores
 from engine.flags.actions import leak

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from engine.basics.cpu import cpu_has_bf16
+from engine.basics.errors import ModelError
 from engine.memory.correction import correction
 from engine.memory.estimate import GIB, LOGITS_AT_ONCE, chunk, estimate, parameter_bytes, quantised_bytes
 from engine.memory.families import FAMILIES, PRESETS
 from engine.memory.fit import fit, fit_plan, table, table_lines, wants_checkpointing
 from engine.memory.plan import Plan, plan_of
 from engine.memory.shapes import from_config, model_shapes
-from engine.models.source import ModelError
 from engine.recipe.sections import Recipe
 
 SMALL = {

@@ -6,22 +6,16 @@ import numpy as np
 import pytest
 import torch
 
+from engine.basics.errors import ModelError
 from engine.bundled.catalogue import model_path
 from engine.data.chat import Example
 from engine.losses.batches import Batch, collate
 from engine.losses.loss import TargetLoss
 from engine.models import load
-from engine.models.load import (
-    ModelError,
-    count_parameters,
-    load_model,
-    load_tokenizer,
-    longest,
-    precision,
-    resolve,
-    save_model,
-)
+from engine.models.load import count_parameters, load_model, longest, precision, save_model
 from engine.models.methods.vectors import begin_as
+from engine.models.source import resolve
+from engine.models.tokenizer import load_tokenizer
 from engine.recipe.methods import IA3, Adapter, Freeze, Full, Lora, Prefix, Prompt, QLora
 from engine.recipe.sections import ModelSpec, Recipe, Train
 from engine.training.optimiser import make_optimiser, set_rate

@@ -11,8 +11,9 @@ import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 from workers import last_error, make_run, of_kind, small, work
 
+from engine.basics.errors import MetricError
 from engine.basics.statistics import bootstrap, mean, share
-from engine.evals.metrics import KNOWN, MetricError, Metrics
+from engine.evals.metrics import KNOWN, Metrics
 from engine.recipe.sections import METRICS
 
 PREDICTIONS = ["Return the sum.", "A list of  items", "nothing at all here", "the cat sat on the mat today"]

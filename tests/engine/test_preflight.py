@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from engine.basics.errors import DataError, ModelError, RecipeError
 from engine.bundled.catalogue import model_path
 from engine.client import preflight
-from engine.data.sources import DataError
-from engine.models.source import ModelError, resolve_model
-from engine.recipe.recipe_file import RecipeError, parse
+from engine.models.source import resolve_model
+from engine.recipe.recipe_file import parse
 from engine.recipe.sections import Recipe
 
 

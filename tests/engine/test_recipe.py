@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from engine.basics.errors import RecipeError
 from engine.recipe.fields import Share, parse_share
-from engine.recipe.recipe_file import RecipeError, parse, read
+from engine.recipe.recipe_file import parse, read
 from engine.recipe.sections import Recipe
 
 GOOD = """\

@@ -17,7 +17,8 @@ from supervision import identities, kill_everything, submission, until, worker_e
 from engine.basics.process import Identity, alive, send
 from engine.queue import accept
 from engine.runs import journal
-from engine.runs.home import Home, RunDir
+from engine.runs.home import RunDir
+from finetui.home import Home
 
 StartShim = Callable[..., "subprocess.Popen[bytes]"]
 

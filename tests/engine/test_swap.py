@@ -12,8 +12,8 @@ import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from engine.bundled.catalogue import model_path
-from engine.models.swap import Adapters
 from finetui import bottleneck
+from finetui.adapters import Adapters
 from finetui.bottleneck import AdapterError
 
 TASK = "CAUSAL_LM"

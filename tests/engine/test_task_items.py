@@ -9,13 +9,14 @@ import pytest
 from transformers import AutoTokenizer
 from workers import curve, finish, make_run, of_kind, small, start, wait_for, work
 
+from engine.basics.errors import DataError
 from engine.bundled.catalogue import model_path
 from engine.data.chat import Example, tokenize
 from engine.data.formats import to_document
 from engine.data.gather import gather
-from engine.data.sources import DataError
+from engine.data.labels import labels_of
 from engine.recipe.sections import Recipe
-from engine.tasks.items import Pair, labelled, labels_of, pair, text, windows
+from engine.tasks.items import Pair, labelled, pair, text, windows
 from engine.tasks.prepare import prepare
 
 

@@ -13,8 +13,9 @@ from supervision import identities, kill_everything, submission, until, worker_e
 
 from engine.basics.process import Identity, alive, identify, send
 from engine.client import service
-from engine.runs.home import Home, RunDir, run_dirs
+from engine.runs.home import RunDir, run_dirs
 from finetui.client import Client
+from finetui.home import Home
 
 FOREVER = 10**6  # steps
 

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from fake_home import FakeHome
 
-from store import Client, StoreError, Unavailable, connect, note
+from finetui.client import Client, note
+from finetui.errors import StoreError, Unavailable
 from store.ingest import Ingest
 from store.projection import Projection
 from store.server import Server
@@ -39,7 +40,7 @@ def server(home: FakeHome, projection: Projection) -> Iterator[Server]:
 
 @pytest.fixture
 def client(server: Server) -> Iterator[Client]:
-    with connect(server.socket) as made:
+    with Client(server.socket) as made:
         yield made
 
 
@@ -137,14 +138,14 @@ def test_the_socket_is_closed_to_others(server: Server) -> None:
 
 def test_nobody_there_is_unavailable(tmp_path: Path, server: Server) -> None:
     with pytest.raises(Unavailable, match="no daemon answers"):
-        connect(tmp_path / "none.sock")
-    client = connect(server.socket)
+        Client(tmp_path / "none.sock")
+    client = Client(server.socket)
     server.stop()
     assert not server.socket.exists()
     with pytest.raises(Unavailable, match="stopped answering"):
         client.query("SELECT 1")
     server.start()
-    with connect(server.socket) as again:
+    with Client(server.socket) as again:
         assert again.query("SELECT 1").num_rows == 1
 
 
@@ -152,14 +153,14 @@ def test_an_old_socket_is_replaced(home: FakeHome, projection: Projection, serve
     server.stop()
     server.socket.write_text("left by a killed daemon")
     server.start()
-    with connect(server.socket) as client:
+    with Client(server.socket) as client:
         assert client.query("SELECT 1").num_rows == 1
 
 
 def test_the_client_needs_no_duckdb_and_the_package_needs_nothing() -> None:
     script = (
         "import sys, json, store; light = [m for m in ('duckdb', 'pyarrow') if m in sys.modules];"
-        "from store import connect; import store.queries;"
+        "from finetui.client import Client; import store.queries;"
         "print(json.dumps([light, [m for m in ('duckdb', 'torch', 'textual') if m in sys.modules]]))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from fake_home import FakeHome, rows
 
+from finetui.errors import StoreError
 from store import guard
-from store.errors import StoreError
 from store.ingest import Ingest
 from store.projection import Projection
 

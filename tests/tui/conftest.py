@@ -13,7 +13,7 @@ import pytest
 from made_home import Served
 
 import store.queries
-from engine.runs.home import Home
+from finetui.home import Home
 from tui.app import FinetuiApp
 
 

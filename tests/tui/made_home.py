@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.runs.home import Home, RunDir
+from engine.runs.home import RunDir
+from finetui.home import Home
 from finetui.log import LogWriter, write_json
 
 NOW = 1_790_000_000.0
@@ -200,9 +201,9 @@ class Served:
     projection: Any
 
     def connect(self) -> Any:
-        import store
+        from finetui.client import Client
 
-        return store.connect(self.home.socket)
+        return Client(self.home.socket)
 
     def look(self) -> None:
         """Read what has been written since."""

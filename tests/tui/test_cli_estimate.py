@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from finetui.errors import ExitCode
 from tui import cli
-from tui.cli import exits
 
 RECIPE = "model: bundled:stdlib-2m\nmethod: lora\ndata: {train: bundled:docstrings}\n"
 
@@ -20,13 +20,13 @@ def estimate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     monkeypatch.setenv("FINETUI_HOME", str(tmp_path / "home"))
     (tmp_path / "my.yaml").write_text(RECIPE)
 
-    def run(*words: str, code: int = exits.OK) -> str:
+    def run(*words: str, code: int = ExitCode.OK) -> str:
         monkeypatch.setattr("sys.argv", ["finetui", "estimate", *words])
         with pytest.raises(SystemExit) as ended:
             cli.main()
         out, err = capsys.readouterr()
         assert int(ended.value.code or 0) == code, err
-        return out if code == exits.OK else err
+        return out if code == ExitCode.OK else err
 
     run.recipe = str(tmp_path / "my.yaml")  # type: ignore[attr-defined]
     return run
@@ -62,6 +62,6 @@ def test_the_table_of_sizes_needs_no_recipe(estimate: Any) -> None:
 
 def test_a_bad_recipe_is_one_sentence(estimate: Any, tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text(RECIPE + "evals: {per_loook: 3}\n")
-    said = estimate(str(tmp_path / "bad.yaml"), code=exits.BAD_INPUT)
+    said = estimate(str(tmp_path / "bad.yaml"), code=ExitCode.BAD_INPUT)
     assert "per_loook" in said
     assert len(said.strip().splitlines()) == 1

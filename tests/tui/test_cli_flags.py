@@ -7,8 +7,8 @@ import json
 import pytest
 from made_home import Served
 
+from finetui.errors import ExitCode
 from tui import cli
-from tui.cli import exits
 from tui.cli.flags import flags_of, print_flags
 
 
@@ -51,13 +51,13 @@ def test_scripts_get_lists_and_texts(served: Served) -> None:
 def test_a_dry_run_tells_what_would_change(
     served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert finetui(served, monkeypatch, "fix", "1", "--dry-run", "--json") == exits.OK
+    assert finetui(served, monkeypatch, "fix", "1", "--dry-run", "--json") == ExitCode.OK
     told = json.loads(capsys.readouterr().out)
     assert [(c["key"], c["old"], c["new"], c["flag"]) for c in told["changes"]] == [
         ("train.max_steps", None, "320", "forgetting")
     ]
     assert (told["name"], told["path"], told["queued"]) == ("docstrings-full-fix", None, None)
-    assert finetui(served, monkeypatch, "fix", "1", "--dry-run") == exits.OK
+    assert finetui(served, monkeypatch, "fix", "1", "--dry-run") == ExitCode.OK
     assert "Use the checkpoint before step 320. [prechelt1998]" in capsys.readouterr().out
 
 
@@ -75,9 +75,9 @@ def test_what_cannot_be_fixed_is_refused_in_a_sentence(
     number: str,
     said: str,
 ) -> None:
-    assert finetui(served, monkeypatch, "fix", number) == exits.REFUSED
+    assert finetui(served, monkeypatch, "fix", number) == ExitCode.REFUSED
     assert capsys.readouterr().err.strip() == f"finetui: {said}"
 
 
 def test_a_file_and_the_queue_exclude_each_other(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert finetui(served, monkeypatch, "fix", "1", "--add", "-o", "x.yaml") == exits.USAGE
+    assert finetui(served, monkeypatch, "fix", "1", "--add", "-o", "x.yaml") == ExitCode.USAGE

@@ -11,8 +11,8 @@ import pytest
 from made_home import NOW, Served
 from pilot import ready, text_of, until
 
-from engine.runs.home import Home
-from store import StoreError, Unavailable
+from finetui.errors import StoreError, Unavailable
+from finetui.home import Home
 from tui.app import FinetuiApp
 from tui.data import Poller, Snapshot, ask, log_tail
 from tui.widgets.panel import Panel

@@ -10,7 +10,7 @@ from made_home import Served
 from pilot import ready, text_of, until
 from textual.widgets import TextArea
 
-from store import StoreError
+from finetui.errors import StoreError
 from tui import filter as run_filter
 from tui.app import FinetuiApp
 from tui.bindings import BINDINGS, SCREENS, bindings_of, keys_markdown

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 
-from tui.cli import exits
+from finetui.errors import FinetuiError
 
 
 def main() -> None:
@@ -17,9 +17,6 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 has no dash
     try:
         app()
-    except Exception as error:
-        code = exits.code_of(error)
-        if code is None:
-            raise
+    except FinetuiError as error:
         print(f"finetui: {error}", file=sys.stderr)
-        sys.exit(code)
+        sys.exit(error.exit_code)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tui.cli import exits
+from finetui.errors import ExitCode
 
 app = typer.Typer(
     name="finetui",
@@ -42,8 +42,8 @@ def screen(context: typer.Context) -> None:
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         print(context.get_help())
-        raise typer.Exit(exits.OK)
-    from engine.runs.home import home
+        raise typer.Exit(ExitCode.OK)
+    from finetui.home import home
     from tui.app import FinetuiApp
 
     # Whatever started this may have ignored it (nohup): a screen whose terminal is gone has nothing to go on for.
@@ -52,7 +52,7 @@ def screen(context: typer.Context) -> None:
     shown.run()
     sys.stdout.flush()
     # The screen owns nothing, and taking Arrow and gRPC down takes half a second.
-    os._exit(shown.return_code or exits.OK)
+    os._exit(shown.return_code or ExitCode.OK)
 
 
 @app.command()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.client.service import connect
-from store import StoreError
+from finetui.daemon import connect
+from finetui.errors import StoreError
 from store.queries import compare_table_sql
 from tui.cli.output import print_json, print_side_by_side, print_table
 from tui.cli.show import find

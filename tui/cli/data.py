@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.text import Text
 
 from engine.report.page import LEARNED, lines
-from tui.cli import exits
+from finetui.errors import ExitCode
 from tui.cli.output import console, print_json, say
 from tui.reports import Reporting
 
@@ -22,7 +22,7 @@ def data(path: Path, overrides: list[str], *, as_json: bool) -> None:
     else:
         console().print(_coloured("\n".join(lines(report))), highlight=False)
     if report["refusals"]:
-        sys.exit(exits.BAD_INPUT)
+        sys.exit(ExitCode.BAD_INPUT)
 
 
 def _coloured(page: str) -> Text:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.client import preflight, submit
-from engine.client.service import connect
 from engine.recipe import recipe_file
-from engine.runs.home import home
 from engine.runs.journal import ACTIVE, WAITING
-from tui.cli import exits
+from finetui.daemon import connect
+from finetui.errors import ExitCode
+from finetui.home import home
 from tui.cli.flags import print_flags
 from tui.cli.follow import follow_runs
 from tui.cli.output import print_side_by_side, say
@@ -35,7 +35,7 @@ def demo(*, headless: bool) -> None:
 
             FinetuiApp(home(), select=numbers).run()
         ended = _report(client, numbers)
-    sys.exit(exits.OK if ended else exits.FAILED)
+    sys.exit(ExitCode.OK if ended else ExitCode.FAILED)
 
 
 def _queue(client: Client) -> list[int]:

@@ -15,8 +15,8 @@ from typing import Literal
 from engine.client import service
 from engine.queue import sampler
 from engine.runs.disk import free_bytes
-from engine.runs.home import home
-from tui.cli import exits
+from finetui.errors import ExitCode
+from finetui.home import home
 from tui.cli.output import print_json
 
 Verdict = Literal["good", "note", "bad"]
@@ -52,7 +52,7 @@ def doctor(*, as_json: bool) -> None:
     if as_json:
         print_json([asdict(check) for check in checks])
     if any(check.verdict == "bad" for check in checks):
-        sys.exit(exits.FAILED)
+        sys.exit(ExitCode.FAILED)
 
 
 def run_checks() -> Iterator[Check]:

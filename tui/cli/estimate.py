@@ -8,7 +8,6 @@ from typing import Any
 
 import psutil
 
-from engine.client import service
 from engine.client.preflight import absolute
 from engine.memory.correction import Correction, correction
 from engine.memory.estimate import GIB, MIB, estimate
@@ -20,7 +19,8 @@ from engine.queue import sampler
 from engine.recipe import recipe_file
 from engine.recipe.sections import Recipe
 from engine.runs import disk
-from engine.runs.home import home
+from finetui.daemon import answering
+from finetui.home import home
 from tui.cli.output import print_json
 
 # The whole peaks of runs of a model and method, with how long the longest example was.
@@ -100,7 +100,7 @@ def _device(memory_gb: float | None) -> tuple[Device, int]:
 
 def _past(recipe: Recipe, device: Device) -> list[dict[str, Any]]:
     """Peaks of past runs of this model and method, latest first; none if no daemon is running to ask."""
-    client = service.answering(home())
+    client = answering(home())
     if client is None:
         return []
     with client:

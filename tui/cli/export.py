@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from engine.export.source import ExportError
+from engine.basics.errors import ExportError
 from tui.cli.logs import find
 from tui.cli.output import print_json, say
 

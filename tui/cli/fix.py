@@ -7,8 +7,8 @@ from pathlib import Path
 
 from engine.client import fix as engine_fix
 from engine.client.fix import Fix
-from engine.client.service import connect
-from tui.cli import exits
+from finetui.daemon import connect
+from finetui.errors import ExitCode
 from tui.cli.logs import find
 from tui.cli.output import print_json, print_table, say
 
@@ -30,7 +30,7 @@ def fix(number: int, out: Path | None, *, add: bool, dry_run: bool, as_json: boo
         _print(found)
     if not found.changes:
         say(f"finetui: no key of the recipe answers the flags of run #{number}; what to do is by hand")
-        sys.exit(exits.REFUSED)
+        sys.exit(ExitCode.REFUSED)
     if path:
         say(f"saved {path}; queue it with: finetui run {path}")
     if queued:

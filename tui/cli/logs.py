@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 
 from engine.runs import journal
-from engine.runs.home import RunDir, home, run_dirs
-from store import StoreError
+from engine.runs.home import RunDir, run_dirs
+from finetui.errors import StoreError
+from finetui.home import home
 
 POLL_S = 0.3
 

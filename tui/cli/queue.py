@@ -7,12 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from engine.basics.errors import DataError
 from engine.client import preflight, submit
-from engine.client.service import connect
-from engine.data.sources import DataError
 from engine.recipe import recipe_file
-from store import StoreError, Unavailable
-from tui.cli import exits
+from finetui.daemon import connect
+from finetui.errors import ExitCode, StoreError, Unavailable
 from tui.cli.output import print_json, say
 from tui.reports import Reporting
 
@@ -42,7 +41,7 @@ def run(path: Path, overrides: list[str], *, follow: bool, priority: int, as_jso
         if follow:
             from tui.cli.follow import follow_runs
 
-            sys.exit(exits.OK if follow_runs(client, numbers) else exits.FAILED)
+            sys.exit(ExitCode.OK if follow_runs(client, numbers) else ExitCode.FAILED)
     say(f"watch: finetui   or: finetui logs -f {numbers[0]}")
 
 
@@ -84,4 +83,4 @@ def act(action: str, numbers: list[int], **body: Any) -> None:
                 new = f" as #{answer['run']}" if action == "requeue" else ""
                 say(f"#{number} {DONE[action]}{new}")
     if refused:
-        sys.exit(exits.REFUSED)
+        sys.exit(ExitCode.REFUSED)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 
 from engine.client import service
-from engine.runs.home import home
-from tui.cli import exits
+from finetui.daemon import connect
+from finetui.errors import ExitCode
+from finetui.home import home
 from tui.cli.output import duration, print_json, say
 
 
 def start() -> None:
-    with service.connect(home()) as client:
+    with connect(home()) as client:
         say(f"the daemon is running, pid {client.action('status')['pid']}")
 
 
@@ -33,4 +34,4 @@ def status(*, as_json: bool) -> None:
         for problem in found.get("problems", []):
             print(f"problem: {problem}")
     if found is None:
-        sys.exit(exits.FAILED)
+        sys.exit(ExitCode.FAILED)

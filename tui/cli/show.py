@@ -7,9 +7,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.client.service import connect
 from engine.runs.events import FEW_SHOT
-from store import StoreError
+from finetui.daemon import connect
+from finetui.errors import StoreError
 from tui import baselines
 from tui.cli.flags import flags_of, print_flags
 from tui.cli.output import cell, duration, plain, print_json, print_table, say

@@ -6,8 +6,8 @@ import csv
 import sys
 from typing import Any
 
-from engine.client.service import connect
-from store import note
+from finetui.client import note
+from finetui.daemon import connect
 from tui.cli.output import cell, print_json, print_table, say
 from tui.lines.text import unique
 

@@ -10,7 +10,7 @@ from typing import Any
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
-from engine.data.sources import DataError
+from engine.basics.errors import DataError
 from tui.lines.text import Line, clean, wrap
 from tui.reports import Reporting
 from tui.screens.base import PanedScreen, textual_bindings

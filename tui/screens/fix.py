@@ -11,8 +11,8 @@ from typing import Any
 
 from textual.app import ComposeResult
 
-from engine.runs.home import Home
-from store import StoreError
+from finetui.errors import StoreError
+from finetui.home import Home
 from tui.lines.text import Line, clean, wrap
 from tui.screens.base import BaseScreen, textual_bindings
 from tui.widgets.panel import Panel

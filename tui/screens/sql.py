@@ -197,7 +197,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         )
 
     def _show_table(self, table: Any, seconds: float) -> None:
-        from store import note
+        from finetui.client import note
 
         self.running = None
         self.top = self.cursor = self.column = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from store.queries import HIGHER_IS_BETTER
+from store.best import HIGHER_IS_BETTER
 from tui.data import Row, Run
 from tui.lines import format, theme
 from tui.lines.text import Line, clean, left, line_width, right

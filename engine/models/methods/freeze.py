@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from engine.models.source import ModelError
+from engine.basics.errors import ModelError
 from engine.recipe.methods import Freeze
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
+from engine.basics.errors import ModelError
 from engine.models.classifier import to_save
-from engine.models.source import ModelError
 from engine.models.towers import linear_in_towers
 from engine.recipe.methods import Lora, QLora
+from finetui.errors import first_line
 
 # The weights that PiSSA began with, kept with the model: what was learnt is the difference from them.
 INITIAL = "initial_adapter"
@@ -38,9 +39,9 @@ def with_lora(base: Any, method: Lora | QLora) -> Any:
     try:
         model = get_peft_model(base, config)
     except ValueError as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise ModelError(
-            f"method.targets {method.targets}: {first}; its linear layers are {', '.join(linear_layers(base))}"
+            f"method.targets {method.targets}: {first_line(error)}; "
+            f"its linear layers are {', '.join(linear_layers(base))}"
         ) from None
     if pissa:
         setattr(model, INITIAL, {name: value.cpu() for name, value in _trained(model).items()})

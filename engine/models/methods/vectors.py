@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
+from engine.basics.errors import ModelError
 from engine.models.classifier import to_save
-from engine.models.source import ModelError
 from engine.recipe.methods import IA3, Prefix, Prompt
+from finetui.errors import first_line
 
 
 def with_vectors(base: Any, method: IA3 | Prefix | Prompt) -> Any:
@@ -29,8 +30,9 @@ def with_vectors(base: Any, method: IA3 | Prefix | Prompt) -> Any:
     try:
         return get_peft_model(base, config)
     except ValueError as error:  # PEFT knows the layers of IA3 by the type of the model
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ModelError(f"key method: {method.name} does not fit this model ({first}); use lora") from None
+        raise ModelError(
+            f"key method: {method.name} does not fit this model ({first_line(error)}); use lora"
+        ) from None
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from typing import Any
 
 from finetui import bottleneck
 from finetui.bottleneck import AdapterError
+from finetui.errors import first_line
 
 PEFT_CONFIG = "adapter_config.json"
 
@@ -126,5 +127,6 @@ def _load_peft(tree: Any, directory: Path) -> Any:
             warnings.filterwarnings("error", message=".*missing adapter keys")  # it would go on without them
             return PeftModel.from_pretrained(tree, directory, is_trainable=False)
     except (UserWarning, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise AdapterError(f"{directory}: the adapter cannot be loaded onto this model ({first})") from None
+        raise AdapterError(
+            f"{directory}: the adapter cannot be loaded onto this model ({first_line(error)})"
+        ) from None

@@ -1,0 +1,59 @@
+"""Every error of the engine that is meant for people: `str()` is one sentence, `exit_code` what a command ends with."""
+
+from __future__ import annotations
+
+from finetui.errors import ExitCode, FinetuiError
+
+
+class InputError(FinetuiError):
+    """What the user gave cannot be used: a recipe, data, a model, a configuration."""
+
+    exit_code = ExitCode.BAD_INPUT
+
+
+class RecipeError(InputError):
+    """A recipe that cannot run: file, line, key and what to do."""
+
+
+class ConfigError(InputError):
+    """A `config.toml` that cannot be used: file, key and what to do."""
+
+
+class DataError(InputError):
+    """Data that cannot be used: the file, the line and what to do."""
+
+
+class ModelError(InputError):
+    """A model that cannot be used."""
+
+
+class MetricError(InputError):
+    """A metric that cannot be used."""
+
+
+class ProcessesError(InputError):
+    """Why there cannot be so many processes."""
+
+
+class TrainingError(FinetuiError):
+    """Training cannot go on; says what to try."""
+
+
+class SaveError(FinetuiError):
+    """What could not be written and why."""
+
+
+class RestoreError(FinetuiError):
+    """A checkpoint that a run cannot be resumed from, and why."""
+
+
+class ExportError(FinetuiError):
+    """Something that cannot be exported, and what to do."""
+
+
+class FixError(FinetuiError):
+    """A run that has nothing to fix, or whose fix cannot be written, and what to do."""
+
+
+class QueueError(FinetuiError):
+    """A request that the queue cannot follow."""

@@ -1,0 +1,124 @@
+"""Reaching the daemon of a home, and starting it where none answers."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finetui.errors import ExitCode, StoreError, Unavailable
+from finetui.home import Home
+from finetui.home import home as default_home
+from finetui.lock import Lock
+
+if TYPE_CHECKING:
+    from finetui.client import Client
+
+DAEMON = "engine.queue.daemon"  # the module that is started: in a process of its own, never imported here
+ALREADY_RUNNING = 75  # exit code of a daemon that finds another one
+READY = "ready"  # a starting daemon says this on stderr, or else what is wrong, in one sentence
+START_S = 60.0  # a home with many runs and no database yet takes a while
+
+# Kept so that a daemon that ends during this process's life is reaped.
+_started: list[subprocess.Popen[bytes]] = []
+
+
+def connect(home: Home | str | Path | None = None) -> Client:
+    """A client of the home's daemon, started first if nobody answers. Raises StoreError with the reason.
+
+    `home`: a directory; `$FINETUI_HOME`, or the user's own, if not given.
+    """
+    if home is None:
+        home = default_home()
+    elif not isinstance(home, Home):
+        home = Home(Path(home).expanduser().absolute())
+    if found := answering(home):
+        return found
+    try:
+        home.create()
+        return _start(home)
+    except OSError as error:
+        raise StoreError(f"the home {home.path} cannot be used: {error.strerror}", "home") from None
+
+
+def answering(home: Home) -> Client | None:
+    """A client of the home's daemon; None if nobody answers. None is started."""
+    from finetui.client import Client  # imports pyarrow
+
+    try:
+        return Client(home.socket)
+    except Unavailable:
+        return None
+
+
+def code_version() -> str:
+    """The version of this process's code; a daemon may still run that of yesterday."""
+    try:
+        return version("finetui")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _start(home: Home) -> Client:
+    """Start a daemon, unless another command is doing so: then use that one."""
+    deadline = time.monotonic() + START_S
+    starting = Lock(home.path / "start.lock")
+    if not starting.acquire(wait_s=START_S):
+        raise StoreError(
+            f"another command has been starting the daemon for {START_S:g} s; see {home.daemon_log}", "home"
+        )
+    try:
+        while True:
+            if found := answering(home):
+                return found
+            if time.monotonic() > deadline:
+                raise StoreError(
+                    f"the daemon runs but does not answer at {home.socket}; see {home.daemon_log}", "home"
+                )
+            _launch(home, deadline)
+    finally:
+        starting.release()
+
+
+def _launch(home: Home, deadline: float) -> None:
+    """Start the daemon, detached, and wait until it is ready. Raises StoreError with the daemon's own words."""
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-m", DAEMON],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        cwd="/",
+        env={**os.environ, "FINETUI_HOME": str(home.path)},
+        start_new_session=True,
+    )
+    _started.append(child)
+    assert child.stderr is not None
+    with child.stderr:
+        words = _read_until_closed(child.stderr.fileno(), deadline)
+    lines = [line for line in words.decode(errors="replace").splitlines() if line.strip()]
+    if lines and lines[-1] == READY:
+        return
+    code = child.wait(timeout=10)
+    if code == ALREADY_RUNNING:  # another daemon has the home: it is starting, or just leaving
+        return
+    kind = "config" if code == ExitCode.BAD_INPUT else "home"
+    raise StoreError(lines[-1] if lines else f"the daemon ended at once; see {home.daemon_log}", kind)
+
+
+def _read_until_closed(fd: int, deadline: float) -> bytes:
+    words = b""
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([fd], [], [], left)[0]:
+            raise StoreError(
+                "the daemon is still starting (a large store is rebuilt?); try again in a minute", "home"
+            )
+        data = os.read(fd, 4096)
+        if not data:
+            return words
+        words += data
