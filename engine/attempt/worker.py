@@ -37,7 +37,7 @@ def main(run_dir: str, attempt: int) -> int:
     count = json.loads(run.meta.read_text())["recipe"].get("processes", 1)
     if count > 1 and ranks.RANKS not in os.environ:
         return ranks.launch(run, run.attempt(attempt), count)
-    stop = Stop()
+    stop = Stop(_any_process)
     stop.listen()
     try:
         log = ranks.open_log(run, run.attempt(attempt))
@@ -65,6 +65,13 @@ def main(run_dir: str, attempt: int) -> int:
     finally:
         log.close()
         distributed.end()
+
+
+def _any_process(asked: bool) -> bool:
+    """Whether any process of this attempt was asked to stop."""
+    from engine.models import distributed  # takes seconds: signals are listened to before
+
+    return distributed.agree(asked)
 
 
 class Attempt:

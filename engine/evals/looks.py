@@ -25,8 +25,8 @@ class Looks:
         self._scores: dict[str, dict[int, Scores]] = {}
         self._answers: dict[int, list[tuple[str, bool, bool]]] = {}
         self._steps: dict[int, tuple[float, float]] = {}
-        self.raised: dict[tuple[str, str], str] = {}  # by flag and suite
-        self.bases: dict[str, Base | None] = {}  # by suite: the first look, token by token
+        self._raised: dict[tuple[str, str], str] = {}  # by flag and suite
+        self._bases: dict[str, Base | None] = {}  # by suite
         self.asked_few_shot = False
 
     def add(self, step: int, suite: str, scores: Scores) -> None:
@@ -38,6 +38,25 @@ class Looks:
     def add_step(self, step: int, loss: float, norm: float) -> None:
         """Training loss and gradient norm of a step."""
         self._steps[step] = (loss, norm)
+
+    def add_base(self, suite: str, base: Base | None) -> None:
+        """What the first look said of a suite, token by token; None where that is not known."""
+        self._bases[suite] = base
+
+    def knows_base(self, suite: str) -> bool:
+        return suite in self._bases
+
+    def base(self, suite: str) -> Base | None:
+        """What the first look said of a suite, token by token."""
+        return self._bases.get(suite)
+
+    def add_flag(self, flag: str, suite: str, level: str) -> None:
+        """A flag was written at a level."""
+        self._raised[flag, suite] = level
+
+    def level_of(self, flag: str, suite: str) -> str | None:
+        """The level at which a flag was last written; None: never."""
+        return self._raised.get((flag, suite))
 
     @property
     def answers(self) -> list[Answers]:
@@ -131,7 +150,7 @@ def _add(looks: Looks, entry: dict[str, Any]) -> None:
     step = entry["step"]
     match entry["kind"]:
         case "flag":
-            looks.raised[entry["flag"], entry["suite"]] = entry["level"]
+            looks.add_flag(entry["flag"], entry["suite"], entry["level"])
         case "eval" if entry["suite"] == FEW_SHOT:
             looks.asked_few_shot = True
         case "eval":

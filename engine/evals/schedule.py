@@ -10,13 +10,11 @@ beside them is spread evenly over the rest of the run. Pure but for the clock. T
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
 from engine.recipe.fields import AUTO, Share, parse_share
-
-T = TypeVar("T")
 
 EARLY = (5, 10, 20, 40, 80, 150)  # steps
 LATER = Share(percent=2)
@@ -115,11 +113,12 @@ class Schedule:
         spent = Spent(train_s, self._eval_s, step - self._first, steps, certain_s, look_s)
         return self._agree(is_affordable(step, self._total, self._last, spent, self._budget))
 
-    def look(self, step: int, work: Callable[[], T]) -> T:
-        """Look, and remember what it took."""
+    @contextmanager
+    def timing(self, step: int) -> Iterator[None]:
+        """Around a look: remembers what it took."""
         began = time.monotonic()
         try:
-            return work()
+            yield
         finally:
             took = time.monotonic() - began
             if self.is_certain(step):

@@ -119,10 +119,9 @@ class Plan:
     epochs: float
     max_steps: int | None
     tokens_per_step: int
-    micro_tokens: int
     packed: bool = False
 
-    @property
+    @cached_property
     def total_steps(self) -> int:
         if self.max_steps is not None:
             return self.max_steps
@@ -147,15 +146,15 @@ class Plan:
     def _lengths(self) -> np.ndarray:
         return np.asarray(self.lengths)
 
-    def steps(self, start: int) -> Iterator[tuple[float, list[np.ndarray]]]:
-        """From step `start` on: (epochs done after the step, its micro-batches)."""
+    def steps(self, start: int) -> Iterator[tuple[float, np.ndarray]]:
+        """From step `start` on: (epochs done after the step, indices of its examples)."""
         step, epoch, total = 0, 0, self.total_steps
         while step < total:
             groups = self.epoch(epoch)
             for place, chosen in enumerate(groups[: total - step]):
                 if step + place >= start:
                     done = epoch + (place + 1) / len(groups)
-                    yield done, self.split(chosen, self.micro_tokens)
+                    yield done, chosen
             step, epoch = step + len(groups), epoch + 1
 
 

@@ -25,7 +25,7 @@ from engine.memory.weights import Weight
 MIB, GIB = 2**20, 2**30
 LOGITS_AT_ONCE = 2**26  # engine/losses/loss.py; a test keeps the two equal
 SMALLEST_CHUNK = 64  # tokens
-EVAL_FACTOR = 2  # engine/training/loop.py scores with twice the micro-batch
+EVAL_FACTOR = 2  # evaluations score so many times `micro_tokens` at once
 BLOCK, DOUBLE_BLOCK = (
     64,
     256,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ class Prepared:
     labels: list[str]  # the classes, of a classification
     overlaps: list[Overlap]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Of the tokens to train on, in their order."""
         digest = hashlib.sha256()

@@ -75,7 +75,7 @@ def _score(
 ) -> Outcome:
     """A suite, or the examples at the places `only`, at this step."""
     started, base = time.perf_counter(), _first_look(job, suite)
-    scored = partial(outcome, loss, suite, 2 * job.micro_tokens, device, job.stop.check, base, only)
+    scored = partial(outcome, loss, suite, job.eval_tokens, device, job.stop.check, base, only)
     said = _of_base(known, suite, scored) if known else scored()
     said = distributed.as_first(said)  # so that all processes decide the same
     scores = said.scores
@@ -89,21 +89,22 @@ def _first_part(job: Job, loss: TaskLoss, suite: Suite) -> np.ndarray | None:
     """Which examples of a suite this look scores first; None: all of them."""
     if not by_token(loss, suite):
         return None
-    last, total = job.looks.last_before(job.step), job.report.total_steps
+    last, total = job.looks.last_before(job.step), job.plan.total_steps
     return first_part(suite, job.recipe.evals.per_look, job.step, last, total)
 
 
 def _first_look(job: Job, suite: Suite) -> Base | None:
     """What the first look said, token by token; None at the first, or where its file is gone."""
-    bases = job.looks.bases
-    if job.step > 0 and suite.name not in bases:  # this attempt goes on
-        bases[suite.name] = scores_file.read(scores_file.path_in(job.run.path, suite), suite)
-    return bases[suite.name] if job.step > 0 else None
+    if job.step == 0:
+        return None
+    if not job.looks.knows_base(suite.name):  # an earlier attempt took it
+        job.looks.add_base(suite.name, scores_file.read(scores_file.path_in(job.run.path, suite), suite))
+    return job.looks.base(suite.name)
 
 
 def _remember(job: Job, suite: Suite, scores: Scores) -> None:
     """Keep the first look, for this attempt and for later ones."""
-    job.looks.bases[suite.name] = scores.base
+    job.looks.add_base(suite.name, scores.base)
     if scores.base is not None and distributed.rank() == 0:
         scores_file.write(scores_file.path_in(job.run.path, suite), scores)
 

@@ -46,14 +46,14 @@ def baseline(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> None:
         job.report.log("info", "no few-shot baseline: this method has taken the base model apart")
         return
     started = time.perf_counter()
-    room = min(load.longest(job.recipe.model, job.tokenizer), 2 * job.micro_tokens)
+    room = min(load.longest(job.recipe.model, job.tokenizer), job.eval_tokens)
     suite, shots = few_shot(job.data, job.recipe.evals.few_shot, job.tokenizer, room)
     if not suite.examples:
         job.report.log("info", f"no few-shot baseline: no example fits before a prompt in {room} tokens")
         return
     job.report.phase("eval", job.step, suite.name)
     job.model.eval()
-    asked = partial(score, loss, suite, 2 * job.micro_tokens, accelerator.device, job.stop.check)
+    asked = partial(score, loss, suite, job.eval_tokens, accelerator.device, job.stop.check)
     off = nullcontext() if starts_as_base(method) else as_base(job.model, method)
     with accelerator.autocast(), off:
         known = known_of(job)

@@ -34,18 +34,18 @@ KINDS = {
 
 def raise_flags(job: Job) -> str | None:
     """Write flags that are new or got worse; the reason if one is to stop the run."""
-    reason, rates = None, learning_rates(job.recipe.train, job.report.total_steps)
+    reason, rates = None, learning_rates(job.recipe.train, job.plan.total_steps)
     for flag in standing_flags(job.looks, replace(context_of(job.recipe), rates=rates)):
         action = getattr(job.recipe.flags, KINDS[flag.flag])
         if action == "off":
             continue
-        written = job.looks.raised.get((flag.flag, flag.suite))
+        written = job.looks.level_of(flag.flag, flag.suite)
         if written is None or LEVELS.index(flag.level) > LEVELS.index(written):
-            job.looks.raised[flag.flag, flag.suite] = flag.level
+            job.looks.add_flag(flag.flag, flag.suite, flag.level)
             job.report.flag(flag)
         if action == "stop" and (flag.level in ("warn", "critical") or flag.flag == "converged"):
             reason = f"stopped by the flag {flag.flag}"
-    raise_leaks(job, last=reason is not None or job.step == job.report.total_steps)
+    raise_leaks(job, last=reason is not None or job.step == job.plan.total_steps)
     return reason
 
 

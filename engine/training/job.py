@@ -12,6 +12,7 @@ from engine.evals.looks import Looks
 from engine.evals.metrics import Metrics
 from engine.losses.batches import Plan
 from engine.losses.packing import keep_from_compiler
+from engine.memory.estimate import EVAL_FACTOR
 from engine.models.load import without_adapters
 from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
@@ -36,6 +37,7 @@ class Job:
     dtype: torch.dtype
     metrics: Metrics
     packed: bool  # examples share a row without padding
+    plan: Plan
     meter: Meter
     checkpointing: bool  # activations are computed again in the backward pass
     step: int = 0
@@ -50,18 +52,22 @@ class Job:
                     train.micro_tokens, math.ceil(train.tokens_per_step / self.recipe.processes)
                 )
 
+    @property
+    def eval_tokens(self) -> int:
+        """Of one forward pass of an evaluation, which keeps no activations for gradients."""
+        return EVAL_FACTOR * self.micro_tokens
 
-def plan_of(job: Job) -> Plan:
-    """The order of training of a job."""
-    settings = job.recipe.train
+
+def plan_of(recipe: Recipe, data: Prepared, packed: bool) -> Plan:
+    """The order of training."""
+    settings = recipe.train
     return Plan(
-        lengths=tuple(len(example.tokens) for example in job.data.train),
-        seed=job.recipe.seed,
+        lengths=tuple(len(example.tokens) for example in data.train),
+        seed=recipe.seed,
         epochs=settings.epochs,
         max_steps=settings.max_steps,
         tokens_per_step=settings.tokens_per_step,
-        micro_tokens=job.micro_tokens,
-        packed=job.packed,
+        packed=packed,
     )
 
 

@@ -20,9 +20,9 @@ def raise_leaks(job: Job, last: bool = False) -> None:
         flag = leak(overlap.suite, overlap.ids, overlap.hits, scored, job.looks.history(overlap.suite))
         if flag is None:
             continue
-        written = job.looks.raised.get((flag.flag, flag.suite))
+        written = job.looks.level_of(flag.flag, flag.suite)
         before = LEVELS.index(written) if written else -1
         level = LEVELS[max(before, LEVELS.index(flag.level))]  # what was shown once stays shown
         if level != written or (last and flag.looks):
-            job.looks.raised[flag.flag, flag.suite] = level
+            job.looks.add_flag(flag.flag, flag.suite, level)
             job.report.flag(replace(flag, level=level))

@@ -1,4 +1,4 @@
-"""Training, from the first step to the last: read `train` from top to bottom.
+"""Training, from the first step to the last: read `train`, then `Trainer.step`.
 
 The loss of an optimiser step is summed over all targets of its window (tokens; texts or pairs for the tasks that
 learn from whole ones) and divided by their number, so that splitting a step into forward passes changes nothing.
@@ -7,8 +7,7 @@ learn from whole ones) and divided by their number, so that splitting a step int
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from engine.evals.schedule import Schedule, is_due
 from engine.flags.nan import nan
 from engine.losses.task import TaskLoss
 from engine.models import distributed
+from engine.models.random_states import random_states, set_random_states
 from engine.recipe.fields import parse_share
 from engine.recipe.methods import Lora, QLora
 from engine.tasks.items import Item
@@ -28,8 +28,8 @@ from engine.training.checkpoint import Position
 from engine.training.evaluation import evaluate
 from engine.training.few_shot import baseline
 from engine.training.flagging import best_step, context_of, is_new_best, raise_flags, stop_at_best
-from engine.training.guard import Guard
-from engine.training.job import Job, compile_backbone, plan_of
+from engine.training.job import Job, compile_backbone
+from engine.training.memory_guard import MemoryGuard
 from engine.training.optimiser import learning_rate, make_optimiser, set_rate
 from engine.training.stop import Cancelled
 from engine.training.task_loss import task_loss
@@ -40,136 +40,195 @@ def train(job: Job, resume_from: int | None) -> str | None:
 
     Leaves the weights to be saved in `job.model`. Raises Cancelled (after saving), TrainingError, SaveError.
     """
-    recipe, report = job.recipe, job.report
-    accelerator = Accelerator(
-        cpu=not torch.cuda.is_available(), mixed_precision="bf16" if job.dtype == torch.bfloat16 else "no"
-    )
-    loss = task_loss(job, accelerator)
-    if recipe.train.compile:
-        compile_backbone(job.model)
-    loss_of = distributed.wrap(loss, accelerator, recipe.train.sharding)
-    scale = recipe.method.lr_ratio if isinstance(recipe.method, Lora | QLora) else 1.0
-    optimiser = make_optimiser(job.model, recipe.train, scale)
-    plan = plan_of(job)
-    total = plan.total_steps
-    digest = job.data.digest
-    position = Position(0, 0, digest)
-    distributed.own_randomness(recipe.seed)
-    if resume_from is not None:
-        path = job.run.checkpoints / checkpoint.checkpoint_name(resume_from)
-        position = checkpoint.restore(path, job.model, optimiser)
-        if position.data != digest:
-            report.log("warning", "the training data have changed since the checkpoint: some rows may repeat")
-    job.step = position.step
-    job.micro_tokens = min(job.micro_tokens, position.micro_tokens or job.micro_tokens)
-    guard = Guard(job, plan, optimiser, accelerator.num_processes)
-    look = partial(guard.evaluate, partial(evaluate, job, accelerator, loss_of))
-    saved = resume_from
-    small = part_scores.share(job.data.suites, recipe.evals.per_look)
-    schedule = Schedule(recipe.evals.every, recipe.evals.budget, total, job.step, distributed.as_first, small)
-    save_every = parse_share(recipe.train.checkpoint_every)
-
-    job.model.train()
-    if not position.micro_tokens:  # a run that goes on stays with what it found out
-        guard.probe(
-            lambda chosen: backward(accelerator, loss_of, [job.data.train[i] for i in chosen], 1.0, 1)
-        )
+    trainer = Trainer(job, resume_from)
     try:
-        if job.step == 0 and not job.looks.asked_few_shot:
-            guard.evaluate(partial(baseline, job, accelerator, loss_of))
-        reason = None
-        if job.looks.has(
-            job.step
-        ):  # an attempt may have been killed after a look, before it did what a flag said
-            reason = raise_flags(job)
-        elif schedule.is_certain(job.step):
-            reason = schedule.look(job.step, look)
-        if reason:
+        if reason := trainer.look_before_first_step():
             return stop_at_best(job, reason)
-        guard.tell_probe()
-        report.phase("training", job.step)
-        for epoch, groups in plan.steps(position.step):
-            rate = learning_rate(recipe.train, job.step, total)
-            update = partial(optimiser_step, job, accelerator, loss_of, optimiser, guard, rate)
-            values = guard.step(groups, update)
-            tokens = position.tokens + int(values.pop("tokens"))
-            position = Position(job.step + 1, tokens, digest, job.micro_tokens)
-            job.step = position.step
-            values |= {"train/lr": rate, "train/tokens": position.tokens, "train/epoch": epoch}
-            job.looks.add_step(job.step, values["train/loss"], values["train/grad_norm"])
-            report.metrics(job.step, values | {"memory/peak_mb": guard.peak_mb})
+        trainer.memory.report_probe()
+        job.report.phase("training", job.step)
+        for epoch, chosen in job.plan.steps(job.step):
+            metrics = trainer.step(chosen)
+            trainer.record(metrics, epoch)
             job.stop.check()
-            if looking := schedule.is_due(job.step):
-                reason = schedule.look(job.step, look)
-            if reason or is_due(job.step, save_every, total) or is_new_best(job):
-                save(job, optimiser, position)
-                saved = job.step
+            looking = trainer.schedule.is_due(job.step)
+            if looking:
+                reason = trainer.look()
+            if reason or trainer.is_checkpoint_due():
+                trainer.save()
             if reason:
-                guard.tell_end()
-                return stop_at_best(job, reason)
-            if looking and job.step < total:
-                report.phase("training", job.step)
+                break
+            if looking and job.step < job.plan.total_steps:
+                job.report.phase("training", job.step)
     except Cancelled:
-        if job.step > 0 and saved != job.step:
-            save(job, optimiser, position)
+        if job.step not in (0, trainer.saved_step):
+            trainer.save()
         raise
-    guard.tell_end()
-    return None
+    trainer.memory.report_end()
+    return stop_at_best(job, reason) if reason else None
 
 
-def optimiser_step(
-    job: Job,
-    accelerator: Accelerator,
-    loss_of: TaskLoss,
-    optimiser: torch.optim.Optimizer,
-    guard: Guard,
-    rate: float,
-    groups: Sequence[np.ndarray],
-) -> dict[str, float]:
-    """One update from a window of forward passes; its metrics. Raises TrainingError on NaN, before the update."""
-    started = time.perf_counter()
-    window: list[list[Item]] = [[job.data.train[i] for i in group] for group in groups]
-    targets = sum(example.targets for examples in window for example in examples)
-    tokens = sum(len(example.tokens) for examples in window for example in examples)
-    total = torch.zeros((), device=accelerator.device)
-    mine = distributed.share(window)
-    for number, (examples, weight) in enumerate(mine, start=1):
-        alone = distributed.no_exchange(accelerator, loss_of, last=number == len(mine))
-        with guard.watching(len(examples)), alone:
-            total += backward(accelerator, loss_of, examples, weight, targets)
-    loss_value = float(distributed.summed(total))
-    grad_norm = distributed.clip(job.model.parameters(), job.recipe.train.grad_clip)
-    if flag := nan(job.step + 1, loss_value, grad_norm, context_of(job.recipe)):
-        job.report.flag(flag)
-        raise TrainingError(f"{flag.message} {flag.advice[0]} No weights were saved after it.")
-    set_rate(optimiser, rate)
-    guard.update()
-    optimiser.zero_grad(set_to_none=True)
-    return {
-        "train/loss": loss_value,
-        "train/grad_norm": grad_norm,
-        "train/target_tokens": targets,
-        "train/tokens_per_s": tokens / (time.perf_counter() - started),
-        "tokens": tokens,
-    }
+class Trainer:
+    """What a training step needs, made once. `job.step` says where it stands."""
 
+    def __init__(self, job: Job, resume_from: int | None) -> None:
+        """Restores the checkpoint of the step `resume_from`, then measures the largest forward pass."""
+        recipe = job.recipe
+        self.job = job
+        self.accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(), mixed_precision="bf16" if job.dtype == torch.bfloat16 else "no"
+        )
+        loss = task_loss(job, self.accelerator)
+        if recipe.train.compile:
+            compile_backbone(job.model)
+        self.loss: TaskLoss = distributed.wrap(loss, self.accelerator, recipe.train.sharding)
+        scale = recipe.method.lr_ratio if isinstance(recipe.method, Lora | QLora) else 1.0
+        self.optimiser = make_optimiser(job.model, recipe.train, scale)
+        distributed.own_randomness(recipe.seed)
+        position = self._restore(resume_from)
+        self.tokens, self.saved_step = (
+            position.tokens,
+            resume_from,
+        )  # trained on so far; of the last checkpoint
+        self.memory = MemoryGuard(job, self.optimiser, self.accelerator.num_processes)
+        self.schedule = Schedule(
+            recipe.evals.every,
+            recipe.evals.budget,
+            job.plan.total_steps,
+            job.step,
+            distributed.as_first,
+            part_scores.share(job.data.suites, recipe.evals.per_look),
+        )
+        job.model.train()
+        if not position.micro_tokens:  # a resumed run keeps what it found out
+            self.memory.probe(lambda chosen: self.backward(self._examples(chosen), 1.0, 1))
 
-def backward(
-    accelerator: Accelerator, loss_of: TaskLoss, examples: Sequence[Item], weight: float, targets: int
-) -> torch.Tensor:
-    """Add the gradients of one forward pass; its part of the loss, float32 scalar."""
-    batch = accelerator.unwrap_model(loss_of).collate(examples, accelerator.device)
-    with accelerator.autocast():
-        loss = weight * loss_of(batch) / targets
-    accelerator.backward(loss * distributed.world())
-    return loss.detach()
+    # ---- a step --------------------------------------------------------------------------------------
 
+    def step(self, chosen: np.ndarray) -> dict[str, float]:
+        """One optimiser step on the training examples `chosen` (int64 [examples]): data, forward, backward, update.
 
-def save(job: Job, optimiser: torch.optim.Optimizer, position: Position) -> None:
-    """Write a checkpoint, tell it, then delete old ones."""
-    job.report.phase("saving", position.step)
-    path = checkpoint.save(job.run, job.model, optimiser, position)
-    job.report.checkpoint(position.step, path.relative_to(job.run.path), checkpoint.directory_bytes(path))
-    if distributed.rank() == 0:
-        keep = best_step(job.looks, job.recipe) if job.recipe.flags.may_stop else None
-        checkpoint.prune(job.run, job.recipe.train.keep_checkpoints, keep)
+        Its metrics. Done again in smaller forward passes for as long as memory runs out. Raises TrainingError, on NaN
+        before any weight is changed.
+        """
+        job, started, states = self.job, time.perf_counter(), random_states()
+        examples = self._examples(chosen)
+        targets = sum(example.targets for example in examples)
+        tokens = sum(len(example.tokens) for example in examples)
+        while True:
+            passes = job.plan.split(chosen, job.micro_tokens)
+            try:
+                loss, grad_norm = self.gradients([self._examples(indices) for indices in passes], targets)
+                break
+            except Exception as error:
+                reason = self.memory.shortage(error)
+            # Not inside `except`, where the traceback would keep the tensors of the failed pass alive.
+            self.optimiser.zero_grad(set_to_none=True)
+            self.memory.split_finer(passes, reason)
+            set_random_states(states)
+        if flag := nan(job.step + 1, loss, grad_norm, context_of(job.recipe)):
+            job.report.flag(flag)
+            raise TrainingError(f"{flag.message} {flag.advice[0]} No weights were saved after it.")
+        rate = learning_rate(job.recipe.train, job.step, job.plan.total_steps)
+        set_rate(self.optimiser, rate)
+        with self.memory.updating():
+            self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        job.step += 1
+        self.tokens += tokens
+        return {
+            "train/loss": loss,
+            "train/grad_norm": grad_norm,
+            "train/target_tokens": targets,
+            "train/tokens_per_s": tokens / (time.perf_counter() - started),
+            "train/lr": rate,
+            "train/tokens": self.tokens,
+        }
+
+    def gradients(self, window: Sequence[list[Item]], targets: int) -> tuple[float, float]:
+        """Leave the clipped gradients of a window's forward passes in the weights; (loss, gradient norm before)."""
+        total = torch.zeros((), device=self.accelerator.device)
+        mine = distributed.share(window)
+        for number, (examples, weight) in enumerate(mine, start=1):
+            alone = distributed.no_exchange(self.accelerator, self.loss, last=number == len(mine))
+            with self.memory.watching(len(examples)), alone:
+                total += self.backward(examples, weight, targets)
+        loss = float(distributed.summed(total))
+        return loss, distributed.clip(self.job.model.parameters(), self.job.recipe.train.grad_clip)
+
+    def backward(self, examples: Sequence[Item], weight: float, targets: int) -> torch.Tensor:
+        """Add the gradients of one forward pass; its part of the loss, float32 scalar."""
+        batch = self.accelerator.unwrap_model(self.loss).collate(examples, self.accelerator.device)
+        with self.accelerator.autocast():
+            loss = weight * self.loss(batch) / targets
+        self.accelerator.backward(loss * distributed.world())
+        return loss.detach()
+
+    def record(self, metrics: dict[str, float], epoch: float) -> None:
+        """Write what a step measured, and keep it for the flags."""
+        job = self.job
+        job.looks.add_step(job.step, metrics["train/loss"], metrics["train/grad_norm"])
+        job.report.metrics(job.step, {**metrics, "train/epoch": epoch, "memory/peak_mb": self.memory.peak_mb})
+
+    # ---- looks and checkpoints -----------------------------------------------------------------------
+
+    def look_before_first_step(self) -> str | None:
+        """The base model's few-shot result and the first look, unless they are there; the reason to stop at once."""
+        job = self.job
+        if job.step == 0 and not job.looks.asked_few_shot:
+            self._evaluate(baseline)
+        if job.looks.has(job.step):  # killed after a look, before the attempt did what a flag said
+            return raise_flags(job)
+        return self.look() if self.schedule.is_certain(job.step) else None
+
+    def look(self) -> str | None:
+        """Evaluate every suite and raise flags; the reason if one of them stops the run."""
+        with self.schedule.timing(self.job.step):
+            return self._evaluate(evaluate)
+
+    def _evaluate(self, work: Callable[[Job, Accelerator, TaskLoss], str | None]) -> str | None:
+        """Done again with fewer tokens at once for as long as memory runs out. Raises TrainingError."""
+        self.memory.before_evaluation()
+        while True:
+            try:
+                reason = work(self.job, self.accelerator, self.loss)
+                break
+            except Exception as error:
+                short = self.memory.shortage(error)
+            self.memory.evaluate_fewer(short)
+        self.memory.after_evaluation()
+        return reason
+
+    def is_checkpoint_due(self) -> bool:
+        job = self.job
+        every = parse_share(job.recipe.train.checkpoint_every)
+        return is_due(job.step, every, job.plan.total_steps) or is_new_best(job)
+
+    def save(self) -> None:
+        """Write a checkpoint, report it, then delete old ones."""
+        job = self.job
+        job.report.phase("saving", job.step)
+        position = Position(job.step, self.tokens, job.data.digest, job.micro_tokens)
+        path = checkpoint.save(job.run, job.model, self.optimiser, position)
+        job.report.checkpoint(job.step, path.relative_to(job.run.path), checkpoint.directory_bytes(path))
+        if distributed.rank() == 0:
+            keep = best_step(job.looks, job.recipe) if job.recipe.flags.may_stop else None
+            checkpoint.prune(job.run, job.recipe.train.keep_checkpoints, keep)
+        self.saved_step = job.step
+
+    def _restore(self, resume_from: int | None) -> Position:
+        """Where the checkpoint of a step stands, its weights and optimiser put in place. Raises RestoreError."""
+        job = self.job
+        position = Position(0, 0, job.data.digest)
+        if resume_from is not None:
+            path = job.run.checkpoints / checkpoint.checkpoint_name(resume_from)
+            position = checkpoint.restore(path, job.model, self.optimiser)
+            if position.data != job.data.digest:
+                job.report.log(
+                    "warning", "the training data have changed since the checkpoint: some rows may repeat"
+                )
+        job.step = position.step
+        job.micro_tokens = min(job.micro_tokens, position.micro_tokens or job.micro_tokens)
+        return position
+
+    def _examples(self, chosen: np.ndarray) -> list[Item]:
+        return [self.job.data.train[i] for i in chosen]

@@ -25,7 +25,7 @@ class Report:
     def __init__(self, log: LogWriter | RankLog) -> None:
         self._log = log
         self._last_step_line = 0.0
-        self.total_steps = 0
+        self._total_steps = 0
 
     def resume(self, from_step: int) -> None:
         """Rows of earlier attempts after `from_step` no longer count; -1: none of them do."""
@@ -38,7 +38,7 @@ class Report:
         _say(phase, detail)
 
     def plan(self, **fields: Any) -> None:
-        self.total_steps = fields["total_steps"]
+        self._total_steps = fields["total_steps"]
         self._log.write("plan", **fields)
         _say(
             "plan",
@@ -52,12 +52,12 @@ class Report:
     def metrics(self, step: int, values: dict[str, float]) -> None:
         self._log.write("metrics", step=step, values=_finite(values))
         now = time.monotonic()
-        if now - self._last_step_line < SECONDS_BETWEEN_STEPS and step != self.total_steps:
+        if now - self._last_step_line < SECONDS_BETWEEN_STEPS and step != self._total_steps:
             return
         self._last_step_line = now
         _say(
             "step",
-            f"{step}/{self.total_steps}  loss {values['train/loss']:.4f}  lr {values['train/lr']:.2e}  "
+            f"{step}/{self._total_steps}  loss {values['train/loss']:.4f}  lr {values['train/lr']:.2e}  "
             f"grad {values['train/grad_norm']:.3f}  {values['train/tokens_per_s']:,.0f} tokens/s",
         )
 

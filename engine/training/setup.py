@@ -42,7 +42,6 @@ def set_up(
 ) -> Job:
     """The job of an attempt, its plan told. Raises DataError, ModelError, MetricError, Cancelled."""
     distributed.begin()
-    stop.agree = distributed.agree
     stop.check()
     if threads := os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(int(threads))
@@ -80,6 +79,7 @@ def set_up(
         dtype=dtype,
         metrics=metrics,
         packed=packed,
+        plan=plan_of(recipe, data, packed),
         meter=meter,
         checkpointing=checkpointing,
         step=step,
@@ -160,7 +160,7 @@ def _add_samples(job: Job) -> None:
 def _tell_plan(job: Job) -> None:
     recipe, data = job.recipe, job.data
     job.report.plan(
-        total_steps=plan_of(job).total_steps,
+        total_steps=job.plan.total_steps,
         tokens_per_step=recipe.train.tokens_per_step,
         train_examples=len(data.train),
         heldout_examples=len(data.suite("heldout").examples),

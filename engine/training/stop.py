@@ -13,10 +13,10 @@ class Cancelled(Exception):  # noqa: N818 (no error: somebody asked for it)
 class Stop:
     """Whether SIGTERM (or Ctrl-C) has come."""
 
-    def __init__(self) -> None:
+    def __init__(self, agree: Callable[[bool], bool] = bool) -> None:
+        """`agree`: whether any process of the run was asked; they have to stop at the same place."""
         self.requested = False
-        # Several processes have to stop at the same place: any of them may have heard the signal.
-        self.agree: Callable[[bool], bool] = bool
+        self._agree = agree
 
     def listen(self) -> None:
         """Catch the signals from now on."""
@@ -25,5 +25,5 @@ class Stop:
 
     def check(self) -> None:
         """Raise Cancelled if asked to stop. Of several processes, all have to ask."""
-        if self.agree(self.requested):
+        if self._agree(self.requested):
             raise Cancelled

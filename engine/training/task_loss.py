@@ -41,10 +41,9 @@ def _ask_base(job: Job, loss: PairLoss, accelerator: Accelerator) -> None:
     path = job.run.path / f"reference-{_digest(job, sets)}.npz"
     if distributed.agree(not path.exists()):  # all of several processes ask, or none
         job.report.phase("data", job.step, "what the base model says to each pair")
-        at_once = 2 * job.recipe.train.micro_tokens
         with accelerator.autocast(), as_base(job.model, job.recipe.method):
             found = {
-                name: answer_scores(loss, pairs, at_once, accelerator.device, job.stop.check)[0]
+                name: answer_scores(loss, pairs, job.eval_tokens, accelerator.device, job.stop.check)[0]
                 for name, pairs in sets.items()
             }
         _write(path, found)

@@ -19,13 +19,13 @@ def plan(**changes) -> Plan:
         "epochs": 2.0,
         "max_steps": None,
         "tokens_per_step": 1000,
-        "micro_tokens": 300,
     }
     return Plan(**{**settings, **changes})
 
 
 def order(plan: Plan, start: int = 0) -> list[list[list[int]]]:
-    return [[group.tolist() for group in groups] for _, groups in plan.steps(start)]
+    """The forward passes of every step."""
+    return [[group.tolist() for group in plan.split(chosen, 300)] for _, chosen in plan.steps(start)]
 
 
 def test_an_epoch_has_every_example_once_in_a_new_order():
@@ -40,8 +40,8 @@ def test_steps_have_about_the_tokens_asked_for():
 
 
 def test_forward_passes_keep_to_their_budget_with_padding():
-    for _, groups in plan().steps(0):
-        for group in groups:
+    for _, chosen in plan().steps(0):
+        for group in plan().split(chosen, 300):
             longest = max(LENGTHS[i] for i in group)
             assert len(group) * longest <= 300
 
@@ -66,7 +66,7 @@ def test_epochs_are_counted_in_examples(epochs):
     steps = list(plan(epochs=epochs).steps(0))
     assert len(steps) == plan(epochs=epochs).total_steps
     assert steps[-1][0] == pytest.approx(epochs, abs=0.06)
-    seen = sum(len(group) for _, groups in steps for group in groups)
+    seen = sum(len(chosen) for _, chosen in steps)
     assert seen == pytest.approx(epochs * 300, rel=0.15)
 
 

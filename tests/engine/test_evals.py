@@ -160,12 +160,12 @@ def test_what_earlier_attempts_found_is_read_back_without_what_was_superseded(tm
     assert history is not None
     assert history.steps == (0, 10, 20)
     assert history.nll[:, 0].tolist() == [1.0, 2.0, 4.0]
-    assert looks.raised == {("forgetting", "general"): "warn"}
+    assert looks.level_of("forgetting", "general") == "warn"
     assert looks.has(20)
     assert not looks.has(30)
     fresh = read_back(run, attempt=3, from_step=-1)
     assert fresh.history("heldout") is None
-    assert fresh.raised == {}
+    assert fresh.level_of("forgetting", "general") is None
 
 
 def test_losses_at_other_temperatures_than_todays_count_as_not_measured(tmp_path):

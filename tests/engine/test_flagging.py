@@ -46,10 +46,11 @@ def raised(looks: Looks, tmp_path, **flags) -> tuple[dict[str, str], str | None]
     """(flag → level) as written to the log, and the reason to stop."""
     path = tmp_path / "events.jsonl"
     report = Report(LogWriter(path, "worker", 1, 1))
-    report.total_steps = 100
     tree = small(method="lora", flags=flags)
-    data = SimpleNamespace(overlaps=[])
-    job = SimpleNamespace(recipe=Recipe.model_validate(tree), report=report, looks=looks, data=data, step=100)
+    data, plan = SimpleNamespace(overlaps=[]), SimpleNamespace(total_steps=100)
+    job = SimpleNamespace(
+        recipe=Recipe.model_validate(tree), report=report, looks=looks, data=data, step=100, plan=plan
+    )
     reason = raise_flags(job)
     return {e["flag"]: e["level"] for e in read_log(path) if e["kind"] == "flag"}, reason
 

@@ -110,7 +110,7 @@ def test_an_attempt_that_goes_on_says_only_what_got_worse_and_results_at_the_end
         raise_leaks(job, last)
         return [(e["step"], e["level"]) for e in read_log(path) if e["kind"] == "flag"]
 
-    looks.raised["leak", "heldout"] = "info"  # as an earlier attempt wrote it
+    looks.add_flag("leak", "heldout", "info")  # as an earlier attempt wrote it
     assert raise_at(0, 0.0) == []
     assert raise_at(10, 5.0) == []
     assert raise_at(20, 5.0) == [(20, "critical")]

@@ -5,26 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from contextlib import nullcontext
-from functools import partial
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
+from trainers import make_trainer
 
 from benchmarks.throughput import bundled, save_data
 from engine.data.chat import Example
-from engine.losses.loss import TargetLoss
 from engine.models.load import load_model, save_model
 from engine.recipe.sections import Recipe
-from engine.training.loop import optimiser_step
-from engine.training.optimiser import make_optimiser
 
 STEPS, ROWS, PASSES = 50, 8, 2  # rows of a step, in two forward passes of unequal numbers of targets
 RATE = 1e-3
+PASS = 512  # tokens of a forward pass, so that a step takes several
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +69,18 @@ def theirs(data, tmp_path_factory) -> dict[str, list[float]]:
 
 def recipe(method: str) -> Recipe:
     return Recipe.model_validate(
-        {"model": str(bundled()), "method": method, "data": {"train": "bundled:docstrings"}}
+        {
+            "model": str(bundled()),
+            "method": method,
+            "data": {"train": "bundled:docstrings"},
+            "train": {
+                "lr": RATE,
+                "schedule": "constant",
+                "warmup": 1,
+                "micro_tokens": PASS,
+                "memory_probe": False,
+            },
+        }
     )
 
 
@@ -86,16 +91,11 @@ def start(method: str) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
-def test_fifty_steps_have_the_losses_of_trl(method, data, theirs):
+def test_fifty_steps_have_the_losses_of_trl(method, data, theirs, tmp_path):
     model = start(method)
-    optimiser = make_optimiser(model, recipe(method).train)
-    prepared = type("Data", (), {"train": examples(data)})
-    job: Any = SimpleNamespace(recipe=recipe(method), data=prepared, model=model, report=None, step=0)
-    guard: Any = SimpleNamespace(watching=lambda rows: nullcontext(), update=optimiser.step)  # of memory
-    each = np.arange(STEPS * ROWS).reshape(STEPS, PASSES, ROWS // PASSES)
-    accelerator, loss = Accelerator(cpu=True), TargetLoss(model)
-    step = partial(optimiser_step, job, accelerator, loss, optimiser, guard, RATE)
-    ours = [step(list(groups))["train/loss"] for groups in each]
+    trainer = make_trainer(tmp_path, recipe(method), model, examples(data))
+    each = np.arange(STEPS * ROWS).reshape(STEPS, ROWS)
+    ours = [trainer.step(chosen)["train/loss"] for chosen in each]
     assert len(theirs[method]) == STEPS
     assert ours[-1] < 0.97 * ours[0]
     np.testing.assert_allclose(ours, theirs[method], rtol=1e-3)

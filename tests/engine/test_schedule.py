@@ -27,15 +27,12 @@ def clock(monkeypatch):
 def looks(clock, total, step_s, look_s, every="auto", budget="5%", start=0):
     """The steps looked at in a run of steps and looks that take so long, and the share of the time for looks."""
     plan = Schedule(every, budget, total, start)
-
-    def look():
-        clock.now += look_s
-
     found = []
     for step in range(start, total + 1):
         clock.now += step_s if step > start else 0
         if plan.is_due(step) if step > start else plan.is_certain(step):
-            plan.look(step, look)
+            with plan.timing(step):
+                clock.now += look_s
             found.append(step)
     eval_s = len(found) * look_s
     return found, eval_s / (eval_s + (total - start) * step_s)
@@ -108,11 +105,8 @@ def test_looks_in_between_that_score_less_are_more(clock):
             clock.now += 0.95
             if plan.is_due(step):
                 took = 3.0 if plan.is_certain(step) else in_between_s
-
-                def look(took=took):
+                with plan.timing(step):
                     clock.now += took
-
-                plan.look(step, look)
                 found.append(step)
                 spent += took
         assert spent / clock.now < 0.06
@@ -128,15 +122,13 @@ def test_looks_in_between_that_score_less_are_more(clock):
 def test_a_first_look_that_cost_nothing_is_no_measure_of_the_others(clock):
     """The base model's scores may be read from a cache: then one look is free, and not five."""
     plan, found = Schedule("auto", "5%", 200, 0, share=1 / 3), []
-    plan.look(0, lambda: None)
-
-    def look():
-        clock.now += 1.0
-
+    with plan.timing(0):
+        pass
     for step in range(1, 20):
         clock.now += 0.5
         if plan.is_due(step):
-            plan.look(step, look)
+            with plan.timing(step):
+                clock.now += 1.0
             found.append(step)
     assert found == [5]
 

@@ -29,7 +29,7 @@ class Largest:
     targets: int
 
 
-class Forecast:
+class MemoryForecast:
     """Of one run: its recipe, its plan, and the targets of each of its examples."""
 
     def __init__(
@@ -57,8 +57,10 @@ class Forecast:
     def _sought(self, micro_tokens: int) -> Largest:
         per_token, per_target, targets_at_once = self._weights
         best, most = None, -1.0
-        steps = replace(self._plan, micro_tokens=micro_tokens).steps(0)
-        for chosen in islice((chosen for _, groups in steps for chosen in groups), LOOKED_AT):
+        passes = (
+            part for _, chosen in self._plan.steps(0) for part in self._plan.split(chosen, micro_tokens)
+        )
+        for chosen in islice(passes, LOOKED_AT):
             tokens, targets = self._plan.tokens_of(chosen), int(self._targets[chosen].sum())
             cost = per_token * tokens + per_target * min(targets, targets_at_once)
             if cost > most:

@@ -10,22 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
 
 import numpy as np
 import torch
 
 from engine.basics.errors import TrainingError
-from engine.losses.batches import Plan
 from engine.memory.estimate import human
 from engine.models.random_states import random_states, set_random_states
 from engine.training.checkpoint import tensor_bytes
-from engine.training.forecast import Forecast, Largest
 from engine.training.job import Job
+from engine.training.memory_forecast import Largest, MemoryForecast
 from engine.training.meter import mib, trim_heap
 from finetui.errors import first_line
 
-T = TypeVar("T")
 SURELY_TOO_MUCH = 1.25  # of the limit, by the estimate
 
 
@@ -33,15 +30,15 @@ class OverLimitError(MemoryError):
     """More is resident than `train.memory_limit`, or the machine, allows."""
 
 
-class Guard:
+class MemoryGuard:
     """Watches over the memory of one attempt; what it decides is `job.micro_tokens`."""
 
-    def __init__(self, job: Job, plan: Plan, optimiser: torch.optim.Optimizer, processes: int = 1) -> None:
-        self._job, self._plan, self._optimiser, self._meter = job, plan, optimiser, job.meter
+    def __init__(self, job: Job, optimiser: torch.optim.Optimizer, processes: int = 1) -> None:
+        self._job, self._plan, self._optimiser, self._meter = job, job.plan, optimiser, job.meter
         self._processes = processes
         targets = np.array([example.targets for example in job.data.train])
-        self._forecast = Forecast(job.recipe, plan, targets, self._meter.device, job.checkpointing)
-        self._longest = max(plan.lengths)
+        self._forecast = MemoryForecast(job.recipe, job.plan, targets, self._meter.device, job.checkpointing)
+        self._longest = max(job.plan.lengths)
         self._rows = 0  # examples of the forward pass that is under way
         self._probed = 0  # peak of the probe, bytes
 
@@ -106,49 +103,11 @@ class Guard:
             held, allowed = human(self._meter.peak), human(self._meter.limit)
             raise OverLimitError(f"{held} are resident, {allowed} are allowed")
 
-    def step(self, groups: Sequence[np.ndarray], work: Callable[[list[np.ndarray]], T]) -> T:
-        """`work` on a window of forward passes, again in smaller ones for as long as memory runs out.
-
-        `work` changes no weights before it is past the point where memory can run out. Raises TrainingError.
-        """
-        chosen = np.concatenate(groups)
-        while True:
-            passes, states = self._plan.split(chosen, self._job.micro_tokens), random_states()
-            try:
-                return work(passes)
-            except Exception as error:
-                said = self._reason(error)
-            # Not inside `except`, where the traceback would keep the tensors of the failed pass alive.
-            self._optimiser.zero_grad(set_to_none=True)
-            if self._rows == 1:
-                raise self._hopeless(self._longest, None)
-            self._lower_and_tell(max(map(self._plan.tokens_of, passes)), said)
-            set_random_states(states)
-
-    def evaluate(self, work: Callable[[], T]) -> T:
-        """An evaluation, again with fewer tokens at once if it runs out of memory. Raises TrainingError."""
-        trim_heap()  # training and scoring make tensors of other sizes: the holes of one are of no use to the other
-        while True:
-            try:
-                result = work()
-            except Exception as error:
-                said = self._reason(error)
-            else:
-                trim_heap()
-                over = (
-                    self._meter.over and self._processes == 1
-                )  # several would no longer share windows alike
-                if over and 2 * self._job.micro_tokens > self._longest:  # smaller from now on
-                    self._lower_and_tell(self._job.micro_tokens, "an evaluation took more than allowed")
-                return result
-            if 2 * self._job.micro_tokens <= self._longest:  # evaluations score twice as many at once
-                raise self._hopeless(self._longest, None)
-            self._lower_and_tell(self._job.micro_tokens, said)
-
-    def update(self) -> None:
-        """The optimiser's step, which cannot be done again. Raises TrainingError if memory runs out in it."""
+    @contextmanager
+    def updating(self) -> Iterator[None]:
+        """Around the optimiser's step, which cannot be done again. Raises TrainingError if memory runs out in it."""
         try:
-            self._optimiser.step()
+            yield
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -157,22 +116,43 @@ class Guard:
                 "or train.optimiser=adamw8bit"
             ) from error
 
-    def _reason(self, error: Exception) -> str:
+    def shortage(self, error: Exception) -> str:
         """What an out-of-memory error said; any other is raised. One process alone cannot step again."""
         if self._processes > 1 or not is_out_of_memory(error):
             raise error
         return first_line(error)
 
-    def _lower_and_tell(self, tokens: int, said: str) -> None:
+    def split_finer(self, passes: Sequence[np.ndarray], reason: str) -> None:
+        """After a step ran out of memory in one of its `passes`. Raises TrainingError if that had one example."""
+        if self._rows == 1:
+            raise self._hopeless(self._longest, None)
+        self._lower_and_report(max(map(self._plan.tokens_of, passes)), reason)
+
+    def before_evaluation(self) -> None:
+        trim_heap()  # training and scoring make tensors of other sizes: the holes of one are of no use to the other
+
+    def evaluate_fewer(self, reason: str) -> None:
+        """After an evaluation ran out of memory. Raises TrainingError if it scored one example at a time."""
+        if self._job.eval_tokens <= self._longest:
+            raise self._hopeless(self._longest, None)
+        self._lower_and_report(self._job.micro_tokens, reason)
+
+    def after_evaluation(self) -> None:
+        """From now on in smaller passes if it took more than allowed; several processes would split unalike."""
+        trim_heap()
+        if self._meter.over and self._processes == 1 and self._job.eval_tokens > self._longest:
+            self._lower_and_report(self._job.micro_tokens, "an evaluation took more than allowed")
+
+    def _lower_and_report(self, tokens: int, reason: str) -> None:
         before, peak = self._job.micro_tokens, self._meter.peak
         self._meter.reset(count=False)
         self._lower(tokens)
         self._job.report.log(
             "warning",
-            f"out of memory after step {self._job.step} ({said}): train.micro_tokens goes from {before} down to "
+            f"out of memory after step {self._job.step} ({reason}): train.micro_tokens goes from {before} down to "
             f"{self._job.micro_tokens}, with as many tokens in an optimiser step as before; done again from its start",
         )
-        self._tell("out_of_memory", peak)
+        self._report("out_of_memory", peak)
 
     def _lower(self, tokens: int) -> None:
         """Half of what a pass of `tokens` tokens has."""
@@ -192,16 +172,16 @@ class Guard:
         """Of the attempt so far, MiB."""
         return mib(self._meter.highest)
 
-    def tell_probe(self) -> None:
+    def report_probe(self) -> None:
         """What was measured before the first step, evaluation included, which held no optimiser's state yet."""
         if self._probed:
-            self._tell("probe", max(self._probed, self._meter.peak + self._missing_state()))
+            self._report("probe", max(self._probed, self._meter.peak + self._missing_state()))
 
-    def tell_end(self) -> None:
+    def report_end(self) -> None:
         """The peak of the whole attempt."""
-        self._tell("end", self._meter.highest)
+        self._report("end", self._meter.highest)
 
-    def _tell(self, cause: str, measured: int) -> None:
+    def _report(self, cause: str, measured: int) -> None:
         predicted = self._forecast.predicted(self._forecast.largest(self._job.micro_tokens))
         self._job.report.memory(
             step=self._job.step,
