@@ -164,7 +164,7 @@ def _fail(error: Exception, report: Report, step: int) -> int:
 def _out_of_memory(error: Exception) -> str:
     import torch
 
-    from engine.training.guard import is_out_of_memory
+    from engine.training.memory_guard import is_out_of_memory
 
     if not is_out_of_memory(error):
         return ""

@@ -13,7 +13,7 @@ from workers import curve, finish, last_error, make_run, nlls, of_kind, small, s
 
 from engine.memory.estimate import GIB, MIB
 from engine.runs.home import RunDir
-from engine.training.guard import is_out_of_memory
+from engine.training.memory_guard import is_out_of_memory
 from engine.training.meter import Meter
 
 pytestmark = pytest.mark.skipif(
