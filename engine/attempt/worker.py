@@ -20,9 +20,11 @@ from engine.attempt import ranks
 from engine.recipe.methods import WHOLE_MODEL
 from engine.recipe.sections import Recipe
 from engine.runs import disk
+from engine.runs.checkpoints import set_aside_damaged
 from engine.runs.home import RunDir
 from engine.training.stop import Cancelled, Stop
 from finetui.errors import FinetuiError
+from finetui.log import LogWriter
 
 if TYPE_CHECKING:
     from engine.training.job import Job
@@ -35,11 +37,15 @@ def main(run_dir: str, attempt: int) -> int:
     """Run one attempt to its end; the exit code."""
     run = RunDir(Path(run_dir).absolute())
     count = json.loads(run.meta.read_text())["recipe"].get("processes", 1)
-    if count > 1 and ranks.RANKS not in os.environ:
-        return ranks.launch(run, run.attempt(attempt), count)
+    is_rank = ranks.RANKS in os.environ
     stop = Stop(_any_process)
-    stop.listen()
+    if is_rank or count == 1:
+        stop.listen()
     try:
+        if attempt > 1 and not is_rank:
+            _set_aside_damaged(run, attempt)
+        if count > 1 and not is_rank:
+            return ranks.launch(run, run.attempt(attempt), count)
         log = ranks.open_log(run, run.attempt(attempt))
         # Said before the imports, which take seconds.
         log.write("phase", phase="loading", step=0, detail="")
@@ -65,6 +71,18 @@ def main(run_dir: str, attempt: int) -> int:
     finally:
         log.close()
         distributed.end()
+
+
+def _set_aside_damaged(run: RunDir, attempt: int) -> None:
+    """Before a resume, by one process for all: the last sound checkpoint becomes the last."""
+    sentences = set_aside_damaged(run)
+    if not sentences:
+        return
+    log = LogWriter(run.attempt(attempt).events, "worker", run.number, attempt)
+    for sentence in sentences:
+        log.write("log", level="warning", message=sentence)
+        print(f"warning: {sentence}", flush=True)
+    log.close()
 
 
 def _any_process(asked: bool) -> bool:

@@ -1,6 +1,7 @@
 """Checkpoints: everything that a run needs to go on as if nothing had happened.
 
-Written under a temporary name, synced, renamed; `COMPLETE` comes last, so a half-written one is never used.
+Written under a temporary name, synced, renamed; `COMPLETE` comes last, with checksums (engine/runs/checkpoints.py), so
+a half-written one is never used.
 Older ones are deleted only after the new one is whole.
 """
 
@@ -23,13 +24,11 @@ from engine.basics.errors import RestoreError, SaveError
 from engine.models.distributed import cut_state, gathered, like, of_all, optimiser_state, rank, wait
 from engine.models.random_states import RandomStates, random_states, set_random_states
 from engine.runs import disk
+from engine.runs.checkpoints import COMPLETE, seal
 from engine.runs.disk import DiskFullError
 from engine.runs.home import CHECKPOINT_NAME, RunDir
 from finetui.errors import first_line
 from finetui.files import write_whole
-from finetui.log import sync_directory
-
-COMPLETE = "COMPLETE"
 
 
 @dataclass(frozen=True)
@@ -127,8 +126,7 @@ def write_directory(path: Path, fill: Callable[[Path], None], needed: int) -> No
         raise DiskFullError(free, needed, path.name)
     try:
         write_whole(path, fill)
-        (path / COMPLETE).touch()
-        sync_directory(path)
+        seal(path)
     except (OSError, SafetensorError, RuntimeError) as error:
         # torch and safetensors report a full disk as errors of their own.
         free = disk.free_bytes(path)

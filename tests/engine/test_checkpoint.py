@@ -13,6 +13,8 @@ from torch import nn
 
 from engine.basics.errors import RestoreError
 from engine.recipe.sections import Train
+from engine.runs import checkpoints
+from engine.runs.checkpoints import set_aside_damaged
 from engine.runs.disk import DiskFullError
 from engine.runs.home import RunDir
 from engine.training import checkpoint
@@ -97,7 +99,7 @@ def test_a_write_that_fails_at_any_moment_leaves_the_last_whole_one(run, monkeyp
         "weights": (checkpoint, "save_file"),
         "optimiser": (torch, "save"),
         "rename": (checkpoint.Path, "rename"),
-        "complete": (checkpoint.Path, "touch"),
+        "complete": (checkpoints, "write_json"),
     }[moment]
     with monkeypatch.context() as patch:
         patch.setattr(place, name, full)
@@ -176,3 +178,50 @@ def test_a_checkpoint_of_another_version_is_one_sentence(run) -> None:
     with pytest.raises(RestoreError, match="another version") as caught:
         restore(path, model, optimiser)
     assert "\n" not in str(caught.value)
+
+
+def flip(file, at):
+    body = bytearray(file.read_bytes())
+    body[int(at * len(body))] ^= 0x40
+    file.write_bytes(bytes(body))
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "optimiser.pt", "rng.pt", "state.json", "COMPLETE"])
+@pytest.mark.parametrize("harm", ["flip", "cut", "delete"])
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(run, name, harm):
+    model, optimiser = made()
+    for step in (1, 2, 3):
+        save(run, model, optimiser, Position(step, step))
+    assert set_aside_damaged(run) == []
+    for step in (2, 3):
+        file = run.checkpoints / checkpoint_name(step) / name
+        if harm == "flip":
+            flip(file, 0.6)
+        elif harm == "cut":
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+        elif name != "COMPLETE":  # without it a checkpoint is one that was never finished
+            file.unlink()
+    said = set_aside_damaged(run)
+    if (name, harm) == ("COMPLETE", "delete"):
+        assert said == []
+        return
+    assert len(said) == 2
+    assert said[0].startswith(f"the checkpoint step-000003 is damaged ({name} ")
+    assert said[1].endswith("kept as step-000002.damaged: resuming from step-000001")
+    assert run.last_checkpoint() == (1, run.checkpoints / "step-000001")
+    restore(run.checkpoints / "step-000001", model, optimiser)
+    save(run, model, optimiser, Position(2, 2))
+    prune(run, keep=1, also=None)
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == [
+        "step-000002",
+        "step-000002.damaged",
+        "step-000003.damaged",
+    ]
+
+
+def test_a_checkpoint_without_checksums_is_that_of_an_older_finetui(run):
+    model, optimiser = made()
+    path = save(run, model, optimiser, Position(1, 1))
+    (path / "COMPLETE").write_text("")
+    assert set_aside_damaged(run) == []
+    assert run.last_checkpoint() == (1, path)

@@ -1,0 +1,83 @@
+"""Whole checkpoints: what makes one whole, and what is done with one whose files have changed since. Torch-free.
+
+The last file of a checkpoint is `COMPLETE`: a JSON object from the name of every other file to its CRC-32. Before a run
+is resumed they are compared, since a flipped bit in the weights would otherwise be trained on in silence.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from pathlib import Path
+
+from engine.runs.home import RunDir
+from finetui.log import sync_directory, write_json
+
+COMPLETE = "COMPLETE"
+DAMAGED = ".damaged"  # added to the name of a checkpoint that is set aside
+CHUNK = 1 << 20  # bytes
+
+
+def seal(path: Path) -> None:
+    """Say that a checkpoint's directory is whole: nothing may be written into it from now on. Raises OSError."""
+    files = sorted(file for file in path.rglob("*") if file.is_file() and file.name != COMPLETE)
+    sums = {str(file.relative_to(path)): checksum(file) for file in files}
+    write_json(path / COMPLETE, sums)
+
+
+def checksum(file: Path) -> int:
+    """CRC-32 of a file's content. Raises OSError."""
+    value = 0
+    with file.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            value = zlib.crc32(chunk, value)
+    return value
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a sealed checkpoint, in a few words; None if it is as it was written.
+
+    A `COMPLETE` without content is that of an older finetui, which kept no checksums.
+    """
+    try:
+        text = (path / COMPLETE).read_text()
+        sums = json.loads(text) if text else {}
+        for name, wanted in sums.items():
+            if checksum(path / name) != wanted:
+                return f"{name} has changed since it was written"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is gone"
+    except OSError as error:
+        return f"{Path(error.filename).name} cannot be read: {error.strerror}"
+    except (ValueError, AttributeError):
+        return f"{COMPLETE} has changed since it was written"
+    return None
+
+
+def set_aside_damaged(run: RunDir) -> list[str]:
+    """Rename checkpoints from the last one back to the first that is sound; a sentence for each that was not.
+
+    Raises OSError where one cannot be renamed.
+    """
+    sentences = []
+    for _, path in reversed(run.whole_checkpoints()):
+        reason = damage(path)
+        if reason is None:
+            break
+        aside = _free_name(path)
+        path.rename(aside)
+        sync_directory(path.parent)
+        sentences.append(
+            f"the checkpoint {path.name} is damaged ({reason}) and not used; it is kept as {aside.name}"
+        )
+    if sentences:
+        last = run.last_checkpoint()
+        sentences[-1] += (
+            f": resuming from {last[1].name}" if last else ": no other is left, so training starts over"
+        )
+    return sentences
+
+
+def _free_name(path: Path) -> Path:
+    names = (path.with_name(f"{path.name}{DAMAGED}{number or ''}") for number in range(1000))
+    return next(name for name in names if not name.exists())
