@@ -117,15 +117,16 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What was measured of each example: lists of one length, those that were measured. Texts of a classification
-    have one token, whose loss is that of the class.
-    """
+    """What was measured of each example: lists of one length, those that were measured."""
 
     id: Annotated[list[Json], "content hash of the example"] = field(default_factory=list)
-    nll: Annotated[list[float | None], "negative log-likelihood summed over the example's tokens, nats"] = (
-        field(default_factory=list)
+    nll: Annotated[
+        list[float | None],
+        "negative log-likelihood summed over the example's tokens (of a text's class), nats",
+    ] = field(default_factory=list)
+    tokens: Annotated[list[int], "tokens scored; 1 for a text that is classified"] = field(
+        default_factory=list
     )
-    tokens: Annotated[list[int], "tokens scored"] = field(default_factory=list)
     right: Annotated[list[int] | None, "tokens whose most likely guess was right", LEFT_OUT] = None
     lost: Annotated[list[int] | None, "tokens right at step 0 and wrong now", LEFT_OUT] = None
     gained: Annotated[list[int] | None, "tokens wrong at step 0 and right now", LEFT_OUT] = None
