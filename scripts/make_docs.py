@@ -1,4 +1,4 @@
-"""Write the parts of docs/ that the code knows best: recipe reference, schema, keys, commands.
+"""Write the parts of docs/ that the code knows best: recipe reference, schema, keys, commands, log lines, tables.
 
 make docs                            # write them
 python scripts/make_docs.py --check  # fail if one is out of date (part of the tests)
@@ -6,8 +6,12 @@ python scripts/make_docs.py --check  # fail if one is out of date (part of the t
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
@@ -17,6 +21,11 @@ from pydantic_core import PydanticUndefined
 from engine.queue.config import Config
 from engine.recipe import methods, sections, tasks
 from finetui.errors import ExitCode
+from store import lines
+from store.line_fields import fields_of
+from store.macros import MACROS
+from store.schema import TABLES, VIEWS
+from store.states import RunState, WorkerExit
 from tui.bindings import keys_markdown
 from tui.cli.commands import app, daemon_app
 
@@ -132,12 +141,80 @@ def recipe_schema() -> str:
     return json.dumps(schema, indent=1) + "\n"
 
 
+# ---- architecture.md, between `<!-- made:NAME -->` and `<!-- end -->` ------------------------------------
+
+
+def architecture() -> str:
+    """The page as it is, with the parts that are made put in anew."""
+    parts = {
+        "header": _kinds([lines.Header]),
+        "journal": _kinds(lines.JOURNAL.values(), but=("state", "reason")),
+        "worker": _kinds(lines.WORKER.values()),
+        "hardware": _kinds(lines.HARDWARE.values()),
+        "exits": _table("code", "meaning", rows=((str(int(code)), code.meaning) for code in WorkerExit)),
+        "states": _table("state", "meaning", rows=((f"`{state}`", state.meaning) for state in RunState)),
+        "tables": _tables(),
+    }
+    text = (DOCS / "architecture.md").read_text()
+    for name, part in parts.items():
+        made = f"<!-- made:{name} -->\n\n{part}\n\n<!-- end -->"
+        text, count = re.subn(rf"<!-- made:{name} -->.*?<!-- end -->", lambda _: made, text, flags=re.DOTALL)  # noqa: B023
+        if count != 1:
+            sys.exit(f"docs/architecture.md must have <!-- made:{name} --> … <!-- end --> once")
+    return text
+
+
+def _table(*head: str, rows: Any) -> str:
+    lines_of = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    return "\n".join([*lines_of, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def _kinds(kinds: Any, but: tuple[str, ...] = ()) -> str:
+    """A row for each kind of line, then one for each of its fields but those that all of them have."""
+    rows = []
+    for kind in kinds:
+        rows.append((f"`{kind.kind}`", "", "", " ".join(inspect.getdoc(kind).split())))
+        rows += [("", f"`{name}`", *row) for name, *row in _line_fields(kind, "") if name not in but]
+    return _table("kind", "field", "type", "meaning", rows=rows)
+
+
+def _line_fields(kind: type, prefix: str) -> Iterator[tuple[str, str, str]]:
+    defaults = {field.name: field.default for field in dataclasses.fields(kind)}
+    for field in fields_of(kind):
+        name = prefix + field.name
+        nullable = defaults[field.name] is None and field.type != "any"
+        may_lack = ", may be left out" if field.left_out else " or null" if nullable else ""
+        yield name, field.type + may_lack, field.meaning
+        if field.parts is not None:
+            inside = {"list": "[].", "object of": ".NAME."}
+            link = next((mark for start, mark in inside.items() if field.type.startswith(start)), ".")
+            yield from _line_fields(field.parts, name + link)
+
+
+def _tables() -> str:
+    """Tables, views and macros of the projection."""
+    rows = [
+        (f"`{name}`", comment, ", ".join(f"`{column}`" for column, _, _ in columns))
+        for name, (comment, columns) in TABLES.items()
+    ]
+    rows += [
+        (f"`{name}`", f"{comment} (a view)", ", ".join(f"`{column}`" for column in columns))
+        for name, (comment, _, columns) in VIEWS.items()
+    ]
+    rows += [
+        (f"`{name}({parameters})`", f"{comment} (a macro)", "")
+        for name, (parameters, comment, _) in MACROS.items()
+    ]
+    return _table("name", "what it has", "columns", rows=rows)
+
+
 def documents() -> dict[str, str]:
     return {
         "recipe.md": MADE + recipe_reference(),
         "recipe.schema.json": recipe_schema(),
         "keys.md": MADE + keys_markdown(),
         "cli.md": MADE + command_reference(),
+        "architecture.md": architecture(),
     }
 
 

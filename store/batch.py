@@ -10,8 +10,10 @@ import duckdb
 import pyarrow as pa
 
 from store import summary
-from store.logs import real
+from store.line_fields import real
+from store.lines import SUPERSEDED
 from store.schema import TABLES
+from store.states import WAITING, RunState, sql_list
 from store.summary import Summaries
 
 _ARROW = {
@@ -23,7 +25,7 @@ _ARROW = {
 _KINDS = {table: {name: kind for name, kind, _ in columns} for table, (_, columns) in TABLES.items()}
 
 # Tables whose rows a resume takes back; `metrics` is both halves.
-SUPERSEDED = ("metrics_live", "metrics_cold", "evals", "eval_examples", "samples", "flags", "checkpoints")
+OF_STEPS = ("metrics_live", "metrics_cold", "evals", "eval_examples", "samples", "flags", "checkpoints")
 
 # Fields of an attempt that later lines do not change.
 FIRST_WINS = frozenset({"started", "first_step", "first_t"})
@@ -33,11 +35,11 @@ _FEW = 500
 
 
 @dataclass(slots=True)
-class RunState:
+class RunRow:
     """What the logs change about a run after its first row; mirrors columns of `runs`."""
 
     run: int
-    state: str = "queued"
+    state: str = RunState.QUEUED.value
     reason: str | None = None
     priority: int = 0
     started: float | None = None
@@ -53,7 +55,7 @@ class RunState:
     summaries: Summaries | None = None
 
 
-STATE_COLUMNS = tuple(item.name for item in fields(RunState) if item.name != "summaries")
+STATE_COLUMNS = tuple(item.name for item in fields(RunRow) if item.name != "summaries")
 
 
 @dataclass
@@ -63,7 +65,7 @@ class Batch:
     columns: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
     n_rows: int = 0
     n_lines: int = 0
-    runs: dict[int, RunState] = field(default_factory=dict)
+    runs: dict[int, RunRow] = field(default_factory=dict)
     attempts: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
     summaries: dict[int, tuple[Summaries, set[str]]] = field(
         default_factory=dict
@@ -117,7 +119,7 @@ class Batch:
             body=json.dumps(rest, ensure_ascii=False) if rest else None,
         )
 
-    def points(self, run: RunState, attempt: int, step: int, t: float, values: dict[str, float]) -> None:
+    def points(self, run: RunRow, attempt: int, step: int, t: float, values: dict[str, float]) -> None:
         """One row of `metrics` per value, folded into the run's summaries."""
         self.extend(
             "metrics_live",
@@ -155,7 +157,7 @@ class Batch:
             return
         rows = {name: [getattr(state, name) for state in self.runs.values()] for name in STATE_COLUMNS}
         sets = ", ".join(f"{name} = b.{name}" for name in STATE_COLUMNS[1:])
-        waiting = "waiting_for = CASE WHEN b.state IN ('queued', 'interrupted') THEN runs.waiting_for END"
+        waiting = f"waiting_for = CASE WHEN b.state IN {sql_list(WAITING)} THEN runs.waiting_for END"
         _execute(
             cursor, f"UPDATE runs SET {sets}, {waiting} FROM {{batch}} b WHERE runs.run = b.run", "runs", rows
         )
@@ -234,9 +236,9 @@ def _spelled(column: list[Any]) -> list[str | None]:
 
 def _supersede(cursor: duckdb.DuckDBPyConnection, run: int, attempt: int, from_step: int) -> None:
     """Take back what earlier attempts logged after the checkpoint that this attempt went on from."""
-    for table in SUPERSEDED:
+    for table in OF_STEPS:
         cursor.execute(
-            f"DELETE FROM {table} WHERE run = $run AND attempt < $attempt AND step > $step",
-            {"run": run, "attempt": attempt, "step": from_step},
+            f"DELETE FROM {table} WHERE {SUPERSEDED}",
+            {"run": run, "attempt": attempt, "from_step": from_step},
         )
     summary.repair(cursor, run)

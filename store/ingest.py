@@ -30,10 +30,13 @@ import pyarrow as pa
 
 from finetui.errors import StoreError
 from store import rows, summary
-from store.batch import STATE_COLUMNS, Batch, RunState
+from store.batch import STATE_COLUMNS, Batch, RunRow
 from store.explain import explain
-from store.logs import BadLine, Line, header_id, parse, time_before, well_formed, whole_lines
+from store.line_fields import BadLine
+from store.lines import Header, Resume
+from store.logs import Line, header_id, parse, time_before, well_formed, whole_lines
 from store.projection import Projection
+from store.states import ACTIVE, ENDED, RunState
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +47,7 @@ ENDED_PER_ROUND = 50
 # Rows of ended runs that may wait in metrics_live before they are moved.
 SETTLE_ROWS = 1_000_000
 RUN_NAME = r"\d+-[a-z0-9-]+"
-_HOT = frozenset({"starting", "running", "interrupted"})
+_HOT = ACTIVE | {RunState.INTERRUPTED}
 
 
 @dataclass(slots=True)
@@ -123,7 +126,7 @@ class Ingest:
         self._loaded = False
         self._generation = -1
         self._batch = Batch()
-        self._states: dict[int, RunState] = {}
+        self._states: dict[int, RunRow] = {}
         self._watches: dict[int, _Watch] = {}
         self._pending: set[Path] = set()  # directories without a run.json yet
         self._seen: set[str] = set()
@@ -152,14 +155,14 @@ class Ingest:
                 self._offsets[identity] = offset
                 self._ids[path] = identity
             for row in cursor.execute(f"SELECT {', '.join(STATE_COLUMNS)} FROM runs").fetchall():
-                self._states[row[0]] = RunState(*row)
+                self._states[row[0]] = RunRow(*row)
             live = cursor.execute("SELECT DISTINCT run FROM metrics_live").fetchall()
         self._unsettled = {run: None for (run,) in live if self._is_final(run)}
         self._unsettled_rows = SETTLE_ROWS + 1 if self._unsettled else 0
         self._loaded = True
 
     def _is_final(self, run: int) -> bool:
-        return run in self._states and self._states[run].state in rows.FINAL
+        return run in self._states and self._states[run].state in ENDED
 
     # ---- which runs ----------------------------------------------------------------------------------------
 
@@ -224,23 +227,23 @@ class Ingest:
     def _read_run(self, watch: _Watch) -> None:
         state = self._states.get(watch.number)
         if state is None:
-            state = self._states[watch.number] = RunState(watch.number, summaries={})
+            state = self._states[watch.number] = RunRow(watch.number, summaries={})
             self._read_run_json(watch, state)
         directory = watch.path
         journal_grew = self._read_log(
             directory / "journal.jsonl", watch, None, partial(self._journal, state, directory)
         )
         grew = journal_grew
-        if journal_grew or watch.number in self._hot or state.state not in rows.FINAL:
+        if journal_grew or watch.number in self._hot or state.state not in ENDED:
             grew |= self._read_attempts(watch, state)
         if state.state in _HOT:
             self._hot.add(watch.number)
         else:
             self._hot.discard(watch.number)
-        if state.state in rows.FINAL and grew:
+        if state.state in ENDED and grew:
             self._unsettled[watch.number] = None
 
-    def _read_run_json(self, watch: _Watch, state: RunState) -> None:
+    def _read_run_json(self, watch: _Watch, state: RunRow) -> None:
         path = watch.path / "run.json"
         try:
             body = well_formed(json.loads(path.read_bytes()))
@@ -253,7 +256,7 @@ class Ingest:
         self._batch.runs[watch.number] = state
         self._batch.offsets[f"run/{watch.number}"] = (self._relative(path), 0)
 
-    def _read_attempts(self, watch: _Watch, state: RunState) -> bool:
+    def _read_attempts(self, watch: _Watch, state: RunRow) -> bool:
         """In order; a log is left for good once a later one has been begun. Whether there was anything new."""
         try:
             names = [path.name for path in (watch.path / "attempts").iterdir()]
@@ -331,9 +334,9 @@ class Ingest:
         except BadLine as error:
             self._set_aside(line, path, run, attempt, str(error))
             return
-        if entry["kind"] == "header":
+        if entry["kind"] == Header.kind:
             return
-        if entry["kind"] == "resume":
+        if entry["kind"] == Resume.kind:
             self._flush()  # what it takes back has to be in the tables
         if attempt is not None and run is not None:
             self._load_summaries(self._states[run])
@@ -354,15 +357,15 @@ class Ingest:
         t = time_before(path, line.start)
         rows.unreadable(self._batch, run, attempt, t, where, why, line.text)
 
-    def _journal(self, state: RunState, directory: Path, entry: dict[str, Any]) -> None:
+    def _journal(self, state: RunRow, directory: Path, entry: dict[str, Any]) -> None:
         rows.journal_line(self._batch, state, entry, directory)
 
-    def _load_summaries(self, state: RunState) -> None:
+    def _load_summaries(self, state: RunRow) -> None:
         if state.summaries is None:
             with self._projection.read() as cursor:
                 state.summaries = summary.load(cursor, state.run)
 
-    def _worker(self, state: RunState, attempt: int, entry: dict[str, Any]) -> None:
+    def _worker(self, state: RunRow, attempt: int, entry: dict[str, Any]) -> None:
         rows.worker_line(self._batch, state, attempt, entry)
 
     def _hardware(self, entry: dict[str, Any]) -> None:

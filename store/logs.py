@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from store.line_fields import BadLine
+
 CHUNK = 4 << 20
 _LONGEST_HEADER = 4096
-
-
-class BadLine(Exception):  # noqa: N818
-    """A line that cannot be used; `str()` says why."""
 
 
 @dataclass(frozen=True)
@@ -96,50 +94,3 @@ def time_before(path: Path, offset: int) -> float:
         except (BadLine, KeyError, TypeError, ValueError):
             continue
     return 0.0
-
-
-# ---- fields of a line ----------------------------------------------------------------------------------
-
-
-def whole(value: Any) -> int:
-    """A 64-bit integer. Raises BadLine."""
-    try:
-        number = int(value)
-    except (TypeError, ValueError, OverflowError):
-        raise BadLine(f"{value!r} is not a whole number") from None
-    if not -(2**63) <= number < 2**63:
-        raise BadLine(f"{value!r} is too large")
-    return number
-
-
-def real(value: Any) -> float:
-    """A float, NaN and infinities included. Raises BadLine."""
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise BadLine(f"{value!r} is not a number") from None
-
-
-def maybe_whole(value: Any) -> int | None:
-    return None if value is None else whole(value)
-
-
-def maybe_real(value: Any) -> float | None:
-    return None if value is None else real(value)
-
-
-def maybe_text(value: Any) -> str | None:
-    """Text as it is, anything else as JSON; None stays None."""
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def small(value: Any) -> int:
-    """A 32-bit integer. Raises BadLine."""
-    number = whole(value)
-    if abs(number) >= 2**31:
-        raise BadLine(f"{value!r} is too large")
-    return number
-
-
-def maybe_small(value: Any) -> int | None:
-    return None if value is None else small(value)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from store.macros import PAIRED
+from store.states import ACTIVE, RunState, sql_list
 
 Query = tuple[str, dict[str, Any]]
 
@@ -32,7 +33,7 @@ WITH {_SUMMARIES},
 times AS (
   -- An attempt that left no end is over since its last line, unless it is the one that runs now.
   SELECT a.run,
-         sum(coalesce(a.ended, CASE WHEN r.state IN ('starting', 'running') AND a.attempt = r.attempt
+         sum(coalesce(a.ended, CASE WHEN r.state IN {sql_list(ACTIVE)} AND a.attempt = r.attempt
                                     THEN $now ELSE a.last_t END, a.started) - a.started) AS elapsed_s
   FROM attempts a JOIN runs r USING (run) GROUP BY a.run
 ),
@@ -43,9 +44,9 @@ flagged AS (
   FROM flags GROUP BY run
 )
 SELECT r.run, r.name, r.state, r.reason, r.waiting_for, r.priority, r.method, r.model, r.step, r.total_steps,
-       CASE WHEN r.state = 'finished' THEN 1.0
+       CASE WHEN r.state = '{RunState.FINISHED}' THEN 1.0
             WHEN r.step <= r.total_steps THEN r.step / nullif(r.total_steps, 0)::DOUBLE END AS progress,
-       CASE WHEN r.state = 'running' AND c.last_step > c.first_step THEN greatest(0.0,
+       CASE WHEN r.state = '{RunState.RUNNING}' AND c.last_step > c.first_step THEN greatest(0.0,
             (r.total_steps - r.step) * (c.last_t - c.first_t) / (c.last_step - c.first_step)
             - ($now - c.last_t)) END AS eta_s,
        t.elapsed_s, s.loss, s.heldout, s.heldout_best, s.general, s.tokens_per_s,

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from store import eval_rows
-from store.batch import Batch, RunState
-from store.logs import BadLine, maybe_real, maybe_small, maybe_text, maybe_whole, real, whole
-
-FINAL = frozenset({"finished", "failed", "cancelled"})
-# States in which a worker lives or is about to.
-ALIVE = frozenset({"starting", "running"})
+from store import eval_rows, lines
+from store.batch import Batch, RunRow
+from store.eval_rows import Entry
+from store.journal_lines import (
+    JOURNAL,
+    Ended,
+    Interrupted,
+    JournalLine,
+    Note,
+    Other,
+    Priority,
+    Running,
+    Started,
+    Starting,
+    Submitted,
+)
+from store.line_fields import body, maybe_real, maybe_small, maybe_text, maybe_whole, read, real
+from store.states import ACTIVE, ENDED, RunState
 
 
 def unreadable(
@@ -85,42 +96,42 @@ def _leaves(value: Any, prefix: str) -> Iterator[tuple[str, str]]:
 # ---- journal.jsonl ---------------------------------------------------------------------------------------
 
 
-def journal_line(batch: Batch, run: RunState, entry: dict[str, Any], directory: Path) -> None:
-    """The daemon's word: states, attempts, priority."""
-    t = real(entry.get("t"))
-    state = entry.get("state")
-    attempt, priority = maybe_small(entry.get("attempt")), maybe_small(entry.get("priority"))
-    level = "error" if state == "failed" else "warn" if state == "interrupted" else "info"
-    if state == "paused" and entry["kind"] == "ended" and entry.get("reason"):  # not because somebody asked
-        level = "warn"
-    batch.event(run.run, attempt, entry, _journal_message(entry), level)
-    if priority is not None:
-        run.priority = priority
-    if entry["kind"] in ("starting", "started", "running") and attempt is not None:
-        run.attempt, run.pid = attempt, maybe_whole(entry.get("pid")) or run.pid
-        run.started = t if run.started is None else run.started
-        device = maybe_text(entry.get("device"))
-        batch.attempt(run.run, attempt, started=t, pid=maybe_whole(entry.get("pid")), device=device)
-    if isinstance(state, str):
-        run.state, run.reason = state, maybe_text(entry.get("reason"))
-        run.ended = t if state in FINAL else None
-        if state not in ALIVE and run.attempt:
-            _attempt_over(batch, run, attempt or run.attempt, entry, directory)
+def journal_line(batch: Batch, run: RunRow, entry: Entry, directory: Path) -> None:
+    """The daemon's word: states, attempts, priority. Raises BadLine, having added nothing."""
+    t, line = real(entry.get("t")), read(JOURNAL.get(entry["kind"], Other), entry)
+    attempt = getattr(line, "attempt", None)
+    batch.event(run.run, attempt, entry, _journal_message(entry["kind"], line), _journal_level(line))
+    match line:
+        case Submitted() | Priority():
+            run.priority = line.priority
+        case Starting() | Started() | Running() if attempt is not None:
+            pid = None if isinstance(line, Starting) else line.pid
+            run.attempt, run.pid = attempt, pid or run.pid
+            run.started = t if run.started is None else run.started
+            batch.attempt(run.run, attempt, started=t, pid=pid, device=line.device)
+    if line.state is not None:
+        run.state, run.reason = line.state, line.reason
+        run.ended = t if line.state in ENDED else None
+        if line.state not in ACTIVE and run.attempt:
+            _attempt_over(batch, run, attempt or run.attempt, t, line, directory)
     batch.runs[run.run] = run
 
 
-def _attempt_over(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any], directory: Path) -> None:
+def _attempt_over(
+    batch: Batch, run: RunRow, attempt: int, t: float, line: JournalLine, directory: Path
+) -> None:
     """The shim's word on how the attempt ended, else the daemon's."""
     run.pid = None
     said = _exit_json(directory / "attempts" / str(attempt) / "exit.json")
-    if not said and entry["kind"] not in ("ended", "interrupted"):
+    ended = line if isinstance(line, Ended | Interrupted) else None
+    if not said and ended is None:
         return
     batch.attempt(
         run.run,
         attempt,
-        ended=maybe_real(said.get("ended")) or real(entry.get("t")),
-        exit_code=maybe_whole(said.get("exit_code", entry.get("exit_code"))),
-        signal=maybe_whole(said.get("signal", entry.get("signal"))),
+        ended=maybe_real(said.get("ended")) or t,
+        exit_code=maybe_whole(said.get("exit_code", ended.exit_code if ended else None)),
+        signal=maybe_whole(said.get("signal", ended.signal if ended else None)),
         peak_rss_mb=maybe_real(said.get("peak_rss_mb")),
     )
 
@@ -133,124 +144,109 @@ def _exit_json(path: Path) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def _journal_message(entry: dict[str, Any]) -> str:
-    kind = entry["kind"]
-    text = str(entry.get("message") or entry.get("text") or entry.get("reason") or "")
-    if kind in ("starting", "started", "running") and entry.get("attempt") is not None:
-        device = f" on {entry['device']}" if entry.get("device") else ""
-        process = f" (process {entry['pid']})" if entry.get("pid") else ""
-        return f"{kind}: attempt {entry['attempt']}{device}{process}"
-    if kind == "ended":
-        how = f"signal {entry['signal']}" if entry.get("signal") else f"exit code {entry.get('exit_code')}"
-        return f"{entry.get('state') or 'ended'}: {text or how}"
-    if kind == "priority":
-        return f"priority is now {entry.get('priority')}"
+def _journal_level(line: JournalLine) -> str:
+    if line.state == RunState.FAILED:
+        return "error"
+    # A pause has a reason where nobody asked for it.
+    unasked = line.state == RunState.PAUSED and isinstance(line, Ended) and line.reason
+    return "warn" if unasked or line.state == RunState.INTERRUPTED else "info"
+
+
+def _journal_message(kind: str, line: JournalLine) -> str:
+    text = (line.text if isinstance(line, Note) else "") or line.reason or ""
+    match line:
+        case Starting() | Started() | Running() if line.attempt is not None:
+            pid = None if isinstance(line, Starting) else line.pid
+            device = f" on {line.device}" if line.device else ""
+            process = f" (process {pid})" if pid else ""
+            return f"{kind}: attempt {line.attempt}{device}{process}"
+        case Ended():
+            how = f"signal {line.signal}" if line.signal else f"exit code {line.exit_code}"
+            return f"{line.state or 'ended'}: {text or how}"
+        case Priority():
+            return f"priority is now {line.priority}"
     return f"{kind}: {text}" if text else kind
 
 
 # ---- attempts/N/events.jsonl -------------------------------------------------------------------------------
 
 
-def worker_line(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
+def worker_line(batch: Batch, run: RunRow, attempt: int, entry: Entry) -> None:
     """The worker's word. Raises BadLine, having added nothing, for a line that lacks what its kind needs."""
     kind = entry["kind"]
-    if kind == "metrics":
-        _metrics(batch, run, attempt, entry)
-    elif handler := _WORKER.get(kind):
-        handler(batch, run, attempt, entry)
-    else:
+    if kind in lines.WORKER:
+        _WORKER[kind](batch, run, attempt, entry, read(lines.WORKER[kind], entry))
+    else:  # of a later finetui
         level = str(entry.get("level") or "info")
         batch.event(run.run, attempt, entry, str(entry.get("message") or kind), level)
     if kind in ("resume", "plan", "phase", "metrics"):
         batch.runs[run.run] = run
 
 
-def _metrics(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
-    step, t, values = whole(entry.get("step")), real(entry.get("t")), entry.get("values")
-    if not isinstance(values, dict):
-        raise BadLine("values is not an object")
-    kept = {key: real(value) for key, value in values.items() if value is not None}
-    batch.points(run, attempt, step, t, kept)
-    run.step = step
-    batch.attempt(run.run, attempt, first_step=step, first_t=t, last_step=step, last_t=t)
+def _metrics(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.Metrics) -> None:
+    t = real(entry.get("t"))
+    kept = {key: real(value) for key, value in line.values.items() if value is not None}
+    batch.points(run, attempt, line.step, t, kept)
+    run.step = line.step
+    batch.attempt(run.run, attempt, first_step=line.step, first_t=t, last_step=line.step, last_t=t)
 
 
-def _resume(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
-    from_step = whole(entry.get("from_step"))
-    batch.event(run.run, attempt, entry, f"resumed from step {from_step}")
-    batch.resumes.append((run.run, attempt, from_step))
-    batch.attempt(run.run, attempt, resumed_from=from_step)
-    run.step = from_step
+def _resume(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.Resume) -> None:
+    batch.event(run.run, attempt, entry, f"resumed from step {line.from_step}")
+    batch.resumes.append((run.run, attempt, line.from_step))
+    batch.attempt(run.run, attempt, resumed_from=line.from_step)
+    run.step = line.from_step
 
 
-def _plan(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
-    total, parameters = maybe_whole(entry.get("total_steps")), maybe_whole(entry.get("parameters"))
-    trainable, device = maybe_whole(entry.get("trainable")), maybe_text(entry.get("device"))
-    message = f"{total} steps" + (
-        f", {trainable:,} of {parameters:,} parameters" if trainable and parameters else ""
-    )
+def _plan(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.Plan) -> None:
+    message = f"{line.total_steps} steps"
+    if line.trainable and line.parameters:
+        message += f", {line.trainable:,} of {line.parameters:,} parameters"
     batch.event(run.run, attempt, entry, message)
-    run.total_steps, run.parameters, run.trainable = total, parameters, trainable
-    batch.attempt(run.run, attempt, device=device)
+    run.total_steps, run.parameters, run.trainable = line.total_steps, line.parameters, line.trainable
+    batch.attempt(run.run, attempt, device=line.device)
 
 
-def _phase(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
-    phase, detail = maybe_text(entry.get("phase")), entry.get("detail")
-    batch.event(run.run, attempt, entry, f"{phase}: {detail}" if detail else str(phase))
-    run.phase = phase
+def _phase(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.Phase) -> None:
+    batch.event(run.run, attempt, entry, f"{line.phase}: {line.detail}" if line.detail else str(line.phase))
+    run.phase = line.phase
 
 
-def _checkpoint(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
-    step = whole(entry.get("step"))
-    batch.add(
-        "checkpoints",
-        run=run.run,
-        attempt=attempt,
-        step=step,
-        path=maybe_text(entry.get("path")),
-        bytes=maybe_whole(entry.get("bytes")),
-        t=real(entry.get("t")),
-    )
-    batch.event(run.run, attempt, entry, f"checkpoint at step {step}")
+def _checkpoint(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.Checkpoint) -> None:
+    batch.event(run.run, attempt, entry, f"checkpoint at step {line.step}")
+    batch.add("checkpoints", run=run.run, attempt=attempt, t=real(entry.get("t")), **body(line))
 
 
-def _memory(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
-    step, cause = whole(entry.get("step")), str(entry.get("cause"))
-    measured, micro_tokens = real(entry.get("measured_mb")), maybe_small(entry.get("micro_tokens"))
-    batch.add(
-        "memory",
-        run=run.run,
-        attempt=attempt,
-        step=step,
-        cause=cause,
-        predicted_mb=maybe_real(entry.get("predicted_mb")),
-        measured_mb=measured,
-        limit_mb=maybe_real(entry.get("limit_mb")),
-        micro_tokens=micro_tokens,
-        device=maybe_text(entry.get("device")),
-        t=real(entry.get("t")),
-    )
-    level = "warn" if cause == "out_of_memory" else "info"
-    message = f"{cause} at step {step}: {measured:.0f} MiB, {micro_tokens} tokens in a forward pass"
+def _memory(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.Memory) -> None:
+    level = "warn" if line.cause == "out_of_memory" else "info"
+    tokens = f"{line.micro_tokens} tokens in a forward pass"
+    message = f"{line.cause} at step {line.step}: {line.measured_mb:.0f} MiB, {tokens}"
     batch.event(run.run, attempt, entry, message, level)
+    batch.add("memory", run=run.run, attempt=attempt, t=real(entry.get("t")), **body(line))
 
 
-def _end(batch: Batch, run: RunState, attempt: int, entry: dict[str, Any]) -> None:
-    status, error = str(entry.get("status")), entry.get("error") or entry.get("reason")
-    level = {"failed": "error", "paused": "warn"}.get(status, "info")
-    batch.event(run.run, attempt, entry, f"{status}: {error}" if error else status, level)
+def _log(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.Log) -> None:
+    batch.event(run.run, attempt, entry, line.message or line.kind, line.level or "info")
 
 
-_WORKER = {
+def _end(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.End) -> None:
+    status, because = str(line.status), line.error or line.reason
+    level = "error" if status == RunState.FAILED else "warn" if status == RunState.PAUSED else "info"
+    batch.event(run.run, attempt, entry, f"{status}: {because}" if because else status, level)
+
+
+_WORKER: dict[str, Callable[[Batch, RunRow, int, Entry, Any], None]] = {
     "resume": _resume,
     "plan": _plan,
     "phase": _phase,
+    "metrics": _metrics,
     "eval": eval_rows.eval_line,
     "examples": eval_rows.examples_line,
     "sample": eval_rows.sample_line,
     "flag": eval_rows.flag_line,
     "checkpoint": _checkpoint,
     "memory": _memory,
+    "log": _log,
     "end": _end,
 }
 
@@ -258,13 +254,15 @@ _WORKER = {
 # ---- hardware.jsonl ----------------------------------------------------------------------------------------
 
 
-def hardware_line(batch: Batch, entry: dict[str, Any]) -> None:
-    """The sampler's word: samples, and a device's label."""
-    if entry["kind"] == "sample":
-        t, values = real(entry.get("t")), entry.get("values")
-        if not isinstance(values, dict):
-            raise BadLine("values is not an object")
-        kept = {key: real(value) for key, value in values.items() if value is not None}
-        batch.extend("system_metrics", len(kept), t=t, key=list(kept), value=list(kept.values()))
-    elif entry["kind"] == "device":
-        batch.meta[f"device/{entry.get('name')}"] = str(entry.get("label"))
+def hardware_line(batch: Batch, entry: Entry) -> None:
+    """The sampler's word: samples, and a device's label. Raises BadLine."""
+    if entry["kind"] not in lines.HARDWARE:
+        return
+    line = read(lines.HARDWARE[entry["kind"]], entry)
+    match line:
+        case lines.HardwareSample():
+            t = real(entry.get("t"))
+            kept = {key: real(value) for key, value in line.values.items() if value is not None}
+            batch.extend("system_metrics", len(kept), t=t, key=list(kept), value=list(kept.values()))
+        case lines.Device():
+            batch.meta[f"device/{line.name}"] = str(line.label)

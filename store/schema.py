@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 
 from store.macros import MACROS
+from store.states import RunState
 
 # Raise when ingest reads the same log into different rows: the file is then rebuilt from the logs.
 INGEST_VERSION = 1
@@ -39,7 +40,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             (
                 "state",
                 "VARCHAR",
-                "queued, starting, running, paused, interrupted, finished, failed, cancelled",
+                ", ".join(RunState),
             ),
             ("reason", "VARCHAR", "why the run is in this state, where there is more to say"),
             ("waiting_for", "VARCHAR", "what a queued run waits for"),

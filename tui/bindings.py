@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from engine.runs.lifecycle import Action, refused
+from store.states import ENDED
 from tui.data import Run
 
-ENDED = ("finished", "failed", "cancelled")
 # Screens, in the order in which the documentation lists them.
 SCREENS = {
     "all": "Everywhere",
@@ -58,37 +59,32 @@ def _run(context: Context) -> str | None:
     return "there is no run here: queue one with finetui run recipe.yaml"
 
 
-def _act(context: Context, wanted: tuple[str, ...], nothing: str) -> str | None:
+def _reachable(context: Context) -> str | None:
     if context.run is None:
         return _run(context)
-    if not context.connected:
-        return "the daemon is not answering: try again when it is back"
-    if context.run.state in wanted:
-        return None
-    return f"run #{context.run.number} is {context.run.state}: {nothing}"
+    return None if context.connected else "the daemon is not answering: try again when it is back"
 
 
-def _cancel(context: Context) -> str | None:
-    active = ("queued", "starting", "running", "paused", "interrupted")
-    return _act(context, active, "nothing to cancel")
+def _allowed(action: Action) -> Unless:
+    """By the rules that the daemon goes by."""
+
+    def unless(context: Context) -> str | None:
+        if context.run is None or not context.connected:
+            return _reachable(context)
+        return refused(action, context.run.number, context.run.state)
+
+    return unless
 
 
-def _pause(context: Context) -> str | None:
-    return _act(context, ("queued", "starting", "running"), "only a queued or running run can be paused")
-
-
-def _resume(context: Context) -> str | None:
-    run = context.run
-    nothing = "R queues its recipe again" if run and run.state == "finished" else "nothing to resume"
-    return _act(context, ("paused", "cancelled", "failed"), nothing)
+_cancel, _pause = _allowed("cancel"), _allowed("pause")
+_resume, _priority = _allowed("resume"), _allowed("priority")
 
 
 def _requeue(context: Context) -> str | None:
-    return _act(context, ENDED, "only the recipe of an ended run can be queued again")
-
-
-def _priority(context: Context) -> str | None:
-    return _act(context, ("queued",), "only a queued run has a place in the queue")
+    """The daemon would do it at any time; but a second copy of a run that goes on is not what a key is pressed for."""
+    if context.run is None or not context.connected or context.run.state in ENDED:
+        return _reachable(context)
+    return f"run #{context.run.number} is {context.run.state}: only the recipe of an ended run can be queued again"
 
 
 def _fix(context: Context) -> str | None:

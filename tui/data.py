@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 
 from engine.runs.home import RunDir
 from finetui.home import Home
+from store.states import ACTIVE, WAITING
 
 # Seconds between looks while something runs, while nothing runs, and after the daemon was lost.
 BUSY, IDLE, LOST = 0.5, 2.0, 1.0
-LIVE_STATES = ("queued", "starting", "running", "interrupted")
+LIVE_STATES = WAITING | ACTIVE
 TAIL_BYTES = 64 * 1024
 
 Row = dict[str, Any]

@@ -15,18 +15,19 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from engine.basics.cpu import THREAD_VARIABLES
 from engine.runs.home import AttemptDir, RunDir
-from engine.runs.rank_log import RankLog, outcome_file
+from engine.runs.rank_log import LOST, RankLog, outcome_file
 from finetui.log import LogWriter
+from store.line_fields import BadLine, read, write
+from store.lines import End
+from store.states import RunState, WorkerExit
 
 RANKS = "FINETUI_RANKS"  # how many processes; set for them only
 PR_SET_PDEATHSIG = 1
-CODES = {"finished": 0, "cancelled": 3, "failed": 4, "paused": 5}
 
 
 def launch(run: RunDir, attempt: AttemptDir, processes: int) -> int:
@@ -89,29 +90,27 @@ def tell(run: RunDir, attempt: AttemptDir, processes: int) -> int:
     """Say once how it ended; the exit code. A rank that was killed makes the attempt one that was killed."""
     ended = [_read(outcome_file(attempt, rank)) for rank in range(processes)]
     known = [outcome for outcome in ended if outcome]
-    failed = sorted(
-        (o for o in known if o["status"] in ("failed", "paused")), key=lambda outcome: outcome["t"]
-    )
+    failed = [(t, end) for t, end in known if end.status in (RunState.FAILED, RunState.PAUSED)]
     if failed:
-        outcome = failed[0]  # what the others say came of it
-    elif len(known) == processes and all(outcome["status"] != "lost" for outcome in known):
-        outcome = known[0]
+        _, end = min(failed, key=lambda outcome: outcome[0])  # what the others say came of it
+    elif len(known) == processes and all(end.status != LOST for _, end in known):
+        _, end = known[0]
     else:
         print(f"a process of {processes} was lost; {attempt.path / 'torchrun.log'} may tell why", flush=True)
         os.kill(os.getpid(), signal.SIGKILL)  # as a single worker would have ended: to be resumed
         raise AssertionError
-    body = {key: outcome[key] for key in ("status", "step", "error", "reason")}
     if failed:
-        said = outcome["error"] or outcome["reason"]
-        print(f"{outcome['status']} at step {outcome['step']}: {said}", flush=True)
+        print(f"{end.status} at step {end.step}: {end.error or end.reason}", flush=True)
     log = LogWriter(attempt.events, "worker", run.number, attempt.number)
-    log.write("end", sync=True, **body)
+    write(log, end, sync=True)
     log.close()
-    return CODES[outcome["status"]]
+    return WorkerExit.of(str(end.status))
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> tuple[float, End] | None:
+    """When a rank ended, Unix seconds, and how; None where it did not say."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
+        body = json.loads(path.read_text())
+        return body["t"], read(End, body)
+    except (OSError, ValueError, BadLine):
         return None

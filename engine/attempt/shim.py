@@ -26,6 +26,7 @@ from engine.runs import disk, journal
 from engine.runs.home import AttemptDir, RunDir
 from finetui.lock import Lock
 from finetui.log import write_json
+from store.states import RunState
 
 LOCK_WAIT_S = 10.0
 FULL_DISK_WAIT_S = 2.0
@@ -44,7 +45,7 @@ def main() -> int:
         return BUSY
     record = journal.read(run)
     attempt = run.attempt(number)
-    if record.state != "starting" or record.attempt != number or record.request is not None:
+    if record.state != RunState.STARTING or record.attempt != number or record.request is not None:
         print(f"attempt {number} is no longer wanted: {record}", file=sys.stderr)
         return NOT_WANTED
     try:

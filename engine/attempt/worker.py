@@ -1,8 +1,6 @@
 """One attempt of a run: `python -P -m engine.attempt.worker RUN_DIR ATTEMPT`.
 
-Reads the recipe from `run.json`, trains, and only ever appends to its own log. Exit codes: 0 finished,
-3 cancelled after saving, 4 failed for a reason that `end` tells, 5 paused because the disk is full, 1 failed
-for a reason that nobody foresaw.
+Reads the recipe from `run.json`, trains, and only ever appends to its own log. Its exit codes are in store/states.py.
 """
 
 from __future__ import annotations
@@ -25,12 +23,13 @@ from engine.runs.home import RunDir
 from engine.training.stop import Cancelled, Stop
 from finetui.errors import FinetuiError
 from finetui.log import LogWriter
+from store.line_fields import write
+from store.lines import Log, Phase
+from store.states import RunState, WorkerExit
 
 if TYPE_CHECKING:
     from engine.training.job import Job
     from engine.training.report import Report
-
-FINISHED, UNFORESEEN, CANCELLED, FAILED, DISK_FULL = 0, 1, 3, 4, 5
 
 
 def main(run_dir: str, attempt: int) -> int:
@@ -48,10 +47,10 @@ def main(run_dir: str, attempt: int) -> int:
             return ranks.launch(run, run.attempt(attempt), count)
         log = ranks.open_log(run, run.attempt(attempt))
         # Said before the imports, which take seconds.
-        log.write("phase", phase="loading", step=0, detail="")
+        write(log, Phase("loading", step=0, detail=""))
     except OSError as error:
         if disk.is_full(error):
-            return DISK_FULL
+            return WorkerExit.DISK_FULL
         raise
     from engine.models import distributed
     from engine.training.report import Report
@@ -60,10 +59,10 @@ def main(run_dir: str, attempt: int) -> int:
     attempt_at = Attempt(run, attempt, report, stop)
     try:
         attempt_at.go()
-        return FINISHED
+        return WorkerExit.FINISHED
     except Cancelled:
-        report.end("cancelled", attempt_at.step)
-        return CANCELLED
+        report.end(RunState.CANCELLED, attempt_at.step)
+        return WorkerExit.CANCELLED
     except Exception as error:
         if disk.is_full(error):
             return _pause(error, report, attempt_at)
@@ -80,7 +79,7 @@ def _set_aside_damaged(run: RunDir, attempt: int) -> None:
         return
     log = LogWriter(run.attempt(attempt).events, "worker", run.number, attempt)
     for sentence in sentences:
-        log.write("log", level="warning", message=sentence)
+        write(log, Log("warning", sentence))
         print(f"warning: {sentence}", flush=True)
     log.close()
 
@@ -127,7 +126,7 @@ class Attempt:
 
         reason = train(self.job, resume_from)
         self._save_weights(recipe)
-        self.report.end("finished", self.step, reason=reason)
+        self.report.end(RunState.FINISHED, self.step, reason=reason)
 
     def _save_weights(self, recipe: Recipe) -> None:
         """`model/` or `adapter/`, as plain transformers, PEFT and `bottleneck.load` read them."""
@@ -159,8 +158,8 @@ def _pause(error: Exception, report: Report, attempt: Attempt) -> int:
     """Tell of a full disk, in the room that was kept for this."""
     disk.release(attempt.run.attempt(attempt.number))
     with suppress(OSError):  # the exit code tells it as well
-        report.end("paused", attempt.step, reason=disk.told(error, attempt.run.path))
-    return DISK_FULL
+        report.end(RunState.PAUSED, attempt.step, reason=disk.told(error, attempt.run.path))
+    return WorkerExit.DISK_FULL
 
 
 def _fail(error: Exception, report: Report, step: int) -> int:
@@ -168,14 +167,14 @@ def _fail(error: Exception, report: Report, step: int) -> int:
     from engine.models import distributed
 
     if distributed.is_loss(error):  # of another process, which has more to say
-        report.end("lost", step, error=str(error))
-        return UNFORESEEN
+        report.end(ranks.LOST, step, error=str(error))
+        return WorkerExit.UNFORESEEN
     message = str(error) if isinstance(error, FinetuiError) else _out_of_memory(error)
-    code = FAILED if message else UNFORESEEN
+    code = WorkerExit.FAILED if message else WorkerExit.UNFORESEEN
     if not message:
         traceback.print_exc(file=sys.stdout if distributed.rank() == 0 else sys.stderr)
         message = traceback.format_exception_only(error)[-1].strip()
-    report.end("failed", step, error=message)
+    report.end(RunState.FAILED, step, error=message)
     return code
 
 
@@ -193,4 +192,4 @@ def _out_of_memory(error: Exception) -> str:
 if __name__ == "__main__":
     ended = main(sys.argv[1], int(sys.argv[2]))
     # torchrun takes every other code for a failure, and kills the rest of the processes.
-    sys.exit(FINISHED if ended == CANCELLED and ranks.RANKS in os.environ else ended)
+    sys.exit(WorkerExit.FINISHED if ended == WorkerExit.CANCELLED and ranks.RANKS in os.environ else ended)

@@ -10,7 +10,7 @@ import json
 import math
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from importlib.resources import files
 from itertools import groupby
@@ -31,6 +31,8 @@ from engine.recipe.sections import Recipe
 from engine.runs.events import events_of
 from engine.runs.home import RunDir
 from finetui.errors import first_line
+from store import lines
+from store.line_fields import body
 
 if TYPE_CHECKING:
     from finetui.client import Client
@@ -90,7 +92,7 @@ class Fix:
 def propose(run: RunDir) -> Fix:
     """The recipe that answers a run's flags. Raises FixError if it has none that ask for an answer, and RecipeError."""
     meta, old = _read(run)
-    said = [_flag(entry) for entry in newest(e for e in events_of(run) if e["kind"] == "flag")]
+    said = [_flag(line) for line in newest(map(body, events_of(run, lines.Flag)))]
     grave = [flag for flag in said if flag.level in ("warn", "critical")]
     if not grave:
         others = f" (only {', '.join(f'{flag.level}: {flag.flag}' for flag in said)})" if said else ""
@@ -158,13 +160,11 @@ def _tried(run: RunDir, meta: dict[str, Any], recipe: Recipe) -> set[str]:
     return tried - {CLIMBS}
 
 
-def _flag(entry: Any) -> Flag:
+def _flag(line: Mapping[str, Any]) -> Flag:
     """A flag from its line in the log; numbers that are null there are not known."""
     known = {field.name for field in fields(Flag) if field.init} - {"actions", "worst", "forecast"}
-    values: dict[str, Any] = {
-        key: math.nan if value is None else value for key, value in entry.items() if key in known
-    }
-    return Flag(**values, actions=tuple(Action(**action) for action in entry.get("actions") or []))
+    values: dict[str, Any] = {key: math.nan if line[key] is None else line[key] for key in known}
+    return Flag(**values, actions=tuple(Action(**action) for action in line["actions"] or []))
 
 
 def _changed(old: Recipe, actions: list[Action], name: str) -> Recipe:

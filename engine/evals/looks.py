@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ from engine.evals.base_scores import Base
 from engine.evals.score import TEMPERATURES, Scores
 from engine.flags.flag import History
 from engine.flags.template import Answers
-from engine.runs.events import FEW_SHOT
+from engine.runs.events import FEW_SHOT, events_of
 from engine.runs.home import RunDir
-from finetui.log import read_log
+from store.lines import Eval, Flag, Metrics, Resume, Sample, Scored, WorkerLine
 
 
 class Looks:
@@ -129,53 +130,42 @@ def _stacked(rows: list[np.ndarray | None]) -> np.ndarray | None:
 
 def read_back(run: RunDir, attempt: int, from_step: int) -> Looks:
     """What the attempts before `attempt` wrote up to `from_step`, superseded evaluations left out."""
-    entries: list[dict[str, Any]] = []
-    for earlier in run.attempts():
-        if earlier.number >= attempt:
-            continue
-        for entry in read_log(earlier.events):
-            if entry.get("kind") == "resume":
-                entries = [old for old in entries if old["step"] <= entry["from_step"]]
-            elif entry.get("kind") in ("eval", "flag", "sample", "metrics"):
-                entries.append(entry)
     looks = Looks()
-    for entry in entries:
-        if entry["step"] > from_step:
-            continue
-        _add(looks, entry)
+    earlier = events_of(run, Eval, Flag, Sample, Metrics, before=attempt)
+    for line in Resume(from_step).kept(earlier):
+        _add(looks, line)
     return looks
 
 
-def _add(looks: Looks, entry: dict[str, Any]) -> None:
-    step = entry["step"]
-    match entry["kind"]:
-        case "flag":
-            looks.add_flag(entry["flag"], entry["suite"], entry["level"])
-        case "eval" if entry["suite"] == FEW_SHOT:
+def _add(looks: Looks, line: WorkerLine) -> None:
+    match line:
+        case Flag():
+            looks.add_flag(str(line.flag), str(line.suite), str(line.level))
+        case Eval() if line.suite == FEW_SHOT:
             looks.asked_few_shot = True
-        case "eval":
-            looks.add(step, entry["suite"], _scores(entry["examples"]))
-        case "sample":
-            looks.add_answer(step, entry["text"], entry.get("ended", False), entry.get("fits", False))
-        case "metrics":
-            values = entry["values"]
-            looks.add_step(step, values["train/loss"], values["train/grad_norm"])
+        case Eval():
+            looks.add(line.step, str(line.suite), _scores(line.examples))
+        case Sample():
+            looks.add_answer(line.step, line.text or "", line.ended, line.fits)
+        case Metrics():
+            loss, norm = line.values.get("train/loss"), line.values.get("train/grad_norm")
+            looks.add_step(line.step, nan if loss is None else loss, nan if norm is None else norm)
 
 
-def _scores(examples: dict[str, Any]) -> Scores:
-    def array(key: str) -> np.ndarray | None:
-        return np.array(examples[key], dtype=float) if key in examples else None
+def _scores(examples: Scored) -> Scores:
+    def array(values: list[Any] | None) -> np.ndarray | None:
+        return None if values is None else np.array(values, dtype=float)
 
-    tempered = examples.get("tempered") or {}
+    tempered = examples.tempered or {}
     whole = all(str(t) in tempered for t in TEMPERATURES)  # an older finetui measured others
     return Scores(
-        examples["id"],
-        np.array(examples["nll"], dtype=float),
-        np.array(examples["tokens"]),
-        np.array(examples["right"]),
-        lost=array("lost"),
-        gained=array("gained"),
-        kl=array("kl"),
-        slices=tuple(examples.get("slice") or ()),
+        examples.id,
+        np.array(examples.nll, dtype=float),
+        np.array(examples.tokens),
+        np.array(examples.right),
+        lost=array(examples.lost),
+        gained=array(examples.gained),
+        kl=array(examples.kl),
+        slices=tuple(examples.slice or ()),
         tempered=np.array([tempered[str(t)] for t in TEMPERATURES], dtype=float) if whole else None,
     )

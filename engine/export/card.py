@@ -19,6 +19,8 @@ from engine.flags import words
 from engine.models.source import locate
 from engine.recipe.methods import Adapter
 from engine.runs.events import FEW_SHOT
+from store.line_fields import body
+from store.lines import End, Eval, Examples, Flag, Metrics, Plan, Result
 
 LIBRARIES = ("finetui", "torch", "transformers", "peft")
 LICENCE = ("license", "license_name", "license_link")
@@ -101,11 +103,11 @@ def _summary(source: Source, exported: Exported) -> str:
 
 def _results(source: Source, step: int) -> Iterator[str]:
     """Every suite's metrics under the base and now, and the paired change of the loss."""
-    looks = [event for event in source.of_kind("eval") if event["step"] <= step]
+    looks = [look for look in source.all(Eval) if look.step <= step]
     if not looks:
         return
-    last = max(event["step"] for event in looks)
-    at = {(event["step"], event["suite"]): event for event in looks}
+    last = max(look.step for look in looks)
+    at = {(look.step, look.suite): look for look in looks}
     yield from ("## Results", "")
     when = f"at step {last}" + ("" if last == step else f", the last evaluation before step {step}")
     bits = " with the base in 4 bits" if source.recipe.method.name == "qlora" else ""
@@ -114,46 +116,46 @@ def _results(source: Source, step: int) -> Iterator[str]:
         "its change paired by example."
     )
     yield from ("", "| suite | metric | base | this model | change | examples |", "|---|---|---|---|---|---|")
-    for suite in dict.fromkeys(event["suite"] for event in looks):
+    for suite in dict.fromkeys(look.suite for look in looks):
         if (last, suite) not in at:
             continue
         before, now = at.get((0, suite)), at[last, suite]
-        for key, value in now["values"].items():
-            base = _interval(before["values"].get(key)) if before else "–"
+        for key, value in now.values.items():
+            base = _interval(before.values.get(key)) if before else "–"
             moved = _change(before, now) if before and key == "loss" else "–"
-            yield f"| {suite} | {key} | {base} | {_interval(value)} | {moved} | {value['n']} |"
+            yield f"| {suite} | {key} | {base} | {_interval(value)} | {moved} | {value.n} |"
     yield ""
     if (few := at.get((0, FEW_SHOT))) and last > 0:
         yield from _few_shot(few, at[last, "heldout"])
 
 
-def _few_shot(base: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+def _few_shot(base: Eval, now: Eval) -> Iterator[str]:
     """Whether the base model would have done, with examples in its prompt."""
-    shots = base["values"]["shots"]["value"]
-    loss = _interval(base["values"]["loss"])
+    shots = base.values["shots"].value
+    loss = _interval(base.values["loss"])
     yield (
         f"With {shots:.3g} training examples before each held-out prompt, the base model's loss is {loss} on "
-        f"{len(base['examples']['id'])} examples; this model's, without any, differs from it by {_change(base, now)}."
+        f"{len(base.examples.id)} examples; this model's, without any, differs from it by {_change(base, now)}."
     )
     yield ""
 
 
-def _interval(value: dict[str, Any] | None) -> str:
-    if not value or value["value"] is None:
+def _interval(result: Result | None) -> str:
+    if result is None or result.value is None:
         return "–"
-    bounds = f" ({value['lo']:.4f} to {value['hi']:.4f})" if value.get("lo") is not None else ""
-    return f"{value['value']:.4f}{bounds}"
+    bounds = f" ({result.lo:.4f} to {result.hi:.4f})" if result.lo is not None else ""
+    return f"{result.value:.4f}{bounds}"
 
 
-def _change(before: dict[str, Any], now: dict[str, Any]) -> str:
+def _change(before: Eval, now: Eval) -> str:
     """Of the loss, over the examples that both have."""
-    old, new = before["examples"], now["examples"]
-    place = {id: at for at, id in enumerate(old["id"])}
-    both = [(place[id], at) for at, id in enumerate(new["id"]) if id in place]
+    old, new = before.examples, now.examples
+    place = {id: at for at, id in enumerate(old.id)}
+    both = [(place[id], at) for at, id in enumerate(new.id) if id in place]
     if not both:
         return "–"
     was, here = (list(places) for places in zip(*both, strict=True))
-    found = change(np.array(old["nll"])[was], np.array(new["nll"])[here], np.array(new["tokens"])[here])
+    found = change(np.array(old.nll)[was], np.array(new.nll)[here], np.array(new.tokens)[here])
     lo, hi = found.interval()
     return f"{found.value:+.4f} ({lo:+.4f} to {hi:+.4f})"
 
@@ -161,10 +163,8 @@ def _change(before: dict[str, Any], now: dict[str, Any]) -> str:
 def _flags(source: Source, step: int) -> Iterator[str]:
     """Those that were raised by the step of the weights."""
     yield from ("## Flags", "")
-    texts = {
-        row["id"]: row["prompt"] or row["target"] for e in source.of_kind("examples") for row in e["rows"]
-    }
-    flags = words.newest(flag for flag in source.of_kind("flag") if flag["step"] <= step)
+    texts = {row.id: row.prompt or row.target or "" for suite in source.all(Examples) for row in suite.rows}
+    flags = words.newest(body(flag) for flag in source.all(Flag) if flag.step <= step)
     for flag in flags:
         place = f"of {words.where(flag)}, since step {words.since(flag)}"
         yield f"- **{flag['level']}: {flag['flag']}** {place}. {flag['message']}"
@@ -182,13 +182,17 @@ def _flags(source: Source, step: int) -> Iterator[str]:
     yield ""
 
 
+def _count(number: int | None) -> str:
+    return "?" if number is None else f"{number:,}"
+
+
 def _quoted(text: str) -> str:
     """The beginning of a text as code, which Markdown leaves alone."""
     return f"`` {text[:120]} ``"
 
 
 def _data(source: Source) -> Iterator[str]:
-    plan = source.last("plan")
+    plan = source.last(Plan)
     yield from ("## Data", "", "| role | source | rows | bytes | fingerprint |", "|---|---|---|---|---|")
     for data in source.meta.get("datasets") or []:
         yield (
@@ -197,24 +201,24 @@ def _data(source: Source) -> Iterator[str]:
     if plan:
         yield ""
         yield (
-            f"{plan['train_examples']:,} examples to train on and {plan['heldout_examples']:,} held out, "
-            f"cut at {plan['max_length']:,} tokens."
+            f"{_count(plan.train_examples)} examples to train on and {_count(plan.heldout_examples)} held out, "
+            f"cut at {_count(plan.max_length)} tokens."
         )
     yield ""
 
 
 def _training(source: Source) -> Iterator[str]:
-    plan, end, metrics = source.last("plan"), source.last("end"), source.last("metrics")
+    plan, end, metrics = source.last(Plan), source.last(End), source.last(Metrics)
     yield from ("## Training", "")
     if plan:
-        share = f"{plan['trainable']:,} of {plan['parameters']:,} weights trained"
-        yield f"- {share}, {plan['precision']} on {plan['device']}"
+        share = f"{_count(plan.trainable)} of {_count(plan.parameters)} weights trained"
+        yield f"- {share}, {plan.precision} on {plan.device}"
     if metrics:
-        tokens = metrics["values"].get("train/tokens")
-        total = f" of {plan['total_steps']:,}" if plan else ""
-        yield f"- {metrics['step']:,}{total} steps" + (f", {tokens:,.0f} tokens" if tokens else "")
-    if end.get("reason"):
-        yield f"- it ended early: {end['reason']}"
+        tokens = metrics.values.get("train/tokens")
+        total = f" of {_count(plan.total_steps)}" if plan else ""
+        yield f"- {metrics.step:,}{total} steps" + (f", {tokens:,.0f} tokens" if tokens else "")
+    if end and end.reason:
+        yield f"- it ended early: {end.reason}"
     if commit := source.meta.get("git_commit"):
         yield f"- git commit of the working directory: `{commit}`"
     yield ""

@@ -49,7 +49,7 @@ def _whole() -> tuple[list[str], list[str]]:
 
 def _adapter(source: Source) -> tuple[list[str], list[str]]:
     method = source.recipe.method
-    dtype = "bfloat16" if source.last("plan").get("precision") == "bf16" else "float32"
+    dtype = "bfloat16" if source.precision == "bf16" else "float32"
     names = ["AutoModelForCausalLM", "AutoTokenizer"]
     options = f'dtype="{dtype}"'
     before = []

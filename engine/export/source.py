@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -17,6 +17,10 @@ from engine.runs import journal
 from engine.runs.events import events_of
 from engine.runs.home import RunDir
 from finetui.errors import first_line
+from store.lines import WORKER, Eval, Plan, WorkerLine
+from store.states import ACTIVE, WAITING
+
+L = TypeVar("L", bound=WorkerLine)
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Source:
     run: RunDir
     meta: dict[str, Any]  # run.json
     recipe: Recipe
-    events: list[dict[str, Any]]  # of all attempts in order, superseded ones left out
+    events: list[WorkerLine]  # of all attempts in order, superseded ones left out
 
     @property
     def name(self) -> str:
@@ -50,12 +54,19 @@ class Source:
     def finished(self) -> bool:
         return (self.weights / "COMPLETE").exists()
 
-    def of_kind(self, kind: str) -> list[dict[str, Any]]:
-        return [event for event in self.events if event["kind"] == kind]
+    def all(self, kind: type[L]) -> list[L]:
+        """The events of a kind, in order."""
+        return [event for event in self.events if isinstance(event, kind)]
 
-    def last(self, kind: str) -> dict[str, Any]:
-        """The last event of a kind; empty if there is none."""
-        return next((event for event in reversed(self.events) if event["kind"] == kind), {})
+    def last(self, kind: type[L]) -> L | None:
+        """The last event of a kind; None if there is none."""
+        return next(reversed(self.all(kind)), None)
+
+    @property
+    def precision(self) -> str | None:
+        """The number format that the run computed in; None where it never came so far."""
+        plan = self.last(Plan)
+        return plan.precision if plan else None
 
     def checkpoints(self) -> dict[int, Path]:
         """The whole checkpoints that are still on disk, by step."""
@@ -64,11 +75,8 @@ class Source:
 
     def heldout_losses(self) -> dict[int, float]:
         """Held-out loss by step, nats per token."""
-        return {
-            event["step"]: event["values"]["loss"]["value"]
-            for event in self.of_kind("eval")
-            if event["suite"] == "heldout"
-        }
+        looks = [event for event in self.all(Eval) if event.suite == "heldout" and "loss" in event.values]
+        return {look.step: loss for look in looks if (loss := look.values["loss"].value) is not None}
 
 
 def read(run: RunDir) -> Source:
@@ -84,7 +92,7 @@ def read(run: RunDir) -> Source:
         raise ExportError(
             f"run #{run.number} is a classifier, and only language models are exported; what it left is in {run.path}"
         )
-    return Source(run, meta, recipe, events_of(run))
+    return Source(run, meta, recipe, events_of(run, *WORKER.values()))
 
 
 def choose_checkpoint(source: Source, wanted: str) -> tuple[int, Path]:
@@ -116,7 +124,7 @@ def refuse_unfinished(source: Source) -> None:
     if source.finished:
         return
     state = journal.read(source.run).state
-    what = "wait for its end" if state in journal.ACTIVE | journal.WAITING else "resume it"
+    what = "wait for its end" if state in ACTIVE | WAITING else "resume it"
     there = source.checkpoints()
     hint = f", or export a checkpoint with --checkpoint last (step {max(there)})" if there else ""
     raise ExportError(f"run #{source.number} is {state} and has not saved its weights: {what}{hint}")

@@ -23,6 +23,7 @@ from engine.models.tokenizer import load_tokenizer
 from engine.training import checkpoint
 from engine.training.flagging import best_step
 from finetui.errors import first_line
+from store.lines import End
 
 Say = Callable[[str], None]
 
@@ -96,8 +97,7 @@ def compare_quantised(source: Source, weights: Path, merged: Any, say: Say) -> D
 
 def training_dtype(source: Source) -> torch.dtype:
     """The number format that the run computed in, which need not be this machine's choice."""
-    precision = source.last("plan").get("precision")
-    return torch.bfloat16 if precision == "bf16" else torch.float32
+    return torch.bfloat16 if source.precision == "bf16" else torch.float32
 
 
 def _load_whole(path: str, source: Source, dtype: torch.dtype) -> Any:
@@ -113,12 +113,12 @@ def _load_whole(path: str, source: Source, dtype: torch.dtype) -> Any:
 
 def _finished_step(source: Source) -> int:
     """The step whose weights were saved: the last, or the best if a flag stopped the run."""
-    end = source.last("end")
-    if str(end.get("reason") or "").startswith("stopped by the flag"):
+    end = source.last(End) or End()
+    if (end.reason or "").startswith("stopped by the flag"):
         best = best_step(read_back(source.run, FOREVER, FOREVER), source.recipe)
         if best is not None:
             return best
-    return int(end.get("step", 0))
+    return end.step
 
 
 @torch.no_grad()

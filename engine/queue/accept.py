@@ -17,6 +17,9 @@ from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
 from finetui.home import Home
 from finetui.log import LogWriter, sync_directory, write_json
+from store.journal_lines import Submitted
+from store.line_fields import write
+from store.states import RunState
 
 UNFINISHED = ".accepting-"  # prefix of a run directory that is not acknowledged yet
 
@@ -85,7 +88,7 @@ def accept(home: Home, number: int, submission: Submission, recipe: Recipe) -> R
         unfinished.path.mkdir(mode=0o700)
         write_json(unfinished.meta, body)
         writer = LogWriter(unfinished.journal, "journal", run=number)
-        writer.write("submitted", state="queued", priority=submission.priority, processes=recipe.processes)
+        write(writer, Submitted(RunState.QUEUED, submission.priority, recipe.processes))
         writer.close()  # syncs
         sync_directory(unfinished.path)
         unfinished.path.rename(final.path)

@@ -21,7 +21,9 @@ from engine.basics.process import Identity, alive, identify, kill_group, send
 from engine.runs.home import AttemptDir, RunDir
 from engine.runs.journal import RunRecord
 from engine.runs.lifecycle import Remains
-from finetui.log import last_entries, tail
+from finetui.log import tail
+from store.line_fields import last_line
+from store.lines import End
 
 LONGEST_REASON = 500
 
@@ -80,12 +82,11 @@ class Executor:
     def remains(self, run: RunDir, record: RunRecord) -> Remains:
         """Read what a dead attempt left behind."""
         attempt = run.attempt(record.attempt)
-        end = next((entry for entry in last_entries(attempt.events) if entry.get("kind") == "end"), None)
         checkpoint = run.last_checkpoint()
         return Remains(
             began=attempt.process.exists(),
             exit=_read_json(attempt.exit),
-            end=end,
+            end=last_line(attempt.events, End),
             last_words=_last_words(run, attempt),
             checkpoint=checkpoint[0] if checkpoint else -1,
         )

@@ -18,6 +18,8 @@ import psutil
 import pynvml
 
 from finetui.log import LogWriter
+from store.line_fields import write
+from store.lines import Device, HardwareSample
 
 log = logging.getLogger("finetui.sampler")
 
@@ -135,7 +137,7 @@ class Sampler:
 
     def sample(self) -> None:
         """Append one `sample`; values in %, GB (1e9 bytes), watts and °C. Raises OSError (disk full)."""
-        self._log.write("sample", values={**machine_values(self._path.parent), **self._nvml.values()})
+        write(self._log, HardwareSample({**machine_values(self._path.parent), **self._nvml.values()}))
         if self._path.exists() and self._path.stat().st_size > self._largest:
             self._before_rotation()
             self._path.replace(self._path.with_name("hardware-1.jsonl"))
@@ -150,7 +152,7 @@ class Sampler:
     def _open(self) -> LogWriter:
         writer = LogWriter(self._path, "hardware")
         for gpu in self._nvml.gpus:
-            writer.write("device", name=gpu.name, label=gpu.label)
+            write(writer, Device(gpu.name, gpu.label))
         return writer
 
 

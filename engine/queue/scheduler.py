@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.runs.journal import RunRecord
+from store.states import RunState
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def plan(waiting: Sequence[RunRecord], active: Sequence[RunRecord], capacity: Ca
 
 def _place_in_line(run: RunRecord) -> tuple[bool, int, float, int]:
     """Interrupted runs first (they had their turn), then by priority, then first come, first served."""
-    return (run.state != "interrupted", -run.priority, run.queued_at, run.number)
+    return (run.state != RunState.INTERRUPTED, -run.priority, run.queued_at, run.number)
 
 
 def _full(running: list[int], capacity: Capacity, limited: bool) -> str:

@@ -20,9 +20,22 @@ from engine.queue.executor import Executor, Sighting
 from engine.queue.scheduler import Capacity, Start, plan
 from engine.runs import disk, journal, lifecycle
 from engine.runs.home import RunDir, run_dirs
-from engine.runs.journal import RunRecord
+from engine.runs.journal import Request, RunRecord
+from engine.runs.lifecycle import Action
 from finetui.home import Home
 from finetui.lock import Lock
+from store.journal_lines import (
+    Cancel,
+    JournalLine,
+    Note,
+    Pause,
+    Priority,
+    Requeued,
+    Running,
+    Started,
+    Starting,
+)
+from store.states import RunState
 
 log = logging.getLogger("finetui.queue")
 
@@ -90,9 +103,9 @@ class Supervisor:
         if not sighting.alive:
             self._conclude(record)
             return
-        if record.state == "starting" and sighting.worker is not None:
-            facts = {"attempt": record.attempt, "reason": record.reason, **sighting.worker.to_dict()}
-            record = self._write(record, "running", state="running", **facts)
+        if record.state == RunState.STARTING and sighting.worker is not None:
+            who = sighting.worker.to_dict()
+            record = self._write(record, Running(record.attempt, RunState.RUNNING, record.reason, **who))
         if record.request is not None:
             self._press(record, sighting)
 
@@ -122,8 +135,7 @@ class Supervisor:
             if sighting.alive:
                 return
             self._executor.kill(sighting)  # what a killed worker left in its process group
-            verdict = lifecycle.verdict(record, self._executor.remains(run, record))
-            self._write(record, verdict.kind, **verdict.fields)
+            self._write(record, lifecycle.verdict(record, self._executor.remains(run, record)))
         finally:
             lock.release()
 
@@ -144,20 +156,18 @@ class Supervisor:
         record, run = self._records[start.run], self._dirs[start.run]
         attempt = max([record.attempt, *(attempt.number for attempt in run.attempts())]) + 1
         threads = self._settings.threads
-        facts = {"attempt": attempt, "device": start.device, "threads": threads}
-        record = self._write(record, "starting", state="starting", **facts)
+        record = self._write(record, Starting(attempt, RunState.STARTING, start.device, threads))
         try:
             shim = self._executor.start(run, attempt, start.device, threads)
         except OSError as error:
             reason = f"cannot start a process: {error}"
             if disk.is_full(error):
-                verdict = lifecycle.not_begun(record, reason)
+                self._write(record, lifecycle.not_begun(record, reason))
             else:
-                verdict = lifecycle.interruption(record, record.checkpoint, reason)
-            self._write(record, verdict.kind, **verdict.fields)
+                self._write(record, lifecycle.interruption(record, record.checkpoint, reason))
             return
         if shim is not None:
-            self._write(record, "started", **facts, **shim.to_dict())
+            self._write(record, Started(attempt, start.device, threads, **shim.to_dict()))
 
     # ---- requests --------------------------------------------------------------------------------
 
@@ -188,36 +198,37 @@ class Supervisor:
 
     def cancel(self, number: int) -> str:
         """The state after the request: `cancelled` at once for a waiting run, else unchanged until it ends."""
-        return self._ask_to_end(number, "cancel", "cancelled")
+        return self._ask_to_end("cancel", number, Cancel, RunState.CANCELLED)
 
     def pause(self, number: int) -> str:
         """As `cancel`, but the run may be resumed and keeps its name in the queue: `paused`."""
-        return self._ask_to_end(number, "pause", "paused")
+        return self._ask_to_end("pause", number, Pause, RunState.PAUSED)
 
-    def _ask_to_end(self, number: int, action: str, state: str) -> str:
+    def _ask_to_end(self, action: Request, number: int, line: type[Cancel | Pause], state: RunState) -> str:
         with self._lock:
             record = self._allowed(action, number)
             if record.active:
                 reason = f"{action} was asked; it saves a checkpoint first"
-                record = self._write(record, action, state=record.state, reason=reason)
+                record = self._write(record, line(record.state, reason))
                 self._guarded(number, partial(self._watch, record))
             else:
-                self._write(record, action, state=state)
+                self._write(record, line(state))
             return self._records[number].state
 
     def resume(self, number: int) -> str:
         """Queue a cancelled, failed or paused run again; it goes on from its last whole checkpoint."""
         with self._lock:
             record = self._allowed("resume", number)
-            return self._write(record, "requeued", state="queued", interruptions=0).state
+            return self._write(record, Requeued(RunState.QUEUED, interruptions=0)).state
 
     def set_priority(self, number: int, priority: int) -> int:
+        """Move a run that waits; its priority."""
         with self._lock:
-            return self._write(self._record(number), "priority", priority=priority).priority
+            return self._write(self._allowed("priority", number), Priority(priority)).priority
 
     def note(self, number: int, text: str) -> None:
         with self._lock:
-            self._write(self._record(number), "note", text=text)
+            self._write(self._record(number), Note(text))
 
     def counts(self) -> dict[str, Any]:
         """`{"running": [41], "queued": [42, 43]}`: numbers of active and of waiting runs."""
@@ -233,7 +244,7 @@ class Supervisor:
             raise QueueError(f"there is no run #{number}; {last}")
         return self._records[number]
 
-    def _allowed(self, action: str, number: int) -> RunRecord:
+    def _allowed(self, action: Action, number: int) -> RunRecord:
         record = self._record(number)
         if reason := lifecycle.refusal(action, record):
             raise QueueError(reason)
@@ -243,13 +254,13 @@ class Supervisor:
         records = (self._records[number] for number in sorted(self._open))
         return [record for record in records if record.active == active]
 
-    def _write(self, record: RunRecord, kind: str, **fields: Any) -> RunRecord:
+    def _write(self, record: RunRecord, line: JournalLine) -> RunRecord:
         """Append to the run's journal and remember what it adds up to. Raises OSError (disk full)."""
         run = self._dirs[record.number]
-        record = journal.append(run, record, kind, **fields)
+        record = journal.append(run, record, line)
         self._keep(run, record)
-        because = f" ({record.reason})" if record.reason and "state" in fields else ""
-        log.info("run #%d: %s, now %s%s", record.number, kind, record.state, because)
+        because = f" ({record.reason})" if record.reason and line.state is not None else ""
+        log.info("run #%d: %s, now %s%s", record.number, line.kind, record.state, because)
         self._on_change(record.number)
         return record
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from engine.runs.home import RunDir
-from finetui.log import read_log
+from store.line_fields import Bad, read_lines
+from store.lines import Resume, WorkerLine
 
 # The suite `heldout` with training examples in the prompt: what the base model says, scored once (evals/few_shot.py).
 FEW_SHOT = "heldout_few_shot"
 
 
-def events_of(run: RunDir) -> list[dict[str, Any]]:
-    """The lines of all attempts in order, without those that a resume took back."""
-    events: list[dict[str, Any]] = []
+def events_of(run: RunDir, *kinds: type[WorkerLine], before: int | None = None) -> list[WorkerLine]:
+    """The lines of these kinds in order, of all attempts or of those before one. Left out are those that a resume
+    took back, and those that cannot be read.
+    """
+    wanted: dict[str, type[WorkerLine]] = {kind.kind: kind for kind in (Resume, *kinds)}
+    events: list[WorkerLine] = []
     for attempt in run.attempts():
-        for entry in read_log(attempt.events):
-            if entry.get("kind") == "resume":
-                events = [old for old in events if old.get("step", -1) <= entry["from_step"]]
-            events.append(entry)
+        if before is not None and attempt.number >= before:
+            break
+        own = [line for _, line in read_lines(attempt.events, wanted) if not isinstance(line, Bad)]
+        for line in own:
+            if isinstance(line, Resume):
+                events = line.kept(events)
+        events += [line for line in own if isinstance(line, kinds)]
     return events

@@ -8,14 +8,27 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from engine.basics.process import Identity
 from engine.runs.home import RunDir
-from finetui.log import LogWriter, read_log
+from finetui.log import LogWriter
+from store.journal_lines import (
+    JOURNAL,
+    Cancel,
+    Interrupted,
+    JournalLine,
+    Other,
+    Pause,
+    Priority,
+    Requeued,
+    Started,
+    Starting,
+    Submitted,
+)
+from store.line_fields import Bad, body, read_lines, write
+from store.states import ACTIVE, WAITING, RunState
 
-WAITING = frozenset({"queued", "interrupted"})
-ACTIVE = frozenset({"starting", "running"})
 Request = Literal["cancel", "pause"]
 
 
@@ -24,7 +37,7 @@ class RunRecord:
     """What the journal says about a run now."""
 
     number: int
-    state: str = "queued"
+    state: str = RunState.QUEUED
     reason: str | None = None
     priority: int = 0
     processes: int = 1
@@ -48,52 +61,48 @@ class RunRecord:
 def read(run: RunDir) -> RunRecord:
     """Add up a journal; lines that cannot be read are passed over."""
     record = RunRecord(run.number)
-    for entry in read_log(run.journal):
-        record = add(record, entry)
+    for t, line in read_lines(run.journal, JOURNAL, Other):
+        if not isinstance(line, Bad):
+            record = add(record, line, t)
     return record
 
 
-def append(run: RunDir, record: RunRecord, kind: str, **fields: Any) -> RunRecord:
-    """Write one entry, durable on return, and give the record with it. Raises OSError (disk full).
+def append(run: RunDir, record: RunRecord, line: JournalLine) -> RunRecord:
+    """Write one line, durable on return, and give the record with it. Raises OSError (disk full).
 
-    Opened for each entry: entries are rare, and opening ends a line that a full disk left torn.
+    Opened for each line: lines are rare, and opening ends a line that a full disk left torn.
     """
     t = time.time()
     writer = LogWriter(run.journal, "journal", run=run.number)
     try:
-        writer.write(kind, sync=True, t=t, **fields)
+        write(writer, line, sync=True, t=t)
     finally:
         writer.close()
-    return add(record, {"kind": kind, "t": t, **fields})
+    return add(record, line, t)
 
 
-def add(record: RunRecord, entry: dict[str, Any]) -> RunRecord:
-    """The record after one more entry."""
-    kind, t = entry.get("kind"), float(entry.get("t") or 0.0)
-    if kind == "submitted":
-        record = replace(
-            record,
-            priority=int(entry.get("priority") or 0),
-            processes=int(entry.get("processes") or 1),
-            queued_at=t,
-        )
-    elif kind == "priority":
-        record = replace(record, priority=int(entry["priority"]))
-    elif kind == "starting":
-        record = replace(
-            record, attempt=entry["attempt"], device=entry.get("device"), shim=None, request=None
-        )
-    elif kind == "started":
-        record = replace(record, shim=Identity.from_dict(entry))
-    elif kind in ("cancel", "pause"):
-        record = replace(record, request=kind)  # dropped below where it took effect at once
-    elif kind in ("requeued", "interrupted"):
-        record = replace(
-            record,
-            queued_at=t,
-            interruptions=entry.get("interruptions", 0),
-            checkpoint=entry.get("checkpoint", record.checkpoint),
-        )
-    if "state" in entry:
-        record = replace(record, state=entry["state"], reason=entry.get("reason"))
+def add(record: RunRecord, line: JournalLine, t: float) -> RunRecord:
+    """The record after one more line, written at `t`."""
+    match line:
+        case Submitted():
+            record = replace(record, priority=line.priority, processes=line.processes or 1, queued_at=t)
+        case Priority():
+            record = replace(record, priority=line.priority)
+        case Starting():
+            record = replace(record, attempt=line.attempt, device=line.device, shim=None, request=None)
+        case Started():
+            record = replace(record, shim=Identity.from_dict(body(line)))
+        case Cancel():
+            record = replace(record, request="cancel")  # dropped below where it took effect at once
+        case Pause():
+            record = replace(record, request="pause")
+        case Requeued():
+            record = replace(record, queued_at=t, interruptions=line.interruptions or 0)
+        case Interrupted():
+            checkpoint = record.checkpoint if line.checkpoint is None else line.checkpoint
+            record = replace(
+                record, queued_at=t, interruptions=line.interruptions or 0, checkpoint=checkpoint
+            )
+    if line.state is not None:
+        record = replace(record, state=line.state, reason=line.reason)
     return record if record.active else replace(record, request=None)

@@ -1,16 +1,23 @@
-"""The rules of a run's life, without I/O: what an attempt's remains mean, and what may be asked when."""
+"""The rules of a run's life, without I/O: what an attempt's remains mean, and what may be asked when.
+
+Light: the screen asks here which of its keys work.
+"""
 
 from __future__ import annotations
 
 import signal
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from engine.runs.disk import FULL
-from engine.runs.journal import RunRecord
+from engine.runs.journal import Request, RunRecord
+from store.journal_lines import Ended, Interrupted
+from store.states import ACTIVE, WAITING, RunState, status_of
 
-# Exit codes of a worker; the contract is in docs/architecture.md.
-FINISHED, STOPPED, FAILED, DISK_FULL = 0, 3, 4, 5
+if TYPE_CHECKING:
+    from store.lines import End
+
+Action = Literal["cancel", "pause", "resume", "priority"]
 MOST_INTERRUPTIONS = 3
 
 
@@ -19,56 +26,60 @@ class Remains:
     """What a dead attempt left behind."""
 
     exit: dict[str, Any] | None = None  # exit.json, the shim's word
-    end: dict[str, Any] | None = None  # the `end` line of events.jsonl, the worker's word
+    end: End | None = None  # the last line of events.jsonl, the worker's word
     last_words: str | None = None  # last line of stdout.log
     checkpoint: int = -1  # step of the run's last whole checkpoint, -1 without one
     began: bool = True  # False if the attempt never came to a worker
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The journal entry that ends an attempt."""
+class Facts:
+    """What is known of the attempt whatever became of it."""
 
-    kind: str
-    fields: dict[str, Any]
+    attempt: int
+    exit_code: int | None = None
+    signal: int | None = None
 
 
-def verdict(record: RunRecord, remains: Remains) -> Verdict:
-    """What became of the attempt. The worker's own `end` wins over how its process went away."""
-    code, signum = _exit(remains)
-    status = (remains.end or {}).get("status")
-    facts = {"attempt": record.attempt, "exit_code": code, "signal": signum}
-    if status is None:
-        status = (
-            {FINISHED: "finished", STOPPED: "cancelled", DISK_FULL: "paused"}.get(code, "failed")
-            if code is not None
-            else None
-        )
-    if status == "finished":
-        stopped = (remains.end or {}).get("reason")  # by a flag, before the last step
-        return Verdict("ended", {**facts, "state": "finished", **({"reason": stopped} if stopped else {})})
-    if status == "failed":
-        reason = (
-            (remains.end or {}).get("error") or remains.last_words or f"the worker ended with code {code}"
-        )
-        return Verdict("ended", {**facts, "state": "failed", "reason": reason})
+def verdict(record: RunRecord, remains: Remains) -> Ended | Interrupted:
+    """What became of the attempt, as the line that the journal gets. The worker's own `end` wins over how its process
+    went away.
+    """
+    body = remains.exit or {}
+    facts = Facts(record.attempt, body.get("exit_code"), body.get("signal"))
+    status, error, reason = _said(remains, facts.exit_code)
+    if status == RunState.FINISHED:
+        return _ended(facts, RunState.FINISHED, reason or None)  # stopped by a flag, before the last step
+    if status == RunState.FAILED:
+        words = error or remains.last_words or f"the worker ended with code {facts.exit_code}"
+        return _ended(facts, RunState.FAILED, words)
     if record.request == "cancel":
-        return Verdict("ended", {**facts, "state": "cancelled", "reason": _hurried(record, signum)})
-    if status == "paused":
-        full = f"the disk is full: make room, then finetui resume {record.number}"
-        return Verdict(
-            "ended", {**facts, "state": "paused", "reason": (remains.end or {}).get("reason") or full}
-        )
+        return _ended(facts, RunState.CANCELLED, _hurried(record, facts.signal))
+    if status == RunState.PAUSED:
+        full = f"{FULL}: make room, then finetui resume {record.number}"
+        return _ended(facts, RunState.PAUSED, reason or full)
     if record.request == "pause":
-        return Verdict("ended", {**facts, "state": "paused", "reason": _hurried(record, signum)})
-    if status == "cancelled":
+        return _ended(facts, RunState.PAUSED, _hurried(record, facts.signal))
+    if status == RunState.CANCELLED:
         return interruption(record, remains.checkpoint, "stopped from outside finetui (SIGTERM)", facts)
     if not remains.began:
         return _never_began(record, remains, facts)
-    return interruption(record, remains.checkpoint, _lost(signum), facts)
+    return interruption(record, remains.checkpoint, _lost(facts.signal), facts)
 
 
-def _never_began(record: RunRecord, remains: Remains, facts: dict[str, Any]) -> Verdict:
+def _said(remains: Remains, exit_code: int | None) -> tuple[str | None, str | None, str | None]:
+    """(status, error, reason): the worker's last line, else what its exit code says; None where nothing does."""
+    end = remains.end
+    if end is not None and end.status is not None:
+        return end.status, end.error, end.reason
+    return None if exit_code is None else status_of(exit_code), None, None
+
+
+def _ended(facts: Facts, state: RunState, reason: str | None) -> Ended:
+    return Ended(state, facts.attempt, facts.exit_code, facts.signal, reason=reason)
+
+
+def _never_began(record: RunRecord, remains: Remains, facts: Facts) -> Ended | Interrupted:
     if record.shim is None:  # the daemon was killed between deciding to start and starting
         return not_begun(record, "the daemon was lost just before the start", facts)
     words = remains.last_words or "its supervisor process died"
@@ -77,28 +88,30 @@ def _never_began(record: RunRecord, remains: Remains, facts: dict[str, Any]) -> 
     return interruption(record, remains.checkpoint, f"the worker could not be started: {words}", facts)
 
 
-def not_begun(record: RunRecord, reason: str, facts: dict[str, Any] | None = None) -> Verdict:
+def not_begun(record: RunRecord, reason: str, facts: Facts | None = None) -> Interrupted:
     """Requeue a run whose attempt came to nothing through no fault of the run's, so it is not counted."""
-    body = {"checkpoint": record.checkpoint, "interruptions": record.interruptions}
-    of_attempt = facts or {"attempt": record.attempt}
-    return Verdict("interrupted", {**of_attempt, **body, "state": "interrupted", "reason": reason})
+    facts = facts or Facts(record.attempt)
+    return _interrupted(facts, record.checkpoint, record.interruptions, reason)
 
 
 def interruption(
-    record: RunRecord, checkpoint: int, reason: str, facts: dict[str, Any] | None = None
-) -> Verdict:
+    record: RunRecord, checkpoint: int, reason: str, facts: Facts | None = None
+) -> Ended | Interrupted:
     """Requeue a run that lost its process, or give it up after three times without a new checkpoint."""
+    facts = facts or Facts(record.attempt)
     count = 1 if checkpoint > record.checkpoint else record.interruptions + 1
-    body = {**(facts or {"attempt": record.attempt}), "checkpoint": checkpoint, "interruptions": count}
     if count < MOST_INTERRUPTIONS:
-        return Verdict("interrupted", {**body, "state": "interrupted", "reason": reason})
+        return _interrupted(facts, checkpoint, count, reason)
     given_up = f"interrupted {count} times in a row without a new checkpoint; the last time: {reason}"
-    return Verdict("ended", {**body, "state": "failed", "reason": given_up})
+    return Ended(
+        RunState.FAILED, facts.attempt, facts.exit_code, facts.signal, checkpoint, count, reason=given_up
+    )
 
 
-def _exit(remains: Remains) -> tuple[int | None, int | None]:
-    body = remains.exit or {}
-    return body.get("exit_code"), body.get("signal")
+def _interrupted(facts: Facts, checkpoint: int, count: int, reason: str) -> Interrupted:
+    return Interrupted(
+        facts.attempt, facts.exit_code, facts.signal, checkpoint, count, RunState.INTERRUPTED, reason
+    )
 
 
 def _lost(signum: int | None) -> str:
@@ -124,31 +137,44 @@ def _signal_name(signum: int) -> str:
 # ---- what may be asked ---------------------------------------------------------------------------
 
 
-def refusal(action: str, record: RunRecord) -> str | None:
-    """Why `action` (cancel, pause, resume) cannot be done to this run now; None if it can."""
-    number, state = record.number, record.state
+def refusal(action: Action, record: RunRecord) -> str | None:
+    """Why `action` cannot be done to this run now; None if it can."""
+    return refused(action, record.number, record.state, record.request)
+
+
+def refused(action: Action, number: int, state: str, request: Request | None = None) -> str | None:
+    """The same of a run of which number and state are known, and whether it was asked to stop where that is. The daemon
+    may know more than who asks, so what is allowed here may still be refused there, never the reverse.
+    """
     if action == "resume":
-        return _resume_refusal(record)
-    if record.waiting or (record.active and record.request is None):
+        return _resume_refused(number, state, request)
+    if action == "priority":
+        return _priority_refused(number, state)
+    if state in WAITING or (state in ACTIVE and request is None):
         return None
-    if record.active:
-        if action == "cancel" and record.request == "pause":
+    if state in ACTIVE:
+        if action == "cancel" and request == "pause":
             return None
-        return f"run #{number} is already stopping ({record.request} was asked); wait for its checkpoint"
-    if action == "cancel" and state == "paused":
+        return f"run #{number} is already stopping ({request} was asked); wait for its checkpoint"
+    if action == "cancel" and state == RunState.PAUSED:
         return None
-    again = "use requeue to run its recipe again" if state == "finished" else "use resume to continue it"
+    again = "requeue runs its recipe again" if state == RunState.FINISHED else "use resume to continue it"
     return f"run #{number} is {state}; there is nothing to {action}; {again}"
 
 
-def _resume_refusal(record: RunRecord) -> str | None:
-    number = record.number
-    if record.waiting:
+def _resume_refused(number: int, state: str, request: Request | None) -> str | None:
+    if state in WAITING:
         return f"run #{number} is already queued; `priority` moves it up"
-    if record.active and record.request:
-        return f"run #{number} is still stopping ({record.request} was asked); resume it when it has stopped"
-    if record.active:
-        return f"run #{number} is {record.state}; there is nothing to resume"
-    if record.state == "finished":
+    if state in ACTIVE and request:
+        return f"run #{number} is still stopping ({request} was asked); resume it when it has stopped"
+    if state in ACTIVE:
+        return f"run #{number} is {state}; there is nothing to resume"
+    if state == RunState.FINISHED:
         return f"run #{number} is finished; use requeue to run its recipe again"
     return None
+
+
+def _priority_refused(number: int, state: str) -> str | None:
+    if state in WAITING:
+        return None
+    return f"run #{number} is {state}; only a run that waits has a place in the queue"

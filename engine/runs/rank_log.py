@@ -8,6 +8,10 @@ from typing import Any
 
 from engine.runs.home import AttemptDir, RunDir
 from finetui.log import LogWriter, write_json
+from store.lines import End
+
+# In place of a status of `end`: another rank was lost, which has more to say.
+LOST = "lost"
 
 
 class RankLog:
@@ -18,7 +22,7 @@ class RankLog:
         self._outcome = outcome_file(attempt, rank)
 
     def write(self, kind: str, *, sync: bool = False, **fields: Any) -> None:
-        if kind == "end":
+        if kind == End.kind:
             write_json(self._outcome, {**fields, "t": time.time()})
         elif self._log:
             self._log.write(kind, sync=sync, **fields)

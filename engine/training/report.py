@@ -9,12 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from engine.basics.statistics import Measure
 from engine.evals.score import TEMPERATURES, Scores
 from engine.flags.flag import Flag
 from engine.runs.rank_log import RankLog
 from engine.tasks.prepare import Suite
 from finetui.log import LogWriter
+from store import lines
+from store.line_fields import write
 
 SECONDS_BETWEEN_STEPS = 1.0  # of text; the log has every step
 
@@ -29,17 +33,17 @@ class Report:
 
     def resume(self, from_step: int) -> None:
         """Rows of earlier attempts after `from_step` no longer count; -1: none of them do."""
-        self._log.write("resume", from_step=from_step)
+        write(self._log, lines.Resume(from_step))
         if from_step > 0:
             _say("resume", f"from the checkpoint of step {from_step}")
 
     def phase(self, phase: str, step: int, detail: str = "") -> None:
-        self._log.write("phase", phase=phase, step=step, detail=detail)
+        write(self._log, lines.Phase(phase, step, detail))
         _say(phase, detail)
 
     def plan(self, **fields: Any) -> None:
         self._total_steps = fields["total_steps"]
-        self._log.write("plan", **fields)
+        write(self._log, lines.Plan(**fields))
         _say(
             "plan",
             f"{fields['total_steps']} steps of {fields['tokens_per_step']:,} tokens, "
@@ -50,7 +54,7 @@ class Report:
         )
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
-        self._log.write("metrics", step=step, values=_finite(values))
+        write(self._log, lines.Metrics(step, _finite(values)))
         now = time.monotonic()
         if now - self._last_step_line < SECONDS_BETWEEN_STEPS and step != self._total_steps:
             return
@@ -62,8 +66,8 @@ class Report:
         )
 
     def examples(self, suite: Suite) -> None:
-        rows = [{"id": d.id, "prompt": d.prompt, "target": d.target} for d in suite.documents]
-        self._log.write("examples", suite=suite.name, rows=rows)
+        rows = [lines.ExampleText(d.id, d.prompt, d.target) for d in suite.documents]
+        write(self._log, lines.Examples(suite.name, rows))
 
     def eval(
         self,
@@ -75,30 +79,25 @@ class Report:
         seconds: float,
     ) -> None:
         """`confusion`: texts by class (rows) and class given (columns); empty without classes."""
-        self._log.write(
-            "eval",
-            step=step,
-            suite=suite,
-            values={name: _finite(dataclasses.asdict(measure)) for name, measure in measures.items()},
-            examples=_of_examples(scores),
-            **({"confusion": confusion} if confusion else {}),
-            seconds=seconds,
-            sync=True,
-        )
+        results = {
+            name: lines.Result(**_finite(dataclasses.asdict(measure))) for name, measure in measures.items()
+        }
+        line = lines.Eval(step, suite, results, _of_examples(scores), confusion or None, seconds)
+        write(self._log, line, sync=True)
         shown = ", ".join(f"{name} {m.value:.4f} ({m.lo:.3f} to {m.hi:.3f})" for name, m in measures.items())
         _say("eval", f"{suite} at step {step}: {shown}, {len(scores.ids)} examples, {seconds:.1f} s")
 
     def sample(self, step: int, index: int, prompt: str, text: str, ended: bool, fits: bool) -> None:
-        self._log.write("sample", step=step, index=index, prompt=prompt, text=text, ended=ended, fits=fits)
+        write(self._log, lines.Sample(step, index, prompt, text, ended, fits))
 
     def flag(self, flag: Flag) -> None:
         body = _finite(dataclasses.asdict(flag))
-        # `step` and `flag` are fields of the flag itself.
-        self._log.write("flag", sync=True, **body)
+        forecast = lines.Forecast(**body["forecast"]) if flag.forecast else None
+        write(self._log, lines.Flag(**{**body, "forecast": forecast}), sync=True)
         _say(f"flag {flag.flag}", f"{flag.level}: {flag.message} {' '.join(flag.advice)}")
 
     def checkpoint(self, step: int, path: Path, size: int) -> None:
-        self._log.write("checkpoint", step=step, path=str(path), bytes=size, sync=True)
+        write(self._log, lines.Checkpoint(step, str(path), size), sync=True)
         _say("checkpoint", f"{path}, {size / 2**20:.1f} MiB")
 
     def memory(
@@ -112,16 +111,8 @@ class Report:
         device: str,
     ) -> None:
         """Peak memory, MiB. `cause`: `probe` before the first step, `out_of_memory`, or `end`."""
-        self._log.write(
-            "memory",
-            step=step,
-            cause=cause,
-            predicted_mb=predicted_mb,
-            measured_mb=measured_mb,
-            limit_mb=limit_mb,
-            micro_tokens=micro_tokens,
-            device=device,
-        )
+        line = lines.Memory(step, measured_mb, cause, predicted_mb, limit_mb, micro_tokens, device)
+        write(self._log, line)
         error = f", {predicted_mb / measured_mb - 1:+.0%} predicted" if predicted_mb else ""
         where = (
             "so far" if cause == "out_of_memory" else "in all" if cause == "end" else "before the first step"
@@ -133,30 +124,37 @@ class Report:
         )
 
     def log(self, level: str, message: str) -> None:
-        self._log.write("log", level=level, message=message)
+        write(self._log, lines.Log(level, message))
         _say(level, message)
 
     def end(self, status: str, step: int, error: str | None = None, reason: str | None = None) -> None:
         """The last line. `reason` says why a finished run ended before its last step."""
-        self._log.write("end", status=status, step=step, error=error, reason=reason, sync=True)
+        write(self._log, lines.End(status, step, error, reason), sync=True)
         because = error or reason
         _say(status, f"at step {step}" + (f": {because}" if because else ""))
 
 
-def _of_examples(scores: Scores) -> dict[str, Any]:
+def _of_examples(scores: Scores) -> lines.Scored:
     """What was measured of each example, as the log has it."""
-    found: dict[str, Any] = {"id": scores.ids}
-    for key in ("nll", "tokens", "right", "lost", "gained"):
-        if (values := getattr(scores, key)) is not None:
-            found[key] = _finite(values.tolist())
-    if scores.slices:
-        found["slice"] = list(scores.slices)
-    if scores.kl is not None:
-        found["kl"] = _finite(scores.kl.round(6).tolist())
+
+    def listed(values: np.ndarray | None) -> list[Any] | None:
+        return None if values is None else _finite(values.tolist())
+
+    tempered = None
     if scores.tempered is not None:
         rows = zip(TEMPERATURES, scores.tempered.round(4).tolist(), strict=True)
-        found["tempered"] = {str(temperature): _finite(row) for temperature, row in rows}
-    return found
+        tempered = {str(temperature): _finite(row) for temperature, row in rows}
+    return lines.Scored(
+        scores.ids,
+        listed(scores.nll) or [],
+        listed(scores.tokens) or [],
+        listed(scores.right),
+        listed(scores.lost),
+        listed(scores.gained),
+        list(scores.slices) or None,
+        None if scores.kl is None else listed(scores.kl.round(6)),
+        tempered,
+    )
 
 
 def _say(what: str, text: str) -> None:

@@ -29,6 +29,8 @@ from finetui.errors import StoreError
 from finetui.home import Home
 from finetui.lock import Lock
 from finetui.log import write_json
+from store.journal_lines import Cancel, Running, Started, Starting
+from store.states import RunState
 
 
 @pytest.fixture
@@ -96,10 +98,10 @@ def test_a_stranger_with_the_same_pid_is_not_the_worker(tmp_path: Path, why: str
         assert stranger
         changed = {"boot_id": "another"} if why == "another boot" else {"start_time": stranger.start_time - 1}
         worker = replace(stranger, **changed).to_dict()
-        record = journal.append(run, journal.read(run), "starting", state="starting", attempt=1)
-        record = journal.append(run, record, "started", attempt=1, **worker)
-        record = journal.append(run, record, "running", state="running", attempt=1)
-        journal.append(run, record, "cancel", state="running")
+        record = journal.append(run, journal.read(run), Starting(1, RunState.STARTING))
+        record = journal.append(run, record, Started(1, **worker))
+        record = journal.append(run, record, Running(1, RunState.RUNNING))
+        journal.append(run, record, Cancel(RunState.RUNNING))
         run.attempt(1).path.mkdir(parents=True)
         write_json(run.attempt(1).process, {"shim": worker, "worker": worker})
         queue = Supervisor(home, Settings(Capacity(1), threads=1, grace_s=0.0), on_change=lambda run: None)
@@ -117,7 +119,7 @@ def test_a_run_is_not_declared_over_while_a_shim_may_be_starting_it(tmp_path: Pa
     home = Home(tmp_path / "home")
     home.create()
     run = accept.accept(home, 1, *accept.read_submission(submission(steps=1)))
-    journal.append(run, journal.read(run), "starting", state="starting", attempt=1)
+    journal.append(run, journal.read(run), Starting(1, RunState.STARTING))
     queue = Supervisor(home, Settings(Capacity(0), threads=1, grace_s=0.0), on_change=lambda run: None)
     queue.recover()
     shim = Lock(run.lock)

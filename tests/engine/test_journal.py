@@ -11,6 +11,18 @@ from engine.runs import journal
 from engine.runs.home import RunDir
 from engine.runs.journal import RunRecord
 from finetui.log import LogWriter
+from store.journal_lines import (
+    Ended,
+    Interrupted,
+    Note,
+    Pause,
+    Priority,
+    Requeued,
+    Running,
+    Started,
+    Starting,
+)
+from store.states import RunState
 
 SHIM = Identity(4242, 777, "boot")
 
@@ -26,21 +38,21 @@ def make(path: Path) -> tuple[RunDir, RunRecord]:
 def life(run: RunDir, record: RunRecord) -> list[RunRecord]:
     """A long life, and the record after each entry."""
     records = [record]
-    for kind, fields in [
-        ("starting", {"state": "starting", "attempt": 1, "device": "gpu0"}),
-        ("started", {"attempt": 1, **SHIM.to_dict()}),
-        ("running", {"state": "running", "attempt": 1}),
-        ("priority", {"priority": 9}),
-        ("note", {"text": "bitte nicht stören — \u2028"}),
-        ("interrupted", {"state": "interrupted", "reason": "killed", "interruptions": 1, "checkpoint": 20}),
-        ("starting", {"state": "starting", "attempt": 2, "device": "gpu1"}),
-        ("started", {"attempt": 2, **SHIM.to_dict()}),
-        ("running", {"state": "running", "attempt": 2}),
-        ("pause", {"state": "running", "reason": "pause was asked"}),
-        ("ended", {"state": "paused", "attempt": 2, "exit_code": 3}),
-        ("requeued", {"state": "queued", "interruptions": 0}),
+    for line in [
+        Starting(1, RunState.STARTING, "gpu0"),
+        Started(1, **SHIM.to_dict()),
+        Running(1, RunState.RUNNING),
+        Priority(9),
+        Note("bitte nicht stören — \u2028"),
+        Interrupted(1, state=RunState.INTERRUPTED, reason="killed", interruptions=1, checkpoint=20),
+        Starting(2, RunState.STARTING, "gpu1"),
+        Started(2, **SHIM.to_dict()),
+        Running(2, RunState.RUNNING),
+        Pause(RunState.RUNNING, "pause was asked"),
+        Ended(RunState.PAUSED, 2, exit_code=3),
+        Requeued(RunState.QUEUED, interruptions=0),
     ]:
-        record = journal.append(run, record, kind, **fields)
+        record = journal.append(run, record, line)
         records.append(record)
     return records
 
@@ -80,10 +92,10 @@ def test_an_entry_after_a_torn_line_is_read(tmp_path: Path) -> None:
     run, record = make(tmp_path)
     rng = random.Random(0)
     for attempt in range(1, 20):
-        record = journal.append(run, record, "starting", state="starting", attempt=attempt)
+        record = journal.append(run, record, Starting(attempt, RunState.STARTING))
         torn = json.dumps({"kind": "cancel", "state": "cancelled"}).encode()
         with run.journal.open("ab") as file:
             file.write(torn[: rng.randrange(1, len(torn))])
-        record = journal.append(run, record, "priority", priority=attempt)
+        record = journal.append(run, record, Priority(attempt))
         assert journal.read(run) == record
         assert record.state == "starting"

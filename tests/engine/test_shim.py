@@ -19,6 +19,8 @@ from engine.queue import accept
 from engine.runs import journal
 from engine.runs.home import RunDir
 from finetui.home import Home
+from store.journal_lines import Cancel, Interrupted, Starting
+from store.states import RunState
 
 StartShim = Callable[..., "subprocess.Popen[bytes]"]
 
@@ -56,7 +58,7 @@ def starting(home: Home, attempt: int = 1, **script: Any) -> RunDir:
     """A run of which the journal says that `attempt` is starting."""
     parts = accept.read_submission(submission(**script))
     run = accept.accept(home, accept.last_number(home) + 1, *parts)
-    journal.append(run, journal.read(run), "starting", state="starting", attempt=attempt, device="cpu")
+    journal.append(run, journal.read(run), Starting(attempt, RunState.STARTING, "cpu"))
     return run
 
 
@@ -109,13 +111,13 @@ def test_a_shim_that_comes_late_starts_nothing(home: Home, shim: StartShim, chan
     record = journal.read(run)
     match change:
         case "cancelled":
-            journal.append(run, record, "cancel", state="cancelled")
+            journal.append(run, record, Cancel(RunState.CANCELLED))
         case "requeued":
-            journal.append(run, record, "interrupted", state="interrupted", interruptions=0)
+            journal.append(run, record, Interrupted(1, interruptions=0, state=RunState.INTERRUPTED))
         case "other attempt":
-            journal.append(run, record, "starting", state="starting", attempt=2)
+            journal.append(run, record, Starting(2, RunState.STARTING))
         case "cancel asked":
-            journal.append(run, record, "cancel", state="starting")
+            journal.append(run, record, Cancel(RunState.STARTING))
     child = shim(run)
     assert child.wait(30) == 75
     assert starts(run) == []

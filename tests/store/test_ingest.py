@@ -244,7 +244,7 @@ def test_a_line_that_the_database_refuses_is_found_and_set_aside(
 ) -> None:
     from store import rows as translation
 
-    def too_large(batch, run, attempt, entry):  # type: ignore[no-untyped-def]
+    def too_large(batch, run, attempt, entry, line):  # type: ignore[no-untyped-def]
         batch.add("samples", run=run.run, attempt=attempt, step=1, idx=2**40, t=1.0)
 
     monkeypatch.setitem(translation._WORKER, "sample", too_large)

@@ -11,7 +11,6 @@ import duckdb
 import pytest
 from fake_home import FakeHome, content, rows
 
-from store import schema
 from store.ingest import Ingest
 from store.projection import Projection
 
@@ -36,18 +35,6 @@ def test_every_table_column_view_and_macro_explains_itself(projection: Projectio
     found = dict(rows(projection, macros))
     assert set(found) == {"baselines", "compare", "curve", "forgotten", "slices", "worst"}
     assert all(found.values())
-
-
-def test_the_tables_are_those_of_the_architecture(projection: Projection) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text()
-    for table in schema.TABLES:
-        if table in ("metrics_live", "metrics_cold"):
-            assert table in text
-            continue
-        columns = [name for (name,) in rows(projection, f"SELECT column_name FROM (DESCRIBE {table})")]
-        shown = ", ".join(columns)
-        documented = text.replace("run PK", "run").replace("example PK", "example").replace("\n", " ")
-        assert f"`{table}({shown})`" in documented, f"{table}({shown})"
 
 
 def test_an_instance_is_locked_down(projection: Projection) -> None:

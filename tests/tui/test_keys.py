@@ -238,12 +238,12 @@ async def test_other_orders_reach_the_daemon(make_app: MakeApp, served: Served) 
 @pytest.mark.parametrize(
     ("run", "key", "said"),
     [
-        (1, "x", "run #1 is finished: nothing to cancel"),
-        (3, "r", "run #3 is running: nothing to resume"),
-        (1, "r", "run #1 is finished: R queues its recipe again"),
-        (1, "p", "run #1 is finished: only a queued or running run can be paused"),
+        (1, "x", "run #1 is finished; there is nothing to cancel; requeue runs its recipe again"),
+        (3, "r", "run #3 is running; there is nothing to resume"),
+        (1, "r", "run #1 is finished; use requeue to run its recipe again"),
+        (1, "p", "run #1 is finished; there is nothing to pause; requeue runs its recipe again"),
         (4, "R", "run #4 is queued: only the recipe of an ended run can be queued again"),
-        (3, "K", "run #3 is running: only a queued run has a place in the queue"),
+        (3, "K", "run #3 is running; only a run that waits has a place in the queue"),
         (3, "c", "mark two or more runs with space, then compare them"),
     ],
 )

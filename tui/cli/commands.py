@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from finetui.errors import ExitCode
+from store.states import RunState
 
 app = typer.Typer(
     name="finetui",
@@ -107,7 +108,7 @@ def estimate(
 
 @app.command()
 def ls(
-    state: Annotated[str | None, typer.Option(help="Only runs in this state.")] = None,
+    state: Annotated[RunState | None, typer.Option(help="Only runs in this state.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Only the latest N.")] = 50,
     as_json: Json = False,
 ) -> None:

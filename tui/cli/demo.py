@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from engine.client import preflight, submit
 from engine.recipe import recipe_file
-from engine.runs.journal import ACTIVE, WAITING
 from finetui.daemon import connect
 from finetui.errors import ExitCode
 from finetui.home import home
+from store.states import ACTIVE, WAITING, RunState
 from tui.cli.flags import print_flags
 from tui.cli.follow import follow_runs
 from tui.cli.output import print_side_by_side, say
@@ -69,4 +69,4 @@ def _report(client: Client, numbers: list[int]) -> bool:
         say(
             f"next: finetui   |   finetui compare {' '.join(map(str, numbers))}   |   finetui sql 'SHOW TABLES'"
         )
-    return all(row["state"] not in ("failed", "cancelled") for row in rows.values())
+    return all(row["state"] not in (RunState.FAILED, RunState.CANCELLED) for row in rows.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from engine.runs.journal import ACTIVE, WAITING
+from store.states import ACTIVE, WAITING, RunState
 from tui.cli.output import duration, say
 
 if TYPE_CHECKING:
@@ -22,29 +22,29 @@ def follow_runs(client: Client, numbers: list[int]) -> bool:
         rows = [row for row in client.named("runs").to_pylist() if row["run"] in numbers]
         for row in rows:
             state, when = said.get(row["run"], ("", 0.0))
-            due = row["state"] == "running" and time.monotonic() - when >= LINE_EVERY_S
+            due = row["state"] == RunState.RUNNING and time.monotonic() - when >= LINE_EVERY_S
             if row["state"] != state or due:
                 say(line(row))
                 said[row["run"]] = (row["state"], time.monotonic())
         # A run that was queued a moment ago may not be in the store yet.
         if len(rows) == len(numbers) and all(row["state"] not in WAITING | ACTIVE for row in rows):
-            return all(row["state"] == "finished" for row in rows)
+            return all(row["state"] == RunState.FINISHED for row in rows)
         time.sleep(POLL_S)
 
 
 def line(row: dict[str, Any]) -> str:
     """One run in one line, such as `#3 demo-lora running 40/160 loss 2.31 held-out 2.40, 38s left`."""
     parts = [f"#{row['run']:<3} {row['name']:<14} {row['state']}"]
-    if row["state"] == "queued" and row["waiting_for"]:
+    if row["state"] == RunState.QUEUED and row["waiting_for"]:
         parts.append(f"({row['waiting_for']})")
     if row["step"] and row["total_steps"]:
         parts.append(f"{row['step']}/{row['total_steps']}")
     for label, key in (("loss", "loss"), ("held-out", "heldout"), ("general", "general")):
         if row[key] is not None:
             parts.append(f"{label} {row[key]:.3f}")
-    if row["state"] == "running" and row["eta_s"] is not None:
+    if row["state"] == RunState.RUNNING and row["eta_s"] is not None:
         parts.append(f"{duration(row['eta_s'])} left")
-    if row["state"] in ("failed", "interrupted", "finished") and row["reason"]:
+    if row["state"] in (RunState.FAILED, RunState.INTERRUPTED, RunState.FINISHED) and row["reason"]:
         parts.append(f"- {row['reason']}")
     if row["flags"]:
         parts.append(f"[{row['flags']} flag{'s' if row['flags'] > 1 else ''}]")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from engine.runs.events import FEW_SHOT
 from finetui.daemon import connect
 from finetui.errors import StoreError
+from store.states import RunState
 from tui import baselines
 from tui.cli.flags import flags_of, print_flags
 from tui.cli.output import cell, duration, plain, print_json, print_table, say
@@ -37,7 +38,7 @@ CONFUSION = (
 )
 
 
-def ls(state: str | None, limit: int, *, as_json: bool) -> None:
+def ls(state: RunState | None, limit: int, *, as_json: bool) -> None:
     """The run table, latest last."""
     with connect() as client:
         client.action("drain")
@@ -55,7 +56,7 @@ def ls(state: str | None, limit: int, *, as_json: bool) -> None:
 
 
 def _listed(row: dict[str, Any]) -> dict[str, Any]:
-    note = row["waiting_for"] if row["state"] == "queued" else row["reason"]
+    note = row["waiting_for"] if row["state"] == RunState.QUEUED else row["reason"]
     progress = "" if row["progress"] is None else f"{row['progress']:.0%}"
     return {
         **row,
@@ -116,10 +117,10 @@ def find(client: Client, number: int) -> dict[str, Any]:
 
 def _print_head(row: dict[str, Any]) -> None:
     print(f"#{row['run']} {row['name']}: {row['state']}" + (f" ({row['reason']})" if row["reason"] else ""))
-    if row["waiting_for"] and row["state"] == "queued":
+    if row["waiting_for"] and row["state"] == RunState.QUEUED:
         print(f"waits for {row['waiting_for']}")
     if row["total_steps"]:
-        left = f", {duration(row['eta_s'])} left" if row["state"] == "running" else ""
+        left = f", {duration(row['eta_s'])} left" if row["state"] == RunState.RUNNING else ""
         print(
             f"step {row['step']} of {row['total_steps']}, {duration(row['elapsed_s'])}{left}, attempt {row['attempt']}"
         )

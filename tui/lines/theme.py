@@ -9,6 +9,8 @@ from functools import lru_cache
 
 from rich.style import Style
 
+from store.states import RunState
+
 BACKGROUND = "#10131a"
 SURFACE = "#171b25"
 CURSOR = "#232a3b"
@@ -95,15 +97,15 @@ class StateLook:
     style: str
 
 
-STATES = {
-    "queued": StateLook("○", "dim"),
-    "starting": StateLook("◌", "accent"),
-    "running": StateLook("●", "accent"),
-    "paused": StateLook("‖", "warn"),
-    "interrupted": StateLook("↻", "warn"),
-    "finished": StateLook("✓", "good"),
-    "failed": StateLook("✗", "bad"),
-    "cancelled": StateLook("⊘", "faint"),
+STATES: dict[str, StateLook] = {
+    RunState.QUEUED: StateLook("○", "dim"),
+    RunState.STARTING: StateLook("◌", "accent"),
+    RunState.RUNNING: StateLook("●", "accent"),
+    RunState.PAUSED: StateLook("‖", "warn"),
+    RunState.INTERRUPTED: StateLook("↻", "warn"),
+    RunState.FINISHED: StateLook("✓", "good"),
+    RunState.FAILED: StateLook("✗", "bad"),
+    RunState.CANCELLED: StateLook("⊘", "faint"),
 }
 
 

@@ -10,6 +10,7 @@ from textual.containers import Horizontal
 from textual.message import Message
 from textual.widget import Widget
 
+from store.states import RunState
 from tui import filter as run_filter
 from tui.data import Request, Run, ask
 from tui.lines import theme
@@ -133,7 +134,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         runs = self.runs()
         if self._find(self.app.select or 0):
             return self.app.select
-        running = next((run for run in runs if run.state == "running"), None)
+        running = next((run for run in runs if run.state == RunState.RUNNING), None)
         return running.number if running else runs[0].number if runs else None
 
     def _key(self, index: int) -> str:
@@ -185,7 +186,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         if not self.snapshot.loaded:
             return [(" connecting …", "dim")]
         parts: Line = [(f" {len(runs)} run{'s' if len(runs) != 1 else ''}", "text")]
-        for state in ("running", "queued", "failed"):
+        for state in (RunState.RUNNING, RunState.QUEUED, RunState.FAILED):
             number = self.snapshot.states.get(state, 0)
             if number:
                 parts += [(" · ", "faint"), (f"{number} {state}", theme.state_look(state).style)]

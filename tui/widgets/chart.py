@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from store.states import RunState
 from tui.data import Request, Row, Run, Snapshot, ask
 from tui.lines.text import Line
 from tui.widgets import plot
@@ -92,7 +93,7 @@ def lines(made: Plot, width: int, height: int) -> list[Line]:
 def why_empty(shown: Sequence[Shown], key: str) -> str:
     if not shown:
         return "no run selected"
-    if all(item.run.state == "queued" for item in shown):
+    if all(item.run.state == RunState.QUEUED for item in shown):
         return "not started yet"
     return f"no {key} yet"
 

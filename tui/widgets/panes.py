@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.flags import words
+from store.states import RunState
 from tui.data import Row, Run
 from tui.lines.text import Line, clean, cut, fit, left, line_width, right, spread, wrap
 from tui.widgets.run_table import bar
@@ -122,7 +123,7 @@ def flags(rows: Sequence[Row], worst: Sequence[Row], run: Run | None, width: int
 
 
 def _no_flags_yet(run: Run, width: int) -> list[Line]:
-    if run.state in ("queued", "starting"):
+    if run.state in (RunState.QUEUED, RunState.STARTING):
         return []
     text = "watched: overfitting, forgetting, leaks, instability, NaN, a run that stands still, answers that never end"
     return [[(line, "faint")] for line in wrap(text, width)]

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from store.states import ACTIVE, WAITING, RunState
 from tui.data import Run
 from tui.lines import format, theme
 from tui.lines.text import Line, clean, fit, left, right
 from tui.widgets.plot import MARKERS
 
+# States of a run that may stand between two steps: how far it is says more than the word.
+UNDER_WAY = ACTIVE | {RunState.PAUSED, RunState.INTERRUPTED}
 EMPTY = "No runs yet. Queue one with: finetui run recipe.yaml"
 
 
@@ -101,7 +104,7 @@ def _cell(view: TableView, run: Run, column: _Column, cursor: bool) -> Line:
 
 
 def _text(view: TableView, run: Run, name: str) -> tuple[str, str]:
-    dull = "dim" if run.state in ("cancelled", "queued") else "text"
+    dull = "dim" if run.state in (RunState.CANCELLED, RunState.QUEUED) else "text"
     if name == "#":
         return f"#{run.number}", "dim"
     if name == "name":
@@ -122,8 +125,8 @@ def _text(view: TableView, run: Run, name: str) -> tuple[str, str]:
 
 def _state(run: Run, width: int) -> Line:
     look = theme.state_look(run.state)
-    if run.state not in ("running", "paused", "interrupted", "starting") or not run.total_steps:
-        word = run.phase if run.state == "running" and run.phase else run.state
+    if run.state not in UNDER_WAY or not run.total_steps:
+        word = run.phase if run.state == RunState.RUNNING and run.phase else run.state
         return [(f"{look.glyph} ", look.style), (left(word, width - 2), look.style)]
     share = min(1.0, run.step / run.total_steps)
     percent = f"{100 * share:3.0f}%"
@@ -150,14 +153,14 @@ def _short(seconds: float) -> str:
 
 def about(run: Run) -> tuple[str, str]:
     """What there is to say about a run in one line, and its style."""
-    if run.state in ("queued", "interrupted"):
+    if run.state in WAITING:
         why = run.waiting_for or run.reason
-        return (f"waits: {why}" if run.state == "queued" and why else why or run.state), "dim"
-    if run.state in ("failed", "cancelled", "paused"):
+        return (f"waits: {why}" if run.state == RunState.QUEUED and why else why or run.state), "dim"
+    if run.state in (RunState.FAILED, RunState.CANCELLED, RunState.PAUSED):
         why = f": {run.reason}" if run.reason else ""
         at = f" at step {run.step}/{run.total_steps}" if run.total_steps else ""
-        return f"{run.state}{at}{why} · r goes on with it", "bad" if run.state == "failed" else "dim"
-    if run.state == "finished":
+        return f"{run.state}{at}{why} · r goes on with it", "bad" if run.state == RunState.FAILED else "dim"
+    if run.state == RunState.FINISHED:
         took = run.ended - run.started if run.ended and run.started else None
         best = f" · best held-out {format.loss(run.heldout_best)}" if run.heldout_best is not None else ""
         if run.reason:

@@ -1,0 +1,183 @@
+"""The lines of `journal.jsonl`, the daemon's word about one run. Imports nothing heavy: shim and screen use them.
+
+Every line has `kind` and `t` besides these fields. The last `state` in the file is the run's state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from store.line_fields import LEFT_OUT, Small
+
+# Fields that several kinds have.
+State = Annotated[str | None, "the run's state from here on", LEFT_OUT]
+Reason = Annotated[str | None, "why, where there is more to say", LEFT_OUT]
+Attempt = Annotated[Small | None, "which process life of the run, from 1", LEFT_OUT]
+Device = Annotated[str | None, "`cpu`, or a GPU for each process: `gpu0,gpu1`", LEFT_OUT]
+Threads = Annotated[int | None, "threads that each worker may use", LEFT_OUT]
+Pid = Annotated[int | None, "process id", LEFT_OUT]
+StartTime = Annotated[int | None, "when the process began, in clock ticks since boot", LEFT_OUT]
+Boot = Annotated[str | None, "the boot that pid and start time belong to", LEFT_OUT]
+ExitCode = Annotated[int | None, "of the worker; null if a signal killed it"]
+Signal = Annotated[int | None, "that killed the worker; null if it ended by itself"]
+Checkpoint = Annotated[int | None, "step of the last whole checkpoint, -1 without one", LEFT_OUT]
+Interruptions = Annotated[int | None, "how many in a row without a new checkpoint", LEFT_OUT]
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The run was accepted."""
+
+    kind: ClassVar[str] = "submitted"
+    state: State = None
+    priority: Annotated[Small, "higher starts first"] = 0
+    processes: Annotated[int, "that each attempt runs in"] = 1
+    reason: Reason = None
+
+
+@dataclass(frozen=True, slots=True)
+class Starting:
+    """An attempt is decided on; written before its shim is started."""
+
+    kind: ClassVar[str] = "starting"
+    attempt: Annotated[Small, "which process life of the run, from 1"]
+    state: State = None
+    device: Device = None
+    threads: Threads = None
+    reason: Reason = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The shim of the attempt runs; who it is."""
+
+    kind: ClassVar[str] = "started"
+    attempt: Attempt = None
+    device: Device = None
+    threads: Threads = None
+    pid: Pid = None
+    start_time: StartTime = None
+    boot_id: Boot = None
+    state: State = None
+    reason: Reason = None
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The worker runs; who it is."""
+
+    kind: ClassVar[str] = "running"
+    attempt: Attempt = None
+    state: State = None
+    reason: Reason = None
+    pid: Pid = None
+    start_time: StartTime = None
+    boot_id: Boot = None
+    device: Device = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Somebody cancels the run: at once while it waits; of an active one asked, and the state stays."""
+
+    kind: ClassVar[str] = "cancel"
+    state: State = None
+    reason: Reason = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Somebody pauses the run: at once while it waits; of an active one asked, and the state stays."""
+
+    kind: ClassVar[str] = "pause"
+    state: State = None
+    reason: Reason = None
+
+
+@dataclass(frozen=True, slots=True)
+class Requeued:
+    """Somebody resumed the run."""
+
+    kind: ClassVar[str] = "requeued"
+    state: State = None
+    reason: Reason = None
+    interruptions: Interruptions = None
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The attempt lost its process; the run waits for the next one."""
+
+    kind: ClassVar[str] = "interrupted"
+    attempt: Attempt = None
+    exit_code: ExitCode = None
+    signal: Signal = None
+    checkpoint: Checkpoint = None
+    interruptions: Interruptions = None
+    state: State = None
+    reason: Reason = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The attempt is over and the run with it, or paused."""
+
+    kind: ClassVar[str] = "ended"
+    state: State = None
+    attempt: Attempt = None
+    exit_code: ExitCode = None
+    signal: Signal = None
+    checkpoint: Checkpoint = None
+    interruptions: Interruptions = None
+    reason: Reason = None
+
+
+@dataclass(frozen=True, slots=True)
+class Priority:
+    """Somebody moved the run in the queue."""
+
+    kind: ClassVar[str] = "priority"
+    priority: Annotated[Small, "higher starts first"]
+    state: State = None
+    reason: Reason = None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Somebody wrote a note on the run."""
+
+    kind: ClassVar[str] = "note"
+    text: Annotated[str, "the note"] = ""
+    state: State = None
+    reason: Reason = None
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """A kind that a later finetui writes: its state counts all the same."""
+
+    kind: ClassVar[str] = ""
+    state: State = None
+    reason: Reason = None
+    attempt: Attempt = None
+
+
+JournalLine = (
+    Submitted
+    | Starting
+    | Started
+    | Running
+    | Cancel
+    | Pause
+    | Requeued
+    | Interrupted
+    | Ended
+    | Priority
+    | Note
+    | Other
+)
+KINDS: tuple[type[JournalLine], ...] = (
+    Submitted, Starting, Started, Running, Cancel, Pause, Requeued, Interrupted, Ended, Priority, Note,
+)  # fmt: skip
+JOURNAL: dict[str, type[JournalLine]] = {line.kind: line for line in KINDS}

@@ -1,0 +1,289 @@
+"""Log lines as types: how their fields are read, written and documented. Imports nothing heavy.
+
+A kind of line is a frozen dataclass with the kind's word in `kind`. A field is one line in it, type and meaning:
+
+    step: Annotated[int, "optimiser step"]
+    bytes: Annotated[int | None, "size on disk"] = None
+
+The type says how a value is read (`_reader`), a default what a missing one or null stands for; a field without a
+default is needed. Keys of a line that its type does not have are passed over.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, ClassVar, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from finetui.log import last_entries, read_log
+
+T = TypeVar("T")
+
+
+class BadLine(Exception):  # noqa: N818
+    """A line that cannot be used; `str()` says why."""
+
+
+# Markers in annotations.
+LEFT_OUT = object()  # not written where it is None; all other fields are, as null
+_SMALL = object()
+
+Small = Annotated[int, _SMALL]  # of 32 bits
+Json = Any  # whatever the line has
+
+HEADER = "header"  # kind of the first line of every log
+
+
+# ---- values --------------------------------------------------------------------------------------------
+
+
+def whole(value: Any) -> int:
+    """A 64-bit integer. Raises BadLine."""
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        raise BadLine(f"{value!r} is not a whole number") from None
+    if not -(2**63) <= number < 2**63:
+        raise BadLine(f"{value!r} is too large")
+    return number
+
+
+def real(value: Any) -> float:
+    """A float, NaN and infinities included. Raises BadLine."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise BadLine(f"{value!r} is not a number") from None
+
+
+def small(value: Any) -> int:
+    """A 32-bit integer. Raises BadLine."""
+    number = whole(value)
+    if abs(number) >= 2**31:
+        raise BadLine(f"{value!r} is too large")
+    return number
+
+
+def text(value: Any) -> str:
+    """Text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def maybe_whole(value: Any) -> int | None:
+    return None if value is None else whole(value)
+
+
+def maybe_real(value: Any) -> float | None:
+    return None if value is None else real(value)
+
+
+def maybe_small(value: Any) -> int | None:
+    return None if value is None else small(value)
+
+
+def maybe_text(value: Any) -> str | None:
+    return None if value is None else text(value)
+
+
+# ---- fields --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a kind of line, worked out from its annotation."""
+
+    name: str
+    read: Callable[[Any], Any]  # of a value that is not null; raises BadLine
+    needed: bool
+    left_out: bool
+    parts: type | None  # the dataclass that its value, or each value in it, is
+    type: str  # in words
+    meaning: str
+
+
+_FIELDS: dict[type, tuple[Field, ...]] = {}
+
+
+def fields_of(kind: type) -> tuple[Field, ...]:
+    """In the order in which they are written."""
+    if kind not in _FIELDS:
+        hints = get_type_hints(kind, include_extras=True)
+        _FIELDS[kind] = tuple(_field(item, hints[item.name]) for item in dataclasses.fields(kind))
+    return _FIELDS[kind]
+
+
+def _field(item: dataclasses.Field[Any], hint: Any) -> Field:
+    bare, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    read, words, parts = _reader(Annotated[bare, _SMALL] if _SMALL in marks else bare)
+    needed = item.default is MISSING and item.default_factory is MISSING
+    meaning = next((mark for mark in marks if isinstance(mark, str)), "")
+    return Field(item.name, read, needed, LEFT_OUT in marks, parts, words, meaning)
+
+
+def _reader(hint: Any) -> tuple[Callable[[Any], Any], str, type | None]:
+    """How a value of this type is read, what the type is called, and the dataclass in it."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return _reader(next(one for one in arguments if one is not NoneType))
+    if origin is Annotated:
+        return small, "whole number", None
+    if origin in (dict, list):
+        of_each, words, part = _reader(arguments[-1])
+        made = _object_of if origin is dict else _list_of
+        return (
+            made(of_each if part else None),
+            f"{'object' if origin is dict else 'list'} of {_plural(words)}",
+            part,
+        )
+    if dataclasses.is_dataclass(hint):
+        own = getattr(hint, "from_log", None)  # where it has more than one form
+        return own or (lambda value: read(hint, _mapping(value))), "object", hint  # type: ignore[return-value,arg-type]
+    as_type, words = _PLAIN.get(hint, (_as_it_is, "any"))
+    return as_type, words, None
+
+
+def _plural(words: str) -> str:
+    return {"any": "values", "text": "texts", "true/false": "true/false"}.get(words, f"{words}s")
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise BadLine("not an object")
+    return value
+
+
+def _object_of(of_each: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
+    """Values that are no objects of their own are left to who uses them: there may be many."""
+    if of_each is None:
+        return _mapping
+    return lambda value: {key: of_each(inner) for key, inner in _mapping(value).items()}
+
+
+def _list_of(of_each: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
+    def listed(value: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise BadLine("not a list")
+        return value if of_each is None else [of_each(inner) for inner in value]
+
+    return listed
+
+
+_PLAIN: dict[type, tuple[Callable[[Any], Any], str]] = {
+    int: (whole, "whole number"),
+    float: (real, "number"),
+    str: (text, "text"),
+    bool: (bool, "true/false"),
+}
+
+
+# ---- lines ---------------------------------------------------------------------------------------------
+
+
+def read(kind: type[T], entry: Mapping[str, Any], *, strict: bool = True) -> T:
+    """The typed line of an entry. Raises BadLine if a field that is needed is missing or has a value of another
+    type. So it does for every other field; not `strict`, such a field gets its default instead.
+    """
+    values = {}
+    for field in fields_of(kind):
+        value = entry.get(field.name)
+        if value is None:
+            if field.needed:
+                raise BadLine(f"{field.name} is missing")
+            continue
+        try:
+            values[field.name] = field.read(value)
+        except BadLine as error:
+            if strict or field.needed:
+                raise BadLine(f"{field.name}: {error}") from None
+    return kind(**values)
+
+
+def body(line: Any) -> dict[str, Any]:
+    """The fields of a line, or of a part of one, as they are written."""
+    found = {}
+    for field in fields_of(type(line)):
+        value = getattr(line, field.name)
+        if value is None and field.left_out:
+            continue
+        found[field.name] = value if field.parts is None else _plain(value)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return body(value) if dataclasses.is_dataclass(value) else value
+
+
+# ---- logs ----------------------------------------------------------------------------------------------
+
+
+class Line(Protocol):
+    """A dataclass of `lines` or `journal_lines`."""
+
+    kind: ClassVar[str]
+
+
+L = TypeVar("L", bound=Line)
+
+
+class Writer(Protocol):
+    """What `finetui.log.LogWriter` does."""
+
+    def write(self, kind: str, *, sync: bool = False, **fields: Any) -> None: ...
+
+
+def write(log: Writer, line: Line, *, sync: bool = False, t: float | None = None) -> None:
+    """Append one line, of now or of `t`; with `sync`, return only when it is on disk. Raises OSError (disk full)."""
+    log.write(line.kind, sync=sync, **({} if t is None else {"t": t}), **body(line))
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """A line whose values cannot be used."""
+
+    kind: str
+    why: str
+
+
+def read_lines(
+    path: Path, kinds: dict[str, type[L]], other: type[L] | None = None
+) -> Iterator[tuple[float, L | Bad]]:
+    """The lines of these kinds in a log, in order, each with its time (0.0: not known); lines of a kind that is not
+    among them are passed over, or read as `other`. A field whose value cannot be used gets its default; a line that
+    needs the field is Bad. Empty where there is no file.
+    """
+    for entry in read_log(path):
+        kind = kinds.get(str(entry.get("kind")), other)
+        if kind is not None and entry.get("kind") != HEADER:
+            yield _time(entry), _or_bad(kind, entry)
+
+
+def last_line(path: Path, kind: type[L]) -> L | None:
+    """The last line of a kind near the end of a log; None if there is none that can be used."""
+    entries = (entry for entry in last_entries(path) if entry.get("kind") == kind.kind)
+    return next((line for entry in entries if not isinstance(line := _or_bad(kind, entry), Bad)), None)
+
+
+def _or_bad(kind: type[L], entry: dict[str, Any]) -> L | Bad:
+    try:
+        return read(kind, entry, strict=False)
+    except BadLine as error:
+        return Bad(str(entry.get("kind")), str(error))
+
+
+def _time(entry: dict[str, Any]) -> float:
+    try:
+        return real(entry.get("t"))
+    except BadLine:
+        return 0.0
