@@ -9,6 +9,8 @@ from functools import lru_cache
 
 from rich.style import Style
 
+from tui.lines.text import graphemes
+
 BACKGROUND = "#10131a"
 SURFACE = "#171b25"
 CURSOR = "#232a3b"
@@ -124,10 +126,13 @@ _ASCII = str.maketrans(
 
 
 def to_ascii(text: str) -> str:
-    """The text with one ASCII character for every other one."""
+    """The text in ASCII, in as many columns as before: a glyph by what looks like it, any other by question marks."""
+    text = text.translate(_ASCII)
     if text.isascii():
         return text
-    return text.translate(_ASCII).encode("ascii", "replace").decode()
+    return "".join(
+        character if character.isascii() else "?" * columns for character, columns in graphemes(text)
+    )
 
 
 def terminal_has_unicode() -> bool:

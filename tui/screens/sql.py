@@ -12,7 +12,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.widgets import TextArea
 
-from tui.lines.text import Line, cut, fit, left, unique, wrap
+from tui.lines.text import Line, cut, fit, left, unique, width_of, wrap
 from tui.screens.base import BaseScreen, textual_bindings
 from tui.widgets import grid
 from tui.widgets.panel import Panel
@@ -231,7 +231,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
 
     def _error_lines(self, sentence: str, width: int) -> None:
         """A sentence too long for one line is shown whole in the place of the results."""
-        if len(sentence) <= width:
+        if width_of(sentence) <= width:
             return
         lines = wrap(sentence, width - 4)
         self.result = grid.Grid(("what went wrong",), (False,), (width - 6,), len(lines), lambda a, b: [

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from tui.lines.text import Line, cut, line_width
+from tui.lines.text import Line, centered, cut, line_width
 from tui.widgets import axis
 
 
@@ -323,7 +323,7 @@ class Canvas:
 def _message(text: str, width: int, height: int) -> list[Line]:
     lines: list[Line] = [[(" " * width, "")] for _ in range(height)]
     shown = cut(text, width)
-    lines[height // 2] = [(shown.center(width), "dim")]
+    lines[height // 2] = [(centered(shown, width), "dim")]
     return lines
 
 

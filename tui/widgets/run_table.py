@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tui.data import Run
 from tui.lines import format, theme
-from tui.lines.text import Line, clean, fit, left, right
+from tui.lines.text import Line, centered, clean, fit, left, right
 from tui.widgets.plot import MARKERS
 
 EMPTY = "No runs yet. Queue one with: finetui run recipe.yaml"
@@ -63,7 +63,7 @@ def lines(view: TableView, width: int, height: int) -> list[Line]:
     gap = "  " if width >= 110 else " "
     if not view.runs:
         middle: list[Line] = [[] for _ in range(max(0, (height - 2) // 2))]
-        return [_header(view, chosen, gap), *middle, [(view.empty.center(width), "dim")]]
+        return [_header(view, chosen, gap), *middle, [(centered(view.empty, width), "dim")]]
     rows = view.runs[view.top : view.top + height - 1]
     body = [_row(view, run, view.top + at == view.cursor, chosen, gap, width) for at, run in enumerate(rows)]
     return [_header(view, chosen, gap), *body]
