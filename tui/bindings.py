@@ -1,6 +1,7 @@
 """The one table of keys: it drives key handling, footer, command palette, help and docs/keys.md.
 
-Change a key here and it changes everywhere. An action `x` is the method `do_x` of the screen, else of the app.
+Change a key here and it changes everywhere. An action `x` is the method `do_x` of the screen, else
+what tui/actions.py has under that name.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tui.data import Run
+from tui.rows import Run
 
 ENDED = ("finished", "failed", "cancelled")
 # Screens, in the order in which the documentation lists them.

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from engine.runs.events import FEW_SHOT
 from finetui.daemon import connect
 from finetui.errors import StoreError
-from tui import baselines
 from tui.cli.flags import flags_of, print_flags
 from tui.cli.output import cell, duration, plain, print_json, print_table, say
+from tui.lines import baselines
 
 if TYPE_CHECKING:
     from finetui.client import Client

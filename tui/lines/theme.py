@@ -5,6 +5,7 @@ from __future__ import annotations
 import locale
 import os
 from dataclasses import dataclass
+from enum import Enum
 from functools import lru_cache
 
 from rich.style import Style
@@ -85,6 +86,14 @@ def style(name: str, color: bool = True, cursor: bool = False) -> Style:
         return plain + Style(bold=True) if cursor else plain
     background = Style(bgcolor=CURSOR if cursor else BACKGROUND)
     return background + Style.parse(_STYLES.get(name, TEXT))
+
+
+class Glyphs(Enum):
+    """What the dots of curves are drawn with; the value is (columns, rows) of dots in a cell."""
+
+    BRAILLE = (2, 4)
+    BLOCK = (1, 2)
+    ASCII = (1, 1)
 
 
 def slot_style(slot: int) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from store.best import HIGHER_IS_BETTER
-from tui.data import Row, Run
 from tui.lines import format, theme
 from tui.lines.text import Line, clean, left, line_width, right, width_of
+from tui.rows import Row, Run
 from tui.widgets.plot import MARKERS
 
 # Shown first and by these names; every other metric follows under its own key.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from tui.baselines import COLUMNS, SLICE_COLUMNS, baseline_cells, slice_cells
-from tui.data import Row, Run
 from tui.lines import format
+from tui.lines.baselines import COLUMNS, SLICE_COLUMNS, baseline_cells, slice_cells
 from tui.lines.text import Line, clean, cut, folded, left, right, width_of, wrap
+from tui.rows import Row, Run
 
 
 def heading(text: str) -> Line:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.flags import words
-from tui.data import Row, Run
 from tui.lines.text import Line, clean, cut, fit, left, line_width, right, spread, wrap
+from tui.rows import Row, Run
 from tui.widgets.run_table import bar
 
 # ---- hardware ------------------------------------------------------------------------------------

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tui.data import Run
 from tui.lines import format, theme
 from tui.lines.text import Line, centered, clean, fit, left, right
+from tui.rows import Run
 from tui.widgets.plot import MARKERS
 
 EMPTY = "No runs yet. Queue one with: finetui run recipe.yaml"
