@@ -157,6 +157,10 @@ class FinetuiApp(App[None]):
     def action_help_quit(self) -> None:
         self.say(HOW_TO_LEAVE)
 
+    async def action_quit(self) -> None:
+        """Textual's own ctrl+q goes before the binding table."""
+        self.quit()
+
     async def on_event(self, event: events.Event) -> None:
         if isinstance(event, events.Key) and self._answered(event.key):
             return

@@ -319,12 +319,8 @@ async def test_chart_keys(make_app: MakeApp) -> None:
         await pilot.press("y")
         assert app.state.view.log
         await pilot.press("plus", "left_square_bracket", "e", "u")
-        assert (app.state.view.zoom, app.state.view.end, app.state.view.smooth, app.state.view.glyphs) == (
-            1,
-            0.75,
-            2,
-            Glyphs.BLOCK,
-        )
+        view = app.state.view
+        assert (view.zoom, view.end, view.smooth, view.glyphs) == (1, 0.75, 2, Glyphs.BLOCK)
         await pilot.press("m")
         await ready(pilot)
         assert app.state.view.metric == "train/lr"
@@ -465,6 +461,7 @@ async def test_good_sql(make_app: MakeApp, served: Served) -> None:
         assert lines[0].split() == ["run", "name"]
         assert lines[1].split() == ["1", "1", "docstrings-full"]
         assert "5 rows in" in text_of(app, "#said")
+        await until(pilot, lambda: bool(app.remembered.queries()), "the history")
     kept = json.loads((served.home.path / "screen.json").read_text())
     assert kept["queries"] == ["SELECT run, name FROM runs ORDER BY run"]
 

@@ -332,14 +332,17 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
     # ---- the mouse ------------------------------------------------------------------------------
 
     def _activate_clicked(self, panel: str) -> bool:
-        """Give the results or the tables the keys; False for another panel. On a small terminal the panel of the results
-        may show the tables.
-        """
+        """Give the results or the tables the keys; False for another panel. On a small terminal both have one panel."""
         if panel not in ("results", "tables"):
             return False
         if not (self.small and self.active == "tables"):
             self._activate(panel)
         return True
+
+    def on_descendant_focus(self, _: events.DescendantFocus) -> None:
+        """A click into the editor gives it the keys."""
+        if self.active != "editor":
+            self._activate("editor")
 
     def click(self, panel: str, row: int, column: int) -> None:
         if not self._activate_clicked(panel):
