@@ -1,6 +1,7 @@
 """The one table of keys: it drives key handling, footer, command palette, help and docs/keys.md.
 
-Change a key here and it changes everywhere. An action `x` is the method `do_x` of the screen, else of the app.
+Change a key here and it changes everywhere. An action `x` is the method `do_x` of the screen, else
+what tui/actions.py has under that name.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 from engine.runs.lifecycle import Action, refused
 from store.states import ENDED
-from tui.data import Run
+from tui.rows import Run
 
 # Screens, in the order in which the documentation lists them.
 SCREENS = {

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from finetui.home import home
 from tui.app import FinetuiApp
-from tui.screens.dashboard import Dashboard
-from tui.widgets.chart import ChartView
+from tui.state import ChartView
 
 SIZE = (140, 40)
 PATIENCE_S = 60.0
@@ -24,28 +23,29 @@ PATIENCE_S = 60.0
 async def picture(numbers: list[int]) -> str:
     """The dashboard as SVG once everything it asked for has come. Raises SystemExit when nothing comes."""
     app = FinetuiApp(home(), unicode=True)
+    state = app.state
     app.home_name = "~/.local/share/finetui"
-    app.view = ChartView()  # not as some earlier session left it
+    state.view = ChartView()  # not as some earlier session left it
     async with app.run_test(size=SIZE) as pilot:
         end = time.monotonic() + PATIENCE_S
         marked = False
         while time.monotonic() < end:
             await asyncio.sleep(0.1)
             await pilot.pause()
-            if not app.snapshot.loaded:
+            if not state.snapshot.loaded:
                 continue
             if not marked:
-                app.marked = numbers or sorted(run.number for run in app.snapshot.runs)[-3:]
-                board = app.screen
-                flagged = (number for number in app.marked if (run := app.snapshot.run(number)) and run.flags)
-                if isinstance(board, Dashboard):
-                    board.cursor = next(flagged, app.marked[0])
+                state.marked = numbers or sorted(run.number for run in state.snapshot.runs)[-3:]
+                flagged = (
+                    number for number in state.marked if (run := state.snapshot.run(number)) and run.flags
+                )
+                state.run_list.cursor = next(flagged, state.marked[0])
                 app.refresh_screen()
                 marked = True
             elif app.settled():
                 await pilot.pause(0.2)
                 return app.export_screenshot(title="finetui")
-    raise SystemExit(f"no picture: {app.snapshot.trouble or 'the data did not come'}")
+    raise SystemExit(f"no picture: {state.snapshot.trouble or 'the data did not come'}")
 
 
 def main() -> None:

@@ -14,7 +14,8 @@ from pilot import ready, text_of, until
 from finetui.errors import StoreError, Unavailable
 from finetui.home import Home
 from tui.app import FinetuiApp
-from tui.data import Poller, Snapshot, ask, log_tail
+from tui.poller import Poller, log_tail
+from tui.rows import Snapshot, ask
 from tui.widgets.panel import Panel
 
 
@@ -89,8 +90,8 @@ async def test_a_lost_daemon_is_said_and_found_again(served: Served) -> None:
         await until(pilot, lambda: "daemon not answering, retrying" in text_of(app, "#header"), "the trouble")
         assert "docstrings-full" in text_of(app, "#table"), "what was known stays"
         await pilot.press("x")
-        assert app.status is not None
-        assert "the daemon is not answering" in app.status[0]
+        assert app.state.status.shown is not None
+        assert "the daemon is not answering" in app.state.status.shown[0]
         gate.cut = False
         await until(pilot, lambda: "daemon not answering" not in text_of(app, "#header"), "the daemon")
 
@@ -102,8 +103,8 @@ async def test_a_daemon_that_is_not_there_at_the_start(empty: Served) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "daemon not answering" in text_of(app, "#header"), "the trouble")
         await pilot.press("enter")
-        assert app.status is not None
-        assert app.status[0] == "the runs are still being loaded"
+        assert app.state.status.shown is not None
+        assert app.state.status.shown[0] == "the runs are still being loaded"
         gate.cut = False
         await until(pilot, lambda: "No runs yet" in text_of(app, "#table"), "the empty table")
 
@@ -165,10 +166,10 @@ async def test_escape_sequences_in_a_log_do_not_reach_the_terminal(living: Any) 
 
 
 async def test_a_change_of_one_cell_costs_few_bytes(living: Any) -> None:
-    """Guards `tui.spans` against another Textual: what it builds on is private there."""
+    """Guards `tui.widgets.spans` against another Textual: what it builds on is private there."""
     from textual._compositor import ChopsUpdate
 
-    from tui.spans import SpansUpdate
+    from tui.widgets.spans import SpansUpdate
 
     served, _, _ = living
     app = FinetuiApp(served.home, connect=served.connect, unicode=True)

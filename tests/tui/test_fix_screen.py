@@ -17,7 +17,7 @@ SMALL = (80, 24)
 
 
 def status(app: FinetuiApp) -> str:
-    return app.status[0] if app.status else ""
+    return app.state.status.shown[0] if app.state.status.shown else ""
 
 
 async def test_what_would_change_is_shown_and_saved_after_a_question(

@@ -22,7 +22,7 @@ def test_the_app_imports_nothing_heavy_before_the_first_paint() -> None:
 
 def test_no_screen_ever_imports_torch_or_duckdb() -> None:
     loaded = imported_by(
-        "import tui.app, tui.palette, tui.screens.run, tui.screens.compare, tui.screens.sql, tui.screens.help\n"
+        "import tui.app, tui.screens.palette, tui.screens.run, tui.screens.compare, tui.screens.sql, tui.screens.help\n"
         "import tui.screens.data, tui.screens.fix\n"
         "import finetui.client, store.schema, engine.client.service"
     )

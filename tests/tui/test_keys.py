@@ -11,10 +11,12 @@ from pilot import ready, text_of, until
 from textual.widgets import TextArea
 
 from finetui.errors import StoreError
-from tui import filter as run_filter
+from tui import run_filter
+from tui.actions import ACTIONS
 from tui.app import FinetuiApp
 from tui.bindings import BINDINGS, SCREENS, bindings_of, keys_markdown
-from tui.data import runs_of
+from tui.lines.theme import Glyphs
+from tui.rows import runs_of
 from tui.screens.compare import CompareScreen
 from tui.screens.dashboard import Dashboard
 from tui.screens.data import DataScreen
@@ -22,19 +24,17 @@ from tui.screens.fix import FixScreen
 from tui.screens.help import HelpScreen
 from tui.screens.run import RunScreen
 from tui.screens.sql import SqlScreen
-from tui.widgets.plot import Glyphs
 
 MakeApp = Callable[..., FinetuiApp]
 SMALL, LARGE = (80, 24), (200, 50)
 
 
 def status(app: FinetuiApp) -> str:
-    return app.status[0] if app.status else ""
+    return app.state.status.shown[0] if app.state.status.shown else ""
 
 
 def cursor(app: FinetuiApp) -> int | None:
-    assert isinstance(app.screen, Dashboard)
-    return app.screen.cursor
+    return app.state.run_list.cursor
 
 
 async def type_text(pilot: object, text: str) -> None:
@@ -59,7 +59,7 @@ def test_every_binding_can_be_done() -> None:
         method = f"do_{binding.action.partition('(')[0]}"
         for room in binding.screens:
             if room != "all":
-                assert hasattr(rooms[room], method) or hasattr(FinetuiApp, method), (binding.action, room)
+                assert hasattr(rooms[room], method) or binding.action in ACTIONS, (binding.action, room)
 
 
 @pytest.mark.parametrize("room", [room for room in SCREENS if room != "all"])
@@ -101,7 +101,7 @@ async def test_the_run_that_was_asked_for_is_selected_and_marked(make_app: MakeA
     async with app.run_test(size=LARGE) as pilot:
         await ready(pilot)
         assert cursor(app) == 2
-        assert app.marked == [2, 1]
+        assert app.state.marked == [2, 1]
         assert "#2" in text_of(app, "#pane0").splitlines()[0]
         assert "#1" in text_of(app, "#pane0").splitlines()[0]
 
@@ -173,9 +173,9 @@ async def test_sort_goes_through_the_columns(make_app: MakeApp) -> None:
         assert isinstance(screen, Dashboard)
         assert [run.number for run in screen.runs()] == [5, 4, 3, 2, 1]
         await pilot.press("s")
-        assert [run.name for run in screen.runs()] == sorted(run.name for run in app.snapshot.runs)
+        assert [run.name for run in screen.runs()] == sorted(run.name for run in app.state.snapshot.runs)
         await pilot.press("s", "s", "s", "s")
-        assert screen.sort == "held-out"
+        assert app.state.run_list.sort == "held-out"
         assert [run.number for run in screen.runs()][:3] == [2, 3, 1]
         await pilot.press("S")
         assert [run.number for run in screen.runs()][:3] == [1, 3, 2]
@@ -216,7 +216,7 @@ async def test_every_metric_is_reached_on_a_small_screen(make_app: MakeApp) -> N
         for _ in range(4):
             await pilot.press("m")
             await pilot.pause(0.2)
-            seen.add(app.view.metric)
+            seen.add(app.state.view.metric)
         assert len(seen) > 2, seen
 
 
@@ -317,14 +317,15 @@ async def test_chart_keys(make_app: MakeApp) -> None:
     async with app.run_test(size=LARGE) as pilot:
         await ready(pilot)
         await pilot.press("y")
-        assert app.view.log
+        assert app.state.view.log
         await pilot.press("plus", "left_square_bracket", "e", "u")
-        assert (app.view.zoom, app.view.end, app.view.smooth, app.view.glyphs) == (1, 0.75, 2, Glyphs.BLOCK)
+        view = app.state.view
+        assert (view.zoom, view.end, view.smooth, view.glyphs) == (1, 0.75, 2, Glyphs.BLOCK)
         await pilot.press("m")
         await ready(pilot)
-        assert app.view.metric == "train/lr"
+        assert app.state.view.metric == "train/lr"
         await pilot.press("0")
-        assert (app.view.log, app.view.zoom) == (False, 0)
+        assert (app.state.view.log, app.state.view.zoom) == (False, 0)
 
 
 async def test_quit(make_app: MakeApp) -> None:
@@ -421,7 +422,7 @@ async def test_help_is_searchable_and_does_what_it_says(make_app: MakeApp) -> No
         await pilot.pause()
         assert len(text_of(app, "#list").split("\n")[0].split()) > 3
         await pilot.press("enter")
-        await until(pilot, lambda: app.view.log, "the log scale")
+        await until(pilot, lambda: app.state.view.log, "the log scale")
         assert isinstance(app.screen, Dashboard)
 
 
@@ -434,7 +435,7 @@ async def test_the_palette_does_what_it_says(make_app: MakeApp) -> None:
         await type_text(pilot, "braille")
         await pilot.pause(0.5)
         await pilot.press("enter")
-        await until(pilot, lambda: app.view.glyphs is Glyphs.BLOCK, "blocks")
+        await until(pilot, lambda: app.state.view.glyphs is Glyphs.BLOCK, "blocks")
 
 
 # ---- SQL ---------------------------------------------------------------------------------------------
@@ -460,6 +461,7 @@ async def test_good_sql(make_app: MakeApp, served: Served) -> None:
         assert lines[0].split() == ["run", "name"]
         assert lines[1].split() == ["1", "1", "docstrings-full"]
         assert "5 rows in" in text_of(app, "#said")
+        await until(pilot, lambda: bool(app.remembered.queries()), "the history")
     kept = json.loads((served.home.path / "screen.json").read_text())
     assert kept["queries"] == ["SELECT run, name FROM runs ORDER BY run"]
 

@@ -33,6 +33,14 @@ def test_changed_spans() -> None:
 def test_wide_characters_take_two_cells() -> None:
     assert list(changed_spans([("日本ab", "text")], [("日本aX", "text")])) == [(5, 6)]
     assert list(changed_spans([("日本ab", "text")], [("日xyab", "text")])) == [(2, 4)]
+    assert list(changed_spans([("日本ab", "text")], [("月本ab", "text")])) == [(0, 2)], "no half characters"
+
+
+def test_nothing_behind_a_letter_with_marks_has_a_place_of_its_own() -> None:
+    assert list(changed_spans([("ab की 10", "text")], [("ab की 11", "text")])) == [(3, 7)]
+    assert list(changed_spans([("ab की 10", "text")], [("aX की 10", "text")])) == [(1, 2)]
+    one, other = ([("e", "text"), (f"\u0301 {number}", "dim")] for number in (1, 2))
+    assert list(changed_spans(one, other)) == [(0, 3)], "the mark has another style than its letter"
 
 
 async def test_only_changed_cells_are_refreshed() -> None:

@@ -7,9 +7,11 @@ import math
 import pytest
 
 from tui.lines.text import line_width
+from tui.lines.theme import Glyphs
+from tui.state import ChartView
 from tui.widgets import axis
-from tui.widgets.chart import ChartView, smooth
-from tui.widgets.plot import Glyphs, Mark, Plot, Series, render
+from tui.widgets.chart import smooth
+from tui.widgets.plot import Mark, Plot, Series, render
 
 
 def shown(plot: Plot, width: int, height: int) -> list[str]:

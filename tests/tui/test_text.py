@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import pytest
 
-from tui.lines.text import broken, folded, unique, width_of, wrap
+from tui.lines.text import (
+    broken,
+    centered,
+    clean,
+    cut,
+    fit,
+    folded,
+    left,
+    line_width,
+    right,
+    unique,
+    width_of,
+    wrap,
+)
+from tui.lines.theme import to_ascii
 from tui.widgets.details import _block
 
 
-@pytest.mark.parametrize("text", ["x" * 100, "漢" * 100, "a漢" * 40])
+@pytest.mark.parametrize("text", ["x" * 100, "漢" * 100, "a漢" * 40, "की" * 90])
 def test_what_is_too_wide_is_broken_by_columns_and_nothing_is_lost(text: str) -> None:
     for pieces in (broken(text, 39), wrap(text, 39), _block(text, 39)):
         assert "".join(pieces) == text
@@ -22,6 +36,29 @@ def test_a_line_is_folded_between_words_and_keeps_its_indentation() -> None:
     assert folded("one " + "x" * 12, 10) == ["one xxxxxx", "xxxxxx"]
     assert folded("", 10) == [""]
     assert folded("漢", 1) == ["漢"]
+
+
+@pytest.mark.parametrize(
+    "text", ["plain words", "漢字の損失", "चरण की हानि", "ขั้นที่ค่าที่", "e\u0301" * 20, "❤️ 👩‍💻 " * 5]
+)
+def test_a_text_takes_the_columns_that_it_is_given(text: str) -> None:
+    for width in range(40):
+        assert width_of(cut(text, width)) <= width
+        for shown in (left(text, width), right(text, width), to_ascii(left(text, width))):
+            assert width_of(shown) == width
+        assert line_width(fit([(text, ""), (text, "dim")], width)) == width
+    assert to_ascii(text).isascii()
+    assert width_of(centered(text, 60)) == 60
+
+
+def test_a_long_line_is_cut_without_reading_it_whole() -> None:
+    assert cut("क" + "\u0301" * 100_000, 10).startswith("क")
+    assert cut("हानि " * 20_000, 10) == "हानि हानि हानि …"
+
+
+def test_what_has_no_width_and_is_no_mark_is_left_out() -> None:
+    assert clean("a\tb\x1b[0m") == "a b [0m"
+    assert clean("می\u200cخواهم \u202eabc\u202c") == "میخواهم abc"
 
 
 def test_columns_of_one_name_stay_two() -> None:

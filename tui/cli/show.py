@@ -11,9 +11,9 @@ from engine.runs.events import FEW_SHOT
 from finetui.daemon import connect
 from finetui.errors import StoreError
 from store.states import RunState
-from tui import baselines
 from tui.cli.flags import flags_of, print_flags
 from tui.cli.output import cell, duration, plain, print_json, print_table, say
+from tui.lines import baselines
 
 if TYPE_CHECKING:
     from finetui.client import Client

@@ -1,4 +1,4 @@
-"""Lines of styled text, free of any terminal library: what every pane is made of.
+"""Lines of styled text: what every pane is made of. Columns are those that Rich and with it Textual count.
 
 A style is a name ("dim", "s0", "state-running"); `tui.lines.theme` says what it looks like.
 """
@@ -7,46 +7,49 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
-from functools import lru_cache
-from itertools import chain, count
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, count, repeat
+
+from rich.cells import cell_len, chop_cells, get_character_cell_size, set_cell_size, split_graphemes
 
 Span = tuple[str, str]
 Line = list[Span]
 
-
-@lru_cache(4096)
-def char_width(char: str) -> int:
-    """Columns that a character takes: 0, 1 or 2."""
-    if unicodedata.combining(char) or char in "\u200b\u200d\ufe0f":
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+# Code points looked at for each column that a text is cut to: a line of a log may have 64 KB.
+_DEEPEST = 16
 
 
 def width_of(text: str) -> int:
     """Columns that a text takes."""
-    return len(text) if text.isascii() else sum(map(char_width, text))
+    return cell_len(text)
+
+
+def is_even(text: str) -> bool:
+    """Whether every character takes one column, as letters and curves do."""
+    return text.isascii() or set(map(get_character_cell_size, text)) == {1}
+
+
+def graphemes(text: str) -> Iterator[tuple[str, int]]:
+    """What a reader takes for one character, a letter with its marks, and the columns of it: 0, 1 or 2."""
+    if is_even(text):
+        return zip(text, repeat(1))
+    spans, _ = split_graphemes(text)
+    return ((text[start:end], columns) for start, end, columns in spans)
 
 
 def cut(text: str, width: int, ellipsis: str = "…") -> str:
     """The text in at most `width` columns, with an ellipsis where something is lost."""
-    if width_of(text) <= width:
+    head = text[: _DEEPEST * max(0, width)]
+    if len(head) == len(text) and width_of(text) <= width:
         return text
     if width <= 0:
         return ""
-    room, kept = width - len(ellipsis), []
-    for char in text:
-        room -= char_width(char)
-        if room < 0:
-            break
-        kept.append(char)
-    return "".join(kept) + ellipsis
+    return set_cell_size(head, width - 1) + ellipsis
 
 
 def left(text: str, width: int) -> str:
     """Exactly `width` columns, aligned left."""
-    text = cut(text, width)
-    return text + " " * (width - width_of(text))
+    return set_cell_size(cut(text, width), max(0, width))
 
 
 def right(text: str, width: int) -> str:
@@ -55,9 +58,20 @@ def right(text: str, width: int) -> str:
     return " " * (width - width_of(text)) + text
 
 
+def centered(text: str, width: int) -> str:
+    """At least `width` columns, in the middle."""
+    return " " * ((width - width_of(text)) // 2) + text + " " * ((width - width_of(text) + 1) // 2)
+
+
 def clean(text: str) -> str:
-    """One printable line: control characters (escape sequences of a log, tabs) would break the screen."""
-    return "".join(char if char.isprintable() else " " for char in text)
+    """One printable line: control characters (escape sequences of a log, tabs) would break the screen, so they are
+    blanks. Joiners and marks of direction are left out: they have no width, and no two terminals agree on them.
+    """
+    return "".join(char if char.isprintable() else _blank(char) for char in text)
+
+
+def _blank(char: str) -> str:
+    return "" if unicodedata.category(char) == "Cf" else " "
 
 
 def line_width(line: Line) -> int:
@@ -84,23 +98,15 @@ def spread(start: Line, end: Line, width: int) -> Line:
 
 
 def broken(text: str, width: int) -> list[str]:
-    """The text in pieces of at most `width` columns, wherever they end."""
-    pieces, room = [""], width
-    for char in text:
-        room -= char_width(char)
-        if room < 0 and pieces[-1]:
-            pieces.append("")
-            room = width - char_width(char)
-        pieces[-1] += char
-    return pieces
+    """The text in pieces of at most `width` columns, wherever they end; a wider character is a piece of its own."""
+    return [piece for piece in chop_cells(text, width) if piece] or [text]
 
 
 def folded(text: str, width: int) -> list[str]:
     """One line in pieces of at most `width` columns, between words where they fit; its spaces are kept."""
     lines, room = [""], width
     for word in re.findall(r"\s|\S+", text):
-        for part in [word] if width_of(word) <= width else word:
-            size = width_of(part)
+        for part, size in parts(word, width):
             if size > room and lines[-1]:
                 lines.append("")
                 room = width
@@ -109,6 +115,12 @@ def folded(text: str, width: int) -> list[str]:
             lines[-1] += part
             room -= size
     return lines
+
+
+def parts(word: str, width: int) -> Iterable[tuple[str, int]]:
+    """The word and its columns, or its characters with theirs where it is wider than `width`."""
+    size = width_of(word)
+    return [(word, size)] if size <= width else graphemes(word)
 
 
 def unique(names: Sequence[str]) -> list[str]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import locale
 import os
 from dataclasses import dataclass
+from enum import Enum
 from functools import lru_cache
 
 from rich.style import Style
 
 from store.states import RunState
+from tui.lines.text import graphemes
 
 BACKGROUND = "#10131a"
 SURFACE = "#171b25"
@@ -87,6 +89,14 @@ def style(name: str, color: bool = True, cursor: bool = False) -> Style:
     return background + Style.parse(_STYLES.get(name, TEXT))
 
 
+class Glyphs(Enum):
+    """What the dots of curves are drawn with; the value is (columns, rows) of dots in a cell."""
+
+    BRAILLE = (2, 4)
+    BLOCK = (1, 2)
+    ASCII = (1, 1)
+
+
 def slot_style(slot: int) -> str:
     return f"s{slot % len(SERIES)}"
 
@@ -126,10 +136,13 @@ _ASCII = str.maketrans(
 
 
 def to_ascii(text: str) -> str:
-    """The text with one ASCII character for every other one."""
+    """The text in ASCII, in as many columns as before: a glyph by what looks like it, any other by question marks."""
+    text = text.translate(_ASCII)
     if text.isascii():
         return text
-    return text.translate(_ASCII).encode("ascii", "replace").decode()
+    return "".join(
+        character if character.isascii() else "?" * columns for character, columns in graphemes(text)
+    )
 
 
 def terminal_has_unicode() -> bool:

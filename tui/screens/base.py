@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, cast
 
 from textual import events
 from textual.binding import Binding as TextualBinding
@@ -11,12 +11,12 @@ from textual.binding import BindingType
 from textual.screen import Screen
 
 from tui import bindings
-from tui.data import Request, Run, Snapshot
-from tui.lines.text import Line, line_width, spread
+from tui.host import Host
+from tui.lines.text import Line, spread
+from tui.rows import Request, Run, Snapshot
+from tui.state import State
+from tui.widgets.bars import footer, tab_at, tabs
 from tui.widgets.panel import Panel
-
-if TYPE_CHECKING:
-    from tui.app import FinetuiApp
 
 SMALL_WIDTH, SMALL_HEIGHT = 110, 30
 FAR = 10**9  # lines: beyond every end
@@ -35,15 +35,23 @@ class BaseScreen(Screen[None], inherit_bindings=False):
 
     room: ClassVar[str] = "all"
     AUTO_FOCUS = None
-    app: FinetuiApp
 
     def __init__(self) -> None:
         super().__init__()
         self.small = False
 
     @property
+    def host(self) -> Host:
+        """The app, as far as a screen knows it."""
+        return cast(Host, self.app)
+
+    @property
+    def state(self) -> State:
+        return self.host.state
+
+    @property
     def snapshot(self) -> Snapshot:
-        return self.app.snapshot
+        return self.state.snapshot
 
     def wants(self) -> Iterable[Request]:
         """The answers that this screen needs now."""
@@ -51,7 +59,7 @@ class BaseScreen(Screen[None], inherit_bindings=False):
 
     def context(self) -> bindings.Context:
         snapshot = self.snapshot
-        return bindings.Context(self.target(), len(self.app.marked), not snapshot.trouble, snapshot.loaded)
+        return bindings.Context(self.target(), len(self.state.marked), not snapshot.trouble, snapshot.loaded)
 
     def target(self) -> Run | None:
         """The run that x, p, r and R mean."""
@@ -64,13 +72,13 @@ class BaseScreen(Screen[None], inherit_bindings=False):
 
     def changed(self) -> None:
         """After a key or new data: say what is needed, show what is there."""
-        self.app.want(self.wants())
+        self.host.want(self.wants())
         self.update_panels()
 
     def on_resize(self, event: events.Resize) -> None:
         self.small = event.size.width < SMALL_WIDTH or event.size.height < SMALL_HEIGHT
         self.set_class(self.small, "-small")
-        self.set_class(self.app.ascii_only, "-ascii")
+        self.set_class(self.host.ascii_only, "-ascii")
         self.lay_out(event.size.width, event.size.height)
 
     def lay_out(self, width: int, height: int) -> None:
@@ -107,6 +115,32 @@ class BaseScreen(Screen[None], inherit_bindings=False):
     def do_bottom(self) -> None:
         self.move(FAR)
 
+    # ---- the mouse -----------------------------------------------------------------------------
+
+    def on_panel_clicked(self, message: Panel.Clicked) -> None:
+        self.click(message.panel.id or "", message.row, message.column)
+
+    def on_panel_scrolled(self, message: Panel.Scrolled) -> None:
+        self.turn_wheel(message.panel.id or "", message.lines)
+
+    def click(self, panel: str, row: int, column: int) -> None:
+        """A press on a line of a panel: what stands there is chosen."""
+        if panel == "tabs" and (tab := tab_at(self.tab_names(), column)) is not None:
+            self.do_pane(tab + 1)
+
+    def turn_wheel(self, panel: str, lines: int) -> None:
+        """The wheel over a panel, by lines (down: above 0)."""
+        self.move(lines)
+
+    # ---- panes ---------------------------------------------------------------------------------
+
+    def tab_names(self) -> Sequence[str]:
+        """Panes or sections that have a number key."""
+        return ()
+
+    def do_pane(self, number: int) -> None:
+        """Show a pane or section by its number, from 1 on."""
+
     # ---- header and footer ---------------------------------------------------------------------
 
     def header_start(self) -> Line:
@@ -115,12 +149,12 @@ class BaseScreen(Screen[None], inherit_bindings=False):
 
     def paint_header(self, width: int, height: int) -> list[Line]:
         trouble = self.snapshot.trouble
-        end: Line = [(f"● {trouble} ", "bad")] if trouble else [(f"{self.app.home_name} ", "faint")]
+        end: Line = [(f"● {trouble} ", "bad")] if trouble else [(f"{self.host.home_name} ", "faint")]
         return [spread([(" finetui ", "brand"), *self.header_start()], end, width)]
 
     def paint_footer(self, width: int, height: int) -> list[Line]:
-        if self.app.status:
-            text, style = self.app.status
+        if self.state.status.shown:
+            text, style = self.state.status.shown
             return [[(f" {text}", style)]]
         return [footer(self.room, width)]
 
@@ -134,8 +168,17 @@ class PanedScreen(BaseScreen, inherit_bindings=False):
         super().__init__()
         self.pane = 0
 
+    def tab_names(self) -> Sequence[str]:
+        return self.panes
+
     def paint_tabs(self, width: int, height: int) -> list[Line]:
         return [tabs(self.panes, self.pane, width)]
+
+    def click(self, panel: str, row: int, column: int) -> None:
+        """A press anywhere in a pane chooses it."""
+        super().click(panel, row, column)
+        if panel.startswith("pane"):
+            self.do_pane(pane_index(panel) + 1)
 
     def do_pane(self, number: int) -> None:
         if number <= len(self.panes):
@@ -150,34 +193,6 @@ class PanedScreen(BaseScreen, inherit_bindings=False):
         self.do_pane((self.pane - 1) % len(self.panes) + 1)
 
 
-def footer(room: str, width: int) -> Line:
-    """Keys of a screen: as many as fit, help always."""
-    shown = [binding for binding in bindings.bindings_of(room) if binding.footer]
-    always = [
-        one for one in shown if one.action in ("help", "back") and (one.action, room) != ("back", "dashboard")
-    ]
-    end: Line = []
-    for binding in always:
-        end += [(bindings.key_name(binding.keys[0]), "key"), (f" {binding.label} ", "dim")]
-    line: Line = [(" ", "")]
-    for binding in shown:
-        if binding in always or binding.action == "back":
-            continue
-        entry: Line = [(bindings.key_name(binding.keys[0]), "key"), (f" {binding.label}  ", "dim")]
-        if line_width(line) + line_width(entry) + line_width(end) > width:
-            break
-        line += entry
-    return [*line, (" " * (width - line_width(line) - line_width(end)), ""), *end]
-
-
-def tabs(names: Sequence[str], chosen: int, width: int) -> Line:
-    """A rule with the names of panes and their number keys."""
-    line: Line = [("─", "rule")]
-    for index, name in enumerate(names):
-        is_chosen = index == chosen
-        line += [
-            (f" {index + 1}", "key" if is_chosen else "faint"),
-            (f" {name} ", "title" if is_chosen else "dim"),
-            ("─", "rule"),
-        ]
-    return [*line, ("─" * max(0, width - line_width(line)), "rule")]
+def pane_index(panel: str) -> int:
+    """`pane2` → 2."""
+    return int(panel.removeprefix("pane"))

@@ -8,9 +8,10 @@ from itertools import product
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
-from tui.data import Request, Run, ask
 from tui.lines.text import Line, cut
-from tui.screens.base import PanedScreen, textual_bindings
+from tui.rows import Request, Run, ask
+from tui.screens.base import PanedScreen, pane_index, textual_bindings
+from tui.state import ChartView
 from tui.widgets import chart, comparison
 from tui.widgets.chart import Shown
 from tui.widgets.panel import Panel
@@ -84,7 +85,9 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
         return [(f" comparing {names}", "bright")]
 
     def paint_chart(self, width: int, height: int) -> list[Line]:
-        made = chart.make(self.snapshot, self._shown(), self.key, self.app.view, color=not self.app.no_color)
+        made = chart.make(
+            self.snapshot, self._shown(), self.key, self.state.view, color=not self.app.no_color
+        )
         head: list[Line] = [[(self.key, "dim")]] if self.small else []
         return [*head, *chart.lines(made, width, height - len(head))]
 
@@ -121,9 +124,15 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
 
     def move(self, by: int) -> None:
         """On a small terminal the pane in view scrolls, on a large one the metrics."""
-        pane = self.pane if self.small or self.pane == 2 else 1
+        self._scroll_pane(self.pane if self.small or self.pane == 2 else 1, by)
+
+    def turn_wheel(self, panel: str, lines: int) -> None:
+        if panel.startswith("pane"):
+            self._scroll_pane(pane_index(panel), lines)
+
+    def _scroll_pane(self, pane: int, by: int) -> None:
         self.scrolled[pane] = max(0, min(self._lengths[pane], self.scrolled[pane] + by))
         self.update_panels()
 
     def do_reset(self) -> None:
-        self.app.set_view(chart.ChartView(glyphs=self.app.view.glyphs, metric=self.app.view.metric))
+        self.host.set_view(ChartView(glyphs=self.state.view.glyphs, metric=self.state.view.metric))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from textual.app import ComposeResult
@@ -11,13 +12,15 @@ from textual.message import Message
 from textual.widget import Widget
 
 from store.states import RunState
-from tui import filter as run_filter
-from tui.data import Request, Run, ask
 from tui.lines import theme
 from tui.lines.text import Line, clean, cut, spread
-from tui.screens.base import BaseScreen, tabs, textual_bindings
+from tui.rows import Request, Run, ask
+from tui.run_list import RunList
+from tui.screens.base import BaseScreen, pane_index, textual_bindings
+from tui.state import FIRST_METRIC, SMOOTHING, ChartView
 from tui.widgets import chart, panes, run_table
-from tui.widgets.chart import SMOOTHING, Shown
+from tui.widgets.bars import tabs
+from tui.widgets.chart import Shown
 from tui.widgets.panel import Panel
 
 PANES = ("training", "held-out", "general", "hardware", "flags", "log")
@@ -32,24 +35,11 @@ class Dashboard(BaseScreen, inherit_bindings=False):
 
     def __init__(self) -> None:
         super().__init__()
-        self.cursor: int | None = None  # number of the run under the cursor
         self.top = 0
-        self.sort, self.down = self._kept_order()
-        self.filter = ""
         self.pane = 0  # shown on a small terminal
         self.large: int | None = None  # the only pane shown on a large one
         self._arranged: tuple[object, ...] = ()
         self._charts: dict[int, list[Line]] = {}
-        self._runs: list[Run] = []
-        self._places: dict[int, int] = {}  # run number → index in _runs
-        self._made_from: tuple[object, ...] | None = None
-
-    def _kept_order(self) -> tuple[str, bool]:
-        """How the table was sorted in the session before."""
-        match self.app.remembered().get("sort"):
-            case [str(name), bool(down)] if name in run_filter.SORTS:
-                return name, down
-        return "#", True
 
     def compose(self) -> ComposeResult:
         yield Panel(self.paint_header, id="header", classes="line")
@@ -68,48 +58,34 @@ class Dashboard(BaseScreen, inherit_bindings=False):
 
     # ---- what is shown --------------------------------------------------------------------------
 
-    def runs(self) -> list[Run]:
-        """The runs that pass the filter, in order; made again only when something of it has changed."""
-        made_from = (self.snapshot, self.filter, self.sort, self.down)
-        if self._made_from is None or any(
-            a is not b for a, b in zip(made_from, self._made_from, strict=True)
-        ):
-            self._made_from, self._runs = made_from, self._arrange_runs()
-            self._places = {run.number: at for at, run in enumerate(self._runs)}
-        return self._runs
+    @property
+    def run_list(self) -> RunList:
+        return self.state.run_list
 
-    def _arrange_runs(self) -> list[Run]:
-        params = {
-            key: {row["run"]: row["value"] for row in self.snapshot.rows(ask("parameter", key=key))}
-            for key in run_filter.parameters(self.filter)
-        }
-        return run_filter.arrange(self.snapshot.runs, self.filter, self.sort, self.down, params)
+    def runs(self) -> list[Run]:
+        """The runs that pass the filter, in order."""
+        return self.run_list.runs(self.snapshot)
 
     def target(self) -> Run | None:
-        runs = self.runs()
-        return runs[self._index()] if runs else None
+        return self.run_list.target(self.snapshot)
 
     def shown(self) -> list[Shown]:
         """Runs in the charts: the one under the cursor on top, then the marked ones."""
-        app, run = self.app, self.target()
+        marked, run = self.state.marked, self.target()
         items = [
-            Shown(other, slot) for slot, number in enumerate(app.marked) if (other := self._find(number))
+            Shown(other, slot) for slot, number in enumerate(marked) if (other := self.snapshot.run(number))
         ]
         if run is None:
             return items
-        if run.number in app.marked:
+        if run.number in marked:
             return sorted(items, key=lambda item: item.run.number != run.number)
-        return [Shown(run, len(app.marked)), *items]
-
-    def _find(self, number: int) -> Run | None:
-        return self.snapshot.run(number)
+        return [Shown(run, len(marked)), *items]
 
     def wants(self) -> Iterable[Request]:
         run = self.target()
         shown = self.shown()
         yield ask("hardware")
-        for key in run_filter.parameters(self.filter):
-            yield ask("parameter", key=key)
+        yield from self.run_list.wants()
         for index in self._visible():
             if index < 3:
                 yield from chart.requests(shown, self._key(index))
@@ -122,23 +98,14 @@ class Dashboard(BaseScreen, inherit_bindings=False):
             yield ask("keys", run=run.number)
 
     def changed(self) -> None:
-        if self.cursor is None and self.snapshot.runs:
-            self.cursor = self._first()
+        self.run_list.start(self.snapshot)
         self._layout()
         for index, name in enumerate((self._metric_title(), *PANES[1:3])):
             self.query_one(f"#pane{index}", Panel).title(self._chart_title(index, name))
         super().changed()
 
-    def _first(self) -> int | None:
-        """Where the cursor starts: on the run asked for, else on one that runs, else on top."""
-        runs = self.runs()
-        if self._find(self.app.select or 0):
-            return self.app.select
-        running = next((run for run in runs if run.state == RunState.RUNNING), None)
-        return running.number if running else runs[0].number if runs else None
-
     def _key(self, index: int) -> str:
-        return self.app.view.metric if index == 0 else CHART_KEYS[PANES[index]]
+        return self.state.view.metric if index == 0 else CHART_KEYS[PANES[index]]
 
     def _visible(self) -> list[int]:
         if self.small:
@@ -190,22 +157,21 @@ class Dashboard(BaseScreen, inherit_bindings=False):
             number = self.snapshot.states.get(state, 0)
             if number:
                 parts += [(" · ", "faint"), (f"{number} {state}", theme.state_look(state).style)]
-        if self.filter:
-            parts += [(" · ", "faint"), (f"filter: {self.filter}", "warn")]
+        if self.run_list.filter:
+            parts += [(" · ", "faint"), (f"filter: {self.run_list.filter}", "warn")]
         return parts
 
     def paint_table(self, width: int, height: int) -> list[Line]:
         runs = self.runs()
         rows = height - 2
-        index = self._index()
+        index = self.run_list.index(self.snapshot)
         self.top = max(0, min(self.top, len(runs) - rows))
         self.top = min(max(self.top, index - rows + 1), index)
-        empty = (
-            run_table.EMPTY if not self.snapshot.runs else f"No run matches {self.filter!r}: esc shows all"
-        )
-        slots = {number: slot for slot, number in enumerate(self.app.marked)}
+        none = f"No run matches {self.run_list.filter!r}: esc shows all"
+        empty = none if self.snapshot.runs else run_table.EMPTY
+        slots = {number: slot for slot, number in enumerate(self.state.marked)}
         view = run_table.TableView(
-            runs, index, self.top, slots, self.sort, self.down,
+            runs, index, self.top, slots, self.run_list.sort, self.run_list.down,
             empty if self.snapshot.loaded else "", self.snapshot.etas,
         )  # fmt: skip
         lines = run_table.lines(view, width, height - 1)
@@ -221,12 +187,15 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         text, style = run_table.about(run)
         return [(f"  #{run.number} ", "dim"), (cut(clean(text), width - 8), style)]
 
+    def tab_names(self) -> Sequence[str]:
+        return (self._metric_title(), *PANES[1:])
+
     def paint_tabs(self, width: int, height: int) -> list[Line]:
-        return [tabs((self._metric_title(), *PANES[1:]), self.pane, width)]
+        return [tabs(self.tab_names(), self.pane, width)]
 
     def _chart_title(self, index: int, name: str) -> str:
         """What a chart shows and how, above a chart of a large terminal."""
-        view = self.app.view
+        view = self.state.view
         parts = [f"{name} loss" if name in PANES else name]
         if view.log:
             parts.append("log")
@@ -235,8 +204,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         return " · ".join(parts)
 
     def _metric_title(self) -> str:
-        metric = self.app.view.metric
-        return PANES[0] if metric == chart.FIRST else metric
+        metric = self.state.view.metric
+        return PANES[0] if metric == FIRST_METRIC else metric
 
     def paint_chart(self, index: int, width: int, height: int) -> list[Line]:
         key = self._key(index)
@@ -244,7 +213,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         if self.snapshot.loaded and not all(self.snapshot.has(request) for request in wanted):
             return self._charts.get(index, [])  # for a moment the old one, rather than a flash of nothing
         made = chart.make(
-            self.snapshot, self.shown(), key, self.app.view, color=not self.app.no_color,
+            self.snapshot, self.shown(), key, self.state.view, color=not self.app.no_color,
             empty="" if self.snapshot.loaded else " ",
         )  # fmt: skip
         self._charts[index] = chart.lines(made, width, height)
@@ -288,59 +257,52 @@ class Dashboard(BaseScreen, inherit_bindings=False):
 
     # ---- moving ---------------------------------------------------------------------------------
 
-    def _index(self) -> int:
-        """Where the cursor is in `runs()`, which is to be called first."""
-        return self._places.get(self.cursor, 0) if self.cursor is not None else 0
-
     def move(self, by: int) -> None:
-        runs = self.runs()
-        if not runs:
-            return
-        index = max(0, min(len(runs) - 1, self._index() + by))
-        self.cursor = runs[index].number
+        self._place(self.run_list.index(self.snapshot) + by)
+
+    def _place(self, index: int) -> None:
+        self.run_list.place(self.snapshot, index)
         self.changed()
 
     def page(self) -> int:
         return max(1, (self._part("#table").content_size.height - 2) // 2)
 
-    def on_panel_clicked(self, message: Panel.Clicked) -> None:
-        runs = self.runs()
-        at = self.top + message.row - 1
-        if message.panel.id == "table" and message.row >= 1 and at < len(runs):
-            self.cursor = runs[at].number
-            self.changed()
+    def click(self, panel: str, row: int, column: int) -> None:
+        super().click(panel, row, column)
+        at = self.top + row - 1
+        if (
+            panel == "table"
+            and 1 <= row < self._part("#table").content_size.height - 1
+            and at < len(self.runs())
+        ):
+            self._place(at)
+        elif panel.startswith("pane") and not self.small:  # a small terminal shows it already
+            self.do_pane(pane_index(panel) + 1)
 
-    def on_panel_scrolled(self, message: Panel.Scrolled) -> None:
-        if message.panel.id == "table":
-            self.move(message.lines)
+    def turn_wheel(self, panel: str, lines: int) -> None:
+        if panel == "table":
+            self.move(lines)
 
     # ---- doing ----------------------------------------------------------------------------------
-
-    def do_open(self) -> None:
-        run = self.target()
-        if run:
-            self.app.open_run(run.number)
 
     def do_mark(self) -> None:
         run = self.target()
         if run is None:
             return
-        marked = self.app.marked
+        marked = self.state.marked
         marked.remove(run.number) if run.number in marked else marked.append(run.number)
         self.move(1)
 
     def do_unmark(self) -> None:
-        self.app.marked.clear()
+        self.state.marked.clear()
         self.changed()
 
     def do_sort(self) -> None:
-        names = list(run_filter.SORTS)
-        self.sort = names[(names.index(self.sort) + 1) % len(names)]
-        self.down = self.sort in ("#", "flags")
+        self.run_list.sort_by_next()
         self.changed()
 
     def do_reverse(self) -> None:
-        self.down = not self.down
+        self.run_list.reverse()
         self.changed()
 
     def do_next_pane(self) -> None:
@@ -369,26 +331,27 @@ class Dashboard(BaseScreen, inherit_bindings=False):
 
     def do_reset(self) -> None:
         self.large = None
-        self.app.set_view(chart.ChartView(glyphs=self.app.view.glyphs))
+        self.host.set_view(ChartView(glyphs=self.state.view.glyphs))
 
     def do_metric(self) -> None:
         run = self.target()
         rows = self.snapshot.rows(ask("keys", run=run.number)) if run else []
-        keys = [row["key"] for row in rows if chart.is_training(row["key"])] or [chart.FIRST]
-        now = self.app.view.metric
-        self.app.set_metric(keys[(keys.index(now) + 1) % len(keys)] if now in keys else keys[0])
+        keys = [row["key"] for row in rows if chart.is_training(row["key"])] or [FIRST_METRIC]
+        now = self.state.view.metric
+        following = keys[(keys.index(now) + 1) % len(keys)] if now in keys else keys[0]
+        self.host.set_view(replace(self.state.view, metric=following))
 
     def do_back(self) -> None:
-        if self.filter:
-            self.filter = ""
+        if self.run_list.filter:
+            self.run_list.filter = ""
             self.changed()
         elif self.large is not None:
             self.large = None
             self.changed()
-        elif self.app.marked:
+        elif self.state.marked:
             self.do_unmark()
         else:
-            self.app.do_back()
+            self.host.leave_screen()
 
     def do_filter(self) -> None:
         self.app.run_worker(self._open_filter(), exclusive=True)
@@ -399,7 +362,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         footer = self._part("#footer")
         footer.add_class("hidden")
         prompt = Prompt(
-            "filter", self.filter, "words, state:running, method=lora, lr>1e-4", self.app.ascii_only
+            "filter", self.run_list.filter, "words, state:running, method=lora, lr>1e-4", self.host.ascii_only
         )
         await self.mount(prompt)
         prompt.input.focus()
@@ -408,7 +371,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         from tui.widgets.prompt import Prompt
 
         assert isinstance(message, Prompt.Changed)
-        self.filter = message.text.strip()
+        self.run_list.filter = message.text.strip()
         if message.done:
             self.query_one(Prompt).remove()
             self._part("#footer").remove_class("hidden")

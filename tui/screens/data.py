@@ -13,7 +13,7 @@ from textual.containers import Horizontal
 from engine.basics.errors import DataError
 from tui.lines.text import Line, clean, wrap
 from tui.reports import Reporting
-from tui.screens.base import PanedScreen, textual_bindings
+from tui.screens.base import PanedScreen, pane_index, textual_bindings
 from tui.widgets import data_page
 from tui.widgets.panel import Panel
 
@@ -137,8 +137,12 @@ class DataScreen(PanedScreen, inherit_bindings=False):
         self.do_pane(2)
 
     def move(self, by: int) -> None:
-        self.scrolled[self.pane] = max(0, min(self._lengths[self.pane], self.scrolled[self.pane] + by))
-        self.update_panels()
+        self._scroll_pane(self.pane, by)
 
-    def on_panel_scrolled(self, message: Panel.Scrolled) -> None:
-        self.move(message.lines)
+    def turn_wheel(self, panel: str, lines: int) -> None:
+        if panel.startswith("pane"):
+            self._scroll_pane(pane_index(panel), lines)
+
+    def _scroll_pane(self, pane: int, by: int) -> None:
+        self.scrolled[pane] = max(0, min(self._lengths[pane], self.scrolled[pane] + by))
+        self.update_panels()

@@ -38,8 +38,8 @@ class FixScreen(BaseScreen, inherit_bindings=False):
         yield Panel(self.paint_footer, id="footer", classes="line")
 
     def on_mount(self) -> None:
-        self.app.in_thread(
-            lambda _: command(self.app.home, self.number, "--dry-run"), self.show_found, self.show_trouble
+        self.host.in_thread(
+            lambda _: command(self.host.home, self.number, "--dry-run"), self.show_found, self.show_trouble
         )
 
     def show_found(self, found: dict[str, Any]) -> None:
@@ -69,13 +69,13 @@ class FixScreen(BaseScreen, inherit_bindings=False):
 
     def do_add(self) -> None:
         if self._ready():
-            self.app.confirm(
+            self.host.confirm(
                 f"Queue {self._new_name()} as a new run?", lambda: self._do("checking the data …", "--add")
             )
 
     def do_write(self) -> None:
         if self._ready():
-            self.app.confirm(
+            self.host.confirm(
                 f"Save the recipe of {self._new_name()}?", lambda: self._do("checking the data …")
             )
 
@@ -86,29 +86,26 @@ class FixScreen(BaseScreen, inherit_bindings=False):
         if self.found and self.found["changes"]:
             return True
         nothing = "no key of the recipe answers these flags: what to do is by hand"
-        self.app.say(
+        self.host.say(
             nothing if self.found else self.trouble or "the run's flags are still being read", "warn"
         )
         return False
 
     def _do(self, meanwhile: str, *words: str) -> None:
-        self.app.say(meanwhile, keep=True)
-        self.app.in_thread(lambda _: command(self.app.home, self.number, *words), self._done)
+        self.host.say(meanwhile, keep=True)
+        self.host.in_thread(lambda _: command(self.host.home, self.number, *words), self._done)
 
     def _done(self, made: dict[str, Any]) -> None:
-        if self.app.screen is self:
-            self.app.pop_screen()
+        if self.is_current:
+            self.host.leave_screen()
         queued = (
             made["queued"] and f"run #{made['queued']} {self._new_name()} is queued, made from #{self.number}"
         )
-        self.app.say(queued or f"saved {made['path']}", "good")
+        self.host.say(queued or f"saved {made['path']}", "good")
 
     def move(self, by: int) -> None:
         self.first_line = max(0, min(self._length, self.first_line + by))
         self.update_panels()
-
-    def on_panel_scrolled(self, message: Panel.Scrolled) -> None:
-        self.move(message.lines)
 
 
 def command(home: Home, number: int, *words: str) -> dict[str, Any]:

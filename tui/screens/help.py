@@ -32,7 +32,7 @@ class HelpScreen(BaseScreen, inherit_bindings=False):
         yield Panel(self.paint_header, id="header", classes="line")
         yield Panel(self.paint_list, id="list", classes="framed", title="Keys")
         hint = "type to search, ↑ ↓ to choose, enter to do it, esc to close"
-        yield Prompt("search", "", hint, self.app.ascii_only)
+        yield Prompt("search", "", hint, self.host.ascii_only)
 
     def on_mount(self) -> None:
         self.query_one(Prompt).input.focus()
@@ -75,9 +75,14 @@ class HelpScreen(BaseScreen, inherit_bindings=False):
             self.update_panels()
             return
         found = [] if message.cancelled else self.found()
-        self.app.pop_screen()
+        self.host.leave_screen()
         if found:
-            self.app.call_later(self.app.action_act, found[self.cursor].action)
+            self.app.call_later(self.host.act, found[self.cursor].action)
+
+    def click(self, panel: str, row: int, column: int) -> None:
+        if panel == "list":
+            self.cursor = self.top + row
+            self.update_panels()
 
     def page(self) -> int:
         return 8

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
-from tui.data import Request, Run, ask
 from tui.lines import theme
 from tui.lines.text import Line, clean
-from tui.screens.base import BaseScreen, tabs, textual_bindings
+from tui.rows import Request, Run, ask
+from tui.screens.base import BaseScreen, textual_bindings
+from tui.state import ChartView
 from tui.widgets import chart, details, grid, panes, run_table
+from tui.widgets.bars import tabs
 from tui.widgets.chart import Shown
 from tui.widgets.panel import Panel
 
@@ -24,11 +26,12 @@ class RunScreen(BaseScreen, inherit_bindings=False):
     room = "run"
     BINDINGS = textual_bindings("run")
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, key: str) -> None:
+        """`key`: the curve that is chosen first."""
         super().__init__()
         self.number = number
         self.section = 0
-        self.key = self.app.view.metric
+        self.key = key
         self.keys_top = 0
         self.first_line: int | None = (
             None  # first line of the section in view; None: from the start, a log its end
@@ -58,7 +61,7 @@ class RunScreen(BaseScreen, inherit_bindings=False):
 
     def _shown(self) -> list[Shown]:
         run = self.target()
-        return [Shown(run, self.app.slot(self.number) or 0)] if run else []
+        return [Shown(run, self.state.slot(self.number) or 0)] if run else []
 
     def wants(self) -> Iterable[Request]:
         number, name = self.number, self._chosen()
@@ -105,6 +108,9 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         text, style = run_table.about(run)
         return [[(f" {clean(text)}", style)]]
 
+    def tab_names(self) -> Sequence[str]:
+        return SECTIONS
+
     def paint_tabs(self, width: int, height: int) -> list[Line]:
         return [tabs(SECTIONS, self.section, width)]
 
@@ -120,7 +126,7 @@ class RunScreen(BaseScreen, inherit_bindings=False):
             return [[("loading …" if not self.snapshot.loaded else "this run is gone", "dim")]]
         if name == "curves":
             made = chart.make(
-                self.snapshot, self._shown(), self.key, self.app.view, color=not self.app.no_color
+                self.snapshot, self._shown(), self.key, self.state.view, color=not self.app.no_color
             )
             return chart.lines(made, width, height)
         if name != "log" and not all(self.snapshot.has(request) for request in self.wants()):
@@ -177,11 +183,20 @@ class RunScreen(BaseScreen, inherit_bindings=False):
             self.key = keys[(self._key_index() + 1) % len(keys)]
             self.changed()
 
+    def click(self, panel: str, row: int, column: int) -> None:
+        super().click(panel, row, column)
+        if panel == "keys" and self.keys_top + row < len(self.rows("keys")):
+            self._choose_key(self.keys_top + row)
+            self.changed()
+
+    def _choose_key(self, index: int) -> None:
+        keys = [str(row["key"]) for row in self.rows("keys")]
+        if keys:
+            self.key = keys[max(0, min(len(keys) - 1, index))]
+
     def move(self, by: int) -> None:
         if self._chosen() == "curves":
-            keys = [str(row["key"]) for row in self.rows("keys")]
-            if keys:
-                self.key = keys[max(0, min(len(keys) - 1, self._key_index() + by))]
+            self._choose_key(self._key_index() + by)
         else:
             last = max(0, self._length - self.query_one("#section").content_size.height)
             now = self.first_line if self.first_line is not None else last if self._chosen() == "log" else 0
@@ -195,7 +210,4 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         return max(1, self.query_one("#section").content_size.height // 2)
 
     def do_reset(self) -> None:
-        self.app.set_view(chart.ChartView(glyphs=self.app.view.glyphs, metric=self.app.view.metric))
-
-    def on_panel_scrolled(self, message: Panel.Scrolled) -> None:
-        self.move(message.lines)
+        self.host.set_view(ChartView(glyphs=self.state.view.glyphs, metric=self.state.view.metric))

@@ -12,7 +12,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.widgets import TextArea
 
-from tui.lines.text import Line, cut, fit, left, unique, wrap
+from tui.lines.text import Line, cut, fit, left, unique, width_of, wrap
 from tui.screens.base import BaseScreen, textual_bindings
 from tui.widgets import grid
 from tui.widgets.panel import Panel
@@ -75,7 +75,8 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
     room = "sql"
     BINDINGS = textual_bindings("sql")
 
-    def __init__(self) -> None:
+    def __init__(self, history: list[str]) -> None:
+        """`history`: earlier queries, the last one last."""
         super().__init__()
         self.result: grid.Grid | None = None
         self.said: Line = [("enter runs the query · f2 for ready-made ones · tab to the results", "dim")]
@@ -85,8 +86,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         self.active = "editor"
         self.running: str | None = None  # id of the query that runs
         self.example = -1
-        kept = self.app.remembered().get("queries")
-        self.history: list[str] = [text for text in kept if isinstance(text, str)] if kept else []
+        self.history = history
         self.at = len(self.history)
         self.draft = ""
 
@@ -106,7 +106,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         editor = self.query_one(Editor)
         editor.move_cursor(editor.document.end)
         self._activate("editor")
-        self.app.in_thread(lambda client: client.query(SCHEMA, limit=10_000).to_pylist(), self._show_schema)
+        self.host.in_thread(lambda client: client.query(SCHEMA, limit=10_000).to_pylist(), self._show_schema)
 
     def header_start(self) -> Line:
         return [(" SQL", "bright"), ("  read only", "dim")]
@@ -179,7 +179,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
     def do_execute(self) -> None:
         sql = self.query_one(Editor).text.strip().rstrip(";")
         if self.running:
-            self.app.say("a query is running: esc stops it", "warn")
+            self.host.say("a query is running: esc stops it", "warn")
             return
         if not sql:
             self.said = [("there is no query to run", "warn")]
@@ -190,7 +190,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         self.said = [("running … esc stops it", "accent")]
         self.update_panels()
         started = time.monotonic()
-        self.app.in_thread(
+        self.host.in_thread(
             lambda client: client.query(sql, limit=ROW_LIMIT, query_id=query_id),
             lambda table: self._show_table(table, time.monotonic() - started),
             self._show_error,
@@ -231,7 +231,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
 
     def _error_lines(self, sentence: str, width: int) -> None:
         """A sentence too long for one line is shown whole in the place of the results."""
-        if len(sentence) <= width:
+        if width_of(sentence) <= width:
             return
         lines = wrap(sentence, width - 4)
         self.result = grid.Grid(("what went wrong",), (False,), (width - 6,), len(lines), lambda a, b: [
@@ -240,11 +240,11 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
 
     def do_stop(self) -> None:
         if self.running is None:
-            self.app.say("no query is running", "warn")
+            self.host.say("no query is running", "warn")
             return
         query_id = self.running
         self.said = [("stopping …", "accent")]
-        self.app.in_thread(lambda client: client.cancel_query(query_id), lambda _: None)
+        self.host.in_thread(lambda client: client.cancel_query(query_id), lambda _: None)
         self.update_panels()
 
     # ---- history and examples -------------------------------------------------------------------
@@ -252,7 +252,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
     def _keep(self, sql: str) -> None:
         self.history = [*[text for text in self.history if text != sql][-HISTORY:], sql]
         self.at, self.draft = len(self.history), ""
-        self.app.remember(queries=self.history)
+        self.host.remember(queries=self.history)
 
     def do_older(self) -> None:
         self._recall(-1)
@@ -265,7 +265,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
             self.draft = self.query_one(Editor).text
         following = self.at + by
         if not 0 <= following <= len(self.history):
-            self.app.say("the history ends here" if self.history else "no queries yet", "dim")
+            self.host.say("the history ends here" if self.history else "no queries yet", "dim")
             return
         self.at = following
         self._fill(self.draft if following == len(self.history) else self.history[following])
@@ -296,7 +296,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         elif self.active != "editor":
             self._activate("editor")
         else:
-            self.app.do_back()
+            self.host.leave_screen()
 
     def move(self, by: int) -> None:
         if self.active == "results" and self.result:
@@ -329,12 +329,30 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         part = "#tables" if self.active == "tables" and not self.small else "#results"
         return max(1, self.query_one(part).content_size.height // 2)
 
-    def on_panel_scrolled(self, message: Panel.Scrolled) -> None:
-        self.on_panel_clicked(message)
-        self.move(message.lines)
+    # ---- the mouse ------------------------------------------------------------------------------
 
-    def on_panel_clicked(self, message: Panel.Clicked | Panel.Scrolled) -> None:
-        if message.panel.id == "results" and self.small and self.active == "tables":
+    def _activate_clicked(self, panel: str) -> bool:
+        """Give the results or the tables the keys; False for another panel. On a small terminal both have one panel."""
+        if panel not in ("results", "tables"):
+            return False
+        if not (self.small and self.active == "tables"):
+            self._activate(panel)
+        return True
+
+    def on_descendant_focus(self, _: events.DescendantFocus) -> None:
+        """A click into the editor gives it the keys."""
+        if self.active != "editor":
+            self._activate("editor")
+
+    def click(self, panel: str, row: int, column: int) -> None:
+        if not self._activate_clicked(panel):
             return
-        if message.panel.id in ("results", "tables"):
-            self._activate(message.panel.id)
+        if self.active == "tables":
+            self.table_cursor = max(0, min(len(self.columns) - 1, self.table_top + row))
+        elif self.result and row:  # below the names of the columns
+            self.cursor = max(0, min(self.result.rows - 1, self.top + row - 1))
+        self.update_panels()
+
+    def turn_wheel(self, panel: str, lines: int) -> None:
+        if self._activate_clicked(panel):
+            self.move(lines)

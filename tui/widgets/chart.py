@@ -4,44 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from store.states import RunState
-from tui.data import Request, Row, Run, Snapshot, ask
 from tui.lines.text import Line
+from tui.rows import Request, Row, Run, Snapshot, ask
+from tui.state import SMOOTHING, ChartView
 from tui.widgets import plot
 from tui.widgets.axis import live_end
-from tui.widgets.plot import Glyphs, Mark, Plot, Series
+from tui.widgets.plot import Mark, Plot, Series
 
 BUCKETS = 400
-SMOOTHING = (0.0, 0.6, 0.9)  # weight of the past in the moving average
-FIRST = "train/loss"
-
-
-@dataclass(frozen=True)
-class ChartView:
-    """What the chart keys change; the same for every chart of the app."""
-
-    log: bool = False
-    smooth: int = 1  # index into SMOOTHING; the raw values stay visible behind the smoothed line
-    zoom: int = 0  # the window is 1 / 2**zoom of the steps
-    end: float = 1.0  # where the window ends, as a share of the steps
-    glyphs: Glyphs = Glyphs.BRAILLE
-    metric: str = FIRST
-
-    def zoomed(self, by: int) -> ChartView:
-        zoom = max(0, min(10, self.zoom + by))
-        return replace(self, zoom=zoom, end=max(self.end, 0.5**zoom))
-
-    def panned(self, by: int) -> ChartView:
-        """Half a window to the left (−1) or right (+1)."""
-        window = 0.5**self.zoom
-        return replace(self, end=max(window, min(1.0, self.end + by * window / 2)))
-
-    def window(self, last: float) -> tuple[float, float]:
-        """The steps in view when the whole goes from 0 to `last`."""
-        end = last * self.end
-        return end - last * 0.5**self.zoom, end
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from store.best import HIGHER_IS_BETTER
-from tui.data import Row, Run
 from tui.lines import format, theme
-from tui.lines.text import Line, clean, left, line_width, right
+from tui.lines.text import Line, clean, left, line_width, right, width_of
+from tui.rows import Row, Run
 from tui.widgets.plot import MARKERS
 
 # Shown first and by these names; every other metric follows under its own key.
@@ -137,7 +137,7 @@ def recipes(rows: Sequence[Row], runs: Sequence[Run], width: int) -> list[Line]:
         return [[("the recipes are the same", "dim")]]
     keys = list(dict.fromkeys(row["key"] for row in rows))
     values = {(row["key"], row["run"]): row["value"] for row in rows}
-    name = min(max(map(len, keys)) + 2, 28)
+    name = min(max(map(width_of, keys)) + 2, 28)
     column = max(10, (width - name) // max(1, len(runs)))
     head: Line = [(" " * name, "")]
     for slot, run in enumerate(runs):

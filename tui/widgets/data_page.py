@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.report import page
-from tui.lines.text import Line, char_width, clean, width_of, wrap
+from tui.lines.text import Line, clean, parts, width_of, wrap
 
 _STYLES = {"warning": "warn", "refused": "bad"}
 
@@ -23,13 +23,13 @@ def _labelled(text: str, width: int) -> list[Line]:
     label, body = text[2 : page.LABEL], clean(text[page.LABEL :])
     style = _STYLES.get(label.strip(), "text" if label.strip() else "dim")
     room = max(10, width - page.LABEL + 2)
-    parts = [body] if width_of(body) <= room else wrap(body, room)
+    wrapped = [body] if width_of(body) <= room else wrap(body, room)
     return [
         [
             (label if at == 0 else " " * (page.LABEL - 2), style if style in ("warn", "bad") else "key"),
             (part, style),
         ]
-        for at, part in enumerate(parts)
+        for at, part in enumerate(wrapped)
     ]
 
 
@@ -63,9 +63,7 @@ def example(pieces: Sequence[tuple[str, bool]], width: int, *, marks: bool) -> l
                 lines.append([])
                 room = width
                 continue
-            for part in [word] if width_of(word) <= width else word:
-                part = clean(part)
-                size = sum(map(char_width, part))
+            for part, size in parts(clean(word), width):
                 if size > room:
                     lines.append([])
                     room = width

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from tui.baselines import COLUMNS, SLICE_COLUMNS, baseline_cells, slice_cells
-from tui.data import Row, Run
 from tui.lines import format
-from tui.lines.text import Line, clean, cut, folded, left, right, wrap
+from tui.lines.baselines import COLUMNS, SLICE_COLUMNS, baseline_cells, slice_cells
+from tui.lines.text import Line, clean, cut, folded, left, right, width_of, wrap
+from tui.rows import Row, Run
 
 
 def heading(text: str) -> Line:
@@ -67,7 +67,7 @@ def evals(rows: Sequence[Row], baselines: Sequence[Row], slices: Sequence[Row], 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[Line]:
     lines = [heading(title)]
     cells = [columns, *rows]
-    widths = [max(map(len, column)) + 2 for column in zip(*cells, strict=True)]
+    widths = [max(map(width_of, column)) + 2 for column in zip(*cells, strict=True)]
     for at, line in enumerate(cells):
         text = "".join(left(cell, room) for cell, room in zip(line, widths, strict=True))
         lines.append([(cut(f"  {text}", width), "text" if at else "faint")])
@@ -155,7 +155,7 @@ def checkpoints(rows: Sequence[Row], attempts: Sequence[Row], width: int) -> lis
 def recipe(params: Sequence[Row], datasets: Sequence[Row], run: Run, width: int) -> list[Line]:
     """The resolved recipe, one line a key, and the data it was given."""
     lines: list[Line] = [heading("Recipe")]
-    wide = max((len(row["key"]) for row in params), default=8) + 4
+    wide = max((width_of(row["key"]) for row in params), default=8) + 4
     section = ""
     for row in params:
         first = row["key"].partition(".")[0]

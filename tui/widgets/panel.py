@@ -6,7 +6,9 @@ here: a live chart then costs some hundred bytes a second, a pane where nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat
+from operator import itemgetter
 
 from rich.segment import Segment
 from textual import events
@@ -16,7 +18,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tui.lines import theme
-from tui.lines.text import Line, char_width, fit
+from tui.lines.text import Line, fit, graphemes, is_even
 
 Paint = Callable[[int, int], list[Line]]  # width, height → lines
 
@@ -113,17 +115,27 @@ class Panel(Widget):
 
 
 def changed_spans(before: Line, after: Line) -> Iterator[tuple[int, int]]:
-    """Column ranges [start, end) in which two lines of one width differ; near ones are joined."""
+    """Column ranges [start, end) in which two lines of one width differ; near ones are joined.
+
+    Terminals differ in how wide a letter with marks is. So nothing behind the first one is written at a place of its
+    own: all from there on is one range, which the terminal lays out as it did the whole line.
+    """
     if before == after:
         return
-    old, new = list(_cells(before)), list(_cells(after))
+    (old, old_unsure), (new, new_unsure) = _cells(before), _cells(after)
     if len(old) != len(new) or (before and after and (before[0][1] == "cursor") != (after[0][1] == "cursor")):
         yield 0, max(len(old), len(new))
         return
+    unsure = min(old_unsure, new_unsure)
+    changed = [column for column, (one, other) in enumerate(zip(old, new, strict=True)) if one != other]
+    yield from _joined(column for column in changed if column < unsure)
+    if changed and changed[-1] >= unsure:
+        yield unsure, len(new)
+
+
+def _joined(columns: Iterable[int]) -> Iterator[tuple[int, int]]:
     start = end = -1
-    for column, (one, other) in enumerate(zip(old, new, strict=True)):
-        if one == other:
-            continue
+    for column in columns:
         if start >= 0 and column - end > _GAP:
             yield start, end
             start = -1
@@ -134,11 +146,24 @@ def changed_spans(before: Line, after: Line) -> Iterator[tuple[int, int]]:
         yield start, end
 
 
-def _cells(line: Line) -> Iterator[tuple[str, str]]:
-    for text, style in line:
-        for char in text:
-            width = char_width(char)
-            if width:
-                yield char, style
-            if width == 2:
-                yield "", style
+_Cell = tuple[str, str, int]  # character, style, which of the character's columns
+
+
+def _cells(line: Line) -> tuple[list[_Cell], int]:
+    """The columns of a line, and the first one that has a letter with marks (their number where none has)."""
+    cells: list[_Cell] = []
+    at, unsure = 0, -1
+    for text, style in filter(itemgetter(0), line):
+        if is_even(text):  # nearly always, and several times as fast
+            at = len(cells) + len(text) - 1
+            cells += zip(text, repeat(style), repeat(0))
+            continue
+        for grapheme, columns in graphemes(text):
+            if columns:
+                at = len(cells)
+                cells += [(grapheme, style, half) for half in range(columns)]
+            elif cells:  # a mark in another style than its letter
+                cells[at:] = [(cell[0] + grapheme, *cell[1:]) for cell in cells[at:]]
+            if unsure < 0 and cells and len(cells[at][0]) > 1:
+                unsure = at
+    return cells, unsure if unsure >= 0 else len(cells)

@@ -7,8 +7,8 @@ from typing import Any
 
 from engine.flags import words
 from store.states import RunState
-from tui.data import Row, Run
 from tui.lines.text import Line, clean, cut, fit, left, line_width, right, spread, wrap
+from tui.rows import Row, Run
 from tui.widgets.run_table import bar
 
 # ---- hardware ------------------------------------------------------------------------------------

@@ -9,19 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum
 
-from tui.lines.text import Line, cut, line_width
+from tui.lines.text import Line, centered, cut, line_width
+from tui.lines.theme import Glyphs
 from tui.widgets import axis
-
-
-class Glyphs(Enum):
-    """What dots are drawn with; the value is (columns, rows) of dots in a cell."""
-
-    BRAILLE = (2, 4)
-    BLOCK = (1, 2)
-    ASCII = (1, 1)
-
 
 MARKERS = "●■▲◆○□△◇"
 ASCII_MARKERS = "*+ox#@%&"
@@ -323,7 +314,7 @@ class Canvas:
 def _message(text: str, width: int, height: int) -> list[Line]:
     lines: list[Line] = [[(" " * width, "")] for _ in range(height)]
     shown = cut(text, width)
-    lines[height // 2] = [(shown.center(width), "dim")]
+    lines[height // 2] = [(centered(shown, width), "dim")]
     return lines
 
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from store.states import ACTIVE, WAITING, RunState
-from tui.data import Run
 from tui.lines import format, theme
-from tui.lines.text import Line, clean, fit, left, right
+from tui.lines.text import Line, centered, clean, fit, left, right
+from tui.rows import Run
 from tui.widgets.plot import MARKERS
 
 # States of a run that may stand between two steps: how far it is says more than the word.
@@ -66,7 +66,7 @@ def lines(view: TableView, width: int, height: int) -> list[Line]:
     gap = "  " if width >= 110 else " "
     if not view.runs:
         middle: list[Line] = [[] for _ in range(max(0, (height - 2) // 2))]
-        return [_header(view, chosen, gap), *middle, [(view.empty.center(width), "dim")]]
+        return [_header(view, chosen, gap), *middle, [(centered(view.empty, width), "dim")]]
     rows = view.runs[view.top : view.top + height - 1]
     body = [_row(view, run, view.top + at == view.cursor, chosen, gap, width) for at, run in enumerate(rows)]
     return [_header(view, chosen, gap), *body]

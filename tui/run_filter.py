@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tui.data import Run
+from tui.rows import Run
 
 _TERM = re.compile(r"^([a-z_#.-]+)(!=|>=|<=|[:=<>])(.+)$")
 _UNFINISHED = re.compile(r"^[a-z_#.-]+(!=|>=|<=|[:=<>])$")

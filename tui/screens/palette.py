@@ -8,7 +8,7 @@ from typing import cast
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
 from tui import bindings
-from tui.app import FinetuiApp
+from tui.host import Host
 
 
 class KeyCommands(Provider):
@@ -23,16 +23,14 @@ class KeyCommands(Provider):
         return f"{binding.label}  ({' '.join(map(bindings.key_name, binding.keys))})"
 
     async def discover(self) -> Hits:
-        app = cast(FinetuiApp, self.app)
+        host = cast(Host, self.app)
         for binding in self._table:
-            yield DiscoveryHit(
-                self._title(binding), partial(app.action_act, binding.action), help=binding.help
-            )
+            yield DiscoveryHit(self._title(binding), partial(host.act, binding.action), help=binding.help)
 
     async def search(self, query: str) -> Hits:
-        matcher, app = self.matcher(query), cast(FinetuiApp, self.app)
+        matcher, host = self.matcher(query), cast(Host, self.app)
         for binding in self._table:
             title = self._title(binding)
             if (score := max(matcher.match(title), matcher.match(binding.help) * 0.6)) > 0:
-                command = partial(app.action_act, binding.action)
+                command = partial(host.act, binding.action)
                 yield Hit(score, matcher.highlight(title), command, help=binding.help)

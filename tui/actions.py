@@ -1,0 +1,198 @@
+"""What a key does where the screen has no `do_…` of its own for it: orders for runs, charts, other screens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from tui import bindings
+from tui.host import Host
+from tui.lines.theme import Glyphs
+from tui.rows import Run
+from tui.screens.base import BaseScreen
+from tui.state import SMOOTHING_NAMES
+
+
+def perform(host: Host, screen: BaseScreen, action: str) -> None:
+    """Run an action of the binding table, or say in one sentence why not now."""
+    binding = bindings.find(action, screen.room)
+    why = binding.unless(screen.context()) if binding else None
+    if why:
+        host.say(why, "warn")
+        return
+    name, _, argument = action.rstrip(")").partition("(")
+    method = getattr(screen, f"do_{name}", None)
+    if method is None:
+        ACTIONS[name](host, screen)
+    elif argument:
+        method(int(argument))
+    else:
+        method()
+
+
+def _target(screen: BaseScreen) -> Run:
+    run = screen.target()
+    assert run is not None, "the binding table lets no run key through without a run"
+    return run
+
+
+# ---- runs ----------------------------------------------------------------------------------------
+
+
+def _order(host: Host, action: str, run: Run, done: str, **body: Any) -> None:
+    """Ask the daemon for an action, and say what came of it."""
+    host.in_thread(
+        lambda client: client.action(action, run=run.number, **body),
+        lambda _: host.say(f"run #{run.number} {done}", "good"),
+    )
+
+
+def cancel_run(host: Host, screen: BaseScreen) -> None:
+    run = _target(screen)
+    host.confirm(
+        f"Cancel run #{run.number} {run.name}?", lambda: _order(host, "cancel", run, "is being cancelled")
+    )
+
+
+def pause_run(host: Host, screen: BaseScreen) -> None:
+    _order(host, "pause", _target(screen), "is being paused")
+
+
+def resume_run(host: Host, screen: BaseScreen) -> None:
+    _order(host, "resume", _target(screen), "resumes")
+
+
+def requeue_run(host: Host, screen: BaseScreen) -> None:
+    number = _target(screen).number
+    host.in_thread(
+        lambda client: client.action("requeue", run=number),
+        lambda reply: host.say(f"the recipe of run #{number} is queued as run #{reply.get('run')}", "good"),
+    )
+
+
+def raise_priority(host: Host, screen: BaseScreen) -> None:
+    _change_priority(host, _target(screen), 1)
+
+
+def lower_priority(host: Host, screen: BaseScreen) -> None:
+    _change_priority(host, _target(screen), -1)
+
+
+def _change_priority(host: Host, run: Run, by: int) -> None:
+    priority = run.priority + by
+    _order(host, "priority", run, f"has priority {priority}", priority=priority)
+
+
+# ---- charts --------------------------------------------------------------------------------------
+
+
+def toggle_log_scale(host: Host, _: BaseScreen) -> None:
+    on = not host.state.view.log
+    host.set_view(replace(host.state.view, log=on), f"y axis: {'logarithmic' if on else 'linear'}")
+
+
+def zoom_in(host: Host, _: BaseScreen) -> None:
+    host.set_view(host.state.view.zoomed(1))
+
+
+def zoom_out(host: Host, _: BaseScreen) -> None:
+    host.set_view(host.state.view.zoomed(-1))
+
+
+def pan_left(host: Host, _: BaseScreen) -> None:
+    host.set_view(host.state.view.panned(-1))
+
+
+def pan_right(host: Host, _: BaseScreen) -> None:
+    host.set_view(host.state.view.panned(1))
+
+
+def smooth_more(host: Host, _: BaseScreen) -> None:
+    level = (host.state.view.smooth + 1) % len(SMOOTHING_NAMES)
+    host.set_view(replace(host.state.view, smooth=level), f"smoothing: {SMOOTHING_NAMES[level]}")
+
+
+def change_glyphs(host: Host, _: BaseScreen) -> None:
+    order = list(Glyphs)
+    glyphs = order[(order.index(host.state.view.glyphs) + 1) % len(order)]
+    host.set_view(replace(host.state.view, glyphs=glyphs), f"curves in {glyphs.name.lower()}")
+
+
+# ---- screens: imported when they are opened, so that the first paint waits for none of them -------
+
+
+def open_sql(host: Host, _: BaseScreen) -> None:
+    from tui.screens.sql import SqlScreen
+
+    host.open_screen(SqlScreen(host.remembered.queries()))
+
+
+def open_data(host: Host, screen: BaseScreen) -> None:
+    from engine.runs.home import run_dirs
+    from tui.screens.data import DataScreen
+
+    run = _target(screen)
+    path = next((at.path for at in run_dirs(host.home) if at.number == run.number), None)
+    if path is None:
+        host.say(f"the directory of run #{run.number} is gone", "bad")
+        return
+    host.open_screen(DataScreen(f"#{run.number} {run.name}", "--run", str(path)))
+
+
+def open_fix(host: Host, screen: BaseScreen) -> None:
+    from tui.screens.fix import FixScreen
+
+    run = _target(screen)
+    host.open_screen(FixScreen(run.number, run.name))
+
+
+def open_run(host: Host, screen: BaseScreen) -> None:
+    from tui.screens.run import RunScreen
+
+    host.open_screen(RunScreen(_target(screen).number, host.state.view.metric))
+
+
+def open_comparison(host: Host, _: BaseScreen) -> None:
+    from tui.screens.compare import CompareScreen
+
+    host.open_screen(CompareScreen(tuple(host.state.marked)))
+
+
+def open_help(host: Host, screen: BaseScreen) -> None:
+    from tui.screens.help import HelpScreen
+
+    host.open_screen(HelpScreen(screen.room))
+
+
+def go_back(host: Host, _: BaseScreen) -> None:
+    host.leave_screen()
+
+
+def leave(host: Host, _: BaseScreen) -> None:
+    host.quit()
+
+
+ACTIONS: dict[str, Callable[[Host, BaseScreen], None]] = {
+    "open": open_run,
+    "cancel": cancel_run,
+    "pause": pause_run,
+    "resume": resume_run,
+    "requeue": requeue_run,
+    "earlier": raise_priority,
+    "later": lower_priority,
+    "log_scale": toggle_log_scale,
+    "zoom_in": zoom_in,
+    "zoom_out": zoom_out,
+    "pan_left": pan_left,
+    "pan_right": pan_right,
+    "smooth": smooth_more,
+    "glyphs": change_glyphs,
+    "sql": open_sql,
+    "data": open_data,
+    "fix": open_fix,
+    "compare": open_comparison,
+    "help": open_help,
+    "back": go_back,
+    "quit": leave,
+}

@@ -1,0 +1,57 @@
+"""What screens and actions may ask of the app: all that they know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from textual.screen import Screen
+
+from finetui.home import Home
+from tui.remembered import Remembered
+from tui.rows import Request
+from tui.state import ChartView, State
+
+
+class Host(Protocol):
+    """The app, as seen from below."""
+
+    home: Home
+    home_name: str  # its path as people write it
+    ascii_only: bool  # the terminal cannot be trusted with any other character
+    state: State
+    remembered: Remembered
+
+    def act(self, action: str) -> None:
+        """Run an action of the binding table on the screen on top."""
+
+    def want(self, requests: Iterable[Request]) -> None:
+        """Which answers are needed from now on."""
+
+    def in_thread(
+        self,
+        work: Callable[[Any], Any],
+        then: Callable[[Any], None],
+        failed: Callable[[str], None] | None = None,
+    ) -> None:
+        """`work(client)` in a thread, `then(result)` or `failed(sentence)` back in the app's."""
+
+    def set_view(self, view: ChartView, said: str = "") -> None:
+        """Draw the curves of every screen like this."""
+
+    def say(self, text: str, style: str = "text", keep: bool = False) -> None:
+        """One sentence in the status line, for some seconds or until the next one; an empty one clears it."""
+
+    def confirm(self, question: str, then: Callable[[], None]) -> None:
+        """Ask in the status line; y or enter does it, every other key forgets it."""
+
+    def remember(self, **values: Any) -> None:
+        """Keep something for the next session, in a thread."""
+
+    def open_screen(self, screen: Screen[None]) -> None: ...
+
+    def leave_screen(self) -> None:
+        """Back to the screen below."""
+
+    def quit(self) -> None:
+        """End the session; runs go on."""

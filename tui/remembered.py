@@ -1,0 +1,57 @@
+"""What is remembered from one session to the next, in `screen.json` of the home."""
+
+from __future__ import annotations
+
+import json
+import threading
+from contextlib import suppress
+from typing import Any
+
+from finetui.home import Home
+from finetui.log import write_json
+from tui.lines.theme import Glyphs
+from tui.run_filter import SORTS
+from tui.state import SMOOTHING, ChartView
+
+
+class Remembered:
+    """History of queries, order of runs, how curves are drawn. What cannot be read is as if nothing were kept."""
+
+    def __init__(self, home: Home) -> None:
+        self._path = home.path / "screen.json"
+        self._lock = threading.Lock()
+
+    def read(self) -> dict[str, Any]:
+        try:
+            kept = json.loads(self._path.read_text())
+        except (OSError, ValueError):
+            return {}
+        return kept if isinstance(kept, dict) else {}
+
+    def keep(self, **values: Any) -> None:
+        """Keep something beside what is there; on disk when this returns. To lose it is no harm, so a full disk is
+        no error.
+        """
+        with self._lock, suppress(OSError):
+            write_json(self._path, {**self.read(), **values})
+
+    def view(self, ascii_only: bool) -> ChartView:
+        """How curves were drawn."""
+        kept = self.read()
+        names = {glyphs.name: glyphs for glyphs in Glyphs}
+        glyphs = Glyphs.ASCII if ascii_only else names.get(str(kept.get("glyphs")), Glyphs.BRAILLE)
+        smooth = kept.get("smooth")
+        level = smooth if isinstance(smooth, int) and 0 <= smooth < len(SMOOTHING) else ChartView().smooth
+        return ChartView(glyphs=glyphs, smooth=level, log=kept.get("log") is True)
+
+    def order(self) -> tuple[str, bool]:
+        """The column by which the runs were sorted, and whether downwards."""
+        match self.read().get("sort"):
+            case [str(name), bool(down)] if name in SORTS:
+                return name, down
+        return "#", True
+
+    def queries(self) -> list[str]:
+        """Queries of the SQL screen, the last one last."""
+        kept = self.read().get("queries")
+        return [text for text in kept if isinstance(text, str)] if isinstance(kept, list) else []

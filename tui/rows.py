@@ -1,0 +1,119 @@
+"""What the screens show, as the daemon answered it: the rows of the run table, and the snapshot of one moment.
+
+A screen says which answers it needs (`ask("curve", run=3, key="train/loss")`); `tui.poller` fetches them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+LIVE_STATES = WAITING | ACTIVE
+
+
+Row = dict[str, Any]
+Request = tuple[str, tuple[tuple[str, Any], ...]]
+
+
+def ask(name: str, **args: Any) -> Request:
+    """A named query with its arguments; `curve` is a run's part of `curves`, `log` is read from disk instead."""
+    return name, tuple(sorted(args.items()))
+
+
+class Run(NamedTuple):
+    """A row of the run table. Losses are in nats per token, times in Unix seconds.
+
+    A named tuple because there may be 100,000 of them, made anew whenever one of them has moved on.
+    """
+
+    number: int
+    name: str
+    state: str
+    method: str = ""
+    model: str = ""
+    reason: str = ""
+    waiting_for: str = ""
+    phase: str = ""
+    priority: int = 0
+    attempt: int = 0
+    step: int = 0
+    total_steps: int = 0
+    created: float | None = None
+    started: float | None = None
+    ended: float | None = None
+    loss: float | None = None
+    heldout: float | None = None
+    heldout_best: float | None = None
+    general: float | None = None
+    tokens_per_s: float | None = None
+    flags: int = 0
+    flag_level: str = ""
+    parent: int | None = None  # the run that this one was made from
+
+    @property
+    def live(self) -> bool:
+        return self.state in LIVE_STATES
+
+
+# Columns of the named query `runs`, in the order of the fields of `Run`.
+COLUMNS = ("run", *Run._fields[1:])
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything known at one moment."""
+
+    runs: tuple[Run, ...] = ()
+    # Seconds left by run; they move with the clock alone, so they do not count as a change.
+    etas: Mapping[int, float] = field(default_factory=dict, compare=False)
+    answers: Mapping[Request, list[Row]] = field(default_factory=dict)
+    trouble: str = ""  # why there are no fresh answers; the old ones stay
+    loaded: bool = False  # the run table has been fetched at least once
+
+    def rows(self, request: Request) -> list[Row]:
+        """The answer, empty while it has not come."""
+        return self.answers.get(request, [])
+
+    def has(self, request: Request) -> bool:
+        return request in self.answers
+
+    @cached_property
+    def _by_number(self) -> dict[int, Run]:
+        return {run.number: run for run in self.runs}
+
+    @cached_property
+    def states(self) -> Mapping[str, int]:
+        """How many runs are in each state."""
+        return Counter(run.state for run in self.runs)
+
+    @cached_property
+    def busy(self) -> bool:
+        """Whether something runs or is about to."""
+        return any(self.states.get(state) for state in LIVE_STATES)
+
+    def run(self, number: int | None) -> Run | None:
+        return self._by_number.get(number) if number is not None else None
+
+
+def runs_of(table: Any) -> tuple[Run, ...]:
+    """The rows of the named query `runs`; a column that it lacks has its default everywhere."""
+    columns = []
+    for name in COLUMNS:
+        default = Run._field_defaults.get("number" if name == "run" else name)
+        column = table.column(name) if name in table.column_names else None
+        if column is None or column.null_count == table.num_rows:
+            columns.append([default] * table.num_rows)
+            continue
+        columns.append((column if default is None else column.fill_null(default)).to_pylist())
+    return tuple(map(Run, *columns))
+
+
+def etas_of(table: Any) -> dict[int, float]:
+    """Seconds left of every run where they are known."""
+    if "eta_s" not in table.column_names or table.column("eta_s").null_count == table.num_rows:
+        return {}
+    pairs = zip(table.column("run").to_pylist(), table.column("eta_s").to_pylist(), strict=True)
+    return {number: seconds for number, seconds in pairs if seconds is not None}

@@ -1,0 +1,52 @@
+"""The lines around the panes: a rule with the names of panes or sections, and the keys at the bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tui import bindings
+from tui.lines.text import Line, line_width
+
+
+def tabs(names: Sequence[str], chosen: int, width: int) -> Line:
+    """A rule with the names of panes and their number keys."""
+    line: Line = [("─", "rule")]
+    for index, name in enumerate(names):
+        is_chosen = index == chosen
+        line += [
+            (f" {index + 1}", "key" if is_chosen else "faint"),
+            (f" {name} ", "title" if is_chosen else "dim"),
+            ("─", "rule"),
+        ]
+    return [*line, ("─" * max(0, width - line_width(line)), "rule")]
+
+
+def tab_at(names: Sequence[str], column: int) -> int | None:
+    """Which of the names in the rule of `tabs` stands at a column; None on the rule itself."""
+    start = 1
+    for index, name in enumerate(names):
+        end = start + line_width([(f" {index + 1} {name} ", "")])
+        if start <= column < end:
+            return index
+        start = end + 1
+    return None
+
+
+def footer(room: str, width: int) -> Line:
+    """Keys of a screen: as many as fit, help always."""
+    shown = [binding for binding in bindings.bindings_of(room) if binding.footer]
+    always = [
+        one for one in shown if one.action in ("help", "back") and (one.action, room) != ("back", "dashboard")
+    ]
+    end: Line = []
+    for binding in always:
+        end += [(bindings.key_name(binding.keys[0]), "key"), (f" {binding.label} ", "dim")]
+    line: Line = [(" ", "")]
+    for binding in shown:
+        if binding in always or binding.action == "back":
+            continue
+        entry: Line = [(bindings.key_name(binding.keys[0]), "key"), (f" {binding.label}  ", "dim")]
+        if line_width(line) + line_width(entry) + line_width(end) > width:
+            break
+        line += entry
+    return [*line, (" " * (width - line_width(line) - line_width(end)), ""), *end]
