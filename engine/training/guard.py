@@ -170,7 +170,7 @@ class Guard:
         self._job.report.log(
             "warning",
             f"out of memory after step {self._job.step} ({said}): train.micro_tokens goes from {before} down to "
-            f"{self._job.micro_tokens}, with as many tokens in an optimiser step as before; done again from its start",
+            f"{self._job.micro_tokens}, with as many tokens per optimiser step as before; the step is repeated",
         )
         self._tell("out_of_memory", peak)
 
