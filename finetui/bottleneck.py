@@ -289,7 +289,7 @@ def _insert(model: Any, config: Bottleneck, name: str) -> None:
     sites = _sites(model, config)  # all are found before the first is touched
     if not re.fullmatch(r"[\w-]+", name) or hasattr(nn.ModuleDict(), name):
         raise AdapterError(
-            f"adapter name {name!r}: use letters, digits, - and _, and none of Python's own words"
+            f"adapter name {name!r}: use letters, digits, - and _, and no name that PyTorch's ModuleDict uses"
         )
     if name in names(model):
         raise AdapterError(f"adapter name {name!r}: the model has one of this name; choose another")

@@ -23,12 +23,12 @@ class ExitCode(IntEnum):
 
 _MEANING = {
     ExitCode.OK: "done",
-    ExitCode.FAILED: "the command worked, and what it reports is a failure (a run failed, `doctor` found a problem); "
-    "or nobody read on (`| head`)",
+    ExitCode.FAILED: "the command worked, but reports a failure (a run failed, `doctor` found a problem); or its "
+    "output was cut off (`| head`)",
     ExitCode.USAGE: "unknown option or missing argument",
     ExitCode.BAD_INPUT: "a recipe, data set, model or configuration cannot be used; nothing was queued",
-    ExitCode.REFUSED: "no such run, a run in the wrong state, SQL that is wrong or not allowed, an export that is not "
-    "possible, a run without flags that a recipe can answer",
+    ExitCode.REFUSED: "no such run, a run in the wrong state, SQL that is wrong or not allowed, an impossible export, "
+    "a run without flags that a recipe can fix",
     ExitCode.NO_DAEMON: "the daemon does not answer and cannot be started",
 }
 

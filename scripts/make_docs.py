@@ -1,4 +1,4 @@
-"""Write the parts of docs/ that the code knows best: recipe reference, schema, keys, commands, log lines, tables.
+"""Write the parts of docs/ that are generated from the code: recipe reference, keys, commands, log lines, tables.
 
 make docs                            # write them
 python scripts/make_docs.py --check  # fail if one is out of date (part of the tests)
@@ -56,7 +56,7 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
 
 RECIPE_INTRO = """# Recipe reference
 
-A recipe is a YAML file. `finetui check recipe.yaml` says what is wrong with one, or what would run.
+A recipe is a YAML file. `finetui check recipe.yaml` says what is wrong with it, or what would run.
 
 - Any key can be set on the command line: `finetui run recipe.yaml train.lr=1.0e-4 method.r=8`.
 - `method: lora` is short for `method: {name: lora}`, `task: dpo` for `task: {name: dpo}`, `model: PATH` for
@@ -64,7 +64,7 @@ A recipe is a YAML file. `finetui check recipe.yaml` says what is wrong with one
 - Paths of data files are relative to the recipe.
 - A share is a percentage (`10%`) or a whole number (`200`).
 - `sweep` maps keys to lists of values; every combination becomes a run.
-- Editors check recipes with [recipe.schema.json](recipe.schema.json): start the file with
+- Editors can check recipes with [recipe.schema.json](recipe.schema.json): start the file with
   `# yaml-language-server: $schema=…/docs/recipe.schema.json`.
 
 ```yaml
@@ -78,14 +78,14 @@ def recipe_reference() -> str:
     for title, model in SECTIONS:
         parts += [f"\n## {title}\n", "| key | type | default | meaning |", "|---|---|---|---|"]
         parts += [_row(name, field) for name, field in model.model_fields.items()]
-    parts += ["\nLearning rate where `train.lr` is not given: "]
+    parts += ["\nDefault of `train.lr`: "]
     parts[-1] += ", ".join(f"{method} {rate:g}" for method, rate in methods.DEFAULT_LR.items()) + "."
     parts[-1] += (
-        " Starting points for models of 1B parameters and more; small models want five to ten times as much."
+        " Starting points for models of 1B parameters and more; small models need five to ten times as much."
         f" With `task: dpo` it is {tasks.RATE['dpo']:g} times that."
     )
     warmups = ", ".join(f"{method} {warmup}" for method, warmup in methods.DEFAULT_WARMUP.items())
-    parts[-1] += f"\n\nWarm-up where `train.warmup` is not given: {warmups}."
+    parts[-1] += f"\n\nDefault of `train.warmup`: {warmups}."
     parts += ["\n# `config.toml`\n", "In the home (`$FINETUI_HOME`); read when the daemon starts.\n"]
     parts += ["| key | type | default | meaning |", "|---|---|---|---|"]
     parts += [_row(name, field) for name, field in Config.model_fields.items()]
@@ -136,7 +136,7 @@ def recipe_schema() -> str:
     sweep = {"type": "object", "additionalProperties": {"type": "array"}}
     schema["properties"]["sweep"] = {
         **sweep,
-        "description": "Keys and lists of values; every combination is a run.",
+        "description": "Keys and lists of values; every combination becomes a run.",
     }
     return json.dumps(schema, indent=1) + "\n"
 

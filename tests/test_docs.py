@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -41,3 +42,25 @@ def test_links_between_documents_lead_somewhere() -> None:
     for document in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name} → {target}"
+
+
+def test_functions_named_in_internals_exist() -> None:
+    named = re.findall(r"\[`([\w.]+)`\]\(([^)]+\.py)\)", (ROOT / "docs" / "internals.md").read_text())
+    assert named
+    for name, path in named:
+        assert name in _names((ROOT / "docs" / path).read_text()), f"{path} has no {name}"
+
+
+def _names(source: str) -> set[str]:
+    """What a module defines: `function`, `Class`, `Class.method`, `CONSTANT`."""
+    found = set()
+    for node in ast.parse(source).body:
+        match node:
+            case ast.AnnAssign(target=ast.Name(id=name)) | ast.FunctionDef(name=name):
+                found.add(name)
+            case ast.Assign(targets=targets):
+                found |= {target.id for target in targets if isinstance(target, ast.Name)}
+            case ast.ClassDef(name=name, body=body):
+                inner = (ast.FunctionDef, ast.AsyncFunctionDef)
+                found |= {name, *(f"{name}.{method.name}" for method in body if isinstance(method, inner))}
+    return found

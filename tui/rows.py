@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-LIVE_STATES = WAITING | ACTIVE
+from store.states import ACTIVE, WAITING
 
+LIVE_STATES = WAITING | ACTIVE
 
 Row = dict[str, Any]
 Request = tuple[str, tuple[tuple[str, Any], ...]]

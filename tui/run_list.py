@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from store.states import RunState
 from tui import run_filter
 from tui.rows import Request, Run, Snapshot, ask
 
@@ -50,7 +51,7 @@ class RunList:
             return
         runs = self.runs(snapshot)
         asked = snapshot.run(self._select)
-        running = next((run for run in runs if run.state == "running"), None)
+        running = next((run for run in runs if run.state == RunState.RUNNING), None)
         first = asked or running or next(iter(runs), None)
         self.cursor = first.number if first else None
 

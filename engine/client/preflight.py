@@ -95,7 +95,7 @@ class Report:
             f"  steps    {steps}, {self.recipe.train.epochs:g} epochs",
         ]
         lines += [
-            f"  {data.role:<8} {data.source} ({data.rows:,} rows, {data.dropped:,} left out)"
+            f"  {data.role:<8} {data.source} ({data.rows:,} rows, {data.dropped:,} skipped)"
             for data in self.datasets
         ]
         if self.storage:
@@ -211,6 +211,6 @@ def _warnings(recipe: Recipe, gathered: Gathered, tokens: int | None) -> list[Fi
     if labels := [document.label for document in gathered.train if document.label]:
         found += findings.label_balance(labels)
     if not recipe.general and recipe.flags.forgetting != "off":
-        why = "a classifier has no vocabulary's head" if recipe.evals.general else "no evals.general"
-        found.append(Finding("no-general", f"{why}: forgetting cannot be seen"))
+        why = "a classifier has no language-model head" if recipe.evals.general else "no evals.general"
+        found.append(Finding("no-general", f"{why}: forgetting cannot be measured"))
     return found

@@ -137,7 +137,7 @@ def _example(document: Document, tokens: list[int], mask: np.ndarray) -> Example
     mask[:1] = False  # nothing comes before the first token that could predict it
     if not mask.any():
         raise DataError(
-            f"the row that begins {document.target[:40]!r} has no token to learn under this chat template; "
+            f"the row that begins {document.target[:40]!r} has no token to train on under this chat template; "
             "check the tokenizer's template and the row"
         )
     return Example(document.id, np.asarray(tokens, dtype=np.int32), mask)

@@ -100,7 +100,7 @@ def few_examples(method: str, train: Train, rows: int, tokens: float | None) -> 
             Finding(
                 "many-passes",
                 f"{steps:,.0f} steps of {train.tokens_per_step:,} tokens go {passes:.0f} times through "
-                f"{rows:,} rows of about {tokens:,.0f} tokens, which invites learning them by heart; add rows or "
+                f"{rows:,} rows of about {tokens:,.0f} tokens, which invites memorising them; add rows or "
                 "lower train.max_steps",
             )
         )
@@ -114,7 +114,7 @@ def label_balance(labels: Sequence[str]) -> list[Finding]:
         return []
     (most, top), (least, bottom) = counts[0], counts[-1]
     if len(counts) == 1:
-        return [Finding("one-label", f"every row has the label {most!r}, so there is nothing to tell apart")]
+        return [Finding("one-label", f"every row has the label {most!r}, so there is nothing to learn")]
     found = []
     if top >= IMBALANCE * bottom:
         found.append(
@@ -141,7 +141,7 @@ def contradictions(
     if not several:
         return []
     rows = first_rows([id for ids in several for id in ids.values()], numbers)
-    return [Finding("several-labels", f"{len(several)} texts stand under more than one label", source, rows)]
+    return [Finding("several-labels", f"{len(several)} texts have more than one label", source, rows)]
 
 
 def answers(
@@ -166,8 +166,12 @@ def answers(
         by_prompt[normalise(document.prompt)].setdefault(normalise(document.target), document.id)
     several = [id for found in by_prompt.values() if len(found) > 1 for id in found.values()]
     kinds = [
-        ("empty-answer", empty, "rows have an empty answer among their turns, which teaches to say nothing"),
-        ("answer-is-prompt", repeated, "rows answer with what was asked, word for word"),
+        (
+            "empty-answer",
+            empty,
+            "rows have an empty answer among their turns, which teaches the model to say nothing",
+        ),
+        ("answer-is-prompt", repeated, "rows repeat the question as the answer, word for word"),
         ("several-answers", several, "rows ask what another row asks and answer differently"),
     ]
     return [
@@ -196,7 +200,7 @@ def length_outliers(
     far = far[np.argsort(-values[far], kind="stable")]
     message = (
         f"{len(far)} of {len(values)} rows have a far longer {side} than the others (up to {values.max():,} tokens, "
-        f"half have at most {middle:,.0f}): look whether they are what you mean to train on"
+        f"half have at most {middle:,.0f}): check that you mean to train on them"
     )
     return [Finding(f"long-{side}", message, source, first_rows([ids[int(i)] for i in far], numbers))]
 

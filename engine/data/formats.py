@@ -155,7 +155,7 @@ def _whole(row: Row, key: str) -> tuple[Message, ...]:
         turns = _side(prompt, "user", "prompt") + turns
     messages = _conversation(turns)
     if messages[-1]["role"] != "assistant" or not messages[-1]["content"].strip():
-        raise DataError(f"`{key}` must end with an answer of the assistant that is not empty")
+        raise DataError(f"`{key}` must end with a non-empty answer of the assistant")
     return messages
 
 
@@ -164,7 +164,7 @@ def _turns(row: Row) -> list[Any]:
     for key in ("messages", "conversations"):
         if key in row:
             if not isinstance(row[key], list) or not row[key]:
-                raise DataError(f"`{key}` must be a list of messages that is not empty")
+                raise DataError(f"`{key}` must be a non-empty list of messages")
             return row[key]
     if "prompt" in row and "completion" in row:
         return _side(row["prompt"], "user", "prompt") + _side(row["completion"], "assistant", "completion")
@@ -201,7 +201,9 @@ def _conversation(turns: list[Any]) -> tuple[Message, ...]:
     messages = tuple(_message(turn) for turn in turns)
     answers = [message for message in messages if message["role"] == "assistant"]
     if not answers:
-        raise DataError("has no assistant message, so there is nothing to learn; add one or remove the row")
+        raise DataError(
+            "has no assistant message, so there is nothing to train on; add one or remove the row"
+        )
     if not any(message["content"].strip() for message in answers):
         raise DataError("every answer is empty; remove the row")
     return messages

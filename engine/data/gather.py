@@ -226,7 +226,7 @@ def _leaking(suites: Sequence[Scored]) -> list[Finding]:
     return [
         Finding(
             "leak",
-            f"{flag.message.partition('. ')[0]}, and flags.leak is stop: take them out of the training data "
+            f"{flag.message.partition('. ')[0]}, and flags.leak is stop: remove them from the training data "
             "(finetui data lists them), or set flags.leak=warn to run without scoring them",
         )
         for flag in flags

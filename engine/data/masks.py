@@ -107,8 +107,8 @@ def mask_refusals(
         found.append(
             Finding(
                 "padding-in-targets",
-                f"in {len(padded)} of {len(examples)} rows the padding token {tokenizer.pad_token}{same} is to be "
-                "learned as part of the answer; remove it from the rows or from the chat template",
+                f"in {len(padded)} of {len(examples)} rows the padding token {tokenizer.pad_token}{same} would be "
+                "trained on as part of the answer; remove it from the rows or from the chat template",
                 source,
                 first_rows(padded, numbers),
             )
@@ -130,13 +130,13 @@ def end_findings(
     if examples and len(endless) == len(last):
         eos = f"{tokenizer.eos_token}, " if tokenizer.eos_token else ""
         message = (
-            f"no answer ends with a token that is learned ({eos}or an end of turn), so the model would never "
+            f"no answer ends with a trained token ({eos}or an end of turn), so the model would never "
             "stop; let the chat template end each answer with one, inside {% generation %} if it marks answers"
         )
         return [Finding("end-never-trained", message, source)], []
     warnings = []
     if endless:
-        message = f"{len(endless)} of {len(last)} answers do not end with a token that is learned"
+        message = f"{len(endless)} of {len(last)} answers do not end with a trained token"
         warnings.append(Finding("end-sometimes-missing", message, source, first_rows(endless, numbers)))
     if examples and stops and not any(stops & tokens for tokens in last.values()):
         seen = sorted({tokenizer.decode([i]) for tokens in last.values() for i in ends & tokens})

@@ -102,7 +102,7 @@ def too_many_bad(source: str, dropped: Sequence[Dropped], rows: int) -> str:
     if len(dropped) <= BAD_SHARE * rows:
         return ""
     return (
-        f"{len(dropped)} of {rows} rows cannot be used, which is more than {BAD_SHARE:.0%}: mend or remove them; "
+        f"{len(dropped)} of {rows} rows cannot be used, which is more than {BAD_SHARE:.0%}: fix or remove them; "
         + told(source, dropped)
     )
 
@@ -111,7 +111,7 @@ def left_out(source: str, dropped: Sequence[Dropped], rows: int) -> str:
     """What is said of bad rows that do not stop a run."""
     one = len(dropped) == 1
     return (
-        f"{source}: {len(dropped)} of {rows} rows cannot be used and {'is' if one else 'are'} left out: "
+        f"{source}: {len(dropped)} of {rows} rows cannot be used and {'is' if one else 'are'} skipped: "
         + told(source, dropped)
     )
 

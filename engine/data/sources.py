@@ -132,7 +132,7 @@ def _counted(rows: list[Any]) -> list[Raw]:
 def _files(directory: Path) -> list[Path]:
     files = sorted(path for path in directory.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
     if not files:
-        raise DataError(f"{directory}: is a directory without a file that ends in {', '.join(SUFFIXES)}")
+        raise DataError(f"{directory}: is a directory without files that end in {', '.join(SUFFIXES)}")
     return files
 
 
@@ -182,7 +182,7 @@ def _parse_json(path: Path, text: str) -> list[Any]:
     try:
         body = json.loads(text)
     except json.JSONDecodeError as error:
-        hint = "; one object a line is .jsonl: rename the file" if error.msg == "Extra data" else ""
+        hint = "; a file with one object per line is .jsonl: rename it" if error.msg == "Extra data" else ""
         raise DataError(f"{path}, line {error.lineno}: is not valid JSON ({error.msg}){hint}") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is not valid JSON ({error})") from None

@@ -43,7 +43,7 @@ class Metrics:
                 found |= metric(predictions, references)
             except Exception as error:  # whatever a function of the user's raises
                 self._say(
-                    "warning", f"evals.metrics {name}: {_sentence(error)}; it is left out of this evaluation"
+                    "warning", f"evals.metrics {name}: {_sentence(error)}; it is skipped in this evaluation"
                 )
         return found
 
@@ -113,7 +113,7 @@ def _results(name: str, found: Any, n: int) -> Results:
         return {f"{name}_{key}": _number(value, n) for key, value in found.items()}
     if isinstance(found, list | tuple | np.ndarray):
         if len(found) != n:
-            raise ValueError(f"it gave {len(found)} numbers for {n} texts")
+            raise ValueError(f"it returned {len(found)} numbers for {n} texts")
         return {name: mean(np.asarray(found, dtype=np.float64))}
     return {name: _number(found, n)}
 
@@ -121,7 +121,7 @@ def _results(name: str, found: Any, n: int) -> Results:
 def _number(value: Any, n: int) -> Measure:
     if isinstance(value, str) or not hasattr(value, "__float__"):
         raise TypeError(
-            f"it gave a {type(value).__name__}; give a number, a list of numbers, or numbers by name"
+            f"it returned a {type(value).__name__}; return a number, a list of numbers, or a dict of numbers"
         )
     return Measure(float(value), -math.inf, math.inf, n)
 

@@ -85,10 +85,10 @@ def _licence(source: Source) -> dict[str, Any]:
 def _summary(source: Source, exported: Exported) -> str:
     method, base = source.recipe.method.name, source.recipe.model.path
     what = {
-        "adapter": f"The adapter that `method: {method}` trained on `{base}`, which it needs beside it.",
-        "model": f"A whole model: `{base}`, trained with `method: {method}`.",
+        "adapter": f"The adapter that `method: {method}` trained on `{base}`, which is needed to use it.",
+        "model": f"A complete model: `{base}`, trained with `method: {method}`.",
         "gguf": f"A GGUF file in {exported.dtype}, for llama.cpp: `{base}`, trained with `method: {method}`.",
-        "merged": f"A whole model in {exported.dtype}: `{base}`, trained with `method: {method}`.",
+        "merged": f"A complete model in {exported.dtype}: `{base}`, trained with `method: {method}`.",
     }[exported.kind]
     if exported.kind in ("merged", "gguf") and not source.whole_model:
         thing = "GGUF file for llama.cpp" if exported.kind == "gguf" else "whole model"

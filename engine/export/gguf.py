@@ -44,7 +44,7 @@ def convert(model: Path, file: Path, dtype: str) -> None:
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0 or not file.exists():
-        last = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+        last = (done.stderr.strip().splitlines() or ["it ended without a message"])[-1]
         raise ExportError(f"llama.cpp's converter cannot convert this model ({last}); use --merged")
 
 

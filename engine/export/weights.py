@@ -68,7 +68,7 @@ def merge(source: Source, weights: Path, dtype: torch.dtype, say: Say) -> Any:
     apart = (_some_logits(merged) - before).abs().mean() / before.std()
     if not apart < SAME:
         raise ExportError(
-            f"merging changes what the model says (logits move by {apart:.2f} of their spread), perhaps because an "
+            f"merging changes the model's output (logits move by {apart:.2f} of their spread), perhaps because an "
             "adapter sits on a weight that is used in two places; use --adapter"
         )
     return merged

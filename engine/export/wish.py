@@ -38,7 +38,7 @@ def kind_of(source: Source, asked: str | None) -> Kind:
             )
         if isinstance(method, Prefix | Prompt):
             raise ExportError(
-                f"run #{source.number} trained virtual tokens ({method.name}), which are no weights of the base; "
+                f"run #{source.number} trained virtual tokens ({method.name}), which are not weights of the base; "
                 "use --adapter and load it beside the base, or train with method lora"
             )
         return "merged" if asked == "merged" else "gguf"
@@ -61,6 +61,6 @@ def check(source: Source, wish: Wish) -> None:
     if wish.out.exists() and not wish.force:
         raise ExportError(f"{wish.out} exists; choose another --out, or replace it with --force")
     if wish.out.exists() and not wish.out.is_dir():
-        raise ExportError(f"{wish.out} is no folder; choose another --out")
+        raise ExportError(f"{wish.out} is not a folder; choose another --out")
     if wish.out.resolve().is_relative_to(source.run.path.resolve()):
         raise ExportError(f"{wish.out} is inside the run's own directory; choose another --out")

@@ -26,19 +26,17 @@ CHANGE_LESS: dict[str, Action] = {
     "full": Action(
         "Train adapters instead of every weight: method.name=lora.", {"method": "lora"}, "biderman2024"
     ),
-    "freeze": Action(
-        "Train a smaller part of the model: lower method.layers, or name less in method.modules."
-    ),
-    "lora": Action("Adapt fewer layers: name some in method.targets, or lower method.r.", {}, "biderman2024"),
+    "freeze": Action("Train a smaller part of the model: lower method.layers, or list fewer method.modules."),
+    "lora": Action("Adapt fewer layers: list some in method.targets, or lower method.r.", {}, "biderman2024"),
     "qlora": Action(
-        "Adapt fewer layers: name some in method.targets, or lower method.r.", {}, "biderman2024"
+        "Adapt fewer layers: list some in method.targets, or lower method.r.", {}, "biderman2024"
     ),
     "adapter": Action(
         "Make the adapters smaller: raise method.reduction, or set method.placement=pfeiffer.",
         {},
         "houlsby2019",
     ),
-    "ia3": Action("Train for fewer steps: IA3 has nothing that could be made smaller."),
+    "ia3": Action("Train for fewer steps: IA3 cannot be made smaller."),
     "prefix": Action("Train fewer virtual tokens: lower method.tokens."),
     "prompt": Action("Train fewer virtual tokens: lower method.tokens."),
 }
@@ -55,22 +53,20 @@ def forgetting(context: Context) -> tuple[Action, ...]:
 
 
 def overfitting(context: Context, best_step: int) -> tuple[Action, ...]:
-    fewer = _fewer_epochs(
-        context, "data repeated more than four times teach little that is new", "muennighoff2023"
-    )
+    fewer = _fewer_epochs(context, "data repeated more than four times teach little", "muennighoff2023")
     others = (
-        Action("Remove rows that say the same: finetui data lists them.", {}, "lee2022"),
-        Action("Add training data, or look for wrong answers among what there is."),
+        Action("Remove duplicate rows: finetui data lists them.", {}, "lee2022"),
+        Action("Add training data, or look for wrong answers in it."),
     )
     slower = _lower_rate(context, "lin2025")
     if not best_step:  # stopping earlier would leave the base model
         ask = Action(
-            "No step was better than the base model: see that held-out rows ask for what is trained."
+            "No step was better than the base model: check that the held-out rows ask for what is trained."
         )
         return (ask, *slower, *fewer, *others, CHANGE_LESS[context.method])
     if context.stops:
         stop = Action(
-            "Use the weights of the best step, which this run keeps: flags.overfitting is stop.",
+            "Use the weights of the best step, which this run keeps because flags.overfitting is stop.",
             {},
             "prechelt1998",
         )
@@ -88,8 +84,8 @@ def instability(context: Context) -> tuple[Action, ...]:
     return (
         *_lower_rate(context, "mosbach2021"),
         *_warm_up(context),
-        Action("Clip harder: lower train.grad_clip.", {}, "pascanu2013"),
-        Action("Make steps steadier: raise train.tokens_per_step."),
+        Action("Clip gradients harder: lower train.grad_clip.", {}, "pascanu2013"),
+        Action("Make steps less noisy: raise train.tokens_per_step."),
     )
 
 
@@ -103,16 +99,16 @@ def not_a_number(context: Context) -> tuple[Action, ...]:
 
 def overconfident(context: Context) -> tuple[Action, ...]:
     return (
-        Action("Go on: judge the run by its answers and the task's own measure.", {}, "ouyang2022"),
+        Action("Continue: judge the run by its answers and the task's own measure.", {}, "ouyang2022"),
         Action("Where probabilities matter, sample at the temperature named here.", {}, "guo2017"),
-        *_fewer_epochs(context, "what is learned by heart grows with every repetition", "carlini2023"),
+        *_fewer_epochs(context, "memorisation grows with every repetition", "carlini2023"),
     )
 
 
 def memorised(context: Context) -> tuple[Action, ...]:
     return (
         *_fewer_epochs(context, "there is nothing left to learn from these examples", "muennighoff2023"),
-        Action("Remove rows that say the same: finetui data lists them.", {}, "lee2022"),
+        Action("Remove duplicate rows: finetui data lists them.", {}, "lee2022"),
         Action("Add training data."),
     )
 
@@ -128,11 +124,11 @@ def converged(since: int) -> tuple[Action, ...]:
 def dead(context: Context, no_gradient: bool) -> tuple[Action, ...]:
     look = Action("Look at the loss mask: finetui data shows which tokens are trained on.")
     if no_gradient:
-        return (look, Action("See that the method trains something: method.targets, method.modules."))
+        return (look, Action("Check that the method trains something: method.targets, method.modules."))
     rate = context.lr * 10
     return (
         Action(
-            f"Raise the learning rate: try train.lr={rate:.1e}, ten times the present one.",
+            f"Raise the learning rate: try train.lr={rate:.1e}, ten times the current one.",
             {"train.lr": rate},
         ),
         look,
@@ -140,9 +136,9 @@ def dead(context: Context, no_gradient: bool) -> tuple[Action, ...]:
 
 
 def template(never_ends: bool) -> tuple[Action, ...]:
-    ends = Action("See that the end of sequence is trained on: finetui data says so.")
+    ends = Action("Check that the end of sequence is trained on: finetui data says so.")
     form = Action(
-        "See that the chat template is the one that the model knows: finetui data shows an example."
+        "Check that the chat template is the one that the model knows: finetui data shows an example."
     )
     return (
         (ends, form)
@@ -153,11 +149,11 @@ def template(never_ends: bool) -> tuple[Action, ...]:
 
 def leak(suite: str, scored: bool) -> tuple[Action, ...]:
     """`scored`: whether any of the rows is still in the scores."""
-    own = "" if suite == "heldout" else ", or give other text as evals.general"
-    take_out = f"Take the overlapping rows out of the training data{own}: finetui data lists them."
+    own = "" if suite == "heldout" else ", or use other text as evals.general"
+    take_out = f"Remove the overlapping rows from the training data{own}: finetui data lists them."
     return (
         Action(take_out, {}, "lee2022"),
-        *([Action("Until then read the loss without them.", {}, "brown2020")] if scored else []),
+        *([Action("Until then, use the loss without them.", {}, "brown2020")] if scored else []),
     )
 
 
@@ -208,7 +204,7 @@ def _lower_rate(context: Context, source: str) -> tuple[Action, ...]:
     rate = float(f"{context.lr / CUT:.1e}")
     if rate < RATE[context.task] * LOWEST_LR.get(context.method, LOWEST_LR_OF_OTHERS):
         return ()
-    text = f"Lower the learning rate: try train.lr={rate:.1e}, a third of the present one."
+    text = f"Lower the learning rate: try train.lr={rate:.1e}, a third of the current one."
     return (Action(text, {"train.lr": rate}, source),)
 
 
@@ -223,7 +219,7 @@ def _replay(context: Context) -> tuple[Action, ...]:
         text = f"Mix in more general text: raise data.replay.ratio to {more:g}."
         return (Action(text, {"data.replay.ratio": more}, "bethune2025"),)
     if context.general is None:
-        text = "Mix in general text (data.replay), or text that the base model itself has written."
+        text = "Mix in general text (data.replay), or text written by the base model itself."
         return (Action(text, {}, "bansal2025"),)
     change = {"data.replay.source": context.general, "data.replay.ratio": more}
     return (Action(f"Mix in general text: set data.replay.ratio to {more:g}.", change, "bethune2025"),)

@@ -133,21 +133,21 @@ def _more(
     said = []
     slices = [name for name, looks in found.items() if name and streak(looks) >= HITS_IN_A_ROW]
     if slices:
-        said.append(f"Slices beyond the margin: {', '.join(slices)} of {len(history.groups()) - 1}.")
+        said.append(f"Slices above the margin: {', '.join(slices)} of {len(history.groups()) - 1}.")
     if flips:
         said.append(
-            f"{flips.lost} tokens that the base model had right are wrong now and {flips.gained} the other way "
-            f"round, of {flips.tokens} (p = {flips.p:.2g})."
+            f"Of {flips.tokens} tokens, {flips.lost} that the base model had right are wrong now, and {flips.gained} "
+            f"the other way round (p = {flips.p:.2g})."
         )
     if (kl := divergence(part)) is not None:
-        said.append(f"The answers are {kl.value:.3f} nats per token (KL) away from the base model's.")
+        said.append(f"The KL divergence from the base model's predictions is {kl.value:.3f} nats per token.")
     if expected:
         said.append(
-            f"Expected at the end, step {expected.step}: {expected.value:.3f} "
+            f"Forecast for the end, step {expected.step}: {expected.value:.3f} "
             f"(80% interval {expected.lo:.3f} to {expected.hi:.3f})."
         )
     if level == "watch":
-        said.append("A leading sign only: it has not been shown twice.")
+        said.append("An early sign only: not yet seen at two looks in a row.")
     return said
 
 

@@ -98,12 +98,12 @@ def _message(
     if loss.hit[at]:
         said.append(f"the training loss jumped to {losses[at]:.3f} from {loss.level[at]:.3f} nats per token")
     if norm.hit[at]:
-        said.append(f"the gradient norm to {norms[at]:.3g} from {norm.level[at]:.3g}")
+        said.append(f"the gradient norm jumped to {norms[at]:.3g} from {norm.level[at]:.3g}")
     sentence = " and ".join(said)
-    known = f"the median of the {min(WINDOW, at)} steps before"
+    known = f"against the median of the {min(WINDOW, at)} steps before"
     end = {
-        "info": "It has come back before or may yet.",
+        "info": "It has recovered or may still recover.",
         "warn": f"{int((loss.hit | norm.hit)[-LATEST:].sum())} of the last {LATEST} steps jumped.",
-        "critical": "It is above where training began: what was learned is lost.",
+        "critical": "The loss is above where training began: what was learned is lost.",
     }
     return f"{sentence[0].upper()}{sentence[1:]} at step {first_step + at} ({known}). {end[level]}"

@@ -96,13 +96,13 @@ def _kept(kinds: dict[str, str], kept: Collection[str], shown: bool) -> str:
     """What became of the rows."""
     out = len(kinds) - len(kept)
     if not kept:
-        return "It is left out of the scores." if out == 1 else "They are left out of the scores."
+        return "It is not scored." if out == 1 else "They are not scored."
     one = len(kept) == 1
     sure = shown or any(kinds[id] not in UNSURE for id in kept)
     why = "" if sure else ", since it need not be a copy" if one else ", since they need not be copies"
     who = len(kept) if out else "It" if one else "They"
     scored = f"{who} {'is' if one else 'are'} scored{why}."
-    return f"{out} {'is' if out == 1 else 'are'} left out of the scores, {scored}" if out else scored
+    return f"{out} {'is' if out == 1 else 'are'} not scored, {scored}" if out else scored
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,6 @@ def nan(step: int, loss: float, grad_norm: float, context: Context) -> Flag | No
         hi=math.nan,
         n=0,
         looks=step,
-        message=f"The training {what} at step {step}; the run cannot go on.",
+        message=f"The training {what} at step {step}; the run cannot continue.",
         actions=actions.not_a_number(context),
     )

@@ -125,8 +125,8 @@ def memorised(seen: History, context: Context) -> Flag | None:
         n=now.n,
         looks=seen.looks,
         message=(
-            f"{now.value:.1%} of the tokens of {now.n} training examples are right, since step {since}: they are "
-            "known by heart, and more passes over them teach nothing."
+            f"Since step {since}, {now.value:.1%} of the tokens of {now.n} training examples are right: they are "
+            "memorised, and more passes over them teach nothing."
         ),
         actions=actions.memorised(context),
     )
@@ -236,7 +236,7 @@ def _message(
             + (": overconfident, not worse." if harm.none else ".")
         )
     if level == "watch":
-        said.append("A leading sign only: it has not been shown twice.")
+        said.append("An early sign only: not yet seen at two looks in a row.")
     return said
 
 

@@ -35,7 +35,7 @@ def no_gradient(norms: np.ndarray, step: int, context: Context) -> Flag | None:
         hi=0.0,
         n=len(norms),
         looks=len(norms),
-        message=f"The gradient has been zero at all {len(norms)} steps: no trained weight touches the loss.",
+        message=f"The gradient has been zero at all {len(norms)} steps: no trained weight affects the loss.",
         actions=actions.dead(context, no_gradient=True),
     )
 

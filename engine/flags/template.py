@@ -94,9 +94,7 @@ def _flag(kind: str, looks: Sequence[Answers], latest: Sequence[Answers], n: int
     lo = float(betaincinv(count, n - count + 1, 0.025)) if count else 0.0
     hi = float(betaincinv(count + 1, n - count, 0.975)) if count < n else 1.0
     if kind == "endless":
-        what = (
-            f"None of {n} answers came to an end by itself (95% interval of the share {lo:.0%} to {hi:.0%})"
-        )
+        what = f"None of {n} answers ended by itself (95% interval of the share {lo:.0%} to {hi:.0%})"
     else:
         what = f"{count} of {n} answers repeat themselves word for word (95% interval {lo:.0%} to {hi:.0%})"
     return Flag(
@@ -110,6 +108,6 @@ def _flag(kind: str, looks: Sequence[Answers], latest: Sequence[Answers], n: int
         hi=hi,
         n=n,
         looks=sum(answers.step > 0 for answers in looks),
-        message=f"{what} at step {latest[-1].step}, and so it was at the look before.",
+        message=f"{what} at step {latest[-1].step}, as at the look before.",
         actions=actions.template(never_ends=kind == "endless"),
     )

@@ -92,7 +92,7 @@ def from_config(
         known = ", ".join([*FAMILIES, "gpt2"])
         raise ModelError(
             f"model {source}: the weight shapes of architecture {outer.get('model_type') or kind or '?'} "
-            f"cannot be told from config.json alone (known: {known}); download the model, then try again"
+            f"cannot be derived from config.json alone (known: {known}); download the model, then try again"
         )
     tied = bool(text.get("tie_word_embeddings", outer.get("tie_word_embeddings", (family or Family()).tied)))
     if header is not None:

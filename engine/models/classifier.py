@@ -30,7 +30,7 @@ def load_classifier(path: str, labels: list[str], pad: int, **options: Any) -> A
     )
     model.config.get_text_config().pad_token_id = pad
     if not any(name in HEADS for name, _ in model.named_children()):
-        raise ModelError(f"{type(model).__name__} has no head that finetui knows ({' or '.join(HEADS)})")
+        raise ModelError(f"{type(model).__name__} has no head known to finetui ({' or '.join(HEADS)})")
     model.new_modules = sorted({key.rpartition(".")[0] for key in found["missing_keys"]})
     return model
 

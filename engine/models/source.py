@@ -128,7 +128,7 @@ def tensor_shapes(path: Path, source: str) -> dict[str, list[int]]:
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"model {source}: {path} is not a safetensors file ({error})") from None
     if path.stat().st_size < end:
-        raise ModelError(f"model {source}: {path} is cut short; download or copy it again")
+        raise ModelError(f"model {source}: {path} is truncated; download or copy it again")
     return {name: tensor["shape"] for name, tensor in header.items() if name != "__metadata__"}
 
 

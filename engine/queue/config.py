@@ -17,12 +17,12 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     concurrency: int | None = Field(
-        None, ge=1, description="Runs at a time; the number of GPUs, or 1 without a GPU, if not given."
+        None, ge=1, description="Runs at a time; default: the number of GPUs, or 1 without a GPU."
     )
     grace_s: float = Field(
         60.0,
         ge=0,
-        description="Seconds a run has to save and stop after cancel or pause, before it is killed.",
+        description="Seconds that a run has to save and stop after cancel or pause before it is killed.",
     )
     sample_every_s: float = Field(2.0, ge=0.1, description="Seconds between hardware samples during a run.")
 

@@ -15,7 +15,7 @@ class Full(Section):
 
 class Freeze(Section):
     name: Literal["freeze"] = Field(description="Train part of the model and freeze the rest.")
-    layers: int = Field(2, ge=1, description="How many of the last blocks are trained, with the final norm.")
+    layers: int = Field(2, ge=1, description="Number of last blocks that are trained, with the final norm.")
     modules: list[str] | None = Field(
         None,
         min_length=1,
@@ -32,12 +32,16 @@ class Lora(Section):
         "all-linear", description="Names of the layers that get an adapter, or `all-linear`."
     )
     rslora: bool = Field(False, description="Scale by alpha / √r instead: for high ranks.")
-    dora: bool = Field(False, description="Train length and direction apart (DoRA): slower, often better.")
+    dora: bool = Field(
+        False, description="Train magnitude and direction separately (DoRA): slower, often better."
+    )
     lr_ratio: float = Field(
-        1.0, gt=0, description="Rate of the B matrices over that of the A matrices (LoRA+ suggests 16)."
+        1.0,
+        gt=0,
+        description="Learning rate of the B matrices over that of the A matrices (LoRA+ suggests 16).",
     )
     init: Literal["default", "pissa"] = Field(
-        "default", description="Begin at zero, or with the base's largest singular vectors (`pissa`)."
+        "default", description="Start at zero, or with the base's largest singular vectors (`pissa`)."
     )
 
     @model_validator(mode="after")
@@ -48,7 +52,7 @@ class Lora(Section):
 
 
 class QLora(Section):
-    name: Literal["qlora"] = Field(description="LoRA on a base held in 4 bits (bitsandbytes).")
+    name: Literal["qlora"] = Field(description="LoRA on a base in 4 bits (bitsandbytes).")
     r: int = Field(16, ge=1, description="Rank of the adapters.")
     alpha: float = Field(32, gt=0, description="Scale: the adapter's output is multiplied by alpha / r.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the adapters.")
@@ -56,9 +60,13 @@ class QLora(Section):
         "all-linear", description="Names of the layers that get an adapter, or `all-linear`."
     )
     rslora: bool = Field(False, description="Scale by alpha / √r instead: for high ranks.")
-    dora: bool = Field(False, description="Train length and direction apart (DoRA): slower, often better.")
+    dora: bool = Field(
+        False, description="Train magnitude and direction separately (DoRA): slower, often better."
+    )
     lr_ratio: float = Field(
-        1.0, gt=0, description="Rate of the B matrices over that of the A matrices (LoRA+ suggests 16)."
+        1.0,
+        gt=0,
+        description="Learning rate of the B matrices over that of the A matrices (LoRA+ suggests 16).",
     )
     quant: Literal["nf4", "fp4"] = Field("nf4", description="4-bit number format of the base.")
     double_quant: bool = Field(True, description="Quantise the quantisation constants as well.")
@@ -69,10 +77,12 @@ class Adapter(Section):
         description="Train bottleneck adapters: small networks inserted into each block of a frozen base."
     )
     placement: Literal["houlsby", "pfeiffer"] = Field(
-        "houlsby", description="After attention and MLP (`houlsby`), or after the MLP only (`pfeiffer`)."
+        "houlsby", description="After attention and MLP (`houlsby`), or only after the MLP (`pfeiffer`)."
     )
     reduction: int = Field(16, ge=1, description="Width of the model divided by the width of an adapter.")
-    activation: Literal["relu", "gelu", "silu"] = Field("gelu", description="Between its two layers.")
+    activation: Literal["relu", "gelu", "silu"] = Field(
+        "gelu", description="Activation between its two layers."
+    )
 
 
 class IA3(Section):
@@ -83,21 +93,23 @@ class IA3(Section):
 
 class Prefix(Section):
     name: Literal["prefix"] = Field(
-        description="Train the keys and values of virtual tokens that stand before every text."
+        description="Train the keys and values of virtual tokens before every text."
     )
-    tokens: int = Field(16, ge=1, description="How many; they take room from `train.max_length`.")
+    tokens: int = Field(
+        16, ge=1, description="Number of virtual tokens; they count towards `train.max_length`."
+    )
     text: str | None = Field(
-        None, min_length=1, description="What they begin as; the start of the training data if not given."
+        None, min_length=1, description="Text that they start as; default: the start of the training data."
     )
 
 
 class Prompt(Section):
-    name: Literal["prompt"] = Field(
-        description="Train the embeddings of virtual tokens that stand before every text."
+    name: Literal["prompt"] = Field(description="Train the embeddings of virtual tokens before every text.")
+    tokens: int = Field(
+        16, ge=1, description="Number of virtual tokens; they count towards `train.max_length`."
     )
-    tokens: int = Field(16, ge=1, description="How many; they take room from `train.max_length`.")
     text: str | None = Field(
-        None, min_length=1, description="What they begin as; the start of the training data if not given."
+        None, min_length=1, description="Text that they start as; default: the start of the training data."
     )
 
 

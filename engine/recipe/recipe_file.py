@@ -156,7 +156,7 @@ def _sentence(problem: Any, loc: list[Any]) -> str:
         hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}"
         return f"unknown key; {hint}"
     if kind == "missing":
-        return "is required and is not there; add it"
+        return "is required but missing; add it"
     if kind in ("union_tag_invalid", "union_tag_not_found", "literal_error"):
         expected = str(context.get("expected_tags") or context.get("expected") or ", ".join(DEFAULT_LR))
         known = re.findall(r"[\w-]+", expected)

@@ -52,14 +52,14 @@ class Data(Section):
         description="`bundled:NAME`, a .jsonl, .json, .csv or .parquet file, a directory of them, or a hub id."
     )
     heldout: ShareField | str = Field(
-        "10%", description="A share of the training rows, chosen by content hash, or a source of its own."
+        "10%", description="A share of the training rows, chosen by content hash, or a separate source."
     )
-    replay: Replay | None = Field(None, description="General data to mix in against forgetting.")
+    replay: Replay | None = Field(None, description="General data mixed in to reduce forgetting.")
     columns: dict[Column, str] = Field(
         {},
-        description="What `train` and a held-out source call their columns, such as `{prompt: question}`.",
+        description="Column names of `train` and of a separate held-out source, such as `{prompt: question}`.",
     )
-    limit: int | None = Field(None, ge=1, description="Use the first N rows (in content-hash order) only.")
+    limit: int | None = Field(None, ge=1, description="Use only the first N rows (in content-hash order).")
 
     @field_validator("heldout")
     @classmethod
@@ -78,15 +78,19 @@ class Data(Section):
 
 
 class Train(Section):
-    epochs: float = Field(1.0, gt=0, description="Passes over the training data; `max_steps` wins if given.")
+    epochs: float = Field(
+        1.0, gt=0, description="Passes over the training data; ignored if `max_steps` is given."
+    )
     max_steps: int | None = Field(None, ge=1, description="Optimiser steps.")
-    lr: float | None = Field(None, gt=0, description="Peak learning rate; by method if not given.")
+    lr: float | None = Field(None, gt=0, description="Peak learning rate; the default depends on the method.")
     schedule: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="Learning-rate curve after warm-up."
     )
-    warmup: ShareField | None = Field(None, description="Steps of linear warm-up; by method if not given.")
+    warmup: ShareField | None = Field(
+        None, description="Steps of linear warm-up; the default depends on the method."
+    )
     weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay (matrices only).")
-    grad_clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
+    grad_clip: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
     tokens_per_step: int = Field(
         8192, ge=1, description="Tokens (padding not counted) in one optimiser step."
     )
@@ -96,21 +100,24 @@ class Train(Section):
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
-        description="Number format of the forward pass and of frozen weights; `auto` is bf16 where the hardware has "
+        description="Number format of the forward pass and of frozen weights; `auto` is bf16 on hardware made for "
         "it, else fp32. Trained weights are fp32.",
     )
     optimiser: Literal["adamw", "adamw8bit", "paged_adamw", "paged_adamw8bit", "adafactor"] = Field(
         "adamw",
-        description="8 bits and Adafactor hold less memory; paged ones move to the host when the GPU is full.",
+        description="8-bit AdamW and Adafactor need less memory; paged ones move to the host when the GPU is full.",
     )
-    compile: bool = Field(False, description="Compile the model: faster steps, a first one of up to minutes.")
+    compile: bool = Field(
+        False,
+        description="Compile the model: faster steps, but the first one can take minutes. Needs a C++ compiler.",
+    )
     activation_checkpointing: Literal["auto"] | bool = Field(
         "auto",
-        description="Compute activations again in the backward pass: less memory, a third more time. `auto`: where "
+        description="Recompute activations in the backward pass: less memory, a third more time. `auto`: only if "
         "the run would not fit otherwise, by the estimate.",
     )
     memory_limit: Literal["auto"] | float = Field(
-        "auto", description="Most memory that the run may hold, in GiB; `auto` is what the device has free."
+        "auto", description="Memory that the run may use, in GiB; `auto` is what the device has free."
     )
     memory_probe: bool = Field(
         True,
@@ -119,7 +126,7 @@ class Train(Section):
     )
     sharding: Literal["ddp", "fsdp"] = Field(
         "ddp",
-        description="Of several processes: each holds the whole model (`ddp`) or a slice of every weight (`fsdp`).",
+        description="With several processes, each holds the whole model (`ddp`) or a slice of every weight (`fsdp`).",
     )
     checkpoint_every: ShareField = Field("20%", description="Steps between checkpoints.")
     keep_checkpoints: int = Field(2, ge=1, description="How many of the latest checkpoints stay on disk.")
@@ -133,39 +140,42 @@ class Evals(Section):
     )
     budget: Percent = Field(
         "5%",
-        description="Most of the wall time that evaluations take with `every: auto`, tenths of the run aside.",
+        description="Share of the wall time that evaluations may take with `every: auto`, not counting the tenths of "
+        "the run.",
     )
     general: Slices | None = Field(
         "bundled:stdlib-prose",
-        description="Text that the base model could already do, watched for forgetting: a source, or several by name "
-        "(`{mine: my.jsonl, prose: bundled:stdlib-prose}`), each a slice that is watched by itself.",
+        description="Text that the base model handles well, watched for forgetting: a source, or several by name "
+        "(`{mine: my.jsonl, prose: bundled:stdlib-prose}`), each a slice watched by itself.",
     )
     samples: int = Field(
         100,
         ge=0,
         le=1000,
-        description="Texts written by the base model itself, watched as one slice more of `general`; 0: none.",
+        description="Number of texts written by the base model itself, watched as another slice of `general`; 0: none.",
     )
     limit: int = Field(
-        300, ge=2, description="Most examples scored per suite; the sources of `general` share it evenly."
+        300,
+        ge=2,
+        description="Examples scored per suite, at most; the sources of `general` share them evenly.",
     )
     per_look: int = Field(
         100,
         ge=0,
-        description="Examples of each suite that a look scores first; the rest is scored where a flag may come of it, "
-        "and in any case at step 0, at the end and, of held-out ones, once in every tenth of the run. 0: all, always.",
+        description="Examples of each suite that an evaluation scores first; the rest is scored if a flag is possible, "
+        "and always at step 0, at the end and, for held-out ones, once in every tenth of the run. 0: always all.",
     )
     few_shot: int = Field(
         4,
         ge=0,
-        description="Training examples put before each held-out prompt to see, once, what the base model does with "
-        "them; 0: not asked.",
+        description="Training examples put before each held-out prompt for the base model's few-shot result, computed "
+        "once; 0: none.",
     )
     generate: int = Field(4, ge=0, description="Held-out prompts answered at each evaluation.")
     max_new_tokens: int = Field(48, ge=1, description="Longest answer, in tokens.")
     metrics: list[str] = Field(
         [],
-        description="Of these answers: `exact_match`, `rouge`, `bleu`, `chrf`, or `module:function` of your own.",
+        description="Metrics of these answers: `exact_match`, `rouge`, `bleu`, `chrf`, or your own `module:function`.",
     )
 
     @field_validator("metrics")
@@ -187,20 +197,21 @@ class Evals(Section):
 
 
 class Flags(Section):
-    overfitting: OnFlag = Field("warn", description="Held-out loss has turned up beyond noise.")
+    overfitting: OnFlag = Field("warn", description="The held-out loss has risen beyond noise.")
     forgetting: OnFlag = Field(
-        "warn", description="General loss is above the base model's beyond noise and margin."
+        "warn", description="The general loss is above the base model's by more than noise and a margin."
     )
     instability: OnFlag = Field(
-        "warn", description="Losses or gradients jump, or held-out and seen loss rise."
+        "warn", description="Losses or gradients jump, or the held-out and seen losses both rise."
     )
     dead: OnFlag = Field(
         "warn", description="Nothing is learned: no gradient, or the seen loss does not move."
     )
-    plateau: OnFlag = Field("warn", description="The held-out loss fell and has settled: information.")
+    plateau: OnFlag = Field("warn", description="The held-out loss fell and has settled; information only.")
     template: OnFlag = Field("warn", description="Answers never end, or repeat themselves.")
     leak: OnFlag = Field(
-        "warn", description="Rows to score are in the training data; `stop` refuses the run before it starts."
+        "warn",
+        description="Held-out or general rows are in the training data; `stop` refuses the run before it starts.",
     )
 
     @property
@@ -212,25 +223,25 @@ class Flags(Section):
 class Recipe(Section):
     """Everything about a run that is decided before it starts."""
 
-    name: str | None = Field(None, description="Shown in lists; the file's name if not given.")
+    name: str | None = Field(None, description="Shown in lists; default: the file's name.")
     model: Annotated[ModelSpec, BeforeValidator(lambda v: {"path": v} if isinstance(v, str) else v)] = Field(
         description="The base model: a path, or a section with `path`."
     )
     method: Method = Field(description="What is trained.")
     task: Task = Field(
         default_factory=lambda: Sft(name="sft"),
-        description="What the loss is: a name or a section; `sft` if not given.",
+        description="What the loss is: a name or a section; default `sft`.",
     )
     data: Data = Field(description="Training and held-out data.")
-    train: Train = Field(default_factory=Train, description="How long, how fast, how much at once.")
-    evals: Evals = Field(default_factory=Evals, description="What is measured on the way.")
+    train: Train = Field(default_factory=Train, description="How long, how fast, and how much at once.")
+    evals: Evals = Field(default_factory=Evals, description="What is measured during training.")
     flags: Flags = Field(default_factory=Flags, description="What to do when a run goes wrong.")
     processes: int = Field(
         1,
         ge=1,
-        description="How many share each step: one per GPU, or parts of a CPU; `train.sharding` says how.",
+        description="Processes that share each step: one per GPU, or parts of a CPU; `train.sharding` says how.",
     )
-    seed: int = Field(0, ge=0, description="Seed of data order, initialisation and dropout.")
+    seed: int = Field(0, ge=0, description="Seed for data order, initialisation and dropout.")
 
     @model_validator(mode="after")
     def _fill_method_defaults(self) -> Recipe:

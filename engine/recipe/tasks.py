@@ -14,15 +14,16 @@ class Sft(Section):
 
 
 class Completion(Section):
-    name: Literal["completion"] = Field(description="Learn to write plain text: every token counts.")
+    name: Literal["completion"] = Field(description="Learn to write plain text: every token is trained on.")
 
 
 class Classification(Section):
     name: Literal["classification"] = Field(
-        description="Learn which class a text belongs to, with a new head instead of the vocabulary's."
+        description="Learn which class a text belongs to, with a new head instead of the language-model head."
     )
     labels: list[str] | None = Field(
-        None, description="The classes, in the order of the head's outputs; those in the data, sorted."
+        None,
+        description="The classes, in the order of the head's outputs; default: those in the data, sorted.",
     )
 
     @field_validator("labels")
@@ -38,10 +39,12 @@ class Dpo(Section):
         description="Learn to prefer one answer to another (direct preference optimisation)."
     )
     beta: float = Field(
-        0.1, gt=0, description="How dear it is to move away from the base model; smaller moves farther."
+        0.1,
+        gt=0,
+        description="Strength of the pull towards the base model; smaller values allow larger changes.",
     )
     label_smoothing: float = Field(
-        0.0, ge=0, lt=0.5, description="Share of pairs that are taken to be the wrong way round."
+        0.0, ge=0, lt=0.5, description="Share of pairs assumed to be the wrong way round."
     )
 
 

@@ -263,7 +263,7 @@ def _warnings(
         tokens_in_all = kept * train_rows / max(1, len(documents))
         found += findings.few_examples(recipe.method.name, recipe.train, train_rows, tokens_in_all)
         if cut.rows_without_target:
-            message = f"{cut.rows_without_target} rows are cut before their answer begins, and are left out"
+            message = f"{cut.rows_without_target} rows are cut before their answer begins, and are skipped"
             found.append(Finding("cut-before-answer", message, source))
     if labels := [document.label for document in gathered.train if document.label]:
         found += findings.label_balance(labels)

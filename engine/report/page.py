@@ -33,7 +33,7 @@ def findings(report: dict[str, Any]) -> list[str]:
 def _rows(report: dict[str, Any]) -> Iterator[str]:
     for source in report["sources"]:
         dropped = source["dropped"]
-        yield f"  {source['role']:<10} {source['source']}: {source['rows']:,} rows read, {len(dropped):,} dropped"
+        yield f"  {source['role']:<10} {source['source']}: {source['rows']:,} rows read, {len(dropped):,} skipped"
         for row in dropped[:SHOWN]:
             unit = f"{source['unit']} " if isinstance(row["row"], int) else ""
             yield f"             {unit}{row['row']}: {row['reason']}"

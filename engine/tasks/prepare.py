@@ -93,7 +93,7 @@ def prepare(recipe: Recipe, tokenizer: Any, longest: int) -> Prepared:
         suites.append(_general(gathered.general, tokenizer, min(longest, LONGEST_TEXT)))
     elif recipe.evals.general:
         notes.append(
-            "a classifier has no vocabulary's head to score general text with: forgetting is not measured"
+            "a classifier has no language-model head to score general text with: forgetting is not measured"
         )
     train += _replay(recipe, gathered, train, tokenizer, max_length, notes)
     found = [] if recipe.flags.leak == "off" else overlaps(gathered.suites, shared(gathered))
@@ -162,7 +162,7 @@ def _in_windows(train: Sequence[Item], max_length: int, source: str, notes: list
 def _cut(examples: list[Item], max_length: int, source: str, notes: list[str]) -> list[Item]:
     kept, cut, dropped = truncate(examples, max_length)
     if cut:
-        lost = f"; {dropped} lost their whole answer and are left out" if dropped else ""
+        lost = f"; {dropped} lost their whole answer and are skipped" if dropped else ""
         notes.append(
             f"{source}: {cut} of {len(examples)} rows are longer than {max_length} tokens and are cut{lost}"
         )

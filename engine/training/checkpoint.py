@@ -87,7 +87,7 @@ def restore(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> P
     except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
         raise RestoreError(
             f"{path} cannot be read ({_reason(error)}), perhaps because another version of finetui wrote it; "
-            "delete it to go on from an earlier one, or requeue the run to start over"
+            "delete it to resume from an earlier one, or requeue the run to start over"
         ) from error
 
 

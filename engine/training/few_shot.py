@@ -43,7 +43,7 @@ def baseline(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> None:
     if not job.recipe.evals.few_shot or not isinstance(loss, TargetLoss):
         return
     if not starts_as_base(method) and not keeps_base(method):
-        job.report.log("info", "no few-shot baseline: this method has taken the base model apart")
+        job.report.log("info", "no few-shot baseline: this method has changed the base model's weights")
         return
     started = time.perf_counter()
     room = min(load.longest(job.recipe.model, job.tokenizer), job.eval_tokens)

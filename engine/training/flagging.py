@@ -87,9 +87,9 @@ def best_look(looks: Looks, recipe: Recipe) -> tuple[int, str] | None:
         free = [look for look in candidates if not seen[look - 1]]
         if candidates and not free:
             least = general.steps[min(candidates, key=general.loss)]
-            return least, "it has the lowest general loss, and forgetting was seen at every step looked at"
+            return least, "it has the lowest general loss; forgetting was seen at every evaluation"
         if len(free) < len(candidates):
-            why += " of those at which no forgetting was seen"
+            why += " among the steps without forgetting"
         candidates = free  # type: ignore[assignment]
     return (heldout.steps[min(candidates, key=heldout.loss)], why) if candidates else None
 

@@ -150,7 +150,7 @@ class MemoryGuard:
         self._job.report.log(
             "warning",
             f"out of memory after step {self._job.step} ({reason}): train.micro_tokens goes from {before} down to "
-            f"{self._job.micro_tokens}, with as many tokens in an optimiser step as before; done again from its start",
+            f"{self._job.micro_tokens}, with as many tokens per optimiser step as before; the step is repeated",
         )
         self._report("out_of_memory", peak)
 

@@ -28,7 +28,9 @@ def chosen_checkpointing(recipe: Recipe, longest: int, memory: int, report: Repo
     plan = plan_of(recipe, shapes, "cuda" if torch.cuda.is_available() else "cpu", longest)
     chosen = wants_checkpointing(plan, shapes, memory)
     if chosen:
-        report.log("info", "activation checkpointing is on: by the estimate the run would not fit without it")
+        report.log(
+            "info", "activation checkpointing is on: by the estimate, the run would not fit without it"
+        )
     return chosen
 
 
@@ -39,5 +41,5 @@ def precisions(model: Any, dtype: torch.dtype, checkpointing: bool) -> str:
     parts = [f"frozen weights {' and '.join(sorted(frozen))}"] * bool(frozen)
     parts.append(f"trained weights {' and '.join(sorted(trained))}")
     parts.append(f"forward pass {NAMES[dtype]}" + " by autocast" * (dtype != torch.float32))
-    parts += ["activations computed again in the backward pass"] * checkpointing
+    parts += ["activations recomputed in the backward pass"] * checkpointing
     return ", ".join(parts)

@@ -119,8 +119,8 @@ class Report:
         )
         _say(
             "memory",
-            f"{measured_mb:,.0f} MiB {where}{error}; {limit_mb:,.0f} MiB there are; at most {micro_tokens:,} tokens "
-            "in a forward pass",
+            f"{measured_mb:,.0f} MiB {where}{error}; {limit_mb:,.0f} MiB available; at most {micro_tokens:,} tokens "
+            "per forward pass",
         )
 
     def log(self, level: str, message: str) -> None:

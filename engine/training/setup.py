@@ -117,14 +117,16 @@ def _check_and_pack(recipe: Recipe, model: Any, dtype: torch.dtype, data: Prepar
     """Whether examples can be packed. Raises ModelError for a model that finetui would train wrongly."""
     if data.largest_token >= (rows := model.get_input_embeddings().weight.shape[0]):
         raise ModelError(
-            f"model {recipe.model.path}: its tokenizer writes token {data.largest_token}, "
+            f"model {recipe.model.path}: its tokenizer produces token {data.largest_token}, "
             f"but the model knows only {rows}; use the tokenizer that belongs to the model"
         )
     if isinstance(recipe.task, Classification):
         return False
     with _as_in_training(dtype):
         if not TargetLoss(model).same_as_model():
-            raise ModelError(f"model {recipe.model.path}: computes its logits in a way finetui does not know")
+            raise ModelError(
+                f"model {recipe.model.path}: computes its logits in a way that finetui does not support"
+            )
         packed = pack(model)
     if not packed:
         report.log("info", "examples are padded, not packed: this model or method cannot take packed rows")

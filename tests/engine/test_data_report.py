@@ -109,9 +109,9 @@ def test_every_bad_row_is_told_with_its_line(tmp_path: Path, tokenizer: Any) -> 
     assert source.numbers[-1] == 106
     assert not found.refusals
     page = "\n".join(found.lines())
-    assert "105 rows read, 4 dropped" in page
+    assert "105 rows read, 4 skipped" in page
     assert "line 102: must be an object" in page
-    assert "4 of 105 rows cannot be used and are left out: line 102 must be" in page
+    assert "4 of 105 rows cannot be used and are skipped: line 102 must be" in page
 
 
 def test_too_many_bad_rows_are_a_refusal_on_the_page(tmp_path: Path, tokenizer: Any) -> None:

@@ -111,7 +111,7 @@ def test_a_directory_is_read_file_by_file(write, tmp_path):
 
 def test_a_directory_without_data_is_told(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(DataError, match=r"is a directory without a file that ends in .jsonl"):
+    with pytest.raises(DataError, match=r"is a directory without files that end in .jsonl"):
         read_rows(str(tmp_path))
 
 

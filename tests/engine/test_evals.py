@@ -249,8 +249,8 @@ def test_rows_that_cannot_be_used_are_left_out_and_told(tokenizer, tmp_path):
     train = write_rows(tmp_path / "train.jsonl", [*rows, tool, {"prompt": "and?"}])
     data = prepare(recipe(train=train, heldout=1, limit=None), tokenizer, 1024)
     assert len(data.train) == 99
-    (unusable, unrenderable) = (note for note in data.notes if "left out" in note)
-    assert "1 of 102 rows cannot be used and is left out: line 102 has the columns `prompt`" in unusable
+    (unusable, unrenderable) = (note for note in data.notes if "skipped" in note)
+    assert "1 of 102 rows cannot be used and is skipped: line 102 has the columns `prompt`" in unusable
     assert "line 101 the chat template refuses the row" in unrenderable
     train = write_rows(tmp_path / "train.jsonl", [*rows[:9], tool])
     with pytest.raises(DataError, match=r"1 of \d+ rows cannot be used.*line 10 the chat template refuses"):
@@ -262,5 +262,5 @@ def test_a_run_that_would_never_learn_to_stop_is_refused(tokenizer, tmp_path):
     tokenizer.chat_template = (
         "{%- for m in messages %}{{ m['role'] + ': ' + m['content'] + '\\n' }}{%- endfor %}"
     )
-    with pytest.raises(DataError, match=r"no answer ends with a token that is learned .*never stop"):
+    with pytest.raises(DataError, match=r"no answer ends with a trained token .*never stop"):
         prepare(recipe(), tokenizer, 1024)

@@ -238,9 +238,9 @@ def test_the_weights_of_a_stopped_run_are_those_of_its_best_step(tmp_path):
     ("method", "asked", "sentence"),
     [
         ("adapter", "merged", "bottleneck adapters, which compute something no base weight can hold"),
-        ("prefix", "merged", "virtual tokens (prefix), which are no weights of the base; use --adapter"),
+        ("prefix", "merged", "virtual tokens (prefix), which are not weights of the base; use --adapter"),
         ("full", "adapter", "so there is no adapter; leave --adapter out"),
-        ("prefix", "gguf", "virtual tokens (prefix), which are no weights of the base; use --adapter"),
+        ("prefix", "gguf", "virtual tokens (prefix), which are not weights of the base; use --adapter"),
     ],
 )
 def test_what_cannot_be_exported_is_said_with_what_can(finished, tmp_path, method, asked, sentence):

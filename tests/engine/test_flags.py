@@ -57,7 +57,7 @@ def test_a_first_hit_is_a_leading_sign_only():
     flag = forgetting(history([0, 0, 0, 0.5], rng, "general", noise=0.01), CONTEXT)
     assert flag is not None
     assert (flag.level, flag.since_step) == ("watch", 30)
-    assert "leading sign" in flag.message
+    assert "An early sign only" in flag.message
 
 
 def test_the_evidence_of_forgetting():

@@ -96,4 +96,4 @@ def test_a_forecast_beyond_the_margin_is_a_leading_notice_only():
     assert flag is not None
     assert flag.level == "watch"
     assert flag.effect < 0.05 < flag.forecast.lo < flag.forecast.value < flag.forecast.hi
-    assert "Expected at the end, step 400" in flag.message
+    assert "Forecast for the end, step 400" in flag.message

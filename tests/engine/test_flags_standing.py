@@ -172,8 +172,8 @@ def test_a_leak_is_told_before_the_run_with_its_kinds():
     assert flag is not None
     assert (flag.level, flag.n, flag.effect, flag.step, flag.looks) == ("warn", 200, 0.015, 0, 0)
     assert flag.message == (
-        "3 of 200 held-out rows overlap with training data (1.5%: 2 exact, 1 by 13 words). 2 are left out of the "
-        "scores, 1 is scored, since it need not be a copy."
+        "3 of 200 held-out rows overlap with training data (1.5%: 2 exact, 1 by 13 words). 2 are not scored, "
+        "1 is scored, since it need not be a copy."
     )
     assert leak("heldout", ids, [hit("1")], ids).level == "info"
     assert leak("heldout", ids, [hit(id) for id in ids[:20]], ids).level == "critical"
@@ -218,7 +218,7 @@ def test_rows_that_were_not_scored_are_told_as_such():
     flag = leak("heldout", [*run.ids, "left", "out"], [hit("left"), hit("out")], run.ids, run)
     assert flag is not None
     assert flag.effect == pytest.approx(2 / 102)
-    assert flag.message.endswith("They are left out of the scores.")
+    assert flag.message.endswith("They are not scored.")
     assert [action.text for action in flag.actions] == [
         "Take the overlapping rows out of the training data: finetui data lists them."
     ]

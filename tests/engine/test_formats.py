@@ -116,8 +116,8 @@ def test_the_last_answer_is_the_target_of_a_longer_conversation():
     [
         ({}, "has no columns"),
         ({"question": "a", "answer": "b"}, "has the columns `question`, `answer`, but general data needs"),
-        ({"messages": "hello"}, "`messages` must be a list of messages"),
-        ({"messages": []}, "`messages` must be a list of messages"),
+        ({"messages": "hello"}, "`messages` must be a non-empty list of messages"),
+        ({"messages": []}, "`messages` must be a non-empty list of messages"),
         ({"messages": ["hello"]}, "must be an object with `role` and `content`"),
         ({"messages": [{"role": "user"}]}, "it needs `role` and `content`"),
         ({"messages": CONVERSATION[:1]}, "has no assistant message"),

@@ -165,7 +165,7 @@ def test_one_bad_row_in_a_hundred_is_left_out_and_one_in_ten_refused(tmp_path: P
     found = gathered(tmp_path, [*rows(*range(99)), bad], heldout=rows(*range(100, 140))).checked()
     assert len(found.train) == 99
     (note,) = found.notes
-    assert "1 of 100 rows cannot be used and is left out: line 100 has no assistant message" in note
+    assert "1 of 100 rows cannot be used and is skipped: line 100 has no assistant message" in note
     found = gathered(tmp_path, [*rows(*range(9)), bad], heldout=rows(*range(100, 140)))
     with pytest.raises(
         DataError, match=r"train.jsonl: 1 of 10 rows cannot be used.*line 10 has no assistant"

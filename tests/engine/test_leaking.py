@@ -74,7 +74,7 @@ def test_it_is_told_before_the_first_step_and_with_results_at_the_end(tmp_path):
     )
     assert heldout["effect"] == COPIES / (COPIES + OTHERS)
     assert heldout["message"] == (
-        "4 of 16 held-out rows overlap with training data (25.0%: 4 exact). They are left out of the scores."
+        "4 of 16 held-out rows overlap with training data (25.0%: 4 exact). They are not scored."
     )
     assert not {row["messages"][1]["content"] for row in ROWS[:COPIES]} & set(texts(run, "heldout").values())
     assert (general["suite"], general["level"], general["step"]) == ("general", "info", 0)

@@ -95,15 +95,15 @@ def test_a_function_may_give_a_number_a_list_or_numbers_by_name(own, tmp_path):
     ("function", "why"),
     [
         ("fails", "ValueError: no dictionary for this language"),
-        ("short", "ValueError: it gave 1 numbers for 4 texts"),
-        ("text", "TypeError: it gave a str; give a number, a list of numbers, or numbers by name"),
+        ("short", "ValueError: it returned 1 numbers for 4 texts"),
+        ("text", "TypeError: it returned a str; return a number, a list of numbers, or a dict of numbers"),
     ],
 )
 def test_a_function_that_fails_is_told_and_the_others_count(own, tmp_path, function, why):
     said: list[tuple[str, str]] = []
     metrics = Metrics([f"{own}:{function}", "exact_match"], tmp_path, lambda *what: said.append(what))
     assert list(metrics.measures(PREDICTIONS, REFERENCES)) == ["exact_match"]
-    assert said == [("warning", f"evals.metrics {own}:{function}: {why}; it is left out of this evaluation")]
+    assert said == [("warning", f"evals.metrics {own}:{function}: {why}; it is skipped in this evaluation")]
 
 
 def test_a_name_that_leads_nowhere_is_one_sentence(own, tmp_path):

@@ -124,7 +124,7 @@ def test_bad_rows_are_left_out_up_to_a_share(tmp_path: Path) -> None:
         file.write('{"prompt": "q"}\n{"prompt": "q", "completion": " "}\n')
     report = preflight.check(recipe(train="some.jsonl"), tmp_path)
     assert report.datasets[0].dropped == 2
-    assert "left out: line 41 has the columns `prompt`, but task sft needs" in report.warnings[0]
+    assert "skipped: line 41 has the columns `prompt`, but task sft needs" in report.warnings[0]
     assert "; line 42 every answer is empty" in report.warnings[0]
     with (tmp_path / "some.jsonl").open("a") as file:
         file.write('{"prompt": "q"}\n')

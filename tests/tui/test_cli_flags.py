@@ -34,7 +34,7 @@ def test_a_flag_is_printed_with_all_its_evidence(served: Served, capsys: pytest.
         "forecast  +0.200 at step 400 (80% interval +0.150 to +0.250)",
         "to do     1. Use the checkpoint before step 320. [prechelt1998]",
         "worst     1.50 → 3.50  def f1():",
-        "`finetui fix 1` makes a recipe",
+        "`finetui fix 1` turns the first suggestions into a new recipe",
     ):
         assert said in printed
 

@@ -63,7 +63,7 @@ async def test_the_key_shows_the_data_of_the_run_under_the_cursor(make_app: Make
         screen = await opened(pilot)
         assert "data of #2 docstrings-lora   may start" in text_of(app, "#header")
         rows = len(catalogue.load("docstrings"))
-        assert f"bundled:docstrings: {rows:,} rows read, 0 dropped" in text_of(app, "#pane0")
+        assert f"bundled:docstrings: {rows:,} rows read, 0 skipped" in text_of(app, "#pane0")
         assert screen.report is not None
         await pilot.press("n")  # on a small terminal the first one comes into view
         assert text_of(app, "#pane1").startswith("1 of 24: row 1,")
@@ -133,7 +133,7 @@ async def test_the_page_at_any_size(make_app: MakeApp, report: dict[str, Any], s
                 assert "".join(segment.text for segment in strip).isascii()
         if size == LARGE:
             text = " ".join(text_of(app, "#pane0").split())
-            assert "41 rows read, 1 dropped line 41: has the columns `prompt`" in text
+            assert "41 rows read, 1 skipped line 41: has the columns `prompt`" in text
             assert "10 rows of held.jsonl are also in train.jsonl and are not scored" in text
 
 

@@ -64,7 +64,7 @@ def run(
     priority: Annotated[int, typer.Option(help="Higher starts first.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Check a recipe and queue it: one run, or one for each combination of its sweep."""
+    """Check a recipe and queue it: one run, or one per combination of its sweep."""
     from tui.cli import queue
 
     queue.run(recipe, overrides or [], follow=follow, priority=priority, as_json=as_json)
@@ -72,7 +72,7 @@ def run(
 
 @app.command()
 def check(recipe: RecipePath, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Say what is wrong with a recipe, or what will run. Queues nothing."""
+    """Check a recipe: say what is wrong with it, or what would run. Queues nothing."""
     from tui.cli import queue
 
     queue.check(recipe, overrides or [], as_json=as_json)
@@ -80,7 +80,7 @@ def check(recipe: RecipePath, overrides: Overrides = None, as_json: Json = False
 
 @app.command()
 def data(recipe: RecipePath, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Show a recipe's data on one page: rows, lengths, what is learned, duplicates, leaks, warnings."""
+    """Show a recipe's data on one page: rows, lengths, trained tokens, duplicates, leaks, warnings."""
     from tui.cli import data as module
 
     module.data(recipe, overrides or [], as_json=as_json)
@@ -97,7 +97,7 @@ def estimate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say how much memory a recipe will need, and what would make it fit. Loads no weights."""
+    """Estimate how much memory a recipe needs, and what would make it fit. Loads no weights."""
     from tui.cli import estimate as module
 
     if recipe is None:
@@ -120,7 +120,7 @@ def ls(
 
 @app.command()
 def show(number: RunNumber, as_json: Json = False) -> None:
-    """Everything about one run: state, results, flags with evidence, checkpoints, samples, recipe."""
+    """Show everything about a run: state, results, flags with evidence, checkpoints, samples, recipe."""
     from tui.cli import show as module
 
     module.show(number, as_json=as_json)
@@ -129,9 +129,9 @@ def show(number: RunNumber, as_json: Json = False) -> None:
 @app.command()
 def logs(
     number: RunNumber,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing until the run ends.")] = False,
 ) -> None:
-    """Print what the worker printed, all attempts. Works without the daemon."""
+    """Print the worker's output, all attempts. Works without the daemon."""
     from tui.cli import logs as module
 
     module.logs(number, follow=follow)
@@ -147,7 +147,7 @@ def cancel(numbers: RunNumbers) -> None:
 
 @app.command()
 def pause(numbers: RunNumbers) -> None:
-    """Save a checkpoint, stop, and give the slot to the next run; `resume` goes on."""
+    """Pause runs: save a checkpoint, stop, and let the next run start; `resume` continues."""
     from tui.cli import queue
 
     queue.act("pause", numbers)
@@ -155,7 +155,7 @@ def pause(numbers: RunNumbers) -> None:
 
 @app.command()
 def resume(numbers: RunNumbers) -> None:
-    """Queue cancelled, failed or paused runs again; they go on from their last checkpoint."""
+    """Queue cancelled, failed or paused runs again; they resume from their last checkpoint."""
     from tui.cli import queue
 
     queue.act("resume", numbers)
@@ -163,7 +163,7 @@ def resume(numbers: RunNumbers) -> None:
 
 @app.command()
 def requeue(numbers: RunNumbers) -> None:
-    """Queue the recipes of these runs again, as new runs from the start."""
+    """Queue the recipes of runs again, as new runs from the start."""
     from tui.cli import queue
 
     queue.act("requeue", numbers)
@@ -171,7 +171,7 @@ def requeue(numbers: RunNumbers) -> None:
 
 @app.command()
 def priority(number: RunNumber, value: Annotated[int, typer.Argument(help="Higher starts first.")]) -> None:
-    """Change the place of a waiting run in the queue."""
+    """Change the priority of a queued run."""
     from tui.cli import queue
 
     queue.act("priority", [number], priority=value)
@@ -182,7 +182,7 @@ def fix(
     number: RunNumber,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="The recipe to write; beside the run's own if not given."),
+        typer.Option("-o", "--out", help="The recipe to write; default: next to the run's own."),
     ] = None,
     add: Annotated[
         bool, typer.Option("--add", help="Queue it as a new run instead of writing a file.")
@@ -190,7 +190,7 @@ def fix(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Answer a run's flags: its recipe with the first actions that apply, as a new recipe or a queued run."""
+    """Turn the suggestions of a run's flags into a new recipe, or queue it."""
     if add and out:
         raise typer.BadParameter("give one of --add and --out")
     from tui.cli import fix as module
@@ -200,7 +200,7 @@ def fix(
 
 @app.command()
 def compare(numbers: RunNumbers, as_json: Json = False) -> None:
-    """Two or more runs side by side: what differs in their recipes, and their results."""
+    """Compare two or more runs side by side: what differs in their recipes, and their results."""
     from tui.cli import compare as module
 
     module.compare(numbers, as_json=as_json)
@@ -209,11 +209,11 @@ def compare(numbers: RunNumbers, as_json: Json = False) -> None:
 @app.command()
 def sql(
     query: Annotated[str, typer.Argument(help="One SELECT; `-` reads it from stdin.", show_default=False)],
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Most rows to print.")] = 1000,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Print at most this many rows.")] = 1000,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Ask the store anything. `finetui sql 'SHOW TABLES'` and `'DESCRIBE runs'` explain it."""
+    """Query the store. `finetui sql 'SHOW TABLES'` and `'DESCRIBE runs'` show what is in it."""
     from tui.cli import sql as module
 
     module.sql(query, limit, as_csv=csv, as_json=as_json)
@@ -224,24 +224,25 @@ def export(
     number: RunNumber,
     adapter: Annotated[bool, typer.Option("--adapter", help="The adapter alone, as trained.")] = False,
     merged: Annotated[
-        bool, typer.Option("--merged", help="A whole model in 16 bits, the adapter merged into it.")
+        bool, typer.Option("--merged", help="A complete model in 16 bits, with the adapter merged into it.")
     ] = False,
     gguf: Annotated[
         bool, typer.Option("--gguf", help="A GGUF file for llama.cpp; needs the extra `gguf`.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="The folder to make; here, named after the run, if not given.")
+        Path | None,
+        typer.Option(help="The folder to write; default: in this directory, named after the run."),
     ] = None,
     dtype: Annotated[
         Literal["bf16", "fp16", "fp32"], typer.Option(help="Number format of a merged model or GGUF file.")
     ] = "bf16",
     checkpoint: Annotated[
-        str | None, typer.Option(help="A step, `best` or `last`, instead of the finished weights.")
+        str | None, typer.Option(help="A step, `best` or `last`, instead of the final weights.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the folder if it exists.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Copy a run's adapter or model, or merge it into its base, with a model card. Works without the daemon."""
+    """Export a run's adapter, or a merged model, with a model card. Works without the daemon."""
     asked = [name for name, given in (("adapter", adapter), ("merged", merged), ("gguf", gguf)) if given]
     if len(asked) > 1:
         raise typer.BadParameter("give one of --adapter, --merged and --gguf")
@@ -255,7 +256,7 @@ def export(
 
 @daemon_app.command("start")
 def daemon_start() -> None:
-    """Start it, if it is not running. Other commands do this by themselves."""
+    """Start the daemon if it is not running. Other commands do this by themselves."""
     from tui.cli import service
 
     service.start()
@@ -263,7 +264,7 @@ def daemon_start() -> None:
 
 @daemon_app.command("stop")
 def daemon_stop() -> None:
-    """Stop it. Runs go on, and the next daemon finds them."""
+    """Stop the daemon. Runs continue, and the next daemon finds them."""
     from tui.cli import service
 
     service.stop()
@@ -271,7 +272,7 @@ def daemon_stop() -> None:
 
 @daemon_app.command("status")
 def daemon_status(as_json: Json = False) -> None:
-    """Say whether it runs, and what it is doing."""
+    """Show whether the daemon runs, and what it is doing."""
     from tui.cli import service
 
     service.status(as_json=as_json)
@@ -279,7 +280,7 @@ def daemon_status(as_json: Json = False) -> None:
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Check this machine: versions, GPU, 4-bit, disk, the home, logout behaviour, terminal."""
+    """Check this machine: versions, GPU, 4-bit, disk, home, logout behaviour, terminal."""
     from tui.cli import doctor as module
 
     module.doctor(as_json=as_json)

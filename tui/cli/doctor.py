@@ -124,7 +124,7 @@ def _filesystem(path: Path) -> str:
 def _disk() -> Check:
     free = free_bytes(home().path) / 1e9
     if free < FREE_GB:
-        return Check("disk", "bad", f"{free:.1f} GB free under {home().path}; checkpoints need room")
+        return Check("disk", "bad", f"{free:.1f} GB free under {home().path}; checkpoints need space")
     return Check("disk", "good", f"{free:.0f} GB free")
 
 

@@ -31,4 +31,4 @@ def export(number: int, *, as_json: bool, **wish: Any) -> None:
             else:
                 print(entry["done"]["path"])
     if process.returncode != 0:
-        raise ExportError("the export ended without a word; nothing was written")
+        raise ExportError("the export ended without a message; nothing was written")

@@ -29,7 +29,7 @@ def fix(number: int, out: Path | None, *, add: bool, dry_run: bool, as_json: boo
     else:
         _print(found)
     if not found.changes:
-        say(f"finetui: no key of the recipe answers the flags of run #{number}; what to do is by hand")
+        say(f"finetui: no recipe key can fix the flags of run #{number}; follow the advice by hand")
         sys.exit(ExitCode.REFUSED)
     if path:
         say(f"saved {path}; queue it with: finetui run {path}")

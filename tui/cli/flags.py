@@ -44,7 +44,7 @@ def print_flags(client: Client, number: int) -> None:
             print(f"  {'worst' if place == 0 else '':<9} {change}  {plain(text[:80])}")
     if any(flag["level"] in ("warn", "critical") for flag in rows):
         print(
-            f"`finetui fix {number}` makes a recipe of the first things to do; sources are in docs/flags.md"
+            f"`finetui fix {number}` turns the first suggestions into a new recipe; sources are in docs/flags.md"
         )
 
 

@@ -17,7 +17,7 @@ def start() -> None:
 
 
 def stop() -> None:
-    say("the daemon has stopped; runs go on" if service.stop(home()) else "no daemon is running")
+    say("the daemon has stopped; runs continue" if service.stop(home()) else "no daemon is running")
 
 
 def status(*, as_json: bool) -> None:

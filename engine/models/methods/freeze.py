@@ -61,7 +61,7 @@ def last_blocks(model: Any, count: int) -> list[nn.Module]:
                 return [*blocks[-count:], *norms]
     raise ModelError(
         f"key method.layers: no list of {total} blocks was found in {type(model).__name__}; "
-        "name what is to be trained in method.modules"
+        "list what to train in method.modules"
     )
 
 
