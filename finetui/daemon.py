@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import select
 import subprocess
-import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,6 +14,7 @@ from finetui.errors import ExitCode, StoreError, Unavailable
 from finetui.home import Home
 from finetui.home import home as default_home
 from finetui.lock import Lock
+from finetui.start import program
 
 if TYPE_CHECKING:
     from finetui.client import Client
@@ -88,7 +88,7 @@ def _start(home: Home) -> Client:
 def _launch(home: Home, deadline: float) -> None:
     """Start the daemon, detached, and wait until it is ready. Raises StoreError with the daemon's own words."""
     child = subprocess.Popen(
-        [sys.executable, "-P", "-m", DAEMON],
+        program(DAEMON),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

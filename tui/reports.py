@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from typing import Any
 
 from engine.basics.errors import DataError
+from finetui.start import program
 
 
 class Reporting:
     """A report under way: on a recipe and its overrides, or `--run` and the directory of a run."""
 
     def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, "-P", "-m", "engine.report", *arguments]
+        command = program("engine.report", *arguments)
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

@@ -22,6 +22,7 @@ from engine.basics.cpu import THREAD_VARIABLES
 from engine.runs.home import AttemptDir, RunDir
 from engine.runs.rank_log import LOST, RankLog, outcome_file
 from finetui.log import LogWriter
+from finetui.start import program
 from store.line_fields import BadLine, read, write
 from store.lines import End
 from store.states import RunState, WorkerExit
@@ -34,7 +35,7 @@ def launch(run: RunDir, attempt: AttemptDir, processes: int) -> int:
     """Run the attempt in so many processes; its exit code. What torchrun itself says is in `torchrun.log`."""
     command = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", str(processes), "--no-python"]
-    command += [sys.executable, "-P", "-u", "-m", "engine.attempt.worker", str(run.path), str(attempt.number)]
+    command += program("engine.attempt.worker", str(run.path), str(attempt.number))
     started: list[subprocess.Popen[bytes]] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
         signal.signal(number, lambda *_: _ask_to_stop(started))

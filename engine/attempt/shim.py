@@ -1,4 +1,4 @@
-"""`python -P -m engine.attempt.shim RUN_DIR ATTEMPT`: stands between the daemon and one worker.
+"""`python -P -m finetui.start engine.attempt.shim RUN_DIR ATTEMPT`: stands between the daemon and one worker.
 
 It starts the worker, waits, and writes exit.json, so that how a worker ended is known even if the daemon was
 away. It outlives the daemon and the terminal. Light on purpose: there is one for each active run.
@@ -26,6 +26,7 @@ from engine.runs import disk, journal
 from engine.runs.home import AttemptDir, RunDir
 from finetui.lock import Lock
 from finetui.log import write_json
+from finetui.start import program
 from store.states import RunState
 
 LOCK_WAIT_S = 10.0
@@ -90,8 +91,8 @@ def become_worker(run: RunDir, attempt: AttemptDir, shim: Identity | None) -> No
         directory = json.loads(run.meta.read_text()).get("cwd")
         os.chdir(directory if directory and Path(directory).is_dir() else run.path)
         module = os.environ.get("FINETUI_WORKER_MODULE", "engine.attempt.worker")
-        command = [sys.executable, "-P", "-u", "-m", module, str(run.path), str(attempt.number)]
-        os.execv(sys.executable, command)
+        command = program(module, str(run.path), str(attempt.number))
+        os.execv(command[0], command)
     except BaseException as error:
         os.write(2, f"the worker cannot be started: {error}\n".encode())
     os._exit(CANNOT_START_WORKER)

@@ -1,4 +1,4 @@
-"""One attempt of a run: `python -P -m engine.attempt.worker RUN_DIR ATTEMPT`.
+"""One attempt of a run: `python -P -m finetui.start engine.attempt.worker RUN_DIR ATTEMPT`.
 
 Reads the recipe from `run.json`, trains, and only ever appends to its own log. Its exit codes are in store/states.py.
 """

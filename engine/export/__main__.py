@@ -1,4 +1,4 @@
-"""`python -P -m engine.export RUN_DIR WISH`: exports a run, in a process of its own because of torch.
+"""`python -P -m finetui.start engine.export RUN_DIR WISH`: exports a run, in a process of its own because of torch.
 
 WISH is a JSON object: `kind`, `out`, `dtype`, `force`, `checkpoint`. On stdout one JSON object a line:
 `{"say": …}` as it goes on, at the end `{"done": {…}}`, or `{"error": …}` with exit code 2.

@@ -1,6 +1,6 @@
 """GGUF files, for llama.cpp and its kin, by llama.cpp's own converter, which the extra `gguf` brings. Torch-free.
 
-The converter runs in a process of its own: `python -P -m engine.export.gguf LLAMA_CPP MODEL FILE DTYPE`.
+The converter runs in a process of its own: `python -P -m finetui.start engine.export.gguf LLAMA_CPP MODEL FILE DTYPE`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.basics.errors import ExportError
+from finetui.start import program
 
 FILE = "model.gguf"
 OUTTYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
@@ -32,16 +33,7 @@ def converter() -> Path:
 
 def convert(model: Path, file: Path, dtype: str) -> None:
     """Write a saved model as one GGUF file. Raises ExportError."""
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "engine.export.gguf",
-        str(converter()),
-        str(model),
-        str(file),
-        dtype,
-    ]
+    command = program("engine.export.gguf", str(converter()), str(model), str(file), dtype)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0 or not file.exists():
         last = (done.stderr.strip().splitlines() or ["it ended without a message"])[-1]

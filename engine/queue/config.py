@@ -31,7 +31,7 @@ def read(path: Path) -> Config:
     """Read and check the file; the defaults if there is none. Raises ConfigError."""
     try:
         body = tomllib.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # a home that is no directory is not told of here
         return Config()
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None

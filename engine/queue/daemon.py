@@ -1,4 +1,4 @@
-"""`python -P -m engine.queue.daemon`: the one process that owns a home: its queue, its database, its socket.
+"""`python -P -m finetui.start engine.queue.daemon`: the one process that owns a home: queue, database, socket.
 
 It starts by itself with the first command and outlives the terminal. It may be killed at any moment: what it
 knows is in the run directories, the runs go on, and the next daemon finds them. It never imports torch and

@@ -11,7 +11,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from engine.runs.home import AttemptDir, RunDir
 from engine.runs.journal import RunRecord
 from engine.runs.lifecycle import Remains
 from finetui.log import tail
+from finetui.start import program
 from store.line_fields import last_line
 from store.lines import End
 
@@ -51,7 +51,7 @@ class Executor:
         """Exec the shim of an attempt; None if it is already gone. Raises OSError (no memory, no file)."""
         with run.shim_log.open("ab") as log:
             child = subprocess.Popen(
-                [sys.executable, "-P", "-m", "engine.attempt.shim", str(run.path), str(attempt)],
+                program("engine.attempt.shim", str(run.path), str(attempt)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -1,4 +1,4 @@
-"""`python -P -m engine.report RECIPE.yaml [key=value …]`: the report as one JSON object on stdout.
+"""`python -P -m finetui.start engine.report RECIPE.yaml [key=value …]`: the report as one JSON object on stdout.
 
 A process of its own, so that the command line and the screen need not import transformers. A sweep is reported
 on by its first recipe. `--run DIR` instead of a recipe: on the data of a run. `--brief`: only what is refused and

@@ -12,8 +12,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from engine.basics.errors import ConfigError
 from engine.client import service
-from engine.queue import sampler
+from engine.queue import config, sampler
 from engine.runs.disk import free_bytes
 from finetui.errors import ExitCode
 from finetui.home import home
@@ -61,6 +62,7 @@ def run_checks() -> Iterator[Check]:
     yield _gpu()
     yield _four_bit()
     yield _home()
+    yield config_check()
     yield _disk()
     yield _daemon()
     yield _logout()
@@ -119,6 +121,15 @@ def _filesystem(path: Path) -> str:
 
     mounts = [part for part in psutil.disk_partitions(all=True) if path.is_relative_to(part.mountpoint)]
     return max(mounts, key=lambda part: len(part.mountpoint)).fstype if mounts else ""
+
+
+def config_check() -> Check:
+    path = home().config
+    try:
+        config.read(path)
+    except ConfigError as error:
+        return Check("config", "bad", f"no daemon can start with it: {error}")
+    return Check("config", "good", str(path) if path.exists() else "defaults, there is no config.toml")
 
 
 def _disk() -> Check:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from engine.basics.errors import ExportError
+from finetui.start import program
 from tui.cli.logs import find
 from tui.cli.output import print_json, say
 
@@ -17,7 +17,7 @@ def export(number: int, *, as_json: bool, **wish: Any) -> None:
     """Print the folder that was made. The work is done in a process of its own, which imports torch."""
     run = find(number)
     asked = {key: str(value) if isinstance(value, Path) else value for key, value in wish.items()}
-    command = [sys.executable, "-P", "-m", "engine.export", str(run.path), json.dumps(asked)]
+    command = program("engine.export", str(run.path), json.dumps(asked))
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:

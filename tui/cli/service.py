@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 from engine.client import service
+from engine.queue import config
 from finetui.daemon import connect
-from finetui.errors import ExitCode
+from finetui.errors import ExitCode, StoreError
 from finetui.home import home
 from tui.cli.output import duration, print_json, say
+
+
+def explain(trouble: str) -> NoReturn:
+    """Why the screen had nothing to show, once more where it can be read and copied, with the exit code of other
+    commands. Raises ConfigError or StoreError.
+    """
+    config.read(home().config)
+    raise StoreError(trouble, "home")
 
 
 def start() -> None:
@@ -21,8 +31,10 @@ def stop() -> None:
 
 
 def status(*, as_json: bool) -> None:
-    """Exit code 1 when no daemon runs, so that scripts can ask."""
+    """Exit code 1 when no daemon runs, so that scripts can ask. Raises ConfigError where none could be started."""
     found = service.status(home())
+    if found is None:
+        config.read(home().config)
     if as_json:
         print_json(found or {"running": False})
     elif found is None:

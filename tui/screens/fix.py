@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from itertools import groupby
 from typing import Any
 
@@ -13,6 +12,7 @@ from textual.app import ComposeResult
 
 from finetui.errors import StoreError
 from finetui.home import Home
+from finetui.start import program
 from tui.lines.text import Line, clean, wrap
 from tui.screens.base import BaseScreen, textual_bindings
 from tui.widgets.panel import Panel
@@ -110,9 +110,8 @@ class FixScreen(BaseScreen, inherit_bindings=False):
 
 def command(home: Home, number: int, *words: str) -> dict[str, Any]:
     """What `finetui fix NUMBER --json …` prints. Raises StoreError with what it complains of."""
-    start = [sys.executable, "-P", "-c", "from tui.cli import main; main()", "fix", str(number), "--json"]
     done = subprocess.run(
-        [*start, *words],
+        program("finetui", "fix", str(number), "--json", *words),
         env={**os.environ, "FINETUI_HOME": str(home.path)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
