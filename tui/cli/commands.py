@@ -51,10 +51,10 @@ def screen(context: typer.Context) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     shown = FinetuiApp(home())
     shown.run()
-    if shown.snapshot.trouble and not shown.snapshot.loaded:  # no daemon was ever reached
+    if shown.state.snapshot.trouble and not shown.state.snapshot.loaded:  # no daemon was ever reached
         from tui.cli import service
 
-        service.explain(shown.snapshot.trouble)
+        service.explain(shown.state.snapshot.trouble)
     sys.stdout.flush()
     # The screen owns nothing, and taking Arrow and gRPC down takes half a second.
     os._exit(shown.return_code or ExitCode.OK)
