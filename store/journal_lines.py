@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from store.line_fields import LEFT_OUT, Small
+from store.line_fields import LEFT_OUT, Small, Word
 
 # Fields that several kinds have.
-State = Annotated[str | None, "the run's state from here on", LEFT_OUT]
+State = Annotated[Word | None, "the run's state from here on", LEFT_OUT]
 Reason = Annotated[str | None, "why, where there is more to say", LEFT_OUT]
 Attempt = Annotated[Small | None, "which process life of the run, from 1", LEFT_OUT]
 Device = Annotated[str | None, "`cpu`, or a GPU for each process: `gpu0,gpu1`", LEFT_OUT]

@@ -31,8 +31,10 @@ class BadLine(Exception):  # noqa: N818
 # Markers in annotations.
 LEFT_OUT = object()  # not written where it is None; all other fields are, as null
 _SMALL = object()
+_WORD = object()
 
 Small = Annotated[int, _SMALL]  # of 32 bits
+Word = Annotated[str, _WORD]  # text that nothing else may stand for
 Json = Any  # whatever the line has
 
 HEADER = "header"  # kind of the first line of every log
@@ -71,6 +73,13 @@ def small(value: Any) -> int:
 def text(value: Any) -> str:
     """Text as it is, anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def word(value: Any) -> str:
+    """Text. Raises BadLine."""
+    if not isinstance(value, str):
+        raise BadLine(f"{value!r} is not text")
+    return value
 
 
 def maybe_whole(value: Any) -> int | None:
@@ -118,7 +127,8 @@ def fields_of(kind: type) -> tuple[Field, ...]:
 
 def _field(item: dataclasses.Field[Any], hint: Any) -> Field:
     bare, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-    read, words, parts = _reader(Annotated[bare, _SMALL] if _SMALL in marks else bare)
+    narrower = next((mark for mark in marks if mark is _SMALL or mark is _WORD), None)
+    read, words, parts = _reader(Annotated[bare, narrower] if narrower else bare)
     needed = item.default is MISSING and item.default_factory is MISSING
     meaning = next((mark for mark in marks if isinstance(mark, str)), "")
     return Field(item.name, read, needed, LEFT_OUT in marks, parts, words, meaning)
@@ -130,7 +140,7 @@ def _reader(hint: Any) -> tuple[Callable[[Any], Any], str, type | None]:
     if origin in (Union, UnionType):
         return _reader(next(one for one in arguments if one is not NoneType))
     if origin is Annotated:
-        return small, "whole number", None
+        return (word, "text", None) if _WORD in arguments else (small, "whole number", None)
     if origin in (dict, list):
         of_each, words, part = _reader(arguments[-1])
         made = _object_of if origin is dict else _list_of

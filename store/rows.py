@@ -97,8 +97,8 @@ def _leaves(value: Any, prefix: str) -> Iterator[tuple[str, str]]:
 
 
 def journal_line(batch: Batch, run: RunRow, entry: Entry, directory: Path) -> None:
-    """The daemon's word: states, attempts, priority. Raises BadLine, having added nothing."""
-    t, line = real(entry.get("t")), read(JOURNAL.get(entry["kind"], Other), entry)
+    """The daemon's word, read as the queue reads it. Raises BadLine, having added nothing."""
+    t, line = real(entry.get("t")), read(JOURNAL.get(entry["kind"], Other), entry, strict=False)
     attempt = getattr(line, "attempt", None)
     batch.event(run.run, attempt, entry, _journal_message(entry["kind"], line), _journal_level(line))
     match line:

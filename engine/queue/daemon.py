@@ -183,7 +183,7 @@ class Daemon:
     def status(self) -> dict[str, Any]:
         """Who the daemon is, what it does, and what went wrong in it."""
         problems = [thread.problem for thread in self._threads if thread.problem]
-        problems += self._supervisor.problems.values()
+        problems += [*self._supervisor.problems.values(), *self._supervisor.damaged.values()]
         problems += filter(None, [self._config_problem, self._ingest.problem, self._nvml.problem])
         return {
             "pid": os.getpid(),

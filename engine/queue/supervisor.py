@@ -66,6 +66,7 @@ class Supervisor:
         self._next = 1
         self.waiting_for: dict[int, str] = {}
         self.problems: dict[int, str] = {}  # run → what went wrong while looking after it
+        self.damaged: dict[int, str] = {}  # run → what in its journal could not be used
 
     def recover(self, last: int = 0) -> None:
         """Learn from the run directories what earlier daemons knew. `last`: the last number that the store knows of."""
@@ -73,7 +74,13 @@ class Supervisor:
             accept.clear_unfinished(self._home)
             self._next = max(last, accept.last_number(self._home)) + 1
             for run in run_dirs(self._home):
-                self._keep(run, journal.read(run))
+                record, bad = journal.read_whole(run)
+                self._keep(run, record)
+                if bad:
+                    lines = ", ".join(f"{line.kind} ({line.why})" for line in bad)
+                    self.damaged[run.number] = (
+                        f"run #{run.number}: lines of {run.journal} are passed over: {lines}"
+                    )
             for record in self._listed(active=True):
                 log.info("run #%d was %s before this daemon", record.number, record.state)
 

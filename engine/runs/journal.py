@@ -60,11 +60,18 @@ class RunRecord:
 
 def read(run: RunDir) -> RunRecord:
     """Add up a journal; lines that cannot be read are passed over."""
-    record = RunRecord(run.number)
+    return read_whole(run)[0]
+
+
+def read_whole(run: RunDir) -> tuple[RunRecord, list[Bad]]:
+    """The record, and the lines that were passed over because their values cannot be used."""
+    record, bad = RunRecord(run.number), []
     for t, line in read_lines(run.journal, JOURNAL, Other):
-        if not isinstance(line, Bad):
+        if isinstance(line, Bad):
+            bad.append(line)
+        else:
             record = add(record, line, t)
-    return record
+    return record, bad
 
 
 def append(run: RunDir, record: RunRecord, line: JournalLine) -> RunRecord:

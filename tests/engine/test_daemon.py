@@ -380,6 +380,11 @@ def test_refusals_are_sentences(home: Home, client: Client) -> None:
         client.action("resume", run=run)
     with pytest.raises(StoreError, match=rf"^run #{run} is finished; there is nothing to cancel"):
         client.action("cancel", run=run)
+    with pytest.raises(
+        StoreError, match=rf"^run #{run} is finished; only a run that waits has a place in the queue$"
+    ):
+        client.action("priority", run=run, priority=5)
+    assert row(client, run)["priority"] == 0
     with pytest.raises(StoreError, match="cancel needs a whole number as `run`, got '1'"):
         client.action("cancel", run="1")
     with pytest.raises(StoreError, match="no action 'dance'"):

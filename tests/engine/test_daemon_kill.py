@@ -131,6 +131,21 @@ def test_a_run_is_not_declared_over_while_a_shim_may_be_starting_it(tmp_path: Pa
     assert journal.read(run).state == "interrupted"
 
 
+def test_a_damaged_line_of_a_journal_is_told_and_costs_no_other_run(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.create()
+    runs = [accept.accept(home, n, *accept.read_submission(submission(steps=1))) for n in (1, 2)]
+    with runs[0].journal.open("a") as file:
+        file.write(
+            '{"kind":"priority","t":5,"priority":"high"}\n{"kind":"cancel","t":6,"state":"cancelled"}\n'
+        )
+    queue = Supervisor(home, Settings(Capacity(0), threads=1, grace_s=0.0), on_change=lambda run: None)
+    queue.recover()
+    assert queue.counts() == {"running": [], "queued": [2]}
+    said = f"run #1: lines of {runs[0].journal} are passed over: priority (priority: 'high' is not a whole number)"
+    assert queue.damaged == {1: said}
+
+
 def test_kills_at_random_moments(home: Home) -> None:
     """Daemons, shims and workers; submissions go on meanwhile. What was acknowledged is run once to its end."""
     rng = random.Random(7)

@@ -173,6 +173,7 @@ def test_a_bad_line_stops_no_file(tmp_path: Path) -> None:
         (0.0, Bad("priority", "priority is missing")),
         (5.0, Priority(3)),
     ]
+    assert read(Ended, {"state": 7, "reason": 7}, strict=False) == Ended(None, reason="7")
     assert last_line(log, Priority) == Priority(3)
     assert last_line(log, Starting) is None
     assert list(read_lines(tmp_path / "none", JOURNAL)) == []

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from typing import get_args
 
 import pytest
 from made_home import Served
 from pilot import ready, text_of, until
 from textual.widgets import TextArea
 
+from engine.runs.lifecycle import Action, refused
 from finetui.errors import StoreError
+from store.states import RunState
 from tui import run_filter
 from tui.actions import ACTIONS
 from tui.app import FinetuiApp
-from tui.bindings import BINDINGS, SCREENS, bindings_of, keys_markdown
+from tui.bindings import BINDINGS, SCREENS, Context, bindings_of, find, keys_markdown
 from tui.lines.theme import Glyphs
-from tui.rows import runs_of
+from tui.rows import Run, runs_of
 from tui.screens.compare import CompareScreen
 from tui.screens.dashboard import Dashboard
 from tui.screens.data import DataScreen
@@ -72,6 +76,25 @@ def test_the_documentation_of_keys_has_them_all() -> None:
     text = keys_markdown()
     for binding in BINDINGS:
         assert binding.help in text
+
+
+@pytest.mark.parametrize("state", RunState)
+def test_keys_work_when_the_daemon_would_do_what_they_ask(state: RunState) -> None:
+    context = Context(run=Run(7, "x", state))
+    for binding in BINDINGS:
+        action = {"earlier": "priority", "later": "priority"}.get(binding.action, binding.action)
+        if action in get_args(Action):
+            assert binding.unless(context) == refused(action, 7, state)  # type: ignore[arg-type]
+            assert binding.unless(replace(context, connected=False)) is not None
+            assert binding.unless(Context()) is not None
+
+
+def test_an_interrupted_run_waits_and_can_be_paused_and_moved() -> None:
+    context = Context(run=Run(7, "x", RunState.INTERRUPTED))
+    for action in ("pause", "earlier", "later", "cancel"):
+        found = find(action, "dashboard")
+        assert found is not None
+        assert found.unless(context) is None
 
 
 # ---- dashboard ---------------------------------------------------------------------------------------
