@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textual import events
@@ -21,7 +20,7 @@ from textual.screen import Screen
 
 from finetui.home import Home
 from tui import actions
-from tui.lines import theme
+from tui.lines import format, theme
 from tui.poller import Poller, default_connect
 from tui.remembered import Remembered
 from tui.rows import Request, Snapshot
@@ -77,7 +76,7 @@ class FinetuiApp(App[None]):
         # With native ANSI colours Textual drops every colour when NO_COLOR is set, instead of greying them.
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self.home = home
-        self.home_name = _short_path(home.path)
+        self.home_name = format.short_path(home.path)
         self.ascii_only = not (theme.terminal_has_unicode() if unicode is None else unicode)
         self.remembered = Remembered(home)
         run_list = RunList(*self.remembered.order(), select[0] if select else None)
@@ -201,11 +200,11 @@ class FinetuiApp(App[None]):
 
     # ---- charts and screens -----------------------------------------------------------------------
 
-    def set_view(self, view: ChartView, said: str = "") -> None:
+    def set_view(self, view: ChartView, sentence: str = "") -> None:
         self.state.view = view
         self.refresh_screen()
-        if said:
-            self.say(said)
+        if sentence:
+            self.say(sentence)
 
     def _top_screen(self) -> BaseScreen | None:
         """Our own screen on top, below a palette that may cover it."""
@@ -226,9 +225,7 @@ class FinetuiApp(App[None]):
         self.run_worker(partial(self.remembered.keep, **values), thread=True, exit_on_error=False)
 
     def quit(self) -> None:
-        view, run_list = self.state.view, self.state.run_list
-        glyphs = {} if self.ascii_only else {"glyphs": view.glyphs.name}
-        self.remembered.keep(smooth=view.smooth, log=view.log, sort=[run_list.sort, run_list.down], **glyphs)
+        self.remembered.keep_session(self.state, self.ascii_only)
         self.exit()
 
 
@@ -236,9 +233,3 @@ def _spare_collector() -> None:
     """Once all libraries are there: the collector would walk through them for 50 to 100 ms while a key waits."""
     gc.collect()
     gc.freeze()
-
-
-def _short_path(path: Path) -> str:
-    with suppress(ValueError, RuntimeError):
-        return f"~/{path.relative_to(Path.home())}"
-    return str(path)

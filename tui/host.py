@@ -36,7 +36,7 @@ class Host(Protocol):
     ) -> None:
         """`work(client)` in a thread, `then(result)` or `failed(sentence)` back in the app's."""
 
-    def set_view(self, view: ChartView, said: str = "") -> None:
+    def set_view(self, view: ChartView, sentence: str = "") -> None:
         """Draw the curves of every screen like this."""
 
     def say(self, text: str, style: str = "text", keep: bool = False) -> None:

@@ -128,7 +128,7 @@ class Poller:
 
     def _answers(self, client: Any, requests: Iterable[Request]) -> dict[Request, list[Row]]:
         """Curves of several runs are asked for together: twenty at once take a third of the time."""
-        found: dict[Request, list[Row]] = {}
+        answers: dict[Request, list[Row]] = {}
         curves: dict[tuple[tuple[str, Any], ...], dict[int, Request]] = {}
         for request in requests:
             name, pairs = request
@@ -136,13 +136,13 @@ class Poller:
             if name == "curve":
                 run = args.pop("run")
                 curves.setdefault(tuple(args.items()), {})[run] = request
-                found[request] = []
+                answers[request] = []
             else:
-                found[request] = self._answer(client, name, args)
+                answers[request] = self._answer(client, name, args)
         for pairs, by_run in curves.items():
             for row in client.named("curves", runs=sorted(by_run), **dict(pairs)).to_pylist():
-                found[by_run[row["run"]]].append(row)
-        return found
+                answers[by_run[row["run"]]].append(row)
+        return answers
 
     def _answer(self, client: Any, name: str, args: dict[str, Any]) -> list[Row]:
         if name == "log":
@@ -174,8 +174,8 @@ class Poller:
 
 def stdout_of(home: Home, number: int) -> Path | None:
     """The file that a run's last attempt prints into, None before its first start."""
-    found = next(iter(home.runs.glob(f"{number:06}-*")), None)
-    attempts = RunDir(found).attempts() if found else []
+    path = next(iter(home.runs.glob(f"{number:06}-*")), None)
+    attempts = RunDir(path).attempts() if path else []
     return attempts[-1].stdout if attempts else None
 
 

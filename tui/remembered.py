@@ -11,7 +11,7 @@ from finetui.home import Home
 from finetui.log import write_json
 from tui.lines.theme import Glyphs
 from tui.run_filter import SORTS
-from tui.state import SMOOTHING, ChartView
+from tui.state import SMOOTHING, ChartView, State
 
 
 class Remembered:
@@ -34,6 +34,12 @@ class Remembered:
         """
         with self._lock, suppress(OSError):
             write_json(self._path, {**self.read(), **values})
+
+    def keep_session(self, state: State, ascii_only: bool) -> None:
+        """How runs are sorted and curves drawn as the session ends. ASCII is the terminal's word, not the user's."""
+        glyphs = {} if ascii_only else {"glyphs": state.view.glyphs.name}
+        order = [state.run_list.sort, state.run_list.down]
+        self.keep(smooth=state.view.smooth, log=state.view.log, sort=order, **glyphs)
 
     def view(self, ascii_only: bool) -> ChartView:
         """How curves were drawn."""

@@ -56,10 +56,10 @@ def test_of(text: str, params: Params) -> Callable[[Run], bool]:
 def _test_of(term: str, params: Params) -> Callable[[Run], bool]:
     if _UNFINISHED.match(term):
         return lambda run: True
-    found = _TERM.match(term)
-    if not found:
+    match = _TERM.match(term)
+    if not match:
         return lambda run: term in f"#{run.number} {run.name} {run.method} {run.state} {run.model}".lower()
-    name, sign, wanted = found.groups()
+    name, sign, wanted = match.groups()
     values = params.get(name, {})
     actual = _FIELDS.get(name, lambda run: values.get(run.number))
     if sign in _COMPARE:

@@ -30,7 +30,7 @@ async def test_what_would_change_is_shown_and_saved_after_a_question(
         await pilot.press("f")
         screen = app.screen
         assert isinstance(screen, FixScreen)
-        await until(pilot, lambda: screen.found is not None or bool(screen.trouble), "the fix")
+        await until(pilot, lambda: screen.fix is not None or bool(screen.trouble), "the fix")
         shown = text_of(app, "#fix")
         assert "train.max_steps  – → 320  for critical forgetting" in shown
         assert "Use the checkpoint before step 320. [prechelt1998]" in shown

@@ -483,7 +483,7 @@ async def test_good_sql(make_app: MakeApp, served: Served) -> None:
         lines = text_of(app, "#results").splitlines()
         assert lines[0].split() == ["run", "name"]
         assert lines[1].split() == ["1", "1", "docstrings-full"]
-        assert "5 rows in" in text_of(app, "#said")
+        assert "5 rows in" in text_of(app, "#outcome")
         await until(pilot, lambda: bool(app.remembered.queries()), "the history")
     kept = json.loads((served.home.path / "screen.json").read_text())
     assert kept["queries"] == ["SELECT run, name FROM runs ORDER BY run"]
@@ -504,8 +504,8 @@ async def test_bad_sql_is_answered_in_one_sentence(make_app: MakeApp, query: str
     async with app.run_test(size=(160, 40)) as pilot:
         await open_sql(pilot, app, query)
         await pilot.press("f5")
-        await until(pilot, lambda: said in text_of(app, "#said"), said)
-        assert "Traceback" not in text_of(app, "#said")
+        await until(pilot, lambda: said in text_of(app, "#outcome"), said)
+        assert "Traceback" not in text_of(app, "#outcome")
 
 
 async def test_a_hundred_thousand_rows(make_app: MakeApp) -> None:
@@ -516,7 +516,7 @@ async def test_a_hundred_thousand_rows(make_app: MakeApp) -> None:
         await until(pilot, lambda: screen.result is not None, "the result")
         assert screen.result is not None
         assert screen.result.rows == 100_000
-        assert "only the first 100,000 rows" in text_of(app, "#said")
+        assert "only the first 100,000 rows" in text_of(app, "#outcome")
         await pilot.press("tab", "G")
         assert text_of(app, "#results").splitlines()[-1].split() == ["▌100000", "99999", "9999800001"]
 
@@ -533,7 +533,7 @@ async def test_a_query_can_be_stopped(make_app: MakeApp) -> None:
         await until(pilot, lambda: screen.running is not None, "the query")
         await pilot.pause(0.5)
         await pilot.press("escape")
-        await until(pilot, lambda: "cancelled" in text_of(app, "#said"), "the end")
+        await until(pilot, lambda: "cancelled" in text_of(app, "#outcome"), "the end")
         assert app.screen is screen
 
 

@@ -58,7 +58,7 @@ def test_picture_of_sql(snap_compare: Any, make_app: MakeApp) -> None:
         screen.query_one(TextArea).load_text("FROM leaderboard")
         await pilot.press("enter")
         await until(pilot, lambda: screen.result is not None)
-        screen.said = [("3 rows in 4 ms", "good")]  # the time differs from run to run
+        screen.outcome = [("3 rows in 4 ms", "good")]  # the time differs from run to run
         screen.update_panels()
         await pilot.pause()
 

@@ -26,6 +26,7 @@ SCRIPTS = {
     "Thai": "ขั้นที่ค่าที่สูญเสีย",  # marks that Unicode gives no combining class
     "Arabic": "خُطْوَةُ التَّدْرِيبِ",
     "CJK": "第一步的損失",
+    "emoji": "❤️ step",  # two columns for Rich, one for this terminal and for tmux
 }
 
 
@@ -61,6 +62,8 @@ async def test_a_number_that_changes_behind_any_script_leaves_no_digit(
     async with app.run_test(size=SIZE) as pilot:
         await ready(pilot)
         await pilot.press("6")
+        run.attempt(1).stdout.write_text(f"{'x' * 100}\n" * len(SCRIPTS))  # to the last column
+        await until(pilot, lambda: text_of(app, "#pane5").count("x…") == len(SCRIPTS), "the long lines")
         for at, number in enumerate(("10", "9", "137", "138", "8")):
             lines = [f"{text} {number}" for text in SCRIPTS.values()]
             run.attempt(1).stdout.write_text("".join(f"{line}\n" for line in lines) + "\n" * at)

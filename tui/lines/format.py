@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
+from pathlib import Path
 
 NONE = "–"
 
@@ -77,3 +79,10 @@ def value(number: object) -> str:
 def interval(low: float | None, high: float | None) -> str:
     """A confidence interval: [1.20, 1.31]."""
     return "" if low is None or high is None else f"[{loss(low)}, {loss(high)}]"
+
+
+def short_path(path: Path) -> str:
+    """`~/…` for what is below the user's own directory."""
+    with suppress(ValueError, RuntimeError):
+        return f"~/{path.relative_to(Path.home())}"
+    return str(path)

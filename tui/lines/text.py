@@ -125,11 +125,11 @@ def parts(word: str, width: int) -> Iterable[tuple[str, int]]:
 
 def unique(names: Sequence[str]) -> list[str]:
     """Column names, those that came before with a number: `value`, `value_2`."""
-    found: list[str] = []
+    taken: list[str] = []
     for name in names:
         numbers = (f"{name}_{number}" for number in count(2))
-        found.append(next(new for new in chain([name], numbers) if new not in found))
-    return found
+        taken.append(next(new for new in chain([name], numbers) if new not in taken))
+    return taken
 
 
 def wrap(text: str, width: int) -> list[str]:

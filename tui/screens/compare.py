@@ -58,12 +58,12 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
             yield ask("paired", a=self.numbers[0], b=number, suite=suite)
 
     def _paired(self) -> comparison.Paired:
-        found = {}
+        paired = {}
         for number, suite in product(self.numbers[1:], comparison.PAIRED_SUITES):
             rows = self.snapshot.rows(ask("paired", a=self.numbers[0], b=number, suite=suite))
             if rows:
-                found[number, suite] = rows[0]
-        return found
+                paired[number, suite] = rows[0]
+        return paired
 
     def _metric_rows(self) -> list[dict[str, object]]:
         return self.snapshot.rows(ask("compare_metrics", runs=self.numbers))

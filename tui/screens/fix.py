@@ -27,7 +27,7 @@ class FixScreen(BaseScreen, inherit_bindings=False):
     def __init__(self, number: int, name: str) -> None:
         super().__init__()
         self.number, self.name_of_run = number, name
-        self.found: dict[str, Any] | None = None
+        self.fix: dict[str, Any] | None = None
         self.trouble = ""  # why there is nothing to show
         self.first_line = 0
         self._length = 0
@@ -39,11 +39,11 @@ class FixScreen(BaseScreen, inherit_bindings=False):
 
     def on_mount(self) -> None:
         self.host.in_thread(
-            lambda _: command(self.host.home, self.number, "--dry-run"), self.show_found, self.show_trouble
+            lambda _: command(self.host.home, self.number, "--dry-run"), self.show_fix, self.show_trouble
         )
 
-    def show_found(self, found: dict[str, Any]) -> None:
-        self.found = found
+    def show_fix(self, fix: dict[str, Any]) -> None:
+        self.fix = fix
         self.changed()
 
     def show_trouble(self, sentence: str) -> None:
@@ -58,9 +58,9 @@ class FixScreen(BaseScreen, inherit_bindings=False):
     def paint_fix(self, width: int, height: int) -> list[Line]:
         if self.trouble:
             return [[(line, "bad")] for line in wrap(clean(self.trouble), width)]
-        if self.found is None:
+        if self.fix is None:
             return [[("reading the run's flags …", "dim")]]
-        lines = lines_of(self.found, width)
+        lines = lines_of(self.fix, width)
         self._length = max(0, len(lines) - height)
         self.first_line = min(self.first_line, self._length)
         return lines[self.first_line : self.first_line + height]
@@ -80,15 +80,13 @@ class FixScreen(BaseScreen, inherit_bindings=False):
             )
 
     def _new_name(self) -> str:
-        return clean(str(self.found and self.found["name"]))
+        return clean(str(self.fix and self.fix["name"]))
 
     def _ready(self) -> bool:
-        if self.found and self.found["changes"]:
+        if self.fix and self.fix["changes"]:
             return True
         nothing = "no key of the recipe answers these flags: what to do is by hand"
-        self.host.say(
-            nothing if self.found else self.trouble or "the run's flags are still being read", "warn"
-        )
+        self.host.say(nothing if self.fix else self.trouble or "the run's flags are still being read", "warn")
         return False
 
     def _do(self, meanwhile: str, *words: str) -> None:
@@ -121,14 +119,14 @@ def command(home: Home, number: int, *words: str) -> dict[str, Any]:
     try:
         return dict(json.loads(done.stdout))
     except ValueError:
-        said = done.stderr.strip().removeprefix("finetui: ")
-        raise StoreError(said or "the command ended without a word", "refused") from None
+        complaint = done.stderr.strip().removeprefix("finetui: ")
+        raise StoreError(complaint or "the command ended without a word", "refused") from None
 
 
-def lines_of(found: dict[str, Any], width: int) -> list[Line]:
+def lines_of(fix: dict[str, Any], width: int) -> list[Line]:
     """The changes with their reasons, what is left to do by hand, and the new recipe."""
     lines: list[Line] = []
-    for _, same in groupby(found["changes"], lambda change: (change["flag"], change["why"])):
+    for _, same in groupby(fix["changes"], lambda change: (change["flag"], change["why"])):
         for change in (group := list(same)):
             values: Line = [
                 (clean(change["old"] or "–"), "text"),
@@ -138,25 +136,25 @@ def lines_of(found: dict[str, Any], width: int) -> list[Line]:
             why = (f"  for {change['level']} {change['flag']}", "dim")
             lines.append([(f"{change['key']}  ", "title"), *values, why])
         lines += [[("  ", ""), (line, "dim")] for line in wrap(_cited(group[0], "why"), width - 2)]
-    for flag in dict.fromkeys((advice["level"], advice["flag"]) for advice in found["advice"]):
+    for flag in dict.fromkeys((advice["level"], advice["flag"]) for advice in fix["advice"]):
         lines += [[], [(f"By hand, for {' '.join(flag)}", "title")]]
-        for advice in found["advice"]:
+        for advice in fix["advice"]:
             if (advice["level"], advice["flag"]) == flag:
                 wrapped = wrap(_cited(advice, "text"), width - 4)
                 lines += [
                     [("  → " if at == 0 else "    ", "warn"), (line, "text")]
                     for at, line in enumerate(wrapped)
                 ]
-    if found["changes"]:
-        recipe = [line for line in found["recipe"].splitlines() if not line.startswith("#")]
+    if fix["changes"]:
+        recipe = [line for line in fix["recipe"].splitlines() if not line.startswith("#")]
         lines += [
             [],
-            [(f"The recipe of {clean(found['name'])}", "title")],
+            [(f"The recipe of {clean(fix['name'])}", "title")],
             *([(clean(one), "text")] for one in recipe),
         ]
     return lines
 
 
-def _cited(said: dict[str, Any], key: str) -> str:
-    text = clean(said[key])
-    return f"{text} [{said['source']}]" if said["source"] else text
+def _cited(advice: dict[str, Any], key: str) -> str:
+    text = clean(advice[key])
+    return f"{text} [{advice['source']}]" if advice["source"] else text

@@ -40,7 +40,7 @@ class HelpScreen(BaseScreen, inherit_bindings=False):
     def header_start(self) -> Line:
         return [(f" help · {bindings.SCREENS[self.below].lower()}", "bright")]
 
-    def found(self) -> list[bindings.Binding]:
+    def matches(self) -> list[bindings.Binding]:
         words = self.words.lower().split()
         return [
             binding
@@ -49,13 +49,13 @@ class HelpScreen(BaseScreen, inherit_bindings=False):
         ]
 
     def paint_list(self, width: int, height: int) -> list[Line]:
-        found = self.found()
-        if not found:
+        matches = self.matches()
+        if not matches:
             return [[(f"no key does {self.words!r}", "dim")]]
-        self.cursor = max(0, min(self.cursor, len(found) - 1))
-        self.top = grid.visible_top(self.top, self.cursor, len(found), height)
+        self.cursor = max(0, min(self.cursor, len(matches) - 1))
+        self.top = grid.visible_top(self.top, self.cursor, len(matches), height)
         lines = []
-        for at, binding in enumerate(found[self.top : self.top + height], start=self.top):
+        for at, binding in enumerate(matches[self.top : self.top + height], start=self.top):
             keys = " ".join(map(bindings.key_name, binding.keys))
             lines.append(
                 [
@@ -74,10 +74,10 @@ class HelpScreen(BaseScreen, inherit_bindings=False):
             self.cursor = 0
             self.update_panels()
             return
-        found = [] if message.cancelled else self.found()
+        matches = [] if message.cancelled else self.matches()
         self.host.leave_screen()
-        if found:
-            self.app.call_later(self.host.act, found[self.cursor].action)
+        if matches:
+            self.app.call_later(self.host.act, matches[self.cursor].action)
 
     def click(self, panel: str, row: int, column: int) -> None:
         if panel == "list":

@@ -79,7 +79,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         """`history`: earlier queries, the last one last."""
         super().__init__()
         self.result: grid.Grid | None = None
-        self.said: Line = [("enter runs the query · f2 for ready-made ones · tab to the results", "dim")]
+        self.outcome: Line = [("enter runs the query · f2 for ready-made ones · tab to the results", "dim")]
         self.top = self.cursor = self.column = 0
         self.columns: list[Column] = []
         self.table_top = self.table_cursor = 0
@@ -99,7 +99,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
             yield editor
             yield Panel(self.paint_tables, id="tables", classes="framed", title="Tables")
         yield Panel(self.paint_result, id="results", classes="framed", title="Results")
-        yield Panel(self.paint_said, id="said", classes="line")
+        yield Panel(self.paint_outcome, id="outcome", classes="line")
         yield Panel(self.paint_footer, id="footer", classes="line")
 
     def on_mount(self) -> None:
@@ -132,8 +132,8 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
             self.set_focus(None)
         self.update_panels()
 
-    def paint_said(self, width: int, height: int) -> list[Line]:
-        return [[(" ", ""), *self.said]]
+    def paint_outcome(self, width: int, height: int) -> list[Line]:
+        return [[(" ", ""), *self.outcome]]
 
     def paint_result(self, width: int, height: int) -> list[Line]:
         if self.small and self.active == "tables":
@@ -182,12 +182,12 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
             self.host.say("a query is running: esc stops it", "warn")
             return
         if not sql:
-            self.said = [("there is no query to run", "warn")]
+            self.outcome = [("there is no query to run", "warn")]
             self.update_panels()
             return
         self._keep(sql)
         self.running = query_id = str(uuid.uuid4())
-        self.said = [("running … esc stops it", "accent")]
+        self.outcome = [("running … esc stops it", "accent")]
         self.update_panels()
         started = time.monotonic()
         self.host.in_thread(
@@ -210,20 +210,20 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
             part = table.slice(start, max(0, stop - start)).to_pydict() if table.num_columns else {}
             return list(zip(*part.values(), strict=True))
 
-        said = note(table)
+        limits = note(table)
         names = [name or " " for name in unique(table.column_names)]
         table = table.rename_columns(names)
         self.result = grid.make(names, numeric, table.num_rows, read)
         rows = f"{table.num_rows:,} row{'s' if table.num_rows != 1 else ''}"
-        more = f" · {said}" if said else ""
-        self.said = [(f"{rows} in {1000 * seconds:.0f} ms{more}", "good" if not more else "warn")]
+        more = f" · {limits}" if limits else ""
+        self.outcome = [(f"{rows} in {1000 * seconds:.0f} ms{more}", "good" if not more else "warn")]
         if self.is_attached:
             self.update_panels()
 
     def _show_error(self, sentence: str) -> None:
         self.running = None
         width = max(20, self.size.width - 2)
-        self.said = [(cut(" ".join(sentence.split()), width), "bad")]
+        self.outcome = [(cut(" ".join(sentence.split()), width), "bad")]
         self.result = None
         self._error_lines(sentence, width)
         if self.is_attached:
@@ -243,7 +243,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
             self.host.say("no query is running", "warn")
             return
         query_id = self.running
-        self.said = [("stopping …", "accent")]
+        self.outcome = [("stopping …", "accent")]
         self.host.in_thread(lambda client: client.cancel_query(query_id), lambda _: None)
         self.update_panels()
 

@@ -14,8 +14,8 @@ _STYLES = {"warning": "warn", "refused": "bad"}
 
 def facts(report: dict[str, Any], width: int) -> list[Line]:
     """What is wrong first, then all else, wrapped beside the labels."""
-    found = page.findings(report)
-    lines = [*found[::-1], *([""] if found else []), *page.facts(report)]
+    findings = page.findings(report)
+    lines = [*findings[::-1], *([""] if findings else []), *page.facts(report)]
     return [line for text in lines for line in _labelled(text, width)]
 
 
@@ -40,13 +40,13 @@ def summary(report: dict[str, Any]) -> Line:
     return [*line, (f", {warned} warning{'' if warned == 1 else 's'}", "warn")] if warned else line
 
 
-def examples(found: Sequence[dict[str, Any]], at: int, width: int, *, marks: bool) -> list[Line]:
+def examples(rows: Sequence[dict[str, Any]], at: int, width: int, *, marks: bool) -> list[Line]:
     """Example `at` and those after it, each below a line about it."""
     lines: list[Line] = []
-    for place, one in enumerate(found[at:], start=at + 1):
+    for place, one in enumerate(rows[at:], start=at + 1):
         cut = ", cut" if one["cut"] else ""
         about = f": row {one['row']}, {one['tokens']:,} tokens{cut}, {one['targets']:,} learned"
-        lines += [[(f"{place} of {len(found)}", "title"), (about, "text")]]
+        lines += [[(f"{place} of {len(rows)}", "title"), (about, "text")]]
         lines += [*example(one["pieces"], width, marks=marks), []]
     return lines[:-1]
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 from rich.console import Console
 from rich.control import Control
 from textual._compositor import ChopsUpdate
+from textual.strip import Strip
+
+from tui.lines.text import is_even
 
 
 class SpansUpdate(ChopsUpdate):
@@ -26,6 +29,10 @@ class SpansUpdate(ChopsUpdate):
                 start, stop = max(x, x1), min(end, x2)
                 if strip is None or start >= stop:
                     continue
-                written.append(Control.move_to(start, y).segment.text)
-                written.append(strip.crop(start - x, stop - x).render(console))
+                move, piece = Control.move_to(start, y).segment.text, strip.crop(start - x, stop - x)
+                if not is_even(
+                    piece.text
+                ):  # a terminal may need fewer columns for it: no old cell is left then
+                    written += [move, Strip.blank(stop - start, next(iter(piece)).style).render(console)]
+                written += [move, piece.render(console)]
         return "".join(written)
