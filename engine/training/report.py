@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from engine.basics.statistics import Measure
+from engine.basics.wording import size
 from engine.evals.score import TEMPERATURES, Scores
 from engine.flags.flag import Flag
+from engine.memory.estimate import MIB
 from engine.runs.rank_log import RankLog
 from engine.tasks.prepare import Suite
 from finetui.log import LogWriter
@@ -97,9 +99,9 @@ class Report:
         self._log.write("flag", sync=True, **body)
         _say(f"flag {flag.flag}", f"{flag.level}: {flag.message} {' '.join(flag.advice)}")
 
-    def checkpoint(self, step: int, path: Path, size: int) -> None:
-        self._log.write("checkpoint", step=step, path=str(path), bytes=size, sync=True)
-        _say("checkpoint", f"{path}, {size / 2**20:.1f} MiB")
+    def checkpoint(self, step: int, path: Path, written: int) -> None:
+        self._log.write("checkpoint", step=step, path=str(path), bytes=written, sync=True)
+        _say("checkpoint", f"{path}, {size(written)}")
 
     def memory(
         self,
@@ -128,8 +130,8 @@ class Report:
         )
         _say(
             "memory",
-            f"{measured_mb:,.0f} MiB {where}{error}; {limit_mb:,.0f} MiB there are; at most {micro_tokens:,} tokens "
-            "in a forward pass",
+            f"{size(measured_mb * MIB)} {where}{error}; {size(limit_mb * MIB)} there are; at most {micro_tokens:,} "
+            "tokens in a forward pass",
         )
 
     def log(self, level: str, message: str) -> None:
