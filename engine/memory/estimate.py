@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.basics.wording import size
 from engine.memory.activations import (
     F32,
     compute_bytes,
@@ -78,17 +79,12 @@ class Estimate:
             "framework": self.framework,
         }
         largest = sorted((item for item in parts.items() if item[1]), key=lambda item: -item[1])
-        lines = [f"{name:<12} {human(value):>10}" for name, value in largest]
+        lines = [f"{name:<12} {size(value):>10}" for name, value in largest]
         extra = self.total - sum(parts.values())
         if extra > 0:
             why = "loading" if self.total == self.framework + self.parameters + self.loading else "evaluation"
-            lines.append(f"{'more in ' + why:<12} {human(extra):>10}")
-        return [*lines, f"{'peak':<12} {human(self.total):>10}"]
-
-
-def human(size: float) -> str:
-    """Bytes as MiB below 1 GiB, else GiB."""
-    return f"{size / MIB:.0f} MiB" if abs(size) < GIB else f"{size / GIB:.1f} GiB"
+            lines.append(f"{'more in ' + why:<12} {size(extra):>10}")
+        return [*lines, f"{'peak':<12} {size(self.total):>10}"]
 
 
 def estimate(model: ModelShapes, plan: Plan) -> Estimate:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from engine.memory.estimate import GIB, Estimate, estimate, human
+from engine.basics.wording import size
+from engine.memory.estimate import GIB, Estimate, estimate
 from engine.memory.families import PRESETS
 from engine.memory.plan import Device, MethodName, Plan, plan_of
 from engine.memory.shapes import ModelShapes, model_shapes
@@ -25,7 +26,7 @@ class Remedy:
     fits: bool
 
     def __str__(self) -> str:
-        return f"{self.change}: {human(self.total)}, {'fits' if self.fits else 'does not fit'}"
+        return f"{self.change}: {size(self.total)}, {'fits' if self.fits else 'does not fit'}"
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,11 @@ class Fit:
 
     def lines(self) -> list[str]:
         """The answer for people."""
-        total = human(self.estimate.total)
+        total = size(self.estimate.total)
         if self.fits:
             share = self.estimate.total / self.memory
-            return [f"fits: {total} of {human(self.memory)} ({share:.0%})"]
-        head = f"does not fit: needs {total}, the device has {human(self.memory)}"
+            return [f"fits: {total} of {size(self.memory)} ({share:.0%})"]
+        head = f"does not fit: needs {total}, the device has {size(self.memory)}"
         if not any(remedy.fits for remedy in self.remedies):
             head += "; no change below is enough, take a smaller model or a larger device"
         return [head, *(f"  {remedy}" for remedy in self.remedies)]
@@ -100,7 +101,7 @@ def fit_plan(plan: Plan, model: ModelShapes, memory: int, factor: float = 1.0) -
 
 def scaled(value: Estimate, factor: float) -> Estimate:
     """An estimate with every part in bytes times `factor`."""
-    parts = {name: round(size * factor) for name, size in vars(value).items() if name != "trained"}
+    parts = {name: round(part * factor) for name, part in vars(value).items() if name != "trained"}
     return replace(value, **parts)
 
 
@@ -166,7 +167,7 @@ def table_lines(rows: list[Row], memory_gb: float) -> list[str]:
     lines = [f"{f'{memory_gb:g} GB':<10}" + "".join(f"{method:>14}" for method in methods)]
     for name in dict.fromkeys(row.model for row in rows):
         cells = [
-            f"{human(row.estimate.total)} {' ' if row.fits else '!'}" for row in rows if row.model == name
+            f"{size(row.estimate.total)} {' ' if row.fits else '!'}" for row in rows if row.model == name
         ]
         lines.append(f"{name:<10}" + "".join(f"{cell:>14}" for cell in cells))
     return lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.basics.wording import size
 from engine.memory.activations import F32
 from engine.memory.estimate import moment_bytes
 from engine.memory.plan import Plan
@@ -11,7 +12,6 @@ from engine.memory.shapes import ModelShapes
 from engine.memory.trained import trained_weights
 from engine.recipe.methods import WHOLE_MODEL, Lora
 from engine.recipe.sections import Recipe
-from engine.runs.disk import size
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import os
 import shutil
 from pathlib import Path
 
+from engine.basics.wording import size
 from engine.runs.home import AttemptDir
 
 MIB = 2**20
@@ -50,10 +51,6 @@ def told(error: BaseException, run: Path) -> str:
     else:
         full = f"{FULL} ({size(free_bytes(run))} free on the disk of {run})"
     return f"{full}: make room, then finetui resume {int(run.name.split('-')[0])}"
-
-
-def size(number: int) -> str:
-    return f"{number / MIB:,.0f} MiB" if number >= MIB else f"{number / 1024:.0f} KiB"
 
 
 def no_room(path: Path) -> str | None:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from engine.basics.errors import TrainingError
-from engine.memory.estimate import human
+from engine.basics.wording import size
 from engine.models.random_states import random_states, set_random_states
 from engine.training.checkpoint import tensor_bytes
 from engine.training.job import Job
@@ -100,7 +100,7 @@ class MemoryGuard:
         self._rows = rows
         yield
         if self._meter.over:
-            held, allowed = human(self._meter.peak), human(self._meter.limit)
+            held, allowed = size(self._meter.peak), size(self._meter.limit)
             raise OverLimitError(f"{held} are resident, {allowed} are allowed")
 
     @contextmanager
@@ -159,9 +159,9 @@ class MemoryGuard:
         self._job.micro_tokens = max(1, min(self._job.micro_tokens, tokens) // 2)
 
     def _hopeless(self, tokens: int, needed: int | None) -> TrainingError:
-        needs = f", it needs {human(needed)}" if needed else ""
+        needs = f", it needs {size(needed)}" if needed else ""
         return TrainingError(
-            f"out of memory: an example of {tokens} tokens alone does not fit into {human(self._meter.limit)}{needs}; "
+            f"out of memory: an example of {tokens} tokens alone does not fit into {size(self._meter.limit)}{needs}; "
             "lower train.max_length, set train.activation_checkpointing=true, or use method.name=qlora"
         )
 

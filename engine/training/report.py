@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from engine.basics.statistics import Measure
+from engine.basics.wording import size
 from engine.evals.score import TEMPERATURES, Scores
 from engine.flags.flag import Flag
+from engine.memory.estimate import MIB
 from engine.runs.rank_log import RankLog
 from engine.tasks.prepare import Suite
 from finetui.log import LogWriter
@@ -96,9 +98,9 @@ class Report:
         write(self._log, lines.Flag(**{**body, "forecast": forecast}), sync=True)
         _say(f"flag {flag.flag}", f"{flag.level}: {flag.message} {' '.join(flag.advice)}")
 
-    def checkpoint(self, step: int, path: Path, size: int) -> None:
-        write(self._log, lines.Checkpoint(step, str(path), size), sync=True)
-        _say("checkpoint", f"{path}, {size / 2**20:.1f} MiB")
+    def checkpoint(self, step: int, path: Path, written: int) -> None:
+        write(self._log, lines.Checkpoint(step, str(path), written), sync=True)
+        _say("checkpoint", f"{path}, {size(written)}")
 
     def memory(
         self,
@@ -119,8 +121,8 @@ class Report:
         )
         _say(
             "memory",
-            f"{measured_mb:,.0f} MiB {where}{error}; {limit_mb:,.0f} MiB available; at most {micro_tokens:,} tokens "
-            "per forward pass",
+            f"{size(measured_mb * MIB)} {where}{error}; {size(limit_mb * MIB)} available; at most {micro_tokens:,} "
+            "tokens per forward pass",
         )
 
     def log(self, level: str, message: str) -> None:

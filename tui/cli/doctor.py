@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from engine.basics.errors import ConfigError
+from engine.basics.wording import size
 from engine.client import service
 from engine.queue import config, sampler
 from engine.runs.disk import free_bytes
@@ -21,7 +22,7 @@ from finetui.home import home
 from tui.cli.output import print_json
 
 Verdict = Literal["good", "note", "bad"]
-FREE_GB = 5
+FREE_BYTES = 5 * 2**30  # room for some checkpoints
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "duckdb", "pyarrow", "textual")
 
 # In a process of its own: the command line never imports torch.
@@ -133,10 +134,10 @@ def config_check() -> Check:
 
 
 def _disk() -> Check:
-    free = free_bytes(home().path) / 1e9
-    if free < FREE_GB:
-        return Check("disk", "bad", f"{free:.1f} GB free under {home().path}; checkpoints need space")
-    return Check("disk", "good", f"{free:.0f} GB free")
+    free = free_bytes(home().path)
+    if free < FREE_BYTES:
+        return Check("disk", "bad", f"{size(free)} free under {home().path}; checkpoints need space")
+    return Check("disk", "good", f"{size(free)} free")
 
 
 def _daemon() -> Check:

@@ -8,6 +8,7 @@ from typing import Any
 
 import psutil
 
+from engine.basics.wording import size
 from engine.client.preflight import absolute
 from engine.memory.correction import Correction, correction
 from engine.memory.estimate import GIB, MIB, estimate
@@ -77,14 +78,14 @@ def estimate_recipe(path: Path, overrides: list[str], memory_gb: float | None, *
 
 def print_fits(memory_gb: float | None, *, as_json: bool) -> None:
     """Print the table of 7B, 13B and 70B by method for a device of this size."""
-    size = memory_gb if memory_gb is not None else _device(None)[1] / GIB
-    rows = table(size)
+    gb = memory_gb if memory_gb is not None else _device(None)[1] / GIB
+    rows = table(gb)
     if as_json:
         print_json(
             [{"model": r.model, "method": r.method, "bytes": r.estimate.total, "fits": r.fits} for r in rows]
         )
     else:
-        print("\n".join(table_lines(rows, size)))
+        print("\n".join(table_lines(rows, gb)))
         print("one example of 2048 tokens at a time, activation checkpointing on; ! does not fit")
 
 
@@ -124,7 +125,7 @@ def _errors(past: list[dict[str, Any]]) -> list[str]:
     """Predicted, with the data known, against measured, of the last runs."""
     known = [row for row in past if row["predicted_mb"]][:SHOWN]
     return [
-        f"run #{row['run']}: predicted {row['predicted_mb']:,.0f} MiB, measured {row['measured_mb']:,.0f} MiB, "
+        f"run #{row['run']}: predicted {size(row['predicted_mb'] * MIB)}, measured {size(row['measured_mb'] * MIB)}, "
         f"{row['predicted_mb'] / row['measured_mb'] - 1:+.0%}"
         for row in known
     ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from engine.basics.wording import duration
 from store.states import ACTIVE, WAITING, RunState
-from tui.cli.output import duration, say
+from tui.cli.output import say
 
 if TYPE_CHECKING:
     from finetui.client import Client

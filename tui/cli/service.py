@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
+from engine.basics.wording import duration
 from engine.client import service
 from engine.queue import config
 from finetui.daemon import connect
 from finetui.errors import ExitCode, StoreError
 from finetui.home import home
-from tui.cli.output import duration, print_json, say
+from tui.cli.output import print_json, say
 
 
 def explain(trouble: str) -> NoReturn:

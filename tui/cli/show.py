@@ -7,12 +7,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.basics.wording import duration, size
 from engine.runs.events import FEW_SHOT
 from finetui.daemon import connect
 from finetui.errors import StoreError
 from store.states import RunState
 from tui.cli.flags import flags_of, print_flags
-from tui.cli.output import cell, duration, plain, print_json, print_table, say
+from tui.cli.output import cell, plain, print_json, print_table, say
 from tui.lines import baselines
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ def _print_files(row: dict[str, Any], checkpoints: list[dict[str, Any]]) -> None
     for checkpoint in checkpoints:
         path = directory / checkpoint["path"]
         if path.exists():
-            print(f"{path}  ({checkpoint['bytes'] / 2**20:.1f} MiB)")
+            print(f"{path}  ({size(checkpoint['bytes'])})")
     print(f"{directory}")
 
 

@@ -1,4 +1,4 @@
-"""Numbers and times as people read them. An absent value is an en dash."""
+"""Numbers as people read them; bytes and durations are in engine/basics/wording.py. An absent value is an en dash."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from contextlib import suppress
 from pathlib import Path
 
-NONE = "–"
+from engine.basics.wording import NONE
 
 
 def loss(value: float | None) -> str:
@@ -35,32 +35,6 @@ def count(value: float | None) -> str:
             scaled = value / limit
             return f"{scaled:.1f}{unit}" if abs(scaled) < 10 else f"{scaled:.0f}{unit}"
     return f"{value:.0f}"
-
-
-def size(value: float | None) -> str:
-    """Bytes in binary units: 512 B, 3.4 MiB."""
-    if value is None:
-        return NONE
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(value) < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
-
-
-def duration(seconds: float | None) -> str:
-    """9s, 3m 20s, 2h 05m, 3d 4h: two units at most."""
-    if seconds is None or seconds < 0:
-        return NONE
-    whole = round(seconds)
-    minutes, second = divmod(whole, 60)
-    hours, minute = divmod(minutes, 60)
-    days, hour = divmod(hours, 24)
-    if days:
-        return f"{days}d {hour}h"
-    if hours:
-        return f"{hours}h {minute:02}m"
-    return f"{minutes}m {second:02}s" if minutes else f"{second}s"
 
 
 def value(number: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from engine.basics.wording import duration, size
 from tui.lines import format
 from tui.lines.baselines import COLUMNS, SLICE_COLUMNS, baseline_cells, slice_cells
 from tui.lines.text import Line, clean, cut, folded, left, right, width_of, wrap
@@ -132,7 +133,7 @@ def checkpoints(rows: Sequence[Row], attempts: Sequence[Row], width: int) -> lis
     else:
         lines.append([("  none yet", "dim")])
     for row in rows:
-        text = f"{row['step']:>8}  {format.size(row['bytes']):>10}  {_when(row['t']):<19}  {row['path']}"
+        text = f"{row['step']:>8}  {size(row['bytes']):>10}  {_when(row['t']):<19}  {row['path']}"
         lines.append([(cut(text, width), "text")])
     lines += [[], heading("Attempts")]
     if attempts:
@@ -143,9 +144,9 @@ def checkpoints(rows: Sequence[Row], attempts: Sequence[Row], width: int) -> lis
     for row in attempts:
         took = row["ended"] - row["started"] if row["ended"] and row["started"] else None
         code = f"signal {row['signal']}" if row["signal"] else format.value(row["exit_code"])
-        memory = format.size(row["peak_rss_mb"] * 2**20) if row["peak_rss_mb"] else format.NONE
+        memory = size(row["peak_rss_mb"] * 2**20) if row["peak_rss_mb"] else format.NONE
         text = (
-            f"{row['attempt']:>7}  {_when(row['started']):<19}  {format.duration(took):>7}"
+            f"{row['attempt']:>7}  {_when(row['started']):<19}  {duration(took):>7}"
             f"  {format.value(row['resumed_from']):>9}  {code:<9}  {memory:>9}  {format.value(row['device'])}"
         )
         lines.append([(cut(text, width), "text")])

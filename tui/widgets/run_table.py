@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from engine.basics.wording import duration
 from store.states import ACTIVE, WAITING, RunState
 from tui.lines import format, theme
 from tui.lines.text import Line, centered, clean, fit, left, right
@@ -164,8 +165,8 @@ def about(run: Run) -> tuple[str, str]:
         took = run.ended - run.started if run.ended and run.started else None
         best = f" · best held-out {format.loss(run.heldout_best)}" if run.heldout_best is not None else ""
         if run.reason:
-            return f"{run.reason} · took {format.duration(took)}", "dim"
-        return f"finished in {format.duration(took)}{best}", "dim"
+            return f"{run.reason} · took {duration(took)}", "dim"
+        return f"finished in {duration(took)}{best}", "dim"
     parts = [run.phase or run.state]
     if run.total_steps:
         parts.append(f"step {run.step}/{run.total_steps}")
