@@ -15,8 +15,8 @@ torch=$(sed -n 's/^torch==//p' constraints.txt)
 
 # An unpinned torch pulls gigabytes of CUDA. Without a GPU, take the CPU build: from whatever sources pip is
 # configured with, else from PyTorch's own index, else (macOS, Arm) the ordinary build, which is a CPU one there.
-if .venv/bin/python -c "import torch" 2>/dev/null; then
-  :
+if .venv/bin/python -c "from importlib.metadata import version; version('torch')" 2>/dev/null; then
+  :  # asked without an import, which takes ten seconds where nothing is compiled yet
 elif command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then
   "${pip[@]}" -c constraints.txt "torch==$torch"
 elif [ "$(uname -s)" = Linux ]; then

@@ -244,11 +244,10 @@ class Projection:
         )
 
     def _make(self, root: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
-        root.begin()
-        for statement in schema.statements():
-            root.execute(statement)
-        root.execute("INSERT INTO meta VALUES ('schema', $version)", {"version": schema.version()})
-        root.commit()
+        # The first parameter that DuckDB binds in a process makes it import pandas, where that is installed (for
+        # `datasets`): three times as long as all of these statements. So there is none here.
+        version = f"INSERT INTO meta VALUES ('schema', '{schema.version()}')"
+        root.execute(";\n".join(["BEGIN", *schema.statements(), version, "COMMIT"]))
         # Replaying a log that mixes DDL with data has had bugs; from here on it holds data alone.
         root.execute("CHECKPOINT")
         root.execute("SET lock_configuration = true")

@@ -1,7 +1,20 @@
-"""One thread per process: tests run beside each other, and threads that wait for each other cost more."""
+"""Finished runs for whoever wants to look at one."""
 
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+import pytest
+
+if TYPE_CHECKING:
+    from finished import Finished
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Shared with the other processes of this session."""
+    from finished import Finished  # here: most files of tests need no torch
+
+    base = tmp_path_factory.getbasetemp()
+    return Finished((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished")

@@ -5,23 +5,25 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from finished import Finished
+from forked_ranks import PROCESSES, start_forked
 from workers import (
-    WAIT_S,
     context,
     curve,
     finish,
+    keep_output,
     last_error,
     make_run,
     nlls,
     of_kind,
     small,
-    start,
     wait_for,
     work,
 )
@@ -30,25 +32,11 @@ from engine.attempt import ranks
 from engine.runs.home import RunDir
 from finetui.log import read_log
 
-PROCESSES = 2
 
-
-class Single(dict[str, RunDir]):
-    """A finished run per method, of one process, made when it is first asked for."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-
-    def __missing__(self, method: str) -> RunDir:
-        run = make_run(self.home / f"{len(self) + 1:06d}-{method}", recipe(method, 1))
-        assert work(run) == 0, run.attempt(1).stdout.read_text()
-        self[method] = run
-        return run
-
-
-@pytest.fixture(scope="module")
-def single(tmp_path_factory) -> Single:
-    return Single(tmp_path_factory.mktemp("runs"))
+@pytest.fixture
+def single(finished: Finished) -> Callable[[str], RunDir]:
+    """The finished run of a method, of one process."""
+    return lambda method: finished.of(recipe(method, 1))
 
 
 def recipe(method: str, count: int = PROCESSES, **changes: Any) -> dict[str, Any]:
@@ -74,29 +62,20 @@ def same_as_single(single: RunDir, run: RunDir, *attempts: int) -> None:
             assert all((ours[key] - value).abs().mean() < 1e-5 for key, value in theirs.items())
 
 
-def wait_ranks(process: Any) -> list[psutil.Process]:
-    """The processes that train, once both do."""
-    deadline = time.monotonic() + WAIT_S
-    while time.monotonic() < deadline:
-        found = psutil.Process(process.pid).children(recursive=True)
-        training = [
-            one
-            for one in found
-            if "engine.attempt.worker" in one.cmdline() and "--no-python" not in one.cmdline()
-        ]
-        if len(training) == PROCESSES:
-            return training
-        time.sleep(0.05)
-    raise AssertionError("there are no ranks")
+def children(process: Any) -> list[psutil.Process]:
+    """The processes that `start_forked` trains with, by rank."""
+    found = psutil.Process(process.pid).children()
+    assert len(found) == PROCESSES
+    return sorted(found, key=lambda one: one.pid)
 
 
 def test_ddp_trains_as_one_process_does_and_tells_one_story(single, tmp_path):
     run = make_run(tmp_path / "000001-ddp", recipe("lora"))
     assert work(run) == 0, run.attempt(1).stdout.read_text()
-    same_as_single(single["lora"], run, 1)
+    same_as_single(single("lora"), run, 1)
     of_both = [
         [event["kind"] for event in read_log(one.attempt(1).events) if event.get("cause") != "probe"]
-        for one in (run, single["lora"])  # several processes have no memory probe
+        for one in (run, single("lora"))  # several processes have no memory probe
     ]
     assert of_both[0] == of_both[1]
     assert of_kind(run, 1, "plan")[0]["device"].startswith("2 × ")
@@ -107,10 +86,9 @@ def test_a_run_outlives_a_lost_process_and_a_killed_attempt(single, tmp_path):
     """Sharded at first, then not, then one process alone: a checkpoint is the same to all."""
     changes = {"train__sharding": "fsdp", "train__checkpoint_every": 1}
     run = make_run(tmp_path / "000001-lost", recipe("lora", **changes))
-    process = start(run)
-    lost = wait_ranks(process)[1]
+    process = start_forked(run)
     wait_for(run, 1, "checkpoint", process, step=1)
-    lost.kill()
+    children(process)[1].kill()
     assert finish(process) == -signal.SIGKILL, "as if a single worker had been killed: to be resumed"
     assert of_kind(run, 1, "end") == []
     assert "a process of 2 was lost" in run.attempt(1).stdout.read_text()
@@ -118,11 +96,9 @@ def test_a_run_outlives_a_lost_process_and_a_killed_attempt(single, tmp_path):
     meta = json.loads(run.meta.read_text())
     meta["recipe"]["train"]["sharding"] = "ddp"
     run.meta.write_text(json.dumps(meta))
-    process = start(run, 2)
-    left = wait_ranks(process)
+    process = start_forked(run, 2)
     wait_for(run, 2, "metrics", process)
-    left += psutil.Process(process.pid).children()
-    assert len(left) == 1 + PROCESSES
+    left = children(process)
     process.kill()
     assert finish(process) == -signal.SIGKILL
     _, alive = psutil.wait_procs(left, timeout=30)
@@ -132,14 +108,14 @@ def test_a_run_outlives_a_lost_process_and_a_killed_attempt(single, tmp_path):
     meta["recipe"]["processes"] = 1
     run.meta.write_text(json.dumps(meta))
     assert work(run, attempt=3) == 0, run.attempt(3).stdout.read_text()
-    same_as_single(single["lora"], run, 1, 2, 3)
+    same_as_single(single("lora"), run, 1, 2, 3)
 
 
 def test_fsdp_saves_when_asked_to_stop_and_goes_on(single, tmp_path):
     run = make_run(
         tmp_path / "000001-fsdp", recipe("full", train__sharding="fsdp", train__checkpoint_every=6)
     )
-    process = start(run)
+    process = start_forked(run)
     wait_for(run, 1, "metrics", process, step=2)
     process.terminate()
     assert finish(process) == 3, run.attempt(1).stdout.read_text()
@@ -147,9 +123,9 @@ def test_fsdp_saves_when_asked_to_stop_and_goes_on(single, tmp_path):
     assert end["status"] == "cancelled"
     step, _ = run.last_checkpoint() or pytest.fail("no checkpoint")
     assert step == max(curve(run)) == end["step"] < 6
-    assert work(run, attempt=2) == 0, run.attempt(2).stdout.read_text()
+    assert finish(start_forked(run, 2)) == 0, run.attempt(2).stdout.read_text()
     assert min(curve(run, 2)) == step + 1
-    same_as_single(single["full"], run, 1, 2)
+    same_as_single(single("full"), run, 1, 2)
 
 
 def test_of_several_failures_the_first_is_told(tmp_path):
@@ -171,11 +147,86 @@ def test_of_several_failures_the_first_is_told(tmp_path):
 def test_the_failure_of_one_process_is_the_one_that_is_told(tmp_path):
     """Only the first process writes checkpoints, and a limit on the size of files stops it."""
     run = make_run(tmp_path / "000001-failing", recipe("full", train__checkpoint_every=1))
-    assert finish(start(run, 1, file_size_limit=500_000)) == 4
+    assert finish(start_forked(run, 1, file_size_limit=500_000)) == 4
     assert "could not write step-000001" in last_error(run)
     text = run.attempt(1).stdout.read_text()
     assert "Traceback" not in text
     assert "failed at step 1: could not write" in text.splitlines()[-1]
+
+
+# ---- torchrun, with ranks that have no model
+
+
+@pytest.fixture
+def interpreter(tmp_path: Path) -> Path:
+    """A Python for `launch`: torchrun is the real one, and starts tests/engine/fake_rank.py for the worker."""
+    path = tmp_path / "python"
+    fake = Path(__file__).with_name("fake_rank.py")
+    start = f'*torch.distributed.run*) exec {sys.executable} "$@" ;;'
+    path.write_text(f'#!/bin/sh\ncase "$*" in\n{start}\n*) exec {sys.executable} -P {fake} "$@" ;;\nesac\n')
+    path.chmod(0o755)
+    return path
+
+
+def start_torchrun(run: RunDir, interpreter: Path) -> tuple[Any, list[psutil.Process]]:
+    """The attempt's own process, and all below it: torchrun and the ranks, once these have logged a step."""
+    run.attempt(1).path.mkdir(parents=True)
+    process = context().Process(target=_torchrun, args=(run, str(interpreter)))
+    process.start()
+    wait_for(run, 1, "metrics", process)
+    below = psutil.Process(process.pid).children(recursive=True)
+    assert len(below) == 1 + PROCESSES
+    return process, below
+
+
+def _torchrun(run: RunDir, interpreter: str) -> None:
+    keep_output(run, 1)
+    sys.executable = interpreter
+    os._exit(ranks.launch(run, run.attempt(1), PROCESSES))
+
+
+def test_torchrun_ends_all_when_one_is_lost(tmp_path, interpreter):
+    run = make_run(tmp_path / "000001-lost", recipe("lora"))
+    process, below = start_torchrun(run, interpreter)
+    below[-1].kill()
+    assert finish(process) == -signal.SIGKILL, "as if a single worker had been killed: to be resumed"
+    assert of_kind(run, 1, "end") == []
+    assert "a process of 2 was lost" in run.attempt(1).stdout.read_text()
+    _, alive = psutil.wait_procs(below, timeout=30)
+    assert not alive, alive
+
+
+def test_nothing_outlives_a_killed_attempt(tmp_path, interpreter):
+    run = make_run(tmp_path / "000001-killed", recipe("lora"))
+    process, below = start_torchrun(run, interpreter)
+    process.kill()
+    assert finish(process) == -signal.SIGKILL
+    _, alive = psutil.wait_procs(below, timeout=30)
+    assert not alive, alive
+    assert of_kind(run, 1, "end") == []
+
+
+def test_all_are_asked_to_stop_and_not_killed(tmp_path, interpreter):
+    run = make_run(tmp_path / "000001-stopped", recipe("lora"))
+    process, _ = start_torchrun(run, interpreter)
+    process.terminate()
+    assert finish(process) == 3, run.attempt(1).stdout.read_text()
+    (end,) = of_kind(run, 1, "end")
+    assert end["status"] == "cancelled"
+
+
+def test_a_failure_ends_torchrun_and_is_told(tmp_path, interpreter):
+    run = make_run(tmp_path / "000001-failing", recipe("lora"))
+    process, below = start_torchrun(run, interpreter)
+    assert finish(process) == 4
+    assert last_error(run) == "the disk is made of cheese"
+    text = run.attempt(1).stdout.read_text()
+    assert text.splitlines()[-1] == "failed at step 3: the disk is made of cheese"
+    _, alive = psutil.wait_procs(below, timeout=30)
+    assert not alive, alive
+
+
+# ---- what processes share
 
 
 def test_what_processes_share_and_keep_for_themselves(tmp_path):

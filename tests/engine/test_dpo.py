@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from finished import killed_after
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from workers import curve, finish, make_run, of_kind, small, start, wait_for, work
+from workers import curve, make_run, of_kind, small, work
 
 from engine.bundled.catalogue import model_path
 from engine.data.chat import Example
@@ -235,11 +236,7 @@ def test_training_raises_the_margin(home, name):
 def test_a_killed_run_goes_on_bit_for_bit(home, tmp_path):
     """With the reference that was written down: the weights it came from have changed."""
     whole = finished(home, "full")
-    run = make_run(tmp_path / "000001-killed", RECIPES["full"])
-    process = start(run)
-    wait_for(run, 1, "metrics", process, step=5)
-    process.kill()
-    finish(process)
+    run = killed_after(whole, tmp_path / "000001-killed", step=5)
     assert work(run, attempt=2) == 0, run.attempt(2).stdout.read_text()
     (resume,) = of_kind(run, 2, "resume")
     kept = {step: loss for step, loss in curve(run).items() if step <= resume["from_step"]}

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from huggingface_hub import ModelCard
 from ruamel.yaml import YAML
-from workers import Finished, make_run, of_kind, small, work
+from workers import LEAN, make_run, of_kind, small, work
 
 from engine.basics.errors import ExportError
 from engine.data.chat import Example
@@ -28,23 +28,8 @@ from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
 from finetui.log import LogWriter
 
-METHODS: dict[str, tuple[Any, float]] = {
-    "full": ("full", 1e-3),
-    "freeze": ("freeze", 3e-3),
-    "lora": ("lora", 1e-3),
-    "dora": ({"name": "lora", "dora": True}, 1e-3),
-    "pissa": ({"name": "lora", "init": "pissa"}, 1e-3),
-    "qlora": ("qlora", 1e-3),
-    "ia3": ("ia3", 3e-2),
-    "adapter": ("adapter", 1e-2),
-    "prefix": ({"name": "prefix", "tokens": 8}, 1e-1),
-}
+METHODS = ("full", "freeze", "lora", "dora", "pissa", "qlora", "ia3", "adapter", "prefix")
 MERGED = ("full", "freeze", "lora", "dora", "pissa", "ia3")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Finished:
-    return Finished(tmp_path_factory.mktemp("runs"), METHODS, train__max_steps=4, evals__every=4)
 
 
 def exported(run: RunDir, out: Path, asked: str | None = None, **wish: Any) -> dict[str, Any]:
@@ -72,7 +57,7 @@ def same_losses(run: RunDir, folder: Path, rel: float) -> dict[str, Any]:
     )
     model.train()
     texts = {e["suite"]: e["rows"] for e in of_kind(run, 1, "examples")}["general"]
-    (event,) = [e for e in of_kind(run, 1, "eval") if (e["step"], e["suite"]) == (4, "general")]
+    (event,) = [e for e in of_kind(run, 1, "eval") if (e["step"], e["suite"]) == (6, "general")]
     for row, nll in list(zip(texts, event["examples"]["nll"], strict=True))[:3]:
         ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer(row["target"])["input_ids"]]])
         with torch.no_grad():
@@ -87,7 +72,7 @@ def test_what_a_run_left_is_loaded_by_the_code_on_its_card(finished, tmp_path, c
     run, folder = finished[method], tmp_path / "out"
     made = exported(run, folder)
     assert made["kind"] == ("model" if method in ("full", "freeze") else "adapter")
-    assert made["step"] == 4
+    assert made["step"] == 6
     theirs = {path.name for path in read(run).weights.iterdir()} - {"COMPLETE"}
     assert {path.name for path in folder.iterdir()} == theirs | {"README.md"}
     scope = same_losses(run, folder, rel=1e-4)
@@ -112,7 +97,7 @@ def test_a_merged_model_is_a_plain_model_with_the_same_losses(finished, tmp_path
 def test_a_merge_of_qlora_tells_what_it_changed(finished, tmp_path):
     run, folder = finished["qlora"], tmp_path / "merged"
     found = exported(run, folder, "merged")["comparison"]
-    (heldout,) = [e for e in of_kind(run, 1, "eval") if (e["step"], e["suite"]) == (4, "heldout")]
+    (heldout,) = [e for e in of_kind(run, 1, "eval") if (e["step"], e["suite"]) == (6, "heldout")]
     assert found["trained_loss"] == pytest.approx(heldout["values"]["loss"]["value"], rel=1e-4)
     assert found["examples"] == heldout["values"]["loss"]["n"]
     assert found["tokens"] == sum(heldout["examples"]["tokens"])
@@ -171,7 +156,7 @@ def test_the_card_tells_recipe_data_results_and_flags(finished, tmp_path):
     base = next(e for e in of_kind(original, 1, "eval") if (e["step"], e["suite"]) == (0, "heldout"))
     few = {**base, "suite": "heldout_few_shot", "values": base["values"] | {"shots": {"value": 3.5}}}
     log.write(**few)
-    log.write("flag", step=4, worst=worst, actions=actions, **flag, **evidence)
+    log.write("flag", step=6, worst=worst, actions=actions, **flag, **evidence)
     log.close()
     exported(run, tmp_path / "out")
     card = ModelCard.load(tmp_path / "out" / "README.md")
@@ -197,9 +182,9 @@ def test_the_card_tells_recipe_data_results_and_flags(finished, tmp_path):
     assert "| heldout_few_shot |" not in text
     for suite in ("heldout", "seen", "general"):
         (line,) = [line for line in text.splitlines() if line.startswith(f"| {suite} | loss |")]
-        for step in (0, 4):
+        for step in (0, 6):
             assert "{value:.4f} ({lo:.4f} to {hi:.4f})".format(**looks[step, suite]) in line
-        change = looks[4, suite]["value"] - looks[0, suite]["value"]
+        change = looks[6, suite]["value"] - looks[0, suite]["value"]
         assert f"| {change:+.4f} (" in line
 
 
@@ -208,17 +193,17 @@ def test_a_checkpoint_is_exported_with_its_weights(finished, tmp_path, method):
     from safetensors.torch import load_file
 
     run = finished[method]
-    made = exported(run, tmp_path / "early", checkpoint="2")
-    assert made["step"] == 2
+    made = exported(run, tmp_path / "early", checkpoint="4")
+    assert made["step"] == 4
     weights = "model.safetensors" if method == "full" else "adapter_model.safetensors"
     early = load_file(tmp_path / "early" / weights)
-    kept = load_file(run.checkpoints / "step-000002" / "weights.safetensors")
+    kept = load_file(run.checkpoints / "step-000004" / "weights.safetensors")
     strip = {name.replace(".default", ""): value for name, value in kept.items()}
     assert early.keys() == strip.keys()
     assert all(torch.equal(early[name], value) for name, value in strip.items())
     exported(run, tmp_path / "last", checkpoint="last")
     assert (tmp_path / "last" / weights).read_bytes() == (read(run).weights / weights).read_bytes()
-    assert exported(run, tmp_path / "best", checkpoint="best")["step"] == 4  # the only one evaluated
+    assert exported(run, tmp_path / "best", checkpoint="best")["step"] == 6  # the only one evaluated
 
 
 def test_the_weights_of_a_stopped_run_are_those_of_its_best_step(tmp_path):
@@ -290,10 +275,10 @@ def test_an_unfinished_run_names_what_there_is(finished, tmp_path):
         exported(run, tmp_path / "out")
     with pytest.raises(ExportError, match="no whole checkpoint yet"):
         exported(run, tmp_path / "out", checkpoint="last")
-    with pytest.raises(ExportError, match="has no checkpoint 3; there are: 2, 4, and `last` and `best`"):
+    with pytest.raises(ExportError, match="has no checkpoint 3; there are: 4, 6, and `last` and `best`"):
         exported(finished["lora"], tmp_path / "out", checkpoint="3")
     run.checkpoints.symlink_to(finished["lora"].checkpoints)
-    with pytest.raises(ExportError, match=r"--checkpoint last \(step 4\)"):
+    with pytest.raises(ExportError, match=r"--checkpoint last \(step 6\)"):
         exported(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -301,7 +286,7 @@ def test_an_unfinished_run_names_what_there_is(finished, tmp_path):
 def test_a_merge_that_is_not_what_was_trained_is_refused(tmp_path):
     """The head is the embedding table: merged into one, the adapter would change the other."""
     method = {"name": "lora", "targets": ["lm_head"]}
-    run = make_run(tmp_path / "000001-tied", small(method=method, train__lr=1e-1, train__max_steps=2))
+    run = make_run(tmp_path / "000001-tied", small(method=method, train__lr=1e-1, train__max_steps=2, **LEAN))
     assert work(run) == 0
     with pytest.raises(ExportError, match="merging changes what the model says"):
         exported(run, tmp_path / "out", "merged")

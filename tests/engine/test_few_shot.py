@@ -114,12 +114,11 @@ def with_shots(tmp_path_factory):
     return run
 
 
-def test_it_is_asked_once_and_disturbs_nothing(with_shots, tmp_path):
+def test_it_is_asked_once_and_disturbs_nothing(with_shots, finished):
     (event,) = asked(with_shots)
     assert event["step"] == 0
     assert event["values"]["shots"]["value"] == 2
-    plain = make_run(tmp_path / "runs" / "000001-plain", small(method="lora"))
-    assert work(plain) == 0
+    plain = finished["lora"]
     assert curve(with_shots) == curve(plain)
     assert {key: nll for key, nll in nlls(with_shots).items() if key[1] != SUITE} == nlls(plain)
     (heldout,) = [e for e in of_kind(plain, 1, "eval") if (e["step"], e["suite"]) == (0, "heldout")]

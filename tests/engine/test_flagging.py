@@ -16,22 +16,21 @@ from engine.training.report import Report
 from finetui.log import LogWriter, read_log
 
 N = 40
-RNG = np.random.default_rng(0)
-NOISE = RNG.normal(0, 0.2, N)
-TOKENS = RNG.integers(10, 30, N)
+NOISE = np.random.default_rng(0).normal(0, 0.2, N)
+TOKENS = np.random.default_rng(1).integers(10, 30, N)
 STEPS = (0, 10, 20, 30, 40, 50, 60, 80, 100)
 
 
 def looks_of(heldout, seen=None, general=None, right=0.5) -> Looks:
     """Each suite's mean loss at every step, with noise per example that is the same at every look."""
-    looks = Looks()
+    looks, rng = Looks(), np.random.default_rng(2)
     for suite, losses in {
         "heldout": heldout,
         "seen": seen or heldout,
         "general": general or [3.0] * 9,
     }.items():
         for step, loss in zip(STEPS, losses, strict=True):
-            nll = (loss + NOISE + RNG.normal(0, 0.002, N)) * TOKENS
+            nll = (loss + NOISE + rng.normal(0, 0.002, N)) * TOKENS
             known = np.floor(TOKENS * right).astype(int)
             looks.add(step, suite, Scores([f"{suite}{i}" for i in range(N)], nll, TOKENS, known))
     for step in range(1, 101):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import random
 import signal
 from pathlib import Path
 
 import pytest
 import torch
+from finished import killed_after
 from workers import curve, finish, last_error, make_run, nlls, of_kind, small, start, wait_for, work
 
 from engine.memory.estimate import GIB, MIB
@@ -111,17 +111,16 @@ def test_out_of_memory_in_mid_run_is_overcome_and_a_resumed_run_is_the_same(
 
     killed = run_at(tmp_path / "000002-killed", **changes)
     process = start(killed)
-    if random.random() < 0.5:
-        wait_for(killed, 1, "metrics", process, step=MEET_AT + 1)
-    else:  # before there is a checkpoint that knows
-        wait_for(killed, 1, "memory", process, cause="out_of_memory")
+    wait_for(killed, 1, "memory", process, cause="out_of_memory")  # no checkpoint knows of it yet
     process.kill()
     assert finish(process) == -signal.SIGKILL
-    assert work(killed, attempt=2) == 0, killed.attempt(2).stdout.read_text()
-    (resume,) = of_kind(killed, 2, "resume")
-    kept = {step: loss for step, loss in curve(killed).items() if step <= resume["from_step"]}
-    assert kept | curve(killed, 2) == curve(run)
-    assert memory(killed, 2)[-1]["micro_tokens"] == last["micro_tokens"]
+    known = killed_after(run, tmp_path / "000003-known", step=MEET_AT + 1)
+    for cut in (killed, known):
+        assert work(cut, attempt=2) == 0, cut.attempt(2).stdout.read_text()
+        (resume,) = of_kind(cut, 2, "resume")
+        kept = {step: loss for step, loss in curve(cut).items() if step <= resume["from_step"]}
+        assert kept | curve(cut, 2) == curve(run)
+        assert memory(cut, 2)[-1]["micro_tokens"] == last["micro_tokens"]
 
 
 def test_the_probe_lowers_what_does_not_fit(tmp_path: Path, lengths: dict[str, object], free: RunDir) -> None:

@@ -6,8 +6,9 @@ import json
 
 import numpy as np
 import pytest
+from finished import killed_after
 from transformers import AutoTokenizer
-from workers import curve, finish, make_run, of_kind, small, start, wait_for, work
+from workers import curve, of_kind, small, work
 
 from engine.basics.errors import DataError
 from engine.bundled.catalogue import model_path
@@ -150,17 +151,13 @@ def test_an_example_is_cut_to_its_length_or_dropped(tokenizer):
 # ---- a run on plain text, whole and killed
 
 
-def test_a_completion_run_that_is_killed_goes_on_bit_for_bit(tmp_path):
+def test_a_completion_run_that_is_killed_goes_on_bit_for_bit(finished, tmp_path):
     tree = small(
         method="full", task="completion", data__train="bundled:stdlib-prose", evals__metrics=["chrf"],
         evals__general="bundled:docstrings",
     )  # fmt: skip
-    whole, run = make_run(tmp_path / "000001-whole", tree), make_run(tmp_path / "000002-killed", tree)
-    assert work(whole) == 0, whole.attempt(1).stdout.read_text()
-    process = start(run)
-    wait_for(run, 1, "metrics", process, step=3)
-    process.kill()
-    finish(process)
+    whole = finished.of(tree)
+    run = killed_after(whole, tmp_path / "000002-killed", step=5)
     assert work(run, attempt=2) == 0, run.attempt(2).stdout.read_text()
     (resume,) = of_kind(run, 2, "resume")
     kept = {step: loss for step, loss in curve(run).items() if step <= resume["from_step"]}

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import resource
 import sys
 import time
+from functools import cache
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -30,14 +33,24 @@ SMALL = {
     },
     "evals": {"every": 3, "limit": 8, "few_shot": 0, "samples": 0, "generate": 1, "max_new_tokens": 4},
 }
+# Looks take more than the steps: for tests of what is trained, not of what is seen on the way.
+LEAN = {"evals__every": "100%", "evals__generate": 0, "evals__general": None, "evals__limit": 2}
 
 
+@cache
 def context() -> ForkServerContext:
+    """The server is started here, once: it finds `warm` on PYTHONPATH alone."""
     os.environ["OMP_NUM_THREADS"] = "1"
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["engine.training.loop", "engine.models.load", "transformers.models.llama.modeling_llama", "peft"]
-    )
+    context.set_forkserver_preload(["warm"])
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), before]))
+    try:
+        forkserver.ensure_running()
+    finally:
+        del os.environ["PYTHONPATH"]
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
     return context
 
 
@@ -82,23 +95,6 @@ def work(run: RunDir, attempt: int = 1) -> int:
     return finish(start(run, attempt))
 
 
-class Finished(dict[str, RunDir]):
-    """A finished run per method, made when it is first asked for; `methods` has the method and its rate by name,
-    `changes` those of `small`.
-    """
-
-    def __init__(self, home: Path, methods: dict[str, tuple[Any, float]], **changes: Any) -> None:
-        self.home, self.methods, self.changes = home, methods, changes
-
-    def __missing__(self, name: str) -> RunDir:
-        method, lr = self.methods[name]
-        tree = small(method=method, train__lr=lr, **self.changes)
-        run = make_run(self.home / f"{len(self) + 1:06d}-{name}", tree)
-        assert work(run) == 0, (name, run.attempt(1).stdout.read_text())
-        self[name] = run
-        return run
-
-
 def wait_for(run: RunDir, attempt: int, kind: str, process: ForkServerProcess, **fields: Any) -> None:
     """Until the attempt has written such an event; fails if the worker ends before."""
     deadline = time.monotonic() + WAIT_S
@@ -134,16 +130,21 @@ def last_error(run: RunDir, attempt: int = 1) -> str:
     return str(end["error"])
 
 
-def _work(path: str, attempt: int, file_size_limit: int | None) -> None:
-    output = os.open(
-        Path(path) / "attempts" / str(attempt) / "stdout.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    )
+def keep_output(run: RunDir, attempt: int) -> None:
+    """In a worker: what it prints goes to the attempt's stdout.log, as under the shim."""
+    output = os.open(run.attempt(attempt).stdout, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    if file_size_limit is not None:
-        import resource
 
-        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size_limit, file_size_limit))
+
+def limit_file_size(limit: int | None) -> None:
+    if limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+
+def _work(path: str, attempt: int, file_size_limit: int | None) -> None:
+    keep_output(RunDir(Path(path)), attempt)
+    limit_file_size(file_size_limit)
     from engine.attempt.worker import main
 
     sys.exit(main(path, attempt))

@@ -37,6 +37,16 @@ def test_every_table_column_view_and_macro_explains_itself(projection: Projectio
     assert all(found.values())
 
 
+def test_a_new_file_is_made_without_pandas(tmp_path: Path) -> None:
+    """DuckDB imports it with the first parameter, and that takes longer than to make the file."""
+    script = (
+        "import sys; from pathlib import Path; from store.projection import Projection;"
+        "Projection(Path(sys.argv[1])).close(); assert 'pandas' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "store.duckdb")], check=True)
+    assert (tmp_path / "store.duckdb").exists()
+
+
 def test_an_instance_is_locked_down(projection: Projection) -> None:
     settings = {
         "enable_external_access": "false",
