@@ -198,8 +198,8 @@ _PLAIN: dict[type, tuple[Callable[[Any], Any], str]] = {
 
 
 def read(kind: type[T], entry: Mapping[str, Any], *, strict: bool = True) -> T:
-    """The typed line of an entry. Raises BadLine if a field that is needed is missing or has a value of another
-    type. So it does for every other field; not `strict`, such a field gets its default instead.
+    """The typed line of an entry. Raises BadLine if a field that is needed is missing, or a value is of another type.
+    Without `strict`, such a value stands for the field's default, if it has one.
     """
     values = {}
     for field in fields_of(kind):

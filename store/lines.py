@@ -71,8 +71,11 @@ class Plan:
     parameters: Annotated[int | None, "weights of the model"] = None
     trainable: Annotated[int | None, "weights that are trained"] = None
     precision: Annotated[str | None, "number format that is computed in: `fp32`, `bf16`"] = None
-    device: Annotated[str | None, "`cpu` or `cuda`"] = None
+    device: Annotated[str | None, "what it runs on: `cpu`, `2 × NVIDIA H100`"] = None
     max_length: Annotated[int | None, "tokens after which an example is cut"] = None
+    activation_checkpointing: Annotated[
+        bool | None, "whether activations are computed again to save memory"
+    ] = None
     labels: Annotated[Json, "of a classification: the classes, in order", LEFT_OUT] = None
 
 

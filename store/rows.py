@@ -185,7 +185,11 @@ def worker_line(batch: Batch, run: RunRow, attempt: int, entry: Entry) -> None:
 
 def _metrics(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.Metrics) -> None:
     t = real(entry.get("t"))
-    kept = {key: real(value) for key, value in line.values.items() if value is not None}
+    kept = {  # nearly all are floats: a call for each would cost more than reading the line
+        key: value if type(value) is float else real(value)
+        for key, value in line.values.items()
+        if value is not None
+    }
     batch.points(run, attempt, line.step, t, kept)
     run.step = line.step
     batch.attempt(run.run, attempt, first_step=line.step, first_t=t, last_step=line.step, last_t=t)

@@ -1,6 +1,7 @@
 """The rules of a run's life, without I/O: what an attempt's remains mean, and what may be asked when.
 
-Light: the screen asks here which of its keys work.
+Light: the screen asks here which of its keys work, before its first paint. So the lines of the journal, types that take
+time to make, are imported where one is written.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine.runs.disk import FULL
-from engine.runs.journal import Request, RunRecord
-from store.journal_lines import Ended, Interrupted
 from store.states import ACTIVE, WAITING, RunState, status_of
 
 if TYPE_CHECKING:
+    from engine.runs.journal import Request, RunRecord
+    from store.journal_lines import Ended, Interrupted
     from store.lines import End
 
 Action = Literal["cancel", "pause", "resume", "priority"]
@@ -75,8 +76,12 @@ def _said(remains: Remains, exit_code: int | None) -> tuple[str | None, str | No
     return None if exit_code is None else status_of(exit_code), None, None
 
 
-def _ended(facts: Facts, state: RunState, reason: str | None) -> Ended:
-    return Ended(state, facts.attempt, facts.exit_code, facts.signal, reason=reason)
+def _ended(
+    facts: Facts, state: RunState, reason: str | None, checkpoint: int | None = None, count: int | None = None
+) -> Ended:
+    from store.journal_lines import Ended
+
+    return Ended(state, facts.attempt, facts.exit_code, facts.signal, checkpoint, count, reason)
 
 
 def _never_began(record: RunRecord, remains: Remains, facts: Facts) -> Ended | Interrupted:
@@ -103,12 +108,12 @@ def interruption(
     if count < MOST_INTERRUPTIONS:
         return _interrupted(facts, checkpoint, count, reason)
     given_up = f"interrupted {count} times in a row without a new checkpoint; the last time: {reason}"
-    return Ended(
-        RunState.FAILED, facts.attempt, facts.exit_code, facts.signal, checkpoint, count, reason=given_up
-    )
+    return _ended(facts, RunState.FAILED, given_up, checkpoint, count)
 
 
 def _interrupted(facts: Facts, checkpoint: int, count: int, reason: str) -> Interrupted:
+    from store.journal_lines import Interrupted
+
     return Interrupted(
         facts.attempt, facts.exit_code, facts.signal, checkpoint, count, RunState.INTERRUPTED, reason
     )

@@ -68,6 +68,8 @@ def leaves(line: Any, prefix: str) -> Iterator[tuple[str, str]]:
             value = value[-1] if isinstance(value, tuple) else value
         if dataclasses.is_dataclass(value):
             yield from leaves(value, f"{prefix}.{field.name}")
+        elif value is True:  # the name tells it from others
+            yield f"{prefix}.{field.name}", f'"{field.name}": true'
         else:
             yield f"{prefix}.{field.name}", json.dumps(value).strip('"')
 

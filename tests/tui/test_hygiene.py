@@ -20,6 +20,14 @@ def test_the_app_imports_nothing_heavy_before_the_first_paint() -> None:
     assert loaded.isdisjoint({*HEAVY, "pyarrow", "numpy", "pydantic"})
 
 
+def test_the_rules_of_runs_come_without_the_types_of_log_lines() -> None:
+    """Two dozen dataclasses take as long to make as a widget to import."""
+    code = "import tui.app, sys\nassert 'engine.runs.lifecycle' in sys.modules\n"
+    imported_by(
+        f"{code}assert not {{'store.lines', 'store.journal_lines'}} & set(sys.modules), 'types of log lines'"
+    )
+
+
 def test_no_screen_ever_imports_torch_or_duckdb() -> None:
     loaded = imported_by(
         "import tui.app, tui.screens.palette, tui.screens.run, tui.screens.compare, tui.screens.sql, tui.screens.help\n"
