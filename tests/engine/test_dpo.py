@@ -236,7 +236,7 @@ def test_training_raises_the_margin(home, name):
 def test_a_killed_run_goes_on_bit_for_bit(home, tmp_path):
     """With the reference that was written down: the weights it came from have changed."""
     whole = finished(home, "full")
-    run = killed_after(whole, tmp_path / "000001-killed", step=5)
+    run = killed_after(whole, tmp_path / "000001-killed", step=7)
     assert work(run, attempt=2) == 0, run.attempt(2).stdout.read_text()
     (resume,) = of_kind(run, 2, "resume")
     kept = {step: loss for step, loss in curve(run).items() if step <= resume["from_step"]}
