@@ -25,9 +25,8 @@ from engine.models.random_states import RandomStates, random_states, set_random_
 from engine.runs import disk
 from engine.runs.disk import DiskFullError
 from engine.runs.home import CHECKPOINT_NAME, RunDir
+from finetui import files
 from finetui.errors import first_line
-from finetui.files import write_whole
-from finetui.log import sync_directory
 
 COMPLETE = "COMPLETE"
 
@@ -126,9 +125,9 @@ def write_directory(path: Path, fill: Callable[[Path], None], needed: int) -> No
     if (free := disk.free_bytes(path)) < needed:
         raise DiskFullError(free, needed, path.name)
     try:
-        write_whole(path, fill)
+        files.write_directory(path, fill)
         (path / COMPLETE).touch()
-        sync_directory(path)
+        files.sync(path)
     except (OSError, SafetensorError, RuntimeError) as error:
         # torch and safetensors report a full disk as errors of their own.
         free = disk.free_bytes(path)
