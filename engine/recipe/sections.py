@@ -165,7 +165,8 @@ class Evals(Section):
     max_new_tokens: int = Field(48, ge=1, description="Longest answer, in tokens.")
     metrics: list[str] = Field(
         [],
-        description="Of these answers: `exact_match`, `rouge`, `bleu`, `chrf`, or `module:function` of your own.",
+        description="Of these answers: `exact_match`, `rouge`, `bleu`, `chrf` (these three need the extra `metrics`), "
+        "or `module:function` of your own.",
     )
 
     @field_validator("metrics")
