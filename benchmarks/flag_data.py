@@ -13,14 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from benchmarks.flag_plants import MAX_LENGTH, Plant
 from engine.basics.cpu import cpu_has_bf16
 from engine.bundled import catalogue
 from engine.data.split import rank
 from engine.models.tokenizer import load_tokenizer
 from engine.recipe.sections import Recipe
+from finetui.lock import Lock
 
 Row = dict[str, Any]
 
@@ -38,7 +37,7 @@ def files(root: Path, plant: Plant, seed: int, model: str) -> dict[str, str]:
     """Paths of train, pool, heldout, oracle, general, general-oracle and replay for a run."""
     common = root / "data" / plant.model
     common.mkdir(parents=True, exist_ok=True)
-    with FileLock(common / "lock"):  # two processes may begin at once
+    with Lock(common / "lock").held():  # two processes may begin at once
         if not (common / "done").exists():
             _make(common, model)
     train = root / "data" / plant.model / f"train-{plant.name}-{seed}.jsonl"
@@ -121,7 +120,7 @@ def _chat(question: str, answer: str) -> Row:
 def _answered(common: Path, model: str) -> Path:
     """The questions of the pool with the base model's likeliest answers, written on the first call (a minute)."""
     path = common / "answered.jsonl"
-    with FileLock(common / "answered.lock"):
+    with Lock(common / "answered.lock").held():
         if not path.exists():
             _answer(common, model, path)
     return path
@@ -179,7 +178,7 @@ def model_path(root: Path, name: str) -> str:
         return str(catalogue.model_path(name))
     path = root / "models" / name
     path.mkdir(parents=True, exist_ok=True)
-    with FileLock(path / "lock"):
+    with Lock(path / "lock").held():
         if not (path / "tokenizer_config.json").exists():  # written last
             _pretrain_neox(path)
     return str(path)

@@ -15,9 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from benchmarks.flag_plants import PLANTS
+from finetui.lock import Lock
 
 
 def main() -> None:
@@ -61,15 +60,12 @@ def run(root: Path, seeds: range, only: str, hours: float) -> None:
         if time.time() - started > 3600 * hours:
             print("the time is up; run the same command again to go on")
             return
-        try:
-            with FileLock(path.with_suffix(".lock"), timeout=0):
-                if path.exists():
-                    continue
-                before = time.time()
-                make(root, plant, seed)
-                print(f"{plant.name} seed {seed}: {time.time() - before:.0f} s", flush=True)
-        except Timeout:  # another process makes it
-            continue
+        with Lock(path.with_suffix(".lock")).held(wait_s=0) as ours:
+            if path.exists() or not ours:  # another process has made it, or is about to
+                continue
+            before = time.time()
+            make(root, plant, seed)
+            print(f"{plant.name} seed {seed}: {time.time() - before:.0f} s", flush=True)
     there = sum(cache_path(root, plant, seed).exists() for plant, seed in wanted)
     print(f"{there} of {len(wanted)} runs are there")
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -30,6 +33,14 @@ class Lock:
                 continue
             self._fd = fd
             return True
+
+    @contextmanager
+    def held(self, wait_s: float = math.inf) -> Iterator[bool]:
+        """For as long as the context lasts; False where another process has it still. Raises OSError."""
+        try:
+            yield self.acquire(wait_s)
+        finally:
+            self.release()
 
     def release(self) -> None:
         if self._fd is not None:

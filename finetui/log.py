@@ -97,23 +97,3 @@ def tail(path: Path, window: int) -> bytes:
             return file.read()
     except FileNotFoundError:
         return b""
-
-
-def write_json(path: Path, body: dict[str, Any]) -> None:
-    """Write a whole JSON file or none: temporary name, synced, renamed, directory synced."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w") as file:
-        json.dump(body, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Make a rename or a new entry in a directory durable."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -14,6 +14,7 @@ from pathlib import Path
 import duckdb
 
 from finetui.errors import StoreError
+from finetui.files import whole_file
 from store import schema
 
 log = logging.getLogger(__name__)
@@ -112,9 +113,8 @@ class Projection:
         with self._write_lock:
             with self.read() as cursor:
                 cursor.execute("CHECKPOINT")
-            temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-            shutil.copyfile(self.path, temporary)
-            temporary.replace(target)
+            with whole_file(target) as temporary:
+                shutil.copyfile(self.path, temporary)
 
     def rebuild(self) -> None:
         """Start over with an empty file; Ingest then reads every log again."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from finetui.home import Home
-from finetui.log import write_json
+from finetui.files import write_json
 from tui.lines.theme import Glyphs
 from tui.run_filter import SORTS
 from tui.state import SMOOTHING, ChartView, State

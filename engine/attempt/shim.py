@@ -24,8 +24,8 @@ from typing import NoReturn
 from engine.basics.process import Identity, identify
 from engine.runs import disk, journal
 from engine.runs.home import AttemptDir, RunDir
+from finetui.files import write_json
 from finetui.lock import Lock
-from finetui.log import write_json
 from finetui.start import program
 from store.states import RunState
 

@@ -19,13 +19,13 @@ import json
 import os
 import platform
 import re
-import tempfile
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from engine.bundled import stdlib_text
 from engine.bundled.stdlib_text import Docstring, paragraphs
+from finetui.files import write_whole_file
 
 NAMES: dict[str, tuple[str, ...]] = {
     "model": ("stdlib-2m",),
@@ -130,9 +130,7 @@ def _cache_path(name: str) -> Path:
 def _write(path: Path, rows: list[Row]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Two runs may start at once: each writes a file of its own, and the last rename wins.
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", delete=False) as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    Path(file.name).replace(path)
+    write_whole_file(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def build() -> dict[str, list[Row]]:

@@ -31,6 +31,7 @@ from engine.recipe.sections import Recipe
 from engine.runs.events import events_of
 from engine.runs.home import RunDir
 from finetui.errors import first_line
+from finetui.files import write_whole_file
 from store import lines
 from store.line_fields import body
 
@@ -128,11 +129,15 @@ def save(found: Fix, out: Path | None) -> Path:
     """Write the recipe to a new file: beside the one of the run if that is still there, else here. Raises FixError."""
     path = out or _free_path(found)
     try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(found.file.text)
+        path.touch(exist_ok=False)  # nobody else's file is written over
     except FileExistsError:
         raise FixError(f"{path} exists; name another file with -o") from None
     except OSError as error:
+        raise FixError(f"{path} cannot be written ({error.strerror}); name another file with -o") from None
+    try:
+        write_whole_file(path, found.file.text)
+    except OSError as error:
+        path.unlink(missing_ok=True)
         raise FixError(f"{path} cannot be written ({error.strerror}); name another file with -o") from None
     return path
 

@@ -17,6 +17,7 @@ from engine.data.formats import Document
 from engine.data.gather import Gathered, gather
 from engine.data.labels import labels_of
 from engine.data.rows import Source
+from engine.evals.metrics import check_installed
 from engine.memory.plan import plan_of
 from engine.memory.shapes import model_shapes
 from engine.memory.storage import Storage, storage
@@ -120,8 +121,9 @@ class Report:
 def check(recipe: Recipe, base: Path) -> Report:
     """Check everything that can be checked without torch; paths in the recipe are relative to `base`.
 
-    Raises ModelError or DataError, one sentence each, on the first thing that would make the run fail.
+    Raises MetricError, ModelError or DataError, one sentence each, on the first thing that would make the run fail.
     """
+    check_installed(recipe.evals.metrics)
     recipe = absolute(recipe, base)
     model = resolve_model(recipe.model.path, recipe.task.name)
     if isinstance(recipe.method, Lora | QLora):

@@ -23,7 +23,7 @@ from engine.evals.generate import ends_of
 from engine.models.random_states import random_states, set_random_states
 from engine.recipe.fields import SAMPLES, TEXT
 from engine.tasks.prepare import Prepared, Suite
-from finetui.log import write_json
+from finetui.files import write_json
 
 LENGTH = 64  # tokens of a sample, at most
 AT_ONCE = 50

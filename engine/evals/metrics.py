@@ -7,7 +7,7 @@ two, which sacrebleu gives from 0 to 100.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -28,6 +28,7 @@ class Metrics:
 
     def __init__(self, names: Sequence[str], directory: Path, say: Say) -> None:
         """`directory`: where the recipe stands, from which modules can be imported. Raises MetricError."""
+        check_installed(names)
         self._say = say
         self._metrics = {
             name: KNOWN[name] if name in KNOWN else _own(name, directory) for name in dict.fromkeys(names)
@@ -46,6 +47,16 @@ class Metrics:
                     "warning", f"evals.metrics {name}: {_sentence(error)}; it is skipped in this evaluation"
                 )
         return found
+
+
+def check_installed(names: Sequence[str]) -> None:
+    """Of the known metrics, those whose library is an extra. Raises MetricError. Imports none of them."""
+    for name in names:
+        if name in LIBRARIES and importlib.util.find_spec(LIBRARIES[name]) is None:
+            raise MetricError(
+                f"key evals.metrics: {name} needs the package {LIBRARIES[name]}, which is not installed; "
+                "run: pip install 'finetui[metrics]'"
+            )
 
 
 def exact_match(predictions: list[str], references: list[str]) -> Results:
@@ -79,6 +90,9 @@ KNOWN: dict[str, Callable[[list[str], list[str]], Results]] = {
 }
 
 
+LIBRARIES = {"rouge": "rouge_score", "bleu": "sacrebleu", "chrf": "sacrebleu"}
+
+
 def _corpus(metric: Any, predictions: list[str], references: list[str]) -> Measure:
     """A score of all texts together. sacrebleu adds up the statistics of texts: so do the resamples."""
     of_texts = np.array(metric._extract_corpus_statistics(predictions, [references]), dtype=np.float64)
@@ -95,13 +109,15 @@ def _own(name: str, directory: Path) -> Callable[[list[str], list[str]], Results
     if str(directory) not in sys.path:
         sys.path.append(str(directory))  # last: a module of the user's never stands in for an installed one
     try:
-        function = getattr(importlib.import_module(module_name), function_name, None)
+        module = importlib.import_module(module_name)
     except Exception as error:  # a module may raise whatever it likes
         raise MetricError(
             f"key evals.metrics: {name} cannot be imported from {directory} ({_sentence(error)})"
         ) from error
+    function = getattr(module, function_name, None)
     if not callable(function):
-        raise MetricError(f"key evals.metrics: {module_name} has no function {function_name}")
+        where = f"{module_name} ({getattr(module, '__file__', None)})"
+        raise MetricError(f"key evals.metrics: {where} has no function {function_name}")
     return lambda predictions, references: _results(
         function_name, function(predictions, references), len(references)
     )

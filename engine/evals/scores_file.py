@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from engine.evals.base_scores import Base, watched
 from engine.evals.score import Scores
 from engine.tasks.prepare import Suite
+from finetui.files import write_whole_file
 
 
 def path_in(run: Path, suite: Suite) -> Path:
@@ -27,12 +27,7 @@ def path_in(run: Path, suite: Suite) -> Path:
 
 def write(path: Path, scores: Scores) -> None:
     """Whole or not at all. Raises OSError."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(to_bytes(scores))
-        temporary.rename(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole_file(path, to_bytes(scores))
 
 
 def read(path: Path, suite: Suite) -> Base | None:

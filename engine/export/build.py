@@ -19,7 +19,7 @@ from engine.export.source import Source
 from engine.export.weights import compare_quantised, merge, weights_of
 from engine.export.wish import DTYPES, Wish
 from engine.recipe.methods import QLora
-from finetui.files import write_whole
+from finetui.files import write_directory
 
 
 def export(source: Source, wish: Wish, say: Callable[[str], None]) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def export(source: Source, wish: Wish, say: Callable[[str], None]) -> dict[str, 
         (folder / "README.md").write_text(card(source, found[0]))
 
     try:
-        write_whole(wish.out, fill)
+        write_directory(wish.out, fill)
     except (OSError, SafetensorError) as error:
         raise ExportError(
             f"{wish.out} could not be written ({error}); make room, or choose another --out"

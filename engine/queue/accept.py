@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from engine.basics.errors import QueueError
 from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
+from finetui.files import sync, write_json
 from finetui.home import Home
-from finetui.log import LogWriter, sync_directory, write_json
+from finetui.log import LogWriter
 from store.journal_lines import Submitted
 from store.line_fields import write
 from store.states import RunState
@@ -90,12 +91,12 @@ def accept(home: Home, number: int, submission: Submission, recipe: Recipe) -> R
         writer = LogWriter(unfinished.journal, "journal", run=number)
         write(writer, Submitted(RunState.QUEUED, submission.priority, recipe.processes))
         writer.close()  # syncs
-        sync_directory(unfinished.path)
+        sync(unfinished.path)
         unfinished.path.rename(final.path)
     except OSError:
         shutil.rmtree(unfinished.path, ignore_errors=True)
         raise
-    sync_directory(home.runs)
+    sync(home.runs)
     return final
 
 

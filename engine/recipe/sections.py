@@ -175,7 +175,8 @@ class Evals(Section):
     max_new_tokens: int = Field(48, ge=1, description="Longest answer, in tokens.")
     metrics: list[str] = Field(
         [],
-        description="Metrics of these answers: `exact_match`, `rouge`, `bleu`, `chrf`, or your own `module:function`.",
+        description="Metrics of these answers: `exact_match`, `rouge`, `bleu`, `chrf` (these three need the extra "
+        "`metrics`), or your own `module:function`.",
     )
 
     @field_validator("metrics")

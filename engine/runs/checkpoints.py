@@ -11,7 +11,7 @@ import zlib
 from pathlib import Path
 
 from engine.runs.home import RunDir
-from finetui.log import sync_directory, write_json
+from finetui.files import sync, write_json
 
 COMPLETE = "COMPLETE"
 DAMAGED = ".damaged"  # added to the name of a checkpoint that is set aside
@@ -66,7 +66,7 @@ def set_aside_damaged(run: RunDir) -> list[str]:
             break
         aside = _free_name(path)
         path.rename(aside)
-        sync_directory(path.parent)
+        sync(path.parent)
         sentences.append(
             f"the checkpoint {path.name} is damaged ({reason}) and not used; it is kept as {aside.name}"
         )

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.runs.home import AttemptDir, RunDir
-from finetui.log import LogWriter, write_json
+from finetui.files import write_json
+from finetui.log import LogWriter
 from store.lines import End
 
 # In place of a status of `end`: another rank was lost, which has more to say.

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from engine.recipe.methods import IA3, Adapter, Freeze, Full, Lora, Method, QLor
 from engine.runs.home import RunDir
 from engine.tasks.prepare import Suite
 from engine.training.job import Job
+from finetui.files import write_whole_file
 
 MOST_FILES = 200
 HASHED_WHOLE = 64 * 2**20  # bytes; of a larger file, its size, its time and both ends
@@ -152,13 +154,9 @@ def _write(path: Path | None, content: bytes) -> None:
     """Whole or not at all, and no more than so many; a full disk is no reason to stop."""
     if path is None:
         return
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
+    with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.rename(path)
+        write_whole_file(path, content)
         by_age = sorted(path.parent.glob("*"), key=lambda file: file.stat().st_mtime)
         for old in by_age[:-MOST_FILES]:
             old.unlink(missing_ok=True)
-    except OSError:
-        temporary.unlink(missing_ok=True)

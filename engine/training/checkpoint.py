@@ -27,8 +27,8 @@ from engine.runs import disk
 from engine.runs.checkpoints import COMPLETE, seal
 from engine.runs.disk import DiskFullError
 from engine.runs.home import CHECKPOINT_NAME, RunDir
+from finetui import files
 from finetui.errors import first_line
-from finetui.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def write_directory(path: Path, fill: Callable[[Path], None], needed: int) -> No
     if (free := disk.free_bytes(path)) < needed:
         raise DiskFullError(free, needed, path.name)
     try:
-        write_whole(path, fill)
+        files.write_directory(path, fill)
         seal(path)
     except (OSError, SafetensorError, RuntimeError) as error:
         # torch and safetensors report a full disk as errors of their own.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from engine.losses.task import TaskLoss
 from engine.models import distributed
 from engine.recipe.tasks import Classification, Dpo
 from engine.training.job import Job
+from finetui.files import whole_file
 
 
 def task_loss(job: Job, accelerator: Accelerator) -> TaskLoss:
@@ -64,7 +64,5 @@ def _digest(job: Job, sets: dict[str, list[Any]]) -> str:
 
 def _write(path: Path, found: dict[str, np.ndarray]) -> None:
     """Whole or not at all."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    with whole_file(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **found)
-    temporary.rename(path)

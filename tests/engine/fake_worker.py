@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.runs.home import RunDir
-from finetui.log import LogWriter, write_json
+from finetui.files import write_json
+from finetui.log import LogWriter
 
 
 @dataclass(frozen=True)

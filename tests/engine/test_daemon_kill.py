@@ -26,9 +26,9 @@ from engine.runs.home import RunDir, run_dirs
 from finetui.client import Client
 from finetui.daemon import connect
 from finetui.errors import StoreError
+from finetui.files import write_json
 from finetui.home import Home
 from finetui.lock import Lock
-from finetui.log import write_json
 from store.journal_lines import Cancel, Running, Started, Starting
 from store.states import RunState
 

@@ -15,7 +15,10 @@ from engine.basics.errors import MetricError
 from engine.basics.statistics import bootstrap, mean, share
 from engine.evals.metrics import KNOWN, Metrics
 from engine.recipe.sections import METRICS
+from finetui.errors import ExitCode
+from tui import cli
 
+RECIPE = "model: bundled:stdlib-2m\nmethod: lora\ndata: {train: bundled:docstrings}\n"
 PREDICTIONS = ["Return the sum.", "A list of  items", "nothing at all here", "the cat sat on the mat today"]
 REFERENCES = ["Return the sum.", "A list of items", "Something else", "the cat sat on a mat"]
 
@@ -51,6 +54,41 @@ def test_metrics_equal_those_of_their_libraries():
 
 def test_no_answers_no_metrics():
     assert Metrics(["bleu"], Path(), print).measures([], []) == {}
+
+
+# ---- libraries that are an extra
+
+
+@pytest.mark.parametrize(
+    ("metric", "library"), [("rouge", "rouge_score"), ("bleu", "sacrebleu"), ("chrf", "sacrebleu")]
+)
+def test_a_metric_that_is_not_installed_is_told_before_anything_is_queued(
+    metric, library, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, library, None)  # as if it were not there
+    said = (
+        f"key evals.metrics: {metric} needs the package {library}, which is not installed; "
+        "run: pip install 'finetui[metrics]'"
+    )
+    with pytest.raises(MetricError) as caught:  # what a worker says
+        Metrics([metric], tmp_path, print)
+    assert str(caught.value) == said
+    recipe = tmp_path / "my.yaml"
+    recipe.write_text(f"{RECIPE}evals: {{metrics: [{metric}]}}\n")
+    monkeypatch.setenv("FINETUI_HOME", str(tmp_path / "home"))
+    for command in ("check", "run"):
+        monkeypatch.setattr("sys.argv", ["finetui", command, str(recipe)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == ExitCode.BAD_INPUT
+        assert capsys.readouterr().err == f"finetui: {said}\n"
+    assert not (tmp_path / "home").exists()
+
+
+def test_the_other_metrics_do_without_the_extra(tmp_path, monkeypatch):
+    for library in ("rouge_score", "sacrebleu"):
+        monkeypatch.setitem(sys.modules, library, None)
+    assert measured("exact_match")["exact_match"].value == 0.5
 
 
 # ---- functions of the user's own
@@ -111,7 +149,7 @@ def test_a_name_that_leads_nowhere_is_one_sentence(own, tmp_path):
         MetricError, match=r"key evals.metrics: nowhere:f cannot be imported from .*No module named"
     ):
         Metrics(["nowhere:f"], tmp_path, print)
-    with pytest.raises(MetricError, match=f"key evals.metrics: {own} has no function other"):
+    with pytest.raises(MetricError, match=rf"key evals.metrics: {own} \(.*{own}\.py\) has no function other"):
         Metrics([f"{own}:other"], tmp_path, print)
 
 

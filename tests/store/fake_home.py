@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetui.log import LogWriter, write_json
+from finetui.files import write_json
+from finetui.log import LogWriter
 from store.projection import Projection
 
 T0 = 1_790_000_000.0

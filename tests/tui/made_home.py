@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.runs.home import RunDir
+from finetui.files import write_json
 from finetui.home import Home
-from finetui.log import LogWriter, write_json
+from finetui.log import LogWriter
 
 NOW = 1_790_000_000.0
 STEPS = 400
