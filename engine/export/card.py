@@ -91,7 +91,7 @@ def _summary(source: Source, exported: Exported) -> str:
         "merged": f"A complete model in {exported.dtype}: `{base}`, trained with `method: {method}`.",
     }[exported.kind]
     if exported.kind in ("merged", "gguf") and not source.whole_model:
-        thing = "GGUF file for llama.cpp" if exported.kind == "gguf" else "whole model"
+        thing = "GGUF file for llama.cpp" if exported.kind == "gguf" else "complete model"
         quantised = " before they were quantised" if method == "qlora" else ""
         what = (
             f"A {thing} in {exported.dtype}: what `method: {method}` trained on `{base}`, merged into the base's "

@@ -52,7 +52,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(write):
         ("a.jsonl", '{"a": 1}\n\n{"a": \n', "line 3: is not valid JSON"),
         ("a.jsonl", b'{"a": 1}\n{"a": "\xff"}\n', "line 2: is not UTF-8"),
         ("a.json", '{"a": 1}', "must hold a list of objects, not an object"),
-        ("a.json", '{"a": 1}\n{"a": 2}', "rename the file"),
+        ("a.json", '{"a": 1}\n{"a": 2}', "rename it"),
         ("a.json", "[" * 100_000, "is not valid JSON"),
         ("a.csv", 'a,b\n1,"2\n', "is not valid CSV"),
         ("a.csv", "a,b\n", "has no rows"),

@@ -288,7 +288,7 @@ def test_a_merge_that_is_not_what_was_trained_is_refused(tmp_path):
     method = {"name": "lora", "targets": ["lm_head"]}
     run = make_run(tmp_path / "000001-tied", small(method=method, train__lr=1e-1, train__max_steps=2, **LEAN))
     assert work(run) == 0
-    with pytest.raises(ExportError, match="merging changes what the model says"):
+    with pytest.raises(ExportError, match="merging changes the model's output"):
         exported(run, tmp_path / "out", "merged")
     assert list(tmp_path.iterdir()) == [run.path]
 

@@ -139,7 +139,7 @@ def test_flips_are_told_with_a_test_of_their_own():
     assert flag is not None
     assert flips.p < 1e-6
     assert (flag.lost, flag.gained) == (run.lost[-1].sum(), run.gained[-1].sum())
-    assert f"{flag.lost} tokens that the base model had right are wrong now" in flag.message
+    assert f"{flag.lost} that the base model had right are wrong now" in flag.message
 
 
 def test_the_test_of_flips_keeps_its_level():
@@ -156,7 +156,10 @@ def test_kl_is_told_where_it_was_measured():
     kl[-1, :20] = 0.4
     run = dataclasses.replace(run, kl=kl)
     assert divergence(run).value == pytest.approx(0.4)
-    assert "0.400 nats per token (KL)" in forgetting(run, CONTEXT).message
+    assert (
+        "The KL divergence from the base model's predictions is 0.400 nats per token"
+        in forgetting(run, CONTEXT).message
+    )
 
 
 # ---- shared parts

@@ -220,5 +220,5 @@ def test_rows_that_were_not_scored_are_told_as_such():
     assert flag.effect == pytest.approx(2 / 102)
     assert flag.message.endswith("They are not scored.")
     assert [action.text for action in flag.actions] == [
-        "Take the overlapping rows out of the training data: finetui data lists them."
+        "Remove the overlapping rows from the training data: finetui data lists them."
     ]

@@ -129,7 +129,7 @@ def test_a_clean_run_has_none_and_says_nothing_where_it_is_off(tmp_path):
 
 def test_stop_refuses_the_run_before_its_first_step(tmp_path):
     recipe = tree(tmp_path, leaks=True, leak="stop")
-    said = "4 of 16 held-out rows overlap with training data .* flags.leak is stop: take them out"
+    said = "4 of 16 held-out rows overlap with training data .* flags.leak is stop: remove them"
     with pytest.raises(DataError, match=said):
         preflight.check(Recipe.model_validate(recipe), tmp_path)
     run = make_run(tmp_path / "000001-stop", recipe)
@@ -148,5 +148,5 @@ def test_what_to_do_about_it_is_said_and_changes_no_recipe(tmp_path):
     found = fix.propose(a_run(tmp_path, [flag]))
     assert found.changes == []
     assert [(advice.flag, advice.text, advice.source) for advice in found.advice] == [
-        ("leak", "Take the overlapping rows out of the training data: finetui data lists them.", "lee2022")
+        ("leak", "Remove the overlapping rows from the training data: finetui data lists them.", "lee2022")
     ]

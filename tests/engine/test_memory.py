@@ -75,7 +75,7 @@ def test_header_and_config_of_the_bundled_model_agree() -> None:
 
 def test_unknown_architecture_without_weights_is_told_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "mamba", "hidden_size": 8}))
-    with pytest.raises(ModelError, match="architecture mamba cannot be told from"):
+    with pytest.raises(ModelError, match="architecture mamba cannot be derived from"):
         model_shapes(str(tmp_path))
     with pytest.raises(ModelError, match="no such directory"):
         model_shapes(str(tmp_path / "missing"))
