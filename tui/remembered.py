@@ -7,8 +7,8 @@ import threading
 from contextlib import suppress
 from typing import Any
 
-from finetui.home import Home
 from finetui.files import write_json
+from finetui.home import Home
 from tui.lines.theme import Glyphs
 from tui.run_filter import SORTS
 from tui.state import SMOOTHING, ChartView, State
