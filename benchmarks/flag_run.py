@@ -33,6 +33,7 @@ from engine.training import loop, setup  # noqa: F401 (so that workers need not)
 from engine.training.checkpoint import checkpoint_name
 from engine.training.optimiser import learning_rates
 from finetui.log import read_log
+from store.states import WorkerExit
 
 
 def cache_path(root: Path, plant: Plant, seed: int) -> Path:
@@ -76,7 +77,7 @@ def train(run: RunDir, tree: dict[str, Any]) -> list[dict[str, Any]]:
     finally:
         process.terminate()
     events = list(read_log(run.attempt(1).events))
-    if process.exitcode not in (worker.FINISHED, worker.FAILED) or events[-1]["kind"] != "end":
+    if process.exitcode not in (WorkerExit.FINISHED, WorkerExit.FAILED) or events[-1]["kind"] != "end":
         raise RuntimeError(_output(run).read_text())
     return events
 

@@ -15,6 +15,7 @@ from workers import context, keep_output, limit_file_size
 
 from engine.attempt import ranks
 from engine.runs.home import RunDir
+from store.states import WorkerExit
 
 PROCESSES = 2
 
@@ -55,9 +56,9 @@ def _fork(run: RunDir, attempt: int, rank: int) -> int:
     code = 1
     try:
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        from engine.attempt.worker import CANCELLED, main
+        from engine.attempt.worker import main
 
         code = main(str(run.path), attempt)
-        code = 0 if code == CANCELLED else code
+        code = WorkerExit.FINISHED if code == WorkerExit.CANCELLED else code
     finally:
         os._exit(code)
