@@ -1,6 +1,6 @@
 """A worker without torch: keeps the contract of logs, checkpoints, signals and exit codes.
 
-What it does is told by the JSON in the run's `recipe_text`; see `Script`.
+What it does is told by the JSON in the first line of the run's `recipe_text`, which may be a comment; see `Script`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Script:
 def main() -> int:
     run, number = RunDir(Path(sys.argv[1])), int(sys.argv[2])
     witness = alone_or_die(run, number)
-    script = Script(**json.loads(json.loads(run.meta.read_text())["recipe_text"] or "{}"))
+    script = script_of(json.loads(run.meta.read_text())["recipe_text"])
     stop: list[int] = []
     signal.signal(signal.SIGTERM, signal.SIG_IGN if script.deaf else lambda signum, _: stop.append(signum))
     log = LogWriter(run.attempt(number).events, "worker", run.number, number)
@@ -66,6 +66,11 @@ def main() -> int:
     log.write("end", sync=True, status="finished", step=script.steps)
     witness.close()
     return 0
+
+
+def script_of(text: str) -> Script:
+    first = text.partition("\n")[0].removeprefix("# ")
+    return Script(**json.loads(first)) if first.startswith("{") else Script()
 
 
 def alone_or_die(run: RunDir, number: int) -> Any:

@@ -1,0 +1,322 @@
+"""Every command: documented, with help for each of its words, run on a real home, with the exit codes of docs/cli.md.
+
+A new command fails here until it has an example in EXAMPLES.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import typer.main
+from live import RECIPE, Line, Live
+from supervision import until
+from with_daemon import FOREVER, a_home, directory, row, submit, wait_state
+
+from engine.client import service
+from finetui.daemon import connect
+from finetui.errors import ExitCode, StoreError
+from finetui.home import Home
+from finetui.start import ROOT
+from tui.cli.commands import app
+
+GROUP = typer.main.get_command(app)
+COMMANDS: dict[str, Any] = {
+    f"{name} {inner}" if inner else name: one
+    for name, command in GROUP.commands.items()  # type: ignore[attr-defined]
+    for inner, one in (getattr(command, "commands", None) or {"": command}).items()
+}
+
+
+class Example(NamedTuple):
+    """Words after the command, made for a home, and a part of what is printed."""
+
+    words: Callable[[Live], list[str | int]]
+    says: str
+    code: ExitCode = ExitCode.OK
+
+
+EXAMPLES = {
+    "run": Example(lambda live: [live.recipe(), "--priority", 2], "queued #"),
+    "check": Example(lambda live: [live.recipe()], "good, 1 run; queue with: finetui run"),
+    "data": Example(lambda live: [live.recipe(), "--json"], '"refusals": []'),
+    "estimate": Example(lambda live: [live.recipe()], "peak"),
+    "ls": Example(lambda live: [], "Fake Run"),
+    "show": Example(lambda live: [live.finished], "Fake Run: finished\nsft with lora"),
+    "logs": Example(lambda live: [live.finished], "training\n"),
+    "cancel": Example(lambda live: [live.going()], "is being cancelled"),
+    "pause": Example(lambda live: [live.going()], "is being paused"),
+    "resume": Example(lambda live: [live.cancelled()], "is queued again, from its last checkpoint"),
+    "requeue": Example(lambda live: [live.finished], "has its recipe queued again as #"),
+    "priority": Example(lambda live: [live.waiting(), 3], "has a new priority"),
+    "fix": Example(lambda live: [live.finished], "has no flag that warns", ExitCode.REFUSED),
+    "compare": Example(lambda live: [live.finished, live.ended(steps=3)], "The recipes are the same"),
+    "sql": Example(lambda live: ["SELECT 6 * 7 AS answer", "--csv"], "answer\r\n42\r\n"),
+    "export": Example(lambda live: [live.finished, "--merged"], "finetui: ", ExitCode.REFUSED),
+}
+# These are dear, and have a test of their own below.
+ALONE = {
+    "demo": "test_demo_compares_its_three_runs_and_names_the_query",
+    "doctor": "test_doctor_of_this_machine",
+    **dict.fromkeys(
+        ["daemon start", "daemon stop", "daemon status"], "test_the_daemon_is_stopped_and_started"
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    with a_home(tmp_path_factory.mktemp("live") / "home") as home:
+        home.config.write_text("concurrency = 1\ngrace_s = 5.0\n")
+        yield home
+
+
+@pytest.fixture(scope="module")
+def finished(home: Home) -> int:
+    with connect(home) as client:
+        number = submit(client, steps=3)
+        wait_state(client, number, "finished")
+    return number
+
+
+@pytest.fixture
+def live(home: Home, finished: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
+    """The daemon of all tests here, with nothing to do before and afterwards."""
+    monkeypatch.chdir(tmp_path)
+    with connect(home) as client:
+        yield Live(home, client, tmp_path, finished)
+    with connect(home) as client:
+        said = client.action("status")
+        assert said["problems"] == []
+        for run in said["queued"] + said["running"]:
+            with suppress(StoreError):  # it is stopping, or has just ended
+                client.action("cancel", run=run)
+        until("an empty queue", lambda: not client.action("status")["running"])
+
+
+@pytest.fixture
+def finetui(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Line:
+    monkeypatch.setenv("COLUMNS", "200")
+    return Line(monkeypatch, capsys)
+
+
+# ---- every command ---------------------------------------------------------------------------------
+
+
+def test_no_command_is_without_a_run_here() -> None:
+    assert set(COMMANDS) == {*EXAMPLES, *ALONE}
+    assert all(name in globals() for name in ALONE.values())
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_command_runs(name: str, live: Live, finetui: Line) -> None:
+    example = EXAMPLES[name]
+    ended = finetui(*name.split(), *example.words(live))
+    said = ended.out + ended.err
+    assert ended.code == example.code, said
+    assert example.says in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_and_is_documented(name: str, finetui: Line) -> None:
+    command = COMMANDS[name]
+    summary = command.help.splitlines()[0]
+    assert f"| `finetui {name}` | {summary} |" in (ROOT / "docs" / "cli.md").read_text()
+    assert all(one.help for one in command.params), "every argument and option says what it is"
+    ended = finetui(*name.split(), "--help")
+    assert ended.code == ExitCode.OK
+    assert summary.split(".")[0] in " ".join(ended.out.split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_unknown_option_is_told(name: str, finetui: Line) -> None:
+    ended = finetui(*name.split(), "--colour")
+    assert (ended.code, ended.out) == (ExitCode.USAGE, "")
+    assert "--colour" in ended.err
+
+
+def test_nothing_but_help_without_a_terminal(finetui: Line) -> None:
+    ended = finetui()
+    assert ended.code == ExitCode.OK
+    assert all(name.split()[0] in ended.out for name in COMMANDS)
+
+
+# ---- what is refused -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["show 99", "logs 99", "cancel 99", "pause 99", "resume 99", "requeue 99", "priority 99 1", "fix 99", "export 99",
+     "compare 98 99"],
+)  # fmt: skip
+def test_a_run_that_is_not_there(words: str, live: Live, finetui: Line) -> None:
+    ended = finetui(*words.split())
+    assert (ended.code, ended.out) == (ExitCode.REFUSED, "")
+    assert len(ended.err.splitlines()) == 1
+    assert "no run #9" in ended.err
+
+
+def test_runs_after_one_that_is_refused_are_still_done(live: Live, finetui: Line) -> None:
+    waiting = live.waiting()
+    ended = finetui("cancel", 99, waiting)
+    assert ended.code == ExitCode.REFUSED
+    assert "no run #99" in ended.err
+    assert f"#{waiting} is being cancelled" in ended.err
+    assert row(live.client, waiting)["state"] == "cancelled"
+
+
+@pytest.mark.parametrize("command", ["run", "check", "data", "estimate"])
+def test_a_bad_recipe(command: str, live: Live, finetui: Line) -> None:
+    ended = finetui(command, live.recipe(RECIPE + "trian: {lr: 1.0e-3}\n"))
+    assert (ended.code, ended.out) == (ExitCode.BAD_INPUT, "")
+    assert "key trian: unknown key" in ended.err
+    assert not live.client.action("status")["queued"]
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_bad_data(command: str, live: Live, finetui: Line) -> None:
+    ended = finetui(command, live.recipe(), "data.train=nowhere.jsonl")
+    assert ended.code == ExitCode.BAD_INPUT
+    assert "nowhere.jsonl: there is no such file" in ended.err
+
+
+@pytest.mark.parametrize(
+    "words", ["show one", "priority 1", "fix 1 --add -o new.yaml", "export 1 --merged --gguf"]
+)
+def test_wrong_words(words: str, live: Live, finetui: Line) -> None:
+    ended = finetui(*words.split())
+    assert (ended.code, ended.out) == (ExitCode.USAGE, "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "ls",
+        "show 1",
+        "cancel 1",
+        "compare 1 2",
+        "sql SELECT",
+        "run my.yaml",
+        "demo --headless",
+        "daemon start",
+    ],
+)
+def test_a_home_that_no_daemon_can_use(
+    words: str, tmp_path: Path, finetui: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my.yaml").write_text(RECIPE)
+    (tmp_path / "home").write_text("a file")
+    monkeypatch.setenv("FINETUI_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    ended = finetui(*words.split())
+    assert (ended.code, ended.out) == (ExitCode.NO_DAEMON, "")
+    said = ended.err.splitlines()[-1]
+    assert said == f"finetui: the home {tmp_path / 'home'} cannot be used: File exists"
+
+
+# ---- what commands do to runs ----------------------------------------------------------------------
+
+
+def test_run_follow_narrates_until_the_end(live: Live, finetui: Line) -> None:
+    ended = finetui("run", live.recipe(), "--follow")
+    assert ended.code == ExitCode.OK
+    number = int(ended.out)
+    assert row(live.client, number)["state"] == "finished"
+    last = ended.err.splitlines()[-1]
+    assert last.startswith(f"#{number}")
+    assert "finished" in last
+
+
+def test_run_follow_of_a_run_that_fails(live: Live, finetui: Line) -> None:
+    ended = finetui("run", live.recipe(script='{"fail_at": 2}'), "--follow", "--json")
+    assert ended.code == ExitCode.FAILED
+    (number,) = json.loads(ended.out)["runs"]
+    assert row(live.client, number)["state"] == "failed"
+    assert "failed" in ended.err
+    assert "the loss is not a number" in ended.err
+
+
+def test_logs_follow_prints_all_of_a_run_that_is_still_going(live: Live, finetui: Line) -> None:
+    blocker, number = live.going(), submit(live.client, steps=3)
+    live.client.action("cancel", run=blocker)  # it saves and ends; only then the other one begins
+    ended = finetui("logs", "-f", number)
+    assert (ended.code, ended.out) == (ExitCode.OK, "training\n")
+    assert row(live.client, number)["state"] == "finished"
+
+
+def test_a_paused_run_keeps_its_checkpoint_and_goes_on(live: Live, finetui: Line) -> None:
+    number = live.going()
+    until("a checkpoint", lambda: directory(live.home, number).last_checkpoint())
+    assert finetui("pause", number).code == ExitCode.OK
+    step = wait_state(live.client, number, "paused")["step"]
+    again = finetui("pause", number)
+    assert again.code == ExitCode.REFUSED
+    assert f"#{number}" in again.err
+    assert finetui("resume", number).code == ExitCode.OK
+    until("a later step", lambda: (row(live.client, number)["step"] or 0) > step)
+    assert row(live.client, number)["attempt"] == 2
+    assert finetui("logs", number).out == "training\n--- attempt 2 ---\ntraining\n"
+
+
+def test_priority_changes_who_is_next(live: Live, finetui: Line) -> None:
+    blocker = live.going()
+    first, second = (submit(live.client, steps=FOREVER) for _ in range(2))
+    assert finetui("priority", second, 5).code == ExitCode.OK
+    finetui("cancel", blocker)
+    wait_state(live.client, second, "running")
+    assert row(live.client, first)["state"] == "queued"
+
+
+# ---- what commands print ---------------------------------------------------------------------------
+
+
+def test_demo_compares_its_three_runs_and_names_the_query(live: Live, finetui: Line) -> None:
+    ended = finetui("demo", "--headless")
+    assert ended.code == ExitCode.OK
+    assert [line.split()[2][:-1] for line in ended.err.splitlines() if line.startswith("queued #")] == [
+        "demo-full", "demo-lora", "demo-qlora",
+    ]  # fmt: skip
+    query = ended.out.partition('finetui sql "')[2].partition('"')[0]
+    assert len(json.loads(finetui("sql", query, "--json").out)) == 3
+
+
+def test_doctor_of_this_machine(live: Live, finetui: Line) -> None:
+    ended = finetui("doctor", "--json")
+    found = {check["what"]: check for check in json.loads(ended.out)}
+    bad = any(check["verdict"] == "bad" for check in found.values())
+    assert ended.code == (ExitCode.FAILED if bad else ExitCode.OK)
+    assert found["home"]["finding"].startswith(str(live.home.path))
+    assert found["4-bit"]["finding"].startswith("NF4 on ")
+    assert found["daemon"]["finding"] == f"pid {live.client.action('status')['pid']}"
+
+
+def test_doctor_of_a_bad_machine(tmp_path: Path, finetui: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "torch.py").write_text(
+        "raise ImportError('libcudart.so.13: cannot open shared object file')\n"
+    )
+    (tmp_path / "home").write_text("a file")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("FINETUI_HOME", str(tmp_path / "home"))
+    ended = finetui("doctor")
+    assert ended.code == ExitCode.FAILED
+    assert "bad   4-bit      QLoRA will not work: ImportError: libcudart.so.13" in ended.out
+    assert (
+        f"bad   home       {tmp_path / 'home'} cannot be written (File exists); set FINETUI_HOME" in ended.out
+    )
+    assert "note  daemon     not running; the first command starts it" in ended.out
+
+
+def test_the_daemon_is_stopped_and_started(live: Live, finetui: Line) -> None:
+    assert "1 at a time" in finetui("daemon", "status").out
+    assert finetui("daemon", "stop") == (ExitCode.OK, "", "the daemon has stopped; runs go on\n")
+    assert not service.running(live.home)
+    assert "no daemon is running" in finetui("daemon", "stop").err
+    asked = finetui("daemon", "status", "--json")
+    assert (asked.code, json.loads(asked.out)) == (ExitCode.FAILED, {"running": False})
+    assert finetui("daemon", "start").err.startswith("the daemon is running, pid ")
+    assert json.loads(finetui("daemon", "status", "--json").out)["queued"] == []

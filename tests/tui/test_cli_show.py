@@ -1,0 +1,99 @@
+"""What commands print of runs with results: the made home, behind the real store."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+from live import Line
+from made_home import STEPS, Served
+
+from finetui.errors import ExitCode
+
+
+@pytest.fixture
+def finetui(served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Line:
+    monkeypatch.setenv("FINETUI_HOME", str(served.home.path))
+    return Line(monkeypatch, capsys)
+
+
+def test_show_has_everything_of_a_run(served: Served, finetui: Line) -> None:
+    ended = finetui("show", 1)
+    assert (ended.code, ended.err) == (ExitCode.OK, "")
+    places = [
+        ended.out.index(said)
+        for said in (
+            "#1 docstrings-full: finished\n",
+            f"step {STEPS} of {STEPS}, ",
+            "sft with full of bundled:stdlib-2m, 90000 of 2100000 parameters trained",
+            "Loss, nats per token, with 95% interval and number of examples",
+            "Held-out results, with 95% interval",
+            "Held-out loss of the base model and at step 400, paired by example",
+            "CRITICAL forgetting of general, slice prose",
+            "Answers at step 400\n> def area(r):\nreturn 400 * r",
+            "\nFiles\n",
+            "\nRecipe\n",
+        )
+    ]
+    assert places == sorted(places)
+    assert f"{served.home.runs}/000001-docstrings-full" in ended.out
+
+
+def test_show_of_runs_without_results(served: Served, finetui: Line) -> None:
+    assert "waits for run #3 is running; 1 at a time" in finetui("show", 4).out
+    failed = finetui("show", 5)
+    assert failed.code == ExitCode.OK, "the command worked, though the run did not"
+    assert failed.out.startswith("#5 broken: failed (train.max_length 4096 is longer than the model's 512)")
+
+
+def test_show_for_scripts(served: Served, finetui: Line) -> None:
+    body = json.loads(finetui("show", 1, "--json").out)
+    assert (body["run"], body["state"], body["recipe"]["method"]["name"]) == (1, "finished", "full")
+    assert {flag["flag"] for flag in body["flags"]} == {"overfitting", "forgetting"}
+    assert {row["step"] for row in body["evals"] if row["suite"] == "heldout"} >= {0, STEPS}
+    assert [row["step"] for row in body["checkpoints"]] == [100, 200, 300, 400]
+    assert body["datasets"][0]["source"] == "bundled:docstrings"
+
+
+def test_ls_lists_by_state_and_says_what_it_left_out(served: Served, finetui: Line) -> None:
+    rows = json.loads(finetui("ls", "--json").out)
+    assert [row["run"] for row in rows] == [1, 2, 3, 4, 5]
+    assert [row["run"] for row in json.loads(finetui("ls", "--state", "finished", "--json").out)] == [1, 2]
+    some = finetui("ls", "-n", 2)
+    assert "docstrings-full" not in some.out
+    assert some.err == "3 earlier runs are not shown; see --limit\n"
+    assert finetui("ls", "--state", "paused").err == "no run is paused\n"
+
+
+def test_logs_of_a_run_that_has_none(served: Served, finetui: Line) -> None:
+    lines = finetui("logs", 2).out.splitlines()
+    assert (lines[0], lines[-1]) == ("step 0: training", f"step {STEPS}: training")
+    assert finetui("logs", 4) == (ExitCode.OK, "", "")
+
+
+def test_compare_shows_what_differs(served: Served, finetui: Line) -> None:
+    body = json.loads(finetui("compare", 1, 2, "--json").out)
+    assert {"key": "method.name", "#1": "full", "#2": "lora"} in body["config"]
+    assert {row["suite"] for row in body["paired"]} == {"heldout", "general"}
+    shown = finetui("compare", 1, 2).out
+    assert "What differs in the recipes" in shown
+    assert "Loss difference over the same examples" in shown
+    one = finetui("compare", 1, 1)
+    assert (one.code, one.err) == (ExitCode.REFUSED, "finetui: give two or more different runs to compare\n")
+
+
+def test_sql_as_table_csv_and_json(served: Served, finetui: Line) -> None:
+    query = "SELECT run, name, state FROM runs ORDER BY run"
+    table = finetui("sql", query)
+    assert table.out.splitlines()[1].split() == ["1", "docstrings-full", "finished"]
+    assert table.err == "5 rows\n"
+    rows = list(csv.DictReader(io.StringIO(finetui("sql", query, "--csv").out)))
+    assert rows == [
+        {k: str(v) for k, v in row.items()} for row in json.loads(finetui("sql", query, "--json").out)
+    ]
+    assert "2" in finetui("sql", query, "--limit", 2).err
+    wrong = finetui("sql", "SELECT rum FROM runs")
+    assert (wrong.code, wrong.out) == (ExitCode.REFUSED, "")
+    assert "rum" in wrong.err
