@@ -313,7 +313,7 @@ def test_doctor_of_a_bad_machine(tmp_path: Path, finetui: Line, monkeypatch: pyt
 
 def test_the_daemon_is_stopped_and_started(live: Live, finetui: Line) -> None:
     assert "1 at a time" in finetui("daemon", "status").out
-    assert finetui("daemon", "stop") == (ExitCode.OK, "", "the daemon has stopped; runs go on\n")
+    assert finetui("daemon", "stop") == (ExitCode.OK, "", "the daemon has stopped; runs continue\n")
     assert not service.running(live.home)
     assert "no daemon is running" in finetui("daemon", "stop").err
     asked = finetui("daemon", "status", "--json")
