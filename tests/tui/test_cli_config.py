@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pty
 import select
-import struct
 import sys
-import termios
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +50,14 @@ def test_a_command_that_needs_the_daemon_exits_with_3(
 def test_the_screen_says_it_and_again_when_it_is_left(bad_home: Home) -> None:
     pid, terminal = pty.fork()
     if pid == 0:
-        os.execve(sys.executable, program("finetui"), {**os.environ, "TERM": "xterm-256color"})
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 250, 0, 0))
-    assert "concurency" in _read(terminal, until=b"concurency")
-    os.write(terminal, b"q")
-    left = _read(terminal)
+        wide = {"TERM": "xterm-256color", "COLUMNS": "250", "LINES": "24"}  # room for the whole sentence
+        os.execve(sys.executable, program("finetui"), {**os.environ, **wide})
+    try:
+        assert "concurency" in _read(terminal, until=b"concurency")
+        os.write(terminal, b"q")
+        left = _read(terminal)
+    finally:
+        os.close(terminal)  # which hangs up on a screen that is still there
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == ExitCode.BAD_INPUT
     assert SENTENCE in left.replace("\r\n", "")
 
