@@ -17,9 +17,9 @@ from engine.data.formats import Document
 from engine.data.gather import RunData, gather
 from engine.data.labels import labels_of
 from engine.data.rows import Source
-from engine.memory.plan import plan_of
 from engine.memory.shapes import model_shapes
 from engine.memory.storage import Storage, storage
+from engine.memory.workload import workload_of
 from engine.models.source import ModelFiles, check_targets, resolve_model
 from engine.recipe.methods import Lora, QLora
 from engine.recipe.sections import Recipe
@@ -167,7 +167,7 @@ def _storage(recipe: Recipe, model: ModelFiles) -> Storage | None:
         shapes = model_shapes(recipe.model.path)
     except ModelError:
         return None
-    return storage(recipe, shapes, plan_of(recipe, shapes, "cpu"))
+    return storage(recipe, shapes, workload_of(recipe, shapes, "cpu"))
 
 
 def _path(source: str, base: Path) -> str:
