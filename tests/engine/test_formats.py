@@ -160,7 +160,11 @@ def test_a_row_of_the_wrong_shape_is_told(row, sentence):
         ("pair", {"prompt": "a", "chosen": "b", "rejected": "b"}, "are equal"),
         ("pair", {"prompt": "a", "chosen": "b", "rejected": ""}, "every answer is empty"),
         ("pair", {"chosen": CONVERSATION, "rejected": CONVERSATION[:1]}, "has no assistant message"),
-        ("pair", {"chosen": [*CONVERSATION, CONVERSATION[0]], "rejected": WORSE}, "must end with an answer"),
+        (
+            "pair",
+            {"chosen": [*CONVERSATION, CONVERSATION[0]], "rejected": WORSE},
+            "must end with a non-empty answer",
+        ),
         (
             "pair",
             {"chosen": CONVERSATION, "rejected": [{"role": "user", "content": "Who?"}, WORSE[1]]},

@@ -108,7 +108,7 @@ def test_warnings_carry_numbers(tmp_path: Path) -> None:
     assert report.warnings[0] == "20 rows of held.jsonl are also in small.jsonl and are not scored"
     assert any("heldout has only 5 rows" in note for note in report.warnings)
     assert any("20 training rows are few for lora" in note for note in report.warnings)
-    assert any("forgetting cannot be seen" in note for note in report.warnings)
+    assert any("forgetting cannot be measured" in note for note in report.warnings)
 
 
 def test_nothing_left_to_score_is_refused(tmp_path: Path) -> None:

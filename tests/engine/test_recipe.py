@@ -133,7 +133,7 @@ def test_a_resolved_recipe_reads_back_as_itself() -> None:
             "train: {lr: 2e-4}",
             "evals: {general: {samples: mine.jsonl}}",
             5,
-            ["evals.general: the slice samples is what the base model writes itself", "name yours otherwise"],
+            ["evals.general: the slice samples is what the base model writes itself", "choose another name"],
         ),
     ],
 )
