@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.flag_data import Row, files, model_path, read, write
 from benchmarks.flag_plants import PLANTS
-from engine.data.gather import gather, shared
+from engine.data.gather import gather, scored_overlaps
 from engine.flags.leak import leak
 from engine.recipe.sections import Recipe
 
@@ -67,8 +67,8 @@ def measure(root: Path, seeds: range) -> None:
             train = Path(scratch) / "train.jsonl"
             write(train, read(root / "data" / plant.model / "pool.jsonl") + copies)
             tree = plant.recipe(seed, paths | {"train": str(train)}, base)
-            gathered = gather(Recipe.model_validate(tree))
-        suite, words = gathered.heldout, shared(gathered)[0]
+            run_data = gather(Recipe.model_validate(tree))
+        suite, words = run_data.heldout, scored_overlaps(run_data)[0]
         out, scored = ({place for hit in hits for place in hit.rows} for hits in (suite.leaks, words))
         flag = leak("heldout", suite.compared, [*suite.leaks, *words], [d.id for d in suite.documents])
         print(f"seed {seed}: {flag.level if flag else 'no flag'}: {flag.message if flag else ''}")

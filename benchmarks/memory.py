@@ -26,8 +26,8 @@ import yaml
 from engine.basics.errors import ModelError
 from engine.memory.activations import layer_bytes
 from engine.memory.estimate import MIB, Estimate, estimate
-from engine.memory.plan import Plan, plan_of
 from engine.memory.shapes import ModelShapes, from_config, model_shapes
+from engine.memory.workload import Workload, workload_of
 from engine.recipe.sections import Recipe
 
 BUNDLED = "bundled:stdlib-2m"
@@ -77,8 +77,8 @@ class Case:
         sections = {"method": method, "data": data, "train": train, "evals": evals}
         return Recipe.model_validate({"model": self.model, **sections})
 
-    def plan(self, shapes: ModelShapes) -> Plan:
-        return plan_of(self.recipe, shapes, "cpu")
+    def workload(self, shapes: ModelShapes) -> Workload:
+        return workload_of(self.recipe, shapes, "cpu")
 
     def __str__(self) -> str:
         name = "2.6M" if self.model == BUNDLED else Path(self.model).name
@@ -112,7 +112,7 @@ def measure(case: Case, exact_malloc: bool = True) -> Measured:
 
 def predict(case: Case) -> Estimate:
     shapes = model_shapes(case.model)
-    return estimate(shapes, case.plan(shapes))
+    return estimate(shapes, case.workload(shapes))
 
 
 def save_model(directory: Path, config: dict[str, Any]) -> None:
@@ -267,9 +267,9 @@ def count(architecture: str, method: str, bf16: bool, where: Path) -> tuple[floa
         case = Case(str(directory), method, 4 * 37, 37, bf16)
         sizes.append(_saved_bytes(case) / case.tokens)
     shapes: ModelShapes = from_config(config | {layers: 3}, architecture)
-    plan = case.plan(shapes)
-    in_front = plan.virtual / plan.length if plan.method == "prompt" else 0
-    return layer_bytes(shapes, plan) * (1 + in_front), sizes[1] - sizes[0]
+    workload = case.workload(shapes)
+    in_front = workload.virtual / workload.length if workload.method == "prompt" else 0
+    return layer_bytes(shapes, workload) * (1 + in_front), sizes[1] - sizes[0]
 
 
 def _saved_bytes(case: Case) -> int:

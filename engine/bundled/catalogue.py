@@ -74,46 +74,46 @@ _CHATS = (
 
 
 def model_path(name: str) -> Path:
-    """The folder of a bundled model: `stdlib-2m` or `bundled:stdlib-2m`."""
-    name = _known(name, "model")
+    """Return the folder of a bundled model: `stdlib-2m` or `bundled:stdlib-2m`. Raises ValueError."""
+    name = _check_name(name, "model")
     return Path(str(files("recipes") / "models" / name.replace("-", "_")))
 
 
 def load(name: str) -> list[Row]:
-    """The rows of a bundled data set: `docstrings` (messages), `stdlib-prose` (text), `docstring-subjects` (text and
-    label) or `docstring-preferences` (prompt, chosen and rejected).
+    """Return the rows of a bundled data set: `docstrings` (messages), `stdlib-prose` (text), `docstring-subjects`
+    (text and label) or `docstring-preferences` (prompt, chosen and rejected). Raises ValueError.
     """
-    return _rows(_known(name, "data"))
+    return _read_rows(_check_name(name, "data"))
 
 
 def pretraining_text() -> list[str]:
-    """The documents that the base model is trained on; none of them is in a data set."""
-    return [row["text"] for row in _rows("pretraining")]
+    """Return the documents that the base model is trained on; none of them is in a data set."""
+    return [row["text"] for row in _read_rows("pretraining")]
 
 
 def pretraining_heldout() -> list[str]:
-    """Documents kept from the base model's training to measure its loss."""
-    return [row["text"] for row in _rows("pretraining-heldout")]
+    """Return documents held out from the base model's training to measure its loss."""
+    return [row["text"] for row in _read_rows("pretraining-heldout")]
 
 
 def pretraining_chats() -> list[Row]:
-    """Conversations about the modules and topics in the pretraining text.
+    """Return conversations about the modules and topics in the pretraining text.
 
     They give the chat tokens trained embeddings, without which adapters on frozen embeddings
     could hardly tell one such token from another.
     """
-    return _rows("pretraining-chats")
+    return _read_rows("pretraining-chats")
 
 
-def _known(name: str, kind: str) -> str:
+def _check_name(name: str, kind: str) -> str:
     name = name.removeprefix("bundled:")
     if name not in NAMES[kind]:
         raise ValueError(f"no bundled {kind} {name!r}; there is: {', '.join(NAMES[kind])}")
     return name
 
 
-def _rows(name: str) -> list[Row]:
-    """One of the data sets from the cache, which is made if it is not there."""
+def _read_rows(name: str) -> list[Row]:
+    """Read one of the data sets from the cache; make the cache first if it does not exist."""
     path = _cache_path(name)
     if not path.exists():
         for other, rows in build().items():
@@ -140,46 +140,54 @@ def build() -> dict[str, list[Row]]:
     documents = {f"the module {d.module}": d.text for d in docstrings if not d.signature}
     documents |= {f"the topic {name}": text for name, text in stdlib_text.topics().items()}
 
-    # Each paragraph belongs to whoever claims it first, so what is held out goes before the rest.
+    # Each paragraph belongs to the first claim, so held-out text claims before the rest.
     claimed: set[str] = set()
     prose = [
         {"text": passage}
         for title, text in documents.items()
-        if _share(title) < _PROSE_SHARE
-        for passage in _passages(_claim(text, claimed))
+        if _hash_percent(title) < _PROSE_SHARE
+        for passage in _passages(_claim_text(text, claimed))
     ]
-    candidates = [d for d in definitions if _share(d.name) < _PAIRS_SHARE]
-    asked = [(d, s) for d in candidates if (s := _summary(d)) and _claim_one(s, claimed)]
+    candidates = [d for d in definitions if _hash_percent(d.name) < _PAIRS_SHARE]
+    questions = [(d, s) for d in candidates if (s := _summary(d)) and _claim_paragraph(s, claimed)]
     heldout_range = range(_PAIRS_SHARE, _PAIRS_SHARE + _HELDOUT_SHARE)
-    heldout = _texts([d.text for d in definitions if _share(d.name) in heldout_range], claimed)
+    heldout = _claim_texts([d.text for d in definitions if _hash_percent(d.name) in heldout_range], claimed)
 
-    kept = {
-        t: text for t, p in documents.items() if _share(t) >= _PROSE_SHARE and (text := _claim(p, claimed))
+    training_documents = {
+        t: text
+        for t, p in documents.items()
+        if _hash_percent(t) >= _PROSE_SHARE and (text := _claim_text(p, claimed))
     }
-    rest = [d.text for d in definitions]  # what was claimed above drops out of these
+    rest = [d.text for d in definitions]  # without the paragraphs claimed above
     comments = ["\n\n".join(source.comments) for source in stdlib_text.sources().values()]
-    pretraining = ["\n".join(text) for text in kept.values()] + _texts(rest + comments, claimed)
+    pretraining = ["\n".join(text) for text in training_documents.values()] + _claim_texts(
+        rest + comments, claimed
+    )
 
-    # The same sentence may also stand in two paragraphs that differ elsewhere.
-    seen = "\n".join(pretraining).lower()
+    # Two paragraphs that differ elsewhere may share a sentence.
+    used_text = "\n".join(pretraining).lower()
     prose = [
-        row for row in prose if not any(_plain(s) in seen for s in _sentences(row["text"]) if len(s) >= 40)
+        row
+        for row in prose
+        if not any(_normalise(s) in used_text for s in _sentences(row["text"]) if len(s) >= 40)
     ]
-    seen = "\n".join([seen, *(row["text"].lower() for row in prose)])
-    clean = [(d, s) for d, s in asked if _plain(s) not in seen]
+    used_text = "\n".join([used_text, *(row["text"].lower() for row in prose)])
+    clean = [(d, s) for d, s in questions if _normalise(s) not in used_text]
     subjects = [
         {"text": s, "label": _SUBJECT_OF[package]}
         for d, s in clean
         if (package := d.module.partition(".")[0]) in _SUBJECT_OF
     ]
     return {
-        "docstrings": _shuffled([_pair(d, s) for d, s in clean]),
+        "docstrings": _shuffled([_question_pair(d, s) for d, s in clean]),
         "docstring-subjects": _shuffled(subjects),
         "docstring-preferences": _shuffled([_preference(d, s) for d, s in clean]),
         "stdlib-prose": prose,
         "pretraining": [{"text": text} for text in pretraining],
         "pretraining-heldout": [{"text": text} for text in heldout],
-        "pretraining-chats": [_chat(title, text[0]) for title, text in kept.items() if len(text[0]) <= 400],
+        "pretraining-chats": [
+            _chat(title, text[0]) for title, text in training_documents.items() if len(text[0]) <= 400
+        ],
     }
 
 
@@ -191,31 +199,31 @@ def _digest(text: str) -> int:
     return int(hashlib.sha256(text.encode()).hexdigest(), 16)
 
 
-def _share(name: str) -> int:
+def _hash_percent(name: str) -> int:
     return _digest(name) % 100
 
 
-def _plain(text: str) -> str:
+def _normalise(text: str) -> str:
     return text.lower().rstrip(".")
 
 
-def _claim_one(paragraph: str, claimed: set[str]) -> bool:
-    if _plain(paragraph) in claimed:
+def _claim_paragraph(paragraph: str, claimed: set[str]) -> bool:
+    if _normalise(paragraph) in claimed:
         return False
-    claimed.add(_plain(paragraph))
+    claimed.add(_normalise(paragraph))
     return True
 
 
-def _claim(text: str, claimed: set[str]) -> list[str]:
-    return [paragraph for paragraph in paragraphs(text) if _claim_one(paragraph, claimed)]
+def _claim_text(text: str, claimed: set[str]) -> list[str]:
+    return [paragraph for paragraph in paragraphs(text) if _claim_paragraph(paragraph, claimed)]
 
 
-def _texts(texts: list[str], claimed: set[str]) -> list[str]:
-    return ["\n".join(kept) for text in texts if (kept := _claim(text, claimed))]
+def _claim_texts(texts: list[str], claimed: set[str]) -> list[str]:
+    return ["\n".join(kept) for text in texts if (kept := _claim_text(text, claimed))]
 
 
 def _passages(document: list[str]) -> list[str]:
-    """The sentences of a document in stretches of about a hundred tokens."""
+    """Join the sentences of a document to passages of about a hundred tokens."""
     passages, passage = [], ""
     for sentence in (s for paragraph in document for s in _sentences(paragraph)):
         if len(passage) >= _PASSAGE_LENGTH.start:
@@ -230,7 +238,7 @@ def _sentences(text: str) -> list[str]:
 
 
 def _summary(docstring: Docstring) -> str | None:
-    """The first paragraph of a docstring, if it says in words what the definition does."""
+    """Return the first paragraph of a docstring, if it describes the definition in words."""
     first = re.split(r"\n\s*\n", docstring.text)[0]
     summary = next(iter(paragraphs(first)), "")
     usable = (
@@ -243,28 +251,28 @@ def _summary(docstring: Docstring) -> str | None:
     return summary.rstrip(".") + "." if usable else None
 
 
-def _pair(docstring: Docstring, summary: str) -> Row:
-    """A question about a definition and its answer; a hash picks direction and phrasing.
+def _question_pair(docstring: Docstring, summary: str) -> Row:
+    """Return a question about a definition and its answer; a hash picks direction and phrasing.
 
-    One pair a definition: a second one would tell the training set the answer of a held-out pair.
+    One pair per definition: a second one would leak the answer of a held-out pair into training.
     """
-    place = docstring.name.rpartition(".")[0]
+    owner = docstring.name.rpartition(".")[0]
     choice = _digest(docstring.name + summary) // 100
     forward = choice % 3 > 0  # the answers in this direction have more to learn from
     phrasings = _FORWARD if forward else _REVERSE
     question = phrasings[choice // 3 % len(phrasings)].format(
-        signature=docstring.signature, place=place, module=docstring.module, summary=summary
+        signature=docstring.signature, place=owner, module=docstring.module, summary=summary
     )
-    return _messages(question, summary if forward else f"`{docstring.signature}` in `{place}`.")
+    return _messages(question, summary if forward else f"`{docstring.signature}` in `{owner}`.")
 
 
 def _preference(docstring: Docstring, summary: str) -> Row:
-    """What a definition does, and the same broken off half-way."""
-    place = docstring.name.rpartition(".")[0]
+    """Return a preference pair: what a definition does, and the same broken off half-way."""
+    owner = docstring.name.rpartition(".")[0]
     phrasing = _FORWARD[_digest(docstring.name) % len(_FORWARD)]
     words = summary.split()
     return {
-        "prompt": phrasing.format(signature=docstring.signature, place=place),
+        "prompt": phrasing.format(signature=docstring.signature, place=owner),
         "chosen": summary,
         "rejected": " ".join(words[: len(words) // 2]),
     }

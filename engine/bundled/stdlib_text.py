@@ -30,7 +30,7 @@ class Docstring(NamedTuple):
 
 
 class Source(NamedTuple):
-    """What one file of the standard library says in English."""
+    """The English text of one file of the standard library."""
 
     docstrings: list[Docstring]
     comments: list[str]
@@ -38,9 +38,9 @@ class Source(NamedTuple):
 
 @cache
 def sources() -> dict[str, Source]:
-    """The docstrings and comments of every module, by module name, in order of the names."""
+    """Return the docstrings and comments of every module, by module name, in order of the names."""
     root = Path(sysconfig.get_paths()["stdlib"])
-    found = {}
+    by_module = {}
     for path in _files(root):
         parts = path.relative_to(root).with_suffix("").parts
         try:
@@ -49,15 +49,15 @@ def sources() -> dict[str, Source]:
         except (SyntaxError, ValueError):  # a few files are in other encodings or for other tools
             continue
         module = ".".join(parts).removesuffix(".__init__")
-        found[module] = Source(list(_docstrings(tree, module)), list(_comments(code)))
-    if not found:
+        by_module[module] = Source(list(_docstrings(tree, module)), list(_comments(code)))
+    if not by_module:
         raise RuntimeError(f"no Python sources in {root}: the bundled data are made from them")
-    return dict(sorted(found.items()))
+    return dict(sorted(by_module.items()))
 
 
 def _files(root: Path) -> Iterator[Path]:
     for folder, folders, names in os.walk(root):
-        # What is taken out of this list is not walked into.
+        # os.walk does not enter folders that are removed from this list.
         folders[:] = sorted(
             f for f in folders if f not in _SKIPPED_DIRECTORIES and not f.startswith("config-")
         )
@@ -65,13 +65,13 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def topics() -> dict[str, str]:
-    """The language reference as `help()` shows it, by topic."""
+    """Return the language reference as `help()` shows it, by topic."""
     texts: dict[str, str] = import_module("pydoc_data.topics").topics
     return dict(sorted(texts.items()))
 
 
 def paragraphs(text: str) -> list[str]:
-    """The paragraphs of prose in `text`, each on one line; code, grammar and tables are left out."""
+    """Return the paragraphs of prose in `text`, each on one line, without code, grammar and tables."""
     text = re.sub(r"(?m)^\s*[^\w\s]{3,}\s*$", "", text)  # lines that underline a title
     joined = (" ".join(block.split()) for block in re.split(r"\n\s*\n", text))
     return [paragraph for paragraph in joined if _is_prose(paragraph)]
@@ -84,7 +84,7 @@ def _is_prose(paragraph: str) -> bool:
 
 
 def _docstrings(tree: ast.Module, module: str) -> Iterator[Docstring]:
-    """The docstrings of a module, its classes and functions, in the order of the source."""
+    """Yield the docstrings of a module, its classes and functions, in the order of the source."""
     if text := ast.get_docstring(tree):
         yield Docstring(module, module, "", text)
     yield from _nested(tree, module, module)
@@ -109,12 +109,12 @@ def _signature(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> s
     if isinstance(node, ast.ClassDef):
         bases = ", ".join(map(ast.unparse, node.bases))
         return f"class {node.name}({bases})" if bases else f"class {node.name}"
-    word = "async def" if isinstance(node, ast.AsyncFunctionDef) else "def"
-    return f"{word} {node.name}({ast.unparse(node.args)})"
+    keyword = "async def" if isinstance(node, ast.AsyncFunctionDef) else "def"
+    return f"{keyword} {node.name}({ast.unparse(node.args)})"
 
 
 def _comments(code: str) -> Iterator[str]:
-    """Blocks of comment lines that are long enough to be an explanation."""
+    """Yield blocks of comment lines that are long enough to be an explanation."""
     for block in re.findall(r"(?:^[ \t]*#.*\n)+", code, re.MULTILINE):
         text = "\n".join(line.strip().lstrip("#!").strip() for line in block.splitlines())
         if len(text) >= 80:

@@ -1,6 +1,6 @@
-"""A new recipe from an old run: the recipe of a run with the first actions that answer its flags.
+"""A new recipe from an old run: the run's recipe, changed by the first suggestions for its flags.
 
-Reads the run's directory alone. Torch-free.
+Only the run's directory is read. Torch-free.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from store.line_fields import body
 if TYPE_CHECKING:
     from finetui.client import Client
 
-CLIMBS = "data.replay.ratio"  # step by step, so it may be changed by one fix after another
+REPEATABLE = "data.replay.ratio"  # raised step by step, so one fix after another may change it
 WIDTH = 100  # of the comment above a recipe
 
 
 @dataclass(frozen=True)
 class Change:
-    """A key of the recipe that becomes another one's value, and the flag that asks for it."""
+    """A changed key of the recipe, and the flag that the change is for."""
 
     key: str
     old: str | None  # None: not there
@@ -57,7 +57,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Advice:
-    """What is to be done by hand about a flag that no change answers."""
+    """Something to do by hand about a flag that no change of the recipe answers."""
 
     flag: str
     level: str
@@ -67,7 +67,7 @@ class Advice:
 
 @dataclass(frozen=True)
 class Fix:
-    """What became of a run's recipe; `file` is as if it had been read from a file."""
+    """The new recipe from a run; `file` is as if it had been read from a file."""
 
     run: int
     made_from: str  # name of the run
@@ -91,43 +91,45 @@ class Fix:
 
 
 def propose(run: RunDir) -> Fix:
-    """The recipe that answers a run's flags. Raises FixError if it has none that ask for an answer, and RecipeError."""
+    """Return the recipe that answers a run's flags. Raises FixError if no flag warns, and RecipeError."""
     meta, old = _read(run)
-    said = [_flag(line) for line in newest(map(body, events_of(run, lines.Flag)))]
-    grave = [flag for flag in said if flag.level in ("warn", "critical")]
-    if not grave:
-        others = f" (only {', '.join(f'{flag.level}: {flag.flag}' for flag in said)})" if said else ""
-        raise FixError(f"run #{run.number} has no flag that warns{others}, so there is nothing to fix")
+    flags = [_flag_of(line) for line in newest(map(body, events_of(run, lines.Flag)))]
+    warnings = [flag for flag in flags if flag.level in ("warn", "critical")]
+    if not warnings:
+        harmless = f" (only {', '.join(f'{flag.level}: {flag.flag}' for flag in flags)})" if flags else ""
+        raise FixError(f"run #{run.number} has no flag that warns{harmless}, so there is nothing to fix")
     tree = old.model_dump(mode="json")
-    chosen = fix(tree, grave, _tried(run, meta, old))
+    chosen = fix(tree, warnings, _tried_keys(run, meta, old))
     advice = [
         Advice(flag.flag, flag.level, action.text, action.source)
-        for flag in grave
+        for flag in warnings
         if not any(flag is answered for answered, _ in chosen)
         for action in flag.actions
     ]
     made_from = str(meta.get("name") or old.name or run.path.name)
-    new = _changed(old, [action for _, action in chosen], _next_name(made_from))
+    new = _changed_recipe(old, [action for _, action in chosen], _next_name(made_from))
     changes = list(_differences(old, new, chosen))
     text = _header(run.number, made_from, changes) + _yaml(new)
     path = Path(meta.get("recipe_path") or f"{new.name}.yaml")
     return Fix(run.number, made_from, changes, advice, recipe_file.parse(text, path))
 
 
-def check(found: Fix) -> preflight.Report:
-    """That the new recipe can run: its model, its data. Raises ModelError and DataError."""
-    return preflight.check(found.recipe, found.file.path.parent)
+def check(proposal: Fix) -> preflight.Report:
+    """Check that the new recipe can run: its model, its data. Raises ModelError and DataError."""
+    return preflight.check(proposal.recipe, proposal.file.path.parent)
 
 
-def queue(client: Client, found: Fix, report: preflight.Report) -> int:
-    """Queue it as a run that was made from the old one; its number. Raises StoreError."""
-    (number,) = submit.submit(client, found.file, [report], parent=found.run)
+def queue(client: Client, proposal: Fix, report: preflight.Report) -> int:
+    """Queue the new recipe as a run made from the old one; return its number. Raises StoreError."""
+    (number,) = submit.submit(client, proposal.file, [report], parent=proposal.run)
     return number
 
 
-def save(found: Fix, out: Path | None) -> Path:
-    """Write the recipe to a new file: beside the one of the run if that is still there, else here. Raises FixError."""
-    path = out or _free_path(found)
+def save(proposal: Fix, out: Path | None) -> Path:
+    """Write the recipe to a new file: by default beside the run's own recipe file, if that still exists, else in the
+    working directory. Returns its path. Raises FixError.
+    """
+    path = out or _free_path(proposal)
     try:
         path.touch(exist_ok=False)  # nobody else's file is written over
     except FileExistsError:
@@ -135,7 +137,7 @@ def save(found: Fix, out: Path | None) -> Path:
     except OSError as error:
         raise FixError(f"{path} cannot be written ({error.strerror}); name another file with -o") from None
     try:
-        write_whole_file(path, found.file.text)
+        write_whole_file(path, proposal.file.text)
     except OSError as error:
         path.unlink(missing_ok=True)
         raise FixError(f"{path} cannot be written ({error.strerror}); name another file with -o") from None
@@ -150,8 +152,8 @@ def _read(run: RunDir) -> tuple[dict[str, Any], Recipe]:
         raise FixError(f"{run.meta} cannot be read ({first_line(error)}); the run cannot be fixed") from None
 
 
-def _tried(run: RunDir, meta: dict[str, Any], recipe: Recipe) -> set[str]:
-    """Keys in which a run differs from the one that it was made from, that one from its own, and so on."""
+def _tried_keys(run: RunDir, meta: dict[str, Any], recipe: Recipe) -> set[str]:
+    """Return the keys in which a run differs from the one that it was made from, that one from its own, and so on."""
     tried: set[str] = set()
     while meta.get("parent") is not None:
         paths = list(run.path.parent.glob(f"{meta['parent']:06d}-*"))
@@ -159,20 +161,22 @@ def _tried(run: RunDir, meta: dict[str, Any], recipe: Recipe) -> set[str]:
             break
         meta, parent = _read(RunDir(paths[0]))
         before, after = parent.flat(), recipe.flat()
-        differ = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
-        tried |= {"method"} | (differ - set(OF_METHOD)) if "method.name" in differ else differ
+        changed_keys = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+        tried |= (
+            {"method"} | (changed_keys - set(OF_METHOD)) if "method.name" in changed_keys else changed_keys
+        )
         recipe = parent
-    return tried - {CLIMBS}
+    return tried - {REPEATABLE}
 
 
-def _flag(line: Mapping[str, Any]) -> Flag:
-    """A flag from its line in the log; numbers that are null there are not known."""
+def _flag_of(line: Mapping[str, Any]) -> Flag:
+    """Return a flag from its line in the log; numbers that are null there become NaN."""
     known = {field.name for field in fields(Flag) if field.init} - {"actions", "worst", "forecast"}
     values: dict[str, Any] = {key: math.nan if line[key] is None else line[key] for key in known}
     return Flag(**values, actions=tuple(Action(**action) for action in line["actions"] or []))
 
 
-def _changed(old: Recipe, actions: list[Action], name: str) -> Recipe:
+def _changed_recipe(old: Recipe, actions: list[Action], name: str) -> Recipe:
     tree = old.model_dump(mode="json") | {"name": name}
     changes = {key: value for action in actions for key, value in action.change.items()}
     if "method" in changes:  # a rate that is right for one method is wrong for another
@@ -184,7 +188,7 @@ def _changed(old: Recipe, actions: list[Action], name: str) -> Recipe:
 
 
 def _differences(old: Recipe, new: Recipe, chosen: list[tuple[Flag, Action]]) -> Iterator[Change]:
-    """Every key that differs, with the flag and the action that it comes from."""
+    """Yield every key that differs, with the flag and the action that it comes from."""
     before, after = old.flat(), new.flat()
     of_method = next(((flag, action) for flag, action in chosen if "method" in action.change), None)
     for flag, action in chosen:
@@ -193,33 +197,37 @@ def _differences(old: Recipe, new: Recipe, chosen: list[tuple[Flag, Action]]) ->
             yield Change(
                 key, before.get(key), after.get(key), flag.flag, flag.level, action.text, action.source
             )
-    told = {key for _, action in chosen for key in action.change} | {"name", "method.name"}
-    for key in sorted((before.keys() | after.keys()) - told):
+    named_keys = {key for _, action in chosen for key in action.change} | {"name", "method.name"}
+    for key in sorted((before.keys() | after.keys()) - named_keys):
         if of_method and before.get(key) != after.get(key):
             flag, why = of_method[0], f"Comes with method {new.method.name}."
             yield Change(key, before.get(key), after.get(key), flag.flag, flag.level, why, "")
 
 
 def _next_name(name: str) -> str:
-    """`mine` → `mine-fix` → `mine-fix-2` → `mine-fix-3`."""
-    if found := re.fullmatch(r"(.*-fix)(?:-(\d+))?", name):
-        return f"{found[1]}-{int(found[2] or 1) + 1}"
+    """Return the next name: `mine` → `mine-fix` → `mine-fix-2` → `mine-fix-3`."""
+    if match := re.fullmatch(r"(.*-fix)(?:-(\d+))?", name):
+        return f"{match[1]}-{int(match[2] or 1) + 1}"
     return f"{name}-fix"
 
 
 def _header(run: int, name: str, changes: list[Change]) -> str:
     lines = [f"# Made by `finetui fix {run}` from run #{run} {name}:"]
-    for (flag, why, source), same in groupby(changes, lambda one: (one.flag, one.why, one.source)):
-        values = ", ".join(f"{one.key} {one.old or '(none)'} → {one.new or '(none)'}" for one in same)
-        said = f"{values}, for {flag}: {why}" + (f" [{source}]" if source else "")
+    for (flag, why, source), group in groupby(
+        changes, lambda change: (change.flag, change.why, change.source)
+    ):
+        values = ", ".join(
+            f"{change.key} {change.old or '(none)'} → {change.new or '(none)'}" for change in group
+        )
+        sentence = f"{values}, for {flag}: {why}" + (f" [{source}]" if source else "")
         lines += textwrap.wrap(
-            said, WIDTH, initial_indent="# - ", subsequent_indent="#   ", break_long_words=False
+            sentence, WIDTH, initial_indent="# - ", subsequent_indent="#   ", break_long_words=False
         )
     return "\n".join(lines) + "\n"
 
 
 def _yaml(recipe: Recipe) -> str:
-    """The recipe without what is the default anyway."""
+    """Return the recipe as YAML, without values that are defaults."""
     text = io.StringIO()
     yaml = YAML()
     yaml.width = 10**6  # no line breaks inside a value
@@ -227,10 +235,10 @@ def _yaml(recipe: Recipe) -> str:
     return text.getvalue()
 
 
-def _free_path(found: Fix) -> Path:
-    old = found.file.path
-    ours = Path(str(files("recipes")))
-    folder = old.parent if old.is_file() and not old.is_relative_to(ours) else Path.cwd()
-    name = re.sub(r"[^\w.-]+", "-", str(found.recipe.name))
+def _free_path(proposal: Fix) -> Path:
+    old = proposal.file.path
+    bundled = Path(str(files("recipes")))
+    folder = old.parent if old.is_file() and not old.is_relative_to(bundled) else Path.cwd()
+    name = re.sub(r"[^\w.-]+", "-", str(proposal.recipe.name))
     paths = (folder / f"{name}{end}.yaml" for end in ("", *(f"-{n}" for n in range(2, 1000))))
     return next(path for path in paths if not path.exists())

@@ -1,4 +1,4 @@
-"""What is checked before anything is queued: the model, every data set, and what the run will amount to.
+"""Check of a recipe before it is queued: the model, every data set, the size of the run.
 
 Torch-free and quick: it reads the same rows as the worker, and no weights.
 """
@@ -14,13 +14,13 @@ from engine.basics.errors import ModelError
 from engine.data import findings, sources
 from engine.data.findings import Finding
 from engine.data.formats import Document
-from engine.data.gather import Gathered, gather
+from engine.data.gather import RunData, gather
 from engine.data.labels import labels_of
 from engine.data.rows import Source
 from engine.evals.metrics import check_installed
-from engine.memory.plan import plan_of
 from engine.memory.shapes import model_shapes
 from engine.memory.storage import Storage, storage
+from engine.memory.workload import workload_of
 from engine.models.source import ModelFiles, check_targets, resolve_model
 from engine.recipe.methods import Lora, QLora
 from engine.recipe.sections import Recipe
@@ -50,7 +50,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Report:
-    """A recipe that can run, and what it will do."""
+    """A recipe that can run, with the size of the run."""
 
     recipe: Recipe  # with absolute paths
     model: ModelFiles
@@ -70,14 +70,14 @@ class Report:
         return max(1, math.ceil(self.tokens * train.epochs / train.tokens_per_step))
 
     def summary(self) -> str:
-        """One line: `lora of bundled:stdlib-2m, 2,910 examples, about 120 steps`."""
+        """Return one line: `lora of bundled:stdlib-2m, 2,910 examples, about 120 steps`."""
         steps = f", about {self.steps:,} steps" if self.steps else ""
         return (
             f"{self.recipe.method.name} of {self.recipe.model.path}, {self.train_examples:,} examples{steps}"
         )
 
     def lines(self) -> list[str]:
-        """The report for people."""
+        """Return the report for people."""
         parameters = (
             f"{self.model.parameters / 1e6:,.1f}M parameters" if self.model.parameters else "not downloaded"
         )
@@ -119,7 +119,7 @@ class Report:
 
 
 def check(recipe: Recipe, base: Path) -> Report:
-    """Check everything that can be checked without torch; paths in the recipe are relative to `base`.
+    """Check all of a recipe that can be checked without torch; its paths are relative to `base`.
 
     Raises MetricError, ModelError or DataError, one sentence each, on the first thing that would make the run fail.
     """
@@ -128,20 +128,22 @@ def check(recipe: Recipe, base: Path) -> Report:
     model = resolve_model(recipe.model.path, recipe.task.name)
     if isinstance(recipe.method, Lora | QLora):
         check_targets(recipe.method.targets, model)
-    gathered = gather(recipe).checked()
-    datasets = [_dataset(source) for source in gathered.sources]
-    tokens = _count_tokens(gathered.train, model)
-    warnings = [*gathered.notes, *map(str, _warnings(recipe, gathered, tokens))]
-    writes = _storage(recipe, model)
-    if writes and (warning := writes.warning(disk.free_bytes(home().runs))):
+    run_data = gather(recipe).checked()
+    datasets = [_dataset(source) for source in run_data.sources]
+    tokens = _count_tokens(run_data.train, model)
+    warnings = [*run_data.notes, *map(str, _warnings(recipe, run_data, tokens))]
+    disk_use = _storage(recipe, model)
+    if disk_use and (warning := disk_use.warning(disk.free_bytes(home().runs))):
         warnings.append(warning)
-    labels = labels_of(recipe.task, gathered) if isinstance(recipe.task, Classification) else []
-    count = len(gathered.train)
-    return Report(recipe, model, datasets, count, gathered.heldout.rows, tokens, warnings, writes, labels)
+    labels = labels_of(recipe.task, run_data) if isinstance(recipe.task, Classification) else []
+    train_examples = len(run_data.train)
+    return Report(
+        recipe, model, datasets, train_examples, run_data.heldout.rows, tokens, warnings, disk_use, labels
+    )
 
 
 def absolute(recipe: Recipe, base: Path) -> Recipe:
-    """The recipe with absolute paths: the daemon and its workers have a working directory of their own."""
+    """Return the recipe with absolute paths: the daemon and its workers have a working directory of their own."""
     body = recipe.model_dump()
     body["data"]["train"] = _path(recipe.data.train, base)
     if recipe.data.heldout_share is None:
@@ -160,18 +162,18 @@ def absolute(recipe: Recipe, base: Path) -> Recipe:
 
 
 def _storage(recipe: Recipe, model: ModelFiles) -> Storage | None:
-    """What the run will write; None for a model that is not on this machine or of an unknown architecture."""
+    """Estimate what the run will write; None for a model that is not on this machine or of unknown architecture."""
     if model.local is None:
         return None
     try:
         shapes = model_shapes(recipe.model.path)
     except ModelError:
         return None
-    return storage(recipe, shapes, plan_of(recipe, shapes, "cpu"))
+    return storage(recipe, shapes, workload_of(recipe, shapes, "cpu"))
 
 
 def _path(source: str, base: Path) -> str:
-    """Absolute where the source is a file, beside the recipe or in the working directory; as it is otherwise."""
+    """Return an absolute path if the source is a file, beside the recipe or in the working directory; else as it is."""
     path = Path(source).expanduser()
     if source.startswith("bundled:") or path.is_absolute():
         return str(path) if path.is_absolute() else source
@@ -182,37 +184,44 @@ def _path(source: str, base: Path) -> str:
 
 
 def _dataset(source: Source) -> Dataset:
-    found = source.fingerprint
-    return Dataset(source.role, source.source, found.digest, found.rows, found.bytes, len(source.dropped))
+    fingerprint = source.fingerprint
+    return Dataset(
+        source.role,
+        source.source,
+        fingerprint.digest,
+        fingerprint.rows,
+        fingerprint.bytes,
+        len(source.dropped),
+    )
 
 
 def _count_tokens(documents: list[Document], model: ModelFiles) -> int | None:
-    """Tokens of all documents, counted on some of them."""
+    """Estimate the tokens of all documents from some of them; None if the tokenizer is not on this machine."""
     if model.local is None or not (model.local / "tokenizer.json").exists():
         return None
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(model.local / "tokenizer.json"))
-    some = documents[:: max(1, len(documents) // SAMPLE)]
+    sample = documents[:: max(1, len(documents) // SAMPLE)]
     texts = [
-        text for d in some for text in [d.text, *(m["content"] for m in (*d.messages, *d.rejected))] if text
+        text for d in sample for text in [d.text, *(m["content"] for m in (*d.messages, *d.rejected))] if text
     ]
-    counted = sum(
+    sample_tokens = sum(
         len(e.ids) + TEMPLATE_TOKENS for e in tokenizer.encode_batch(texts, add_special_tokens=False)
     )
-    return round(counted * len(documents) / len(some))
+    return round(sample_tokens * len(documents) / len(sample))
 
 
-def _warnings(recipe: Recipe, gathered: Gathered, tokens: int | None) -> list[Finding]:
-    found = [
+def _warnings(recipe: Recipe, run_data: RunData, tokens: int | None) -> list[Finding]:
+    warnings = [
         finding
-        for suite in gathered.suites
-        for finding in findings.heldout_size(len(suite.documents), suite.label)
+        for suite in run_data.suites
+        for finding in findings.heldout_size_warnings(len(suite.documents), suite.label)
     ]
-    found += findings.few_examples(recipe.method.name, recipe.train, len(gathered.train), tokens)
-    if labels := [document.label for document in gathered.train if document.label]:
-        found += findings.label_balance(labels)
+    warnings += findings.train_size_warnings(recipe.method.name, recipe.train, len(run_data.train), tokens)
+    if labels := [document.label for document in run_data.train if document.label]:
+        warnings += findings.label_balance_warnings(labels)
     if not recipe.general and recipe.flags.forgetting != "off":
-        why = "a classifier has no language-model head" if recipe.evals.general else "no evals.general"
-        found.append(Finding("no-general", f"{why}: forgetting cannot be measured"))
-    return found
+        reason = "a classifier has no language-model head" if recipe.evals.general else "no evals.general"
+        warnings.append(Finding("no-general", f"{reason}: forgetting cannot be measured"))
+    return warnings

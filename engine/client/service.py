@@ -1,4 +1,4 @@
-"""What commands ask of the daemon as a whole: does it run, what does it say of itself, will it leave."""
+"""Commands about the daemon as a whole: does it run, its status, stop it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STOP_S = 30.0
 
 
 def running(home: Home | None = None) -> bool:
-    """Whether a daemon answers; none is started."""
+    """Return whether a daemon answers; none is started."""
     client = answering(home or default_home())
     if client is None:
         return False
@@ -24,17 +24,17 @@ def running(home: Home | None = None) -> bool:
 
 
 def status(home: Home | None = None) -> dict[str, Any] | None:
-    """What the daemon says of itself; None if none answers. `client_version` is this process's code."""
+    """Return the daemon's status; None if none answers. `client_version`: the version of this process's code."""
     client = answering(home or default_home())
     if client is None:
         return None
     with client:
-        said = client.action("status")
-    return {**said, "client_version": code_version(), "same_version": said.get("version") == code_version()}
+        reply = client.action("status")
+    return {**reply, "client_version": code_version(), "same_version": reply.get("version") == code_version()}
 
 
 def stop(home: Home | None = None) -> bool:
-    """Ask the daemon to leave and wait until it has; active runs go on. False if none answers."""
+    """Stop the daemon and wait until it has ended; active runs go on. False if none answers. Raises StoreError."""
     client = answering(home or default_home())
     if client is None:
         return False

@@ -1,4 +1,4 @@
-"""The client's side of submitting: what a run's directory will say about where it came from."""
+"""The client's side of submitting: recipes and their provenance, for the directories of the runs."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ RECORDED = ("finetui", "torch", "transformers", "peft", "bitsandbytes", "acceler
 def submit(
     client: Client,
     file: RecipeFile,
-    checked: list[Report],
+    reports: list[Report],
     *,
     priority: int = 0,
     parent: int | None = None,
 ) -> list[int]:
-    """Queue the checked recipes of a file; returns their run numbers once they are durable. `parent`: the run that
-    they were made from.
+    """Queue the checked recipes of a file; return their run numbers once they are durable.
+
+    `reports`: one for each recipe; `parent`: the run that they were made from.
     """
     sweep = str(uuid.uuid4()) if file.swept else None
     common: dict[str, Any] = {
@@ -39,7 +40,7 @@ def submit(
         "git_commit": git_commit(Path.cwd()),
         "user": _user(),
         "host": socket.gethostname(),
-        "versions": {name: found for name in RECORDED if (found := _version(name))},
+        "versions": {name: installed for name in RECORDED if (installed := _version(name))},
         "sweep": sweep,
         "priority": priority,
         "parent": parent,
@@ -52,18 +53,18 @@ def submit(
             datasets=[dataset.as_dict() for dataset in report.datasets],
             **common,
         )["run"]
-        for report in checked
+        for report in reports
     ]
 
 
 def git_commit(directory: Path) -> str | None:
-    """The commit that the working directory is at, with `+` where tracked files differ; None outside git."""
+    """Return the commit that a directory is at, with `+` if tracked files differ; None outside git."""
     command = ["git", "-C", str(directory), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    return process.stdout.strip() or None if process.returncode == 0 else None
 
 
 def _user() -> str:

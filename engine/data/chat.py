@@ -1,8 +1,8 @@
 """Tokens and loss mask of a document, by the tokenizer's own chat template.
 
 A token is a target if the model is to learn to write it: the assistant's words and the end of its turn.
-Templates that mark answers (`{% generation %}`) are believed; for others an answer is what the template
-adds to the conversation before it, generation prompt included. In plain text every token is a target
+If the template marks answers with `{% generation %}`, those marks are used; otherwise an answer is what the
+template adds to the conversation before it, generation prompt included. In plain text every token is a target
 but the first. Torch-free at import.
 """
 
@@ -22,8 +22,8 @@ from engine.basics.errors import DataError
 from engine.data.formats import Document, Message
 from finetui.errors import first_line
 
-# What templates write that ask for today's date: the one that Llama 3 writes where there is none to ask for. With the
-# true one a run that goes on after midnight would have other tokens, and nothing to compare its first look with.
+# The date for templates that ask for today's; Llama 3's template uses it where it cannot ask. With the real date, a
+# run that is resumed after midnight would have other tokens, and nothing to compare its first evaluation with.
 TODAY = datetime(2024, 7, 26)
 # For a tokenizer that brings no template: roles in words, each answer ended by the end-of-sequence
 # token. The space belongs to the answer, since most tokenizers join it to the word after it.
@@ -72,7 +72,7 @@ class Example:
         return self.tokens.tobytes() + self.mask.tobytes()
 
     def cut(self, max_length: int) -> Example | None:
-        """At most `max_length` tokens; None if no target is left."""
+        """Return at most `max_length` tokens; None if no target is left."""
         if len(self.tokens) <= max_length:
             return self
         short = replace(self, tokens=self.tokens[:max_length], mask=self.mask[:max_length])
@@ -80,13 +80,13 @@ class Example:
 
 
 def padding(tokenizer: Any) -> int:
-    """The id to pad with."""
+    """Return the token id to pad with."""
     ids = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
     return int(next(id for id in ids if id is not None))
 
 
 def ensure_template(tokenizer: Any) -> bool:
-    """Give a tokenizer without a chat template the plain one; whether that was needed."""
+    """Give a tokenizer without a chat template the plain one; return whether that was needed."""
     if tokenizer.chat_template:
         return False
     tokenizer.chat_template = PLAIN_TEMPLATE
@@ -94,46 +94,46 @@ def ensure_template(tokenizer: Any) -> bool:
 
 
 def tokenize(document: Document, tokenizer: Any) -> Example:
-    """Tokens and mask of a whole document. Raises DataError if it has no target."""
+    """Return tokens and mask of a whole document. Raises DataError if it has no target."""
     if not document.messages:
         return _tokenize_text(document, tokenizer)
     text, spans = _answer_spans(list(document.messages), tokenizer)
     # The template writes the special tokens; the tokenizer must not add a second beginning.
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    mask = _mask(encoded["offset_mapping"], spans)
+    mask = _overlap_mask(encoded["offset_mapping"], spans)
     _include_end_of_turn(encoded["input_ids"], mask, tokenizer)
-    return _example(document, encoded["input_ids"], mask)
+    return _to_example(document, encoded["input_ids"], mask)
 
 
 def render_prompt(messages: Sequence[Message], tokenizer: Any) -> list[int]:
-    """Tokens of a conversation up to where the assistant begins to answer."""
+    """Return the tokens of a conversation up to where the assistant begins to answer."""
     text = _render(list(messages), tokenizer, add_generation_prompt=True)
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def auto_length(examples: Sequence[Any], longest: int) -> int:
-    """The length that 99.5% of the examples fit into, rounded up to a multiple of 8, at most `longest`."""
+    """Return the length that 99.5% of the examples fit into, rounded up to a multiple of 8, at most `longest`."""
     lengths = sorted(len(example.tokens) for example in examples)
-    enough = lengths[math.ceil(0.995 * len(lengths)) - 1]
-    return min(longest, -(-enough // 8) * 8)
+    quantile = lengths[math.ceil(0.995 * len(lengths)) - 1]
+    return min(longest, -(-quantile // 8) * 8)
 
 
 def truncate(examples: Sequence[T], max_length: int) -> tuple[list[T], int, int]:
-    """(examples cut to `max_length`, how many were cut, how many lost all targets and were dropped)."""
-    all_cut = [example.cut(max_length) for example in examples]
-    kept = [example for example in all_cut if example is not None]
-    changed = sum(after is not before for before, after in zip(examples, all_cut, strict=True))
-    return kept, changed, len(examples) - len(kept)
+    """Return (examples cut to `max_length`, how many were cut, how many lost all targets and were dropped)."""
+    shortened = [example.cut(max_length) for example in examples]
+    kept = [example for example in shortened if example is not None]
+    cut_count = sum(after is not before for before, after in zip(examples, shortened, strict=True))
+    return kept, cut_count, len(examples) - len(kept)
 
 
 def _tokenize_text(document: Document, tokenizer: Any) -> Example:
     tokens = list(tokenizer(document.text, add_special_tokens=False)["input_ids"])
     if tokenizer.bos_token_id is not None and tokens[:1] != [tokenizer.bos_token_id]:
         tokens = [tokenizer.bos_token_id, *tokens]
-    return _example(document, tokens, np.ones(len(tokens), dtype=bool))
+    return _to_example(document, tokens, np.ones(len(tokens), dtype=bool))
 
 
-def _example(document: Document, tokens: list[int], mask: np.ndarray) -> Example:
+def _to_example(document: Document, tokens: list[int], mask: np.ndarray) -> Example:
     mask[:1] = False  # nothing comes before the first token that could predict it
     if not mask.any():
         raise DataError(
@@ -144,7 +144,7 @@ def _example(document: Document, tokens: list[int], mask: np.ndarray) -> Example
 
 
 def _render(messages: list[Message], tokenizer: Any, add_generation_prompt: bool = False) -> str:
-    with _refusal(messages):
+    with _raise_data_error(messages):
         _pin_today(tokenizer.get_chat_template())
         return str(
             tokenizer.apply_chat_template(
@@ -154,7 +154,7 @@ def _render(messages: list[Message], tokenizer: Any, add_generation_prompt: bool
 
 
 def _pin_today(template: str) -> None:
-    """Templates may ask for `strftime_now`, which transformers gives them and nothing that is passed can replace."""
+    """Fix the date that a template sees: transformers gives it `strftime_now`, which no argument can replace."""
     if "strftime_now" in template:
         from transformers.utils.chat_template_utils import _compile_jinja_template
 
@@ -164,8 +164,8 @@ def _pin_today(template: str) -> None:
 
 
 @contextmanager
-def _refusal(messages: list[Message]) -> Iterator[None]:
-    """Templates raise what they like (an unknown role, turns that do not alternate): tell it as bad data."""
+def _raise_data_error(messages: list[Message]) -> Iterator[None]:
+    """Report whatever a template raises (an unknown role, turns that do not alternate) as bad data."""
     try:
         yield
     except Exception as error:
@@ -175,14 +175,14 @@ def _refusal(messages: list[Message]) -> Iterator[None]:
 
 
 def _answer_spans(messages: list[Message], tokenizer: Any) -> tuple[str, list[Span]]:
-    """The rendered conversation and the character ranges in it that the assistant wrote."""
+    """Return the rendered conversation and the character ranges in it that the assistant wrote."""
     template = tokenizer.get_chat_template()
     if not re.search(r"\{%-?\s*generation\s*-?%\}", template):
         return _spans_by_prefix(messages, tokenizer)
     from transformers.utils.chat_template_utils import render_jinja_template
 
     _pin_today(template)
-    with _refusal(messages):
+    with _raise_data_error(messages):
         # Lists, one entry a conversation, despite its annotation.
         rendered: Any = render_jinja_template(
             [messages],
@@ -195,20 +195,20 @@ def _answer_spans(messages: list[Message], tokenizer: Any) -> tuple[str, list[Sp
 
 
 def _spans_by_prefix(messages: list[Message], tokenizer: Any) -> tuple[str, list[Span]]:
-    """What the template adds for each answer to what it had with the generation prompt before it.
+    """Find answers as what the template adds to the turns before them with the generation prompt.
 
-    Templates that rewrite earlier turns (those that drop old reasoning) leave only the last answer a target.
+    With a template that rewrites earlier turns (one that drops old reasoning), only the last answer is a target.
     """
     text = _render(messages, tokenizer)
     spans = []
     for index, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        before = _render(messages[:index], tokenizer, add_generation_prompt=True) if index else ""
-        through = text if index == len(messages) - 1 else _render(messages[: index + 1], tokenizer)
-        if text.startswith(through):
-            start = _common_length(before, through)
-            spans.append((start, _without_tail(through, start, tokenizer)))
+        prefix = _render(messages[:index], tokenizer, add_generation_prompt=True) if index else ""
+        rendered = text if index == len(messages) - 1 else _render(messages[: index + 1], tokenizer)
+        if text.startswith(rendered):
+            start = _common_length(prefix, rendered)
+            spans.append((start, _answer_end(rendered, start, tokenizer)))
     return text, spans
 
 
@@ -216,15 +216,15 @@ def _common_length(a: str, b: str) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def _without_tail(text: str, start: int, tokenizer: Any) -> int:
-    """The end of an answer without the line break that a template puts after the end-of-turn token."""
+def _answer_end(text: str, start: int, tokenizer: Any) -> int:
+    """Return the end of an answer, before the line break that a template puts after the end-of-turn token."""
     body = text[start:].rstrip()
     ended = any(body.endswith(token) for token in tokenizer.all_special_tokens)
     return start + len(body) if ended else len(text)
 
 
-def _mask(offsets: Sequence[Span], spans: Sequence[Span]) -> np.ndarray:
-    """Which tokens overlap a span; bool [tokens]."""
+def _overlap_mask(offsets: Sequence[Span], spans: Sequence[Span]) -> np.ndarray:
+    """Return which tokens overlap a span; bool [tokens]."""
     starts, ends = np.asarray(offsets, dtype=np.int64).reshape(-1, 2).T
     mask = np.zeros(len(starts), dtype=bool)
     for start, end in spans:
@@ -237,10 +237,14 @@ def _include_end_of_turn(tokens: Sequence[int], mask: np.ndarray, tokenizer: Any
     special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
     special |= {id for id in [tokenizer.eos_token_id] if id is not None}
     for i in np.flatnonzero(mask[:-1] & ~mask[1:]).tolist():
-        if tokens[i] not in special and tokens[i + 1] in special and tokens[i + 1] != _beginning(tokenizer):
+        if (
+            tokens[i] not in special
+            and tokens[i + 1] in special
+            and tokens[i + 1] != _beginning_of_sequence(tokenizer)
+        ):
             mask[i + 1] = True
 
 
-def _beginning(tokenizer: Any) -> int | None:
-    """The beginning-of-sequence token, unless it ends sequences as well."""
+def _beginning_of_sequence(tokenizer: Any) -> int | None:
+    """Return the id of the beginning-of-sequence token, None if it ends sequences as well."""
     return None if tokenizer.bos_token_id == tokenizer.eos_token_id else tokenizer.bos_token_id

@@ -1,4 +1,4 @@
-"""The user's names of columns as those that finetui knows: `data.columns` in a recipe. Torch-free."""
+"""Renaming of the user's columns to those that finetui knows: `data.columns` in a recipe. Torch-free."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import get_args
 
 from engine.basics.errors import DataError
-from engine.data.sources import Raw, Row
+from engine.data.sources import RawRow, Row
 from engine.recipe.fields import Column
 
-# What is read together. A mapped column decides, so columns of other formats are set aside.
+# Columns that are read together. A mapped column decides the format, so columns of other formats are dropped.
 _FORMATS = (
     {"messages"},
     {"prompt", "completion"},
@@ -22,28 +22,32 @@ _FORMATS = (
 _KNOWN = {*get_args(Column), "conversations", "sentence"}
 
 
-def rename(rows: Sequence[Raw], columns: Mapping[Column, str], source: str) -> list[Raw]:
-    """The rows with the mapped columns under the names that finetui knows.
+def rename(rows: Sequence[RawRow], columns: Mapping[Column, str], source: str) -> list[RawRow]:
+    """Return the rows with the mapped columns under the names that finetui knows.
 
-    Raises DataError for a column that no row has; a row without one that others have keeps its gap.
+    Raises DataError for a column that no row has; a row that lacks a column which others have stays without it.
     """
     if not columns:
         return list(rows)
-    there = list(dict.fromkeys(name for raw in rows for name in raw.row))
+    column_names = list(dict.fromkeys(name for raw in rows for name in raw.row))
     for known, name in columns.items():
-        if name not in there:
-            near = difflib.get_close_matches(name, map(str, there), n=1)
-            hint = f"did you mean `{near[0]}`?" if near else f"it has {', '.join(f'`{n}`' for n in there)}"
+        if name not in column_names:
+            matches = difflib.get_close_matches(name, map(str, column_names), n=1)
+            hint = (
+                f"did you mean `{matches[0]}`?"
+                if matches
+                else f"it has {', '.join(f'`{n}`' for n in column_names)}"
+            )
             raise DataError(f"{source}: has no column `{name}` (key data.columns.{known}); {hint}")
     kept = set().union(*(names for names in _FORMATS if names & columns.keys()))
-    return [replace(raw, row=_renamed(raw.row, columns, kept)) for raw in rows]
+    return [replace(raw, row=_rename_row(raw.row, columns, kept)) for raw in rows]
 
 
-def _renamed(row: Row, columns: Mapping[Column, str], kept: set[str]) -> Row:
-    taken = set(columns.values())
-    out = {
+def _rename_row(row: Row, columns: Mapping[Column, str], kept: set[str]) -> Row:
+    mapped = set(columns.values())
+    others = {
         name: value
         for name, value in row.items()
-        if name not in taken and (name in kept or name not in _KNOWN)
+        if name not in mapped and (name in kept or name not in _KNOWN)
     }
-    return out | {known: row[name] for known, name in columns.items() if name in row}
+    return others | {known: row[name] for known, name in columns.items() if name in row}

@@ -1,7 +1,7 @@
-"""Rows that say the same: exactly, after normalising, or nearly (MinHash and locality-sensitive hashing).
+"""Duplicate rows: equal after normalising, or nearly equal (MinHash and locality-sensitive hashing).
 
 A. Broder, "On the resemblance and containment of documents", 1997; candidates from `datasketch`, then the
-exact Jaccard similarity of the sets of character 5-grams, so that the sketch causes no false hit.
+exact Jaccard similarity of the sets of character 5-grams, so that the sketch causes no false match.
 Pure functions over entries. Torch-free.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from datasketch import MinHash, MinHashLSH
 
-from engine.data.shingles import NEAR, Entry, boilerplate, sampled, shingles, without
+from engine.data.shingles import NEAR, Entry, find_boilerplate, remove_boilerplate, sample_rows, shingles
 from engine.data.sources import RowNumber, number_order
 
 PERMUTATIONS = 128
@@ -27,7 +27,7 @@ _ESTIMATE_SLACK = 0.15  # of the estimate from 128 permutations: about four stan
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Rows with the same content, or nearly. The first of `rows` would stay."""
+    """Rows with the same content, or nearly. Deduplication would keep the first of `rows`."""
 
     similarity: float  # 1 for exact ones, else the least Jaccard similarity to the first row
     rows: tuple[RowNumber, ...]
@@ -38,11 +38,11 @@ class Duplicates:
 
 
 def exact_duplicates(entries: Sequence[Entry]) -> list[Duplicates]:
-    """Groups of two or more rows whose normalised content is equal, the largest first."""
+    """Return groups of two or more rows whose normalised content is equal, the largest first."""
     groups: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         groups[entry.text].append(entry)
-    found = [
+    duplicates = [
         Duplicates(
             1.0,
             tuple(sorted((row for entry in group for row in entry.rows), key=number_order)),
@@ -51,77 +51,77 @@ def exact_duplicates(entries: Sequence[Entry]) -> list[Duplicates]:
         for group in groups.values()
         if sum(len(entry.rows) for entry in group) > 1
     ]
-    return sorted(found, key=lambda group: (-len(group.rows), number_order(group.rows[0])))
+    return sorted(duplicates, key=lambda group: (-len(group.rows), number_order(group.rows[0])))
 
 
 def near_duplicates(
     entries: Sequence[Entry], sketches: Sketches | None = None, threshold: float = NEAR
 ) -> list[Duplicates]:
-    """Groups of rows at least `threshold` similar to the first of the group, without exact duplicates.
+    """Return groups of rows at least `threshold` similar to the first of the group, without exact duplicates.
 
-    `sketches`: those of the entries, in their order, where they are known already.
+    `sketches`: those of the entries, in their order, if the caller has them.
     """
     sketches = sketches or Sketches([entry.text for entry in entries])
     index = Index(sketches)
     seen: set[str] = set()
     members: dict[int, list[tuple[int, float]]] = defaultdict(list)
-    for place, entry in enumerate(entries):
+    for position, entry in enumerate(entries):
         if entry.text in seen:
             continue
         seen.add(entry.text)
-        if matches := index.similar(sketches, place, threshold):
+        if matches := index.similar(sketches, position, threshold):
             leader, similarity = matches[0]
-            members[leader].append((place, similarity))
+            members[leader].append((position, similarity))
         else:  # only the first of a group is in the index, so that groups stay around their first row
-            index.add(place)
-    found = [
+            index.add(position)
+    duplicates = [
         Duplicates(
             min(similarity for _, similarity in group),
-            tuple(entries[i].rows[0] for i in [leader, *(place for place, _ in group)]),
+            tuple(entries[i].rows[0] for i in [leader, *(position for position, _ in group)]),
             entries[leader].preview,
         )
         for leader, group in members.items()
     ]
-    return sorted(found, key=lambda group: (-len(group.rows), number_order(group.rows[0])))
+    return sorted(duplicates, key=lambda group: (-len(group.rows), number_order(group.rows[0])))
 
 
 class Sketches:
-    """Shingle sets of texts and their MinHashes, template left out."""
+    """Shingle sets of texts and their MinHashes, without boilerplate."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         sets = [shingles(text) for text in texts]
-        template = boilerplate(sampled(sets))
-        self.sets = [without(own, template) for own in sets]
+        boilerplate = find_boilerplate(sample_rows(sets))
+        self.sets = [remove_boilerplate(shingle_set, boilerplate) for shingle_set in sets]
         base = MinHash(PERMUTATIONS, hashfunc=int)
-        self.hashes = [_minhash(base, own) for own in self.sets]
+        self.hashes = [_minhash(base, shingle_set) for shingle_set in self.sets]
 
-    def jaccard(self, mine: int, other: Sketches, theirs: int) -> float:
-        """Exact similarity of two shingle sets, 0 to 1."""
-        a, b = self.sets[mine], other.sets[theirs]
+    def jaccard(self, position: int, other: Sketches, other_position: int) -> float:
+        """Return the exact similarity of two shingle sets, 0 to 1."""
+        a, b = self.sets[position], other.sets[other_position]
         common = len(np.intersect1d(a, b, assume_unique=True))
         return common / (len(a) + len(b) - common)
 
 
 class Index:
-    """Which of some sketches are similar to another one."""
+    """Index of sketches to look up those similar to another one."""
 
     def __init__(self, sketches: Sketches) -> None:
         self._sketches = sketches
         self._lsh = MinHashLSH(num_perm=PERMUTATIONS, params=(BANDS, ROWS_PER_BAND))
 
-    def add(self, place: int) -> None:
-        self._lsh.insert(place, self._sketches.hashes[place], check_duplication=False)
+    def add(self, position: int) -> None:
+        self._lsh.insert(position, self._sketches.hashes[position], check_duplication=False)
 
-    def similar(self, others: Sketches, place: int, threshold: float) -> list[tuple[int, float]]:
-        """(place in the index, exact similarity) of all at least `threshold` similar, best first."""
-        sketch = others.hashes[place]
+    def similar(self, others: Sketches, position: int, threshold: float) -> list[tuple[int, float]]:
+        """Return (position, exact similarity) of all indexed sketches at least `threshold` similar, best first."""
+        sketch = others.hashes[position]
         candidates = sorted(self._lsh.query(sketch))
         if not candidates:
             return []
         signatures = np.stack([self._sketches.hashes[i].hashvalues for i in candidates])
         estimates = (signatures == sketch.hashvalues).mean(axis=1)
         likely = [candidates[i] for i in np.flatnonzero(estimates >= threshold - _ESTIMATE_SLACK)]
-        scored = [(i, others.jaccard(place, self._sketches, i)) for i in likely]
+        scored = [(i, others.jaccard(position, self._sketches, i)) for i in likely]
         return sorted((pair for pair in scored if pair[1] >= threshold), key=lambda p: (-p[1], p[0]))
 
 

@@ -1,4 +1,4 @@
-"""What may be wrong with data, in sentences with numbers. Pure functions. Torch-free."""
+"""Warnings about data, in sentences with numbers. Pure functions. Torch-free."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ENOUGH_STEPS = 10
 MANY_PASSES = 20
 # Standard normal quantiles of a two-sided test at 5% and of 80% power.
 _SIGNIFICANCE, _POWER = 1.960, 0.842
-COARSE = 0.4  # standard deviations: a held-out set that cannot tell less is too small (fewer than 50 rows)
+COARSEST_EFFECT = 0.4  # standard deviations; a held-out set that shows only more is too small (below 50 rows)
 RARE_LABEL = 10  # examples
 IMBALANCE = 10.0  # most to least frequent
 OUTLIER = 6.0  # interquartile ranges above the upper quartile
@@ -59,44 +59,50 @@ class Detectable:
 
 
 def detectable(n: int) -> Detectable:
-    """J. Cohen, "Statistical power analysis for the behavioral sciences", 1988: (z + z') / √n, normal theory."""
+    """Return the smallest changes that `n` rows show: (z + z') / √n, normal theory.
+
+    J. Cohen, "Statistical power analysis for the behavioral sciences", 1988.
+    """
     z = _SIGNIFICANCE + _POWER
     return Detectable(n, z / math.sqrt(max(1, n)), min(1.0, z * math.sqrt(0.5 / max(1, n))))
 
 
-def heldout_size(n: int, suite: str) -> list[Finding]:
-    """A warning if the held-out set is too small to tell anything."""
-    can = detectable(n)
-    if can.effect <= COARSE:
+def heldout_size_warnings(n: int, suite: str) -> list[Finding]:
+    """Return a warning if the held-out set is too small to show a change."""
+    smallest = detectable(n)
+    if smallest.effect <= COARSEST_EFFECT:
         return []
     return [
         Finding(
             "small-heldout",
-            f"{suite} has only {n} rows: a change of the loss below {can.effect:.2f} standard deviations, or of "
-            f"an accuracy below {100 * can.accuracy:.0f} points, cannot be told from noise",
+            f"{suite} has only {n} rows: a change of the loss below {smallest.effect:.2f} standard deviations, or of "
+            f"an accuracy below {100 * smallest.accuracy:.0f} points, cannot be told from noise",
         )
     ]
 
 
-def few_examples(method: str, train: Train, rows: int, tokens: float | None) -> list[Finding]:
-    """Warnings about training data too small for a method or for its steps; `tokens` of one pass, if known."""
-    found = []
+def train_size_warnings(method: str, train: Train, rows: int, tokens: float | None) -> list[Finding]:
+    """Return warnings about training data too small for a method or for its steps.
+
+    `tokens`: those of one pass, if known.
+    """
+    warnings = []
     enough = ENOUGH_EXAMPLES.get(method, ENOUGH_FOR_OTHERS)
     if rows < enough:
-        found.append(
+        warnings.append(
             Finding("few-examples", f"{rows} training rows are few for {method}, which needs about {enough}")
         )
     if not tokens:
-        return found
+        return warnings
     steps = train.max_steps or tokens * train.epochs / train.tokens_per_step
     if steps < ENOUGH_STEPS and not train.max_steps:
         message = (
             f"{train.epochs:g} epochs are only {max(1, math.ceil(steps))} optimiser steps; lower "
             "train.tokens_per_step or train longer"
         )
-        found.append(Finding("few-steps", message))
+        warnings.append(Finding("few-steps", message))
     if (passes := steps * train.tokens_per_step / tokens) > MANY_PASSES:
-        found.append(
+        warnings.append(
             Finding(
                 "many-passes",
                 f"{steps:,.0f} steps of {train.tokens_per_step:,} tokens go {passes:.0f} times through "
@@ -104,20 +110,20 @@ def few_examples(method: str, train: Train, rows: int, tokens: float | None) -> 
                 "lower train.max_steps",
             )
         )
-    return found
+    return warnings
 
 
-def label_balance(labels: Sequence[str]) -> list[Finding]:
-    """Warnings about labels: one only, rare ones, or one far more frequent than another."""
+def label_balance_warnings(labels: Sequence[str]) -> list[Finding]:
+    """Return warnings about labels: one only, rare ones, or one far more frequent than another."""
     counts = Counter(labels).most_common()
     if not counts:
         return []
     (most, top), (least, bottom) = counts[0], counts[-1]
     if len(counts) == 1:
         return [Finding("one-label", f"every row has the label {most!r}, so there is nothing to learn")]
-    found = []
+    warnings = []
     if top >= IMBALANCE * bottom:
-        found.append(
+        warnings.append(
             Finding(
                 "label-imbalance",
                 f"{most!r} has {top} rows ({top / len(labels):.0%}) and {least!r} {bottom}: always answering "
@@ -126,14 +132,16 @@ def label_balance(labels: Sequence[str]) -> list[Finding]:
         )
     if rare := [label for label, count in counts if count < RARE_LABEL]:
         names = ", ".join(repr(label) for label in rare[:5])
-        found.append(Finding("rare-labels", f"{len(rare)} labels have fewer than {RARE_LABEL} rows: {names}"))
-    return found
+        warnings.append(
+            Finding("rare-labels", f"{len(rare)} labels have fewer than {RARE_LABEL} rows: {names}")
+        )
+    return warnings
 
 
-def contradictions(
+def contradiction_warnings(
     documents: Sequence[Document], numbers: Mapping[str, Sequence[RowNumber]], source: str
 ) -> list[Finding]:
-    """A warning about texts that stand under several labels."""
+    """Return a warning about texts that have several labels."""
     by_text: dict[str, dict[str, str]] = defaultdict(dict)
     for document in documents:
         by_text[normalise(document.text)][document.label] = document.id
@@ -144,10 +152,10 @@ def contradictions(
     return [Finding("several-labels", f"{len(several)} texts have more than one label", source, rows)]
 
 
-def answers(
+def answer_warnings(
     documents: Sequence[Document], numbers: Mapping[str, Sequence[RowNumber]], source: str
 ) -> list[Finding]:
-    """Empty answers, answers that repeat the question, and questions with several answers.
+    """Return warnings about empty answers, answers that repeat the question, and questions with several answers.
 
     `numbers`: content id to row numbers.
     """
@@ -164,8 +172,8 @@ def answers(
                 repeated.append(document.id)
             last = text
         by_prompt[normalise(document.prompt)].setdefault(normalise(document.target), document.id)
-    several = [id for found in by_prompt.values() if len(found) > 1 for id in found.values()]
-    kinds = [
+    several = [id for by_answer in by_prompt.values() if len(by_answer) > 1 for id in by_answer.values()]
+    problems = [
         (
             "empty-answer",
             empty,
@@ -176,19 +184,22 @@ def answers(
     ]
     return [
         Finding(code, f"{len(set(ids))} of {len(chats)} {text}", source, first_rows(ids, numbers))
-        for code, ids, text in kinds
+        for code, ids, text in problems
         if ids
     ]
 
 
-def length_outliers(
+def length_warnings(
     lengths: Sequence[int],
     ids: Sequence[str],
     numbers: Mapping[str, Sequence[RowNumber]],
     side: str,
     source: str,
 ) -> list[Finding]:
-    """Rows of which one side (prompt or answer) is far longer than usual; `lengths` in tokens, one a row."""
+    """Return a warning about rows of which one side (prompt or answer) is far longer than usual.
+
+    `lengths`: tokens of that side, one value a row; `ids`: content ids of the same rows.
+    """
     if len(lengths) < OUTLIERS_FROM:
         return []
     values = np.asarray(lengths)
@@ -208,4 +219,5 @@ def length_outliers(
 def first_rows(
     ids: Sequence[str], numbers: Mapping[str, Sequence[RowNumber]], count: int = 5
 ) -> tuple[RowNumber, ...]:
+    """Return the first `count` distinct row numbers of documents; `numbers`: content id to row numbers."""
     return tuple(dict.fromkeys(row for id in ids for row in numbers.get(id, ())))[:count]

@@ -35,8 +35,8 @@ _COLUMNS: dict[Form, str] = {
     "label": "`text` and `label`",
     "pair": "`prompt`, `chosen` and `rejected`",
 }
-# The first of these that a row has tells which task it was made for.
-_TELLING = (
+# The first of these that a row has shows which task it was made for.
+_TASK_BY_COLUMNS = (
     ({"chosen", "rejected"}, "dpo"),
     ({"messages"}, "sft"),
     ({"conversations"}, "sft"),
@@ -70,7 +70,7 @@ class Document:
 
     @property
     def prompt(self) -> str:
-        """For people: what comes before the last answer."""
+        """What comes before the last answer, for people."""
         if self.label:
             return self.text
         before = self.messages[: self._last_answer]
@@ -80,7 +80,7 @@ class Document:
 
     @property
     def target(self) -> str:
-        """For people: the last answer, the label, or the plain text."""
+        """The last answer, the label, or the plain text, for people."""
         return self.messages[self._last_answer]["content"] if self.messages else self.label or self.text
 
     @property
@@ -95,12 +95,12 @@ class Document:
 
 
 def form_of(task: str) -> Form:
-    """The form of the rows that a task learns from."""
+    """Return the form of the rows that a task learns from."""
     return _TASKS[task]
 
 
 def to_document(row: Row, form: Form = "chat") -> Document:
-    """Convert one row. Raises DataError with the reason, to be put after the row's place."""
+    """Convert one row. Raises DataError with the reason, to be put after the row's location."""
     row = {key: value for key, value in row.items() if value is not None}
     if form == "pair":
         return _pair(row)
@@ -108,51 +108,51 @@ def to_document(row: Row, form: Form = "chat") -> Document:
         return _labelled(row)
     if form != "text" and (turns := _turns(row)):
         messages = _conversation(turns)
-        return Document(_content_id(_plain(messages)), messages)
+        return Document(_content_id(_role_content_pairs(messages)), messages)
     if form == "chat" or "text" not in row:
-        raise _unfit(row, form)
-    text = _filled(row["text"], "text")
+        raise _columns_error(row, form)
+    text = _nonempty_string(row["text"], "text")
     return Document(_content_id(text), text=text)
 
 
 def _labelled(row: Row) -> Document:
     key = "text" if "text" in row else "sentence"
     if key not in row or "label" not in row:
-        raise _unfit(row, "label")
-    text, label = _filled(row[key], key), _label(row["label"])
+        raise _columns_error(row, "label")
+    text, label = _nonempty_string(row[key], key), _label_text(row["label"])
     return Document(_content_id({"text": text, "label": label}), text=text, label=label)
 
 
-def _label(value: Any) -> str:
+def _label_text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
         return str(int(value))
     if isinstance(value, str):
-        return _filled(value, "label").strip()
-    raise DataError(f"`label` must be one class, as text or a whole number, not {_shown(value)}")
+        return _nonempty_string(value, "label").strip()
+    raise DataError(f"`label` must be one class, as text or a whole number, not {_describe_value(value)}")
 
 
 def _pair(row: Row) -> Document:
     if "chosen" not in row or "rejected" not in row:
-        raise _unfit(row, "pair")
-    chosen, rejected = (_whole(row, key) for key in ("chosen", "rejected"))
+        raise _columns_error(row, "pair")
+    chosen, rejected = (_whole_conversation(row, key) for key in ("chosen", "rejected"))
     if chosen == rejected:
         raise DataError("`chosen` and `rejected` are equal, so there is nothing to prefer")
     if chosen[0] != rejected[0]:
         raise DataError("`chosen` and `rejected` begin differently; both must answer the same prompt")
-    content = {"chosen": _plain(chosen), "rejected": _plain(rejected)}
+    content = {"chosen": _role_content_pairs(chosen), "rejected": _role_content_pairs(rejected)}
     return Document(_content_id(content), chosen, rejected=rejected)
 
 
-def _whole(row: Row, key: str) -> tuple[Message, ...]:
-    """The conversation that ends with the chosen or the rejected answer."""
+def _whole_conversation(row: Row, key: str) -> tuple[Message, ...]:
+    """Return the conversation that ends with the chosen or the rejected answer."""
     value = [row[key]] if isinstance(row[key], dict) else row[key]
-    turns = _side(value, "assistant", key)
+    turns = _side_turns(value, "assistant", key)
     if turns and _message(turns[0])["role"] == "assistant":  # an answer: the prompt stands elsewhere
         if not (prompt := next((row[k] for k in ("prompt", "messages", "conversations") if k in row), "")):
             raise DataError(f"`{key}` is an answer without a `prompt`; add that column")
-        turns = _side(prompt, "user", "prompt") + turns
+        turns = _side_turns(prompt, "user", "prompt") + turns
     messages = _conversation(turns)
     if messages[-1]["role"] != "assistant" or not messages[-1]["content"].strip():
         raise DataError(f"`{key}` must end with a non-empty answer of the assistant")
@@ -160,14 +160,16 @@ def _whole(row: Row, key: str) -> tuple[Message, ...]:
 
 
 def _turns(row: Row) -> list[Any]:
-    """The conversation in a row as a list of turns, empty if it has none."""
+    """Return the conversation in a row as a list of turns, empty if it has none."""
     for key in ("messages", "conversations"):
         if key in row:
             if not isinstance(row[key], list) or not row[key]:
                 raise DataError(f"`{key}` must be a non-empty list of messages")
             return row[key]
     if "prompt" in row and "completion" in row:
-        return _side(row["prompt"], "user", "prompt") + _side(row["completion"], "assistant", "completion")
+        return _side_turns(row["prompt"], "user", "prompt") + _side_turns(
+            row["completion"], "assistant", "completion"
+        )
     if "instruction" in row and "output" in row:
         question = _string(row["instruction"], "instruction")
         if context := _string(row.get("input", ""), "input"):
@@ -177,7 +179,7 @@ def _turns(row: Row) -> list[Any]:
     return []
 
 
-def _side(value: Any, role: str, key: str) -> list[Any]:
+def _side_turns(value: Any, role: str, key: str) -> list[Any]:
     return value if isinstance(value, list) else [{"role": role, "content": _string(value, key)}]
 
 
@@ -190,7 +192,7 @@ def _message(turn: Any) -> Message:
             raise DataError(f"unknown speaker {turn['from']!r}; use human, gpt or system")
         return {"role": role, "content": _string(turn["value"], "value")}
     if "role" not in turn or "content" not in turn:
-        raise DataError(f"a message has {_columns(turn)}; it needs `role` and `content`")
+        raise DataError(f"a message has {_columns_sentence(turn)}; it needs `role` and `content`")
     return {
         "role": _string(turn["role"], "role"),
         "content": _string(turn["content"], "content"),
@@ -209,7 +211,7 @@ def _conversation(turns: list[Any]) -> tuple[Message, ...]:
     return messages
 
 
-def _plain(messages: tuple[Message, ...]) -> list[list[str]]:
+def _role_content_pairs(messages: tuple[Message, ...]) -> list[list[str]]:
     return [[message["role"], message["content"]] for message in messages]
 
 
@@ -219,26 +221,26 @@ def _string(value: Any, key: str) -> str:
     return value
 
 
-def _filled(value: Any, key: str) -> str:
+def _nonempty_string(value: Any, key: str) -> str:
     text = _string(value, key)
     if not text.strip():
         raise DataError(f"`{key}` is empty; remove the row")
     return text
 
 
-def _shown(value: Any) -> str:
+def _describe_value(value: Any) -> str:
     return repr(value) if isinstance(value, float) else type(value).__name__
 
 
-def _unfit(row: Row, form: Form) -> DataError:
-    """What the row has, what is wanted, and the task that would take it as it is."""
-    fitting = next((task for columns, task in _TELLING if columns <= row.keys()), "")
-    hint = f"; `task: {fitting}` reads such rows" if fitting and _TASKS[fitting] != form else ""
-    task = next((f"task {task}" for task, of in _TASKS.items() if of == form), "general data")
-    return DataError(f"has {_columns(row)}, but {task} needs {_COLUMNS[form]}{hint}")
+def _columns_error(row: Row, form: Form) -> DataError:
+    """Return the error of a row in another form: its columns, those needed, and the task that reads it as it is."""
+    matching = next((task for columns, task in _TASK_BY_COLUMNS if columns <= row.keys()), "")
+    hint = f"; `task: {matching}` reads such rows" if matching and _TASKS[matching] != form else ""
+    task = next((f"task {task}" for task, task_form in _TASKS.items() if task_form == form), "general data")
+    return DataError(f"has {_columns_sentence(row)}, but {task} needs {_COLUMNS[form]}{hint}")
 
 
-def _columns(row: Row) -> str:
+def _columns_sentence(row: Row) -> str:
     return "the columns " + ", ".join(f"`{key}`" for key in row) if row else "no columns"
 
 

@@ -1,4 +1,4 @@
-"""Tokens of rows, the rows that have none to learn, and what is wrong with what a model would learn of the others.
+"""Tokens of rows, the rows without targets, and findings about what a model would learn from the others.
 
 The worker, `finetui check` and `finetui data` use the same. Torch-free.
 """
@@ -17,83 +17,86 @@ from engine.data import rows
 from engine.data.chat import Example
 from engine.data.findings import Finding, first_rows
 from engine.data.formats import Document
-from engine.data.rows import Dropped, Source
+from engine.data.rows import DroppedRow, Source
 from engine.data.sources import RowNumber, number_order
 
 T = TypeVar("T")
 
-MEASURED = 5000  # training rows that are looked at; of a larger set, those that come first by hash
+EXAMINED_ROWS = 5000  # training rows that are examined; of a larger set, those that come first by hash
 
 
-def tokenize_all(
-    documents: Sequence[Document], tokenizer: Any, source: Source, make: Callable[[Document, Any], T]
-) -> tuple[list[T], list[Dropped]]:
-    """Examples of the rows that have targets, and the rows that have none or that the chat template refuses.
+def tokenize_documents(
+    documents: Sequence[Document], tokenizer: Any, source: Source, make_item: Callable[[Document, Any], T]
+) -> tuple[list[T], list[DroppedRow]]:
+    """Return examples of the rows that have targets, and the rows that have none or that the chat template refuses.
 
-    `make`: from a document and the tokenizer to an example, such as `chat.tokenize`.
+    `make_item`: from a document and the tokenizer to an example, such as `chat.tokenize`.
     """
-    places = source.places()
-    examples, dropped = list[T](), list[Dropped]()
+    row_numbers = source.row_numbers()
+    examples, dropped = list[T](), list[DroppedRow]()
     for document in documents:
         try:
-            examples.append(make(document, tokenizer))
+            examples.append(make_item(document, tokenizer))
         except DataError as error:
-            dropped += [Dropped(number, str(error)) for number in places[document.id]]
-    unique = {bad.row: bad for bad in dropped}
-    return examples, sorted(unique.values(), key=lambda bad: number_order(bad.row))
+            dropped += [DroppedRow(number, str(error)) for number in row_numbers[document.id]]
+    unique = {row.row: row for row in dropped}
+    return examples, sorted(unique.values(), key=lambda row: number_order(row.row))
 
 
-def tokenized(
-    documents: Sequence[Document], tokenizer: Any, source: Source, make: Callable[[Document, Any], T]
+def tokenize_source(
+    documents: Sequence[Document], tokenizer: Any, source: Source, make_item: Callable[[Document, Any], T]
 ) -> tuple[list[T], list[str]]:
-    """(examples, what was left out) of documents of a source. Raises DataError if too many rows have no targets."""
-    examples, dropped = tokenize_all(documents, tokenizer, source, make)
-    if why := rows.too_many_bad(source.source, dropped, len(documents)):
-        raise DataError(f"{source.source}: {why}")
-    return examples, [rows.left_out(source.source, dropped, len(documents))] if dropped else []
+    """Return (examples, a note if rows were skipped) of documents of a source.
+
+    Raises DataError if too many rows have no targets.
+    """
+    examples, dropped = tokenize_documents(documents, tokenizer, source, make_item)
+    if reason := rows.refusal_reason(source.source, dropped, len(documents)):
+        raise DataError(f"{source.source}: {reason}")
+    return examples, [rows.skip_note(source.source, dropped, len(documents))] if dropped else []
 
 
 def examine(
     documents: Sequence[Document],
     examples: Sequence[Example],
     tokenizer: Any,
-    stops: set[int],
+    stop_ids: set[int],
     source: Source,
 ) -> tuple[list[Finding], list[Finding]]:
-    """(refusals, warnings) about what a model would learn, from the first `MEASURED` documents and their examples.
+    """Return (refusals, warnings) about what a model would learn, from the first `EXAMINED_ROWS` documents.
 
-    `stops`: ids at which generation stops.
+    `examples`: those of the documents; `stop_ids`: ids at which generation stops.
     """
-    documents, examples = documents[:MEASURED], examples[:MEASURED]
-    numbers = source.places()
+    documents, examples = documents[:EXAMINED_ROWS], examples[:EXAMINED_ROWS]
+    numbers = source.row_numbers()
     chats = {document.id for document in documents if document.messages}
     refusals = mask_refusals(examples, tokenizer, numbers, source.source)
-    more, warnings = end_findings(
-        [e for e in examples if e.id in chats], tokenizer, stops, numbers, source.source
+    end_refusals, warnings = end_findings(
+        [e for e in examples if e.id in chats], tokenizer, stop_ids, numbers, source.source
     )
     warnings += text_warnings(documents, examples, tokenizer, numbers, source.source)
-    return refusals + more, warnings
+    return refusals + end_refusals, warnings
 
 
-def stops(directory: Path | None, tokenizer: Any) -> set[int]:
-    """Ids at which generation stops: the tokenizer's end of sequence and the model's own, where it is local."""
+def stop_ids(directory: Path | None, tokenizer: Any) -> set[int]:
+    """Return the ids at which generation stops: the tokenizer's end of sequence and, of a local model, its own."""
     file = directory / "generation_config.json" if directory else None
     try:
-        of_model = json.loads(file.read_text()).get("eos_token_id") if file and file.exists() else None
+        model_ids = json.loads(file.read_text()).get("eos_token_id") if file and file.exists() else None
     except (OSError, ValueError, AttributeError):
-        of_model = None
-    ids = {*(of_model if isinstance(of_model, list) else [of_model]), tokenizer.eos_token_id}
+        model_ids = None
+    ids = {*(model_ids if isinstance(model_ids, list) else [model_ids]), tokenizer.eos_token_id}
     return {id for id in ids if isinstance(id, int)}
 
 
 def mask_refusals(
     examples: Sequence[Example], tokenizer: Any, numbers: Mapping[str, Sequence[RowNumber]], source: str
 ) -> list[Finding]:
-    """Why a run on these examples would learn something else than meant, whatever else is right."""
-    found = []
+    """Return why a run on these examples would learn something else than meant."""
+    refusals = []
     bos, pad, eos = tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id
     if doubled := [e.id for e in examples if bos is not None and (e.tokens[:2] == bos).sum() == 2]:
-        found.append(
+        refusals.append(
             Finding(
                 "double-bos",
                 f"{len(doubled)} of {len(examples)} rows begin with two {tokenizer.bos_token} tokens; remove "
@@ -102,32 +105,34 @@ def mask_refusals(
                 first_rows(doubled, numbers),
             )
         )
-    if padded := [e.id for e in examples if pad is not None and _pads(e, pad, ends=pad == eos)]:
-        same = ", which is also the end of sequence," if pad == eos else ""
-        found.append(
+    if padded := [
+        e.id for e in examples if pad is not None and _trains_on_padding(e, pad, pad_is_end=pad == eos)
+    ]:
+        also_end = ", which is also the end of sequence," if pad == eos else ""
+        refusals.append(
             Finding(
                 "padding-in-targets",
-                f"in {len(padded)} of {len(examples)} rows the padding token {tokenizer.pad_token}{same} would be "
+                f"in {len(padded)} of {len(examples)} rows the padding token {tokenizer.pad_token}{also_end} would be "
                 "trained on as part of the answer; remove it from the rows or from the chat template",
                 source,
                 first_rows(padded, numbers),
             )
         )
-    return found
+    return refusals
 
 
 def end_findings(
     examples: Sequence[Example],
     tokenizer: Any,
-    stops: set[int],
+    stop_ids: set[int],
     numbers: Mapping[str, Sequence[RowNumber]],
     source: str,
 ) -> tuple[list[Finding], list[Finding]]:
-    """(refusals, warnings) about the token that ends an answer. `stops`: ids at which generation stops."""
-    ends = _special(tokenizer) | stops
-    last = {example.id: _last_answer(example) for example in examples}
-    endless = [id for id, tokens in last.items() if not ends & tokens]
-    if examples and len(endless) == len(last):
+    """Return (refusals, warnings) about the token that ends an answer; `stop_ids`: ids at which generation stops."""
+    end_ids = _end_ids(tokenizer) | stop_ids
+    answer_ends = {example.id: _last_answer_ids(example) for example in examples}
+    endless = [id for id, tokens in answer_ends.items() if not end_ids & tokens]
+    if examples and len(endless) == len(answer_ends):
         eos = f"{tokenizer.eos_token}, " if tokenizer.eos_token else ""
         message = (
             f"no answer ends with a trained token ({eos}or an end of turn), so the model would never "
@@ -136,11 +141,11 @@ def end_findings(
         return [Finding("end-never-trained", message, source)], []
     warnings = []
     if endless:
-        message = f"{len(endless)} of {len(last)} answers do not end with a trained token"
+        message = f"{len(endless)} of {len(answer_ends)} answers do not end with a trained token"
         warnings.append(Finding("end-sometimes-missing", message, source, first_rows(endless, numbers)))
-    if examples and stops and not any(stops & tokens for tokens in last.values()):
-        seen = sorted({tokenizer.decode([i]) for tokens in last.values() for i in ends & tokens})
-        stop = ", ".join(sorted(tokenizer.decode([i]) for i in stops))
+    if examples and stop_ids and not any(stop_ids & tokens for tokens in answer_ends.values()):
+        seen = sorted({tokenizer.decode([i]) for tokens in answer_ends.values() for i in end_ids & tokens})
+        stop = ", ".join(sorted(tokenizer.decode([i]) for i in stop_ids))
         message = (
             f"answers end with {', '.join(seen)}, but generation stops at {stop}, which is never trained: "
             f"set eos_token in the model's tokenizer_config.json and generation_config.json to {seen[0]}"
@@ -156,7 +161,7 @@ def text_warnings(
     numbers: Mapping[str, Sequence[RowNumber]],
     source: str,
 ) -> list[Finding]:
-    """Special tokens written in the rows, and a beginning of sequence that is missing."""
+    """Return warnings about special tokens written in the rows, and a missing beginning of sequence."""
     specials = {str(token) for token in tokenizer.all_special_tokens}
     specials |= {t.content for t in tokenizer.added_tokens_decoder.values() if t.special}
     texts = {d.id: d.text + "".join(m["content"] for m in d.messages) for d in documents}
@@ -179,24 +184,27 @@ def text_warnings(
     return warnings
 
 
-def _special(tokenizer: Any) -> set[int]:
-    """Ids of the special tokens that can end a turn."""
+def _end_ids(tokenizer: Any) -> set[int]:
+    """Return the ids of the special tokens that can end a turn."""
     ids = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
     ids |= {tokenizer.eos_token_id}
     others = {tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id}
     return ids - (others - {tokenizer.eos_token_id}) - {None}
 
 
-def _last_answer(example: Example) -> set[int]:
-    """Ids of the last stretch of targets."""
-    places = np.flatnonzero(example.mask)
-    breaks = np.flatnonzero(np.diff(places) > 1)
-    start = places[breaks[-1] + 1] if len(breaks) else places[0]
-    return set(example.tokens[start : places[-1] + 1].tolist())
+def _last_answer_ids(example: Example) -> set[int]:
+    """Return the ids of the last run of targets."""
+    positions = np.flatnonzero(example.mask)
+    breaks = np.flatnonzero(np.diff(positions) > 1)
+    start = positions[breaks[-1] + 1] if len(breaks) else positions[0]
+    return set(example.tokens[start : positions[-1] + 1].tolist())
 
 
-def _pads(example: Example, pad: int, *, ends: bool) -> bool:
-    """Whether a padding token is to be learned before more of the answer; of one that ends sequences, a second."""
-    here = (example.tokens == pad) & example.mask
-    after = here[1:] if ends else example.mask[1:]
-    return bool((here[:-1] & after).any())
+def _trains_on_padding(example: Example, pad: int, *, pad_is_end: bool) -> bool:
+    """Whether a padding token would be learned before the answer ends.
+
+    `pad_is_end`: it ends sequences as well, so that only a second one in a row counts.
+    """
+    is_pad = (example.tokens == pad) & example.mask
+    continues = is_pad[1:] if pad_is_end else example.mask[1:]
+    return bool((is_pad[:-1] & continues).any())

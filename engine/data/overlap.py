@@ -1,6 +1,6 @@
-"""Held-out rows that training data give away: exactly, nearly, by their answer, or in a stretch of 13 words.
+"""Held-out rows that leak into training data: exactly, nearly, by their answer, or by a 13-gram of words.
 
-Exactly or nearly equal rows are what a run leaves out of its suites (`leaks`). Pure functions. Torch-free.
+A run does not score rows that are exactly or nearly equal to a training row (`leaks`). Pure functions. Torch-free.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from typing import Any, Literal
 
 import numpy as np
 
+from engine.data.ngrams import Ngrams, collect_ngrams, max_texts_of
 from engine.data.shingles import (
     BOILERPLATE_ROWS,
     NEAR,
     Entry,
-    boilerplate,
+    find_boilerplate,
     is_among,
-    sampled,
+    remove_boilerplate,
+    sample_rows,
     shingles,
-    without,
 )
 from engine.data.sources import RowNumber
-from engine.data.stretches import Stretches, common_in, stretches
 
-# Training rows and their characters that are looked through for near ones and for words: a few seconds of work.
+# Training rows, and characters of them, that are searched for near rows and 13-grams: a few seconds of work.
 NEAR_ROWS, NEAR_CHARACTERS = 20_000, 20_000_000
 
-# In a shorter conversation a word is too much of it, and a shorter answer is anybody's.
+# In a shorter conversation one word is too large a part; a shorter answer is common to many questions.
 ONE_WORD_FROM = 8  # words
 ANSWER_WORDS, ANSWER_CHARACTERS = 4, 20
 
@@ -45,7 +45,7 @@ class Leak:
     rows: tuple[RowNumber, ...]  # of the held-out row, from 1
     train_source: str
     train_rows: tuple[RowNumber, ...]
-    # exact, answer: 1; near: Jaccard, or share of equal words; 13-gram: share of the row's stretches seen in training
+    # exact, answer: 1; near: Jaccard, or share of equal words; 13-gram: share of the row's 13-grams seen in training
     similarity: float
     preview: str
     train_preview: str
@@ -57,9 +57,9 @@ class Leak:
 def leaks(
     train: Sequence[Entry], heldout: Sequence[Entry], suite: str, sets: Sequence[np.ndarray] | None = None
 ) -> list[Leak]:
-    """The held-out rows that equal a training row or nearly do, each once; nearly, among `comparable` ones.
+    """Return the held-out rows equal or nearly equal to a training row, each once; nearly, among `comparable` ones.
 
-    `sets`: `shingle_sets` of the training rows, where the caller has them.
+    `sets`: `shingle_sets` of the training rows, if the caller has them.
     """
     exact = exact_overlap(train, heldout, suite)
     seen = {leak.id for leak in exact}
@@ -71,26 +71,26 @@ def leaks(
 
 
 def shingle_sets(train: Sequence[Entry]) -> list[np.ndarray]:
-    """The shingles of the training rows that are looked through for near ones."""
+    """Return the shingles of the training rows that are searched for near ones."""
     return [shingles(entry.text) for entry in comparable(train)]
 
 
 def comparable(entries: Sequence[Entry]) -> Sequence[Entry]:
-    """The first of the larger side of a comparison, as many as may be; none where there are too few to show what is
-    template, and so what is near.
+    """Return the first rows of the larger side of a comparison, `bounded`; none if they are too few to show what is
+    boilerplate, and so what is near.
     """
     kept = bounded(entries)
     return kept if len(kept) > BOILERPLATE_ROWS else []
 
 
 def bounded(entries: Sequence[Entry]) -> Sequence[Entry]:
-    """The first ones, as many as `NEAR_ROWS` and `NEAR_CHARACTERS` allow."""
+    """Return the first rows, as many as `NEAR_ROWS` and `NEAR_CHARACTERS` allow."""
     characters = np.cumsum([len(entry.text) for entry in entries[:NEAR_ROWS]])
     return entries[: int(np.searchsorted(characters, NEAR_CHARACTERS, "right"))]
 
 
 def exact_overlap(train: Sequence[Entry], heldout: Sequence[Entry], suite: str) -> list[Leak]:
-    """Held-out rows whose normalised content is a training row's."""
+    """Return the held-out rows whose normalised content equals a training row's."""
     by_text = {entry.text: entry for entry in reversed(train)}
     return [_leak("exact", suite, e, by_text[e.text], 1.0) for e in heldout if e.text in by_text]
 
@@ -98,50 +98,52 @@ def exact_overlap(train: Sequence[Entry], heldout: Sequence[Entry], suite: str) 
 def near_overlap(
     train: Sequence[Entry], heldout: Sequence[Entry], suite: str, sets: Sequence[np.ndarray] | None = None
 ) -> list[Leak]:
-    """Held-out rows nearly equal to a training row, and the most similar one.
+    """Return the held-out rows nearly equal to a training row, with the most similar one.
 
-    `sets`: the shingles of the first training rows, or of all if not given.
+    `sets`: the shingles of the first training rows; of all if None.
     """
     best: dict[int, tuple[float, int]] = {}
     sets = [shingles(entry.text) for entry in train] if sets is None else sets
-    for place, other, similarity in near_pairs(sets, [shingles(entry.text) for entry in heldout]):
-        if similarity > best.get(other, (0.0, 0))[0]:
-            best[other] = similarity, place
+    for train_position, position, similarity in near_pairs(sets, [shingles(entry.text) for entry in heldout]):
+        if similarity > best.get(position, (0.0, 0))[0]:
+            best[position] = similarity, train_position
     return [
-        _leak("near", suite, heldout[other], train[place], similarity)
-        for other, (similarity, place) in sorted(best.items())
+        _leak("near", suite, heldout[position], train[train_position], similarity)
+        for position, (similarity, train_position) in sorted(best.items())
     ]
 
 
 def one_word_overlap(train: Sequence[Entry], heldout: Sequence[Entry], suite: str) -> list[Leak]:
-    """Held-out conversations that are a training row but for one word, changed, added or gone.
+    """Return the held-out conversations that differ from a training row in one word, changed, added or removed.
 
     In a short row this may be far from 80% of the shingles. A question about another thing differs in the answer as
-    well, so in two words; where one word alone tells many training rows apart, it is the slot of a template.
+    well, so in two words; if many training rows differ in one word alone, it is the slot of a template.
     """
-    rows = {place: entry.text.split() for place, entry in enumerate(heldout) if entry.answer}
+    heldout_words = {position: entry.text.split() for position, entry in enumerate(heldout) if entry.answer}
     # A row of n words that differs in one keeps its first n // 2 words or its last.
     halves: dict[tuple[int, bool, tuple[str, ...]], list[int]] = defaultdict(list)
-    for place, words in rows.items():
+    for position, words in heldout_words.items():
         if len(words) >= ONE_WORD_FROM:
             half = len(words) // 2
-            halves[len(words), True, tuple(words[:half])].append(place)
-            halves[len(words), False, tuple(words[-half:])].append(place)
+            halves[len(words), True, tuple(words[:half])].append(position)
+            halves[len(words), False, tuple(words[-half:])].append(position)
     sizes = {size for size, _, _ in halves}
-    # Held-out row to training texts, each with its place.
-    found: dict[int, dict[str, int]] = defaultdict(dict)
-    for place, entry in enumerate(train if halves else ()):
+    # Position of a held-out row to training texts, each with its own position.
+    train_texts: dict[int, dict[str, int]] = defaultdict(dict)
+    for train_position, entry in enumerate(train if halves else ()):
         words = entry.text.split() if entry.answer else []
         for size in sizes & {len(words) - 1, len(words), len(words) + 1}:
             half = size // 2
             first, last = (size, True, tuple(words[:half])), (size, False, tuple(words[-half:]))
-            for other in {*halves.get(first, ()), *halves.get(last, ())}:
-                if _differ_in_one(words, rows[other]):
-                    found[other].setdefault(entry.text, place)
+            for position in {*halves.get(first, ()), *halves.get(last, ())}:
+                if _differ_in_one(words, heldout_words[position]):
+                    train_texts[position].setdefault(entry.text, train_position)
     return [
-        _leak("near", suite, heldout[other], train[min(places.values())], 1 - 1 / len(rows[other]))
-        for other, places in sorted(found.items())
-        if len(places) <= common_in(len(train))
+        _leak(
+            "near", suite, heldout[position], train[min(texts.values())], 1 - 1 / len(heldout_words[position])
+        )
+        for position, texts in sorted(train_texts.items())
+        if len(texts) <= max_texts_of(len(train))
     ]
 
 
@@ -156,19 +158,19 @@ def _differ_in_one(a: Sequence[str], b: Sequence[str]) -> bool:
 
 
 def answer_overlap(train: Sequence[Entry], heldout: Sequence[Entry], suite: str) -> list[Leak]:
-    """Held-out rows whose answer, or whole text, is the answer to another question in training: one that is long
-    enough to be nobody else's, and stands in few rows.
+    """Return the held-out rows whose answer, or whole text, is the answer to another question in training: one that
+    is long enough to be distinctive, and that few rows have.
     """
-    wanted = {said for entry in heldout if _is_distinctive(said := entry.answer or entry.text)}
-    where: dict[str, list[int]] = defaultdict(list)
-    for place, entry in enumerate(train):
+    wanted = {answer for entry in heldout if _is_distinctive(answer := entry.answer or entry.text)}
+    train_positions: dict[str, list[int]] = defaultdict(list)
+    for position, entry in enumerate(train):
         if entry.answer in wanted:
-            where[entry.answer].append(place)
-    found = [(entry, where.get(entry.answer or entry.text, [])) for entry in heldout]
+            train_positions[entry.answer].append(position)
+    candidates = [(entry, train_positions.get(entry.answer or entry.text, [])) for entry in heldout]
     return [
-        _leak("answer", suite, entry, train[places[0]], 1.0)
-        for entry, places in found
-        if 0 < len(places) <= common_in(len(train))
+        _leak("answer", suite, entry, train[positions[0]], 1.0)
+        for entry, positions in candidates
+        if 0 < len(positions) <= max_texts_of(len(train))
     ]
 
 
@@ -179,64 +181,69 @@ def _is_distinctive(answer: str) -> bool:
 def near_pairs(
     many: Sequence[np.ndarray], few: Sequence[np.ndarray], threshold: float = NEAR
 ) -> Iterator[tuple[int, int, float]]:
-    """(place among the many, place among the few, Jaccard similarity) of shingle sets from `threshold` on, template
-    left out.
+    """Yield (position in `many`, position in `few`, Jaccard similarity) of shingle sets at least `threshold` similar,
+    without boilerplate.
 
-    No sketch is needed, since one side is small: a row can only be so similar to some of the few if this share
-    of its shingles stands in any of them.
+    No sketch is needed, since one side is small: a row can only be so similar to one of the few if this share
+    of its shingles is in any of them.
     """
     if not many or not few:
         return
-    template = boilerplate(sampled(many))
-    theirs = [without(own, template) for own in few]
-    sizes = np.array([len(own) for own in theirs])
-    values = np.concatenate(theirs)
+    boilerplate = find_boilerplate(sample_rows(many))
+    few_sets = [remove_boilerplate(unfiltered, boilerplate) for unfiltered in few]
+    sizes = np.array([len(unfiltered) for unfiltered in few_sets])
+    values = np.concatenate(few_sets)
     order = np.argsort(values, kind="stable")
-    values, owners = values[order], np.repeat(np.arange(len(theirs)), sizes)[order]
-    for place, own in enumerate(many):
-        mine = without(own, template)
-        mine_there = mine[is_among(mine, values)]
-        if len(mine_there) < threshold * len(mine):
+    values, owners = values[order], np.repeat(np.arange(len(few_sets)), sizes)[order]
+    for position, unfiltered in enumerate(many):
+        shingle_set = remove_boilerplate(unfiltered, boilerplate)
+        shared = shingle_set[is_among(shingle_set, values)]
+        if len(shared) < threshold * len(shingle_set):
             continue
-        start = np.searchsorted(values, mine_there, "left")
-        end = np.searchsorted(values, mine_there, "right")
-        hits = np.concatenate([owners[a:b] for a, b in zip(start.tolist(), end.tolist(), strict=True)])
-        common = np.bincount(hits, minlength=len(theirs))
-        similarity = common / (len(mine) + sizes - common)
-        for other in np.flatnonzero(similarity >= threshold).tolist():
-            yield place, other, float(similarity[other])
+        start = np.searchsorted(values, shared, "left")
+        end = np.searchsorted(values, shared, "right")
+        matches = np.concatenate([owners[a:b] for a, b in zip(start.tolist(), end.tolist(), strict=True)])
+        common = np.bincount(matches, minlength=len(few_sets))
+        similarity = common / (len(shingle_set) + sizes - common)
+        for other_position in np.flatnonzero(similarity >= threshold).tolist():
+            yield position, other_position, float(similarity[other_position])
 
 
 def ngram_overlap(
-    train: Sequence[Entry], heldout: Sequence[Entry], suite: str, known: Stretches | None = None
+    train: Sequence[Entry], heldout: Sequence[Entry], suite: str, train_ngrams: Ngrams | None = None
 ) -> list[Leak]:
-    """Held-out rows with a stretch of 13 words that also stands in a training row.
+    """Return the held-out rows with a 13-gram of words that a training row has too.
 
-    `known`: the stretches of the training rows, where the caller has them.
+    `train_ngrams`: those of the training rows, if the caller has them.
     """
-    known = train_stretches(train) if known is None else known
-    own = stretches([entry.text for entry in heldout], known.template)
-    there = is_among(known.hashes, np.unique(own.hashes))
-    where: dict[int, list[int]] = defaultdict(list)  # stretch to training rows
-    for stretch, place in zip(known.hashes[there].tolist(), known.places[there].tolist(), strict=True):
-        where[stretch].append(place)
-    hits: dict[int, list[list[int]]] = defaultdict(list)  # held-out row to the training rows of its stretches
-    for stretch, other in zip(own.hashes.tolist(), own.places.tolist(), strict=True):
-        if 0 < len(where.get(stretch, ())) <= known.common:
-            hits[other].append(where[stretch])
-    sizes = np.bincount(own.places, minlength=len(heldout))
+    train_ngrams = collect_train_ngrams(train) if train_ngrams is None else train_ngrams
+    heldout_ngrams = collect_ngrams([entry.text for entry in heldout], train_ngrams.boilerplate)
+    is_shared = is_among(train_ngrams.hashes, np.unique(heldout_ngrams.hashes))
+    train_positions: dict[int, list[int]] = defaultdict(list)  # of each n-gram
+    owners = train_ngrams.text_positions[is_shared]
+    for ngram, train_position in zip(train_ngrams.hashes[is_shared].tolist(), owners.tolist(), strict=True):
+        train_positions[ngram].append(train_position)
+    # Held-out row to the training rows of each of its n-grams.
+    shared_ngrams: dict[int, list[list[int]]] = defaultdict(list)
+    for ngram, position in zip(
+        heldout_ngrams.hashes.tolist(), heldout_ngrams.text_positions.tolist(), strict=True
+    ):
+        if 0 < len(train_positions.get(ngram, ())) <= train_ngrams.max_texts:
+            shared_ngrams[position].append(train_positions[ngram])
+    sizes = np.bincount(heldout_ngrams.text_positions, minlength=len(heldout))
     leaks = []
-    for other, places in sorted(hits.items()):
-        counts = Counter(place for found in places for place in found)
-        place = min(counts, key=lambda place: (-counts[place], place))
-        leaks.append(_leak("13-gram", suite, heldout[other], train[place], len(places) / int(sizes[other])))
+    for position, rows_by_ngram in sorted(shared_ngrams.items()):
+        counts = Counter(row for train_rows in rows_by_ngram for row in train_rows)
+        most_shared = min(counts, key=lambda row: (-counts[row], row))
+        share = len(rows_by_ngram) / int(sizes[position])
+        leaks.append(_leak("13-gram", suite, heldout[position], train[most_shared], share))
     return leaks
 
 
-def train_stretches(train: Sequence[Entry]) -> Stretches:
-    """Of each training text the first time that it stands there."""
-    first = {entry.text: place for place, entry in reversed(list(enumerate(train)))}
-    return stretches([entry.text if first[entry.text] == place else "" for place, entry in enumerate(train)])
+def collect_train_ngrams(train: Sequence[Entry]) -> Ngrams:
+    """Return the n-grams of the training rows, of equal rows those of the first alone."""
+    first = {entry.text: i for i, entry in reversed(list(enumerate(train)))}
+    return collect_ngrams([entry.text if first[entry.text] == i else "" for i, entry in enumerate(train)])
 
 
 def _leak(kind: Kind, suite: str, heldout: Entry, train: Entry, similarity: float) -> Leak:

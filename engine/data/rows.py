@@ -1,6 +1,6 @@
-"""Every row of a source that can be used, with where it stands, and every other one with the reason.
+"""Usable rows of a source with their row numbers, and unusable ones with the reason.
 
-Rows that cannot be used are left out of a run, told and counted; too many of them refuse it. Torch-free.
+Unusable rows are skipped, counted and reported; too many of them refuse the run. Torch-free.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ SHOWN = 3  # bad rows in a sentence
 
 
 @dataclass(frozen=True)
-class Dropped:
-    """A row that cannot be used."""
+class DroppedRow:
+    """A row that cannot be used, and is skipped."""
 
     row: RowNumber
     reason: str
@@ -30,14 +30,14 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Source:
-    """What a source holds."""
+    """The rows of a source."""
 
     role: str  # train, heldout, general, replay
     source: str
     fingerprint: sources.Fingerprint
     documents: list[Document]  # in the order of the source
     numbers: list[RowNumber]  # of each document
-    dropped: list[Dropped]
+    dropped: list[DroppedRow]
 
     @property
     def rows(self) -> int:
@@ -53,22 +53,22 @@ class Source:
             "dropped": [asdict(row) for row in self.dropped],
         }
 
-    def places(self) -> dict[str, tuple[RowNumber, ...]]:
-        """Content id to the places of all rows with that content."""
-        found: dict[str, tuple[RowNumber, ...]] = {}
+    def row_numbers(self) -> dict[str, tuple[RowNumber, ...]]:
+        """Return content id to the numbers of all rows with that content."""
+        numbers_by_id: dict[str, tuple[RowNumber, ...]] = {}
         for document, number in zip(self.documents, self.numbers, strict=True):
-            found[document.id] = (*found.get(document.id, ()), number)
-        return found
+            numbers_by_id[document.id] = (*numbers_by_id.get(document.id, ()), number)
+        return numbers_by_id
 
     def entries(self, documents: list[Document]) -> list[Entry]:
-        """What the comparisons need of some of its documents, one entry for each distinct content."""
-        places = self.places()
+        """Return some of its documents as they are compared, one entry for each distinct content."""
+        row_numbers = self.row_numbers()
         distinct = {document.id: document for document in documents}.values()
         return [
             Entry(
                 d.id,
                 self.source,
-                places[d.id],
+                row_numbers[d.id],
                 normalise(compared_text(d)),
                 preview(d),
                 normalise(d.target) if d.messages else "",
@@ -78,78 +78,78 @@ class Source:
 
 
 def read(role: str, source: str, form: Form, names: Mapping[columns.Column, str] | None = None) -> Source:
-    """Read a source; `form` says what its rows are, `names` what its columns are called.
+    """Read a source; `form`: the form of its rows; `names`: the user's names of its columns.
 
     Raises DataError if it cannot be read at all or no row of it can be used.
     """
-    documents, numbers, dropped = list[Document](), list[RowNumber](), list[Dropped]()
-    raws = sources.read_rows(source)
-    print_ = sources.fingerprint(source, raws)
-    for raw in columns.rename(raws, names or {}, source):
+    documents, numbers, dropped = list[Document](), list[RowNumber](), list[DroppedRow]()
+    raw_rows = sources.read_rows(source)
+    fingerprint = sources.fingerprint(source, raw_rows)
+    for raw in columns.rename(raw_rows, names or {}, source):
         try:
             documents.append(_document(raw, form))
             numbers.append(raw.number)
         except DataError as error:
-            dropped.append(Dropped(raw.number, str(error)))
+            dropped.append(DroppedRow(raw.number, str(error)))
     if not documents:
-        first = f"{sources.place(source, dropped[0].row)}: {dropped[0].reason}"
-        raise DataError(f"{first} (and so none of its rows can be used)" if len(dropped) > 1 else first)
-    return Source(role, source, print_, documents, numbers, dropped)
+        sentence = f"{sources.location(source, dropped[0].row)}: {dropped[0].reason}"
+        raise DataError(f"{sentence} (and so none of its rows can be used)" if len(dropped) > 1 else sentence)
+    return Source(role, source, fingerprint, documents, numbers, dropped)
 
 
-def too_many_bad(source: str, dropped: Sequence[Dropped], rows: int) -> str:
-    """Why a source with so many bad rows is refused; empty if it is not."""
+def refusal_reason(source: str, dropped: Sequence[DroppedRow], rows: int) -> str:
+    """Return why a source with so many bad rows is refused; empty if it is not."""
     if len(dropped) <= BAD_SHARE * rows:
         return ""
     return (
         f"{len(dropped)} of {rows} rows cannot be used, which is more than {BAD_SHARE:.0%}: fix or remove them; "
-        + told(source, dropped)
+        + describe_dropped(source, dropped)
     )
 
 
-def left_out(source: str, dropped: Sequence[Dropped], rows: int) -> str:
-    """What is said of bad rows that do not stop a run."""
+def skip_note(source: str, dropped: Sequence[DroppedRow], rows: int) -> str:
+    """Return the sentence about bad rows that do not refuse a run."""
     one = len(dropped) == 1
     return (
         f"{source}: {len(dropped)} of {rows} rows cannot be used and {'is' if one else 'are'} skipped: "
-        + told(source, dropped)
+        + describe_dropped(source, dropped)
     )
 
 
-def told(source: str, dropped: Sequence[Dropped]) -> str:
-    """The first few of them, each with its place and reason."""
-    shown = [f"{_short_place(source, bad.row)} {bad.reason}" for bad in dropped[:SHOWN]]
+def describe_dropped(source: str, dropped: Sequence[DroppedRow]) -> str:
+    """Return the first few dropped rows, each with its location and reason."""
+    shown = [f"{_short_location(source, row.row)} {row.reason}" for row in dropped[:SHOWN]]
     return "; ".join(shown) + ("; …" if len(dropped) > SHOWN else "")
 
 
-def _short_place(source: str, number: RowNumber) -> str:
+def _short_location(source: str, number: RowNumber) -> str:
     if isinstance(number, str):
         return number
     return f"{sources.unit(source)} {number}"
 
 
-def _document(raw: sources.Raw, form: Form) -> Document:
-    if raw.wrong:
-        raise DataError(raw.wrong)
+def _document(raw: sources.RawRow, form: Form) -> Document:
+    if raw.error:
+        raise DataError(raw.error)
     document = to_document(raw.row, form)
-    if not _encodes(document):
+    if not _is_encodable(document):
         raise DataError("holds half of a surrogate pair, which no tokenizer takes; fix its encoding")
     return document
 
 
 def compared_text(document: Document) -> str:
-    """What tells rows apart: every turn but the system's, which rows share; or the text, without its label."""
+    """Return the text that rows are compared by: every turn but the system's, which rows share; or the plain text."""
     turns = [m["content"] for m in (*document.messages, *document.rejected[-1:]) if m["role"] != "system"]
     return "\n".join(turns) if turns else document.text
 
 
 def preview(document: Document) -> str:
-    """The row in one line."""
+    """Return the row in one line, shortened."""
     parts = [" ".join(part.split()) for part in (document.prompt, document.target)]
     return " → ".join(part[:PREVIEW] for part in parts if part)
 
 
-def _encodes(document: Document) -> bool:
+def _is_encodable(document: Document) -> bool:
     try:
         turns = [message["content"] for message in (*document.messages, *document.rejected)]
         "".join([document.text, document.label, *turns]).encode()

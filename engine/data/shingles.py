@@ -1,4 +1,4 @@
-"""What rows are compared by: normalised text, and the character 5-grams in it. Pure functions. Torch-free."""
+"""Normalised text and its character 5-grams, by which rows are compared. Pure functions. Torch-free."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from engine.data.sources import RowNumber
 
 NEAR = 0.8  # Jaccard similarity from which two rows are near duplicates
 SHINGLE = 5  # characters
-# A shingle in more rows than both is template and says nothing about a row.
+# A shingle in more rows than both is boilerplate and does not distinguish a row.
 BOILERPLATE_SHARE, BOILERPLATE_ROWS = 0.1, 20
 BOILERPLATE_SAMPLE = 2000
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A distinct row of a source: its content id, its text for comparing, and where it stands."""
+    """A distinct row of a source: its content id, its text for comparing, and its row numbers."""
 
     id: str
     source: str
@@ -30,7 +30,7 @@ class Entry:
 
 
 def normalise(text: str) -> str:
-    """Lower case, composed characters (NFC), every run of white space one space.
+    """Return the text in lower case, with composed characters (NFC), every run of white space as one space.
 
     Punctuation stays: in code and sums it is the content.
     """
@@ -38,7 +38,7 @@ def normalise(text: str) -> str:
 
 
 def rolling_hashes(symbols: np.ndarray, length: int) -> np.ndarray:
-    """A hash of every window of `length` symbols; uint64 [n] to uint64 [n - length + 1], empty if shorter."""
+    """Return a hash of every window of `length` symbols; uint64 [n] to uint64 [n - length + 1], empty if shorter."""
     windows = max(0, len(symbols) - length + 1)
     hashes = np.zeros(windows, dtype=np.uint64)
     for offset in range(length):  # wraps modulo 2^64, as intended
@@ -50,33 +50,33 @@ def rolling_hashes(symbols: np.ndarray, length: int) -> np.ndarray:
 
 
 def shingles(text: str) -> np.ndarray:
-    """Hashes of the distinct character 5-grams; uint32, sorted. A shorter text is one shingle."""
+    """Return hashes of the distinct character 5-grams; uint32, sorted. A shorter text is one shingle."""
     symbols = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
     hashes = rolling_hashes(symbols, min(SHINGLE, max(1, len(symbols))))
     return np.unique((hashes >> np.uint64(32)).astype(np.uint32))
 
 
-def sampled(sets: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-    """Enough of the rows to tell what is template."""
+def sample_rows(sets: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    """Return the shingle sets of enough rows to find boilerplate."""
     return sets[:: max(1, len(sets) // BOILERPLATE_SAMPLE)]
 
 
-def boilerplate(sets: Sequence[np.ndarray]) -> np.ndarray:
-    """Shingles of the template that many rows share, from those of some rows; uint32, sorted."""
+def find_boilerplate(sets: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the shingles that many rows share, from the sets of some rows; uint32, sorted."""
     if len(sets) <= BOILERPLATE_ROWS:
         return np.zeros(0, dtype=np.uint32)
     values, counts = np.unique(np.concatenate(sets), return_counts=True)
     return values[counts > max(BOILERPLATE_ROWS, BOILERPLATE_SHARE * len(sets))]
 
 
-def without(shingles: np.ndarray, template: np.ndarray) -> np.ndarray:
-    """The shingles without those of the template; all where nothing else is left to compare."""
-    kept = shingles[~is_among(shingles, template)]
+def remove_boilerplate(shingles: np.ndarray, boilerplate: np.ndarray) -> np.ndarray:
+    """Return the shingles without boilerplate; all of them if nothing else is left to compare."""
+    kept = shingles[~is_among(shingles, boilerplate)]
     return kept if len(kept) else shingles
 
 
 def is_among(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Which values are wanted, a sorted array; np.isin would sort it every time."""
+    """Return which values are in `wanted`, a sorted array; np.isin would sort it every time."""
     if not len(wanted):
         return np.zeros(len(values), dtype=bool)
     return wanted[np.minimum(np.searchsorted(wanted, values), len(wanted) - 1)] == values

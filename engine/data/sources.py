@@ -1,4 +1,4 @@
-"""Reading a data set: `bundled:NAME`, a .jsonl, .json, .csv or .parquet file, a directory of them, or a hub id.
+"""Readers of data sets: `bundled:NAME`, a .jsonl, .json, .csv or .parquet file, a directory of them, or a hub id.
 
 Torch-free, so that `finetui check` reads exactly what a run will read.
 """
@@ -20,7 +20,7 @@ from engine.bundled import catalogue
 from finetui.errors import first_line
 
 Row = dict[str, Any]
-# Where a row stands: its line (JSON Lines, CSV) or its number, from 1; in a directory `file:line`.
+# A row's line (JSON Lines, CSV) or its number, from 1; in a directory `file:line`.
 RowNumber = int | str
 
 LARGEST_FIELD = 2**31 - 1  # characters of a CSV field; Python's own limit is 131,072
@@ -29,12 +29,12 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 @dataclass(frozen=True)
-class Raw:
+class RawRow:
     """A row as it stands in its source."""
 
     number: RowNumber
     row: Row
-    wrong: str = ""  # why there is no row, where only this one is broken
+    error: str = ""  # why this row is broken, if the rest of the source can be read
 
 
 @dataclass(frozen=True)
@@ -46,20 +46,20 @@ class Fingerprint:
     bytes: int
 
 
-def read_rows(source: str) -> list[Raw]:
-    """Every row of a source, in its order; a directory's files in the order of their names.
+def read_rows(source: str) -> list[RawRow]:
+    """Read every row of a source, in its order; a directory's files in the order of their names.
 
     Raises DataError if the source cannot be read whole (a line that is not valid JSON, say); never returns an
     empty list. A relative path starts at the working directory. A hub id needs the network and reads its split
     `train`.
     """
     if source.startswith("bundled:"):
-        rows = _counted(_read_bundled(source))
+        rows = _number_rows(_read_bundled(source))
     elif not _is_file(source):
-        rows = _counted(list(_load_from_hub(source)))
+        rows = _number_rows(list(_load_from_hub(source)))
     elif (path := Path(source).expanduser()).is_dir():
         rows = [
-            Raw(f"{file.name}:{raw.number}", raw.row, raw.wrong)
+            RawRow(f"{file.name}:{raw.number}", raw.row, raw.error)
             for file in _files(path)
             for raw in _read_file(file)
         ]
@@ -70,8 +70,8 @@ def read_rows(source: str) -> list[Raw]:
     return rows
 
 
-def place(source: str, number: RowNumber) -> str:
-    """For messages: `data.jsonl, line 3`, `data.json, row 3`, `folder/data.jsonl, line 3`."""
+def location(source: str, number: RowNumber) -> str:
+    """Return a row's location for messages: `data.jsonl, line 3`, `data.json, row 3`, `folder/data.jsonl, line 3`."""
     if isinstance(number, str):
         name, _, number = number.rpartition(":")
         source = f"{source.rstrip('/')}/{name}"
@@ -79,22 +79,22 @@ def place(source: str, number: RowNumber) -> str:
 
 
 def unit(source: str) -> str:
-    """What rows are counted by: line or row."""
+    """Return what rows are counted by: line or row."""
     lines = source.lower().endswith((".jsonl", ".csv")) and not source.startswith("bundled:")
     return "line" if lines else "row"
 
 
 def number_order(number: RowNumber) -> tuple[str, int]:
-    """To sort by."""
+    """Return the key to sort row numbers by."""
     name, _, line = str(number).rpartition(":")
     return name, int(line)
 
 
-def fingerprint(source: str, rows: list[Raw] | None = None) -> Fingerprint:
-    """The fingerprint of a source: of a file's bytes, of all files' in a directory with their names, of bundled
-    rows as JSON Lines. Raises DataError.
+def fingerprint(source: str, rows: list[RawRow] | None = None) -> Fingerprint:
+    """Return the fingerprint of a source: of a file's bytes, of all files' in a directory with their names, of
+    bundled rows as JSON Lines. Raises DataError.
 
-    `rows`: what `read_rows` gave, where the caller has it already.
+    `rows`: the result of `read_rows`, if the caller has it.
     """
     if not source.startswith("bundled:") and not _is_file(source):
         data = _load_from_hub(source)
@@ -113,7 +113,7 @@ def fingerprint(source: str, rows: list[Raw] | None = None) -> Fingerprint:
 
 
 def _is_file(source: str) -> bool:
-    """Whether a source means a file; what looks like neither a file nor a hub id is told as a missing file."""
+    """Whether a source means a file; one that looks like neither a file nor a hub id is reported as a missing file."""
     path = Path(source).expanduser()
     return path.suffix.lower() in SUFFIXES or path.exists() or not _HUB_ID.fullmatch(source)
 
@@ -125,8 +125,8 @@ def _read_bundled(source: str) -> list[Row]:
         raise DataError(f"{source}: {error.args[0] if error.args else error}") from None
 
 
-def _counted(rows: list[Any]) -> list[Raw]:
-    return [_raw(number, row) for number, row in enumerate(rows, start=1)]
+def _number_rows(rows: list[Any]) -> list[RawRow]:
+    return [_to_raw_row(number, row) for number, row in enumerate(rows, start=1)]
 
 
 def _files(directory: Path) -> list[Path]:
@@ -136,16 +136,16 @@ def _files(directory: Path) -> list[Path]:
     return files
 
 
-def _read_file(path: Path) -> Iterator[Raw]:
+def _read_file(path: Path) -> Iterator[RawRow]:
     suffix = path.suffix.lower()
     if suffix == ".parquet":
-        return iter(_counted(_read_parquet(path)))
+        return iter(_number_rows(_read_parquet(path)))
     if path.exists() and suffix not in SUFFIXES:
         raise DataError(f"{path}: cannot tell the format; give a file that ends in {', '.join(SUFFIXES)}")
     text = _text(path)
     if suffix == ".csv":
         return _parse_csv(path, text)
-    return _parse_jsonl(path, text) if suffix == ".jsonl" else iter(_counted(_parse_json(path, text)))
+    return _parse_jsonl(path, text) if suffix == ".jsonl" else iter(_number_rows(_parse_json(path, text)))
 
 
 def _bytes(path: Path) -> bytes:
@@ -166,14 +166,16 @@ def _text(path: Path) -> str:
         raise DataError(f"{path}, line {line}: is not UTF-8; convert the file to UTF-8") from None
 
 
-def _parse_jsonl(path: Path, text: str) -> Iterator[Raw]:
+def _parse_jsonl(path: Path, text: str) -> Iterator[RawRow]:
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            yield _raw(number, json.loads(line))
+            yield _to_raw_row(number, json.loads(line))
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}, line {number}: is not valid JSON ({_what(error)}); fix it") from None
+            raise DataError(
+                f"{path}, line {number}: is not valid JSON ({_json_error_text(error)}); fix it"
+            ) from None
 
 
 def _parse_json(path: Path, text: str) -> list[Any]:
@@ -187,22 +189,22 @@ def _parse_json(path: Path, text: str) -> list[Any]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is not valid JSON ({error})") from None
     if not isinstance(body, list):
-        raise DataError(f"{path}: must hold a list of objects, not {_kind(body)}")
+        raise DataError(f"{path}: must hold a list of objects, not {_type_name(body)}")
     return body
 
 
-def _parse_csv(path: Path, text: str) -> Iterator[Raw]:
-    """Numbers are those of a row's last line, as the csv module counts."""
+def _parse_csv(path: Path, text: str) -> Iterator[RawRow]:
+    """Yield rows numbered by their last line, as the csv module counts."""
     csv.field_size_limit(LARGEST_FIELD)
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         for row in reader:
-            wrong = ""
+            problem = ""
             if None in row:
-                wrong = "has more fields than the header; quote fields with commas"
+                problem = "has more fields than the header; quote fields with commas"
             elif None in row.values():
-                wrong = "has fewer fields than the header"
-            yield Raw(reader.line_num, row, wrong)
+                problem = "has fewer fields than the header"
+            yield RawRow(reader.line_num, row, problem)
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: is not valid CSV ({error})") from None
 
@@ -232,16 +234,16 @@ def _load_from_hub(source: str) -> Any:
         ) from None
 
 
-def _raw(number: int, row: Any) -> Raw:
+def _to_raw_row(number: int, row: Any) -> RawRow:
     if isinstance(row, dict):
-        return Raw(number, row)
-    return Raw(number, {}, f'must be an object such as {{"messages": […]}}, not {_kind(row)}')
+        return RawRow(number, row)
+    return RawRow(number, {}, f'must be an object such as {{"messages": […]}}, not {_type_name(row)}')
 
 
-def _kind(value: Any) -> str:
+def _type_name(value: Any) -> str:
     names = {dict: "an object", list: "a list", str: "a string", bool: "a truth value", type(None): "null"}
     return names.get(type(value), "a number")
 
 
-def _what(error: Exception) -> str:
+def _json_error_text(error: Exception) -> str:
     return f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)

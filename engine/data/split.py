@@ -1,5 +1,5 @@
-"""Who goes where: held-out rows, a limit, replay. All by content hash, so that the answer does not depend
-on the order of a file, stays as the file grows, and puts two equal rows on the same side.
+"""Assignment of rows: training or held out, within a limit, replayed. All by content hash, so that the result does
+not depend on the order of a file, stays as the file grows, and puts two equal rows on the same side.
 
 Torch-free.
 """
@@ -19,13 +19,13 @@ T = TypeVar("T")
 
 
 def rank(id: str, purpose: str) -> float:
-    """A number in [0, 1) from an id; for two purposes, two independent numbers."""
+    """Return a number in [0, 1) from an id; for two purposes, two independent numbers."""
     digest = hashlib.sha256(f"{purpose}:{id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def first(documents: Sequence[Document], count: int | None, purpose: str) -> list[Document]:
-    """The `count` documents (all if None) that come first by hash, in that order."""
+def first_by_hash(documents: Sequence[Document], count: int | None, purpose: str) -> list[Document]:
+    """Return the `count` documents (all if None) that come first by hash, in that order."""
     ordered = sorted(documents, key=lambda document: (rank(document.id, purpose), document.id))
     return ordered if count is None else ordered[:count]
 
@@ -33,16 +33,16 @@ def first(documents: Sequence[Document], count: int | None, purpose: str) -> lis
 def split_heldout(
     documents: Sequence[Document], share: Share, source: str
 ) -> tuple[list[Document], list[Document]]:
-    """(training, held-out). A percentage holds out every document whose hash lies below it, so that a row
+    """Return (training, held-out). A percentage holds out every document whose hash lies below it, so that a row
     never changes sides as the file grows; a count holds out the first N by hash. Raises DataError.
     """
     if share.percent is not None:
         chosen = {d.id for d in documents if rank(d.id, "heldout") < share.percent / 100}
     else:
         unique = list({d.id: d for d in documents}.values())
-        chosen = {d.id for d in first(unique, share.count, "heldout")}
+        chosen = {d.id for d in first_by_hash(unique, share.count, "heldout")}
     if not chosen:  # a small file and a small percentage
-        chosen = {first(documents, 1, "heldout")[0].id}
+        chosen = {first_by_hash(documents, 1, "heldout")[0].id}
     train = [d for d in documents if d.id not in chosen]
     if not train:
         raise DataError(
@@ -54,10 +54,10 @@ def split_heldout(
 def split_task(
     data: Data, documents: Sequence[Document], heldout: Sequence[Document]
 ) -> tuple[list[Document], list[Document]]:
-    """(training, held-out) of a recipe: its limit applied, then its share held out. `heldout` is what its own
-    held-out source holds, for a recipe that names one. Raises DataError.
+    """Return (training, held-out) of a recipe: its limit applied, then its share held out. `heldout`: the documents
+    of its own held-out source, if it names one. Raises DataError.
     """
-    documents = list(documents) if data.limit is None else first(documents, data.limit, "limit")
+    documents = list(documents) if data.limit is None else first_by_hash(documents, data.limit, "limit")
     if len(documents) < 2:
         raise DataError(f"{data.train}: has one row; give at least two, one to train on and one to hold out")
     if data.heldout_share is None:
@@ -65,8 +65,10 @@ def split_task(
     return split_heldout(documents, data.heldout_share, data.train)
 
 
-def replayed(candidates: Sequence[T], tokens: Callable[[T], int], ratio: float, train_tokens: int) -> list[T]:
-    """The first candidates whose tokens make up the share `ratio` of all training tokens, theirs included."""
+def choose_replay(
+    candidates: Sequence[T], tokens: Callable[[T], int], ratio: float, train_tokens: int
+) -> list[T]:
+    """Return the first candidates whose tokens make up the share `ratio` of all training tokens, theirs included."""
     budget = ratio / (1 - ratio) * train_tokens
     chosen: list[T] = []
     for candidate in candidates:

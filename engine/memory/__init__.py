@@ -1,1 +1,1 @@
-"""How much memory a run needs, worked out without torch and without loading weights."""
+"""The memory that a run needs, estimated without torch and without loading weights."""

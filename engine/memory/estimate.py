@@ -18,10 +18,10 @@ from engine.memory.activations import (
     norm_bytes,
     residual_bytes,
 )
-from engine.memory.plan import Optimiser, Plan
 from engine.memory.shapes import ModelShapes
 from engine.memory.trained import first_layer, head_trained, out_in, trained_weights
 from engine.memory.weights import Weight
+from engine.memory.workload import Optimiser, Workload
 
 MIB, GIB = 2**20, 2**30
 LOGITS_AT_ONCE = 2**26  # engine/losses/loss.py; a test keeps the two equal
@@ -54,7 +54,7 @@ class Estimate:
 
     @property
     def training(self) -> int:
-        """What a training step holds besides framework, parameters and optimiser."""
+        """The memory of a training step besides framework, parameters and optimiser."""
         return self.gradients + self.activations + self.logits + self.workspace
 
     @property
@@ -68,7 +68,7 @@ class Estimate:
         return self.total - self.framework
 
     def lines(self) -> list[str]:
-        """The parts for people, largest first, then the total."""
+        """Return the parts for people, largest first, then the total."""
         parts = {
             "parameters": self.parameters,
             "gradients": self.gradients,
@@ -80,45 +80,47 @@ class Estimate:
         }
         largest = sorted((item for item in parts.items() if item[1]), key=lambda item: -item[1])
         lines = [f"{name:<12} {size(value):>10}" for name, value in largest]
-        extra = self.total - sum(parts.values())
-        if extra > 0:
-            why = "loading" if self.total == self.framework + self.parameters + self.loading else "evaluation"
-            lines.append(f"{'more in ' + why:<12} {size(extra):>10}")
+        rest = self.total - sum(parts.values())
+        if rest > 0:
+            phase = (
+                "loading" if self.total == self.framework + self.parameters + self.loading else "evaluation"
+            )
+            lines.append(f"{'more in ' + phase:<12} {size(rest):>10}")
         return [*lines, f"{'peak':<12} {size(self.total):>10}"]
 
 
-def estimate(model: ModelShapes, plan: Plan) -> Estimate:
-    """Peak memory of training `model` by `plan`."""
-    trained = trained_weights(model, plan)
+def estimate(model: ModelShapes, workload: Workload) -> Estimate:
+    """Estimate the peak memory of training `model` by `workload`."""
+    trained = trained_weights(model, workload)
     count = sum(weight.numel for weight in trained)
     gradients = count * F32
-    held = gradients if plan.accumulates else 0
-    kept = activation_bytes(model, plan)
-    logits, head = _loss_bytes(model, plan)
-    copies = _copy_bytes(model, trained, plan)
-    alive = copies // model.layers if plan.checkpointing else copies
-    passing = head + layer_transient(model, plan) * plan.tokens + _unpacked_bytes(model, plan)
-    largest = max((weight.numel for weight in trained), default=0) * F32
+    held_gradients = gradients if workload.accumulates else 0
+    activations = activation_bytes(model, workload)
+    logits, head = _loss_bytes(model, workload)
+    copies = _copy_bytes(model, trained, workload)
+    backward_copies = copies // model.layers if workload.checkpointing else copies
+    transient = head + layer_transient(model, workload) * workload.tokens + _unpacked_bytes(model, workload)
+    largest_gradient = max((weight.numel for weight in trained), default=0) * F32
     # (gradients, activations, logits, workspace) at the end of the forward pass, where two of the three tensors
     # of the loss exist; in the backward pass of the loss, then of the last layer; and at the end, where the
     # largest gradient exists twice while it is added. A tied head's gradient waits for the embedding's.
     moments = (
-        (held, kept, logits * 2 // 3, copies),
-        (held, kept, logits, alive + head),
-        (held, kept, 0, alive + passing),
-        (gradients, 0, 0, largest if plan.accumulates or model.tied else 0),
+        (held_gradients, activations, logits * 2 // 3, copies),
+        (held_gradients, activations, logits, backward_copies + head),
+        (held_gradients, activations, 0, backward_copies + transient),
+        (gradients, 0, 0, largest_gradient if workload.accumulates or model.tied else 0),
     )
-    held, kept, logits, workspace = max(moments, key=sum)
+    held_gradients, activations, logits, workspace = max(moments, key=sum)
     return Estimate(
-        parameters=parameter_bytes(model, plan),
-        gradients=held,
-        optimiser=optimiser_bytes(trained, plan),
-        activations=kept,
+        parameters=parameter_bytes(model, workload),
+        gradients=held_gradients,
+        optimiser=optimiser_bytes(trained, workload),
+        activations=activations,
         logits=logits,
         workspace=workspace,
-        framework=FRAMEWORK[plan.device],
-        evaluation=_evaluation_bytes(model, plan),
-        loading=_loading_bytes(model, plan),
+        framework=FRAMEWORK[workload.device],
+        evaluation=_evaluation_bytes(model, workload),
+        loading=_loading_bytes(model, workload),
         trained=count,
     )
 
@@ -126,22 +128,22 @@ def estimate(model: ModelShapes, plan: Plan) -> Estimate:
 # ---- weights -------------------------------------------------------------------------------------
 
 
-def parameter_bytes(model: ModelShapes, plan: Plan) -> int:
-    """Weights: float32 where they train; frozen ones in the compute precision; 4 bits for the linear layers of
-    QLoRA, whose embedding, head, norms, biases and experts stay unquantised. Adapters are float32."""
-    trained = F32 * sum(weight.numel for weight in trained_weights(model, plan))
-    if not plan.adapters:
+def parameter_bytes(model: ModelShapes, workload: Workload) -> int:
+    """Return the bytes of the weights: float32 where they train; frozen ones in the compute precision; 4 bits for the
+    linear layers of QLoRA, whose embedding, head, norms, biases and experts stay unquantised. Adapters are float32."""
+    trained = F32 * sum(weight.numel for weight in trained_weights(model, workload))
+    if not workload.adapters:
         frozen = model.parameters - trained // F32
-        return trained + frozen * compute_bytes(plan)
-    if plan.method != "qlora":
-        return model.parameters * compute_bytes(plan) + trained
-    packed = sum(quantised_bytes(weight.numel, plan.double_quant) for weight in model.linears)
-    return packed + (model.parameters - model.count("linear")) * compute_bytes(plan) + trained
+        return trained + frozen * compute_bytes(workload)
+    if workload.method != "qlora":
+        return model.parameters * compute_bytes(workload) + trained
+    packed = sum(quantised_bytes(weight.numel, workload.double_quant) for weight in model.linears)
+    return packed + (model.parameters - model.count("linear")) * compute_bytes(workload) + trained
 
 
 def quantised_bytes(numel: int, double: bool) -> int:
-    """A 4-bit weight with its constants: 4 bits each and a float32 per 64 (4.5 bits); with double quantisation
-    an 8-bit constant per 64 and a float32 per 256 of those (4.127 bits). Dettmers et al. 2023 (arXiv
+    """Return the bytes of a 4-bit weight with its constants: 4 bits each and a float32 per 64 (4.5 bits); with double
+    quantisation an 8-bit constant per 64 and a float32 per 256 of those (4.127 bits). Dettmers et al. 2023 (arXiv
     2305.14314, section 3), block sizes of bitsandbytes 0.50. Two tables (16 and 256 float32) come on top."""
     blocks = -(-numel // BLOCK)
     if not double:
@@ -149,16 +151,18 @@ def quantised_bytes(numel: int, double: bool) -> int:
     return -(-numel // 2) + blocks + -(-blocks // DOUBLE_BLOCK) * F32 + (16 + 256 + 1) * F32
 
 
-def optimiser_bytes(trained: list[Weight], plan: Plan) -> int:
-    """The optimiser's state on the device. Paged moments on a GPU give way to the host: none."""
-    if plan.optimiser.startswith("paged") and plan.device == "cuda":
+def optimiser_bytes(trained: list[Weight], workload: Workload) -> int:
+    """Return the bytes of the optimiser's state on the device: none for paged moments, which may move to the host."""
+    if workload.optimiser.startswith("paged") and workload.device == "cuda":
         return 0
-    return moment_bytes(trained, plan.optimiser)
+    return moment_bytes(trained, workload.optimiser)
 
 
 def moment_bytes(trained: list[Weight], optimiser: Optimiser) -> int:
-    """AdamW: two float32 moments. 8 bits: a byte each and a float32 per 256, but float32 for weights of fewer
-    than 4096 numbers (bitsandbytes' `min_8bit_size`). Adafactor (Shazeer & Stern 2018, arXiv 1804.04235): a
+    """Return the bytes of the moments.
+
+    AdamW: two float32 moments. 8 bits: a byte each and a float32 per 256, but float32 for weights of fewer than 4096
+    numbers (bitsandbytes' `min_8bit_size`). Adafactor (Shazeer & Stern 2018, arXiv 1804.04235): a
     row and a column of second moments per matrix."""
     if optimiser == "adafactor":
         return sum(
@@ -173,83 +177,87 @@ def moment_bytes(trained: list[Weight], optimiser: Optimiser) -> int:
     return sum(2 * F32 * w.numel for w in trained)
 
 
-def _copy_bytes(model: ModelShapes, trained: list[Weight], plan: Plan) -> int:
-    """bfloat16 copies that autocast makes of float32 matrices: alive until the forward pass ends, and until
-    their layer's backward pass unless that is computed again."""
-    if not plan.bf16:
+def _copy_bytes(model: ModelShapes, trained: list[Weight], workload: Workload) -> int:
+    """Return the bfloat16 copies that autocast makes of float32 matrices: alive until the forward pass ends, and
+    until their layer's backward pass unless that is computed again."""
+    if not workload.bf16:
         return 0
-    head = model.vocabulary * model.hidden if model.tied and head_trained(model, plan) else 0
+    head = model.vocabulary * model.hidden if model.tied and head_trained(model, workload) else 0
     return 2 * (head + sum(w.numel for w in trained if w.role in ("linear", "expert", "head")))
 
 
 # ---- one step ------------------------------------------------------------------------------------
 
 
-def activation_bytes(model: ModelShapes, plan: Plan) -> int:
-    """All that is saved for the backward pass of one micro-batch, without the logits.
+def activation_bytes(model: ModelShapes, workload: Workload) -> int:
+    """Return the bytes saved for the backward pass of one micro-batch, without the logits.
 
     With checkpointing a layer keeps its input only, and one layer at a time is computed again in full (Chen et
     al. 2016, arXiv 1604.06174)."""
-    first = first_layer(model, plan)
-    if plan.method == "freeze":
-        each = [layer_bytes(model, plan, layer) for layer in range(first, model.layers)]
+    first = first_layer(model, workload)
+    if workload.method == "freeze":
+        by_layer = [layer_bytes(model, workload, layer) for layer in range(first, model.layers)]
     else:
-        each = [layer_bytes(model, plan)] * model.layers
-    layers = sum(each)
-    if plan.checkpointing:
-        layers = len(each) * model.hidden * residual_bytes(model, plan) + max(each, default=0)
-    gain = plan.method == "full" or (plan.method == "freeze" and not plan.trained_modules)
-    outside = norm_bytes(model, plan, gain) + plan.target_share * model.hidden * residual_bytes(model, plan)
-    tokens, rows = float(plan.tokens), plan.tokens / plan.length
-    beside = 0.0
-    if plan.method == "prompt":
-        tokens += rows * plan.virtual
-    elif plan.method == "prefix":  # keys and values of the virtual tokens, for every row
-        beside = rows * plan.virtual * 2 * model.layers * model.kv_width * F32
-    return int(tokens * (layers + outside) + beside)
+        by_layer = [layer_bytes(model, workload)] * model.layers
+    layers = sum(by_layer)
+    if workload.checkpointing:
+        layers = len(by_layer) * model.hidden * residual_bytes(model, workload) + max(by_layer, default=0)
+    gain = workload.method == "full" or (workload.method == "freeze" and not workload.trained_modules)
+    outside_layers = norm_bytes(
+        model, workload, gain
+    ) + workload.target_share * model.hidden * residual_bytes(model, workload)
+    tokens, rows = float(workload.tokens), workload.tokens / workload.length
+    virtual_kv = 0.0
+    if workload.method == "prompt":
+        tokens += rows * workload.virtual
+    elif workload.method == "prefix":  # keys and values of the virtual tokens, for every row
+        virtual_kv = rows * workload.virtual * 2 * model.layers * model.kv_width * F32
+    return int(tokens * (layers + outside_layers) + virtual_kv)
 
 
-def _loss_bytes(model: ModelShapes, plan: Plan) -> tuple[int, int]:
-    """Of engine/losses/loss.py: (logits, gradients of and before the head).
+def _loss_bytes(model: ModelShapes, workload: Workload) -> tuple[int, int]:
+    """Return the bytes of engine/losses/loss.py: (logits, gradients of and before the head).
 
     In the backward pass of a chunk three float32 tensors are alive: the log-softmax, the gradient of the
     negative log-likelihood and that of the logits; a soft cap adds tanh and its input."""
-    targets = max(1, round(plan.tokens * plan.target_share))
-    at_once = min(targets, chunk(model.vocabulary)) * model.vocabulary
-    logits = at_once * F32 * (5 if model.softcap else 3)
-    hidden = (targets + plan.tokens) * model.hidden * residual_bytes(model, plan)
-    head = model.vocabulary * model.hidden * F32 if head_trained(model, plan) else 0
+    targets = max(1, round(workload.tokens * workload.target_share))
+    logits_at_once = min(targets, chunk(model.vocabulary)) * model.vocabulary
+    logits = logits_at_once * F32 * (5 if model.softcap else 3)
+    hidden = (targets + workload.tokens) * model.hidden * residual_bytes(model, workload)
+    head = model.vocabulary * model.hidden * F32 if head_trained(model, workload) else 0
     return logits, hidden + head
 
 
 def chunk(vocabulary: int) -> int:
-    """Tokens whose logits are held at once."""
+    """Return the number of tokens whose logits are held at once."""
     return max(SMALLEST_CHUNK, LOGITS_AT_ONCE // vocabulary)
 
 
-def _unpacked_bytes(model: ModelShapes, plan: Plan) -> int:
-    """Copies of whole weights in passing.
+def _unpacked_bytes(model: ModelShapes, workload: Workload) -> int:
+    """Return the bytes of temporary copies of whole weights.
 
     The largest 4-bit weight in the compute precision: bitsandbytes unpacks it for each product."""
-    if plan.dora:  # its length comes from the whole weight: an identity, the product B A, and sums with it
+    # The length is that of the whole weight: an identity, the product B A, and sums with it.
+    if workload.dora:
         pairs = (out_in(model, weight) for weight in model.linears)
         return max((into * into + 3 * out * into for out, into in pairs), default=0) * F32
-    if plan.method != "qlora":
+    if workload.method != "qlora":
         return 0
-    return max((weight.numel for weight in model.linears), default=0) * compute_bytes(plan)
+    return max((weight.numel for weight in model.linears), default=0) * compute_bytes(workload)
 
 
-def _evaluation_bytes(model: ModelShapes, plan: Plan) -> int:
-    """No gradients, and twice the tokens of a training pass: one layer's tensors, two float32 copies of a
-    chunk's logits (logits, log-softmax), or the keys and values of the answers being written."""
-    tokens = EVAL_FACTOR * plan.tokens
-    layer = (4 * model.intermediate + 4 * model.hidden) * compute_bytes(plan) * tokens
+def _evaluation_bytes(model: ModelShapes, workload: Workload) -> int:
+    """Return the bytes of an evaluation: no gradients, and twice the tokens of a training pass; one layer's tensors,
+    two float32 copies of a chunk's logits (logits, log-softmax), or the keys and values of the answers being written.
+    """
+    tokens = EVAL_FACTOR * workload.tokens
+    layer = (4 * model.intermediate + 4 * model.hidden) * compute_bytes(workload) * tokens
     logits = min(tokens, chunk(model.vocabulary)) * model.vocabulary * F32 * 2
-    cached = plan.prompts * (plan.length + plan.answer_tokens)
-    answers = 2 * model.layers * model.kv_width * cached * compute_bytes(plan)
-    return max(layer, logits, answers) + _unpacked_bytes(model, plan)
+    cached = workload.prompts * (workload.length + workload.answer_tokens)
+    answers = 2 * model.layers * model.kv_width * cached * compute_bytes(workload)
+    return max(layer, logits, answers) + _unpacked_bytes(model, workload)
 
 
-def _loading_bytes(model: ModelShapes, plan: Plan) -> int:
-    """On a CPU the mapped file (2 bytes a weight in today's models) counts while it is read."""
-    return 2 * model.parameters if plan.device == "cpu" else 0
+def _loading_bytes(model: ModelShapes, workload: Workload) -> int:
+    """Return the bytes of loading: on a CPU the mapped file (2 bytes a weight in today's models) counts while read."""
+    return 2 * model.parameters if workload.device == "cpu" else 0

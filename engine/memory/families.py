@@ -1,4 +1,4 @@
-"""The weights of known architectures, told from config.json alone, by the names that transformers gives them.
+"""The weights of known architectures, from config.json alone, by the names that transformers gives them.
 
 `PRESETS` are the Llama 2 configurations that memory tables are about. Torch-free.
 """
@@ -77,7 +77,7 @@ PRESETS = {
 
 
 class Reader:
-    """Looks numbers up in config.json under the names that architectures use."""
+    """Reader of config.json: looks numbers up under the names that architectures use."""
 
     def __init__(self, config: dict[str, Any], source: str) -> None:
         self.config, self.source = config, source
@@ -130,68 +130,68 @@ class Reader:
 
 
 def llama_weights(read: Reader, family: Family, tied: bool) -> Iterator[Weight]:
-    """Names and shapes as transformers builds them; matrices are [out, in]."""
+    """Yield names and shapes as transformers builds them; matrices are [out, in]."""
     hidden, vocabulary = read.number("hidden_size"), read.number("vocab_size")
     yield Weight("model.embed_tokens.weight", (vocabulary, hidden), "embedding")
     for layer in range(read.layers):
-        place = f"model.layers.{layer}"
-        yield from _attention(read, family, f"{place}.self_attn", hidden)
+        prefix = f"model.layers.{layer}"
+        yield from _attention(read, family, f"{prefix}.self_attn", hidden)
         if read.sparse(layer):
-            yield from _experts(read, f"{place}.mlp", hidden)
+            yield from _experts(read, f"{prefix}.mlp", hidden)
         else:
             width = read.number("intermediate_size")
-            yield from _mlp(f"{place}.mlp", hidden, width, family.fused, read.flag("mlp_bias"))
+            yield from _mlp(f"{prefix}.mlp", hidden, width, family.fused, read.flag("mlp_bias"))
         for norm in family.norms:
-            yield Weight(f"{place}.{norm}.weight", (hidden,), "vector")
+            yield Weight(f"{prefix}.{norm}.weight", (hidden,), "vector")
     if family.final_norm:
         yield Weight("model.norm.weight", (hidden,), "vector")
     if not tied:
         yield Weight("lm_head.weight", (vocabulary, hidden), "head")
 
 
-def _attention(read: Reader, family: Family, place: str, hidden: int) -> Iterator[Weight]:
+def _attention(read: Reader, family: Family, prefix: str, hidden: int) -> Iterator[Weight]:
     query, kv = read.heads * read.head_size, read.kv_heads * read.head_size
     projections = {"q_proj": query, "k_proj": kv, "v_proj": kv}
     if family.fused:
         projections = {"qkv_proj": query + 2 * kv}
     every_bias = read.flag("attention_bias")
     for name, width in projections.items():
-        yield Weight(f"{place}.{name}.weight", (width, hidden), "linear")
+        yield Weight(f"{prefix}.{name}.weight", (width, hidden), "linear")
         if family.qkv_bias or every_bias:
-            yield Weight(f"{place}.{name}.bias", (width,), "vector")
-    yield Weight(f"{place}.o_proj.weight", (hidden, query), "linear")
+            yield Weight(f"{prefix}.{name}.bias", (width,), "vector")
+    yield Weight(f"{prefix}.o_proj.weight", (hidden, query), "linear")
     if every_bias:
-        yield Weight(f"{place}.o_proj.bias", (hidden,), "vector")
+        yield Weight(f"{prefix}.o_proj.bias", (hidden,), "vector")
     if family.query_norm:
         by_head = family.query_norm == "head"
-        yield Weight(f"{place}.q_norm.weight", (read.head_size if by_head else query,), "vector")
-        yield Weight(f"{place}.k_norm.weight", (read.head_size if by_head else kv,), "vector")
+        yield Weight(f"{prefix}.q_norm.weight", (read.head_size if by_head else query,), "vector")
+        yield Weight(f"{prefix}.k_norm.weight", (read.head_size if by_head else kv,), "vector")
 
 
-def _mlp(place: str, hidden: int, width: int, fused: bool, bias: bool) -> Iterator[Weight]:
-    into = {"gate_up_proj": 2 * width} if fused else {"gate_proj": width, "up_proj": width}
-    for name, out in into.items():
-        yield Weight(f"{place}.{name}.weight", (out, hidden), "linear")
+def _mlp(prefix: str, hidden: int, width: int, fused: bool, bias: bool) -> Iterator[Weight]:
+    projections = {"gate_up_proj": 2 * width} if fused else {"gate_proj": width, "up_proj": width}
+    for name, out in projections.items():
+        yield Weight(f"{prefix}.{name}.weight", (out, hidden), "linear")
         if bias:
-            yield Weight(f"{place}.{name}.bias", (out,), "vector")
-    yield Weight(f"{place}.down_proj.weight", (hidden, width), "linear")
+            yield Weight(f"{prefix}.{name}.bias", (out,), "vector")
+    yield Weight(f"{prefix}.down_proj.weight", (hidden, width), "linear")
     if bias:
-        yield Weight(f"{place}.down_proj.bias", (hidden,), "vector")
+        yield Weight(f"{prefix}.down_proj.bias", (hidden,), "vector")
 
 
-def _experts(read: Reader, place: str, hidden: int) -> Iterator[Weight]:
+def _experts(read: Reader, prefix: str, hidden: int) -> Iterator[Weight]:
     count, width = read.experts, read.expert_width
-    yield Weight(f"{place}.gate.weight", (count, hidden), "expert")
-    yield Weight(f"{place}.experts.gate_up_proj", (count, 2 * width, hidden), "expert")
-    yield Weight(f"{place}.experts.down_proj", (count, hidden, width), "expert")
+    yield Weight(f"{prefix}.gate.weight", (count, hidden), "expert")
+    yield Weight(f"{prefix}.experts.gate_up_proj", (count, 2 * width, hidden), "expert")
+    yield Weight(f"{prefix}.experts.down_proj", (count, hidden, width), "expert")
     shared = read.number("shared_expert_intermediate_size", default=0)
     if shared:
-        yield from _mlp(f"{place}.shared_expert", hidden, shared, False, False)
-        yield Weight(f"{place}.shared_expert_gate.weight", (1, hidden), "linear")
+        yield from _mlp(f"{prefix}.shared_expert", hidden, shared, False, False)
+        yield Weight(f"{prefix}.shared_expert_gate.weight", (1, hidden), "linear")
 
 
 def gpt2_weights(read: Reader, hidden: int, inner: int, positions: int) -> Iterator[Weight]:
-    """GPT-2's linear layers are Conv1D: matrices are [in, out]."""
+    """Yield the names and shapes of GPT-2, whose linear layers are Conv1D: matrices are [in, out]."""
     yield Weight("transformer.wte.weight", (read.number("vocab_size"), hidden), "embedding")
     yield Weight("transformer.wpe.weight", (positions, hidden), "embedding")
     matrices = {
@@ -200,12 +200,12 @@ def gpt2_weights(read: Reader, hidden: int, inner: int, positions: int) -> Itera
         "mlp.c_fc": (hidden, inner),
         "mlp.c_proj": (inner, hidden),
     }
-    for place in [f"transformer.h.{layer}" for layer in range(read.layers)]:
+    for prefix in [f"transformer.h.{layer}" for layer in range(read.layers)]:
         for name, shape in matrices.items():
-            yield Weight(f"{place}.{name}.weight", shape, "linear")
-            yield Weight(f"{place}.{name}.bias", shape[1:], "vector")
+            yield Weight(f"{prefix}.{name}.weight", shape, "linear")
+            yield Weight(f"{prefix}.{name}.bias", shape[1:], "vector")
         for norm in ("ln_1", "ln_2"):
-            yield Weight(f"{place}.{norm}.weight", (hidden,), "vector")
-            yield Weight(f"{place}.{norm}.bias", (hidden,), "vector")
+            yield Weight(f"{prefix}.{norm}.weight", (hidden,), "vector")
+            yield Weight(f"{prefix}.{norm}.bias", (hidden,), "vector")
     yield Weight("transformer.ln_f.weight", (hidden,), "vector")
     yield Weight("transformer.ln_f.bias", (hidden,), "vector")

@@ -1,4 +1,4 @@
-"""Whether a recipe fits into the memory of a device, and what would make it fit. Torch-free."""
+"""Fit of a recipe into the memory of a device, and the changes that would make it fit. Torch-free."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from engine.basics.wording import size
 from engine.memory.estimate import GIB, Estimate, estimate
 from engine.memory.families import PRESETS
-from engine.memory.plan import Device, MethodName, Plan, plan_of
 from engine.memory.shapes import ModelShapes, model_shapes
+from engine.memory.workload import Device, MethodName, Workload, workload_of
 from engine.recipe.sections import Recipe
 
 SHORTEST = 512  # tokens: shorter examples are not advised
@@ -21,7 +21,7 @@ class Remedy:
     """One change on top of those before it, and the peak with all of them."""
 
     change: str  # as it stands in a recipe where it is a key of one, such as `train.micro_tokens: 2048`
-    plan: Plan
+    workload: Workload
     total: int  # bytes
     fits: bool
 
@@ -31,9 +31,9 @@ class Remedy:
 
 @dataclass(frozen=True)
 class Fit:
-    """The answer for one recipe and one device."""
+    """The fit of one recipe on one device."""
 
-    plan: Plan
+    workload: Workload
     estimate: Estimate
     memory: int  # of the device, bytes
     remedies: tuple[Remedy, ...]  # in the order to try, each on top of those before; empty if it fits
@@ -43,7 +43,7 @@ class Fit:
         return self.estimate.total <= self.memory
 
     def lines(self) -> list[str]:
-        """The answer for people."""
+        """Return the fit in lines for people."""
         total = size(self.estimate.total)
         if self.fits:
             share = self.estimate.total / self.memory
@@ -62,31 +62,34 @@ def fit(
     longest: int | None = None,
     factor: float = 1.0,
 ) -> Fit:
-    """Does the recipe fit into `memory` bytes? `factor` corrects the estimate (engine/memory/correction.py)."""
-    plan = plan_of(recipe, model, device, longest)
+    """Return whether the recipe fits into `memory` bytes, with remedies if not.
+
+    `factor` corrects the estimate (engine/memory/correction.py); `longest`: tokens of the longest example, if known.
+    """
+    workload = workload_of(recipe, model, device, longest)
     if recipe.train.activation_checkpointing == "auto":
-        plan = replace(plan, checkpointing=wants_checkpointing(plan, model, memory, factor))
-    return fit_plan(plan, model, memory, factor)
+        workload = replace(workload, checkpointing=wants_checkpointing(workload, model, memory, factor))
+    return fit_workload(workload, model, memory, factor)
 
 
-def wants_checkpointing(plan: Plan, model: ModelShapes, memory: int, factor: float = 1.0) -> bool:
+def wants_checkpointing(workload: Workload, model: ModelShapes, memory: int, factor: float = 1.0) -> bool:
     """Whether a run fits with activation checkpointing only: slower, so not otherwise. Prefixes cannot have it."""
-    if plan.method == "prefix":
+    if workload.method == "prefix":
         return False
     without, with_it = (
-        estimate(model, replace(plan, checkpointing=on)).total * factor for on in (False, True)
+        estimate(model, replace(workload, checkpointing=on)).total * factor for on in (False, True)
     )
     return with_it <= memory < without
 
 
-def fit_plan(plan: Plan, model: ModelShapes, memory: int, factor: float = 1.0) -> Fit:
-    """`fit` for a plan. Remedies go from what costs nothing to what changes the result, and end with the
+def fit_workload(workload: Workload, model: ModelShapes, memory: int, factor: float = 1.0) -> Fit:
+    """`fit` for a workload. Remedies go from what costs nothing to what changes the result, and end with the
     first that is enough."""
-    now = estimate(model, plan)
+    now = estimate(model, workload)
     remedies: list[Remedy] = []
     if now.total * factor > memory:
         best = now.total
-        for change, changed in _changes(plan):
+        for change, changed in _changes(workload):
             total = round(estimate(model, changed).total * factor)
             if total >= best and remedies:
                 continue
@@ -96,39 +99,39 @@ def fit_plan(plan: Plan, model: ModelShapes, memory: int, factor: float = 1.0) -
                 break
     if factor != 1.0:
         now = scaled(now, factor)
-    return Fit(plan, now, memory, tuple(remedies))
+    return Fit(workload, now, memory, tuple(remedies))
 
 
 def scaled(value: Estimate, factor: float) -> Estimate:
-    """An estimate with every part in bytes times `factor`."""
+    """Return an estimate with every part in bytes times `factor`."""
     parts = {name: round(part * factor) for name, part in vars(value).items() if name != "trained"}
     return replace(value, **parts)
 
 
-def _changes(plan: Plan) -> Iterator[tuple[str, Plan]]:
-    """One change after another, each on top of the last."""
+def _changes(workload: Workload) -> Iterator[tuple[str, Workload]]:
+    """Yield one change after another, each on top of the last."""
     # The same tokens per optimiser step in more forward passes: the result stays, speed suffers a little.
-    tokens = plan.tokens
-    while tokens // 2 >= plan.length:
+    tokens = workload.tokens
+    while tokens // 2 >= workload.length:
         tokens //= 2
-        plan = replace(plan, tokens=tokens, accumulates=True)
-        yield f"train.micro_tokens: {tokens}", plan
-    if tokens > plan.length:
-        plan = replace(plan, tokens=plan.length, accumulates=True)
-        yield f"train.micro_tokens: {plan.length}", plan
-    if not plan.checkpointing:
-        plan = replace(plan, checkpointing=True)
-        yield "train.activation_checkpointing: true (about a third more time)", plan
-    if plan.method == "full":
-        plan = replace(plan, method="lora")
-        yield "method: lora", plan
-    if plan.method == "lora":
-        plan = replace(plan, method="qlora")
-        yield "method: qlora", plan
-    while plan.length // 2 >= SHORTEST:
-        shorter = plan.length // 2
-        plan = replace(plan, length=shorter, tokens=max(shorter, plan.tokens // 2))
-        yield f"train.max_length: {shorter}, train.micro_tokens: {plan.tokens}", plan
+        workload = replace(workload, tokens=tokens, accumulates=True)
+        yield f"train.micro_tokens: {tokens}", workload
+    if tokens > workload.length:
+        workload = replace(workload, tokens=workload.length, accumulates=True)
+        yield f"train.micro_tokens: {workload.length}", workload
+    if not workload.checkpointing:
+        workload = replace(workload, checkpointing=True)
+        yield "train.activation_checkpointing: true (about a third more time)", workload
+    if workload.method == "full":
+        workload = replace(workload, method="lora")
+        yield "method: lora", workload
+    if workload.method == "lora":
+        workload = replace(workload, method="qlora")
+        yield "method: qlora", workload
+    while workload.length // 2 >= SHORTEST:
+        shorter = workload.length // 2
+        workload = replace(workload, length=shorter, tokens=max(shorter, workload.tokens // 2))
+        yield f"train.max_length: {shorter}, train.micro_tokens: {workload.tokens}", workload
 
 
 @dataclass(frozen=True)
@@ -155,14 +158,14 @@ def table(
         shapes = model_shapes(name)
         for method in TABLE_METHODS:
             bf16 = device == "cuda"
-            plan = Plan(method, length, length, device, bf16, checkpointing=checkpointing)
-            found = estimate(shapes, plan)
-            rows.append(Row(name, method, found, found.total <= memory_gb * GIB))
+            workload = Workload(method, length, length, device, bf16, checkpointing=checkpointing)
+            row_estimate = estimate(shapes, workload)
+            rows.append(Row(name, method, row_estimate, row_estimate.total <= memory_gb * GIB))
     return rows
 
 
 def table_lines(rows: list[Row], memory_gb: float) -> list[str]:
-    """The table for people; `!` marks what does not fit."""
+    """Return the table for people; `!` marks what does not fit."""
     methods = list(dict.fromkeys(row.method for row in rows))
     lines = [f"{f'{memory_gb:g} GB':<10}" + "".join(f"{method:>14}" for method in methods)]
     for name in dict.fromkeys(row.model for row in rows):

@@ -54,7 +54,7 @@ class ModelShapes:
         return sum(weight.numel for weight in self.weights)
 
     def count(self, *roles: Role) -> int:
-        """Numbers in the weights of these roles."""
+        """Return how many numbers the weights of these roles have."""
         return sum(weight.numel for weight in self.weights if weight.role in roles)
 
     @property
@@ -64,7 +64,7 @@ class ModelShapes:
 
 
 def model_shapes(source: str) -> ModelShapes:
-    """Shapes of a preset ("7B"), a bundled model, a directory or a hub id. Raises ModelError.
+    """Return the shapes of a preset ("7B"), a bundled model, a directory or a hub id. Raises ModelError.
 
     Of a hub model that is not in the cache, config.json (a few hundred bytes) is downloaded.
     """
@@ -78,7 +78,7 @@ def model_shapes(source: str) -> ModelShapes:
 def from_config(
     config: dict[str, Any], source: str, header: dict[str, list[int]] | None = None
 ) -> ModelShapes:
-    """Shapes by the contents of config.json; weights from `header` (name to shape) where given.
+    """Return the shapes by the contents of config.json; weights from `header` (name to shape) if there is one.
 
     Raises ModelError for an architecture that is not known, unless there is a header.
     """
@@ -107,12 +107,16 @@ def _decoder(
     read: Reader, family: Family | None, weights: tuple[Weight, ...], tied: bool, source: str
 ) -> ModelShapes:
     hidden = read.number("hidden_size", "n_embd")
-    # A header tells what an unknown family looks like: the modules of a layer by their last names.
-    inside = {weight.module.rpartition(".")[2] for weight in weights if re.search(r"\.\d+\.", weight.name)}
-    per_token = read.number("num_experts_per_tok", "top_k", default=2) if read.experts else 0
+    # A header shows the structure of an unknown family: the modules of a layer by their last names.
+    layer_modules = {
+        weight.module.rpartition(".")[2] for weight in weights if re.search(r"\.\d+\.", weight.name)
+    }
+    experts_per_token = read.number("num_experts_per_tok", "top_k", default=2) if read.experts else 0
     width = read.number("intermediate_size", "n_inner", "ffn_dim", default=4 * hidden)
     if read.experts:
-        width = per_token * read.expert_width + read.number("shared_expert_intermediate_size", default=0)
+        width = experts_per_token * read.expert_width + read.number(
+            "shared_expert_intermediate_size", default=0
+        )
     norms = Counter(
         w.name for w in weights if w.shape == (hidden,) and re.search(r"\.0\..*norm.*weight|\.0\.ln", w.name)
     )
@@ -128,17 +132,17 @@ def _decoder(
         vocabulary=read.number("vocab_size"),
         tied=tied,
         weights=weights,
-        gated=bool(inside & {"gate_proj", "gate_up_proj", "w1"}) or bool(read.experts),
+        gated=bool(layer_modules & {"gate_proj", "gate_up_proj", "w1"}) or bool(read.experts),
         norms=len(family.norms or POST_NORMS) if family else len(norms),  # OLMo's have no weights
         query_norm=family.query_norm
         if family
-        else ("head" if inside & {"q_norm", "query_layernorm"} else ""),
-        fused_qkv="qkv_proj" in inside or "query_key_value" in inside,
-        fused_gate="gate_up_proj" in inside and not read.experts,
+        else ("head" if layer_modules & {"q_norm", "query_layernorm"} else ""),
+        fused_qkv="qkv_proj" in layer_modules or "query_key_value" in layer_modules,
+        fused_gate="gate_up_proj" in layer_modules and not read.experts,
         eager=bool(family and family.eager),
         softcap=read.config.get("final_logit_softcapping") is not None,
         max_positions=read.number("max_position_embeddings", "n_positions", default=0) or None,
-        experts_per_token=per_token,
+        experts_per_token=experts_per_token,
     )
 
 
@@ -169,7 +173,7 @@ def _gpt2(read: Reader, header: dict[str, list[int]] | None) -> ModelShapes:
 
 
 def _directory(source: str) -> Path:
-    """Where config.json is. Raises ModelError."""
+    """Return the directory of config.json. Raises ModelError."""
     if source.startswith("bundled:"):
         try:
             return catalogue.model_path(source.removeprefix("bundled:"))
@@ -187,10 +191,12 @@ def _directory(source: str) -> Path:
 
     cached = try_to_load_from_cache(source, "config.json")
     try:
-        found = cached if isinstance(cached, str) else hf_hub_download(source, "config.json", etag_timeout=5)
+        config_path = (
+            cached if isinstance(cached, str) else hf_hub_download(source, "config.json", etag_timeout=5)
+        )
     except Exception as error:  # the hub's client raises many kinds
         raise ModelError(
             f"model {source}: its config.json is not in the cache and cannot be fetched ({first_line(error)}); "
             "check the name or give a directory"
         ) from None
-    return Path(found).parent
+    return Path(config_path).parent

@@ -1,4 +1,4 @@
-"""How much disk a run takes: its checkpoints and what it leaves at the end. Torch-free, pure functions."""
+"""The disk space that a run takes: its checkpoints and its final weights. Torch-free, pure functions."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from engine.basics.wording import size
 from engine.memory.activations import F32
 from engine.memory.estimate import moment_bytes
-from engine.memory.plan import Plan
 from engine.memory.shapes import ModelShapes
 from engine.memory.trained import trained_weights
+from engine.memory.workload import Workload
 from engine.recipe.methods import WHOLE_MODEL, Lora
 from engine.recipe.sections import Recipe
 
@@ -20,7 +20,7 @@ class Storage:
 
     checkpoint: int  # trained weights and optimiser
     checkpoints: int  # at once: an old one is deleted only after the new one is whole
-    weights: int  # what the run leaves at its end
+    weights: int  # final: an adapter, or the whole model
 
     @property
     def total(self) -> int:
@@ -33,7 +33,7 @@ class Storage:
         )
 
     def warning(self, free: int) -> str | None:
-        """One sentence if there is less than that on the disk."""
+        """Return one sentence if the disk has less than the total free, else None; `free`: bytes."""
         if free >= self.total:
             return None
         return (
@@ -42,14 +42,14 @@ class Storage:
         )
 
 
-def storage(recipe: Recipe, model: ModelShapes, plan: Plan) -> Storage:
-    """What a recipe will write. A run that a flag may stop keeps its best checkpoint as well."""
-    trained = trained_weights(model, plan)
+def storage(recipe: Recipe, model: ModelShapes, workload: Workload) -> Storage:
+    """Estimate what a recipe will write. A run that a flag may stop keeps its best checkpoint as well."""
+    trained = trained_weights(model, workload)
     weights = F32 * sum(weight.numel for weight in trained)
-    best = recipe.flags.may_stop
+    keeps_best = recipe.flags.may_stop
     if recipe.method.name in WHOLE_MODEL:
-        left = F32 * model.parameters
+        final = F32 * model.parameters
     else:  # PiSSA's adapter has twice the rank for the unchanged base
-        left = weights * (2 if isinstance(recipe.method, Lora) and recipe.method.init == "pissa" else 1)
-    checkpoints = recipe.train.keep_checkpoints + 1 + best
-    return Storage(weights + moment_bytes(trained, plan.optimiser), checkpoints, left)
+        final = weights * (2 if isinstance(recipe.method, Lora) and recipe.method.init == "pissa" else 1)
+    checkpoints = recipe.train.keep_checkpoints + 1 + keeps_best
+    return Storage(weights + moment_bytes(trained, workload.optimiser), checkpoints, final)

@@ -57,7 +57,7 @@ def _role(name: str, shape: list[int]) -> Role:
 
 
 def read_headers(directory: Path, source: str) -> dict[str, list[int]] | None:
-    """Names and shapes of all weights, or None if not all files are there."""
+    """Read names and shapes of all weights; None if a file is missing. Raises ModelError."""
     index = directory / "model.safetensors.index.json"
     files = sorted(directory.glob("*.safetensors"))
     if index.exists():

@@ -1,1 +1,1 @@
-"""The daemon: the queue, who may start, and what becomes of attempts."""
+"""The daemon: the queue, which runs may start, and the outcome of attempts."""

@@ -1,4 +1,4 @@
-"""Accepting a run: from what a client submits to a durable run directory, whole or not there at all."""
+"""Accepting a run: from a client's submission to a durable run directory, whole or absent."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UNFINISHED = ".accepting-"  # prefix of a run directory that is not acknowledged
 
 
 class Submission(BaseModel):
-    """What a client sends with `submit`."""
+    """The body of a client's `submit`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,7 +46,7 @@ class Submission(BaseModel):
 
 
 def read_submission(body: dict[str, Any]) -> tuple[Submission, Recipe]:
-    """Check what was sent. Raises QueueError."""
+    """Check a submission. Raises QueueError."""
     try:
         submission = Submission.model_validate(body)
         return submission, Recipe.model_validate(submission.recipe)
@@ -57,14 +57,14 @@ def read_submission(body: dict[str, Any]) -> tuple[Submission, Recipe]:
         raise QueueError(f"the submitted run is not valid, key {key}: {message}") from None
 
 
-def again(run: RunDir) -> dict[str, Any]:
-    """The submission that runs the recipe of an earlier run once more. Raises QueueError."""
+def repeat_submission(run: RunDir) -> dict[str, Any]:
+    """Return the submission that runs the recipe of an earlier run once more. Raises QueueError."""
     try:
         body = json.loads(run.meta.read_text())
     except (OSError, ValueError) as error:
         raise QueueError(f"{run.meta} cannot be read ({error}); the run cannot be repeated") from None
-    kept = {key: body[key] for key in Submission.model_fields if body.get(key) is not None}
-    return {**kept, "parent": run.number, "sweep": None}
+    submission = {key: body[key] for key in Submission.model_fields if body.get(key) is not None}
+    return {**submission, "parent": run.number, "sweep": None}
 
 
 def accept(home: Home, number: int, submission: Submission, recipe: Recipe) -> RunDir:
@@ -101,12 +101,13 @@ def accept(home: Home, number: int, submission: Submission, recipe: Recipe) -> R
 
 
 def clear_unfinished(home: Home) -> None:
-    """Remove what a daemon killed while accepting left behind; nobody was told that it was accepted."""
+    """Remove the remains of runs that a killed daemon was accepting; none of them was acknowledged."""
     for path in home.runs.glob(f"{UNFINISHED}*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def last_number(home: Home) -> int:
+    """Return the highest run number in the home, 0 without runs."""
     numbers = (path.name.split("-", 1)[0] for path in home.runs.iterdir())
     return max((int(number) for number in numbers if number.isdigit()), default=0)
 

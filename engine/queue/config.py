@@ -12,7 +12,7 @@ from engine.basics.errors import ConfigError
 
 
 class Config(BaseModel):
-    """What a user may set."""
+    """The settings of `config.toml`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -31,7 +31,7 @@ def read(path: Path) -> Config:
     """Read and check the file; the defaults if there is none. Raises ConfigError."""
     try:
         body = tomllib.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):  # a home that is no directory is not told of here
+    except (FileNotFoundError, NotADirectoryError):  # a home that is no directory is reported elsewhere
         return Config()
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
@@ -49,6 +49,6 @@ def _sentence(problem: object, path: Path) -> str:
     if problem["type"] != "extra_forbidden":
         message = str(problem["msg"])
         return f"{path}, key {key}: {message[0].lower()}{message[1:]} (got {problem['input']!r})"
-    near = difflib.get_close_matches(key, Config.model_fields, n=1)
-    hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(Config.model_fields)}"
+    matches = difflib.get_close_matches(key, Config.model_fields, n=1)
+    hint = f"did you mean `{matches[0]}`?" if matches else f"known keys: {', '.join(Config.model_fields)}"
     return f"{path}, key {key}: unknown key; {hint}"

@@ -1,7 +1,7 @@
 """`python -P -m finetui.start engine.queue.daemon`: the one process that owns a home: queue, database, socket.
 
-It starts by itself with the first command and outlives the terminal. It may be killed at any moment: what it
-knows is in the run directories, the runs go on, and the next daemon finds them. It never imports torch and
+It starts by itself with the first command and outlives the terminal. It may be killed at any moment: all its
+state is in the run directories, the runs go on, and the next daemon finds them. It never imports torch and
 never forks; processes are started by exec.
 """
 
@@ -35,7 +35,7 @@ from store import Ingest, Projection, Server
 
 log = logging.getLogger("finetui.daemon")
 
-# Seconds between looks, while an attempt is active and while none is. Requests and journal entries wake both.
+# Seconds between ticks, while an attempt is active and while none is. Requests and journal entries wake both.
 WATCH_S, WATCH_IDLE_S = 0.2, 2.0
 INGEST_S, INGEST_IDLE_S = 0.3, 2.0
 SAMPLE_IDLE_S = 10.0
@@ -47,7 +47,7 @@ class HomeTakenError(Exception):
 
 
 class Daemon:
-    """Everything that one home needs, wired together. Raises ConfigError, StoreError, OSError, HomeTakenError."""
+    """Queue, database, server and sampler of one home. Raises ConfigError, StoreError, OSError, HomeTakenError."""
 
     def __init__(self, home: Home) -> None:
         self.home = home
@@ -60,16 +60,20 @@ class Daemon:
         self._nvml = Nvml()
         self._projection = Projection(home.store)
         self._ingest = Ingest(self._projection, home.path)
-        self._config_seen = _changed_at(home)
+        self._config_mtime_ns = _config_mtime(home)
         self._config_problem: str | None = None
         self._settings = _settings(self.config, self._nvml)
-        self._supervisor = Supervisor(home, self._settings, on_change=self._changed)
+        self._supervisor = Supervisor(home, self._settings, on_change=self._on_journal_entry)
         self._sampler = Sampler(home.hardware_log, self._nvml, before_rotation=self._ingest.drain)
         self._server = Server(home.socket, self._projection, self.act)
-        self._queue = Repeater("queue", self._watch, lambda: self._every(WATCH_S, WATCH_IDLE_S))
-        self._reader = Repeater("ingest", self._poll, lambda: self._every(INGEST_S, INGEST_IDLE_S))
-        self._samples = Repeater("sampler", self._sampler.sample, self._sample_every)
-        self._threads = (self._queue, self._reader, self._samples)
+        self._queue_thread = Repeater(
+            "queue", self._watch_queue, lambda: self._interval(WATCH_S, WATCH_IDLE_S)
+        )
+        self._ingest_thread = Repeater(
+            "ingest", self._poll_logs, lambda: self._interval(INGEST_S, INGEST_IDLE_S)
+        )
+        self._sampler_thread = Repeater("sampler", self._sampler.sample, self._sample_interval)
+        self._threads = (self._queue_thread, self._ingest_thread, self._sampler_thread)
 
     def start(self) -> None:
         with self._projection.read() as cursor:
@@ -85,7 +89,7 @@ class Daemon:
         return self._lock.still_there()
 
     def stop(self) -> None:
-        """Leave in order; runs go on."""
+        """Stop server, threads and database in order; runs go on."""
         log.info("daemon %d stops; active runs go on", os.getpid())
         if self.owns_home:  # the socket is another daemon's by now
             self._server.stop()
@@ -97,7 +101,7 @@ class Daemon:
 
     # ---- threads ---------------------------------------------------------------------------------
 
-    def _watch(self) -> None:
+    def _watch_queue(self) -> None:
         if not self.owns_home:
             log.error("%s is gone; another daemon may own the home now, so this one leaves", self.home.lock)
             self.stopping.set()
@@ -110,11 +114,11 @@ class Daemon:
         self._supervisor.tick()
 
     def _reread_config(self) -> None:
-        """A changed config.toml counts from the next look on; a bad one changes nothing but is told in `status`."""
-        seen = _changed_at(self.home)
-        if seen == self._config_seen:
+        """Apply a changed config.toml; a bad one changes nothing but is reported in `status`."""
+        mtime = _config_mtime(self.home)
+        if mtime == self._config_mtime_ns:
             return
-        self._config_seen = seen
+        self._config_mtime_ns = mtime
         try:
             self.config = config.read(self.home.config)
         except ConfigError as error:
@@ -123,24 +127,24 @@ class Daemon:
             return
         self._config_problem = None
         self._settings = _settings(self.config, self._nvml)
-        self._supervisor.use(self._settings)
+        self._supervisor.change_settings(self._settings)
         log.info("config.toml has changed: %s", self.config)
 
-    def _poll(self) -> None:
+    def _poll_logs(self) -> None:
         self._ingest.poll()
         self._projection.set_waiting(self._supervisor.waiting_for)
 
-    def _every(self, busy_s: float, idle_s: float) -> float:
+    def _interval(self, busy_s: float, idle_s: float) -> float:
         return busy_s if self._supervisor.busy else idle_s
 
-    def _sample_every(self) -> float:
+    def _sample_interval(self) -> float:
         every = self.config.sample_every_s
-        return self._every(every, max(every, SAMPLE_IDLE_S))
+        return self._interval(every, max(every, SAMPLE_IDLE_S))
 
-    def _changed(self, run: int) -> None:
+    def _on_journal_entry(self, run: int) -> None:
         self._ingest.notify(run)
-        self._queue.wake()
-        self._reader.wake()
+        self._queue_thread.wake()
+        self._ingest_thread.wake()
 
     # ---- requests --------------------------------------------------------------------------------
 
@@ -152,18 +156,18 @@ class Daemon:
                 case "submit":
                     return {"run": queue.submit(body)}
                 case "requeue":
-                    return {"run": queue.requeue(_whole(name, body, "run"))}
+                    return {"run": queue.requeue(_whole_number(name, body, "run"))}
                 case "cancel":
-                    return {"state": queue.cancel(_whole(name, body, "run"))}
+                    return {"state": queue.cancel(_whole_number(name, body, "run"))}
                 case "pause":
-                    return {"state": queue.pause(_whole(name, body, "run"))}
+                    return {"state": queue.pause(_whole_number(name, body, "run"))}
                 case "resume":
-                    return {"state": queue.resume(_whole(name, body, "run"))}
+                    return {"state": queue.resume(_whole_number(name, body, "run"))}
                 case "priority":
-                    run, priority = _whole(name, body, "run"), _whole(name, body, "priority")
+                    run, priority = _whole_number(name, body, "run"), _whole_number(name, body, "priority")
                     return {"priority": queue.set_priority(run, priority)}
                 case "note":
-                    queue.note(_whole(name, body, "run"), str(body.get("text", "")))
+                    queue.note(_whole_number(name, body, "run"), str(body.get("text", "")))
                     return {}
                 case "status":
                     return self.status()
@@ -176,12 +180,12 @@ class Daemon:
         except QueueError as error:
             raise StoreError(str(error), "queue") from None
         except OSError as error:
-            where = error.filename or self.home.path
-            raise StoreError(f"{name}: {where} cannot be written: {error.strerror}", "disk") from None
+            path = error.filename or self.home.path
+            raise StoreError(f"{name}: {path} cannot be written: {error.strerror}", "disk") from None
         raise StoreError(f"the daemon knows no action {name!r}; is it of another version?", "not_found")
 
     def status(self) -> dict[str, Any]:
-        """Who the daemon is, what it does, and what went wrong in it."""
+        """Return the daemon's identity, its runs and settings, and its problems."""
         problems = [thread.problem for thread in self._threads if thread.problem]
         problems += [*self._supervisor.problems.values(), *self._supervisor.damaged.values()]
         problems += filter(None, [self._config_problem, self._ingest.problem, self._nvml.problem])
@@ -198,21 +202,21 @@ class Daemon:
         }
 
 
-def _changed_at(home: Home) -> int | None:
+def _config_mtime(home: Home) -> int | None:
     try:
         return home.config.stat().st_mtime_ns
     except OSError:
         return None
 
 
-def _settings(chosen: config.Config, nvml: Nvml) -> Settings:
+def _settings(user_config: config.Config, nvml: Nvml) -> Settings:
     devices = usable_devices([gpu.name for gpu in nvml.gpus], os.environ.get("CUDA_VISIBLE_DEVICES"))
-    concurrency = chosen.concurrency or len(devices) or 1
+    concurrency = user_config.concurrency or len(devices) or 1
     threads = max(1, physical_cores() // concurrency)
-    return Settings(Capacity(concurrency, devices), threads, chosen.grace_s)
+    return Settings(Capacity(concurrency, devices), threads, user_config.grace_s)
 
 
-def _whole(action: str, body: dict[str, Any], key: str) -> int:
+def _whole_number(action: str, body: dict[str, Any], key: str) -> int:
     value = body.get(key)
     if not isinstance(value, int) or isinstance(value, bool):
         raise QueueError(f"{action} needs a whole number as `{key}`, got {value!r}")
@@ -223,7 +227,7 @@ def _whole(action: str, body: dict[str, Any], key: str) -> int:
 
 
 def main() -> int:
-    """Run until asked to stop. Errors at the start are one sentence on stderr, read by who started us."""
+    """Run until asked to stop. Errors at the start are one sentence on stderr, for the command that started us."""
     home = default_home()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may go
     try:
@@ -234,34 +238,36 @@ def main() -> int:
     except HomeTakenError:
         return ALREADY_RUNNING
     except FinetuiError as error:
-        return _refuse(str(error), error.exit_code)
+        return _report_refusal(str(error), error.exit_code)
     except OSError as error:
-        return _refuse(f"the home {home.path} cannot be used: {error}")
+        return _report_refusal(f"the home {home.path} cannot be used: {error}")
     except Exception as error:
         log.exception("cannot start")
-        return _refuse(f"the daemon cannot start: {type(error).__name__}: {error}; see {home.daemon_log}")
+        return _report_refusal(
+            f"the daemon cannot start: {type(error).__name__}: {error}; see {home.daemon_log}"
+        )
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: daemon.stopping.set())
-    _say(READY)
-    _let_go_of_terminal(home)
+    _report_to_starter(READY)
+    _redirect_output_to_log(home)
     # With a limit: a signal that another thread receives does not wake a wait without one.
     while not daemon.stopping.wait(1.0):
         pass
-    owned = daemon.owns_home
+    owns_home = daemon.owns_home
     daemon.stop()
-    if not owned:
+    if not owns_home:
         os._exit(0)  # the server's destructor would remove the other daemon's socket
     return 0
 
 
-def _refuse(sentence: str, code: int = ExitCode.NO_DAEMON) -> int:
+def _report_refusal(sentence: str, code: int = ExitCode.NO_DAEMON) -> int:
     log.error("cannot start: %s", sentence)
-    _say(sentence)
+    _report_to_starter(sentence)
     return code
 
 
-def _say(sentence: str) -> None:
-    """To the command that started this daemon, if it is still there."""
+def _report_to_starter(sentence: str) -> None:
+    """Print to the command that started this daemon, if it still runs."""
     with contextlib.suppress(OSError):
         print(sentence, file=sys.stderr, flush=True)
 
@@ -276,8 +282,8 @@ def _log_to(home: Home) -> None:
     )
 
 
-def _let_go_of_terminal(home: Home) -> None:
-    """From here on, what native code prints (or a crash) goes to the log."""
+def _redirect_output_to_log(home: Home) -> None:
+    """Send what native code prints (or a crash) to the log, and release the terminal."""
     fd = os.open(home.daemon_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(fd, 1)
     os.dup2(fd, 2)

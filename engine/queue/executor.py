@@ -1,4 +1,4 @@
-"""Runs attempts on this machine: starts shims, sees whether they and their workers live, signals workers.
+"""Execution of attempts on this machine: start shims, check whether they and their workers live, signal workers.
 
 The processes do not depend on the daemon: a new daemon finds them by the identities on disk. A pid is never
 trusted without its start time and boot.
@@ -29,8 +29,8 @@ LONGEST_REASON = 500
 
 
 @dataclass(frozen=True)
-class Sighting:
-    """What is known of an attempt's processes; `worker` is known once it began, alive or not."""
+class Processes:
+    """The processes of an attempt, as far as known; `worker` is known once it began, alive or not."""
 
     shim: Identity | None
     worker: Identity | None
@@ -65,35 +65,35 @@ class Executor:
     def reap(self) -> None:
         self._children = [child for child in self._children if child.poll() is None]
 
-    def look(self, run: RunDir, record: RunRecord) -> Sighting:
+    def find_processes(self, run: RunDir, record: RunRecord) -> Processes:
         body = _read_json(run.attempt(record.attempt).process) or {}
         shim = record.shim or Identity.from_dict(body.get("shim"))
-        return Sighting(shim, Identity.from_dict(body.get("worker")))
+        return Processes(shim, Identity.from_dict(body.get("worker")))
 
     def ask_to_stop(self, worker: Identity) -> bool:
-        """SIGTERM: save a checkpoint and end. False if the worker is gone."""
+        """Send SIGTERM, so that the worker saves a checkpoint and ends. False if it is gone."""
         return send(worker, signal.SIGTERM)
 
-    def kill(self, sighting: Sighting) -> None:
-        """SIGKILL the worker and whatever it started. The shim is left to write down how it ended."""
-        if sighting.worker is not None and sighting.shim is not None:
-            kill_group(sighting.worker, session=sighting.shim.pid)
+    def kill(self, processes: Processes) -> None:
+        """SIGKILL the worker and all that it started. The shim stays, to record how the worker ended."""
+        if processes.worker is not None and processes.shim is not None:
+            kill_group(processes.worker, session=processes.shim.pid)
 
     def remains(self, run: RunDir, record: RunRecord) -> Remains:
-        """Read what a dead attempt left behind."""
+        """Read the files that a dead attempt left."""
         attempt = run.attempt(record.attempt)
         checkpoint = run.last_checkpoint()
         return Remains(
             began=attempt.process.exists(),
             exit=_read_json(attempt.exit),
             end=last_line(attempt.events, End),
-            last_words=_last_words(run, attempt),
+            last_words=_last_output_line(run, attempt),
             checkpoint=checkpoint[0] if checkpoint else -1,
         )
 
 
 def environment(base: Mapping[str, str], device: str, threads: int) -> dict[str, str]:
-    """A worker's environment: its share of the cores, and the GPUs that it may see: one for each process."""
+    """Return a worker's environment: its share of the cores, and the GPUs that it may see, one for each process."""
     env = {**base, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
     # A thread that spins while it waits takes the core from the one it waits for, wherever something else runs
     # too; docs/decisions/0004 has the figures.
@@ -105,7 +105,7 @@ def environment(base: Mapping[str, str], device: str, threads: int) -> dict[str,
 
 
 def usable_devices(devices: Sequence[str], visible: str | None) -> tuple[str, ...]:
-    """Those GPUs that `CUDA_VISIBLE_DEVICES` of the daemon leaves to it; all where it is not a list of numbers."""
+    """Return the GPUs that `visible`, the daemon's `CUDA_VISIBLE_DEVICES`, allows; all if it is no list of numbers."""
     if visible is None or not re.fullmatch(r"[\d,\s]*|-1", visible):
         return tuple(devices)
     allowed = {f"gpu{int(part)}" for part in visible.split(",") if part.strip().isdigit()}
@@ -120,9 +120,9 @@ def _read_json(path: Path) -> dict[str, object] | None:
     return body if isinstance(body, dict) else None
 
 
-def _last_words(run: RunDir, attempt: AttemptDir) -> str | None:
-    """The last line that was printed: by the worker or, if none was started, by the shim."""
+def _last_output_line(run: RunDir, attempt: AttemptDir) -> str | None:
+    """Return the last line that was printed: by the worker or, if none was started, by the shim."""
     path = attempt.stdout if attempt.path.exists() else run.shim_log
     lines = re.split(r"[\r\n]+", tail(path, 4096).decode(errors="replace"))
-    words = [line.strip() for line in lines if line.strip()]
-    return words[-1][:LONGEST_REASON] if words else None
+    printed = [line.strip() for line in lines if line.strip()]
+    return printed[-1][:LONGEST_REASON] if printed else None

@@ -1,7 +1,7 @@
 """The hardware sampler: CPU, memory, disk and GPUs of this machine, appended to `hardware.jsonl`.
 
-GPU readings are NVML's, each asked for on its own: what a card does not support is left out. A driver that is
-lost (updated, crashed) is reported once and tried again later. On a machine without NVML there are no GPUs.
+GPU readings are NVML's, each read on its own: what a card does not support is skipped. A driver that is lost
+(updated, crashed) is reported once and tried again later. On a machine without NVML there are no GPUs.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Nvml:
             log.info("no GPUs: %s", error)
 
     def values(self) -> dict[str, float]:
-        """Readings of every GPU, `{"gpu0/util": 97.0, …}`; empty without GPUs."""
+        """Return readings of every GPU, `{"gpu0/util": 97.0, …}`; empty without GPUs."""
         if self.problem and time.monotonic() >= self._retry_at:
             self._reopen()
         values: dict[str, float] = {}
@@ -90,7 +90,7 @@ def _gpu(index: int) -> Gpu:
 
 
 def _readings(gpu: Gpu) -> dict[str, float]:
-    """What this card supports. Raises NVMLError when it or its driver is lost."""
+    """Return the readings that this card supports. Raises NVMLError when it or its driver is lost."""
     readings: dict[str, float] = {}
     for read in (_utilisation, _memory, _power, _temperature):
         with contextlib.suppress(pynvml.NVMLError_NotSupported, pynvml.NVMLError_NoPermission):
@@ -142,9 +142,9 @@ class Sampler:
             self._before_rotation()
             self._path.replace(self._path.with_name("hardware-1.jsonl"))
         if not self._path.exists():  # until a new log can be opened (disk full), samples go to the old one
-            new = self._open()
+            new_log = self._open()
             self._log.close()
-            self._log = new
+            self._log = new_log
 
     def close(self) -> None:
         self._log.close()
@@ -157,7 +157,7 @@ class Sampler:
 
 
 def machine_values(home: Path) -> dict[str, float]:
-    """CPU, memory and the disk that holds the home."""
+    """Return readings of CPU, memory and the disk that holds the home; `{"cpu/percent": 12.5, …}`."""
     readers: tuple[Callable[[], dict[str, float]], ...] = (_cpu, _ram, lambda: _disk(home))
     values: dict[str, float] = {}
     for read in readers:

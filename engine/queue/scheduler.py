@@ -1,4 +1,4 @@
-"""Which runs start now, and why each other one waits: a pure function, asked again at every change."""
+"""Scheduling: which runs start now, and why each other one waits. A pure function, called at every change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from store.states import RunState
 
 @dataclass(frozen=True)
 class Capacity:
-    """What the machine and the configuration allow."""
+    """The limits of the machine and the configuration."""
 
     concurrency: int
     devices: tuple[str, ...] = ()  # "gpu0", …; empty on a machine without GPUs, where runs use the CPU
@@ -24,49 +24,52 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Decision:
     starts: tuple[Start, ...]
     waiting: dict[int, str]  # run → why it waits
 
 
-def plan(waiting: Sequence[RunRecord], active: Sequence[RunRecord], capacity: Capacity) -> Plan:
-    """Fill the free places in line order; each process of a run gets a GPU of its own where there are GPUs."""
-    line = sorted(waiting, key=_place_in_line)
-    taken = {device for record in active for device in (record.device or "").split(",")}
-    free = [device for device in capacity.devices if device not in taken]
-    room = max(0, capacity.concurrency - len(active))
+def decide(waiting: Sequence[RunRecord], active: Sequence[RunRecord], capacity: Capacity) -> Decision:
+    """Fill the free slots in queue order; each process of a run gets a GPU of its own, if the machine has GPUs."""
+    ordered = sorted(waiting, key=_queue_order)
+    taken_devices = {device for record in active for device in (record.device or "").split(",")}
+    free_devices = [device for device in capacity.devices if device not in taken_devices]
+    free_slots = max(0, capacity.concurrency - len(active))
     starts: list[Start] = []
-    for run in line[:room]:
-        # More than there are: the worker says so.
-        needed = min(run.processes, len(capacity.devices))
-        if needed > len(free):
-            break  # who comes later has to wait as well, or many small runs would keep a large one waiting
-        starts.append(Start(run.number, ",".join(free[:needed]) or "cpu"))
-        free = free[needed:]
+    for run in ordered[:free_slots]:
+        # A run that needs more GPUs than there are starts all the same: its worker reports that.
+        gpus = min(run.processes, len(capacity.devices))
+        if gpus > len(free_devices):
+            break  # later runs wait as well, or many small ones would keep a large one waiting
+        starts.append(Start(run.number, ",".join(free_devices[:gpus]) or "cpu"))
+        free_devices = free_devices[gpus:]
     running = sorted([record.number for record in active] + [start.run for start in starts])
-    left = line[len(starts) :]
-    full = _full(running, capacity, limited=room <= len(starts))
-    if left and free and room > len(starts):
-        full = f"{_running(running)}; #{left[0].number} needs {left[0].processes} GPUs, free: {len(free)}"
-    return Plan(tuple(starts), {run.number: _why(place, full) for place, run in enumerate(left)})
+    still_waiting = ordered[len(starts) :]
+    reason = _full_reason(running, capacity, limited=free_slots <= len(starts))
+    if still_waiting and free_devices and free_slots > len(starts):
+        first = still_waiting[0]
+        need = f"#{first.number} needs {first.processes} GPUs, free: {len(free_devices)}"
+        reason = f"{_running_sentence(running)}; {need}"
+    waiting_for = {run.number: _waiting_reason(ahead, reason) for ahead, run in enumerate(still_waiting)}
+    return Decision(tuple(starts), waiting_for)
 
 
-def _place_in_line(run: RunRecord) -> tuple[bool, int, float, int]:
-    """Interrupted runs first (they had their turn), then by priority, then first come, first served."""
+def _queue_order(run: RunRecord) -> tuple[bool, int, float, int]:
+    """Return the key that sorts interrupted runs first (they had started), then by priority, then by arrival."""
     return (run.state != RunState.INTERRUPTED, -run.priority, run.queued_at, run.number)
 
 
-def _full(running: list[int], capacity: Capacity, limited: bool) -> str:
+def _full_reason(running: list[int], capacity: Capacity, limited: bool) -> str:
     if not running:
         return "nothing may start (concurrency in config.toml)"
-    subject = _running(running)
+    subject = _running_sentence(running)
     if not limited:
         return f"{subject}; every GPU is taken, 1 run per GPU"
     count = capacity.concurrency
     return f"{subject}; {count} {'run' if count == 1 else 'runs'} at a time (concurrency in config.toml)"
 
 
-def _running(running: list[int]) -> str:
+def _running_sentence(running: list[int]) -> str:
     return f"{_names(running)} {'is' if len(running) == 1 else 'are'} running"
 
 
@@ -76,7 +79,7 @@ def _names(runs: list[int]) -> str:
     return f"{label} {shown[0]}" if len(shown) == 1 else f"{label} {', '.join(shown[:-1])} and {shown[-1]}"
 
 
-def _why(place: int, full: str) -> str:
-    if place == 0:
-        return full
-    return f"{full}; {place} {'run' if place == 1 else 'runs'} ahead of it"
+def _waiting_reason(ahead: int, reason: str) -> str:
+    if ahead == 0:
+        return reason
+    return f"{reason}; {ahead} {'run' if ahead == 1 else 'runs'} ahead of it"

@@ -1,4 +1,4 @@
-"""The queue: every run's record, the requests of users, and the watch over the attempts that are active.
+"""The queue: every run's record, the requests of users, and the supervision of active attempts.
 
 Each change is written to the run's journal, durable, before it counts. One lock guards it all: requests come
 from the server's threads, `tick` from the daemon's.
@@ -16,8 +16,8 @@ from typing import Any
 
 from engine.basics.errors import QueueError
 from engine.queue import accept
-from engine.queue.executor import Executor, Sighting
-from engine.queue.scheduler import Capacity, Start, plan
+from engine.queue.executor import Executor, Processes
+from engine.queue.scheduler import Capacity, Start, decide
 from engine.runs import disk, journal, lifecycle
 from engine.runs.home import RunDir, run_dirs
 from engine.runs.journal import Request, RunRecord
@@ -42,7 +42,7 @@ log = logging.getLogger("finetui.queue")
 
 @dataclass(frozen=True)
 class Settings:
-    """What the queue needs of the machine and the configuration."""
+    """The settings of the queue, from the machine and the configuration."""
 
     capacity: Capacity
     threads: int  # for each run
@@ -61,31 +61,32 @@ class Supervisor:
         self._lock = threading.RLock()
         self._dirs: dict[int, RunDir] = {}
         self._records: dict[int, RunRecord] = {}
-        self._open: set[int] = set()  # waiting or active: what `tick` has to look at
-        self._asked: dict[tuple[int, int], float] = {}  # run, attempt: when SIGTERM was sent, monotonic
+        self._open_runs: set[int] = set()  # waiting or active: those that `tick` looks at
+        # Run and attempt → when SIGTERM was sent, monotonic.
+        self._stop_requested: dict[tuple[int, int], float] = {}
         self._next = 1
         self.waiting_for: dict[int, str] = {}
-        self.problems: dict[int, str] = {}  # run → what went wrong while looking after it
-        self.damaged: dict[int, str] = {}  # run → what in its journal could not be used
+        self.problems: dict[int, str] = {}  # run → error at its last tick
+        self.damaged: dict[int, str] = {}  # run → lines of its journal that could not be read
 
     def recover(self, last: int = 0) -> None:
-        """Learn from the run directories what earlier daemons knew. `last`: the last number that the store knows of."""
+        """Read the state of all runs from their directories. `last`: the highest run number in the store."""
         with self._lock:
             accept.clear_unfinished(self._home)
             self._next = max(last, accept.last_number(self._home)) + 1
             for run in run_dirs(self._home):
-                record, bad = journal.read_whole(run)
-                self._keep(run, record)
-                if bad:
-                    lines = ", ".join(f"{line.kind} ({line.why})" for line in bad)
+                record, bad_lines = journal.read_whole(run)
+                self._remember(run, record)
+                if bad_lines:
+                    lines = ", ".join(f"{line.kind} ({line.why})" for line in bad_lines)
                     self.damaged[run.number] = (
                         f"run #{run.number}: lines of {run.journal} are passed over: {lines}"
                     )
-            for record in self._listed(active=True):
+            for record in self._open_records(active=True):
                 log.info("run #%d was %s before this daemon", record.number, record.state)
 
-    def use(self, settings: Settings) -> None:
-        """Take over changed settings; runs that are active keep what they have."""
+    def change_settings(self, settings: Settings) -> None:
+        """Apply changed settings; active runs keep the device and threads that they have."""
         with self._lock:
             self._settings = settings
 
@@ -95,53 +96,53 @@ class Supervisor:
         """Look at each active attempt, then start what may start. A problem with one run holds up no other."""
         with self._lock:
             self._executor.reap()
-            for record in self._listed(active=True):
-                self._guarded(record.number, partial(self._watch, record))
+            for record in self._open_records(active=True):
+                self._run_guarded(record.number, partial(self._watch, record))
             self._schedule()
 
     @property
     def busy(self) -> bool:
         """Whether an attempt is active."""
         with self._lock:
-            return any(self._records[number].active for number in self._open)
+            return any(self._records[number].active for number in self._open_runs)
 
     def _watch(self, record: RunRecord) -> None:
-        sighting = self._executor.look(self._dirs[record.number], record)
-        if not sighting.alive:
+        processes = self._executor.find_processes(self._dirs[record.number], record)
+        if not processes.alive:
             self._conclude(record)
             return
-        if record.state == RunState.STARTING and sighting.worker is not None:
-            who = sighting.worker.to_dict()
-            record = self._write(record, Running(record.attempt, RunState.RUNNING, record.reason, **who))
+        if record.state == RunState.STARTING and processes.worker is not None:
+            identity = processes.worker.to_dict()
+            record = self._write(record, Running(record.attempt, RunState.RUNNING, record.reason, **identity))
         if record.request is not None:
-            self._press(record, sighting)
+            self._request_stop(record, processes)
 
-    def _press(self, record: RunRecord, sighting: Sighting) -> None:
-        """Ask once, and after the grace period do not ask."""
-        if sighting.worker is None:
+    def _request_stop(self, record: RunRecord, processes: Processes) -> None:
+        """Send SIGTERM once, and SIGKILL after the grace period."""
+        if processes.worker is None:
             return
-        now, asked = time.monotonic(), (record.number, record.attempt)
-        if asked not in self._asked:
-            self._executor.ask_to_stop(sighting.worker)
-        if now - self._asked.setdefault(asked, now) > self._settings.grace_s:
+        now, attempt = time.monotonic(), (record.number, record.attempt)
+        if attempt not in self._stop_requested:
+            self._executor.ask_to_stop(processes.worker)
+        if now - self._stop_requested.setdefault(attempt, now) > self._settings.grace_s:
             log.info("run #%d did not stop in %g s; killing it", record.number, self._settings.grace_s)
-            self._executor.kill(sighting)
+            self._executor.kill(processes)
 
     def _conclude(self, record: RunRecord) -> None:
-        """Write what became of an attempt whose processes are gone.
+        """Record the outcome of an attempt whose processes are gone.
 
-        Under the shim's lock: a shim that was sent by an earlier daemon and is only now starting either has
-        the lock, and then we look again later, or finds in the journal that it came too late.
+        Under the shim's lock: a shim that an earlier daemon started and that is only now beginning either has
+        the lock, and then we try again at the next tick, or reads in the journal that it is too late.
         """
         run = self._dirs[record.number]
         lock = Lock(run.lock)
         if not lock.acquire():
             return
         try:
-            sighting = self._executor.look(run, record)
-            if sighting.alive:
+            processes = self._executor.find_processes(run, record)
+            if processes.alive:
                 return
-            self._executor.kill(sighting)  # what a killed worker left in its process group
+            self._executor.kill(processes)  # what a killed worker left in its process group
             self._write(record, lifecycle.verdict(record, self._executor.remains(run, record)))
         finally:
             lock.release()
@@ -149,17 +150,17 @@ class Supervisor:
     # ---- starting --------------------------------------------------------------------------------
 
     def _schedule(self) -> None:
-        waiting, active = self._listed(active=False), self._listed(active=True)
-        if waiting and (full := disk.no_room(self._home.runs)):
-            self.waiting_for = {record.number: full for record in waiting}
+        waiting, active = self._open_records(active=False), self._open_records(active=True)
+        if waiting and (disk_full := disk.no_room(self._home.runs)):
+            self.waiting_for = {record.number: disk_full for record in waiting}
             return
-        chosen = plan(waiting, active, self._settings.capacity)
-        self.waiting_for = chosen.waiting
-        for start in chosen.starts:
-            self._guarded(start.run, partial(self._start, start))
+        decision = decide(waiting, active, self._settings.capacity)
+        self.waiting_for = decision.waiting
+        for start in decision.starts:
+            self._run_guarded(start.run, partial(self._start, start))
 
     def _start(self, start: Start) -> None:
-        """The journal first: a shim starts only what the journal says is starting."""
+        """Start an attempt. The journal first: a shim starts only what the journal says is starting."""
         record, run = self._records[start.run], self._dirs[start.run]
         attempt = max([record.attempt, *(attempt.number for attempt in run.attempts())]) + 1
         threads = self._settings.threads
@@ -179,7 +180,7 @@ class Supervisor:
     # ---- requests --------------------------------------------------------------------------------
 
     def submit(self, body: dict[str, Any]) -> int:
-        """Accept a run; its number. On disk when this returns. Raises QueueError."""
+        """Accept a run; return its number. On disk when this returns. Raises QueueError."""
         submission, recipe = accept.read_submission(body)
         with self._lock:
             if submission.parent is not None:
@@ -192,55 +193,55 @@ class Supervisor:
                     f"the run cannot be written to {self._home.runs}: {error.strerror}"
                 ) from None
             self._next += 1
-            self._keep(run, journal.read(run))
+            self._remember(run, journal.read(run))
             log.info("run #%d submitted: %s", number, run.path.name)
             self._on_change(number)
             return number
 
     def requeue(self, number: int) -> int:
-        """Run the recipe of an earlier run once more, from the start; the new run's number."""
+        """Queue the recipe of an earlier run once more, from the start; return the new run's number."""
         with self._lock:
             self._record(number)
-            return self.submit(accept.again(self._dirs[number]))
+            return self.submit(accept.repeat_submission(self._dirs[number]))
 
     def cancel(self, number: int) -> str:
-        """The state after the request: `cancelled` at once for a waiting run, else unchanged until it ends."""
+        """Cancel a run; return its state: `cancelled` at once for a waiting run, else unchanged until it ends."""
         return self._ask_to_end("cancel", number, Cancel, RunState.CANCELLED)
 
     def pause(self, number: int) -> str:
-        """As `cancel`, but the run may be resumed and keeps its name in the queue: `paused`."""
+        """Pause a run; return its state, as `cancel` does: `paused`, from which it may be resumed."""
         return self._ask_to_end("pause", number, Pause, RunState.PAUSED)
 
     def _ask_to_end(self, action: Request, number: int, line: type[Cancel | Pause], state: RunState) -> str:
         with self._lock:
-            record = self._allowed(action, number)
+            record = self._allowed_record(action, number)
             if record.active:
                 reason = f"{action} was asked; it saves a checkpoint first"
                 record = self._write(record, line(record.state, reason))
-                self._guarded(number, partial(self._watch, record))
+                self._run_guarded(number, partial(self._watch, record))
             else:
                 self._write(record, line(state))
             return self._records[number].state
 
     def resume(self, number: int) -> str:
-        """Queue a cancelled, failed or paused run again; it goes on from its last whole checkpoint."""
+        """Queue a cancelled, failed or paused run again, to resume its last whole checkpoint; return its state."""
         with self._lock:
-            record = self._allowed("resume", number)
+            record = self._allowed_record("resume", number)
             return self._write(record, Requeued(RunState.QUEUED, interruptions=0)).state
 
     def set_priority(self, number: int, priority: int) -> int:
-        """Move a run that waits; its priority."""
+        """Change the priority of a waiting run; return it."""
         with self._lock:
-            return self._write(self._allowed("priority", number), Priority(priority)).priority
+            return self._write(self._allowed_record("priority", number), Priority(priority)).priority
 
     def note(self, number: int, text: str) -> None:
         with self._lock:
             self._write(self._record(number), Note(text))
 
     def counts(self) -> dict[str, Any]:
-        """`{"running": [41], "queued": [42, 43]}`: numbers of active and of waiting runs."""
+        """Return the numbers of active and of waiting runs: `{"running": [41], "queued": [42, 43]}`."""
         with self._lock:
-            active, waiting = self._listed(active=True), self._listed(active=False)
+            active, waiting = self._open_records(active=True), self._open_records(active=False)
             return {"running": [run.number for run in active], "queued": [run.number for run in waiting]}
 
     # ---- records ---------------------------------------------------------------------------------
@@ -251,41 +252,43 @@ class Supervisor:
             raise QueueError(f"there is no run #{number}; {last}")
         return self._records[number]
 
-    def _allowed(self, action: Action, number: int) -> RunRecord:
+    def _allowed_record(self, action: Action, number: int) -> RunRecord:
         record = self._record(number)
         if reason := lifecycle.refusal(action, record):
             raise QueueError(reason)
         return record
 
-    def _listed(self, *, active: bool) -> list[RunRecord]:
-        records = (self._records[number] for number in sorted(self._open))
+    def _open_records(self, *, active: bool) -> list[RunRecord]:
+        records = (self._records[number] for number in sorted(self._open_runs))
         return [record for record in records if record.active == active]
 
     def _write(self, record: RunRecord, line: JournalLine) -> RunRecord:
-        """Append to the run's journal and remember what it adds up to. Raises OSError (disk full)."""
+        """Append to the run's journal and update its record. Raises OSError (disk full)."""
         run = self._dirs[record.number]
         record = journal.append(run, record, line)
-        self._keep(run, record)
-        because = f" ({record.reason})" if record.reason and line.state is not None else ""
-        log.info("run #%d: %s, now %s%s", record.number, line.kind, record.state, because)
+        self._remember(run, record)
+        reason = f" ({record.reason})" if record.reason and line.state is not None else ""
+        log.info("run #%d: %s, now %s%s", record.number, line.kind, record.state, reason)
         self._on_change(record.number)
         return record
 
-    def _keep(self, run: RunDir, record: RunRecord) -> None:
+    def _remember(self, run: RunDir, record: RunRecord) -> None:
         self._dirs[record.number], self._records[record.number] = run, record
         if record.waiting or record.active:
-            self._open.add(record.number)
+            self._open_runs.add(record.number)
         else:
-            self._open.discard(record.number)
+            self._open_runs.discard(record.number)
 
-    def _guarded(self, number: int, step: Callable[[], None]) -> None:
-        """A run whose files cannot be written or read is tried again at the next tick, and reported."""
+    def _run_guarded(self, number: int, step: Callable[[], None]) -> None:
+        """Run a step for one run. If it fails (files that cannot be written or read), report that and try again at
+        the next tick.
+        """
         try:
             step()
         except Exception as error:
             if not self._dirs[number].path.is_dir():
                 log.warning("run #%d: its directory is gone; forgetting it", number)
-                self._open.discard(number)
+                self._open_runs.discard(number)
                 return
             message = f"run #{number}: {type(error).__name__}: {error}"
             if self.problems.get(number) != message:

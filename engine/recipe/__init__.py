@@ -1,1 +1,1 @@
-"""What is decided before a run: the recipe, its sections and how its file is read."""
+"""The recipe: everything decided before a run, in sections, and how its file is read."""

@@ -1,4 +1,4 @@
-"""What the sections of a recipe are made of."""
+"""Types of fields that the sections of a recipe share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Share:
     count: int | None = None
 
     def of(self, total: int) -> int:
-        """The count out of `total`, at least 1."""
+        """Return the count out of `total`, at least 1."""
         return max(1, round(total * self.percent / 100)) if self.percent is not None else self.count or 1
 
 
@@ -38,23 +38,23 @@ def parse_share(value: str | int) -> Share:
     raise ValueError("give a share such as 10% or a whole number above 0")
 
 
-def _checked_share(value: Any) -> Any:
+def _check_share(value: Any) -> Any:
     parse_share(value)
     return value
 
 
-def _checked_share_or_auto(value: Any) -> Any:
-    return value if value == AUTO else _checked_share(value)
+def _check_share_or_auto(value: Any) -> Any:
+    return value if value == AUTO else _check_share(value)
 
 
-def _checked_percent(value: Any) -> Any:
+def _check_percent(value: Any) -> Any:
     if parse_share(value).percent is None:
         raise ValueError("give a share such as 5%")
     return value
 
 
-def _checked_slices(value: Any) -> Any:
-    """A source, or sources by the name of their slice; ValueError with one sentence otherwise."""
+def _check_slices(value: Any) -> Any:
+    """Accept a source, or sources by the name of their slice; ValueError with one sentence otherwise."""
     if value is None or isinstance(value, str):
         return value
     if not isinstance(value, dict) or not value:
@@ -71,19 +71,19 @@ def _checked_slices(value: Any) -> Any:
     return value
 
 
-ShareField = Annotated[str | int, BeforeValidator(_checked_share)]
-ShareOrAuto = Annotated[str | int, BeforeValidator(_checked_share_or_auto)]
-Percent = Annotated[str, BeforeValidator(_checked_percent)]
-Slices = Annotated[str | dict[str, str], BeforeValidator(_checked_slices)]
+ShareField = Annotated[str | int, BeforeValidator(_check_share)]
+ShareOrAuto = Annotated[str | int, BeforeValidator(_check_share_or_auto)]
+Percent = Annotated[str, BeforeValidator(_check_percent)]
+Slices = Annotated[str | dict[str, str], BeforeValidator(_check_slices)]
 
 
 class Section(BaseModel):
-    """What all sections share: no unknown keys, no change after reading."""
+    """The base of all sections: no unknown keys, no change after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-# What a data file's columns mean; `data.columns` maps a user's own names to these.
+# The columns of data files that finetui knows; `data.columns` maps a user's own names to these.
 Column = Literal[
     "messages",
     "prompt",

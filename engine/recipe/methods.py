@@ -45,7 +45,7 @@ class Lora(Section):
     )
 
     @model_validator(mode="after")
-    def _combine(self) -> Lora:
+    def _check_combination(self) -> Lora:
         if self.dora and self.init == "pissa":
             raise ValueError("dora and init: pissa do not go together; leave one of them out")
         return self
@@ -124,8 +124,8 @@ Method = Annotated[
 ]
 
 
-# Starting points for models of 1B parameters and more; a model of a few million wants five to ten times as much.
-# The fewer weights a method trains, the farther each has to go.
+# Starting points for models of 1B parameters and more; a model of a few million needs five to ten times as much.
+# The fewer weights a method trains, the farther each has to move.
 DEFAULT_LR = {
     "full": 2e-5,
     "freeze": 2e-5,
@@ -137,8 +137,8 @@ DEFAULT_LR = {
     "prompt": 1e-1,
 }
 
-# Steps of warm-up: new networks and virtual tokens begin far from where they end (Houlsby et al. 2019 warm up for 10%
-# of the steps, Liu et al. 2022 train IA3 with 6%).
+# Steps of warm-up: new networks and virtual tokens start far from their final values (Houlsby et al. 2019 warm up for
+# 10% of the steps, Liu et al. 2022 train IA3 with 6%).
 DEFAULT_WARMUP = {
     "full": "5%",
     "freeze": "5%",

@@ -1,4 +1,4 @@
-"""From a YAML file to recipes: overrides, sweeps, and one sentence about each thing that is wrong."""
+"""From a YAML file to recipes: overrides, sweeps, and one sentence about each error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from engine.recipe.sections import Recipe
 
 @dataclass(frozen=True)
 class RecipeFile:
-    """A recipe as read: its text, and the recipes it stands for (several when it has a sweep)."""
+    """A recipe file as read: its text, and its recipes (several when it has a sweep)."""
 
     path: Path
     text: str
@@ -41,7 +41,7 @@ def read(path: Path, overrides: list[str] | None = None) -> RecipeFile:
 
 
 def parse(text: str, path: Path, overrides: list[str] | None = None) -> RecipeFile:
-    """`read` for a text already in memory; `path` is for messages and for the default name."""
+    """Do as `read` for a text already in memory; `path`: for messages and for the default name. Raises RecipeError."""
     try:
         tree = YAML(typ="rt").load(text)
     except MarkedYAMLError as error:
@@ -83,7 +83,7 @@ def _override(tree: Any, item: str) -> str:
 
 
 def set_key(tree: Any, dotted: str, value: Any) -> None:
-    """Set a dotted key in a recipe as read; sections that are not there are made."""
+    """Set a dotted key in a recipe as read; missing sections are added."""
     *parents, last = dotted.split(".")
     for name in parents:
         inner = tree.get(name)
@@ -97,38 +97,40 @@ def set_key(tree: Any, dotted: str, value: Any) -> None:
 
 def _validate(tree: Any, path: Path, from_command_line: set[str]) -> Recipe:
     try:
-        return Recipe.model_validate(_plain(tree))
+        return Recipe.model_validate(_to_plain(tree))
     except ValidationError as error:
         sentences: dict[str, list[str]] = {}  # a union fails once per branch: one line per key
         for problem in error.errors():
-            loc = _keys(problem["loc"])
-            where = _where(tree, loc, path, from_command_line)
-            sentences.setdefault(where, []).append(_sentence(problem, loc))
-        lines = [f"{where}: {', or '.join(dict.fromkeys(said))}" for where, said in sentences.items()]
+            loc = _key_path(problem["loc"])
+            location = _location(tree, loc, path, from_command_line)
+            sentences.setdefault(location, []).append(_sentence(problem, loc))
+        lines = [
+            f"{location}: {', or '.join(dict.fromkeys(messages))}" for location, messages in sentences.items()
+        ]
         raise RecipeError("\n".join(lines)) from None
 
 
-def _plain(value: Any) -> Any:
-    """Ruamel's scalar types as plain Python ones."""
+def _to_plain(value: Any) -> Any:
+    """Convert ruamel's scalar types to plain Python ones."""
     if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): _to_plain(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_plain(inner) for inner in value]
+        return [_to_plain(inner) for inner in value]
     for kind in (bool, int, float, str):
         if isinstance(value, kind):
             return kind(value)
     return value
 
 
-def _keys(loc: tuple[Any, ...]) -> list[Any]:
-    """A location without the union branches ("lora", "literal['auto']", "list[str]") that pydantic puts in."""
+def _key_path(loc: tuple[Any, ...]) -> list[Any]:
+    """Return a location without the union branches ("lora", "literal['auto']", "list[str]") that pydantic adds."""
     if loc[:1] in (("method",), ("task",)):
         loc = (*loc[:1], *loc[2:])  # the second part is the method's or the task's name
     branches = {"int", "constrained-int", "str", "ModelSpec"}
     return [part for part in loc if not (isinstance(part, str) and (part in branches or "[" in part))]
 
 
-def _where(tree: Any, loc: list[Any], path: Path, from_command_line: set[str]) -> str:
+def _location(tree: Any, loc: list[Any], path: Path, from_command_line: set[str]) -> str:
     key = ".".join(map(str, loc))
     if any(key == item or key.startswith(f"{item}.") for item in from_command_line):
         return f"command line, key {key}"
@@ -137,39 +139,39 @@ def _where(tree: Any, loc: list[Any], path: Path, from_command_line: set[str]) -
 
 
 def _line(tree: Any, loc: list[Any]) -> int | None:
-    """The line of the deepest part of `loc` that stands in the file."""
-    found = None
+    """Return the line of the deepest part of `loc` that is in the file."""
+    line = None
     for part in loc:
         try:
             mark = tree.lc.item(part) if isinstance(part, int) else tree.lc.key(part)
-            found, tree = mark[0] + 1, tree[part]
+            line, tree = mark[0] + 1, tree[part]
         except (KeyError, IndexError, AttributeError, TypeError):
             break
-    return found
+    return line
 
 
 def _sentence(problem: Any, loc: list[Any]) -> str:
     kind, context = problem["type"], problem.get("ctx", {})
     if kind == "extra_forbidden":
         known = _known_keys(loc[:-1])
-        near = difflib.get_close_matches(str(loc[-1]), known, n=1)
-        hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}"
+        matches = difflib.get_close_matches(str(loc[-1]), known, n=1)
+        hint = f"did you mean `{matches[0]}`?" if matches else f"known keys: {', '.join(known)}"
         return f"unknown key; {hint}"
     if kind == "missing":
         return "is required but missing; add it"
     if kind in ("union_tag_invalid", "union_tag_not_found", "literal_error"):
         expected = str(context.get("expected_tags") or context.get("expected") or ", ".join(DEFAULT_LR))
         known = re.findall(r"[\w-]+", expected)
-        near = difflib.get_close_matches(str(context.get("tag") or problem["input"]), known, n=1)
-        return f"must be one of {expected}" + (f"; did you mean `{near[0]}`?" if near else "")
+        matches = difflib.get_close_matches(str(context.get("tag") or problem["input"]), known, n=1)
+        return f"must be one of {expected}" + (f"; did you mean `{matches[0]}`?" if matches else "")
     message = problem["msg"].removeprefix("Value error, ")
-    given = problem.get("input")
-    got = "" if isinstance(given, dict) else f" (got {given!r})"  # a whole section says nothing
-    return f"{message[0].lower()}{message[1:]}{got}"
+    value = problem.get("input")
+    received = "" if isinstance(value, dict) else f" (got {value!r})"  # a whole section would be too long
+    return f"{message[0].lower()}{message[1:]}{received}"
 
 
 def _known_keys(loc: list[Any]) -> list[str]:
-    """Keys allowed at a place in the recipe; of every branch where the type is a union."""
+    """Return the keys allowed at a location in the recipe; of every branch where the type is a union."""
     types: list[Any] = [Recipe]
     for part in loc:
         types = [

@@ -1,6 +1,6 @@
 """The recipe: everything about a run that is decided before it starts, one model per section.
 
-Torch-free. How a YAML file becomes recipes, and what is said about a bad one, is in recipe_file.py.
+Torch-free. The reading of YAML files, and the messages about bad ones, are in recipe_file.py.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ class Data(Section):
 
     @field_validator("heldout")
     @classmethod
-    def _no_share_beyond(cls, value: str | int) -> str | int:
+    def _check_share(cls, value: str | int) -> str | int:
         if isinstance(value, str) and re.fullmatch(r"\s*-?[\d.]+\s*%\s*", value):  # else it is a file's name
             parse_share(value)
         return value
 
     @property
     def heldout_share(self) -> Share | None:
-        """What share of the training rows is held out; None if held-out data are a source of their own."""
+        """The share of the training rows that is held out; None if held-out data are a source of their own."""
         try:
             return parse_share(self.heldout)
         except ValueError:
@@ -181,17 +181,21 @@ class Evals(Section):
 
     @field_validator("metrics")
     @classmethod
-    def _known_metrics(cls, names: list[str]) -> list[str]:
+    def _check_metrics(cls, names: list[str]) -> list[str]:
         for name in names:
             if name in METRICS or re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name):
                 continue
-            near = difflib.get_close_matches(name, METRICS, n=1)
-            hint = f"did you mean {near[0]}?" if near else "a function of your own is written module:function"
+            matches = difflib.get_close_matches(name, METRICS, n=1)
+            hint = (
+                f"did you mean {matches[0]}?"
+                if matches
+                else "a function of your own is written module:function"
+            )
             raise ValueError(f"{name} is none of {', '.join(METRICS)}; {hint}")
         return names
 
     @model_validator(mode="after")
-    def _answers_to_measure(self) -> Evals:
+    def _check_metrics_have_answers(self) -> Evals:
         if self.metrics and not self.generate:
             raise ValueError("metrics are of answers, and generate is 0: raise it, for example to 50")
         return self
@@ -254,7 +258,7 @@ class Recipe(Section):
         return self.model_copy(update={"train": self.train.model_copy(update=missing)}) if missing else self
 
     @model_validator(mode="after")
-    def _combine(self) -> Recipe:
+    def _check_combination(self) -> Recipe:
         if isinstance(self.method, Prefix) and self.train.activation_checkpointing is True:
             raise ValueError(
                 "method prefix and train.activation_checkpointing do not go together: set the latter to false, "
@@ -291,19 +295,19 @@ class Recipe(Section):
 
     @property
     def general(self) -> dict[str, str]:
-        """The sources of the general suite by slice; none where there is no vocabulary's head to score text with."""
-        found = self.evals.general
-        if found is None or isinstance(self.task, Classification):
+        """The sources of the general suite by slice; empty for a classifier, which has no head to score text with."""
+        sources = self.evals.general
+        if sources is None or isinstance(self.task, Classification):
             return {}
-        return {TEXT: found} if isinstance(found, str) else found
+        return {TEXT: sources} if isinstance(sources, str) else sources
 
     def hash(self) -> str:
-        """First 16 hex digits of the SHA-256 of the resolved recipe without its name."""
+        """Return the first 16 hex digits of the SHA-256 of the resolved recipe without its name."""
         body = self.model_dump(mode="json", exclude={"name"})
         return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
 
     def flat(self) -> dict[str, str]:
-        """`{"method.r": "16", …}`: one entry per leaf, as stored in the table `params`."""
+        """Return `{"method.r": "16", …}`: one entry per leaf, as stored in the table `params`."""
         return dict(_leaves(self.model_dump(mode="json"), ""))
 
 

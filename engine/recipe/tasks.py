@@ -28,7 +28,7 @@ class Classification(Section):
 
     @field_validator("labels")
     @classmethod
-    def _distinct(cls, labels: list[str] | None) -> list[str] | None:
+    def _check_labels_are_distinct(cls, labels: list[str] | None) -> list[str] | None:
         if labels is not None and len(set(labels)) != max(2, len(labels)):
             raise ValueError("give at least two classes, each once")
         return labels
@@ -58,6 +58,6 @@ Task = Annotated[
     BeforeValidator(_task_by_name),
 ]
 
-# Times the method's default rate. DPO pushes two answers apart and goes wrong at the rates of SFT: those in use
-# are a tenth and less (Rafailov et al. 2023, appendix B, trained at 1e-6).
+# Factor on the method's default learning rate. DPO pushes two answers apart and diverges at the rates of SFT: those in
+# use are a tenth and less (Rafailov et al. 2023, appendix B, trained at 1e-6).
 RATE = {"sft": 1.0, "completion": 1.0, "classification": 1.0, "dpo": 0.1}

@@ -1,8 +1,8 @@
 """`python -P -m finetui.start engine.report RECIPE.yaml [key=value …]`: the report as one JSON object on stdout.
 
-A process of its own, so that the command line and the screen need not import transformers. A sweep is reported
-on by its first recipe. `--run DIR` instead of a recipe: on the data of a run. `--brief`: only what is refused and
-warned of, from some of the rows. Exit code 2 and one sentence on stderr if there is nothing to report on.
+A process of its own, so that the command line and the screen need not import transformers. Of a sweep, the report is
+on the first recipe. `--run DIR` instead of a recipe: on the data of a run. `--brief`: only refusals and warnings,
+from some of the rows. Exit code 2 and one sentence on stderr if there is nothing to report on.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def main(arguments: list[str]) -> int:
 
     try:
         if options.run:
-            recipe, base = _of_run(options.path)
+            recipe, base = _read_run(options.path)
         else:
             recipe, base = read(options.path, options.overrides).recipes[0], options.path.absolute().parent
         if not recipe.model.trust_remote_code:
-            _without_torch()
+            _disable_torch()
         from engine.report.build import brief_report, build
 
         report = (brief_report if options.brief else build)(recipe, base)
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _of_run(directory: Path) -> tuple[Recipe, Path]:
+def _read_run(directory: Path) -> tuple[Recipe, Path]:
     from engine.basics.errors import DataError
     from engine.recipe.sections import Recipe
     from engine.runs.home import RunDir
@@ -57,9 +57,9 @@ def _of_run(directory: Path) -> tuple[Recipe, Path]:
         raise DataError(f"{directory}: its recipe cannot be read ({error})".replace("\n", " ")) from None
 
 
-def _without_torch() -> None:
-    """Tokenizers do without torch, and transformers then takes two seconds less to import."""
-    os.environ["TRANSFORMERS_VERBOSITY"] = "error"  # it would note the absence
+def _disable_torch() -> None:
+    """Hide torch: tokenizers do not need it, and without it transformers imports two seconds faster."""
+    os.environ["TRANSFORMERS_VERBOSITY"] = "error"  # it would warn that torch is missing
     sys.modules["torch"] = None  # type: ignore[assignment]
 
 

@@ -13,17 +13,17 @@ _KINDS = {"exact": "exact", "near": "near", "answer": "by the answer", "13-gram"
 
 
 def lines(report: dict[str, Any]) -> list[str]:
-    """The page; `report` is what `DataReport.as_dict` gives."""
+    """Return the page; `report`: the result of `DataReport.as_dict`."""
     return [report["name"], *facts(report), *findings(report), *_examples(report)]
 
 
 def facts(report: dict[str, Any]) -> list[str]:
-    """Rows, lengths, duplicates, overlap. Every line has a label in `LABEL` columns, or none."""
+    """Return lines on rows, lengths, duplicates, overlap. Each has a label in `LABEL` columns, or none."""
     return [*_rows(report), *_tokens(report), *_duplicates(report), *_overlap(report)]
 
 
 def findings(report: dict[str, Any]) -> list[str]:
-    """Warnings and refusals, labelled in the same way."""
+    """Return lines on warnings and refusals, labelled in the same way."""
     return [
         *(f"  warning    {_finding(finding)}" for finding in report["warnings"]),
         *(f"  refused    {_finding(finding)}" for finding in report["refusals"]),
@@ -43,10 +43,10 @@ def _rows(report: dict[str, Any]) -> Iterator[str]:
         parts.append(f"{suite['name']} {suite['rows']:,} ({suite['scored']:,} scored)")
     yield f"  split      {', '.join(parts)}"
     for suite in report["suites"]:
-        can = suite["detectable"]
+        shown = suite["detectable"]
         yield (
-            f"  power      {suite['name']}: {can['n']:,} rows show a change from {can['effect']:.2f} standard "
-            f"deviations of the loss, or {100 * can['accuracy']:.0f} points of accuracy"
+            f"  power      {suite['name']}: {shown['n']:,} rows show a change from {shown['effect']:.2f} standard "
+            f"deviations of the loss, or {100 * shown['accuracy']:.0f} points of accuracy"
         )
 
 
@@ -60,9 +60,9 @@ def _tokens(report: dict[str, Any]) -> Iterator[str]:
         yield f"             {side:<8}" + "".join(
             f"{lengths[side][q]:>7,}" for q in ("p50", "p90", "p99", "max")
         )
-    asked = "auto" if cut["asked"] == "auto" else f"auto would be {cut['auto']:,}"
+    setting = "auto" if cut["asked"] == "auto" else f"auto would be {cut['auto']:,}"
     yield (
-        f"  length     max_length {cut['max_length']:,} ({asked}; the model takes {cut['longest']:,}): "
+        f"  length     max_length {cut['max_length']:,} ({setting}; the model takes {cut['longest']:,}): "
         f"{cut['cut']:,} rows {'split' if cut['split_up'] else 'cut'} ({cut['cut_share']:.1%}), "
         f"{cut['targets_lost']:,} target tokens lost "
         f"({cut['targets_lost_share']:.1%})"
@@ -84,8 +84,8 @@ def _overlap(report: dict[str, Any]) -> Iterator[str]:
     for suite in report["suites"]:
         for kind, leaks in (("not scored", suite["left_out"]), ("scored", suite["shared"])):
             counts = {name: sum(leak["kind"] == key for leak in leaks) for key, name in _KINDS.items()}
-            said = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"
-            yield f"  overlap    {suite['name']} rows also in training, {kind}: {said}"
+            summary = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"
+            yield f"  overlap    {suite['name']} rows also in training, {kind}: {summary}"
             for leak in leaks[:SHOWN]:
                 rows = f"row {_numbers(leak['rows'])} and training row {_numbers(leak['train_rows'])}"
                 yield f"             {leak['kind']} {leak['similarity']:.2f}, {rows}: {leak['preview']}"

@@ -1,1 +1,1 @@
-"""What the loss is: from data sources to tokenised examples."""
+"""Tasks: from data sources to tokenised examples, as each loss needs them."""

@@ -1,6 +1,6 @@
-"""What one row becomes for the tasks that learn something else than a text: a labelled text, a pair of answers.
+"""Items of tasks that learn something else than a text: a labelled text, a pair of answers.
 
-Both can be used where an `Example` can: `tokens` is what a step is measured by, `targets` what it is divided by.
+Both can be used where an `Example` can: a step's size is measured in `tokens`, its loss divided by `targets`.
 Torch-free.
 """
 
@@ -33,7 +33,7 @@ class Labelled:
         return self.tokens.tobytes() + bytes(f"label {self.label}", "ascii")
 
     def cut(self, max_length: int) -> Labelled | None:
-        """At most `max_length` tokens; None if no text is left."""
+        """Return at most `max_length` tokens; None if no text is left."""
         if len(self.tokens) <= max_length:
             return self
         if max_length <= self.tail:
@@ -52,7 +52,7 @@ class Pair:
 
     @property
     def tokens(self) -> np.ndarray:
-        """Of both: int32 [length]."""
+        """The tokens of both: int32 [length]."""
         return np.concatenate([self.chosen.tokens, self.rejected.tokens])
 
     @property
@@ -64,7 +64,7 @@ class Pair:
         return self.chosen.content + b"rejected" + self.rejected.content
 
     def cut(self, max_length: int) -> Pair | None:
-        """Both sides at most `max_length` tokens long; None if one has no answer left."""
+        """Return both sides cut to `max_length` tokens; None if one has no answer left."""
         chosen, rejected = self.chosen.cut(max_length), self.rejected.cut(max_length)
         if chosen is self.chosen and rejected is self.rejected:
             return self
@@ -74,8 +74,8 @@ class Pair:
 Item = Example | Labelled | Pair
 
 
-def labelled(document: Document, tokenizer: Any, labels: list[str]) -> Labelled:
-    """A text as the tokenizer makes it for any classifier, with its special tokens."""
+def labelled_item(document: Document, tokenizer: Any, labels: list[str]) -> Labelled:
+    """Tokenise a text as for any classifier, with the tokenizer's special tokens."""
     encoded = tokenizer(document.text, return_special_tokens_mask=True)
     special = encoded["special_tokens_mask"]
     tail = next((n for n, is_special in enumerate(reversed(special)) if not is_special), 0)
@@ -83,14 +83,14 @@ def labelled(document: Document, tokenizer: Any, labels: list[str]) -> Labelled:
     return Labelled(document.id, tokens, labels.index(document.label), tail)
 
 
-def pair(document: Document, tokenizer: Any) -> Pair:
-    """Both conversations of a preference pair. Raises DataError."""
+def pair_item(document: Document, tokenizer: Any) -> Pair:
+    """Tokenise both conversations of a preference pair. Raises DataError."""
     rejected = replace(document, messages=document.rejected, rejected=())
     return Pair(document.id, *(_last_answer(tokenize(d, tokenizer)) for d in (document, rejected)))
 
 
-def text(document: Document, tokenizer: Any) -> Example:
-    """Plain text with the end-of-sequence token, so that the model learns where texts end."""
+def text_item(document: Document, tokenizer: Any) -> Example:
+    """Tokenise plain text with the end-of-sequence token, so that the model learns where texts end."""
     example = tokenize(document, tokenizer)
     if (end := tokenizer.eos_token_id) is None or example.tokens[-1] == end:
         return example
@@ -98,7 +98,7 @@ def text(document: Document, tokenizer: Any) -> Example:
 
 
 def windows(example: Example, max_length: int) -> list[Example]:
-    """A text in pieces of at most `max_length` tokens; each begins with the last token of the one before, so
+    """Split a text into pieces of at most `max_length` tokens; each begins with the last token of the one before, so
     that every token is learned once.
     """
     starts = range(0, max(1, len(example.tokens) - 1), max_length - 1)
@@ -111,9 +111,9 @@ def windows(example: Example, max_length: int) -> list[Example]:
 
 
 def _last_answer(example: Example) -> Example:
-    """With the last answer as the only target: what was answered before is the prompt of both."""
-    places = np.flatnonzero(example.mask)
-    begins = np.flatnonzero(np.diff(places, prepend=-2) > 1)[-1]
+    """Return the example with the last answer as the only target: earlier answers are part of the prompt."""
+    positions = np.flatnonzero(example.mask)
+    begin = np.flatnonzero(np.diff(positions, prepend=-2) > 1)[-1]
     mask = np.zeros_like(example.mask)
-    mask[places[begins:]] = True
+    mask[positions[begin:]] = True
     return replace(example, mask=mask)

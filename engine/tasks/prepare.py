@@ -1,4 +1,4 @@
-"""From a recipe to everything that a run reads: split, tokenised for its task and cut."""
+"""Preparation of all data of a run: split, tokenised for its task and cut."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from engine.basics.errors import DataError
 from engine.data import masks
 from engine.data.chat import Example, auto_length, ensure_template, tokenize, truncate
 from engine.data.formats import Document
-from engine.data.gather import Gathered, Overlap, Scored, gather, overlaps, shared
+from engine.data.gather import Overlap, RunData, SuiteData, gather, scored_overlaps, suite_overlaps
 from engine.data.labels import labels_of
-from engine.data.split import first, replayed
+from engine.data.split import choose_replay, first_by_hash
 from engine.models.source import locate
 from engine.recipe.sections import Recipe
 from engine.recipe.tasks import Classification, Completion, Dpo, Task
-from engine.tasks.items import Item, Labelled, Pair, labelled, pair, text, windows
+from engine.tasks.items import Item, Labelled, Pair, labelled_item, pair_item, text_item, windows
 
 SEEN_LIMIT = 100  # training examples scored like held-out ones
 LONGEST_TEXT = 1024  # tokens of a general passage
 
-Make = Callable[[Document, Any], Item]  # from a document and the tokenizer
-AS_TEXT: Make = tokenize  # conversations and plain text, whatever the task
+MakeItem = Callable[[Document, Any], Item]  # from a document and the tokenizer
+AS_TEXT: MakeItem = tokenize  # conversations and plain text, whatever the task
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class Prepared:
     suites: list[Suite]
     max_length: int
     longest: int  # tokens that the model can take
-    notes: list[str]  # what the user should know: rows cut, dropped, doubled
+    notes: list[str]  # for the user: rows cut, skipped, repeated
     labels: list[str]  # the classes, of a classification
     overlaps: list[Overlap]
 
     @cached_property
     def digest(self) -> str:
-        """Of the tokens to train on, in their order."""
+        """A hash of the tokens to train on, in their order."""
         digest = hashlib.sha256()
         for example in self.train:
             digest.update(example.content)
@@ -69,57 +69,61 @@ class Prepared:
 
 
 def prepare(recipe: Recipe, tokenizer: Any, longest: int) -> Prepared:
-    """Read, split, tokenise and cut the data of a recipe; `longest` is what the model can take.
+    """Read, split, tokenise and cut the data of a recipe; `longest`: tokens that the model can take.
 
     Raises DataError.
     """
-    gathered = gather(recipe).checked()
-    notes = list(gathered.notes)
+    run_data = gather(recipe).checked()
+    notes = list(run_data.notes)
     if not isinstance(recipe.task, Classification) and ensure_template(tokenizer):
         notes.append("the tokenizer has no chat template: a plain one (User: …, Assistant: …) is used")
-    labels = labels_of(recipe.task, gathered) if isinstance(recipe.task, Classification) else []
-    make = maker(recipe.task, labels)
-    train = _examined(recipe, gathered, make, tokenizer, notes)
+    labels = labels_of(recipe.task, run_data) if isinstance(recipe.task, Classification) else []
+    make_item = item_maker(recipe.task, labels)
+    train = _examined_items(recipe, run_data, make_item, tokenizer, notes)
     max_length = length_limit(recipe, train, longest)
     if isinstance(recipe.task, Completion):
-        train = _in_windows(train, max_length, recipe.data.train, notes)
-    train = _cut(train, max_length, recipe.data.train, notes)
+        train = _split_texts(train, max_length, recipe.data.train, notes)
+    train = _cut_items(train, max_length, recipe.data.train, notes)
 
-    heldout = _suite(gathered.heldout, make, tokenizer, max_length, notes)
-    seen_documents = first(gathered.train, min(SEEN_LIMIT, recipe.evals.limit), "eval")
-    seen = Scored("seen", "", gathered.source("train"), len(gathered.train), [], seen_documents, [])
-    suites = [heldout, _suite(seen, make, tokenizer, max_length, [])]
-    if gathered.general:
-        suites.append(_general(gathered.general, tokenizer, min(longest, LONGEST_TEXT)))
+    heldout = _suite(run_data.heldout, make_item, tokenizer, max_length, notes)
+    seen_documents = first_by_hash(run_data.train, min(SEEN_LIMIT, recipe.evals.limit), "eval")
+    seen = SuiteData("seen", "", run_data.source("train"), len(run_data.train), [], seen_documents, [])
+    suites = [heldout, _suite(seen, make_item, tokenizer, max_length, [])]
+    if run_data.general:
+        suites.append(_general_suite(run_data.general, tokenizer, min(longest, LONGEST_TEXT)))
     elif recipe.evals.general:
         notes.append(
             "a classifier has no language-model head to score general text with: forgetting is not measured"
         )
-    train += _replay(recipe, gathered, train, tokenizer, max_length, notes)
-    found = [] if recipe.flags.leak == "off" else overlaps(gathered.suites, shared(gathered))
-    return Prepared(train, suites, max_length, longest, notes, labels, found)
+    train += _replay_items(recipe, run_data, train, tokenizer, max_length, notes)
+    overlaps = (
+        [] if recipe.flags.leak == "off" else suite_overlaps(run_data.suites, scored_overlaps(run_data))
+    )
+    return Prepared(train, suites, max_length, longest, notes, labels, overlaps)
 
 
-def maker(task: Task, labels: list[str]) -> Make:
-    """From a document and the tokenizer to what the task learns from it."""
+def item_maker(task: Task, labels: list[str]) -> MakeItem:
+    """Return the function that makes the task's item from a document and the tokenizer."""
     match task:
         case Completion():
-            return text
+            return text_item
         case Classification():
-            return partial(labelled, labels=labels)
+            return partial(labelled_item, labels=labels)
         case Dpo():
-            return pair
+            return pair_item
         case _:
             return AS_TEXT
 
 
-def _examined(recipe: Recipe, gathered: Gathered, make: Make, tokenizer: Any, notes: list[str]) -> list[Item]:
-    """What is trained on, if a model would learn from it what is meant."""
-    source = gathered.source("train")
-    items, left_out = masks.tokenized(gathered.train, tokenizer, source, make)
-    notes += left_out
-    stops = masks.stops(locate(recipe.model.path), tokenizer)
-    refusals, warnings = masks.examine(gathered.train, chosen_texts(items), tokenizer, stops, source)
+def _examined_items(
+    recipe: Recipe, run_data: RunData, make_item: MakeItem, tokenizer: Any, notes: list[str]
+) -> list[Item]:
+    """Return the items to train on. Raises DataError if a model would learn something else than meant."""
+    source = run_data.source("train")
+    items, skip_notes = masks.tokenize_source(run_data.train, tokenizer, source, make_item)
+    notes += skip_notes
+    stop_ids = masks.stop_ids(locate(recipe.model.path), tokenizer)
+    refusals, warnings = masks.examine(run_data.train, chosen_texts(items), tokenizer, stop_ids, source)
     if refusals:
         raise DataError(str(refusals[0]))
     notes += map(str, warnings)
@@ -127,39 +131,39 @@ def _examined(recipe: Recipe, gathered: Gathered, make: Make, tokenizer: Any, no
 
 
 def chosen_texts(items: Sequence[Item]) -> list[Example]:
-    """What a model learns to write, of items that say so: of a pair the better answer."""
-    return [side for item in items for side in texts(item)[:1] if isinstance(side, Example)]
+    """Return the examples that a model learns to write: of a pair the better answer, of a labelled text none."""
+    return [side for item in items for side in item_texts(item)[:1] if isinstance(side, Example)]
 
 
-def texts(item: Item) -> list[Example | Labelled]:
-    """What stands in the context of a model at once."""
+def item_texts(item: Item) -> list[Example | Labelled]:
+    """Return the texts of an item that are each in the context of a model at once."""
     return [item.chosen, item.rejected] if isinstance(item, Pair) else [item]
 
 
 def length_limit(recipe: Recipe, train: Sequence[Item], longest: int) -> int:
-    """The longest text in tokens, of a model that takes `longest`."""
-    asked = recipe.train.max_length
-    return auto_limit(recipe, train, longest) if asked == "auto" else min(asked, longest)
+    """Return the length in tokens that texts are cut to, for a model that takes `longest`."""
+    setting = recipe.train.max_length
+    return auto_limit(recipe, train, longest) if setting == "auto" else min(setting, longest)
 
 
 def auto_limit(recipe: Recipe, train: Sequence[Item], longest: int) -> int:
-    """What `max_length: auto` means."""
+    """Return the length that `max_length: auto` chooses."""
     if isinstance(recipe.task, Completion):  # a text may be a book, and nothing is lost where it is split
         longest = min(longest, max(2, recipe.train.micro_tokens))
-    return auto_length([side for item in train for side in texts(item)], longest)
+    return auto_length([side for item in train for side in item_texts(item)], longest)
 
 
-def _in_windows(train: Sequence[Item], max_length: int, source: str, notes: list[str]) -> list[Item]:
+def _split_texts(train: Sequence[Item], max_length: int, source: str, notes: list[str]) -> list[Item]:
     pieces = [windows(text, max_length) for text in train if isinstance(text, Example)]
-    if long := sum(len(of_text) > 1 for of_text in pieces):
+    if long_rows := sum(len(windows_of_text) > 1 for windows_of_text in pieces):
         total = sum(map(len, pieces))
         notes.append(
-            f"{source}: {long} rows are longer than {max_length} tokens and are split: {total} pieces in all"
+            f"{source}: {long_rows} rows are longer than {max_length} tokens and are split: {total} pieces in all"
         )
-    return [piece for of_text in pieces for piece in of_text]
+    return [piece for windows_of_text in pieces for piece in windows_of_text]
 
 
-def _cut(examples: list[Item], max_length: int, source: str, notes: list[str]) -> list[Item]:
+def _cut_items(examples: list[Item], max_length: int, source: str, notes: list[str]) -> list[Item]:
     kept, cut, dropped = truncate(examples, max_length)
     if cut:
         lost = f"; {dropped} lost their whole answer and are skipped" if dropped else ""
@@ -171,18 +175,22 @@ def _cut(examples: list[Item], max_length: int, source: str, notes: list[str]) -
     return kept
 
 
-def _suite(scored: Scored, make: Make, tokenizer: Any, max_length: int, notes: list[str]) -> Suite:
-    examples, left_out = masks.tokenized(scored.documents, tokenizer, scored.source, make)
-    notes += left_out
-    examples = _cut(examples, max_length, scored.name, notes)
+def _suite(
+    suite_data: SuiteData, make_item: MakeItem, tokenizer: Any, max_length: int, notes: list[str]
+) -> Suite:
+    examples, skip_notes = masks.tokenize_source(
+        suite_data.documents, tokenizer, suite_data.source, make_item
+    )
+    notes += skip_notes
+    examples = _cut_items(examples, max_length, suite_data.name, notes)
     kept = {example.id: example for example in examples}  # equal rows would count twice as evidence
-    documents = {document.id: document for document in scored.documents if document.id in kept}
-    return Suite(scored.name, list(documents.values()), list(kept.values()))
+    documents = {document.id: document for document in suite_data.documents if document.id in kept}
+    return Suite(suite_data.name, list(documents.values()), list(kept.values()))
 
 
-def _general(slices: Sequence[Scored], tokenizer: Any, max_length: int) -> Suite:
-    parts = [_suite(scored, AS_TEXT, tokenizer, max_length, []) for scored in slices]
-    names = [scored.slice for scored, part in zip(slices, parts, strict=True) for _ in part.examples]
+def _general_suite(slices: Sequence[SuiteData], tokenizer: Any, max_length: int) -> Suite:
+    parts = [_suite(suite_data, AS_TEXT, tokenizer, max_length, []) for suite_data in slices]
+    names = [suite_data.slice for suite_data, part in zip(slices, parts, strict=True) for _ in part.examples]
     return Suite(
         "general",
         [document for part in parts for document in part.documents],
@@ -191,24 +199,26 @@ def _general(slices: Sequence[Scored], tokenizer: Any, max_length: int) -> Suite
     )
 
 
-def _replay(
+def _replay_items(
     recipe: Recipe,
-    gathered: Gathered,
+    run_data: RunData,
     train: list[Item],
     tokenizer: Any,
     max_length: int,
     notes: list[str],
 ) -> list[Item]:
-    """General examples to mix in."""
+    """Return the general examples to mix in."""
     if recipe.data.replay is None:
         return []
     source, ratio = recipe.data.replay.source, recipe.data.replay.ratio
-    candidates, left_out = masks.tokenized(gathered.replay, tokenizer, gathered.source("replay"), AS_TEXT)
-    notes += left_out
-    candidates = _cut(candidates, max_length, source, notes)
-    task_tokens = _tokens(train)
-    chosen = replayed(candidates, lambda example: len(example.tokens), ratio, task_tokens)
-    share = _tokens(chosen) / (task_tokens + _tokens(chosen))
+    candidates, skip_notes = masks.tokenize_source(
+        run_data.replay, tokenizer, run_data.source("replay"), AS_TEXT
+    )
+    notes += skip_notes
+    candidates = _cut_items(candidates, max_length, source, notes)
+    task_tokens = _count_tokens(train)
+    chosen = choose_replay(candidates, lambda example: len(example.tokens), ratio, task_tokens)
+    share = _count_tokens(chosen) / (task_tokens + _count_tokens(chosen))
     if share < 0.9 * ratio:
         notes.append(
             f"{source} is too small to replay {ratio:.1%}: it makes up {share:.1%} of the training tokens"
@@ -216,5 +226,5 @@ def _replay(
     return chosen
 
 
-def _tokens(examples: Sequence[Item]) -> int:
+def _count_tokens(examples: Sequence[Item]) -> int:
     return int(np.sum([len(example.tokens) for example in examples], initial=0))

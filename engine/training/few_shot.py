@@ -20,14 +20,14 @@ from engine.basics.errors import DataError
 from engine.basics.statistics import mean
 from engine.data.chat import Example, tokenize
 from engine.data.formats import Document
-from engine.data.split import first
+from engine.data.split import first_by_hash
 from engine.evals.score import score
 from engine.losses.dpo_loss import as_base, keeps_base
 from engine.losses.loss import TargetLoss
 from engine.losses.task import TaskLoss
 from engine.models import distributed, load
 from engine.runs.events import FEW_SHOT
-from engine.tasks.items import text
+from engine.tasks.items import text_item
 from engine.tasks.prepare import Prepared, Suite
 from engine.training.base_cache import known_of, starts_as_base
 from engine.training.job import Job
@@ -73,7 +73,7 @@ def few_shot(data: Prepared, count: int, tokenizer: Any, room: int) -> tuple[Sui
     tokenizer cuts differently there, are left out.
     """
     heldout = data.suite("heldout")
-    shots = first(data.suite("seen").documents, count, "few-shot")
+    shots = first_by_hash(data.suite("seen").documents, count, "few-shot")
     documents, examples, counts = [], [], []
     for document, example in list(zip(heldout.documents, heldout.examples, strict=True))[:MOST]:
         for number in range(len(shots), 0, -1):
@@ -117,7 +117,7 @@ def _text(document: Document, example: Example, shots: Sequence[Document], token
     """One text after the other, each with its end; the beginning-of-sequence token, if there is one, only once."""
     begins = tokenizer.bos_token_id is not None and example.tokens[0] == tokenizer.bos_token_id
     start = 1 if begins else 0
-    others = [text(shot, tokenizer).tokens[start:] for shot in shots]
+    others = [text_item(shot, tokenizer).tokens[start:] for shot in shots]
     before = np.concatenate([example.tokens[:start], *others])
     mask = np.concatenate([np.zeros(len(before), dtype=bool), example.mask[start:]])
     return Example(example.id, np.concatenate([before, example.tokens[start:]]), mask)

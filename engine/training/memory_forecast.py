@@ -11,9 +11,8 @@ import numpy as np
 from engine.basics.errors import ModelError
 from engine.losses.batches import Plan
 from engine.memory.estimate import activation_bytes, chunk, estimate
-from engine.memory.plan import Device, plan_of
-from engine.memory.plan import Plan as MemoryPlan
 from engine.memory.shapes import ModelShapes, model_shapes
+from engine.memory.workload import Device, Workload, workload_of
 from engine.recipe.sections import Recipe
 
 LOOKED_AT = 20_000  # forward passes among which the largest is sought
@@ -74,25 +73,25 @@ class MemoryForecast:
         if self._shapes is None:
             return None
         share = largest.targets / largest.tokens
-        plan = self._memory_plan(self._shapes, largest.longest)
-        found = estimate(self._shapes, replace(plan, tokens=largest.tokens, target_share=share))
+        workload = self._workload(self._shapes, largest.longest)
+        found = estimate(self._shapes, replace(workload, tokens=largest.tokens, target_share=share))
         return found.for_model if self._device == "cuda" else found.total
 
     def optimiser_bytes(self, trained: int) -> int:
         """The optimiser's state on the device, of so many trained numbers."""
         if self._shapes is None:
             return 8 * trained  # AdamW
-        return estimate(self._shapes, self._memory_plan(self._shapes, int(self._lengths.max()))).optimiser
+        return estimate(self._shapes, self._workload(self._shapes, int(self._lengths.max()))).optimiser
 
     @cached_property
     def _weights(self) -> tuple[float, float, int]:
         """Bytes of a token, bytes of a target, targets whose logits are held at once."""
         if self._shapes is None:
             return 1.0, 0.0, 0
-        plan = replace(self._memory_plan(self._shapes, 1024), tokens=1024, target_share=0.0)
+        workload = replace(self._workload(self._shapes, 1024), tokens=1024, target_share=0.0)
         vocabulary = self._shapes.vocabulary
-        return activation_bytes(self._shapes, plan) / 1024, 12.0 * vocabulary, chunk(vocabulary)
+        return activation_bytes(self._shapes, workload) / 1024, 12.0 * vocabulary, chunk(vocabulary)
 
-    def _memory_plan(self, shapes: ModelShapes, longest: int) -> MemoryPlan:
-        plan = plan_of(self._recipe, shapes, self._device, longest)
-        return replace(plan, checkpointing=self._checkpointing)
+    def _workload(self, shapes: ModelShapes, longest: int) -> Workload:
+        workload = workload_of(self._recipe, shapes, self._device, longest)
+        return replace(workload, checkpointing=self._checkpointing)

@@ -18,7 +18,7 @@ import psutil
 import torch
 
 from engine.memory.estimate import GIB, MIB
-from engine.memory.plan import Device
+from engine.memory.workload import Device
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 M_MMAP_THRESHOLD = -3  # malloc.h

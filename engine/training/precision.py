@@ -8,8 +8,8 @@ import torch
 
 from engine.basics.errors import ModelError
 from engine.memory.fit import wants_checkpointing
-from engine.memory.plan import plan_of
 from engine.memory.shapes import model_shapes
+from engine.memory.workload import workload_of
 from engine.recipe.sections import Recipe
 from engine.training.report import Report
 
@@ -25,8 +25,8 @@ def chosen_checkpointing(recipe: Recipe, longest: int, memory: int, report: Repo
         shapes = model_shapes(recipe.model.path)
     except ModelError:
         return False  # nothing is known of its memory
-    plan = plan_of(recipe, shapes, "cuda" if torch.cuda.is_available() else "cpu", longest)
-    chosen = wants_checkpointing(plan, shapes, memory)
+    workload = workload_of(recipe, shapes, "cuda" if torch.cuda.is_available() else "cpu", longest)
+    chosen = wants_checkpointing(workload, shapes, memory)
     if chosen:
         report.log(
             "info", "activation checkpointing is on: by the estimate, the run would not fit without it"

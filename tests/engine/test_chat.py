@@ -128,7 +128,7 @@ def test_a_row_that_the_template_refuses_is_told(tokenizer):
 
 def test_a_mask_without_targets_is_refused(tokenizer):
     tokenizer.chat_template = "{%- generation %}{%- endgeneration %}{{ messages[0]['content'] }}"
-    with pytest.raises(DataError, match="has no token to learn"):
+    with pytest.raises(DataError, match="has no token to train on"):
         tokenize(conversation("a", "b"), tokenizer)
 
 

@@ -326,7 +326,7 @@ def test_warnings_about_answers(tmp_path: Path, tokenizer: Any) -> None:
 def test_few_examples_and_steps() -> None:
     def codes_of(method: str, rows: int, tokens: float | None, **train: Any) -> list[str]:
         train = {"tokens_per_step": 1000, **train}
-        return [f.code for f in findings.few_examples(method, Train(**train), rows, tokens)]
+        return [f.code for f in findings.train_size_warnings(method, Train(**train), rows, tokens)]
 
     assert codes_of("lora", 1000, 3200) == ["few-steps"]
     assert codes_of("full", 100, 50_000) == ["few-examples"]
@@ -334,17 +334,17 @@ def test_few_examples_and_steps() -> None:
     assert codes_of("lora", 1000, 3200, max_steps=5) == []  # asked for
     assert codes_of("lora", 1000, None) == []
     assert codes_of("lora", 1000, 40_000, max_steps=900) == ["many-passes"]
-    (finding,) = findings.few_examples("lora", Train(epochs=50), 1000, 40_000)
+    (finding,) = findings.train_size_warnings("lora", Train(epochs=50), 1000, 40_000)
     assert (
         "244 steps of 8,192 tokens go 50 times through 1,000 rows of about 40,000 tokens" in finding.message
     )
 
 
 def test_label_balance() -> None:
-    assert findings.label_balance(["a"] * 60 + ["b"] * 40) == []
-    assert findings.label_balance([]) == []
-    assert [f.code for f in findings.label_balance(["a"] * 9)] == ["one-label"]
-    found = codes(findings.label_balance(["a"] * 95 + ["b"] * 5))
+    assert findings.label_balance_warnings(["a"] * 60 + ["b"] * 40) == []
+    assert findings.label_balance_warnings([]) == []
+    assert [f.code for f in findings.label_balance_warnings(["a"] * 9)] == ["one-label"]
+    found = codes(findings.label_balance_warnings(["a"] * 95 + ["b"] * 5))
     assert set(found) == {"label-imbalance", "rare-labels"}
     assert "95%" in found["label-imbalance"].message
 
@@ -356,8 +356,8 @@ def test_what_a_held_out_set_can_tell_is_what_a_simulation_finds() -> None:
     draws = np.random.default_rng(0).normal(can.effect, 1.0, size=(20_000, 100))
     z = draws.mean(axis=1) * 10  # known deviation 1, n = 100
     assert np.mean(np.abs(z) > 1.96) == pytest.approx(0.8, abs=0.01)
-    assert findings.heldout_size(100, "heldout") == []
-    assert [f.code for f in findings.heldout_size(20, "heldout")] == ["small-heldout"]
+    assert findings.heldout_size_warnings(100, "heldout") == []
+    assert [f.code for f in findings.heldout_size_warnings(20, "heldout")] == ["small-heldout"]
 
 
 def test_labelled_text_is_shown_with_its_label(tmp_path: Path, tokenizer: Any) -> None:

@@ -13,8 +13,8 @@ import pytest
 from engine.basics.errors import DataError
 from engine.data.columns import rename
 from engine.data.formats import to_document
-from engine.data.sources import Raw, fingerprint, place, read_rows
-from engine.data.split import first, rank, replayed, split_heldout
+from engine.data.sources import RawRow, fingerprint, location, read_rows
+from engine.data.split import choose_replay, first_by_hash, rank, split_heldout
 from engine.recipe.fields import parse_share
 
 ROWS = [{"prompt": "1 + 1?", "completion": "2"}, {"prompt": 'naïve, "quoted"\nline', "completion": "é\u2028"}]
@@ -82,9 +82,9 @@ def test_a_row_that_is_none_is_told_with_its_place_and_the_others_are_read(
     write, name, content, number, wrong
 ):
     first, bad, last = read_rows(write(name, content))
-    assert (first.wrong, last.wrong) == ("", "")
+    assert (first.error, last.error) == ("", "")
     assert bad.number == number
-    assert wrong in bad.wrong
+    assert wrong in bad.error
 
 
 def test_a_directory_is_read_file_by_file(write, tmp_path):
@@ -97,8 +97,8 @@ def test_a_directory_is_read_file_by_file(write, tmp_path):
     rows = read_rows(source)
     assert [raw.number for raw in rows] == ["a.csv:2", "b.jsonl:2", "c.parquet:1", "c.parquet:2"]
     assert [int(raw.row["a"]) for raw in rows] == [1, 2, 3, 4]
-    assert place(source, "b.jsonl:2") == f"{source}/b.jsonl, line 2"
-    assert place(source, "c.parquet:1") == f"{source}/c.parquet, row 1"
+    assert location(source, "b.jsonl:2") == f"{source}/b.jsonl, line 2"
+    assert location(source, "c.parquet:1") == f"{source}/c.parquet, row 1"
 
     before = fingerprint(source)
     assert (before.rows, before == fingerprint(source)) == (4, True)
@@ -119,7 +119,7 @@ def test_a_directory_without_data_is_told(tmp_path):
 
 
 def raws(*rows):
-    return [Raw(number, row) for number, row in enumerate(rows, start=1)]
+    return [RawRow(number, row) for number, row in enumerate(rows, start=1)]
 
 
 def test_columns_are_renamed_and_those_of_other_formats_set_aside():
@@ -223,13 +223,13 @@ def test_holding_out_everything_is_refused():
 
 
 def test_a_limit_does_not_choose_the_rows_that_are_held_out():
-    limited = first(documents(*range(300)), 150, "limit")
+    limited = first_by_hash(documents(*range(300)), 150, "limit")
     _, heldout = split_heldout(limited, parse_share("20%"), "x")
     assert 15 <= len(heldout) <= 45
 
 
 def test_replay_is_a_share_of_all_training_tokens():
-    chosen = replayed([10] * 1000, lambda tokens: tokens, ratio=0.2, train_tokens=800)
+    chosen = choose_replay([10] * 1000, lambda tokens: tokens, ratio=0.2, train_tokens=800)
     assert sum(chosen) == 200
 
 

@@ -12,9 +12,9 @@ from with_daemon import a_home, directory, row, wait_state
 from workers import curve, finish, make_run, of_kind, small, start, wait_for, work
 
 from engine.client import preflight
-from engine.memory.plan import plan_of
 from engine.memory.shapes import model_shapes
 from engine.memory.storage import storage
+from engine.memory.workload import workload_of
 from engine.recipe.sections import Recipe
 from engine.runs import disk
 from engine.runs.disk import DiskFullError, is_full
@@ -102,7 +102,7 @@ def test_the_daemon_pauses_the_run_and_resumes_it(tmp_path: Path) -> None:
 def test_predicted_size_is_the_one_on_disk(finished: Finished, method: str) -> None:
     run, tree = finished[method], recipe_of(method)
     recipe, shapes = Recipe.model_validate(tree), model_shapes("bundled:stdlib-2m")
-    predicted = storage(recipe, shapes, plan_of(recipe, shapes, "cpu"))
+    predicted = storage(recipe, shapes, workload_of(recipe, shapes, "cpu"))
     extra = 40_000  # random states, names
     for written in of_kind(run, 1, "checkpoint"):
         assert predicted.checkpoint <= written["bytes"] < 1.05 * predicted.checkpoint + extra

@@ -13,7 +13,7 @@ from engine.data.chat import tokenize
 from engine.data.formats import Document
 from engine.evals.looks import read_back
 from engine.models.source import locate
-from engine.tasks.items import text
+from engine.tasks.items import text_item
 from engine.tasks.prepare import Prepared, Suite
 from engine.training.few_shot import few_shot
 
@@ -91,7 +91,7 @@ def test_a_row_that_was_cut_has_no_more_targets_than_without(tokenizer):
 
 def test_texts_stand_one_after_the_other_with_one_beginning(tokenizer):
     documents = [Document(name, text=f"The text of {name}.") for name in ("omega", "alpha", "beta")]
-    data = prepared(tokenizer, documents[:1], documents[1:], make=text)
+    data = prepared(tokenizer, documents[:1], documents[1:], make=text_item)
     (made,) = few_shot(data, 2, tokenizer, 10**6)[0].examples
     plain = data.suite("heldout").examples[0]
     assert targets(made) == targets(plain)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine.basics.errors import DataError
-from engine.data.gather import Gathered, gather
+from engine.data.gather import RunData, gather
 from engine.recipe.sections import Recipe
 
 WORDS = ["amber", "birch", "cedar", "dune", "elm", "fern", "grove", "hazel"]
@@ -27,7 +27,7 @@ def rows(*numbers: int, ending: str = "") -> list[dict[str, str]]:
 
 def gathered(
     path: Path, train: list[Any], limit: int = 200, slices: tuple[str, ...] = (), **files: list[Any]
-) -> Gathered:
+) -> RunData:
     """`heldout`, `general` and `replay` are sources of their own where they are given; `slices`: names of those that
     the general suite is made of.
     """

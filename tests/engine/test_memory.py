@@ -16,9 +16,9 @@ from engine.basics.errors import ModelError
 from engine.memory.correction import correction
 from engine.memory.estimate import GIB, LOGITS_AT_ONCE, chunk, estimate, parameter_bytes, quantised_bytes
 from engine.memory.families import FAMILIES, PRESETS
-from engine.memory.fit import fit, fit_plan, table, table_lines, wants_checkpointing
-from engine.memory.plan import Plan, plan_of
+from engine.memory.fit import fit, fit_workload, table, table_lines, wants_checkpointing
 from engine.memory.shapes import from_config, model_shapes
+from engine.memory.workload import Workload, workload_of
 from engine.recipe.sections import Recipe
 
 SMALL = {
@@ -143,8 +143,8 @@ def test_trained_parameters_are_those_of_peft() -> None:
             base = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
             model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", r=8, target_modules=names))
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        plan = Plan("lora", 128, 32, targets=targets, r=8)
-        assert estimate(from_config(config, kind), plan).trained == trained
+        workload = Workload("lora", 128, 32, targets=targets, r=8)
+        assert estimate(from_config(config, kind), workload).trained == trained
 
 
 @pytest.mark.parametrize(
@@ -173,11 +173,11 @@ def test_trained_and_held_weights_are_those_of_every_method(method: dict[str, ob
     recipe, shapes = a_recipe(method=method), model_shapes("bundled:stdlib-2m")
     for dtype in (torch.float32, torch.bfloat16):
         model = load_model(recipe.model, recipe.method, dtype)
-        plan = replace(plan_of(recipe, shapes, "cpu"), bf16=dtype == torch.bfloat16)
-        assert estimate(shapes, plan).trained == count_parameters(model, trained_only=True)
+        workload = replace(workload_of(recipe, shapes, "cpu"), bf16=dtype == torch.bfloat16)
+        assert estimate(shapes, workload).trained == count_parameters(model, trained_only=True)
         held = sum(parameter.nbytes for parameter in model.parameters())
         if method["name"] != "qlora":  # whose constants are no parameters; they are tested above
-            assert parameter_bytes(shapes, plan) == held
+            assert parameter_bytes(shapes, workload) == held
 
 
 def test_logits_are_capped_as_in_the_loss() -> None:
@@ -186,26 +186,26 @@ def test_logits_are_capped_as_in_the_loss() -> None:
     assert loss.LOGITS_AT_ONCE == LOGITS_AT_ONCE
     assert chunk(128_000) == 2**26 // 128_000
     seven = model_shapes("7B")
-    few, many = (estimate(seven, Plan("lora", tokens, 512)) for tokens in (4096, 65536))
+    few, many = (estimate(seven, Workload("lora", tokens, 512)) for tokens in (4096, 65536))
     assert many.activations > 10 * few.activations
     assert many.logits <= 3 * 4 * LOGITS_AT_ONCE
 
 
 def test_methods_and_settings_order_as_they_must() -> None:
     seven = model_shapes("7B")
-    full, lora, qlora = (estimate(seven, Plan(m, 2048, 2048)).total for m in ("full", "lora", "qlora"))  # type: ignore[arg-type]
+    full, lora, qlora = (estimate(seven, Workload(m, 2048, 2048)).total for m in ("full", "lora", "qlora"))  # type: ignore[arg-type]
     assert full > lora > qlora
-    plan = Plan("lora", 2048, 2048)
-    assert estimate(seven, replace(plan, checkpointing=True)).total < lora
-    assert estimate(seven, replace(plan, lora_dropout=0.1)).total > lora
-    assert estimate(seven, replace(plan, bf16=False)).total > lora
+    workload = Workload("lora", 2048, 2048)
+    assert estimate(seven, replace(workload, checkpointing=True)).total < lora
+    assert estimate(seven, replace(workload, lora_dropout=0.1)).total > lora
+    assert estimate(seven, replace(workload, bf16=False)).total > lora
     assert (
-        estimate(seven, replace(plan, targets=("q_proj", "v_proj"))).activations
-        < estimate(seven, plan).activations
+        estimate(seven, replace(workload, targets=("q_proj", "v_proj"))).activations
+        < estimate(seven, workload).activations
     )
-    full_plan = Plan("full", 2048, 2048)
+    full_workload = Workload("full", 2048, 2048)
     by_optimiser = [
-        estimate(seven, replace(full_plan, optimiser=name)).optimiser  # type: ignore[arg-type]
+        estimate(seven, replace(full_workload, optimiser=name)).optimiser  # type: ignore[arg-type]
         for name in ("adamw", "adamw8bit", "adafactor")
     ]
     assert by_optimiser[0] == 8 * seven.parameters
@@ -220,7 +220,7 @@ def test_seven_billion_by_hand() -> None:
     assert linear + rest == seven.parameters
     adapters = 16 * 32 * (4 * (4096 + 4096) + 3 * (4096 + 11008))
     by_hand = linear * 4.127 / 8 + rest * 2 + adapters * 4
-    assert parameter_bytes(seven, Plan("qlora", 2048, 2048)) == pytest.approx(by_hand, rel=1e-3)
+    assert parameter_bytes(seven, Workload("qlora", 2048, 2048)) == pytest.approx(by_hand, rel=1e-3)
 
 
 def a_recipe(**sections: object) -> Recipe:
@@ -229,17 +229,23 @@ def a_recipe(**sections: object) -> Recipe:
     )
 
 
-def test_plan_of_a_recipe() -> None:
+def test_workload_of_a_recipe() -> None:
     model = model_shapes("7B")
     recipe = a_recipe(
         method={"name": "qlora", "r": 8, "double_quant": False},
         train={"micro_tokens": 1024, "max_length": 4096},
     )
-    plan = plan_of(recipe, model, "cuda", longest=3000)
-    assert (plan.tokens, plan.length, plan.bf16, plan.r, plan.double_quant) == (3000, 3000, True, 8, False)
-    assert plan_of(recipe, model, "cpu").bf16 is cpu_has_bf16()
-    assert plan_of(a_recipe(), model, "cuda").length == 2048
-    assert plan_of(a_recipe(train={"tokens_per_step": 4096}), model, "cuda").accumulates is False
+    workload = workload_of(recipe, model, "cuda", longest=3000)
+    assert (workload.tokens, workload.length, workload.bf16, workload.r, workload.double_quant) == (
+        3000,
+        3000,
+        True,
+        8,
+        False,
+    )
+    assert workload_of(recipe, model, "cpu").bf16 is cpu_has_bf16()
+    assert workload_of(a_recipe(), model, "cuda").length == 2048
+    assert workload_of(a_recipe(train={"tokens_per_step": 4096}), model, "cuda").accumulates is False
 
 
 def test_what_would_make_it_fit() -> None:
@@ -252,7 +258,7 @@ def test_what_would_make_it_fit() -> None:
     assert [remedy.fits for remedy in answer.remedies] == [False] * (len(answer.remedies) - 1) + [True]
     assert answer.remedies[0].change == "train.micro_tokens: 4096"
     assert answer.remedies[-1].change == "method: lora"
-    assert fit_plan(answer.remedies[-1].plan, model, 24 * GIB).fits
+    assert fit_workload(answer.remedies[-1].workload, model, 24 * GIB).fits
     assert fit(recipe, model, 400 * GIB).remedies == ()
     hopeless = fit(recipe, model, 2 * GIB)
     assert "no change below is enough" in hopeless.lines()[0]
@@ -260,15 +266,15 @@ def test_what_would_make_it_fit() -> None:
 
 def test_activation_checkpointing_is_chosen_where_only_it_fits() -> None:
     model = model_shapes("7B")
-    plan = Plan("qlora", 4096, 2048)
-    without, with_it = (estimate(model, replace(plan, checkpointing=on)).total for on in (False, True))
+    workload = Workload("qlora", 4096, 2048)
+    without, with_it = (estimate(model, replace(workload, checkpointing=on)).total for on in (False, True))
     assert with_it < 0.5 * without
-    assert not wants_checkpointing(plan, model, without)
-    assert wants_checkpointing(plan, model, without - 1)
-    assert wants_checkpointing(plan, model, without, factor=1.01)
-    assert wants_checkpointing(plan, model, with_it)
-    assert not wants_checkpointing(plan, model, with_it - 1)  # it would not help
-    assert not wants_checkpointing(replace(plan, method="prefix", virtual=8), model, with_it)
+    assert not wants_checkpointing(workload, model, without)
+    assert wants_checkpointing(workload, model, without - 1)
+    assert wants_checkpointing(workload, model, without, factor=1.01)
+    assert wants_checkpointing(workload, model, with_it)
+    assert not wants_checkpointing(workload, model, with_it - 1)  # it would not help
+    assert not wants_checkpointing(replace(workload, method="prefix", virtual=8), model, with_it)
     for asked, memory, chosen in (
         ("auto", 24, True),
         (False, 24, False),
@@ -277,15 +283,15 @@ def test_activation_checkpointing_is_chosen_where_only_it_fits() -> None:
     ):
         train = {"micro_tokens": 4096, "max_length": 2048, "activation_checkpointing": asked}
         answer = fit(a_recipe(method="qlora", train=train), model, memory * GIB)
-        assert answer.plan.checkpointing == chosen
+        assert answer.workload.checkpointing == chosen
 
 
 def test_a_correction_changes_the_answer() -> None:
     model = model_shapes("7B")
-    plan = Plan("lora", 2048, 2048, checkpointing=True)
-    memory = round(estimate(model, plan).total * 1.05)
-    assert fit_plan(plan, model, memory).fits
-    assert not fit_plan(plan, model, memory, factor=1.2).fits
+    workload = Workload("lora", 2048, 2048, checkpointing=True)
+    memory = round(estimate(model, workload).total * 1.05)
+    assert fit_workload(workload, model, memory).fits
+    assert not fit_workload(workload, model, memory, factor=1.2).fits
 
 
 def test_table_of_presets() -> None:
@@ -299,7 +305,7 @@ def test_table_of_presets() -> None:
 
 
 def test_parts_add_up() -> None:
-    found = estimate(model_shapes("7B"), Plan("lora", 4096, 2048))
+    found = estimate(model_shapes("7B"), Workload("lora", 4096, 2048))
     parts = found.parameters + found.gradients + found.optimiser + found.activations + found.logits
     assert found.total == parts + found.workspace + found.framework
     assert found.lines()[-1].startswith("peak")

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from engine.queue.scheduler import Capacity, Start, plan
+from engine.queue.scheduler import Capacity, Start, decide
 from engine.runs.journal import RunRecord
 
 
@@ -19,7 +19,7 @@ def running(number: int, device: str = "cpu") -> RunRecord:
 
 
 def started(*args: object) -> list[int]:
-    return [start.run for start in plan(*args).starts]  # type: ignore[arg-type]
+    return [start.run for start in decide(*args).starts]  # type: ignore[arg-type]
 
 
 def test_first_come_first_served() -> None:
@@ -47,13 +47,13 @@ def test_an_active_run_holds_its_place(state: str) -> None:
 
 def test_fewer_places_than_active_runs_starts_nothing() -> None:
     """The concurrency was lowered while runs were active."""
-    chosen = plan([queued(3)], [running(1), running(2)], Capacity(1))
+    chosen = decide([queued(3)], [running(1), running(2)], Capacity(1))
     assert chosen.starts == ()
     assert chosen.waiting == {3: "runs #1 and #2 are running; 1 run at a time (concurrency in config.toml)"}
 
 
 def test_why_each_run_waits() -> None:
-    chosen = plan([queued(42), queued(43), queued(44)], [running(41)], Capacity(1))
+    chosen = decide([queued(42), queued(43), queued(44)], [running(41)], Capacity(1))
     assert chosen.waiting == {
         42: "run #41 is running; 1 run at a time (concurrency in config.toml)",
         43: "run #41 is running; 1 run at a time (concurrency in config.toml); 1 run ahead of it",
@@ -62,12 +62,12 @@ def test_why_each_run_waits() -> None:
 
 
 def test_a_run_that_starts_now_counts_as_running_for_the_others() -> None:
-    assert plan([queued(1), queued(2)], [], Capacity(1)).waiting[2].startswith("run #1 is running")
+    assert decide([queued(1), queued(2)], [], Capacity(1)).waiting[2].startswith("run #1 is running")
 
 
 def test_one_run_per_gpu() -> None:
     capacity = Capacity(4, ("gpu0", "gpu1", "gpu2"))
-    chosen = plan([queued(5), queued(6), queued(7)], [running(4, "gpu1")], capacity)
+    chosen = decide([queued(5), queued(6), queued(7)], [running(4, "gpu1")], capacity)
     assert chosen.starts == (Start(5, "gpu0"), Start(6, "gpu2"))
     assert chosen.waiting == {7: "runs #4, #5 and #6 are running; every GPU is taken, 1 run per GPU"}
 
@@ -75,25 +75,25 @@ def test_one_run_per_gpu() -> None:
 def test_a_run_of_several_processes_gets_a_gpu_for_each_and_is_not_overtaken() -> None:
     capacity = Capacity(4, ("gpu0", "gpu1", "gpu2", "gpu3"))
     line = [queued(5, processes=2), queued(6, processes=2), queued(7)]
-    chosen = plan(line, [running(4, "gpu1")], capacity)
+    chosen = decide(line, [running(4, "gpu1")], capacity)
     assert chosen.starts == (Start(5, "gpu0,gpu2"),)
     assert chosen.waiting == {
         6: "runs #4 and #5 are running; #6 needs 2 GPUs, free: 1",
         7: "runs #4 and #5 are running; #6 needs 2 GPUs, free: 1; 1 run ahead of it",
     }
     assert started([queued(8)], [running(5, "gpu0,gpu2")], Capacity(4, ("gpu0", "gpu2"))) == []
-    assert plan([queued(8, processes=2)], [], Capacity(1)).starts == (Start(8, "cpu"),)
-    assert plan([queued(8, processes=9)], [], capacity).starts == (Start(8, "gpu0,gpu1,gpu2,gpu3"),)
+    assert decide([queued(8, processes=2)], [], Capacity(1)).starts == (Start(8, "cpu"),)
+    assert decide([queued(8, processes=9)], [], capacity).starts == (Start(8, "gpu0,gpu1,gpu2,gpu3"),)
 
 
 def test_concurrency_below_the_number_of_gpus_holds() -> None:
-    chosen = plan([queued(1), queued(2)], [], Capacity(1, ("gpu0", "gpu1")))
+    chosen = decide([queued(1), queued(2)], [], Capacity(1, ("gpu0", "gpu1")))
     assert chosen.starts == (Start(1, "gpu0"),)
     assert "1 run at a time" in chosen.waiting[2]
 
 
 def test_many_running_runs_are_named_shortly() -> None:
-    reason = plan([queued(9)], [running(number) for number in range(1, 7)], Capacity(6)).waiting[9]
+    reason = decide([queued(9)], [running(number) for number in range(1, 7)], Capacity(6)).waiting[9]
     assert reason.startswith("runs #1, #2, #3 and 3 more are running; 6 runs at a time")
 
 
@@ -105,7 +105,7 @@ def test_every_waiting_run_starts_or_knows_why_not() -> None:
                 capacity = Capacity(places, tuple(f"gpu{index}" for index in range(gpus)))
                 active = [running(100 + index, f"gpu{index}" if gpus else "cpu") for index in range(busy)]
                 line = [queued(number) for number in range(1, 7)]
-                chosen = plan(line, active, capacity)
+                chosen = decide(line, active, capacity)
                 runs = [start.run for start in chosen.starts]
                 devices = [start.device for start in chosen.starts] + [record.device for record in active]
                 assert sorted([*runs, *chosen.waiting]) == [1, 2, 3, 4, 5, 6]

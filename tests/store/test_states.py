@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from engine.queue.scheduler import Capacity, plan
+from engine.queue.scheduler import Capacity, decide
 from engine.runs.journal import RunRecord
 from store.states import ACTIVE, ENDED, WAITING, RunState, WorkerExit, sql_list, status_of
 from tui.lines import theme
@@ -37,7 +37,7 @@ def test_a_record_waits_or_is_active_by_its_state(state: RunState) -> None:
 
 def test_interrupted_runs_go_first() -> None:
     line = [RunRecord(1, priority=9), RunRecord(2, state=RunState.INTERRUPTED)]
-    assert plan(line, [], Capacity(1)).starts[0].run == 2
+    assert decide(line, [], Capacity(1)).starts[0].run == 2
 
 
 # ---- exit codes ----------------------------------------------------------------------------------------

@@ -13,9 +13,9 @@ from engine.client.preflight import absolute
 from engine.memory.correction import Correction, correction
 from engine.memory.estimate import GIB, MIB, estimate
 from engine.memory.fit import fit, table, table_lines
-from engine.memory.plan import Device, plan_of
 from engine.memory.shapes import ModelShapes, model_shapes
 from engine.memory.storage import storage
+from engine.memory.workload import Device, workload_of
 from engine.queue import sampler
 from engine.recipe import recipe_file
 from engine.recipe.sections import Recipe
@@ -46,7 +46,7 @@ def estimate_recipe(path: Path, overrides: list[str], memory_gb: float | None, *
     past = _past(recipe, device)
     learned = _learned(past, model, device)
     answer = fit(recipe, model, memory, device, factor=learned.factor)
-    writes = storage(recipe, model, answer.plan)
+    writes = storage(recipe, model, answer.workload)
     found = answer.estimate
     if as_json:
         remedies = [{"change": r.change, "total_bytes": r.total, "fits": r.fits} for r in answer.remedies]
@@ -115,8 +115,8 @@ def _learned(past: list[dict[str, Any]], model: ModelShapes, device: Device) -> 
     for row in past:
         recipe = Recipe.model_validate(json.loads(row["recipe_json"]))
         train = recipe.train.model_copy(update={"micro_tokens": row["micro_tokens"]})
-        plan = plan_of(recipe.model_copy(update={"train": train}), model, device, row["longest"])
-        found = estimate(model, plan)
+        workload = workload_of(recipe.model_copy(update={"train": train}), model, device, row["longest"])
+        found = estimate(model, workload)
         pairs.append((float(found.for_model if device == "cuda" else found.total), row["measured_mb"] * MIB))
     return correction(pairs)
 

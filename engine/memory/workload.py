@@ -1,4 +1,4 @@
-"""What of a recipe decides how much memory a run needs."""
+"""The workload of a run: all that decides how much memory it needs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ MethodName = Literal["full", "freeze", "lora", "qlora", "adapter", "ia3", "prefi
 # paged: bitsandbytes keeps the moments in memory that the driver moves to the host under pressure.
 Optimiser = Literal["adamw", "adamw8bit", "paged_adamw", "paged_adamw8bit", "adafactor"]
 
-DEFAULT_LENGTH = 2048  # tokens, for a recipe whose data has not been looked at
+DEFAULT_LENGTH = 2048  # tokens, for a recipe whose data have not been read
 
 
 @dataclass(frozen=True)
-class Plan:
+class Workload:
     """A training setup as the estimate sees it. Tokens are those of one forward pass, padding counted, without
     the virtual ones of prefix and prompt."""
 
@@ -39,7 +39,7 @@ class Plan:
     dora: bool = False
     trained_layers: int = 0  # freeze: how many of the last layers
     trained_modules: tuple[str, ...] = ()  # freeze: names of modules instead
-    places: int = 0  # adapter: bottlenecks in a layer
+    bottlenecks: int = 0  # adapter: how many in a layer
     reduction: int = 16  # adapter: width of the model / width of a bottleneck
     virtual: int = 0  # prefix and prompt: positions in front of every row
     prompts: int = 0  # answered at an evaluation
@@ -47,7 +47,7 @@ class Plan:
 
     @property
     def adapters(self) -> bool:
-        """Whether what is trained is new weights beside a base that is frozen as a whole."""
+        """Whether new weights are trained beside a base that is frozen as a whole."""
         return self.method not in ("full", "freeze")
 
     @property
@@ -56,13 +56,13 @@ class Plan:
         return self.method != "full"
 
 
-def plan_of(
+def workload_of(
     recipe: Recipe,
     model: ModelShapes,
     device: Device,
     longest: int | None = None,
-) -> Plan:
-    """The plan of a recipe. `longest`: tokens of the longest example, where the data have been looked at.
+) -> Workload:
+    """Return the workload of a recipe. `longest`: tokens of the longest example, if the data have been read.
 
     Without it and with `max_length: auto`, examples of 2048 tokens (or all that the model can take, if that
     is less) are assumed. A micro-batch holds at least one example, however long.
@@ -74,7 +74,7 @@ def plan_of(
     train = recipe.train
     has_bf16 = device == "cuda" or cpu_has_bf16()  # every GPU since 2020 (Ampere) has it
     bf16 = train.precision == "bf16" or (train.precision == "auto" and has_bf16)
-    plan = Plan(
+    workload = Workload(
         method=recipe.method.name,
         tokens=max(length, min(train.micro_tokens, train.tokens_per_step)),
         length=length,
@@ -87,22 +87,27 @@ def plan_of(
         prompts=recipe.evals.generate,
         answer_tokens=recipe.evals.max_new_tokens,
     )
-    return _of_method(plan, recipe)
+    return _with_method(workload, recipe)
 
 
-def _of_method(plan: Plan, recipe: Recipe) -> Plan:
-    """With the settings of the method."""
+def _with_method(workload: Workload, recipe: Recipe) -> Workload:
+    """Return the workload with the settings of the method."""
     method = recipe.method
     if isinstance(method, Freeze):
         names = tuple(method.modules or ())
-        return replace(plan, trained_layers=0 if names else method.layers, trained_modules=names)
+        return replace(workload, trained_layers=0 if names else method.layers, trained_modules=names)
     if isinstance(method, Adapter):
-        places = 2 if method.placement == "houlsby" else 1
-        return replace(plan, places=places, reduction=method.reduction)
+        bottlenecks = 2 if method.placement == "houlsby" else 1
+        return replace(workload, bottlenecks=bottlenecks, reduction=method.reduction)
     if not isinstance(method, Lora | QLora):
-        return plan
+        return workload
     targets = method.targets if isinstance(method.targets, str) else tuple(method.targets)
     double = method.double_quant if isinstance(method, QLora) else True
     return replace(
-        plan, r=method.r, lora_dropout=method.dropout, targets=targets, dora=method.dora, double_quant=double
+        workload,
+        r=method.r,
+        lora_dropout=method.dropout,
+        targets=targets,
+        dora=method.dora,
+        double_quant=double,
     )
