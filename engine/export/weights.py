@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from engine.basics.errors import DataError, ExportError
 from engine.data.chat import ensure_template
-from engine.evals.looks import read_back
+from engine.evals.looks import read_looks
 from engine.export.compare import compare
 from engine.export.made import Difference
 from engine.export.source import Source, choose_checkpoint
@@ -115,7 +115,7 @@ def _finished_step(source: Source) -> int:
     """The step whose weights were saved: the last, or the best if a flag stopped the run."""
     end = source.last(End) or End()
     if (end.reason or "").startswith("stopped by the flag"):
-        best = best_step(read_back(source.run, FOREVER, FOREVER), source.recipe)
+        best = best_step(read_looks(source.run, FOREVER, FOREVER), source.recipe)
         if best is not None:
             return best
     return end.step

@@ -12,10 +12,10 @@ import torch
 from accelerate import Accelerator
 
 from engine.evals import scores_file
-from engine.evals.base_scores import Base
+from engine.evals.base_scores import BasePredictions
 from engine.evals.generate import answers, questions
-from engine.evals.outcome import Outcome, by_token, outcome
-from engine.evals.part_scores import completed, first_part
+from engine.evals.outcome import Outcome, is_scored_by_token, score_suite
+from engine.evals.part_scores import complete, first_part
 from engine.evals.score import Scores
 from engine.losses.loss import TargetLoss
 from engine.losses.packing import unpacked
@@ -40,7 +40,7 @@ def evaluate(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> str | Non
     job.model.eval()
     with accelerator.autocast():
         found = {suite.name: score(suite, _first_part(job, module, suite)) for suite in suites}
-        found = completed(found, suites, job.looks, job.step, score)
+        found = complete(found, suites, job.looks, job.step, score)
         longest = recipe.evals.max_new_tokens
         room = min(job.data.max_length, job.data.longest - longest)
         asked = questions(recipe, job.data.suite("heldout"), job.tokenizer, room)
@@ -75,7 +75,7 @@ def _score(
 ) -> Outcome:
     """A suite, or the examples at the places `only`, at this step."""
     started, base = time.perf_counter(), _first_look(job, suite)
-    scored = partial(outcome, loss, suite, job.eval_tokens, device, job.stop.check, base, only)
+    scored = partial(score_suite, loss, suite, job.eval_tokens, device, job.stop.check, base, only)
     said = _of_base(known, suite, scored) if known else scored()
     said = distributed.as_first(said)  # so that all processes decide the same
     scores = said.scores
@@ -87,17 +87,17 @@ def _score(
 
 def _first_part(job: Job, loss: TaskLoss, suite: Suite) -> np.ndarray | None:
     """Which examples of a suite this look scores first; None: all of them."""
-    if not by_token(loss, suite):
+    if not is_scored_by_token(loss, suite):
         return None
     last, total = job.looks.last_before(job.step), job.plan.total_steps
     return first_part(suite, job.recipe.evals.per_look, job.step, last, total)
 
 
-def _first_look(job: Job, suite: Suite) -> Base | None:
+def _first_look(job: Job, suite: Suite) -> BasePredictions | None:
     """What the first look said, token by token; None at the first, or where its file is gone."""
     if job.step == 0:
         return None
-    if not job.looks.knows_base(suite.name):  # an earlier attempt took it
+    if not job.looks.has_base(suite.name):  # an earlier attempt took it
         job.looks.add_base(suite.name, scores_file.read(scores_file.path_in(job.run.path, suite), suite))
     return job.looks.base(suite.name)
 

@@ -96,7 +96,7 @@ class Trainer:
             job.plan.total_steps,
             job.step,
             distributed.as_first,
-            part_scores.share(job.data.suites, recipe.evals.per_look),
+            part_scores.partial_cost(job.data.suites, recipe.evals.per_look),
         )
         job.model.train()
         if not position.micro_tokens:  # a resumed run keeps what it found out
@@ -174,7 +174,7 @@ class Trainer:
     def look_before_first_step(self) -> str | None:
         """The base model's few-shot result and the first look, unless they are there; the reason to stop at once."""
         job = self.job
-        if job.step == 0 and not job.looks.asked_few_shot:
+        if job.step == 0 and not job.looks.has_few_shot:
             self._evaluate(baseline)
         if job.looks.has(job.step):  # killed after a look, before the attempt did what a flag said
             return raise_flags(job)

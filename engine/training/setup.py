@@ -15,7 +15,7 @@ import torch
 from engine.basics.errors import ModelError
 from engine.data.chat import padding
 from engine.evals import base_samples
-from engine.evals.looks import read_back
+from engine.evals.looks import read_looks
 from engine.evals.metrics import Metrics
 from engine.losses.dpo_loss import as_base
 from engine.losses.loss import TargetLoss
@@ -66,7 +66,7 @@ def set_up(
     packed = _check_and_pack(recipe, model, dtype, data, report)
     stop.check()
 
-    looks = read_back(run, attempt, -1 if resume_from is None else resume_from)
+    looks = read_looks(run, attempt, -1 if resume_from is None else resume_from)
     job = Job(
         run=run,
         recipe=recipe,
@@ -155,7 +155,7 @@ def _add_samples(job: Job) -> None:
             return known.samples(count, drawn)
 
     path, may_draw = job.run.path / "base-samples.json", not job.looks.has(0)
-    drawn = base_samples.in_run(path, draw, may_draw) if distributed.rank() == 0 else []
+    drawn = base_samples.read_or_draw(path, draw, may_draw) if distributed.rank() == 0 else []
     job.data = base_samples.with_samples(job.data, distributed.as_first(drawn), tokenizer)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from accelerate import Accelerator
 
-from engine.evals.pairs import answer_scores
+from engine.evals.pairs import answer_log_probs
 from engine.losses.class_loss import ClassLoss
 from engine.losses.dpo_loss import PairLoss, as_base, keeps_base
 from engine.losses.loss import TargetLoss
@@ -43,7 +43,7 @@ def _ask_base(job: Job, loss: PairLoss, accelerator: Accelerator) -> None:
         job.report.phase("data", job.step, "what the base model says to each pair")
         with accelerator.autocast(), as_base(job.model, job.recipe.method):
             found = {
-                name: answer_scores(loss, pairs, job.eval_tokens, accelerator.device, job.stop.check)[0]
+                name: answer_log_probs(loss, pairs, job.eval_tokens, accelerator.device, job.stop.check)[0]
                 for name, pairs in sets.items()
             }
         _write(path, found)

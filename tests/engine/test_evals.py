@@ -19,7 +19,7 @@ from engine.data.chat import tokenize
 from engine.data.formats import to_document
 from engine.evals import base_samples
 from engine.evals.generate import answers, questions
-from engine.evals.looks import read_back
+from engine.evals.looks import read_looks
 from engine.evals.score import score
 from engine.losses.loss import TargetLoss
 from engine.recipe.sections import Recipe
@@ -155,7 +155,7 @@ def test_what_earlier_attempts_found_is_read_back_without_what_was_superseded(tm
     write_attempt(run, 1, evaluated(0, 1.0), evaluated(10, 2.0), ("flag", flag), evaluated(20, 3.0))
     write_attempt(run, 2, ("resume", {"from_step": 15}), evaluated(20, 4.0), evaluated(30, 5.0))
     write_attempt(run, 3, ("resume", {"from_step": 25}), evaluated(30, 6.0))
-    looks = read_back(run, attempt=3, from_step=25)
+    looks = read_looks(run, attempt=3, from_step=25)
     history = looks.history("heldout")
     assert history is not None
     assert history.steps == (0, 10, 20)
@@ -163,7 +163,7 @@ def test_what_earlier_attempts_found_is_read_back_without_what_was_superseded(tm
     assert looks.level_of("forgetting", "general") == "warn"
     assert looks.has(20)
     assert not looks.has(30)
-    fresh = read_back(run, attempt=3, from_step=-1)
+    fresh = read_looks(run, attempt=3, from_step=-1)
     assert fresh.history("heldout") is None
     assert fresh.level_of("forgetting", "general") is None
 
@@ -174,7 +174,7 @@ def test_losses_at_other_temperatures_than_todays_count_as_not_measured(tmp_path
         kind, fields = evaluated(step, 1.0)
         fields["examples"]["tempered"] = {"0.7": [1.5, 1.5]}
         write_attempt(run, step + 1, (kind, fields))
-    history = read_back(run, attempt=9, from_step=5).history("heldout")
+    history = read_looks(run, attempt=9, from_step=5).history("heldout")
     assert history is not None
     assert history.nll[:, 0].tolist() == [1.0, 1.0]
     assert (history.tempered, history.temperatures) == (None, ())

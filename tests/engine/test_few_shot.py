@@ -11,7 +11,7 @@ from workers import curve, make_run, nlls, of_kind, small, start, wait_for, work
 
 from engine.data.chat import tokenize
 from engine.data.formats import Document
-from engine.evals.looks import read_back
+from engine.evals.looks import read_looks
 from engine.models.source import locate
 from engine.tasks.items import text
 from engine.tasks.prepare import Prepared, Suite
@@ -128,8 +128,8 @@ def test_it_is_asked_once_and_disturbs_nothing(with_shots, finished):
 
 
 def test_looks_do_not_wait_for_it(with_shots):
-    looks = read_back(with_shots, 2, 6)
-    assert looks.asked_few_shot
+    looks = read_looks(with_shots, 2, 6)
+    assert looks.has_few_shot
     assert [looks.has(step) for step in (0, 3, 6)] == [True, True, True]
     assert looks.history(SUITE) is None
 

@@ -12,7 +12,7 @@ from scipy.special import ndtri
 from workers import make_run, measured, of_kind, small, work
 
 from engine.basics.statistics import TwoPhase, ratio, two_phase
-from engine.evals.looks import Looks, read_back
+from engine.evals.looks import Looks, read_looks
 from engine.evals.score import Scores
 from engine.flags import forgetting, overfitting
 from engine.flags.multiplicity import level_at
@@ -305,7 +305,7 @@ def test_a_run_that_goes_wrong_is_looked_at_whole(tmp_path):
 
 def test_what_was_scored_is_read_back_as_it_was(calm):
     run = calm
-    looks = read_back(run, 2, 12)
+    looks = read_looks(run, 2, 12)
     for event in of_kind(run, 1, "eval"):
         history = looks.history(event["suite"])
         look = history.steps.index(event["step"])
