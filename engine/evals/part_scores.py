@@ -21,7 +21,9 @@ def first_part(suite: Suite, per_look: int, step: int, last: int, total: int) ->
     """Return the indices to score first at a step, int64; None: the whole suite. `last`: step of the look before."""
     if part.is_whole(suite.name, step, last, total):
         return None
-    places = np.flatnonzero(part.part([example.id for example in suite.examples], suite.slices, per_look))
+    places = np.flatnonzero(
+        part.choose_part([example.id for example in suite.examples], suite.slices, per_look)
+    )
     return None if len(places) == len(suite.examples) else places
 
 
@@ -58,7 +60,7 @@ def partial_cost(suites: list[Suite], per_look: int) -> float:
     read_tokens, all_tokens = 0, 0
     for suite in suites:
         lengths = np.array([len(example.tokens) for example in suite.examples])
-        chosen = part.part([example.id for example in suite.examples], suite.slices, per_look)
+        chosen = part.choose_part([example.id for example in suite.examples], suite.slices, per_look)
         read_tokens, all_tokens = read_tokens + int(lengths[chosen].sum()), all_tokens + int(lengths.sum())
     return read_tokens / all_tokens
 

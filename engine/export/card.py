@@ -169,7 +169,7 @@ def _flags(source: Source, step: int) -> Iterator[str]:
         place = f"of {words.where(flag)}, since step {words.since(flag)}"
         yield f"- **{flag['level']}: {flag['flag']}** {place}. {flag['message']}"
         yield from (f"  - {name}: {text}" for name, text in words.evidence(flag))
-        yield from (f"  {number}. {step}" for number, step in enumerate(words.steps(flag), start=1))
+        yield from (f"  {number}. {step}" for number, step in enumerate(words.advice(flag), start=1))
         yield from (
             f"  - {change} nats per token: {_quoted(text)}" for change, text in words.worst(flag, texts)
         )
@@ -177,7 +177,7 @@ def _flags(source: Source, step: int) -> Iterator[str]:
     watched = [name for name, action in wanted.items() if action != "off"]
     if not flags:
         yield f"None was raised up to step {step}; watched: {', '.join(watched) or 'nothing'}."
-    elif any("[" in step for flag in flags for step in words.steps(flag)):
+    elif any("[" in step for flag in flags for step in words.advice(flag)):
         yield from ("", "Sources in brackets are listed in finetui's docs/flags.md.")
     yield ""
 
