@@ -35,7 +35,7 @@ class Answer:
     ended: bool
 
 
-def questions(recipe: Recipe, suite: Suite, tokenizer: Any, max_tokens: int) -> list[Question]:
+def choose_questions(recipe: Recipe, suite: Suite, tokenizer: Any, max_tokens: int) -> list[Question]:
     """Return the first prompts of a suite that have at most `max_tokens` tokens; of a plain text, its first half, to be
     continued. Empty for a classifier.
     """
@@ -68,7 +68,7 @@ def _halves(suite: Suite, tokenizer: Any, max_new_tokens: int) -> Iterator[Quest
 
 
 @torch.no_grad()
-def answers(
+def generate_answers(
     model: Any, tokenizer: Any, questions: Sequence[Question], max_new_tokens: int, device: torch.device
 ) -> list[Answer]:
     """Generate one answer per question, at most `max_new_tokens` tokens, cut at the end of the turn."""

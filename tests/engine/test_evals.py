@@ -18,7 +18,7 @@ from engine.bundled.catalogue import model_path
 from engine.data.chat import tokenize
 from engine.data.formats import to_document
 from engine.evals import base_samples
-from engine.evals.generate import answers, questions
+from engine.evals.generate import choose_questions, generate_answers
 from engine.evals.looks import read_looks
 from engine.evals.score import score
 from engine.losses.loss import TargetLoss
@@ -72,25 +72,27 @@ def test_scoring_can_be_given_up(model, suite):
 
 
 def test_answers_are_what_each_prompt_gets_alone(model, suite, tokenizer):
-    asked = questions(Recipe.model_validate(small(method="full", evals__generate=3)), suite, tokenizer, 1000)
-    together = answers(model, tokenizer, asked, 6, CPU)
-    alone = [answers(model, tokenizer, [question], 6, CPU)[0] for question in asked]
+    asked = choose_questions(
+        Recipe.model_validate(small(method="full", evals__generate=3)), suite, tokenizer, 1000
+    )
+    together = generate_answers(model, tokenizer, asked, 6, CPU)
+    alone = [generate_answers(model, tokenizer, [question], 6, CPU)[0] for question in asked]
     assert [(q.prompt, q.reference) for q in asked] == [(d.prompt, d.target) for d in suite.documents[:3]]
     assert together == alone
     assert all(isinstance(a.text, str) and "<|" not in a.text for a in together)
-    assert answers(model, tokenizer, [], 6, CPU) == []
+    assert generate_answers(model, tokenizer, [], 6, CPU) == []
 
 
 def test_prompts_that_do_not_fit_and_answers_to_nothing_are_not_asked_for(suite, tokenizer):
     recipe = Recipe.model_validate(small(method="full", evals__generate=3))
-    everything = questions(recipe, suite, tokenizer, 1000)
+    everything = choose_questions(recipe, suite, tokenizer, 1000)
     room = min(len(question.tokens) for question in everything)
-    short = questions(recipe, suite, tokenizer, room)
+    short = choose_questions(recipe, suite, tokenizer, room)
     assert short
     assert all(len(question.tokens) <= room for question in short)
     opening = replace(suite.documents[0], messages=({"role": "assistant", "content": "Hello there."},))
     begun = Suite("heldout", [opening, *suite.documents], suite.examples)
-    assert questions(recipe, begun, tokenizer, 1000) == everything
+    assert choose_questions(recipe, begun, tokenizer, 1000) == everything
 
 
 # ---- intervals
