@@ -127,7 +127,7 @@ def _answered(common: Path, model: str) -> Path:
 
 
 def _answer(common: Path, model: str, path: Path) -> None:
-    from engine.evals.generate import answers, questions
+    from engine.evals.generate import choose_questions, generate_answers
     from engine.models import load
     from engine.tasks.prepare import prepare
 
@@ -140,10 +140,12 @@ def _answer(common: Path, model: str, path: Path) -> None:
     recipe = Recipe.model_validate(tree)
     tokenizer = load_tokenizer(recipe.model)
     heldout = prepare(recipe, tokenizer, MAX_LENGTH).suite("heldout")
-    asked = questions(recipe, heldout, tokenizer, load.longest(recipe.model, tokenizer) - SAMPLE_TOKENS)
+    questions = choose_questions(
+        recipe, heldout, tokenizer, load.longest(recipe.model, tokenizer) - SAMPLE_TOKENS
+    )
     base = load.load_model(recipe.model, recipe.method, load.precision(recipe.train)).eval()
-    said = answers(base, tokenizer, asked, SAMPLE_TOKENS, load.device())
-    pairs = zip(asked, said, strict=True)
+    answers = generate_answers(base, tokenizer, questions, SAMPLE_TOKENS, load.device())
+    pairs = zip(questions, answers, strict=True)
     write(path, [_chat(question.prompt, answer.text) for question, answer in pairs if answer.text.strip()])
 
 

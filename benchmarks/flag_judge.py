@@ -28,7 +28,7 @@ from engine.flags.forecast import FROM, forecast
 from engine.flags.forgetting import divergence, forgetting
 from engine.flags.instability import loss_jumps, norm_jumps
 from engine.flags.overfitting import overfitting
-from engine.flags.part import looked_at
+from engine.flags.part import replay_looks
 from engine.flags.progress import dead
 from engine.recipe.sections import Evals
 
@@ -93,7 +93,7 @@ def tell(path: Path) -> Told:
     total, per_look = len(arrays["rates"]), Evals().per_look
     whole = {name: history(arrays, name) for name in ("heldout", "seen", "general")}
     # The looks of a run score a part first. Other detectors are given every example.
-    heldout, seen, general = (looked_at(suite, per_look, total) for suite in whole.values())
+    heldout, seen, general = (replay_looks(suite, per_look, total) for suite in whole.values())
     # Training examples have no oracle beside them: all that is asked of them is the cause.
     oracle = truth(history(arrays, "oracle-heldout"), history(arrays, "oracle-general"), whole["seen"])
     context = context_of(meta["recipe"], arrays["rates"])

@@ -1,1 +1,1 @@
-"""Held-out suites: scores per example, intervals, sample answers."""
+"""Score held-out suites: scores per example, intervals, sample answers."""

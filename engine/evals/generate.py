@@ -1,4 +1,4 @@
-"""Greedy answers to a few fixed held-out prompts, for people to read and metrics to compare."""
+"""Generate greedy answers to a few fixed held-out prompts, for people to read and metrics to compare."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from engine.recipe.sections import Recipe
 from engine.recipe.tasks import Classification, Completion
 from engine.tasks.prepare import Suite
 
-AT_ONCE = 32  # prompts in a batch
+BATCH_SIZE = 32  # prompts in a batch
 
 
 @dataclass(frozen=True)
 class Question:
-    """What the model is given, and what is expected of it."""
+    """A prompt and its reference answer."""
 
     prompt: str
     tokens: list[int]  # of the prompt
@@ -29,52 +29,54 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model wrote, and whether it came to an end by itself."""
+    """A generated text, and whether the model ended it by itself."""
 
     text: str
     ended: bool
 
 
-def questions(recipe: Recipe, suite: Suite, tokenizer: Any, room: int) -> list[Question]:
-    """The first prompts of a suite that are no longer than `room` tokens; of a plain text, its first half, to be
-    continued. None for a classifier.
+def choose_questions(recipe: Recipe, suite: Suite, tokenizer: Any, max_tokens: int) -> list[Question]:
+    """Return the first prompts of a suite that have at most `max_tokens` tokens; of a plain text, its first half, to be
+    continued. Empty for a classifier.
     """
     if isinstance(recipe.task, Classification):
         return []
-    asked = _halves if isinstance(recipe.task, Completion) else _prompts
-    fitting = (q for q in asked(suite, tokenizer, recipe.evals.max_new_tokens) if len(q.tokens) <= room)
+    candidates = _halves if isinstance(recipe.task, Completion) else _prompts
+    fitting = (
+        q for q in candidates(suite, tokenizer, recipe.evals.max_new_tokens) if len(q.tokens) <= max_tokens
+    )
     return list(islice(fitting, recipe.evals.generate))
 
 
-def _prompts(suite: Suite, tokenizer: Any, answer: int) -> Iterator[Question]:
+def _prompts(suite: Suite, tokenizer: Any, max_new_tokens: int) -> Iterator[Question]:
     for document in suite.documents:
         if turns := document.turns_before_answer:  # a conversation may begin with its only answer
             tokens = render_prompt(turns, tokenizer)
             target = tokenizer(document.target, add_special_tokens=False)["input_ids"]
-            yield Question(document.prompt, tokens, document.target, fits=len(target) < answer)
+            yield Question(document.prompt, tokens, document.target, fits=len(target) < max_new_tokens)
 
 
-def _halves(suite: Suite, tokenizer: Any, answer: int) -> Iterator[Question]:
+def _halves(suite: Suite, tokenizer: Any, max_new_tokens: int) -> Iterator[Question]:
     for example in suite.examples:
         tokens = example.tokens.tolist()
         half = (len(tokens) + 1) // 2
         prompt, rest = (
             tokenizer.decode(part, skip_special_tokens=True)
-            for part in (tokens[:half], tokens[half:][:answer])
+            for part in (tokens[:half], tokens[half:][:max_new_tokens])
         )
         yield Question(prompt, tokens[:half], rest, fits=False)  # a plain text need not end
 
 
 @torch.no_grad()
-def answers(
-    model: Any, tokenizer: Any, asked: Sequence[Question], max_new_tokens: int, device: torch.device
+def generate_answers(
+    model: Any, tokenizer: Any, questions: Sequence[Question], max_new_tokens: int, device: torch.device
 ) -> list[Answer]:
-    """One answer per question, at most `max_new_tokens` tokens, cut at the end of the turn."""
-    found = []
-    for start in range(0, len(asked), AT_ONCE):
-        prompts = [question.tokens for question in asked[start : start + AT_ONCE]]
-        found += _answers(model, tokenizer, prompts, max_new_tokens, device)
-    return found
+    """Generate one answer per question, at most `max_new_tokens` tokens, cut at the end of the turn."""
+    generated = []
+    for start in range(0, len(questions), BATCH_SIZE):
+        prompts = [question.tokens for question in questions[start : start + BATCH_SIZE]]
+        generated += _answers(model, tokenizer, prompts, max_new_tokens, device)
+    return generated
 
 
 def _answers(
@@ -84,8 +86,8 @@ def _answers(
     pad = padding(tokenizer)
     ids = torch.tensor([[pad] * (longest - len(prompt)) + prompt for prompt in prompts], device=device)
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
-    ends = ends_of(model, tokenizer)
-    written = model.generate(
+    ends = end_token_ids(model, tokenizer)
+    output = model.generate(
         input_ids=ids,
         attention_mask=mask,
         do_sample=False,
@@ -94,14 +96,14 @@ def _answers(
         eos_token_id=ends,
         use_cache=True,
     )
-    new = written[:, longest:]
+    new = output[:, longest:]
     texts = tokenizer.batch_decode(new, skip_special_tokens=True)
     ended = [bool(set(row) & set(ends or [])) for row in new.tolist()]
     return [Answer(text, end) for text, end in zip(texts, ended, strict=True)]
 
 
-def ends_of(model: Any, tokenizer: Any) -> list[int] | None:
-    """The tokens that end an answer, by the model's generation settings and by the tokenizer."""
-    of_model = model.generation_config.eos_token_id
-    ends = {*(of_model if isinstance(of_model, list) else [of_model]), tokenizer.eos_token_id} - {None}
+def end_token_ids(model: Any, tokenizer: Any) -> list[int] | None:
+    """Return the tokens that end an answer, by the model's generation settings and the tokenizer; None without any."""
+    configured = model.generation_config.eos_token_id
+    ends = {*(configured if isinstance(configured, list) else [configured]), tokenizer.eos_token_id} - {None}
     return sorted(ends) or None

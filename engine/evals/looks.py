@@ -1,4 +1,4 @@
-"""What the evaluations of a run have found so far, over all its attempts."""
+"""The evaluations of a run so far, over all its attempts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.evals.base_scores import Base
+from engine.evals.base_scores import BasePredictions
 from engine.evals.score import TEMPERATURES, Scores
 from engine.flags.flag import History
 from engine.flags.template import Answers
@@ -27,8 +27,8 @@ class Looks:
         self._answers: dict[int, list[tuple[str, bool, bool]]] = {}
         self._steps: dict[int, tuple[float, float]] = {}
         self._raised: dict[tuple[str, str], str] = {}  # by flag and suite
-        self._bases: dict[str, Base | None] = {}  # by suite
-        self.asked_few_shot = False
+        self._bases: dict[str, BasePredictions | None] = {}  # by suite
+        self.has_few_shot = False
 
     def add(self, step: int, suite: str, scores: Scores) -> None:
         self._scores.setdefault(suite, {})[step] = scores
@@ -40,53 +40,53 @@ class Looks:
         """Training loss and gradient norm of a step."""
         self._steps[step] = (loss, norm)
 
-    def add_base(self, suite: str, base: Base | None) -> None:
-        """What the first look said of a suite, token by token; None where that is not known."""
+    def add_base(self, suite: str, base: BasePredictions | None) -> None:
+        """Keep the first look's predictions for a suite; None where they are not known."""
         self._bases[suite] = base
 
-    def knows_base(self, suite: str) -> bool:
+    def has_base(self, suite: str) -> bool:
         return suite in self._bases
 
-    def base(self, suite: str) -> Base | None:
-        """What the first look said of a suite, token by token."""
+    def base(self, suite: str) -> BasePredictions | None:
+        """Return the first look's predictions for a suite; None where they are not known."""
         return self._bases.get(suite)
 
     def add_flag(self, flag: str, suite: str, level: str) -> None:
-        """A flag was written at a level."""
+        """Remember that a flag was written at a level."""
         self._raised[flag, suite] = level
 
     def level_of(self, flag: str, suite: str) -> str | None:
-        """The level at which a flag was last written; None: never."""
+        """Return the level at which a flag was last written; None: never."""
         return self._raised.get((flag, suite))
 
     @property
     def answers(self) -> list[Answers]:
-        """Of all looks, in order."""
+        """The answers of all looks, in order."""
         return [Answers(step, *zip(*rows, strict=True)) for step, rows in sorted(self._answers.items())]
 
     def training(self) -> tuple[int, np.ndarray, np.ndarray]:
-        """(the first step, losses, gradient norms) of all steps; float64 [steps]."""
+        """Return (the first step, losses, gradient norms) of all steps; float64 [steps]."""
         steps = sorted(self._steps)
         rows = np.array([self._steps[step] for step in steps], dtype=float).reshape(-1, 2)
         return steps[0] if steps else 0, rows[:, 0], rows[:, 1]
 
     def has(self, step: int) -> bool:
-        """Whether the evaluation of a step is there, all its suites."""
+        """Whether every suite was evaluated at a step."""
         return bool(self._scores) and all(step in by_step for by_step in self._scores.values())
 
     def last_before(self, step: int) -> int:
-        """The step of the look before; `step` itself at the first."""
+        """Return the step of the look before; `step` itself at the first."""
         steps = {earlier for by_step in self._scores.values() for earlier in by_step if earlier < step}
         return max(steps, default=step)
 
     def history(self, suite: str, latest: tuple[int, Scores] | None = None) -> History | None:
-        """A suite over all steps; None if it was not evaluated at step 0. `latest`: a look not added yet."""
+        """Return a suite over all steps; None if it was not evaluated at step 0. `latest`: a look not added yet."""
         by_step = self._scores.get(suite, {}) | ({latest[0]: latest[1]} if latest else {})
         if 0 not in by_step:
             return None
         steps = sorted(by_step)
         first = by_step[0]
-        rows = [_as_first(by_step[step], first) for step in steps]
+        rows = [_align(by_step[step], first) for step in steps]
         tempered = _stacked([scores.tempered for scores in rows])
         return History(
             suite,
@@ -104,8 +104,8 @@ class Looks:
         )
 
 
-def _as_first(scores: Scores, first: Scores) -> Scores:
-    """A look with the examples of the first, NaN for those that it did not score."""
+def _align(scores: Scores, first: Scores) -> Scores:
+    """Return a look with the examples of the first, NaN for those that it did not score."""
     if scores.ids == first.ids:
         return scores
     place = {id: column for column, id in enumerate(scores.ids)}
@@ -123,26 +123,26 @@ def _as_first(scores: Scores, first: Scores) -> Scores:
 
 
 def _stacked(rows: list[np.ndarray | None]) -> np.ndarray | None:
-    """One row per look; None unless all of them have it."""
-    there = [row for row in rows if row is not None]
-    return np.stack(there) if len(there) == len(rows) else None
+    """Stack one row per look; None unless all looks have one."""
+    present = [row for row in rows if row is not None]
+    return np.stack(present) if len(present) == len(rows) else None
 
 
-def read_back(run: RunDir, attempt: int, from_step: int) -> Looks:
-    """What the attempts before `attempt` wrote up to `from_step`, superseded evaluations left out."""
+def read_looks(run: RunDir, attempt: int, from_step: int) -> Looks:
+    """Read the looks of the attempts before `attempt` up to `from_step`; superseded evaluations are skipped."""
     looks = Looks()
     earlier = events_of(run, Eval, Flag, Sample, Metrics, before=attempt)
     for line in Resume(from_step).kept(earlier):
-        _add(looks, line)
+        _add_line(looks, line)
     return looks
 
 
-def _add(looks: Looks, line: WorkerLine) -> None:
+def _add_line(looks: Looks, line: WorkerLine) -> None:
     match line:
         case Flag():
             looks.add_flag(str(line.flag), str(line.suite), str(line.level))
         case Eval() if line.suite == FEW_SHOT:
-            looks.asked_few_shot = True
+            looks.has_few_shot = True
         case Eval():
             looks.add(line.step, str(line.suite), _scores(line.examples))
         case Sample():

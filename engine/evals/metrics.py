@@ -1,4 +1,4 @@
-"""Metrics of what the model writes: known ones by name, and functions of the user's own.
+"""Metrics of generated texts: built-in ones by name, and functions of the user's own.
 
 exact_match: equal after white space is evened out. rouge: F1 of ROUGE-1, -2 and -L with stemming (Lin 2004), by
 rouge-score. bleu and chrf: of the whole set, by sacrebleu (Post 2018; Popović 2015). All from 0 to 1 but the last
@@ -19,38 +19,39 @@ import numpy as np
 from engine.basics.errors import MetricError
 from engine.basics.statistics import Measure, bootstrap, mean, share
 
-Say = Callable[[str, str], None]  # level, message
+Log = Callable[[str, str], None]  # level, message
 Results = dict[str, Measure]
 
 
 class Metrics:
     """The metrics of a recipe; a user's own module is imported here, and nowhere else."""
 
-    def __init__(self, names: Sequence[str], directory: Path, say: Say) -> None:
-        """`directory`: where the recipe stands, from which modules can be imported. Raises MetricError."""
+    def __init__(self, names: Sequence[str], directory: Path, log: Log) -> None:
+        """`directory`: the recipe's folder, from which modules can be imported. Raises MetricError."""
         check_installed(names)
-        self._say = say
+        self._log = log
         self._metrics = {
-            name: KNOWN[name] if name in KNOWN else _own(name, directory) for name in dict.fromkeys(names)
+            name: BUILT_IN[name] if name in BUILT_IN else _load_function(name, directory)
+            for name in dict.fromkeys(names)
         }
 
     def measures(self, predictions: list[str], references: list[str]) -> Results:
-        """All metrics of the same texts, by name. One that fails is told as a warning and left out."""
-        found: Results = {}
+        """Return all metrics of the same texts, by name. One that fails is skipped with a warning."""
+        results: Results = {}
         if not predictions:
-            return found
+            return results
         for name, metric in self._metrics.items():
             try:
-                found |= metric(predictions, references)
+                results |= metric(predictions, references)
             except Exception as error:  # whatever a function of the user's raises
-                self._say(
-                    "warning", f"evals.metrics {name}: {_sentence(error)}; it is skipped in this evaluation"
+                self._log(
+                    "warning", f"evals.metrics {name}: {_describe(error)}; it is skipped in this evaluation"
                 )
-        return found
+        return results
 
 
 def check_installed(names: Sequence[str]) -> None:
-    """Of the known metrics, those whose library is an extra. Raises MetricError. Imports none of them."""
+    """Raise MetricError for a metric whose library, an extra, is not installed. Imports none of them."""
     for name in names:
         if name in LIBRARIES and importlib.util.find_spec(LIBRARIES[name]) is None:
             raise MetricError(
@@ -85,7 +86,7 @@ def chrf(predictions: list[str], references: list[str]) -> Results:
     return {"chrf": _corpus(CHRF(), predictions, references)}
 
 
-KNOWN: dict[str, Callable[[list[str], list[str]], Results]] = {
+BUILT_IN: dict[str, Callable[[list[str], list[str]], Results]] = {
     metric.__name__: metric for metric in (exact_match, rouge, bleu, chrf)
 }
 
@@ -94,7 +95,7 @@ LIBRARIES = {"rouge": "rouge_score", "bleu": "sacrebleu", "chrf": "sacrebleu"}
 
 
 def _corpus(metric: Any, predictions: list[str], references: list[str]) -> Measure:
-    """A score of all texts together. sacrebleu adds up the statistics of texts: so do the resamples."""
+    """Score all texts together. sacrebleu adds up the statistics of the texts, and so do the resamples."""
     of_texts = np.array(metric._extract_corpus_statistics(predictions, [references]), dtype=np.float64)
 
     def score(chosen: np.ndarray) -> float:
@@ -103,8 +104,8 @@ def _corpus(metric: Any, predictions: list[str], references: list[str]) -> Measu
     return bootstrap(score, len(predictions))
 
 
-def _own(name: str, directory: Path) -> Callable[[list[str], list[str]], Results]:
-    """A function of the user's, from a module beside the recipe. Raises MetricError."""
+def _load_function(name: str, directory: Path) -> Callable[[list[str], list[str]], Results]:
+    """Import a function of the user's from a module beside the recipe. Raises MetricError."""
     module_name, _, function_name = name.partition(":")
     if str(directory) not in sys.path:
         sys.path.append(str(directory))  # last: a module of the user's never stands in for an installed one
@@ -112,29 +113,29 @@ def _own(name: str, directory: Path) -> Callable[[list[str], list[str]], Results
         module = importlib.import_module(module_name)
     except Exception as error:  # a module may raise whatever it likes
         raise MetricError(
-            f"key evals.metrics: {name} cannot be imported from {directory} ({_sentence(error)})"
+            f"key evals.metrics: {name} cannot be imported from {directory} ({_describe(error)})"
         ) from error
     function = getattr(module, function_name, None)
     if not callable(function):
         where = f"{module_name} ({getattr(module, '__file__', None)})"
         raise MetricError(f"key evals.metrics: {where} has no function {function_name}")
-    return lambda predictions, references: _results(
+    return lambda predictions, references: _to_results(
         function_name, function(predictions, references), len(references)
     )
 
 
-def _results(name: str, found: Any, n: int) -> Results:
-    """What a user's function gave: a number, one number per text, or several numbers by name."""
-    if isinstance(found, dict):
-        return {f"{name}_{key}": _number(value, n) for key, value in found.items()}
-    if isinstance(found, list | tuple | np.ndarray):
-        if len(found) != n:
-            raise ValueError(f"it returned {len(found)} numbers for {n} texts")
-        return {name: mean(np.asarray(found, dtype=np.float64))}
-    return {name: _number(found, n)}
+def _to_results(name: str, returned: Any, n: int) -> Results:
+    """Name what a user's function returned: a number, one number per text, or several numbers by name."""
+    if isinstance(returned, dict):
+        return {f"{name}_{key}": _to_measure(value, n) for key, value in returned.items()}
+    if isinstance(returned, list | tuple | np.ndarray):
+        if len(returned) != n:
+            raise ValueError(f"it returned {len(returned)} numbers for {n} texts")
+        return {name: mean(np.asarray(returned, dtype=np.float64))}
+    return {name: _to_measure(returned, n)}
 
 
-def _number(value: Any, n: int) -> Measure:
+def _to_measure(value: Any, n: int) -> Measure:
     if isinstance(value, str) or not hasattr(value, "__float__"):
         raise TypeError(
             f"it returned a {type(value).__name__}; return a number, a list of numbers, or a dict of numbers"
@@ -142,5 +143,5 @@ def _number(value: Any, n: int) -> Measure:
     return Measure(float(value), -math.inf, math.inf, n)
 
 
-def _sentence(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0].rstrip('.')}"

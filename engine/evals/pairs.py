@@ -1,4 +1,4 @@
-"""Scoring preference pairs: does the model prefer the chosen answer, more than the base model did?"""
+"""Score preference pairs: does the model prefer the chosen answer, more than the base model did?"""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from engine.tasks.items import Pair
 
 
 @torch.no_grad()
-def answer_scores(
+def answer_log_probs(
     loss: PairLoss,
     pairs: Sequence[Pair],
     tokens_at_once: int,
     device: torch.device,
     check: Callable[[], None],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Log-probabilities of the chosen and the rejected answers, float64 [2, pairs] in nats, and how many tokens of
-    each chosen answer were the likeliest, int64 [pairs].
+    """Return the log-probabilities of the chosen and the rejected answers, float64 [2, pairs] in nats, and how many
+    tokens of each chosen answer were the likeliest, int64 [pairs].
 
     `check` is called between forward passes and may raise to give up.
     """
-    answers, right = np.zeros((2, len(pairs))), np.zeros(len(pairs), dtype=np.int64)
+    log_probs, right = np.zeros((2, len(pairs))), np.zeros(len(pairs), dtype=np.int64)
     lengths = np.array([len(pair.tokens) for pair in pairs])
     for group in micro_batches(lengths, np.arange(len(pairs)), tokens_at_once, loss.words.packed):
         check()
         batch = loss.both([pairs[i] for i in group], device)
-        found = loss.words.scores(batch)
+        scores = loss.words.scores(batch)
         rows, n = batch.rows.cpu().numpy(), len(group)
-        answers[:, group] = -np.bincount(rows, found.nll.double().cpu().numpy(), 2 * n).reshape(2, n)
-        right[group] = np.bincount(rows, found.right.cpu().numpy(), 2 * n)[:n]
-    return answers, right
+        log_probs[:, group] = -np.bincount(rows, scores.nll.double().cpu().numpy(), 2 * n).reshape(2, n)
+        right[group] = np.bincount(rows, scores.right.cpu().numpy(), 2 * n)[:n]
+    return log_probs, right
 
 
-def pair_scores(pairs: Sequence[Pair], answers: np.ndarray, right: np.ndarray) -> Scores:
-    """The scores of the chosen answers, from what `answer_scores` gave."""
+def pair_scores(pairs: Sequence[Pair], log_probs: np.ndarray, right: np.ndarray) -> Scores:
+    """Return the scores of the chosen answers, from the result of `answer_log_probs`."""
     targets = np.array([pair.chosen.targets for pair in pairs])
-    return Scores([pair.id for pair in pairs], -answers[0], targets, right)
+    return Scores([pair.id for pair in pairs], -log_probs[0], targets, right)
 
 
-def measures(loss: PairLoss, answers: np.ndarray, reference: np.ndarray) -> dict[str, Measure]:
-    """How pairs fare; both float64 [2, pairs], `reference` under the base model.
+def measures(loss: PairLoss, log_probs: np.ndarray, reference: np.ndarray) -> dict[str, Measure]:
+    """Return the measures of pairs; both arrays float64 [2, pairs], `reference` under the base model.
 
     A reward is beta · (log p - log p_base) of an answer. `reward_accuracy` is the share of the pairs whose chosen
     answer has the higher one, equal ones counted as half: 0.5 for the base model itself.
     """
-    margins = loss.margins(torch.from_numpy(answers), torch.from_numpy(reference))
+    margins = loss.margins(torch.from_numpy(log_probs), torch.from_numpy(reference))
     losses = preference_loss(margins, loss.task.label_smoothing)
     return {
         "preference_loss": mean(losses.numpy()),

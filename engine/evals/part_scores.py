@@ -1,4 +1,4 @@
-"""A look at a suite that may do with a part of it: engine/flags/part.py has the rules."""
+"""Score a part of a suite where that is enough: engine/flags/part.py has the rules."""
 
 from __future__ import annotations
 
@@ -14,56 +14,58 @@ from engine.flags import part
 from engine.flags.flag import History
 from engine.tasks.prepare import Suite
 
-Score = Callable[[Suite, np.ndarray | None], Outcome]  # at these places; None: all of them
+Score = Callable[[Suite, np.ndarray | None], Outcome]  # at these indices; None: all of them
 
 
 def first_part(suite: Suite, per_look: int, step: int, last: int, total: int) -> np.ndarray | None:
-    """The places to score first at a step, int64; None: the whole suite. `last`: the step of the look before."""
+    """Return the indices to score first at a step, int64; None: the whole suite. `last`: step of the look before."""
     if part.is_whole(suite.name, step, last, total):
         return None
-    places = np.flatnonzero(part.part([example.id for example in suite.examples], suite.slices, per_look))
+    places = np.flatnonzero(
+        part.choose_part([example.id for example in suite.examples], suite.slices, per_look)
+    )
     return None if len(places) == len(suite.examples) else places
 
 
-def completed(
-    found: dict[str, Outcome], suites: list[Suite], looks: Looks, step: int, score: Score
+def complete(
+    outcomes: dict[str, Outcome], suites: list[Suite], looks: Looks, step: int, score: Score
 ) -> dict[str, Outcome]:
-    """Every suite's outcome, the rest of it scored where that is wanted; what is left partial says of the whole suite
-    what can be said.
+    """Return every suite's outcome, with the rest of the suite scored where a detector needs it; the measures of a
+    suite that stays partial are estimates of the whole.
     """
     partial = {
-        suite.name: suite for suite in suites if len(found[suite.name].scores.ids) < len(suite.examples)
+        suite.name: suite for suite in suites if len(outcomes[suite.name].scores.ids) < len(suite.examples)
     }
-    histories = {name: looks.history(name, (step, found[name].scores)) for name in partial}
-    wanted = set()
+    histories = {name: looks.history(name, (step, outcomes[name].scores)) for name in partial}
+    to_complete = set()
     for name, history in histories.items():
         if history and name != "seen" and part.wants_rest(history):
-            wanted |= {name} if name == part.GENERAL else {"heldout", "seen"}
+            to_complete |= {name} if name == part.GENERAL else {"heldout", "seen"}
     for name, suite in partial.items():
-        before = found[name]
-        if name in wanted:
-            have = set(before.scores.ids)
-            rest = np.array([i for i, example in enumerate(suite.examples) if example.id not in have])
-            other = score(suite, rest)
+        outcome = outcomes[name]
+        if name in to_complete:
+            scored_ids = set(outcome.scores.ids)
+            rest = np.array([i for i, example in enumerate(suite.examples) if example.id not in scored_ids])
+            rest_outcome = score(suite, rest)
             ids = [example.id for example in suite.examples]
-            scores = before.scores.with_rest(other.scores, ids)
-            found[name] = Outcome(scores, scores.measures, seconds=before.seconds + other.seconds)
+            scores = outcome.scores.with_rest(rest_outcome.scores, ids)
+            outcomes[name] = Outcome(scores, scores.measures, seconds=outcome.seconds + rest_outcome.seconds)
         elif history := histories[name]:
-            found[name] = replace(before, measures=_of_whole(history))
-    return found
+            outcomes[name] = replace(outcome, measures=_whole_measures(history))
+    return outcomes
 
 
-def share(suites: list[Suite], per_look: int) -> float:
-    """What a look that stays partial costs, as a share of a whole one: by the tokens that it reads."""
-    read, there = 0, 0
+def partial_cost(suites: list[Suite], per_look: int) -> float:
+    """Return the cost of a look that stays partial, as a share of that of a whole one: by the tokens that it reads."""
+    read_tokens, all_tokens = 0, 0
     for suite in suites:
         lengths = np.array([len(example.tokens) for example in suite.examples])
-        chosen = part.part([example.id for example in suite.examples], suite.slices, per_look)
-        read, there = read + int(lengths[chosen].sum()), there + int(lengths.sum())
-    return read / there
+        chosen = part.choose_part([example.id for example in suite.examples], suite.slices, per_look)
+        read_tokens, all_tokens = read_tokens + int(lengths[chosen].sum()), all_tokens + int(lengths.sum())
+    return read_tokens / all_tokens
 
 
-def _of_whole(history: History) -> dict[str, Measure]:
-    """The measures of a suite at its last look, of which a part was scored."""
-    found = {"loss": history.estimate(-1), "token_accuracy": history.estimate(-1, rows=history.right)}
-    return {name: estimate.estimate.measure for name, estimate in found.items()}
+def _whole_measures(history: History) -> dict[str, Measure]:
+    """Estimate the measures of a suite at its last look, which scored a part of it."""
+    estimates = {"loss": history.estimate(-1), "token_accuracy": history.estimate(-1, rows=history.right)}
+    return {name: estimate.estimate.measure for name, estimate in estimates.items()}

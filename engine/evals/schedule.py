@@ -1,8 +1,8 @@
-"""At which steps a run is looked at, where the recipe leaves that to finetui (`evals.every: auto`).
+"""Decide at which steps a run is evaluated, where the recipe leaves that to finetui (`evals.every: auto`).
 
 Drift is fast at first and slow later, so looks are close together at first: steps 5, 10, 20, 40, 80, 150, then every 2%
-of the run. Most of these may be left out, so that evaluations stay within `evals.budget`, a share of the wall time.
-The tenths of the run are looked at whatever that costs: most detectors ask for two hits in a row and forecasts for a
+of the run. Most of these may be skipped, so that evaluations stay within `evals.budget`, a share of the wall time.
+Every tenth of the run is evaluated whatever that costs: most detectors need two hits in a row and forecasts need a
 few points, so that with fewer than ten looks flags would come after the damage, if at all. What the budget leaves
 beside them is spread evenly over the rest of the run. Pure but for the clock. Torch-free.
 """
@@ -22,9 +22,9 @@ CERTAIN = Share(percent=10)
 
 
 @dataclass(frozen=True)
-class Spent:
-    """Of this attempt: seconds of training and of looks, steps done and steps in all, and the seconds that a look takes
-    that is certain, and one that is not (it may score less).
+class TimeSpent:
+    """The time that an attempt has spent: seconds of training and of looks, steps done and steps in all, and the
+    seconds that a certain look takes, and one that is not certain (it may score less).
     """
 
     train_s: float
@@ -34,9 +34,9 @@ class Spent:
     certain_s: float
     look_s: float
 
-    def affordable(self, budget: float, certain: int) -> float:
-        """How many looks that are not certain there is still room for, beside so many that are; `budget` is a share of
-        the wall time.
+    def affordable_looks(self, budget: float, certain: int) -> float:
+        """Return how many looks that are not certain the budget still allows beside `certain` ones; `budget` is a share
+        of the wall time.
         """
         if budget >= 1 or self.look_s <= 0:
             return float("inf")
@@ -53,25 +53,25 @@ def is_due(step: int, every: Share, total: int) -> bool:
         return True
     if every.percent is None:
         return step % every.of(total) == 0
-    apart = total * every.percent / 100
-    return int(step / apart) > int((step - 1) / apart)
+    interval = total * every.percent / 100
+    return int(step / interval) > int((step - 1) / interval)
 
 
 def is_wanted(step: int, total: int) -> bool:
-    """Whether this step is looked at if there is time for it."""
+    """Whether this step is evaluated if there is time for it."""
     return step in EARLY or (step > EARLY[-1] and is_due(step, LATER, total))
 
 
-def is_affordable(step: int, total: int, last: int, spent: Spent, budget: float) -> bool:
+def is_affordable(step: int, total: int, last: int, spent: TimeSpent, budget: float) -> bool:
     """Whether there is time for a look that is not certain; `last` is the step of the latest look.
 
     Looks that are certain and still to come are paid for first.
     """
     certain = 10 - 10 * step // total
-    room = spent.affordable(budget, certain)
-    if room < 1:
+    affordable = spent.affordable_looks(budget, certain)
+    if affordable < 1:
         return False
-    return step in EARLY or (step - last) * (room + certain) >= total - last
+    return step in EARLY or (step - last) * (affordable + certain) >= total - last
 
 
 class Schedule:
@@ -97,11 +97,11 @@ class Schedule:
         self._look_s: float | None = None
 
     def is_certain(self, step: int) -> bool:
-        """Whether this step is looked at whatever that costs."""
+        """Whether this step is evaluated whatever that costs."""
         return is_due(step, self._every or CERTAIN, self._total)
 
     def is_due(self, step: int) -> bool:
-        """Whether this step is to be looked at now."""
+        """Whether this step is to be evaluated now."""
         if self.is_certain(step):
             return True
         if self._every or not is_wanted(step, self._total):
@@ -110,19 +110,19 @@ class Schedule:
         steps = self._total - self._first
         look_s = self._share * self._certain_s if self._look_s is None else self._look_s
         certain_s = max(self._certain_s, look_s)  # the first look may have been read from the base cache
-        spent = Spent(train_s, self._eval_s, step - self._first, steps, certain_s, look_s)
+        spent = TimeSpent(train_s, self._eval_s, step - self._first, steps, certain_s, look_s)
         return self._agree(is_affordable(step, self._total, self._last, spent, self._budget))
 
     @contextmanager
     def timing(self, step: int) -> Iterator[None]:
-        """Around a look: remembers what it took."""
+        """Measure the time of the look inside."""
         began = time.monotonic()
         try:
             yield
         finally:
-            took = time.monotonic() - began
+            seconds = time.monotonic() - began
             if self.is_certain(step):
-                self._certain_s = took
+                self._certain_s = seconds
             else:
-                self._look_s = took
-            self._eval_s, self._last = self._eval_s + took, step
+                self._look_s = seconds
+            self._eval_s, self._last = self._eval_s + seconds, step

@@ -1,4 +1,4 @@
-"""Scoring a suite: the loss of each example, nothing averaged away, and what detectors ask of the same logits."""
+"""Score a suite: the loss of each example, nothing averaged away, and what detectors need from the same logits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from engine.basics.statistics import Estimate, Measure, ratio
-from engine.evals.base_scores import Base, divergence, likeliest, watched
+from engine.evals.base_scores import BasePredictions, divergence, top_tokens, watched_targets
 from engine.losses.batches import micro_batches
 from engine.losses.loss import TargetLoss
 from engine.tasks.prepare import Suite
@@ -20,7 +20,7 @@ from engine.tasks.prepare import Suite
 # best was 1.1 on the bundled model.
 TEMPERATURES = (0.85, 1.1, 1.2, 1.4, 1.8, 2.5, 4.0)
 TEMPERED_SUITE = "heldout"
-# Numbers that are worked on at once, of the logits of a pass: what stays in a cache, and is not held many times over.
+# Logits of a pass that are processed at once: few enough to stay in the CPU's cache, and not to be copied many times.
 NUMBERS_AT_ONCE = 2**21
 
 
@@ -38,7 +38,7 @@ class Scores:
         None  # float64, nats per target from step 0; NaN for examples that are not watched
     )
     tempered: np.ndarray | None = None  # float64 [temperatures, examples], nll at each of TEMPERATURES
-    base: Base | None = None  # what later looks are compared with, of the first look
+    base: BasePredictions | None = None  # what later looks are compared with, of the first look
     slices: tuple[str, ...] = ()  # of each example; empty: the suite is not divided
 
     @property
@@ -54,27 +54,27 @@ class Scores:
         return {"loss": self.loss.measure, "token_accuracy": self.token_accuracy.measure}
 
     def only(self, places: np.ndarray) -> Scores:
-        """Of some examples, by their places."""
+        """Return the scores of some examples, by their indices."""
 
-        def some(values: Any) -> Any:
+        def pick(values: Any) -> Any:
             return values[..., places] if isinstance(values, np.ndarray) else values
 
         ids, slices = [self.ids[i] for i in places], tuple(self.slices[i] for i in places if self.slices)
-        arrays = {key: some(getattr(self, key)) for key in _OF_EXAMPLES}
+        arrays = {key: pick(getattr(self, key)) for key in _OF_EXAMPLES}
         return replace(self, ids=ids, slices=slices, **arrays)
 
     def with_rest(self, other: Scores, ids: Sequence[str]) -> Scores:
-        """Together with those of other examples at the same look, in the order of `ids`."""
+        """Merge with the scores of other examples at the same look, in the order of `ids`."""
         place = {id: at for at, id in enumerate([*self.ids, *other.ids])}
-        both = {key: _joined(getattr(self, key), getattr(other, key)) for key in _OF_EXAMPLES}
-        joined = replace(self, ids=list(place), slices=self.slices + other.slices, **both)
+        arrays = {key: _concatenate(getattr(self, key), getattr(other, key)) for key in _OF_EXAMPLES}
+        joined = replace(self, ids=list(place), slices=self.slices + other.slices, **arrays)
         return joined.only(np.array([place[id] for id in ids]))
 
 
 _OF_EXAMPLES = ("nll", "tokens", "right", "lost", "gained", "kl", "tempered")
 
 
-def _joined(one: Any, other: Any) -> Any:
+def _concatenate(one: Any, other: Any) -> Any:
     return None if one is None or other is None else np.concatenate([one, other], axis=-1)
 
 
@@ -85,61 +85,61 @@ def score(
     tokens_at_once: int,
     device: torch.device,
     check: Callable[[], None],
-    base: Base | None = None,
+    base: BasePredictions | None = None,
     only: np.ndarray | None = None,
 ) -> Scores:
-    """Score every example, or those at the places `only`; `check` is called between forward passes and may raise to
+    """Score every example, or those at the indices `only`; `check` is called between forward passes and may raise to
     give up.
 
-    `base`: of the first look, with which tokens are compared; without one, this is the first look.
+    `base`: predictions of the first look, with which tokens are compared; without them, this is the first look.
     """
     examples = suite.examples
     lengths = np.array([len(example.tokens) for example in examples])
     counts = np.array([example.targets for example in examples])
     starts = np.cumsum(counts) - counts
-    found = _Targets(suite, int(counts.sum()), base)
+    target_scores = _TargetScores(suite, int(counts.sum()), base)
     places = np.arange(len(examples)) if only is None else only
     for group in micro_batches(lengths, places, tokens_at_once, loss.packed):
         check()
         batch = loss.collate([examples[i] for i in group], device)
-        found.places = np.concatenate([np.arange(starts[i], starts[i] + counts[i]) for i in group])
-        loss.with_logits(batch, found.add)
-    scores = found.scores([example.id for example in examples], counts)
+        target_scores.places = np.concatenate([np.arange(starts[i], starts[i] + counts[i]) for i in group])
+        loss.with_logits(batch, target_scores.add)
+    scores = target_scores.scores([example.id for example in examples], counts)
     return scores if only is None else scores.only(only)
 
 
 def at_temperatures(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Negative log-likelihood of each target at each of TEMPERATURES; float32 [temperatures, targets], nats.
+    """Return the negative log-likelihood of each target at each of TEMPERATURES; float32 [temperatures, targets], nats.
 
-    In one buffer: twice as fast as a cross-entropy at each.
+    One buffer is used for all: twice as fast as a cross-entropy at each.
     """
-    below = logits - logits.amax(-1, keepdim=True)  # of the likeliest
-    chosen, buffer, found = below.gather(-1, targets[:, None])[:, 0], torch.empty_like(below), []
+    shifted = logits - logits.amax(-1, keepdim=True)  # of the likeliest
+    chosen, buffer, losses = shifted.gather(-1, targets[:, None])[:, 0], torch.empty_like(shifted), []
     for temperature in TEMPERATURES:
-        sums = torch.mul(below, 1 / temperature, out=buffer).exp_().sum(-1)
-        found.append(sums.log() - chosen / temperature)
-    return torch.stack(found)
+        sums = torch.mul(shifted, 1 / temperature, out=buffer).exp_().sum(-1)
+        losses.append(sums.log() - chosen / temperature)
+    return torch.stack(losses)
 
 
-class _Targets:
-    """What is found of each target of a suite, pass by pass."""
+class _TargetScores:
+    """The scores of each target of a suite, filled in pass by pass."""
 
-    def __init__(self, suite: Suite, count: int, base: Base | None) -> None:
+    def __init__(self, suite: Suite, count: int, base: BasePredictions | None) -> None:
         self.places = np.zeros(0, dtype=np.int64)  # of the targets still to come in the present pass
         self._nll = np.zeros(count)
         self._right = np.zeros(count, dtype=bool)
         self._tempered = np.zeros((len(TEMPERATURES) if suite.name == TEMPERED_SUITE else 0, count))
-        self._watched = watched(suite)
+        self._watched = watched_targets(suite)
         self._place = np.full(count, -1)  # among the watched ones
         self._place[self._watched] = np.arange(len(self._watched))
         self._kl = np.zeros(len(self._watched))
-        self._given = base
+        self._base = base
         width = (len(self._watched), 0) if base is None else base.top.shape
         self._top: np.ndarray = np.zeros(width, dtype=np.int32)
         self._log_p: np.ndarray = np.zeros(width, dtype=np.float32)
 
     def add(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
-        """Of the next targets: `logits` float32 [targets, vocabulary]."""
+        """Score the next targets: `logits` float32 [targets, vocabulary]."""
         size = max(1, NUMBERS_AT_ONCE // logits.shape[1])
         for some, their_targets in zip(logits.split(size), targets.split(size), strict=True):
             self._add(some, their_targets)
@@ -150,27 +150,27 @@ class _Targets:
         self._right[places] = (logits.argmax(-1) == targets).cpu().numpy()
         if len(self._tempered):
             self._tempered[:, places] = at_temperatures(logits, targets).double().cpu().numpy()
-        mine = self._place[places]
-        if (mine >= 0).any():
-            chosen = torch.from_numpy(np.flatnonzero(mine >= 0)).to(logits.device)
-            self._watch(mine[mine >= 0], logits.index_select(0, chosen))
+        watched = self._place[places]
+        if (watched >= 0).any():
+            chosen = torch.from_numpy(np.flatnonzero(watched >= 0)).to(logits.device)
+            self._watch(watched[watched >= 0], logits.index_select(0, chosen))
 
     def _watch(self, places: np.ndarray, logits: torch.Tensor) -> None:
-        if self._given is None:
-            top, of_top = likeliest(logits)
+        if self._base is None:
+            top, of_top = top_tokens(logits)
             if self._top.shape[1] == 0:
                 self._top = np.zeros((len(self._top), top.shape[1]), dtype=np.int32)
                 self._log_p = np.zeros(self._top.shape, dtype=np.float32)
             self._top[places], self._log_p[places] = top.cpu().numpy(), of_top.cpu().numpy()
             return
-        log_p = torch.from_numpy(self._given.log_p[places]).to(logits.device)
-        tokens = torch.from_numpy(self._given.top[places]).to(logits.device, torch.int64)
+        log_p = torch.from_numpy(self._base.log_p[places]).to(logits.device)
+        tokens = torch.from_numpy(self._base.top[places]).to(logits.device, torch.int64)
         self._kl[places] = divergence(log_p, tokens, logits).double().cpu().numpy()
 
     def scores(self, ids: list[str], counts: np.ndarray) -> Scores:
-        """Summed over the targets of each example."""
+        """Sum up the targets of each example."""
         owner = np.repeat(np.arange(len(ids)), counts)
-        base = Base(self._right, self._top, self._log_p) if self._given is None else self._given
+        base = BasePredictions(self._right, self._top, self._log_p) if self._base is None else self._base
 
         def summed(values: np.ndarray) -> np.ndarray:
             return np.bincount(owner, values, len(ids))
@@ -187,5 +187,5 @@ class _Targets:
             gained=summed(~base.right & self._right).astype(np.int64),
             kl=kl if len(self._watched) else None,
             tempered=np.array([summed(row) for row in self._tempered]) if len(self._tempered) else None,
-            base=base if self._given is None else None,
+            base=base if self._base is None else None,
         )

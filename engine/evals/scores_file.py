@@ -1,4 +1,4 @@
-"""The scores of a first look as a file: in a run, for the attempts that go on, and in the base cache."""
+"""The scores of a first look as a file: in a run, for resumed attempts, and in the base cache."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from engine.evals.base_scores import Base, watched
+from engine.evals.base_scores import BasePredictions, watched_targets
 from engine.evals.score import Scores
 from engine.tasks.prepare import Suite
 from finetui.files import write_whole_file
 
 
 def path_in(run: Path, suite: Suite) -> Path:
-    """The file of a run that holds what the first look said of these very examples."""
+    """Return the file of a run that holds the first look's scores of these very examples."""
     digest = hashlib.sha256()
     for example in suite.examples:
         digest.update(example.content)
@@ -26,12 +26,12 @@ def path_in(run: Path, suite: Suite) -> Path:
 
 
 def write(path: Path, scores: Scores) -> None:
-    """Whole or not at all. Raises OSError."""
+    """Write the scores whole or not at all. Raises OSError."""
     write_whole_file(path, to_bytes(scores))
 
 
-def read(path: Path, suite: Suite) -> Base | None:
-    """What later looks are compared with; None where the file is missing or damaged."""
+def read(path: Path, suite: Suite) -> BasePredictions | None:
+    """Read the predictions that later looks are compared with; None where the file is missing or damaged."""
     try:
         return from_bytes(path.read_bytes(), suite).base
     except (OSError, ValueError):
@@ -39,7 +39,7 @@ def read(path: Path, suite: Suite) -> Base | None:
 
 
 def to_bytes(scores: Scores) -> bytes:
-    """Of a first look."""
+    """Return the scores of a first look as the bytes of a file."""
     assert scores.base is not None
     arrays = {"nll": scores.nll, "tokens": scores.tokens, "right": scores.right, "top": scores.base.top}
     arrays |= {"hits": np.packbits(scores.base.right), "log_p": scores.base.log_p}
@@ -51,7 +51,7 @@ def to_bytes(scores: Scores) -> bytes:
 
 
 def from_bytes(content: bytes, suite: Suite) -> Scores:
-    """Raises ValueError where they are not whole, or not of this suite."""
+    """Return the scores in the bytes of a file. Raises ValueError where they are not whole, or not of this suite."""
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             return _scores(dict(file), suite)
@@ -59,24 +59,24 @@ def from_bytes(content: bytes, suite: Suite) -> Scores:
         raise ValueError("not a file of scores") from error
 
 
-def _scores(found: dict[str, Any], suite: Suite) -> Scores:
+def _scores(arrays: dict[str, Any], suite: Suite) -> Scores:
     counts = np.array([example.targets for example in suite.examples])
-    right = np.unpackbits(found["hits"])[: counts.sum()].astype(bool)
-    base = Base(right, found["top"], found["log_p"])
-    same = np.array_equal(found["tokens"], counts) and len(right) == counts.sum()
-    places = watched(suite)
+    right = np.unpackbits(arrays["hits"])[: counts.sum()].astype(bool)
+    base = BasePredictions(right, arrays["top"], arrays["log_p"])
+    same = np.array_equal(arrays["tokens"], counts) and len(right) == counts.sum()
+    places = watched_targets(suite)
     if not same or len(base.top) not in (0, len(places)):
         raise ValueError("scores of other examples")
     owner = np.repeat(np.arange(len(counts)), counts)[places]
-    none = np.zeros(len(counts), dtype=np.int64)
+    zeros = np.zeros(len(counts), dtype=np.int64)
     return Scores(
         [example.id for example in suite.examples],
-        found["nll"],
+        arrays["nll"],
         counts,
-        found["right"],
-        lost=none,
-        gained=none,
+        arrays["right"],
+        lost=zeros,
+        gained=zeros,
         kl=np.where(np.isin(np.arange(len(counts)), owner), 0.0, np.nan) if len(base.top) else None,
-        tempered=found.get("tempered"),
+        tempered=arrays.get("tempered"),
         base=base,
     )

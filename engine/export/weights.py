@@ -1,4 +1,4 @@
-"""Weights in, weights out: from what a run saved, or a checkpoint, to a whole model."""
+"""Turn the weights that a run saved, or those of a checkpoint, into a whole model."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 
 from engine.basics.errors import DataError, ExportError
 from engine.data.chat import ensure_template
-from engine.evals.looks import read_back
+from engine.evals.looks import read_looks
 from engine.export.compare import compare
-from engine.export.made import Difference
+from engine.export.result import Difference
 from engine.export.source import Source, choose_checkpoint
 from engine.models import load
 from engine.models.source import resolve
@@ -25,22 +25,22 @@ from engine.training.flagging import best_step
 from finetui.errors import first_line
 from store.lines import End
 
-Say = Callable[[str], None]
+Progress = Callable[[str], None]
 
-COMPARED = 64  # held-out examples
+COMPARED_EXAMPLES = 64  # held-out examples
 FOREVER = 2**62  # later than every attempt and step
-SAME = 0.1  # of the spread of the logits: more than rounding to 16 bits ever does
+MERGE_TOLERANCE = 0.1  # of the spread of the logits: more than rounding to 16 bits ever does
 
 
 @contextmanager
-def weights_of(source: Source, wanted: str | None, say: Say) -> Iterator[tuple[int, Path]]:
-    """The step and the directory of what is exported: the finished weights, or those of a checkpoint."""
+def weights_of(source: Source, wanted: str | None, progress: Progress) -> Iterator[tuple[int, Path]]:
+    """Yield the step and the directory of the exported weights: the finished ones, or those of a checkpoint."""
     if wanted is None:
         yield _finished_step(source), source.weights
         return
     step, path = choose_checkpoint(source, wanted)
     recipe = source.recipe
-    say(f"reading the checkpoint of step {step}")
+    progress(f"reading the checkpoint of step {step}")
     with tempfile.TemporaryDirectory(prefix="finetui-") as temporary:
         model = load.load_model(recipe.model, recipe.method, training_dtype(source))
         checkpoint.load_weights(path, model)
@@ -52,30 +52,30 @@ def weights_of(source: Source, wanted: str | None, say: Say) -> Iterator[tuple[i
         yield step, Path(temporary)
 
 
-def merge(source: Source, weights: Path, dtype: torch.dtype, say: Say) -> Any:
-    """The whole model in `dtype`, on the CPU. Raises ExportError where the sum is not what was trained."""
+def merge(source: Source, weights: Path, dtype: torch.dtype, progress: Progress) -> Any:
+    """Merge into a whole model in `dtype`, on the CPU. Raises ExportError where that changes its output."""
     from peft import PeftModel
 
     path = str(weights) if source.whole_model else resolve(source.recipe.model.path)
-    say(f"loading {path}")
+    progress(f"loading {path}")
     base = _load_whole(path, source, dtype)
     if source.whole_model:
         return base
     adapted = PeftModel.from_pretrained(base, weights).eval()
     before = _some_logits(adapted)
-    say("merging")
+    progress("merging")
     merged = adapted.merge_and_unload(safe_merge=True)
-    apart = (_some_logits(merged) - before).abs().mean() / before.std()
-    if not apart < SAME:
+    moved = (_some_logits(merged) - before).abs().mean() / before.std()
+    if not moved < MERGE_TOLERANCE:
         raise ExportError(
-            f"merging changes the model's output (logits move by {apart:.2f} of their spread), perhaps because an "
+            f"merging changes the model's output (logits move by {moved:.2f} of their spread), perhaps because an "
             "adapter sits on a weight that is used in two places; use --adapter"
         )
     return merged
 
 
-def compare_quantised(source: Source, weights: Path, merged: Any, say: Say) -> Difference | str:
-    """The merged model against the 4-bit base with its adapter, on held-out examples of the run; or why not."""
+def compare_quantised(source: Source, weights: Path, merged: Any, progress: Progress) -> Difference | str:
+    """Compare the merged model with the 4-bit base and its adapter, on held-out examples of the run; or say why not."""
     from peft import set_peft_model_state_dict
 
     from engine.tasks.items import Labelled, Pair
@@ -83,20 +83,20 @@ def compare_quantised(source: Source, weights: Path, merged: Any, say: Say) -> D
 
     recipe = source.recipe
     tokenizer = load_tokenizer(recipe.model)
-    say("reading the held-out examples")
+    progress("reading the held-out examples")
     try:
         data = prepare(recipe, tokenizer, load.longest(recipe.model, tokenizer))
     except DataError as error:
         return f"not compared, since the held-out examples cannot be read again ({error})"
     trained = load.load_model(recipe.model, recipe.method, training_dtype(source))
     set_peft_model_state_dict(trained, load_file(weights / "adapter_model.safetensors"))
-    items = data.suite("heldout").examples[:COMPARED]
+    items = data.suite("heldout").examples[:COMPARED_EXAMPLES]
     examples = [e.chosen if isinstance(e, Pair) else e for e in items if not isinstance(e, Labelled)]
-    return compare(trained.eval(), merged.eval(), examples, say)
+    return compare(trained.eval(), merged.eval(), examples, progress)
 
 
 def training_dtype(source: Source) -> torch.dtype:
-    """The number format that the run computed in, which need not be this machine's choice."""
+    """Return the number format that the run computed in, which need not be this machine's choice."""
     return torch.bfloat16 if source.precision == "bf16" else torch.float32
 
 
@@ -112,10 +112,10 @@ def _load_whole(path: str, source: Source, dtype: torch.dtype) -> Any:
 
 
 def _finished_step(source: Source) -> int:
-    """The step whose weights were saved: the last, or the best if a flag stopped the run."""
+    """Return the step whose weights were saved: the last, or the best if a flag stopped the run."""
     end = source.last(End) or End()
     if (end.reason or "").startswith("stopped by the flag"):
-        best = best_step(read_back(source.run, FOREVER, FOREVER), source.recipe)
+        best = best_step(read_looks(source.run, FOREVER, FOREVER), source.recipe)
         if best is not None:
             return best
     return end.step

@@ -1,6 +1,6 @@
 """What to do about a flag, in order: cheap and certain first. The literature is listed in docs/flags.md.
 
-`fix` chooses those that change a recipe; engine/client/fix.py makes the new recipe of them.
+`fix` chooses those that change a recipe; engine/client/fix.py makes the new recipe from them.
 """
 
 from __future__ import annotations
@@ -160,10 +160,10 @@ def leak(suite: str, scored: bool) -> tuple[Action, ...]:
 def fix(
     recipe: Mapping[str, Any], flags: Sequence[Flag], tried: Set[str] = frozenset()
 ) -> list[tuple[Flag, Action]]:
-    """What to change in a recipe: for each flag, the gravest first, its first action that applies.
+    """Choose what to change in a recipe: for each flag, the gravest first, its first action that applies.
 
     An action applies if it stands for a change that the recipe does not have already and that touches no key
-    which a graver flag has changed. Actions on keys that were `tried` come last. Flags below `warn` change nothing.
+    that a graver flag has changed. Actions on keys that were `tried` come last. Flags below `warn` change nothing.
     Empty if nothing applies.
     """
     chosen: list[tuple[Flag, Action]] = []
@@ -191,7 +191,7 @@ def _overlap(key: str, other: str) -> bool:
 
 
 def _value(recipe: Mapping[str, Any], key: str) -> Any:
-    """The value under a dotted key; a section given by its name alone (`method: lora`) is that name."""
+    """Return the value under a dotted key; a section given by its name alone (`method: lora`) is that name."""
     value: Any = recipe
     for part in key.split("."):
         if not isinstance(value, Mapping):
@@ -209,7 +209,7 @@ def _lower_rate(context: Context, source: str) -> tuple[Action, ...]:
 
 
 def _replay(context: Context) -> tuple[Action, ...]:
-    """The next share of the ladder; of text that the base model has written where there is no other."""
+    """Advise the next larger share of replayed text; text sampled from the base model where there is no other."""
     if not context.replays:
         return ()
     more = next((share for share in REPLAY if share > 1.5 * context.replay), None)

@@ -1,4 +1,4 @@
-"""What a flag says, and what the detectors look at."""
+"""A flag with its evidence and actions, and the history of scores that the detectors read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Worst:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What the effect is expected to be at a later step; `lo` and `hi` are an 80% interval, nats per token."""
+    """The effect expected at a later step; `lo` and `hi` are an 80% interval, nats per token."""
 
     step: int
     value: float
@@ -41,8 +41,8 @@ class Forecast:
 class Action:
     """Something to do about a flag.
 
-    `change` is what it means for the recipe, by dotted key (`{"train.lr": 1e-4}`), and empty where no key stands
-    for it. `source` is a key of the literature list in docs/flags.md, empty for common sense.
+    `change` is the change of the recipe, by dotted key (`{"train.lr": 1e-4}`), and empty where no key stands for it.
+    `source` is a key of the literature list in docs/flags.md, empty for common sense.
     """
 
     text: str
@@ -81,8 +81,8 @@ class Flag:
 class History:
     """A suite's scores over the evaluations of a run; row 0 is the base model, at step 0.
 
-    A look may score a part of the examples only: NaN in `nll` stands for those it left out. The first one scores them
-    all. What a run does not measure is None, and the detectors then say less.
+    A look may score a part of the examples only: NaN in `nll` stands for those it skipped. The first one scores them
+    all. What a run does not measure is None, and the detectors then report less.
     """
 
     suite: str
@@ -104,7 +104,7 @@ class History:
         return len(self.steps) - 1
 
     def loss(self, look: int) -> float:
-        """Nats per token of the whole suite, estimated where the look scored a part of it."""
+        """Return nats per token of the whole suite, estimated where the look scored a part of it."""
         return float(losses(self.nll, self.tokens)[look])
 
     def estimate(
@@ -114,11 +114,11 @@ class History:
         chosen: np.ndarray | None = None,
         rows: np.ndarray | None = None,
     ) -> TwoPhase:
-        """The loss at a look, or its change since an earlier one; nats per token of all examples that the earlier one
-        (else the first) scored, or of those `chosen`, bool [examples].
+        """Estimate the loss at a look, or its change since an earlier one; nats per token of all examples that the
+        earlier one (else the first) scored, or of those `chosen`, bool [examples].
 
-        From the latest look that scored all of these, and the change since then of those that this look scored. `rows`
-        [evaluations, examples]: of something other than `nll`.
+        The estimate is the loss at the latest look that scored all of these, plus the change since then of those that
+        this look scored. `rows` [evaluations, examples]: values to use in place of `nll`.
         """
         look, rows = look % len(self.steps), self.nll if rows is None else rows
         whole = self.scored(since or 0) & (True if chosen is None else chosen)
@@ -134,22 +134,22 @@ class History:
         return two_phase(now[part], before[part], self.tokens[part], level, int(whole.sum()))
 
     def peers(self, look: int) -> np.ndarray:
-        """The looks up to this one, itself among them, that scored every example that it scored: int64, ascending."""
+        """Return the looks up to this one that scored all examples that it scored, itself too: int64, ascending."""
         scored = self.scored(look)
         return np.flatnonzero((~np.isnan(self.nll[: look + 1]) | ~scored).all(axis=1))
 
     def scored(self, *looks: int) -> np.ndarray:
-        """Which examples were scored at all of these looks: bool [examples]."""
+        """Return which examples were scored at all of these looks: bool [examples]."""
         return ~np.isnan(self.nll[list(looks)]).any(axis=0)
 
     def until(self, look: int) -> History:
-        """What was known at an earlier look."""
-        return self._each(lambda rows: rows[: look + 1], steps=self.steps[: look + 1])
+        """Return the history as it was at an earlier look."""
+        return self._map(lambda rows: rows[: look + 1], steps=self.steps[: look + 1])
 
     def only(self, chosen: np.ndarray) -> History:
-        """The history of some examples; bool [examples]."""
+        """Return the history of some examples; bool [examples]."""
         places = np.flatnonzero(chosen)
-        return self._each(
+        return self._map(
             lambda rows: rows[..., places],
             ids=tuple(self.ids[i] for i in places),
             tokens=self.tokens[places],
@@ -157,7 +157,7 @@ class History:
         )
 
     def groups(self) -> dict[str, np.ndarray]:
-        """Name to bool [examples]: all of them (""), and each slice where there are several."""
+        """Return name to bool [examples]: all of them (""), and each slice where there are several."""
         everything = {"": np.ones(len(self.ids), dtype=bool)}
         names = sorted(set(self.slices))
         if len(names) < 2:
@@ -165,7 +165,7 @@ class History:
         of = np.array(self.slices)
         return everything | {name: of == name for name in names}
 
-    def _each(self, cut: Any, **fields: Any) -> History:
+    def _map(self, cut: Any, **fields: Any) -> History:
         names = ("nll", "right", "lost", "gained", "kl", "tempered", "metric")
         arrays = {name: cut(rows) for name in names if (rows := getattr(self, name)) is not None}
         return dataclasses.replace(self, **arrays, **fields)
@@ -196,19 +196,20 @@ class Context:
 
 
 def losses(nll: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-    """Nats per token at every look, float64 [looks], of all examples that the first one scored; `nll` [looks, examples]
-    is NaN where a look left one out. The loss at the latest whole look, and the change since then of what was scored.
+    """Return nats per token at every look, float64 [looks], of all examples that the first one scored; `nll` [looks,
+    examples] is NaN where a look skipped one. It is the loss at the latest whole look, plus the change since then of
+    what was scored.
     """
     first = ~np.isnan(nll[0])
     nll, tokens = nll[:, first], tokens[first]
     known = ~np.isnan(nll)
     last = np.maximum.accumulate(np.where(known.all(axis=1), np.arange(len(nll)), 0))
-    moved, there = np.where(known, nll - nll[last], 0.0).sum(axis=1), (known * tokens).sum(axis=1)
-    return nll[last].sum(axis=1) / tokens.sum() + moved / np.maximum(1, there)
+    moved, scored_tokens = np.where(known, nll - nll[last], 0.0).sum(axis=1), (known * tokens).sum(axis=1)
+    return nll[last].sum(axis=1) / tokens.sum() + moved / np.maximum(1, scored_tokens)
 
 
 def worst_examples(history: History, before: np.ndarray) -> tuple[Worst, ...]:
-    """The examples whose loss per token rose most from `before` (nll sums, [examples]) to the last look."""
+    """Return the examples whose loss per token rose most from `before` (nll sums, [examples]) to the last look."""
     rise = (history.nll[-1] - before) / history.tokens
     rise = np.where(np.isnan(rise), -np.inf, rise)
     return tuple(

@@ -1,6 +1,6 @@
-"""Where forgetting will be at the end of the run, from how it grew so far.
+"""Forecast forgetting at the end of the run from its growth so far.
 
-The drift is taken as a power of the work done: d = a W^b. Work is the learning rate summed over the steps, not
+The drift is modelled as a power of the work done: d = a W^b. Work is the learning rate summed over the steps, not
 their number: as a schedule falls to its floor, steps move the weights less, and a fit on steps then promises a
 rise that does not come.
 
@@ -37,7 +37,7 @@ _NODES = ndtri(_SHARES)  # of a standard normal, equally likely
 
 
 def forecast(history: History, context: Context, chosen: np.ndarray | None = None) -> Forecast | None:
-    """The mean rise from step 0 at the run's last step, with an 80% interval; None where it is too early to say.
+    """Forecast the mean rise from step 0 at the run's last step, with an 80% interval; None where it is too early.
 
     `chosen`: bool [examples], all if None. Needs `context.rates`.
     """
@@ -53,13 +53,13 @@ def forecast(history: History, context: Context, chosen: np.ndarray | None = Non
 
 
 def _drift(history: History, chosen: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """The mean rise from step 0 and its standard error, each float [looks]."""
-    found = [history.estimate(look, 0, chosen).estimate for look in range(1, len(history.steps))]
-    return np.array([e.value for e in found]), np.array([e.se for e in found])
+    """Return the mean rise from step 0 and its standard error, each float [looks]."""
+    estimates = [history.estimate(look, 0, chosen).estimate for look in range(1, len(history.steps))]
+    return np.array([e.value for e in estimates]), np.array([e.se for e in estimates])
 
 
 def _extrapolate(work: np.ndarray, drift: np.ndarray, se: np.ndarray) -> tuple[float, float, float]:
-    """(median, 10% and 90% quantile) of the drift at work 1, from that at `work` (below 1); all float [looks]."""
+    """Return (median, 10% and 90% quantile) of the drift at work 1, from that at `work` (below 1); float [looks]."""
     shape = work[:, None] ** EXPONENTS  # [looks, exponents]
     strayed = np.abs(drift[-1]) * _straying(np.log(work[-1] / work))
     weight = 1 / (WOBBLE**2 + (OWN * se) ** 2 + strayed**2)[:, None]
@@ -87,5 +87,5 @@ def _extrapolate(work: np.ndarray, drift: np.ndarray, se: np.ndarray) -> tuple[f
 
 
 def _straying(logs: np.ndarray) -> np.ndarray:
-    """Standard deviation of log d from the present power law, so many log W away; float of the same shape."""
+    """Return the standard deviation of log d from the present power law, so far away in log W; float, same shape."""
     return WANDER * logs**1.5 / np.sqrt(3)

@@ -26,7 +26,7 @@ Groups = dict[str, list[bool]]  # slice to whether it hit, look by look (from 1)
 
 
 def hits(history: History) -> dict[Level, list[bool]]:
-    """At which looks (from 1) the loss was beyond each margin, as a whole or in a slice."""
+    """Return at which looks (from 1) the loss was beyond each margin, as a whole or in a slice."""
     return {
         level: [any(look) for look in zip(*groups.values(), strict=True)]
         for level, groups in _hits(history).items()
@@ -34,66 +34,67 @@ def hits(history: History) -> dict[Level, list[bool]]:
 
 
 def forgetting(history: History, context: Context) -> Flag | None:
-    """The flag as it stands at the last look, or None.
+    """Return the flag as it stands at the last look, or None.
 
     Level `watch` is a leading sign: a first hit, or a forecast that is beyond the margin at the run's end.
     """
     if history.looks < 1:
         return None
-    found = _hits(history)
+    by_level = _hits(history)
     levels = {
-        group: standing({level: groups[group] for level, groups in found.items()}) for group in found["warn"]
+        group: standing({level: groups[group] for level, groups in by_level.items()})
+        for group in by_level["warn"]
     }
     for level in ("critical", "warn"):
         if groups := [group for group, reached in levels.items() if reached == level]:
-            return _flag(history, context, level, _worst_group(history, groups), found["warn"])
-    return _watch(history, context, found["warn"])
+            return _flag(history, context, level, _worst_group(history, groups), by_level["warn"])
+    return _watch(history, context, by_level["warn"])
 
 
 def _hits(history: History) -> dict[Level, Groups]:
     groups = history.groups()
-    found: dict[Level, Groups] = {level: {group: [] for group in groups} for level in MARGINS}
+    by_level: dict[Level, Groups] = {level: {group: [] for group in groups} for level in MARGINS}
     for look in range(1, len(history.steps)):
         estimates = {name: _change(history, look, chosen) for name, chosen in groups.items()}
         for level, margin in MARGINS.items():
             p_values = {name: estimate.p_above(margin) for name, estimate in estimates.items()}
             for name, hit in holm(p_values, level_at(look)).items():
-                found[level][name].append(hit)
-    return found
+                by_level[level][name].append(hit)
+    return by_level
 
 
 def _change(history: History, look: int, chosen: np.ndarray) -> Estimate:
-    """Rise since step 0 of the chosen examples."""
+    """Estimate the rise since step 0 of the chosen examples."""
     return history.estimate(look, 0, chosen).estimate
 
 
 def _worst_group(history: History, groups: Sequence[str]) -> str:
-    """The suite as a whole if it is among them, else the slice that rose most."""
+    """Return the suite as a whole if it is among `groups`, else the slice that rose most."""
     if "" in groups:
         return ""
     masks = history.groups()
     return max(groups, key=lambda name: _change(history, -1, masks[name]).value)
 
 
-def _watch(history: History, context: Context, found: Groups) -> Flag | None:
-    first = [group for group, looks in found.items() if looks[-1]]
-    if first:
-        return _flag(history, context, "watch", _worst_group(history, first), found)
+def _watch(history: History, context: Context, group_hits: Groups) -> Flag | None:
+    hit_groups = [group for group, looks in group_hits.items() if looks[-1]]
+    if hit_groups:
+        return _flag(history, context, "watch", _worst_group(history, hit_groups), group_hits)
     for group, chosen in history.groups().items():
         expected = forecast(history, context, chosen)
         if expected and expected.lo > MARGINS["warn"]:
-            return _flag(history, context, "watch", group, found)
+            return _flag(history, context, "watch", group, group_hits)
     return None
 
 
-def _flag(history: History, context: Context, level: Level, group: str, found: Groups) -> Flag:
+def _flag(history: History, context: Context, level: Level, group: str, group_hits: Groups) -> Flag:
     chosen = history.groups()[group]
     part = history.only(chosen)
     estimate = _change(history, -1, chosen)
     expected = forecast(history, context, chosen)
     lo, hi = estimate.interval()
     flips = flipped(part)
-    since = history.steps[len(history.steps) - max(1, streak(found[group]))]
+    since = history.steps[len(history.steps) - max(1, streak(group_hits[group]))]
     name = f"{history.suite} loss" + (f" in the slice {group}" if group else "")
     message = (
         f"The {name} is {estimate.value:.3f} nats per token above the base model's (95% interval {lo:.3f} to "
@@ -112,7 +113,7 @@ def _flag(history: History, context: Context, level: Level, group: str, found: G
         hi=hi,
         n=estimate.n,
         looks=history.looks,
-        message=" ".join([message, *_more(history, part, flips, expected, found, level)]),
+        message=" ".join([message, *_more_sentences(history, part, flips, expected, group_hits, level)]),
         actions=actions.forgetting(context),
         worst=worst_examples(part, part.nll[0]),
         lost=flips.lost if flips else None,
@@ -121,34 +122,36 @@ def _flag(history: History, context: Context, level: Level, group: str, found: G
     )
 
 
-def _more(
+def _more_sentences(
     history: History,
     part: History,
     flips: Flips | None,
     expected: Forecast | None,
-    found: Groups,
+    group_hits: Groups,
     level: Level,
 ) -> list[str]:
-    """Sentences with what else was measured."""
-    said = []
-    slices = [name for name, looks in found.items() if name and streak(looks) >= HITS_IN_A_ROW]
+    """Return sentences with the other measurements."""
+    sentences = []
+    slices = [name for name, looks in group_hits.items() if name and streak(looks) >= HITS_IN_A_ROW]
     if slices:
-        said.append(f"Slices above the margin: {', '.join(slices)} of {len(history.groups()) - 1}.")
+        sentences.append(f"Slices above the margin: {', '.join(slices)} of {len(history.groups()) - 1}.")
     if flips:
-        said.append(
+        sentences.append(
             f"Of {flips.tokens} tokens, {flips.lost} that the base model had right are wrong now, and {flips.gained} "
             f"the other way round (p = {flips.p:.2g})."
         )
     if (kl := divergence(part)) is not None:
-        said.append(f"The KL divergence from the base model's predictions is {kl.value:.3f} nats per token.")
+        sentences.append(
+            f"The KL divergence from the base model's predictions is {kl.value:.3f} nats per token."
+        )
     if expected:
-        said.append(
+        sentences.append(
             f"Forecast for the end, step {expected.step}: {expected.value:.3f} "
             f"(80% interval {expected.lo:.3f} to {expected.hi:.3f})."
         )
     if level == "watch":
-        said.append("An early sign only: not yet seen at two looks in a row.")
-    return said
+        sentences.append("An early sign only: not yet seen at two looks in a row.")
+    return sentences
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,8 @@ class Flips:
 
 
 def flipped(history: History, look: int = -1) -> Flips | None:
-    """McNemar's test with examples as clusters, since the tokens of an example go together; None if not measured.
+    """Compute McNemar's test with examples as clusters, since tokens of an example depend on each other; None if not
+    measured.
 
     z = sum(b - c) / sqrt(sum((b - c)^2)) over examples with b tokens lost and c gained; McNemar's own for examples of
     one token. After V. Durkalski et al., "Analysis of clustered matched-pair data", 2003.
@@ -178,7 +182,7 @@ def flipped(history: History, look: int = -1) -> Flips | None:
 
 
 def divergence(history: History, look: int = -1) -> Estimate | None:
-    """Mean KL divergence from the base model, nats per token, over the examples where it was measured."""
+    """Return the mean KL divergence from the base model, nats per token, over the examples where it was measured."""
     if history.kl is None:
         return None
     measured = ~np.isnan(history.kl[look])

@@ -22,7 +22,7 @@ _MAD_TO_SD = 1.4826  # of a normal distribution
 
 @dataclass(frozen=True)
 class Jump:
-    """Of each step, float64 [steps]: the level and scale before it, and whether it left them. NaN: too early."""
+    """For each step, float64 [steps]: level and scale of the steps before, and whether it jumped. NaN: too early."""
 
     level: np.ndarray
     scale: np.ndarray
@@ -30,7 +30,7 @@ class Jump:
 
 
 def instability(losses: np.ndarray, norms: np.ndarray, first_step: int, context: Context) -> Flag | None:
-    """The flag as it stands at the last step. `losses` (nats per token) and `norms` (of the gradient, before
+    """Return the flag as it stands at the last step. `losses` (nats per token) and `norms` (of the gradient, before
     clipping) are float [steps]; the first is of optimiser step `first_step`.
     """
     loss, norm = loss_jumps(losses, LATEST), norm_jumps(norms, LATEST)
@@ -59,7 +59,7 @@ def instability(losses: np.ndarray, norms: np.ndarray, first_step: int, context:
 
 
 def loss_jumps(losses: np.ndarray, last: int | None = None) -> Jump:
-    """Steps whose loss is far above that of the steps before; float [steps]. Only the `last` ones are looked at."""
+    """Find steps whose loss is far above that of the steps before; float [steps]. Only the `last` ones are tested."""
     level, scale = _before(losses, last)
     rise = losses - level
     with np.errstate(invalid="ignore"):
@@ -67,8 +67,8 @@ def loss_jumps(losses: np.ndarray, last: int | None = None) -> Jump:
 
 
 def norm_jumps(norms: np.ndarray, last: int | None = None) -> Jump:
-    """Steps whose gradient norm is a multiple of that of the steps before; float [steps]. Only the `last` ones are
-    looked at.
+    """Find steps whose gradient norm is a multiple of that of the steps before; float [steps]. Only the `last` ones are
+    tested.
     """
     level, scale = _before(norms, last)
     with np.errstate(invalid="ignore"):
@@ -76,7 +76,7 @@ def norm_jumps(norms: np.ndarray, last: int | None = None) -> Jump:
 
 
 def _before(values: np.ndarray, last: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Median and robust standard deviation of the steps before each one (NaN but for the `last` ones)."""
+    """Return the median and robust standard deviation of the steps before each one (NaN but for the `last` ones)."""
     level, scale = np.full(len(values), np.nan), np.full(len(values), np.nan)
     for step in range(max(FEWEST, len(values) - (last or len(values))), len(values)):
         window = values[max(0, step - WINDOW) : step]
@@ -94,16 +94,16 @@ def _level(losses: np.ndarray, latest: np.ndarray) -> Level:
 def _message(
     losses: np.ndarray, norms: np.ndarray, loss: Jump, norm: Jump, at: int, first_step: int, level: Level
 ) -> str:
-    said = []
+    parts = []
     if loss.hit[at]:
-        said.append(f"the training loss jumped to {losses[at]:.3f} from {loss.level[at]:.3f} nats per token")
+        parts.append(f"the training loss jumped to {losses[at]:.3f} from {loss.level[at]:.3f} nats per token")
     if norm.hit[at]:
-        said.append(f"the gradient norm jumped to {norms[at]:.3g} from {norm.level[at]:.3g}")
-    sentence = " and ".join(said)
-    known = f"against the median of the {min(WINDOW, at)} steps before"
+        parts.append(f"the gradient norm jumped to {norms[at]:.3g} from {norm.level[at]:.3g}")
+    sentence = " and ".join(parts)
+    compared = f"against the median of the {min(WINDOW, at)} steps before"
     end = {
         "info": "It has recovered or may still recover.",
         "warn": f"{int((loss.hit | norm.hit)[-LATEST:].sum())} of the last {LATEST} steps jumped.",
         "critical": "The loss is above where training began: what was learned is lost.",
     }
-    return f"{sentence[0].upper()}{sentence[1:]} at step {first_step + at} ({known}). {end[level]}"
+    return f"{sentence[0].upper()}{sentence[1:]} at step {first_step + at} ({compared}). {end[level]}"

@@ -1,9 +1,9 @@
-"""Many chances for a false alarm, held in check in one place: many looks, many slices, many levels.
+"""Correct for many chances of a false alarm, in one place: many looks, many slices, many levels.
 
 - Look k (from 1) is tested at 6 a / (pi^2 k^2), which sums to a over all looks, however many there will be.
 - The slices of a suite, and the suite as a whole, share a look's level by Holm's method (S. Holm, "A simple
   sequentially rejective multiple test procedure", 1979), which holds however they depend on each other.
-- The margins of warn and critical are nested: who is beyond the larger one is beyond the smaller one, so that
+- The margins of warn and critical are nested: a value beyond the larger one is beyond the smaller one, so that
   testing both costs nothing.
 - A flag needs two hits in a row of the same slice.
 """
@@ -20,12 +20,12 @@ HITS_IN_A_ROW = 2
 
 
 def level_at(look: int) -> float:
-    """The significance level of look k (from 1): 6 a / (pi^2 k^2)."""
+    """Return the significance level of look k (from 1): 6 a / (pi^2 k^2)."""
     return 6 * ALPHA / (math.pi * look) ** 2
 
 
 def holm(p_values: Mapping[str, float], alpha: float) -> dict[str, bool]:
-    """Which hypotheses are rejected, with a chance of at most `alpha` that any of these is true."""
+    """Return which hypotheses are rejected, with a chance of at most `alpha` that any of these is true."""
     rejected = dict.fromkeys(p_values, False)
     for place, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
         if p_values[name] >= alpha / (len(p_values) - place):
@@ -35,11 +35,11 @@ def holm(p_values: Mapping[str, float], alpha: float) -> dict[str, bool]:
 
 
 def standing(hits: Mapping[Level, Sequence[bool]]) -> Level | None:
-    """The highest level with two hits in a row at the end; `hits[level][k]` is look k's."""
+    """Return the highest level with two hits in a row at the end; `hits[level][k]` is look k's."""
     raised = [level for level in LEVELS if level in hits and streak(hits[level]) >= HITS_IN_A_ROW]
     return raised[-1] if raised else None
 
 
 def streak(hits: Sequence[bool]) -> int:
-    """How many hits in a row there are at the end."""
+    """Count the hits in a row at the end."""
     return len(hits) - max((k for k, hit in enumerate(hits, start=1) if not hit), default=0)

@@ -9,7 +9,7 @@ from engine.flags.flag import Context, Flag
 
 
 def nan(step: int, loss: float, grad_norm: float, context: Context) -> Flag | None:
-    """The flag if the loss or the gradient norm of optimiser step `step` is infinite or not a number."""
+    """Return the flag if the loss or the gradient norm of optimiser step `step` is infinite or not a number."""
     if math.isfinite(loss) and math.isfinite(grad_norm):
         return None
     what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient norm is {grad_norm}"

@@ -1,12 +1,12 @@
 """Overfitting: the held-out loss has turned up beyond noise since its best evaluation.
 
-The best evaluation of many looks lucky, and any later one worse. So the held-out examples are split in two
+The best of many evaluations is partly luck, so any later one seems worse. So the held-out examples are split in two
 halves: the best step is chosen on one and the rise since then is measured on the other, both ways round.
-The loss on training examples tells the cause: it still falls (overfitting) or rises too (instability).
+The loss on training examples shows the cause: it still falls (overfitting) or rises too (instability).
 
-Harm is another question. A model that grows too sure of itself loses likelihood and answers no worse; dividing the
-logits by a temperature takes that away (C. Guo et al., "On calibration of modern neural networks", 2017). Where it
-takes most of the rise away and the task's measure is not worse, the flag is information: `overconfident`.
+Harm is another question. An overconfident model loses likelihood but answers no worse; dividing the logits by a
+temperature corrects that (C. Guo et al., "On calibration of modern neural networks", 2017). Where it removes most of
+the rise and the task's measure is not worse, the flag is information: `overconfident`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Harm:
 
 
 def hits(heldout: History) -> dict[Level, list[bool]]:
-    """At which looks (from 1) the loss had risen beyond each margin since its best."""
+    """Return at which looks (from 1) the loss had risen beyond each margin since its best."""
     looks = [(level_at(look), rise_at(heldout, look)) for look in range(1, len(heldout.steps))]
     return {
         level: [rise is not None and rise.estimate.p_above(margin) < alpha for alpha, rise in looks]
@@ -67,13 +67,13 @@ def hits(heldout: History) -> dict[Level, list[bool]]:
 
 
 def overfitting(heldout: History, seen: History, context: Context) -> Flag | None:
-    """The flag as it stands at the last look (`overfitting`, `instability` or `overconfident`), or None.
+    """Return the flag as it stands at the last look (`overfitting`, `instability` or `overconfident`), or None.
 
     `seen` has the same evaluations as `heldout`.
     """
-    found = hits(heldout)
+    by_level = hits(heldout)
     rise = rise_at(heldout, heldout.looks) if heldout.looks else None
-    level = standing(found) or ("watch" if found["warn"] and found["warn"][-1] else None)
+    level = standing(by_level) or ("watch" if by_level["warn"] and by_level["warn"][-1] else None)
     if level is None or rise is None:
         return None
     best = int(np.median(rise.best[rise.scored]))
@@ -87,7 +87,7 @@ def overfitting(heldout: History, seen: History, context: Context) -> Flag | Non
         flag=name,
         level="info" if harmless else level,
         step=heldout.steps[-1],
-        since_step=heldout.steps[len(heldout.steps) - max(1, streak(found["warn"]))],
+        since_step=heldout.steps[len(heldout.steps) - max(1, streak(by_level["warn"]))],
         suite=heldout.suite,
         effect=rise.estimate.value,
         lo=lo,
@@ -101,7 +101,7 @@ def overfitting(heldout: History, seen: History, context: Context) -> Flag | Non
 
 
 def memorised(seen: History, context: Context) -> Flag | None:
-    """Information: the training examples are known by heart, at two looks in a row."""
+    """Return information if the training examples are memorised, at two looks in a row."""
     if seen.right is None or seen.looks < HITS_IN_A_ROW:
         return None
     accuracy = []
@@ -133,7 +133,7 @@ def memorised(seen: History, context: Context) -> Flag | None:
 
 
 def rise_at(history: History, look: int) -> Rise | None:
-    """Rise from the best look to this one; None if it is still at its best or there are too few examples."""
+    """Estimate the rise from the best look to this one; None if this is the best or there are too few examples."""
     scored, everywhere = history.scored(0, look), half_of(history.ids)
     halves, tokens, nll = everywhere[scored], history.tokens[scored], history.nll[: look + 1, scored]
     if min(halves.sum(), (~halves).sum()) < FEWEST:
@@ -143,9 +143,9 @@ def rise_at(history: History, look: int) -> Rise | None:
         return None
     before, rest = np.empty(len(tokens)), 0.0
     for half in (True, False):
-        mine = halves == half
-        before[mine], error = _filled(nll[:, mine], tokens[mine], best_of[not half])
-        rest = float(np.hypot(rest, error * tokens[mine].sum() / tokens.sum()))
+        in_half = halves == half
+        before[in_half], error = _filled(nll[:, in_half], tokens[in_half], best_of[not half])
+        rest = float(np.hypot(rest, error * tokens[in_half].sum() / tokens.sum()))
     best = np.where(everywhere, best_of[False], best_of[True])
     both = scored & ~np.isnan(history.nll[best, np.arange(len(best))])
     known = both[scored]
@@ -157,16 +157,17 @@ def rise_at(history: History, look: int) -> Rise | None:
 
 
 def _best(nll: np.ndarray, tokens: np.ndarray) -> int:
-    """The look at which the loss of these examples was lowest; `nll` [looks, examples], the last of them whole."""
-    found = losses(nll, tokens)
-    found[(~np.isnan(nll)).sum(axis=1) < FEWEST] = np.inf
-    return int(np.argmin(found)) if found.min() < found[-1] else len(nll) - 1
+    """Return the look at which the loss of these examples was lowest; `nll` [looks, examples], the last one whole."""
+    loss_by_look = losses(nll, tokens)
+    loss_by_look[(~np.isnan(nll)).sum(axis=1) < FEWEST] = np.inf
+    return int(np.argmin(loss_by_look)) if loss_by_look.min() < loss_by_look[-1] else len(nll) - 1
 
 
 def _filled(nll: np.ndarray, tokens: np.ndarray, best: int) -> tuple[np.ndarray, float]:
-    """nll [examples] at the best look, and the standard error of its mean from what that look did not score.
+    """Return nll [examples] at the best look, and the standard error of its mean from what that look did not score.
 
-    Those examples are taken from the whole look before or after it that says more, as the others moved in between.
+    Those examples are taken from the whole look before or after it that gives the smaller error, moved by the change
+    of the others in between.
     """
     known = ~np.isnan(nll[best])
     if known.all():
@@ -180,7 +181,7 @@ def _filled(nll: np.ndarray, tokens: np.ndarray, best: int) -> tuple[np.ndarray,
 
 
 def harm_of(heldout: History, rise: Rise) -> Harm | None:
-    """How much of a rise, to the last look, temperature explains; None if it was not measured."""
+    """Return how much of a rise, to the last look, temperature explains; None if it was not measured."""
     if heldout.tempered is None or rise.estimate.value <= 0:
         return None
     examples = np.flatnonzero(rise.scored)
@@ -196,7 +197,7 @@ def harm_of(heldout: History, rise: Rise) -> Harm | None:
 
 
 def _metric_change(heldout: History, rise: Rise) -> Estimate | None:
-    """Change of the task's own measure, or of token accuracy, since the best look."""
+    """Return the change of the task's own measure, or of token accuracy, since the best look."""
     examples = np.flatnonzero(rise.scored)
     best = rise.best[examples]
     if heldout.metric is not None:
@@ -215,7 +216,7 @@ def _seen_change(seen: History, best: int) -> Estimate:
 
 @lru_cache(maxsize=4)
 def half_of(ids: tuple[str, ...]) -> np.ndarray:
-    """Which examples are in the first half, by content hash: bool [examples]."""
+    """Return which examples are in the first half, by content hash: bool [examples]."""
     return np.array([hashlib.sha256(f"half:{id}".encode()).digest()[0] % 2 == 0 for id in ids], dtype=bool)
 
 
@@ -223,21 +224,21 @@ def _message(
     heldout: History, seen: History, rise: Rise, best: int, overfitted: bool, harm: Harm | None, level: Level
 ) -> list[str]:
     lo, hi = rise.estimate.interval()
-    said = [
+    sentences = [
         f"The {heldout.suite} loss has risen by {rise.estimate.value:.3f} nats per token (95% interval {lo:.3f} to "
         f"{hi:.3f}, {rise.estimate.n} examples) since its best at step {heldout.steps[best]}, while the loss on "
         f"training examples {'did not rise' if overfitted else 'rose too'} (from {seen.loss(best):.3f} to "
         f"{seen.loss(-1):.3f})."
     ]
     if harm:
-        said.append(
+        sentences.append(
             f"At temperature {harm.temperature:g}, {max(0.0, min(1.0, harm.removed)):.0%} of the rise is gone"
             + (f", and the task's measure changed by {harm.metric.value:+.3f}" if harm.metric else "")
             + (": overconfident, not worse." if harm.none else ".")
         )
     if level == "watch":
-        said.append("An early sign only: not yet seen at two looks in a row.")
-    return said
+        sentences.append("An early sign only: not yet seen at two looks in a row.")
+    return sentences
 
 
 def _actions(name: str, best_step: int, context: Context) -> tuple[actions.Action, ...]:

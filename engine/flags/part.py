@@ -1,11 +1,11 @@
-"""Which examples a look scores first, and when it has to score the rest.
+"""Decide which examples a look scores first, and when it has to score the rest.
 
 A look first scores a part of a suite, the same at every look. The rest is scored in the same look where a detector
 hits on the part, or hit at the look before (a flag needs two hits in a row), or where the whole suite might still hit:
 unless the chance of that, given what the part says, is below 1%. So what the detectors miss by looking at a part is
-bounded, and since scoring less never makes a hit out of none, false alarms get no more. This is stochastic curtailment
-(K. Lan, R. Simon, M. Halperin, "Stochastically curtailed tests in long-term clinical trials", 1982), with the
-predictive chance of D. Spiegelhalter et al., "Monitoring clinical trials: conditional or predictive power?", 1986.
+bounded, and since scoring less never makes a hit out of none, there are no more false alarms. It is stochastic
+curtailment (K. Lan, R. Simon, M. Halperin, "Stochastically curtailed tests in long-term clinical trials", 1982), with
+the predictive chance of D. Spiegelhalter et al., "Monitoring clinical trials: conditional or predictive power?", 1986.
 
 Forgetting compares with step 0, where every suite is scored whole. Overfitting compares with the best look so far,
 which is known only afterwards; so the first look of every tenth of a run scores the whole held-out suite. Pure.
@@ -29,8 +29,8 @@ TENTHS = 10  # of a run
 GENERAL = "general"
 
 
-def part(ids: Sequence[str], slices: Sequence[str], count: int) -> np.ndarray:
-    """Which `count` examples a look scores first; bool [examples]. All of them where `count` is 0 or there are no more.
+def choose_part(ids: Sequence[str], slices: Sequence[str], count: int) -> np.ndarray:
+    """Return which `count` examples a look scores first; bool [examples]. All where `count` is 0 or there are no more.
 
     Evenly spread over the suite's order (that of the content hash), so that each slice, and in each the two halves by
     which overfitting is tested, has the share that it has in the suite.
@@ -59,15 +59,17 @@ def wants_rest(history: History) -> bool:
         hits, margin = forgetting.hits(history), forgetting.MARGINS["warn"]
         if standing({level: looks[:-1] for level, looks in hits.items()}) == "critical":
             return False  # there is nothing left to find out
-        found = [history.estimate(-1, 0, chosen) for chosen in history.groups().values()]
+        estimates = [history.estimate(-1, 0, chosen) for chosen in history.groups().values()]
     else:
         hits, margin = overfitting.hits(history), overfitting.MARGINS["warn"]
-        found = [_rise(history)]
-    return any(hits["warn"][-2:]) or any(chance(of, margin, history.looks) >= CHANCE for of in found)
+        estimates = [_rise(history)]
+    return any(hits["warn"][-2:]) or any(
+        chance(estimate, margin, history.looks) >= CHANCE for estimate in estimates
+    )
 
 
 def chance(estimate: TwoPhase, margin: float, look: int) -> float:
-    """That the whole suite, were it scored, would be above `margin` at the level of look k.
+    """Return the chance that the whole suite, were it scored, would be above `margin` at the level of look k.
 
     Given the part, its value is distributed around that of the part with the standard deviation of the rest, and it
     hits from margin + z · (its own standard error) on.
@@ -81,7 +83,7 @@ def chance(estimate: TwoPhase, margin: float, look: int) -> float:
 
 
 def _rise(history: History) -> TwoPhase:
-    """From the best look before the last to the last. Chosen on all examples, it is rather too high than too low."""
+    """Estimate the rise from the best look before the last. The best is chosen on all examples, so it errs upwards."""
     best = int(np.argmin(losses(history.nll, history.tokens)[:-1]))
     now, both = history.estimate(-1), history.scored(best, history.looks)
     rise = change(history.nll[best][both], history.nll[-1][both], history.tokens[both])
@@ -89,12 +91,13 @@ def _rise(history: History) -> TwoPhase:
     return TwoPhase(now.value - history.loss(best), own, now.rest, now.n)
 
 
-def looked_at(history: History, count: int, total: int) -> History:
-    """What a run that looks at `count` examples first would have known, of a history of all examples; `total` steps.
+def replay_looks(history: History, count: int, total: int) -> History:
+    """Return a history of `total` steps as it would be had its looks scored `count` examples first.
 
-    For replays. Of the looks that stay small, `nll` of the rest becomes NaN; the other arrays stay as they are.
+    `history` has all examples. For the looks that stay partial, `nll` of the rest becomes NaN; the other arrays stay as
+    they are.
     """
-    chosen = part(history.ids, history.slices, count)
+    chosen = choose_part(history.ids, history.slices, count)
     nll = history.nll.copy()
     for look in range(1, len(history.steps)):
         nll[look, ~chosen] = np.nan

@@ -1,6 +1,6 @@
-"""Runs that stand still: dead from the start, or converged long ago.
+"""Runs that make no progress: dead from the start, or converged long ago.
 
-Both claim that a change is nearly zero, which a large p-value does not show. So the claim is tested itself: the
+Both claim that a change is nearly zero, which a large p-value does not show. So the claim itself is tested: the
 change is beyond neither end of a small interval, by two one-sided tests (D. Schuirmann, 1987).
 """
 
@@ -21,7 +21,7 @@ CONVERGED_FROM, CONVERGED_BY = 0.25, 0.5  # of the run; and of its steps so far,
 
 
 def no_gradient(norms: np.ndarray, step: int, context: Context) -> Flag | None:
-    """Critical if the gradient (norms, float [steps], of steps up to `step`) has been zero from the start."""
+    """Return a critical flag if the gradient (norms, float [steps], up to step `step`) has been zero from the start."""
     if len(norms) < NO_GRADIENT_STEPS or np.any(norms > 0):
         return None
     return Flag(
@@ -41,7 +41,7 @@ def no_gradient(norms: np.ndarray, step: int, context: Context) -> Flag | None:
 
 
 def dead(seen: History, context: Context) -> Flag | None:
-    """A warning if the loss on training examples is what it was under the base model, at two looks in a row."""
+    """Return a warning if the loss on training examples is still the base model's, at two looks in a row."""
     total = context.total_steps or 0
     if seen.looks < HITS_IN_A_ROW or seen.steps[-1] < max(STEPS, SHARE * total):
         return None
@@ -73,7 +73,7 @@ def dead(seen: History, context: Context) -> Flag | None:
 
 
 def converged(heldout: History, context: Context) -> Flag | None:
-    """Information if the held-out loss fell and has then not moved for half of the steps so far or more."""
+    """Return information if the held-out loss fell and has then not moved for half of the steps so far or more."""
     total = context.total_steps or heldout.steps[-1]
     now = heldout.looks
     if now < 4 or heldout.steps[-1] < CONVERGED_FROM * total:

@@ -1,4 +1,4 @@
-"""Template trouble: answers that never end, or say the same thing over and over.
+"""Template errors: answers that never end, or repeat themselves.
 
 Both come from training on the wrong tokens far more often than from training too much, and no loss shows them.
 """
@@ -24,10 +24,10 @@ REPEATING, SURELY = 0.5, 0.2  # share of the answers as seen; and its one-sided 
 
 @dataclass(frozen=True)
 class Answers:
-    """What was generated at a look.
+    """The answers generated at a look.
 
-    `ended`: whether each answer came to the end of its turn by itself; None if not known. `fits`: whether the
-    reference answer is shorter than what the model was allowed to write, so that not ending means something.
+    `ended`: whether the model ended each answer by itself; None if not known. `fits`: whether the reference answer is
+    shorter than what the model was allowed to write, so that an answer without an end is a sign.
     """
 
     step: int
@@ -37,13 +37,13 @@ class Answers:
 
 
 def template(looks: Sequence[Answers], total_steps: int) -> Flag | None:
-    """A warning if at the last two looks, a quarter of the run or more done, no answer ended or half repeated."""
+    """Return a warning if at the last two looks, after a quarter of the run, no answer ended or half repeated."""
     latest = [answers for answers in looks if answers.step >= FROM * total_steps and answers.step > 0]
     latest = latest[-HITS_IN_A_ROW:]
     if len(latest) < HITS_IN_A_ROW:
         return None
     if all(_never_ends(answers) for answers in latest):
-        return _flag("endless", looks, latest, len(_that_should_end(latest[-1])), 0)
+        return _flag("endless", looks, latest, len(_ended_where_expected(latest[-1])), 0)
     if all(map(_repeating, latest)):
         texts = latest[-1].texts
         return _flag("repeating", looks, latest, len(texts), sum(map(repeats, texts)))
@@ -51,9 +51,9 @@ def template(looks: Sequence[Answers], total_steps: int) -> Flag | None:
 
 
 def repeats(text: str) -> bool:
-    """Whether a stretch of up to 12 words stands three times in a row or more, over half of the text.
+    """Whether a stretch of up to 12 words is repeated three times in a row or more, over half of the text.
 
-    A text of fewer than six words never does.
+    False for a text of fewer than six words.
     """
     words = re.findall(r"\w+|[^\w\s]", text)
     if len(words) < 2 * REPEATS:
@@ -68,8 +68,8 @@ def repeats(text: str) -> bool:
     return False
 
 
-def _that_should_end(answers: Answers) -> list[bool]:
-    """Whether each answer ended, of those of which that was to be expected."""
+def _ended_where_expected(answers: Answers) -> list[bool]:
+    """Return whether each answer ended, of those that should have."""
     if answers.ended is None:
         return []
     fits = answers.fits or (True,) * len(answers.ended)
@@ -77,7 +77,7 @@ def _that_should_end(answers: Answers) -> list[bool]:
 
 
 def _never_ends(answers: Answers) -> bool:
-    ended = _that_should_end(answers)
+    ended = _ended_where_expected(answers)
     return len(ended) >= FEWEST and not any(ended)
 
 

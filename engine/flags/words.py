@@ -1,6 +1,6 @@
-"""A flag in words, from the fields of its line in the log or of its row in the store.
+"""Describe a flag in words, from the fields of its line in the log or of its row in the store.
 
-Screen, command line and model card all show what is here. Imports nothing that takes time.
+Screen, command line and model card all use these texts. Imports nothing that takes time.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ SHARES = ("memorised", "endless", "repeating")  # flags whose effect is a share,
 
 
 def newest(flags: Iterable[Fields]) -> list[Fields]:
-    """The last word on every flag of every suite, gravest first. A flag is written again when its level rises."""
+    """Return the latest line of every flag of a suite, gravest first. A flag is written again when its level rises."""
     last = {(flag["flag"], flag.get("suite")): flag for flag in sorted(flags, key=lambda flag: flag["step"])}
     order = {level: place for place, level in enumerate(GRAVEST_FIRST)}
     return sorted(last.values(), key=lambda flag: order.get(flag["level"], len(order)))
 
 
 def where(flag: Fields) -> str:
-    """`general, slice prose`; the suite alone where there are no slices, `training` for the steps themselves."""
+    """Return `general, slice prose`; the suite alone where there are no slices, `training` for the steps themselves."""
     suite = "training" if flag.get("suite") == "train" else str(flag.get("suite") or "")
     return f"{suite}, slice {flag['slice']}" if flag.get("slice") else suite
 
@@ -33,16 +33,16 @@ def since(flag: Fields) -> int:
 
 
 def evidence(flag: Fields) -> list[tuple[str, str]]:
-    """What was measured, as (name, value): effect with interval, on how many, tokens, forecast; what there is of it."""
-    found = [("effect", _effect(flag)), ("seen on", _counts(flag)), ("tokens", _tokens(flag))]
-    return [(name, text) for name, text in [*found, ("forecast", _forecast(flag))] if text]
+    """Return what was measured, as (name, value): effect with interval, on how many, tokens, forecast."""
+    rows = [("effect", _effect(flag)), ("seen on", _counts(flag)), ("tokens", _tokens(flag))]
+    return [(name, text) for name, text in [*rows, ("forecast", _forecast(flag))] if text]
 
 
-def steps(flag: Fields) -> list[str]:
-    """What to do, in order, each with its key in the literature list of docs/flags.md."""
-    actions = listed(flag.get("actions"))
+def advice(flag: Fields) -> list[str]:
+    """Return what to do, in order, each with its key in the literature list of docs/flags.md."""
+    actions = as_list(flag.get("actions"))
     if not actions:  # a log from before actions were written down
-        return [str(sentence) for sentence in listed(flag.get("advice"))]
+        return [str(sentence) for sentence in as_list(flag.get("advice"))]
     return [
         f"{action['text']} [{action['source']}]" if action.get("source") else action["text"]
         for action in actions
@@ -50,20 +50,23 @@ def steps(flag: Fields) -> list[str]:
 
 
 def worst(flag: Fields, texts: Mapping[str, str]) -> list[tuple[str, str]]:
-    """The examples hit hardest: (loss before → after, nats per token; the text, or the id where it is not known)."""
+    """Return the worst examples: (loss before → after, nats per token; the text, or the id where it is not known)."""
     return [
-        (f"{one['before']:.2f} → {one['after']:.2f}", " ".join(texts.get(one["id"], one["id"]).split()))
-        for one in listed(flag.get("worst"))
+        (
+            f"{example['before']:.2f} → {example['after']:.2f}",
+            " ".join(texts.get(example["id"], example["id"]).split()),
+        )
+        for example in as_list(flag.get("worst"))
     ]
 
 
-def listed(value: Any) -> list[Any]:
-    """A list that may have come as JSON."""
+def as_list(value: Any) -> list[Any]:
+    """Return a list that may have come as JSON; empty if it is none."""
     try:
-        found = json.loads(value) if isinstance(value, str) else value
+        decoded = json.loads(value) if isinstance(value, str) else value
     except ValueError:
         return []
-    return list(found) if isinstance(found, list | tuple) else []
+    return list(decoded) if isinstance(decoded, list | tuple) else []
 
 
 def _effect(flag: Fields) -> str:
@@ -100,15 +103,15 @@ def _tokens(flag: Fields) -> str:
 
 
 def _forecast(flag: Fields) -> str:
-    """From a part of its own in the log, from four columns in the store."""
-    said = flag.get("forecast")
-    if said is None:
+    """Describe the forecast: an object of its own in the log, four columns in the store."""
+    forecast = flag.get("forecast")
+    if forecast is None:
         return ""
-    if not isinstance(said, Mapping):
-        said = {
+    if not isinstance(forecast, Mapping):
+        forecast = {
             "step": flag["forecast_step"],
-            "value": said,
+            "value": forecast,
             "lo": flag["forecast_lo"],
             "hi": flag["forecast_hi"],
         }
-    return f"{said['value']:+.3f} at step {said['step']}{_interval(said, '80%', '{:+.3f}')}"
+    return f"{forecast['value']:+.3f} at step {forecast['step']}{_interval(forecast, '80%', '{:+.3f}')}"

@@ -1,6 +1,6 @@
-"""What the base model says to a suite, worked out once: later runs on the same base find it here at step 0.
+"""The base model's scores and answers, computed once and cached: later runs on the same base read them at step 0.
 
-Files are named by a digest of all that the answer depends on: the model's files, its number formats, the tokens. A file
+Files are named by a digest of all that the result depends on: the model's files, its number formats, the tokens. A file
 that is missing or damaged costs an evaluation, nothing else.
 """
 
@@ -28,12 +28,12 @@ from engine.tasks.prepare import Suite
 from engine.training.job import Job
 from finetui.files import write_whole_file
 
-MOST_FILES = 200
+MAX_FILES = 200
 HASHED_WHOLE = 64 * 2**20  # bytes; of a larger file, its size, its time and both ends
 
 
 class BaseCache:
-    """The answers known for one base model as one run loads it; a run outside a home has none."""
+    """The cache of one base model as one run loads it; a run outside a home has none."""
 
     def __init__(self, run: RunDir, base: str) -> None:
         in_home = run.path.parent.name == "runs"
@@ -41,8 +41,8 @@ class BaseCache:
         self._base = base
 
     def scores(self, suite: Suite, compute: Callable[[], Scores]) -> Scores:
-        """Of every example of a suite, with what later looks are compared with; `compute` is called where they are
-        not known.
+        """Return the scores of every example of a suite, with the predictions that later looks are compared with;
+        `compute` is called where they are not cached.
         """
         parts = [example.content for example in suite.examples]
         path = self._path([b"scores", suite.name.encode(), *parts], "npz")
@@ -54,32 +54,32 @@ class BaseCache:
             return scores
 
     def answers(
-        self, asked: Sequence[Question], max_new_tokens: int, compute: Callable[[], list[Answer]]
+        self, questions: Sequence[Question], max_new_tokens: int, compute: Callable[[], list[Answer]]
     ) -> list[Answer]:
-        """Answers to questions; `compute` is called where they are not known."""
-        prompts = json.dumps([question.tokens for question in asked]).encode()
+        """Return the answers to questions; `compute` is called where they are not cached."""
+        prompts = json.dumps([question.tokens for question in questions]).encode()
         path = self._path([b"answers", str(max_new_tokens).encode(), prompts], "json")
         try:
-            found = [Answer(str(text), bool(ended)) for text, ended in json.loads(_read(path))["answers"]]
+            answers = [Answer(str(text), bool(ended)) for text, ended in json.loads(_read(path))["answers"]]
         except (KeyError, TypeError, ValueError):
-            found = []
-        if len(found) != len(asked):
-            found = compute()
-            body = {"answers": [[answer.text, answer.ended] for answer in found]}
+            answers = []
+        if len(answers) != len(questions):
+            answers = compute()
+            body = {"answers": [[answer.text, answer.ended] for answer in answers]}
             _write(path, json.dumps(body).encode())
-        return found
+        return answers
 
     def samples(self, count: int, compute: Callable[[], list[list[int]]]) -> list[list[int]]:
-        """Texts that the base model writes by itself, as tokens; `compute` is called where they are not known."""
+        """Return texts sampled from the base model, as tokens; `compute` is called where they are not cached."""
         path = self._path([b"samples", str(count).encode()], "json")
         try:
-            found = [[int(token) for token in tokens] for tokens in json.loads(_read(path))]
+            samples = [[int(token) for token in tokens] for tokens in json.loads(_read(path))]
         except (TypeError, ValueError):
-            found = []
-        if len(found) != count:
-            found = compute()
-            _write(path, json.dumps(found).encode())
-        return found
+            samples = []
+        if len(samples) != count:
+            samples = compute()
+            _write(path, json.dumps(samples).encode())
+        return samples
 
     def _path(self, parts: Sequence[bytes], kind: str) -> Path | None:
         if self._directory is None:
@@ -90,36 +90,38 @@ class BaseCache:
         return self._directory / f"{digest.hexdigest()[:32]}.{kind}"
 
 
-def known_of(job: Job) -> BaseCache | None:
-    """Of a job's base model; None where several processes would ask: one must not find what another is still working
-    out.
+def base_cache_of(job: Job) -> BaseCache | None:
+    """Return the cache of a job's base model; None with several processes, since one must not read what another has
+    not computed yet.
     """
     if distributed.world() > 1:
         return None
     return BaseCache(
-        job.run, base_of(job.recipe.model.path, job.recipe.method, job.dtype, job.model, job.packed)
+        job.run, base_key(job.recipe.model.path, job.recipe.method, job.dtype, job.model, job.packed)
     )
 
 
 def starts_as_base(method: Method) -> bool:
-    """Whether a model with this method says at step 0 exactly what its base says."""
+    """Whether a model with this method computes at step 0 exactly what its base computes."""
     if isinstance(method, Lora):
         return method.init == "default"
     return isinstance(method, Full | Freeze | QLora | IA3 | Adapter)
 
 
-def base_of(path: str, method: Method, dtype: torch.dtype, model: Any, packed: bool) -> str:
-    """All that decides what the base model says, as text: its files, its number formats, the libraries."""
+def base_key(path: str, method: Method, dtype: torch.dtype, model: Any, packed: bool) -> str:
+    """Return all that the base model's output depends on, as text: its files, its number formats, the libraries."""
     # The base of an adapter is held in the compute precision or in 4 bits, one that is trained in float32.
-    held = "float32" if isinstance(method, Full) else str(dtype)
+    weights_format = "float32" if isinstance(method, Full) else str(dtype)
     if isinstance(method, Freeze | QLora):
-        held = method.model_dump_json(include={"name", "layers", "modules", "quant", "double_quant"})
+        weights_format = method.model_dump_json(
+            include={"name", "layers", "modules", "quant", "double_quant"}
+        )
     versions = f"torch {torch.__version__} transformers {transformers.__version__}"
-    return f"{files_of(path, model)} {held} {dtype} packed={packed} {model.device.type} {versions}"
+    return f"{model_key(path, model)} {weights_format} {dtype} packed={packed} {model.device.type} {versions}"
 
 
-def files_of(path: str, model: Any) -> str:
-    """Which model it is, in whatever number format."""
+def model_key(path: str, model: Any) -> str:
+    """Return which model it is, in whatever number format."""
     directory = locate(path)
     return _fingerprint(directory) if directory else f"{path}@{getattr(model.config, '_commit_hash', None)}"
 
@@ -140,11 +142,11 @@ def _fingerprint(directory: Path) -> str:
 
 
 def _read(path: Path | None) -> bytes:
-    """The content of a file; nothing where there is none."""
+    """Read a file; empty where there is none."""
     try:
         content = path.read_bytes() if path else b""
         if path:
-            os.utime(path)  # the ones not asked for go first
+            os.utime(path)  # the files not used for longest are deleted first
     except OSError:
         return b""
     return content
@@ -158,5 +160,5 @@ def _write(path: Path | None, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole_file(path, content)
         by_age = sorted(path.parent.glob("*"), key=lambda file: file.stat().st_mtime)
-        for old in by_age[:-MOST_FILES]:
+        for old in by_age[:-MAX_FILES]:
             old.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Checkpoints: everything that a run needs to go on as if nothing had happened.
+"""Checkpoints: everything that a run needs to resume as if nothing had happened.
 
 Written under a temporary name, synced, renamed; `COMPLETE` comes last, with checksums (engine/runs/checkpoints.py), so
 a half-written one is never used.
@@ -33,7 +33,7 @@ from finetui.errors import first_line
 
 @dataclass(frozen=True)
 class Position:
-    """Where training stands."""
+    """The position of training in its run."""
 
     step: int  # optimiser steps done; the data position follows from it
     tokens: int  # trained on so far, padding not counted
@@ -106,32 +106,34 @@ def put_weights(saved: dict[str, torch.Tensor], model: nn.Module) -> None:
             parameter.copy_(like(saved[name], parameter))
 
 
-def prune(run: RunDir, keep: int, also: int | None) -> None:
-    """Delete all but the last `keep` whole checkpoints, that of step `also`, and what was left half-written."""
+def prune(run: RunDir, keep: int, best_step: int | None) -> None:
+    """Delete all but the last `keep` whole checkpoints, that of step `best_step`, and what was left half-written."""
     last = [path for _, path in run.whole_checkpoints()[-keep:]]
-    kept = {*last, *([run.checkpoints / checkpoint_name(also)] if also is not None else [])}
+    kept = {*last, *([run.checkpoints / checkpoint_name(best_step)] if best_step is not None else [])}
     for path in run.checkpoints.iterdir():
-        ours = re.fullmatch(CHECKPOINT_NAME, path.name) or path.name.startswith(".")  # not a user's own copy
-        if ours and path not in kept:
+        is_checkpoint = re.fullmatch(CHECKPOINT_NAME, path.name) or path.name.startswith(
+            "."
+        )  # not a user's own copy
+        if is_checkpoint and path not in kept:
             (path / COMPLETE).unlink(missing_ok=True)  # never whole while half deleted
             shutil.rmtree(path, ignore_errors=True)
 
 
-def write_directory(path: Path, fill: Callable[[Path], None], needed: int) -> None:
-    """Make a directory whole or not at all, `COMPLETE` last. Replaces an existing one.
+def write_directory(path: Path, fill: Callable[[Path], None], needed_bytes: int) -> None:
+    """Write a directory whole or not at all, `COMPLETE` last. Replaces an existing one.
 
-    `needed`: bytes, about. Raises SaveError, DiskFullError.
+    `needed_bytes`: about. Raises SaveError, DiskFullError.
     """
-    if (free := disk.free_bytes(path)) < needed:
-        raise DiskFullError(free, needed, path.name)
+    if (free := disk.free_bytes(path)) < needed_bytes:
+        raise DiskFullError(free, needed_bytes, path.name)
     try:
         files.write_directory(path, fill)
         seal(path)
     except (OSError, SafetensorError, RuntimeError) as error:
         # torch and safetensors report a full disk as errors of their own.
         free = disk.free_bytes(path)
-        if disk.is_full(error) or free < needed:
-            raise DiskFullError(free, needed, path.name) from error
+        if disk.is_full(error) or free < needed_bytes:
+            raise DiskFullError(free, needed_bytes, path.name) from error
         raise SaveError(
             f"could not write {path.name} in {path.parent} ({_reason(error)}): put that right and resume, "
             "the last whole checkpoint is intact"
@@ -139,7 +141,7 @@ def write_directory(path: Path, fill: Callable[[Path], None], needed: int) -> No
 
 
 def tensor_bytes(state: Any) -> int:
-    """Bytes of all tensors in nested dictionaries and lists."""
+    """Count the bytes of all tensors in nested dictionaries and lists."""
     if isinstance(state, torch.Tensor):
         return state.nbytes
     inner = state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ()
@@ -151,8 +153,8 @@ def directory_bytes(path: Path) -> int:
 
 
 def trained_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The trainable weights by name, tied ones once, whole. Of several processes, all have to ask; where weights are
-    cut, the first gets them.
+    """Return the trainable weights by name, tied ones once, whole. Of several processes, all have to call this; where
+    weights are sharded, the first gets them.
     """
     return {
         name: gathered(p.detach()).contiguous() for name, p in model.named_parameters() if p.requires_grad

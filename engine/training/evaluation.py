@@ -1,4 +1,4 @@
-"""One look at a run: every suite scored, a few answers written, flags raised."""
+"""Evaluate a run: score every suite, generate a few answers, raise flags."""
 
 from __future__ import annotations
 
@@ -12,54 +12,58 @@ import torch
 from accelerate import Accelerator
 
 from engine.evals import scores_file
-from engine.evals.base_scores import Base
-from engine.evals.generate import answers, questions
-from engine.evals.outcome import Outcome, by_token, outcome
-from engine.evals.part_scores import completed, first_part
+from engine.evals.base_scores import BasePredictions
+from engine.evals.generate import choose_questions, generate_answers
+from engine.evals.outcome import Outcome, is_scored_by_token, score_suite
+from engine.evals.part_scores import complete, first_part
 from engine.evals.score import Scores
 from engine.losses.loss import TargetLoss
 from engine.losses.packing import unpacked
 from engine.losses.task import TaskLoss
 from engine.models import distributed
 from engine.tasks.prepare import Suite
-from engine.training.base_cache import BaseCache, known_of, starts_as_base
+from engine.training.base_cache import BaseCache, base_cache_of, starts_as_base
 from engine.training.flagging import raise_flags
 from engine.training.job import Job
 
 
 def evaluate(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> str | None:
-    """Score all suites, write them, raise flags; the reason if a flag stops the run.
+    """Score all suites, log them, raise flags; return the reason if a flag stops the run.
 
-    Nothing is written before everything is scored, so that a cancelled evaluation is simply done again.
+    Nothing is logged before everything is scored, so that a cancelled evaluation is simply repeated.
     """
     recipe, report = job.recipe, job.report
     report.phase("eval", job.step, ", ".join(suite.name for suite in job.data.suites))
     module = accelerator.unwrap_model(loss_of)
-    known, suites = _base_cache(job, module), job.data.suites
-    score = partial(_score, job, module, accelerator.device, known)
+    cache, suites = _base_cache(job, module), job.data.suites
+    score = partial(_score, job, module, accelerator.device, cache)
     job.model.eval()
     with accelerator.autocast():
-        found = {suite.name: score(suite, _first_part(job, module, suite)) for suite in suites}
-        found = completed(found, suites, job.looks, job.step, score)
-        longest = recipe.evals.max_new_tokens
-        room = min(job.data.max_length, job.data.longest - longest)
-        asked = questions(recipe, job.data.suite("heldout"), job.tokenizer, room)
+        outcomes = {suite.name: score(suite, _first_part(job, module, suite)) for suite in suites}
+        outcomes = complete(outcomes, suites, job.looks, job.step, score)
+        max_new_tokens = recipe.evals.max_new_tokens
+        max_tokens = min(job.data.max_length, job.data.longest - max_new_tokens)
+        questions = choose_questions(recipe, job.data.suite("heldout"), job.tokenizer, max_tokens)
         with unpacked(job.model), distributed.whole_root(module):
-            written = partial(answers, job.model, job.tokenizer, asked, longest, accelerator.device)
-            given = distributed.as_first(known.answers(asked, longest, written) if known else written())
+            generate = partial(
+                generate_answers, job.model, job.tokenizer, questions, max_new_tokens, accelerator.device
+            )
+            answers = distributed.as_first(
+                cache.answers(questions, max_new_tokens, generate) if cache else generate()
+            )
     job.model.train()
     job.stop.check()
-    texts = [answer.text for answer in given]
-    of_texts = job.metrics.measures(texts, [question.reference for question in asked])
+    texts = [answer.text for answer in answers]
+    text_measures = job.metrics.measures(texts, [question.reference for question in questions])
     for suite in suites:
-        said = found[suite.name]
+        outcome = outcomes[suite.name]
         if job.step == 0:
-            _remember(job, suite, said.scores)
+            _keep_base(job, suite, outcome.scores)
             report.examples(suite)
-        measures = said.measures | (of_texts if suite.name == "heldout" else {})
-        report.eval(job.step, suite.name, said.scores, measures, said.confusion, said.seconds)
-        job.looks.add(job.step, suite.name, said.scores)
-    for index, (question, answer) in enumerate(zip(asked, given, strict=True)):
+        measures = outcome.measures | (text_measures if suite.name == "heldout" else {})
+        report.eval(job.step, suite.name, outcome.scores, measures, outcome.confusion, outcome.seconds)
+        job.looks.add(job.step, suite.name, outcome.scores)
+    for index, (question, answer) in enumerate(zip(questions, answers, strict=True)):
         report.sample(job.step, index, question.prompt, answer.text, answer.ended, question.fits)
         job.looks.add_answer(job.step, answer.text, answer.ended, question.fits)
     return raise_flags(job)
@@ -69,40 +73,40 @@ def _score(
     job: Job,
     loss: TaskLoss,
     device: torch.device,
-    known: BaseCache | None,
+    cache: BaseCache | None,
     suite: Suite,
     only: np.ndarray | None,
 ) -> Outcome:
-    """A suite, or the examples at the places `only`, at this step."""
-    started, base = time.perf_counter(), _first_look(job, suite)
-    scored = partial(outcome, loss, suite, job.eval_tokens, device, job.stop.check, base, only)
-    said = _of_base(known, suite, scored) if known else scored()
-    said = distributed.as_first(said)  # so that all processes decide the same
-    scores = said.scores
+    """Score a suite, or its examples at the indices `only`, at this step."""
+    started, base = time.perf_counter(), _base_predictions(job, suite)
+    score_now = partial(score_suite, loss, suite, job.eval_tokens, device, job.stop.check, base, only)
+    outcome = _score_base(cache, suite, score_now) if cache else score_now()
+    outcome = distributed.as_first(outcome)  # so that all processes decide the same
+    scores = outcome.scores
     if job.step > 0 and base is None:  # there is nothing to compare tokens with
         scores = replace(scores, lost=None, gained=None, kl=None, base=None)
     slices = suite.slices if only is None else tuple(suite.slices[i] for i in only if suite.slices)
-    return replace(said, scores=replace(scores, slices=slices), seconds=time.perf_counter() - started)
+    return replace(outcome, scores=replace(scores, slices=slices), seconds=time.perf_counter() - started)
 
 
 def _first_part(job: Job, loss: TaskLoss, suite: Suite) -> np.ndarray | None:
-    """Which examples of a suite this look scores first; None: all of them."""
-    if not by_token(loss, suite):
+    """Return which examples of a suite this look scores first; None: all of them."""
+    if not is_scored_by_token(loss, suite):
         return None
     last, total = job.looks.last_before(job.step), job.plan.total_steps
     return first_part(suite, job.recipe.evals.per_look, job.step, last, total)
 
 
-def _first_look(job: Job, suite: Suite) -> Base | None:
-    """What the first look said, token by token; None at the first, or where its file is gone."""
+def _base_predictions(job: Job, suite: Suite) -> BasePredictions | None:
+    """Return the first look's predictions; None at the first look, or where its file is gone."""
     if job.step == 0:
         return None
-    if not job.looks.knows_base(suite.name):  # an earlier attempt took it
+    if not job.looks.has_base(suite.name):  # an earlier attempt took it
         job.looks.add_base(suite.name, scores_file.read(scores_file.path_in(job.run.path, suite), suite))
     return job.looks.base(suite.name)
 
 
-def _remember(job: Job, suite: Suite, scores: Scores) -> None:
+def _keep_base(job: Job, suite: Suite, scores: Scores) -> None:
     """Keep the first look, for this attempt and for later ones."""
     job.looks.add_base(suite.name, scores.base)
     if scores.base is not None and distributed.rank() == 0:
@@ -110,12 +114,12 @@ def _remember(job: Job, suite: Suite, scores: Scores) -> None:
 
 
 def _base_cache(job: Job, loss: TaskLoss) -> BaseCache | None:
-    """Where what the base says is kept, if that is what this evaluation asks."""
+    """Return the base cache if this evaluation scores the base model."""
     if job.step > 0 or not isinstance(loss, TargetLoss) or not starts_as_base(job.recipe.method):
         return None
-    return known_of(job)
+    return base_cache_of(job)
 
 
-def _of_base(known: BaseCache, suite: Suite, scored: Callable[[], Outcome]) -> Outcome:
-    scores = known.scores(suite, lambda: scored().scores)
+def _score_base(cache: BaseCache, suite: Suite, score_now: Callable[[], Outcome]) -> Outcome:
+    scores = cache.scores(suite, lambda: score_now().scores)
     return Outcome(scores, scores.measures)

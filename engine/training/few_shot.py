@@ -1,7 +1,7 @@
-"""What the base model does with a few training examples before each held-out prompt: is fine-tuning worth it at all?
+"""Score the base model with a few training examples before each held-out prompt: is fine-tuning worth it at all?
 
-Asked once, before the first step, on the same target tokens as the suite `heldout`, so that the losses of the two are
-paired by example. What the base model does without examples is that suite at step 0.
+Done once, before the first step, on the same target tokens as the suite `heldout`, so that the losses of the two are
+paired by example. The base model's zero-shot result is that suite at step 0.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from engine.models import distributed, load
 from engine.runs.events import FEW_SHOT
 from engine.tasks.items import text_item
 from engine.tasks.prepare import Prepared, Suite
-from engine.training.base_cache import known_of, starts_as_base
+from engine.training.base_cache import base_cache_of, starts_as_base
 from engine.training.job import Job
 
-MOST = 100  # held-out examples: each costs several times its own tokens
+MAX_EXAMPLES = 100  # held-out examples: each costs several times its own tokens
 
 
-def baseline(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> None:
-    """Score and write the suite `heldout_few_shot`, where the recipe asks for it, the task has target tokens to
-    compare, and the base model can still be asked. To be called at step 0. Raises Cancelled.
+def few_shot_baseline(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> None:
+    """Score and log the suite `heldout_few_shot`, where the recipe asks for it, the task has target tokens to
+    compare, and the base model can still be run. Call it at step 0. Raises Cancelled.
     """
     loss, method = accelerator.unwrap_model(loss_of), job.recipe.method
     if not job.recipe.evals.few_shot or not isinstance(loss, TargetLoss):
@@ -46,18 +46,20 @@ def baseline(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> None:
         job.report.log("info", "no few-shot baseline: this method has changed the base model's weights")
         return
     started = time.perf_counter()
-    room = min(load.longest(job.recipe.model, job.tokenizer), job.eval_tokens)
-    suite, shots = few_shot(job.data, job.recipe.evals.few_shot, job.tokenizer, room)
+    max_tokens = min(load.longest(job.recipe.model, job.tokenizer), job.eval_tokens)
+    suite, shots = few_shot_suite(job.data, job.recipe.evals.few_shot, job.tokenizer, max_tokens)
     if not suite.examples:
-        job.report.log("info", f"no few-shot baseline: no example fits before a prompt in {room} tokens")
+        job.report.log(
+            "info", f"no few-shot baseline: no example fits before a prompt in {max_tokens} tokens"
+        )
         return
     job.report.phase("eval", job.step, suite.name)
     job.model.eval()
-    asked = partial(score, loss, suite, job.eval_tokens, accelerator.device, job.stop.check)
-    off = nullcontext() if starts_as_base(method) else as_base(job.model, method)
-    with accelerator.autocast(), off:
-        known = known_of(job)
-        scores = distributed.as_first(known.scores(suite, asked) if known else asked())
+    score_now = partial(score, loss, suite, job.eval_tokens, accelerator.device, job.stop.check)
+    without_adapter = nullcontext() if starts_as_base(method) else as_base(job.model, method)
+    with accelerator.autocast(), without_adapter:
+        cache = base_cache_of(job)
+        scores = distributed.as_first(cache.scores(suite, score_now) if cache else score_now())
     # There is no other look to compare tokens with.
     scores = replace(scores, lost=None, gained=None, base=None)
     job.model.train()
@@ -65,23 +67,23 @@ def baseline(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> None:
     job.report.eval(job.step, suite.name, scores, measures, [], time.perf_counter() - started)
 
 
-def few_shot(data: Prepared, count: int, tokenizer: Any, room: int) -> tuple[Suite, list[int]]:
-    """The first held-out examples with up to `count` training examples before each, as many as fit into `room` tokens,
-    and how many those are. Their ids and targets are those of the suite `heldout`.
+def few_shot_suite(data: Prepared, count: int, tokenizer: Any, max_tokens: int) -> tuple[Suite, list[int]]:
+    """Return the first held-out examples with up to `count` training examples before each, as many as fit into
+    `max_tokens` tokens, and how many those are. Ids and targets are those of the suite `heldout`.
 
     The training examples are chosen by content hash. Held-out examples before which none fits, or whose targets the
-    tokenizer cuts differently there, are left out.
+    tokenizer splits differently there, are skipped.
     """
     heldout = data.suite("heldout")
     shots = first_by_hash(data.suite("seen").documents, count, "few-shot")
     documents, examples, counts = [], [], []
-    for document, example in list(zip(heldout.documents, heldout.examples, strict=True))[:MOST]:
-        for number in range(len(shots), 0, -1):
-            made = _with_shots(document, example, shots[:number], tokenizer)  # type: ignore[arg-type]
-            if made is not None and len(made.tokens) <= room:
+    for document, example in list(zip(heldout.documents, heldout.examples, strict=True))[:MAX_EXAMPLES]:
+        for shot_count in range(len(shots), 0, -1):
+            prompted = _with_shots(document, example, shots[:shot_count], tokenizer)  # type: ignore[arg-type]
+            if prompted is not None and len(prompted.tokens) <= max_tokens:
                 documents.append(document)
-                examples.append(made)
-                counts.append(number)
+                examples.append(prompted)
+                counts.append(shot_count)
                 break
     return Suite(FEW_SHOT, documents, examples), counts  # type: ignore[arg-type]
 
@@ -89,14 +91,16 @@ def few_shot(data: Prepared, count: int, tokenizer: Any, room: int) -> tuple[Sui
 def _with_shots(
     document: Document, example: Example, shots: Sequence[Document], tokenizer: Any
 ) -> Example | None:
-    """None if the targets are not the same tokens as without."""
-    made = (_chat if document.messages else _text)(document, example, shots, tokenizer)
-    same = made is not None and np.array_equal(made.tokens[made.mask], example.tokens[example.mask])
-    return made if same else None
+    """Put the shots before an example; None if its targets are then not the same tokens as without."""
+    prompted = (_chat if document.messages else _text)(document, example, shots, tokenizer)
+    same = prompted is not None and np.array_equal(
+        prompted.tokens[prompted.mask], example.tokens[example.mask]
+    )
+    return prompted if same else None
 
 
 def _chat(document: Document, example: Example, shots: Sequence[Document], tokenizer: Any) -> Example | None:
-    """The turns of the others come first, after the row's own system message."""
+    """Put the turns of the shots first, after the row's own system message."""
     own = [message for message in document.messages[:1] if message["role"] == "system"]
     others = [message for shot in shots for message in shot.messages if message["role"] != "system"]
     messages = (*own, *others, *document.messages[len(own) :])
@@ -114,7 +118,7 @@ def _chat(document: Document, example: Example, shots: Sequence[Document], token
 
 
 def _text(document: Document, example: Example, shots: Sequence[Document], tokenizer: Any) -> Example:
-    """One text after the other, each with its end; the beginning-of-sequence token, if there is one, only once."""
+    """Join the texts, each with its end; the beginning-of-sequence token, if there is one, only once."""
     begins = tokenizer.bos_token_id is not None and example.tokens[0] == tokenizer.bos_token_id
     start = 1 if begins else 0
     others = [text_item(shot, tokenizer).tokens[start:] for shot in shots]

@@ -1,4 +1,4 @@
-"""From the evaluations so far to flags, and to the step worth keeping if one of them stops the run."""
+"""Raise flags from the evaluations so far, and choose the step to keep if one of them stops the run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from engine.training.job import Job
 from engine.training.leaking import raise_leaks
 from engine.training.optimiser import learning_rates
 
-# What the recipe calls the kind that a flag is of.
+# The key of the recipe's section `flags` for each flag.
 KINDS = {
     "overfitting": "overfitting",
     "overconfident": "overfitting",
@@ -33,7 +33,7 @@ KINDS = {
 
 
 def raise_flags(job: Job) -> str | None:
-    """Write flags that are new or got worse; the reason if one is to stop the run."""
+    """Log flags that are new or got worse; return the reason if one is to stop the run."""
     reason, rates = None, learning_rates(job.recipe.train, job.plan.total_steps)
     for flag in standing_flags(job.looks, replace(context_of(job.recipe), rates=rates)):
         action = getattr(job.recipe.flags, KINDS[flag.flag])
@@ -50,10 +50,10 @@ def raise_flags(job: Job) -> str | None:
 
 
 def standing_flags(looks: Looks, context: Context) -> list[Flag]:
-    """What every detector says of the looks so far."""
+    """Return the flags that the detectors raise on the looks so far."""
     heldout, seen, general = (looks.history(name) for name in ("heldout", "seen", "general"))
     first, losses, norms = looks.training()
-    found = [
+    flags = [
         overfitting(heldout, seen, context) if heldout and seen else None,
         memorised(seen, context) if seen else None,
         forgetting(general, context) if general else None,
@@ -63,19 +63,19 @@ def standing_flags(looks: Looks, context: Context) -> list[Flag]:
         converged(heldout, context) if heldout else None,
         template(looks.answers, context.total_steps or 0),
     ]
-    return [flag for flag in found if flag]
+    return [flag for flag in flags if flag]
 
 
 def best_step(looks: Looks, recipe: Recipe) -> int | None:
-    """The step whose weights a run keeps that a flag stops."""
-    found = best_look(looks, recipe)
-    return found[0] if found else None
+    """Return the step whose weights are kept if a flag stops the run."""
+    best = best_look(looks, recipe)
+    return best[0] if best else None
 
 
 def best_look(looks: Looks, recipe: Recipe) -> tuple[int, str] | None:
-    """The evaluated step (above 0) with the lowest held-out loss, which of a look at a part of the suite is estimated;
-    where forgetting is to stop the run, among those at which it had not been seen, or else that with the lowest general
-    loss. And by which of these it was chosen.
+    """Return the evaluated step (above 0) with the lowest held-out loss (an estimate where a part of the suite was
+    scored), and why it was chosen. Where forgetting is to stop the run: the best step without forgetting, or else the
+    one with the lowest general loss.
     """
     heldout = looks.history("heldout")
     if heldout is None:
@@ -83,38 +83,38 @@ def best_look(looks: Looks, recipe: Recipe) -> tuple[int, str] | None:
     candidates = range(1, len(heldout.steps))
     general, why = looks.history("general"), "it has the lowest held-out loss"
     if general and recipe.flags.forgetting == "stop":
-        seen = forgetting_hits(general)["warn"]
-        free = [look for look in candidates if not seen[look - 1]]
-        if candidates and not free:
-            least = general.steps[min(candidates, key=general.loss)]
-            return least, "it has the lowest general loss; forgetting was seen at every evaluation"
-        if len(free) < len(candidates):
+        forgetting_seen = forgetting_hits(general)["warn"]
+        without_forgetting = [look for look in candidates if not forgetting_seen[look - 1]]
+        if candidates and not without_forgetting:
+            step = general.steps[min(candidates, key=general.loss)]
+            return step, "it has the lowest general loss; forgetting was seen at every evaluation"
+        if len(without_forgetting) < len(candidates):
             why += " among the steps without forgetting"
-        candidates = free  # type: ignore[assignment]
+        candidates = without_forgetting  # type: ignore[assignment]
     return (heldout.steps[min(candidates, key=heldout.loss)], why) if candidates else None
 
 
 def stop_at_best(job: Job, reason: str) -> str:
-    """Put the weights of the best checkpoint into the model; the whole reason why the run ends, in one sentence."""
+    """Load the weights of the best checkpoint into the model; return why the run ends, in one sentence."""
     reason = f"{reason} at step {job.step}"
-    found = best_look(job.looks, job.recipe)
-    if found is None:
+    chosen = best_look(job.looks, job.recipe)
+    if chosen is None:
         return reason
-    best, why = found
-    if best != job.step:
-        checkpoint.load_weights(job.run.checkpoints / checkpoint.checkpoint_name(best), job.model)
-    return f"{reason}; the weights of step {best} are kept: {why}"
+    step, why = chosen
+    if step != job.step:
+        checkpoint.load_weights(job.run.checkpoints / checkpoint.checkpoint_name(step), job.model)
+    return f"{reason}; the weights of step {step} are kept: {why}"
 
 
 def is_new_best(job: Job) -> bool:
-    """Whether this step must have a checkpoint because a flag may want to come back to it."""
+    """Whether this step needs a checkpoint because a flag may return to it."""
     return (
         job.recipe.flags.may_stop and job.looks.has(job.step) and best_step(job.looks, job.recipe) == job.step
     )
 
 
 def context_of(recipe: Recipe) -> Context:
-    """What advice depends on."""
+    """Return what advice depends on."""
     assert recipe.train.lr is not None  # Recipe fills it in
     return Context(
         method=recipe.method.name,

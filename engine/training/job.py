@@ -1,4 +1,4 @@
-"""What training works on, loaded, and where it stands."""
+"""Everything that training needs, loaded, and its position."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from engine.training.stop import Stop
 
 @dataclass
 class Job:
-    """Everything that training needs, loaded; `step` is where it stands."""
+    """Everything that training needs, loaded; `step` is the number of optimiser steps done."""
 
     run: RunDir
     recipe: Recipe
@@ -54,12 +54,12 @@ class Job:
 
     @property
     def eval_tokens(self) -> int:
-        """Of one forward pass of an evaluation, which keeps no activations for gradients."""
+        """Tokens of one forward pass of an evaluation, which keeps no activations for gradients."""
         return EVAL_FACTOR * self.micro_tokens
 
 
 def plan_of(recipe: Recipe, data: Prepared, packed: bool) -> Plan:
-    """The order of training."""
+    """Return the order of training."""
     settings = recipe.train
     return Plan(
         lengths=tuple(len(example.tokens) for example in data.train),
@@ -72,7 +72,7 @@ def plan_of(recipe: Recipe, data: Prepared, packed: bool) -> Plan:
 
 
 def compile_backbone(model: Any) -> None:
-    """Have PyTorch compile all of a model but its head, when it is first called; that call takes up to minutes."""
+    """Let PyTorch compile all of a model but its head when it is first called; that call takes up to minutes."""
     keep_from_compiler()
     base = without_adapters(model)
     base.base_model.compile(dynamic=True)

@@ -1,4 +1,4 @@
-"""What training data give away of the suites, told before the first step and with its effect at the end."""
+"""Report the overlap of suites with training data: before the first step, and with its effect at the end."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from engine.training.job import Job
 
 
 def raise_leaks(job: Job, last: bool = False) -> None:
-    """Write the flags that are new or got worse, and all of them at the `last` look: they say then what the results
-    are without the rows. A run that they are to stop never comes here: its data are refused.
+    """Log the flags that are new or got worse, and all of them at the `last` look, with the results without the rows.
+    A run that they are to stop never comes here: its data are refused.
     """
     if job.recipe.flags.leak == "off":
         return

@@ -26,7 +26,7 @@ from engine.tasks.items import Item
 from engine.training import checkpoint
 from engine.training.checkpoint import Position
 from engine.training.evaluation import evaluate
-from engine.training.few_shot import baseline
+from engine.training.few_shot import few_shot_baseline
 from engine.training.flagging import best_step, context_of, is_new_best, raise_flags, stop_at_best
 from engine.training.job import Job, compile_backbone
 from engine.training.memory_guard import MemoryGuard
@@ -96,7 +96,7 @@ class Trainer:
             job.plan.total_steps,
             job.step,
             distributed.as_first,
-            part_scores.share(job.data.suites, recipe.evals.per_look),
+            part_scores.partial_cost(job.data.suites, recipe.evals.per_look),
         )
         job.model.train()
         if not position.micro_tokens:  # a resumed run keeps what it found out
@@ -174,8 +174,8 @@ class Trainer:
     def look_before_first_step(self) -> str | None:
         """The base model's few-shot result and the first look, unless they are there; the reason to stop at once."""
         job = self.job
-        if job.step == 0 and not job.looks.asked_few_shot:
-            self._evaluate(baseline)
+        if job.step == 0 and not job.looks.has_few_shot:
+            self._evaluate(few_shot_baseline)
         if job.looks.has(job.step):  # killed after a look, before the attempt did what a flag said
             return raise_flags(job)
         return self.look() if self.schedule.is_certain(job.step) else None

@@ -1,9 +1,8 @@
-"""Training within the memory that is there.
+"""Keep training within the available memory.
 
 Before the first step a forward and backward pass of the largest batch is measured, and `micro_tokens` is lowered
-until it fits; the tokens of an optimiser step stay the same. A step that runs out of memory later on is done again
-from its start in smaller passes. Nothing of this changes what is learnt: gradients are cleared, random states put
-back.
+until it fits; the tokens of an optimiser step stay the same. A step that runs out of memory later on is repeated
+from its start in smaller passes. None of this changes what is learned: gradients are cleared, random states restored.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from engine.training.memory_forecast import Largest, MemoryForecast
 from engine.training.meter import mib, trim_heap
 from finetui.errors import first_line
 
-SURELY_TOO_MUCH = 1.25  # of the limit, by the estimate
+TOO_LARGE = 1.25  # of the limit, by the estimate
 
 
 class OverLimitError(MemoryError):
@@ -31,7 +30,7 @@ class OverLimitError(MemoryError):
 
 
 class MemoryGuard:
-    """Watches over the memory of one attempt; what it decides is `job.micro_tokens`."""
+    """Watches the memory of one attempt; what it decides is `job.micro_tokens`."""
 
     def __init__(self, job: Job, optimiser: torch.optim.Optimizer, processes: int = 1) -> None:
         self._job, self._plan, self._optimiser, self._meter = job, job.plan, optimiser, job.meter
@@ -51,26 +50,26 @@ class MemoryGuard:
         """
         if not self._job.recipe.train.memory_probe or not self._meter.can_reset or self._processes > 1:
             return  # several processes would have to agree
-        largest = self._not_surely_too_large()
-        while (needed := self._measure(backward, largest.chosen)) is None or needed > self._meter.limit:
+        largest = self._largest_that_may_fit()
+        while (peak := self._measure(backward, largest.chosen)) is None or peak > self._meter.limit:
             if len(largest.chosen) == 1:
-                raise self._hopeless(largest.longest, needed)
+                raise self._does_not_fit(largest.longest, peak)
             self._lower(largest.tokens)
             largest = self._forecast.largest(self._job.micro_tokens)
-        self._probed = needed
+        self._probed = peak
 
-    def _not_surely_too_large(self) -> Largest:
-        """A process that takes more than a CPU has is killed without a word, so that is not tried."""
+    def _largest_that_may_fit(self) -> Largest:
+        """Return the largest pass that may fit: a process that takes more than a CPU has is killed silently."""
         largest = self._forecast.largest(self._job.micro_tokens)
         while not self._meter.cuda and len(largest.chosen) > 1:
-            if (self._forecast.predicted(largest) or 0) <= SURELY_TOO_MUCH * self._meter.limit:
+            if (self._forecast.predicted(largest) or 0) <= TOO_LARGE * self._meter.limit:
                 break
             self._lower(largest.tokens)
             largest = self._forecast.largest(self._job.micro_tokens)
         return largest
 
     def _measure(self, backward: Callable[[np.ndarray], object], chosen: np.ndarray) -> int | None:
-        """Peak of a pass, bytes, with as much beside it as the optimiser will hold; None: out of memory."""
+        """Measure the peak of a pass, bytes, beside the memory that the optimiser will hold; None: out of memory."""
         states = random_states()
         self._meter.reset()
         try:
@@ -88,7 +87,7 @@ class MemoryGuard:
         return peak
 
     def _missing_state(self) -> int:
-        """Bytes that the optimiser will allocate at its first step; 0 after it."""
+        """Return the bytes that the optimiser will allocate at its first step; 0 after it."""
         trained = sum(p.numel() for p in self._job.model.parameters() if p.requires_grad)
         return max(0, self._forecast.optimiser_bytes(trained) - tensor_bytes(self._optimiser.state_dict()))
 
@@ -96,16 +95,16 @@ class MemoryGuard:
 
     @contextmanager
     def watching(self, rows: int) -> Iterator[None]:
-        """Around the forward and backward pass of so many examples. Raises OverLimitError."""
+        """Watch the forward and backward pass of `rows` examples inside. Raises OverLimitError."""
         self._rows = rows
         yield
         if self._meter.over:
-            held, allowed = size(self._meter.peak), size(self._meter.limit)
-            raise OverLimitError(f"{held} are resident, {allowed} are allowed")
+            resident, allowed = size(self._meter.peak), size(self._meter.limit)
+            raise OverLimitError(f"{resident} are resident, {allowed} are allowed")
 
     @contextmanager
     def updating(self) -> Iterator[None]:
-        """Around the optimiser's step, which cannot be done again. Raises TrainingError if memory runs out in it."""
+        """Watch the optimiser's step inside, which cannot be repeated. Raises TrainingError."""
         try:
             yield
         except Exception as error:
@@ -117,28 +116,28 @@ class MemoryGuard:
             ) from error
 
     def shortage(self, error: Exception) -> str:
-        """What an out-of-memory error said; any other is raised. One process alone cannot step again."""
+        """Return the message of an out-of-memory error; raise any other, and all with several processes."""
         if self._processes > 1 or not is_out_of_memory(error):
             raise error
         return first_line(error)
 
     def split_finer(self, passes: Sequence[np.ndarray], reason: str) -> None:
-        """After a step ran out of memory in one of its `passes`. Raises TrainingError if that had one example."""
+        """Lower `micro_tokens` after a shortage in a step. Raises TrainingError if that had one example."""
         if self._rows == 1:
-            raise self._hopeless(self._longest, None)
+            raise self._does_not_fit(self._longest, None)
         self._lower_and_report(max(map(self._plan.tokens_of, passes)), reason)
 
     def before_evaluation(self) -> None:
         trim_heap()  # training and scoring make tensors of other sizes: the holes of one are of no use to the other
 
     def evaluate_fewer(self, reason: str) -> None:
-        """After an evaluation ran out of memory. Raises TrainingError if it scored one example at a time."""
+        """Lower `micro_tokens` after a shortage in an evaluation. Raises TrainingError if it scored single examples."""
         if self._job.eval_tokens <= self._longest:
-            raise self._hopeless(self._longest, None)
+            raise self._does_not_fit(self._longest, None)
         self._lower_and_report(self._job.micro_tokens, reason)
 
     def after_evaluation(self) -> None:
-        """From now on in smaller passes if it took more than allowed; several processes would split unalike."""
+        """Lower `micro_tokens` if it took more than allowed; several processes would each split differently."""
         trim_heap()
         if self._meter.over and self._processes == 1 and self._job.eval_tokens > self._longest:
             self._lower_and_report(self._job.micro_tokens, "an evaluation took more than allowed")
@@ -155,11 +154,11 @@ class MemoryGuard:
         self._report("out_of_memory", peak)
 
     def _lower(self, tokens: int) -> None:
-        """Half of what a pass of `tokens` tokens has."""
+        """Set `micro_tokens` to half of a pass of `tokens` tokens."""
         self._job.micro_tokens = max(1, min(self._job.micro_tokens, tokens) // 2)
 
-    def _hopeless(self, tokens: int, needed: int | None) -> TrainingError:
-        needs = f", it needs {size(needed)}" if needed else ""
+    def _does_not_fit(self, tokens: int, needed_bytes: int | None) -> TrainingError:
+        needs = f", it needs {size(needed_bytes)}" if needed_bytes else ""
         return TrainingError(
             f"out of memory: an example of {tokens} tokens alone does not fit into {size(self._meter.limit)}{needs}; "
             "lower train.max_length, set train.activation_checkpointing=true, or use method.name=qlora"
@@ -169,16 +168,16 @@ class MemoryGuard:
 
     @property
     def peak_mb(self) -> float:
-        """Of the attempt so far, MiB."""
+        """The peak of the attempt so far, MiB."""
         return mib(self._meter.highest)
 
     def report_probe(self) -> None:
-        """What was measured before the first step, evaluation included, which held no optimiser's state yet."""
+        """Report the peak before the first step, evaluation included, which held no optimiser's state yet."""
         if self._probed:
             self._report("probe", max(self._probed, self._meter.peak + self._missing_state()))
 
     def report_end(self) -> None:
-        """The peak of the whole attempt."""
+        """Report the peak of the whole attempt."""
         self._report("end", self._meter.highest)
 
     def _report(self, cause: str, measured: int) -> None:
@@ -195,7 +194,7 @@ class MemoryGuard:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: CUDA's, the system's, or what was allowed."""
+    """Whether memory ran out: CUDA's, the system's, or the allowed limit."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

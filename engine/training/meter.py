@@ -1,4 +1,4 @@
-"""How much memory this process has held at most, and how much it may hold.
+"""Measure how much memory this process has held at most, and how much it may hold.
 
 On CUDA what PyTorch's allocator gave out, of what is free on the device; on a CPU resident memory, of what the
 machine or the control group has left. `train.memory_limit` lowers either.
@@ -32,35 +32,37 @@ class Meter:
         """`memory_limit`: of the recipe, GiB."""
         self.cuda = torch.cuda.is_available()
         self._before = 0  # highest peak before the last reset
-        asked = None if memory_limit == "auto" else round(memory_limit * GIB)
-        self.limit = self._cuda_limit(asked) if self.cuda else min(available_ram(), asked or sys.maxsize)
-        if asked and not self.cuda:
-            give_back_at_once()
+        requested = None if memory_limit == "auto" else round(memory_limit * GIB)
+        self.limit = (
+            self._cuda_limit(requested) if self.cuda else min(available_ram(), requested or sys.maxsize)
+        )
+        if requested and not self.cuda:
+            map_large_tensors()
 
     @property
     def device(self) -> Device:
         return "cuda" if self.cuda else "cpu"
 
-    def _cuda_limit(self, asked: int | None) -> int:
+    def _cuda_limit(self, requested: int | None) -> int:
         free, total = torch.cuda.mem_get_info()
         free += torch.cuda.memory_reserved()
-        if asked is None or asked >= free:
+        if requested is None or requested >= free:
             return free
         torch.cuda.set_per_process_memory_fraction(
-            asked / total
+            requested / total
         )  # above it PyTorch reports itself out of memory
-        return asked
+        return requested
 
     @property
     def peak(self) -> int:
-        """Since the last reset."""
+        """The peak since the last reset."""
         if self.cuda:
             return torch.cuda.max_memory_allocated()
         return _status("VmHWM") or _lifetime_peak()
 
     @property
     def highest(self) -> int:
-        """Since the process began, without what was not to count."""
+        """The peak since the process began, without periods that were reset with `count=False`."""
         return max(self._before, self.peak)
 
     @property
@@ -69,11 +71,11 @@ class Meter:
 
     @property
     def over(self) -> bool:
-        """Whether more is held than may be; CUDA tells that itself, by an error."""
+        """Whether more is held than may be; CUDA raises an error itself."""
         return not self.cuda and self.can_reset and self.peak > self.limit
 
     def reset(self, *, count: bool = True) -> None:
-        """Give back what is held and not used; peaks count from now on, those before only with `count`."""
+        """Free what is held but not used; peaks count from now on, those before only with `count`."""
         if count:
             self._before = self.highest
         gc.collect()
@@ -87,14 +89,14 @@ class Meter:
 
 
 def available_ram() -> int:
-    """What this process may hold in all: what it has and what is free, of the machine and of its control group."""
-    own, memory = psutil.Process().memory_info().rss, psutil.virtual_memory()
+    """Return the bytes this process may hold: what it has and what is free, of the machine and of its control group."""
+    resident, memory = psutil.Process().memory_info().rss, psutil.virtual_memory()
     free = [memory.available, *_free_in_groups()]
-    return own + round(SPARE * min(free))
+    return resident + round(SPARE * min(free))
 
 
 def _free_in_groups() -> list[int]:
-    """Free in the control groups (version 2) that this process is in; empty without limits."""
+    """Return the free bytes of the control groups (version 2) that this process is in; empty without limits."""
     try:
         group = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2]
     except OSError:
@@ -111,20 +113,20 @@ def _free_in_groups() -> list[int]:
 
 
 def trim_heap() -> None:
-    """Let glibc give free pages of its heap back to the system; elsewhere nothing happens."""
+    """Let glibc return free pages of its heap to the system; elsewhere nothing happens."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def give_back_at_once() -> None:
-    """Let glibc map every tensor of 256 KiB and more by itself: what is resident is then what is in use, while heaps
+def map_large_tensors() -> None:
+    """Let glibc map every tensor of 256 KiB or more separately: resident memory is then what is in use, while heaps
     keep holes, which may be as much again. It costs speed, so it is done only where a limit was set."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 256 * 1024)
 
 
 def _status(key: str) -> int:
-    """A figure of /proc/self/status in bytes; 0 where there is none."""
+    """Return a figure of /proc/self/status in bytes; 0 where there is none."""
     try:
         lines = STATUS.read_text().splitlines()
     except OSError:

@@ -18,7 +18,7 @@ FLOOR = 0.1  # of the peak rate: where cosine and linear end
 
 
 def make_optimiser(model: nn.Module, train: Train, lora_b_scale: float = 1.0) -> torch.optim.Optimizer:
-    """The recipe's optimiser over the trainable weights; decay on matrices only, not on gains, biases and IA3's
+    """Make the recipe's optimiser of the trainable weights; decay on matrices only, not on gains, biases and IA3's
     vectors.
 
     `lora_b_scale` multiplies the rate of LoRA's B matrices (LoRA+, Hayou et al. 2024, arXiv:2402.12354).
@@ -44,7 +44,7 @@ def make_optimiser(model: nn.Module, train: Train, lora_b_scale: float = 1.0) ->
 
 
 def _optimiser(groups: list[dict[str, Any]], train: Train) -> torch.optim.Optimizer:
-    """The rate is set before each step; 0 stands here."""
+    """Make the optimiser. The rate is set before each step, so it begins at 0."""
     if train.optimiser == "adamw":
         return torch.optim.AdamW(groups, lr=0.0, fused=True)
     if train.optimiser == "adafactor":
@@ -64,13 +64,13 @@ def _optimiser(groups: list[dict[str, Any]], train: Train) -> torch.optim.Optimi
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """The rate of the next step, for every group at its own scale."""
+    """Set the rate of the next step, for every group at its own scale."""
     for group in optimiser.param_groups:
         group["lr"] = rate * group.get("scale", 1.0)
 
 
 def learning_rate(train: Train, step: int, total_steps: int) -> float:
-    """The rate for optimiser step `step` (from 0): linear warm-up, then the schedule down to a tenth."""
+    """Return the rate for optimiser step `step` (from 0): linear warm-up, then the schedule down to a tenth."""
     assert train.lr is not None  # Recipe fills both in
     assert train.warmup is not None
     warmup = parse_share(train.warmup).of(total_steps)
@@ -86,7 +86,7 @@ def learning_rate(train: Train, step: int, total_steps: int) -> float:
 
 @lru_cache(maxsize=4)
 def learning_rates(train: Train, total_steps: int) -> np.ndarray:
-    """The rates of all steps of a run: float64 [steps]. Read-only, since it is shared."""
+    """Return the rates of all steps of a run: float64 [steps]. Read-only, since it is shared."""
     rates = np.array([learning_rate(train, step, total_steps) for step in range(total_steps)])
     rates.setflags(write=False)
     return rates

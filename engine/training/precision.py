@@ -1,4 +1,4 @@
-"""What is computed in which number format, and what is computed twice: decided and told before a run."""
+"""Number formats and activation checkpointing: decided and reported before a run."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from engine.training.report import Report
 NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.uint8: "4 bits"}
 
 
-def chosen_checkpointing(recipe: Recipe, longest: int, memory: int, report: Report) -> bool:
+def choose_checkpointing(recipe: Recipe, longest: int, memory: int, report: Report) -> bool:
     """Whether activations are computed again; `auto` asks the estimate whether they would fit into `memory` bytes."""
-    asked = recipe.train.activation_checkpointing
-    if asked != "auto":
-        return asked
+    setting = recipe.train.activation_checkpointing
+    if setting != "auto":
+        return setting
     try:
         shapes = model_shapes(recipe.model.path)
     except ModelError:
@@ -35,7 +35,7 @@ def chosen_checkpointing(recipe: Recipe, longest: int, memory: int, report: Repo
 
 
 def precisions(model: Any, dtype: torch.dtype, checkpointing: bool) -> str:
-    """One line: `frozen weights 4 bits and bf16, trained weights fp32, forward pass bf16 by autocast`."""
+    """Return one line: `frozen weights 4 bits and bf16, trained weights fp32, forward pass bf16 by autocast`."""
     formats = [(p.requires_grad, NAMES.get(p.dtype, str(p.dtype))) for p in model.parameters()]
     frozen, trained = ({name for needs, name in formats if needs == wanted} for wanted in (False, True))
     parts = [f"frozen weights {' and '.join(sorted(frozen))}"] * bool(frozen)

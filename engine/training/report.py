@@ -1,4 +1,4 @@
-"""The worker's word: every event to the log, the same story as text to stdout."""
+"""What a worker reports: every event as a line of the log, and as text on stdout."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ class Report:
         self._total_steps = 0
 
     def resume(self, from_step: int) -> None:
-        """Rows of earlier attempts after `from_step` no longer count; -1: none of them do."""
+        """Report a resume: rows of earlier attempts after `from_step` no longer count; -1: none of them do."""
         write(self._log, lines.Resume(from_step))
         if from_step > 0:
-            _say("resume", f"from the checkpoint of step {from_step}")
+            _print_line("resume", f"from the checkpoint of step {from_step}")
 
     def phase(self, phase: str, step: int, detail: str = "") -> None:
         write(self._log, lines.Phase(phase, step, detail))
-        _say(phase, detail)
+        _print_line(phase, detail)
 
     def plan(self, **fields: Any) -> None:
         self._total_steps = fields["total_steps"]
         write(self._log, lines.Plan(**fields))
-        _say(
+        _print_line(
             "plan",
             f"{fields['total_steps']} steps of {fields['tokens_per_step']:,} tokens, "
             f"{fields['train_examples']:,} training and {fields['heldout_examples']:,} held-out examples, "
@@ -61,7 +61,7 @@ class Report:
         if now - self._last_step_line < SECONDS_BETWEEN_STEPS and step != self._total_steps:
             return
         self._last_step_line = now
-        _say(
+        _print_line(
             "step",
             f"{step}/{self._total_steps}  loss {values['train/loss']:.4f}  lr {values['train/lr']:.2e}  "
             f"grad {values['train/grad_norm']:.3f}  {values['train/tokens_per_s']:,.0f} tokens/s",
@@ -80,14 +80,14 @@ class Report:
         confusion: list[list[int]],
         seconds: float,
     ) -> None:
-        """`confusion`: texts by class (rows) and class given (columns); empty without classes."""
+        """`confusion`: texts by class (rows) and predicted class (columns); empty without classes."""
         results = {
             name: lines.Result(**_finite(dataclasses.asdict(measure))) for name, measure in measures.items()
         }
-        line = lines.Eval(step, suite, results, _of_examples(scores), confusion or None, seconds)
+        line = lines.Eval(step, suite, results, _example_scores(scores), confusion or None, seconds)
         write(self._log, line, sync=True)
         shown = ", ".join(f"{name} {m.value:.4f} ({m.lo:.3f} to {m.hi:.3f})" for name, m in measures.items())
-        _say("eval", f"{suite} at step {step}: {shown}, {len(scores.ids)} examples, {seconds:.1f} s")
+        _print_line("eval", f"{suite} at step {step}: {shown}, {len(scores.ids)} examples, {seconds:.1f} s")
 
     def sample(self, step: int, index: int, prompt: str, text: str, ended: bool, fits: bool) -> None:
         write(self._log, lines.Sample(step, index, prompt, text, ended, fits))
@@ -96,11 +96,11 @@ class Report:
         body = _finite(dataclasses.asdict(flag))
         forecast = lines.Forecast(**body["forecast"]) if flag.forecast else None
         write(self._log, lines.Flag(**{**body, "forecast": forecast}), sync=True)
-        _say(f"flag {flag.flag}", f"{flag.level}: {flag.message} {' '.join(flag.advice)}")
+        _print_line(f"flag {flag.flag}", f"{flag.level}: {flag.message} {' '.join(flag.advice)}")
 
     def checkpoint(self, step: int, path: Path, written: int) -> None:
         write(self._log, lines.Checkpoint(step, str(path), written), sync=True)
-        _say("checkpoint", f"{path}, {size(written)}")
+        _print_line("checkpoint", f"{path}, {size(written)}")
 
     def memory(
         self,
@@ -112,14 +112,14 @@ class Report:
         micro_tokens: int,
         device: str,
     ) -> None:
-        """Peak memory, MiB. `cause`: `probe` before the first step, `out_of_memory`, or `end`."""
+        """Report peak memory, MiB. `cause`: `probe` before the first step, `out_of_memory`, or `end`."""
         line = lines.Memory(step, measured_mb, cause, predicted_mb, limit_mb, micro_tokens, device)
         write(self._log, line)
         error = f", {predicted_mb / measured_mb - 1:+.0%} predicted" if predicted_mb else ""
         where = (
             "so far" if cause == "out_of_memory" else "in all" if cause == "end" else "before the first step"
         )
-        _say(
+        _print_line(
             "memory",
             f"{size(measured_mb * MIB)} {where}{error}; {size(limit_mb * MIB)} available; at most {micro_tokens:,} "
             "tokens per forward pass",
@@ -127,17 +127,17 @@ class Report:
 
     def log(self, level: str, message: str) -> None:
         write(self._log, lines.Log(level, message))
-        _say(level, message)
+        _print_line(level, message)
 
     def end(self, status: str, step: int, error: str | None = None, reason: str | None = None) -> None:
-        """The last line. `reason` says why a finished run ended before its last step."""
+        """Report the end, as the last line. `reason`: why a finished run ended before its last step."""
         write(self._log, lines.End(status, step, error, reason), sync=True)
         because = error or reason
-        _say(status, f"at step {step}" + (f": {because}" if because else ""))
+        _print_line(status, f"at step {step}" + (f": {because}" if because else ""))
 
 
-def _of_examples(scores: Scores) -> lines.Scored:
-    """What was measured of each example, as the log has it."""
+def _example_scores(scores: Scores) -> lines.Scored:
+    """Return the scores of each example in the form of the log."""
 
     def listed(values: np.ndarray | None) -> list[Any] | None:
         return None if values is None else _finite(values.tolist())
@@ -159,12 +159,12 @@ def _of_examples(scores: Scores) -> lines.Scored:
     )
 
 
-def _say(what: str, text: str) -> None:
+def _print_line(what: str, text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')}  {what:<10}  {text}".rstrip(), flush=True)
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no word for infinite and not a number: null stands for them."""
+    """Replace infinite and not-a-number values, which JSON lacks, by null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

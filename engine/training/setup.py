@@ -1,4 +1,4 @@
-"""From a recipe to everything that training works on: data, model, tokenizer, loaded and checked."""
+"""Load and check everything that training needs: data, model, tokenizer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from engine.basics.errors import ModelError
 from engine.data.chat import padding
 from engine.evals import base_samples
-from engine.evals.looks import read_back
+from engine.evals.looks import read_looks
 from engine.evals.metrics import Metrics
 from engine.losses.dpo_loss import as_base
 from engine.losses.loss import TargetLoss
@@ -28,11 +28,11 @@ from engine.recipe.sections import Recipe
 from engine.recipe.tasks import Classification
 from engine.runs.home import RunDir
 from engine.tasks.prepare import Prepared, prepare
-from engine.training.base_cache import BaseCache, files_of
+from engine.training.base_cache import BaseCache, model_key
 from engine.training.job import Job, plan_of
 from engine.training.leaking import raise_leaks
 from engine.training.meter import Meter
-from engine.training.precision import chosen_checkpointing, precisions
+from engine.training.precision import choose_checkpointing, precisions
 from engine.training.report import Report
 from engine.training.stop import Stop
 
@@ -40,7 +40,7 @@ from engine.training.stop import Stop
 def set_up(
     run: RunDir, attempt: int, recipe: Recipe, resume_from: int | None, report: Report, stop: Stop
 ) -> Job:
-    """The job of an attempt, its plan told. Raises DataError, ModelError, MetricError, Cancelled."""
+    """Set up the job of an attempt and report its plan. Raises DataError, ModelError, MetricError, Cancelled."""
     distributed.begin()
     stop.check()
     if threads := os.environ.get("OMP_NUM_THREADS"):
@@ -50,7 +50,7 @@ def set_up(
 
     report.phase("data", step, recipe.data.train)
     tokenizer = load_tokenizer(recipe.model)
-    data = prepare(recipe, tokenizer, _room(recipe, tokenizer))
+    data = prepare(recipe, tokenizer, _max_tokens(recipe, tokenizer))
     for note in data.notes:
         report.log("warning", note)
     stop.check()
@@ -61,12 +61,12 @@ def set_up(
     dtype = load.precision(recipe.train)
     meter = Meter(recipe.train.memory_limit)
     longest = max(len(example.tokens) for example in data.train)
-    checkpointing = chosen_checkpointing(recipe, longest, meter.limit, report)
+    checkpointing = choose_checkpointing(recipe, longest, meter.limit, report)
     model = _load_model(recipe, data, tokenizer, dtype, checkpointing)
     packed = _check_and_pack(recipe, model, dtype, data, report)
     stop.check()
 
-    looks = read_back(run, attempt, -1 if resume_from is None else resume_from)
+    looks = read_looks(run, attempt, -1 if resume_from is None else resume_from)
     job = Job(
         run=run,
         recipe=recipe,
@@ -86,19 +86,19 @@ def set_up(
     )
     if recipe.general and recipe.evals.samples:
         _add_samples(job)
-    _tell_plan(job)
+    _report_plan(job)
     raise_leaks(job)
     return job
 
 
-def _room(recipe: Recipe, tokenizer: Any) -> int:
-    """The most tokens that an example can have."""
+def _max_tokens(recipe: Recipe, tokenizer: Any) -> int:
+    """Return the most tokens that an example can have."""
     longest = load.longest(recipe.model, tokenizer)
     if isinstance(recipe.task, Classification):  # an encoder may count positions that no token can have
         longest = min(longest, tokenizer.model_max_length)
-    if (room := longest - recipe.virtual_tokens) < 2:
+    if (max_tokens := longest - recipe.virtual_tokens) < 2:
         raise ModelError(f"key method.tokens: the model takes {longest} tokens in all; give fewer")
-    return room
+    return max_tokens
 
 
 def _load_model(
@@ -114,7 +114,7 @@ def _load_model(
 
 
 def _check_and_pack(recipe: Recipe, model: Any, dtype: torch.dtype, data: Prepared, report: Report) -> bool:
-    """Whether examples can be packed. Raises ModelError for a model that finetui would train wrongly."""
+    """Return whether examples can be packed. Raises ModelError for a model that finetui would train wrongly."""
     if data.largest_token >= (rows := model.get_input_embeddings().weight.shape[0]):
         raise ModelError(
             f"model {recipe.model.path}: its tokenizer produces token {data.largest_token}, "
@@ -122,7 +122,7 @@ def _check_and_pack(recipe: Recipe, model: Any, dtype: torch.dtype, data: Prepar
         )
     if isinstance(recipe.task, Classification):
         return False
-    with _as_in_training(dtype):
+    with _training_autocast(dtype):
         if not TargetLoss(model).same_as_model():
             raise ModelError(
                 f"model {recipe.model.path}: computes its logits in a way that finetui does not support"
@@ -133,12 +133,12 @@ def _check_and_pack(recipe: Recipe, model: Any, dtype: torch.dtype, data: Prepar
     return packed
 
 
-def _as_in_training(dtype: torch.dtype) -> torch.autocast:
+def _training_autocast(dtype: torch.dtype) -> torch.autocast:
     return torch.autocast(load.device().type, dtype, enabled=dtype == torch.bfloat16)
 
 
 def _add_samples(job: Job) -> None:
-    """What the base model writes, as a slice of the general suite, unless a look has been taken without."""
+    """Add texts sampled from the base model as a slice of the general suite, unless a look was taken without them."""
     recipe, model, tokenizer, count = job.recipe, job.model, job.tokenizer, job.recipe.evals.samples
     if tokenizer.bos_token_id is None:
         job.report.log(
@@ -147,19 +147,21 @@ def _add_samples(job: Job) -> None:
         return
 
     def draw() -> list[list[int]]:
-        # Drawn by the first run on a base, whatever its number format: runs that share them can be compared.
-        known = BaseCache(job.run, files_of(recipe.model.path, model))
-        check = job.stop.check if distributed.world() == 1 else (lambda: None)  # the others do not ask along
-        drawn = partial(base_samples.draw, model, tokenizer, count, load.device(), check)
-        with _as_in_training(job.dtype), unpacked(model), as_base(model, recipe.method):
-            return known.samples(count, drawn)
+        # Sampled by the first run on a base, whatever its number format: runs that share them can be compared.
+        cache = BaseCache(job.run, model_key(recipe.model.path, model))
+        check = (
+            job.stop.check if distributed.world() == 1 else (lambda: None)
+        )  # all processes would have to call it
+        compute = partial(base_samples.draw, model, tokenizer, count, load.device(), check)
+        with _training_autocast(job.dtype), unpacked(model), as_base(model, recipe.method):
+            return cache.samples(count, compute)
 
     path, may_draw = job.run.path / "base-samples.json", not job.looks.has(0)
-    drawn = base_samples.in_run(path, draw, may_draw) if distributed.rank() == 0 else []
-    job.data = base_samples.with_samples(job.data, distributed.as_first(drawn), tokenizer)
+    samples = base_samples.read_or_draw(path, draw, may_draw) if distributed.rank() == 0 else []
+    job.data = base_samples.with_samples(job.data, distributed.as_first(samples), tokenizer)
 
 
-def _tell_plan(job: Job) -> None:
+def _report_plan(job: Job) -> None:
     recipe, data = job.recipe, job.data
     job.report.plan(
         total_steps=job.plan.total_steps,
@@ -178,6 +180,6 @@ def _tell_plan(job: Job) -> None:
 
 
 def _recipe_directory(run: RunDir) -> Path:
-    """Where the recipe was, for what stands beside it."""
+    """Return the recipe's folder, for files beside it."""
     path = json.loads(run.meta.read_text()).get("recipe_path")
     return Path(path).parent if path else Path.cwd()

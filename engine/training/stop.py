@@ -1,4 +1,4 @@
-"""Being asked to stop: SIGTERM sets a mark, which the worker looks at where it can stop cleanly."""
+"""Requests to stop: SIGTERM sets a flag, which the worker checks where it can stop cleanly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Stop:
     """Whether SIGTERM (or Ctrl-C) has come."""
 
     def __init__(self, agree: Callable[[bool], bool] = bool) -> None:
-        """`agree`: whether any process of the run was asked; they have to stop at the same place."""
+        """`agree`: whether any process of the run was asked; all have to stop at the same place."""
         self.requested = False
         self._agree = agree
 
@@ -24,6 +24,6 @@ class Stop:
             signal.signal(number, lambda *_: setattr(self, "requested", True))
 
     def check(self) -> None:
-        """Raise Cancelled if asked to stop. Of several processes, all have to ask."""
+        """Raise Cancelled if asked to stop. Of several processes, all have to call this."""
         if self._agree(self.requested):
             raise Cancelled

@@ -10,7 +10,7 @@ from workers import finish, make_run, small, start
 
 from engine.data.chat import Example
 from engine.evals import scores_file
-from engine.evals.base_scores import Base
+from engine.evals.base_scores import BasePredictions
 from engine.evals.score import Scores
 from engine.tasks.prepare import Suite
 from finetui.log import read_log
@@ -73,7 +73,9 @@ def test_no_damage_passes_for_scores():
     """Zeros in the midst of a file are seen by zipfile or by zlib, as it happens."""
     suite = Suite("heldout", [], [Example(str(i), np.arange(2, 40), np.ones(38, bool)) for i in range(30)])
     rng, counts = np.random.default_rng(0), np.array([example.targets for example in suite.examples])
-    base = Base(rng.random(counts.sum()) < 0.5, np.zeros((0, 64), np.int32), np.zeros((0, 64), np.float32))
+    base = BasePredictions(
+        rng.random(counts.sum()) < 0.5, np.zeros((0, 64), np.int32), np.zeros((0, 64), np.float32)
+    )
     scores = Scores([str(i) for i in range(30)], rng.random(30), counts, counts, base=base)
     whole = scores_file.to_bytes(scores)
     assert (scores_file.from_bytes(whole, suite).nll == scores.nll).all()

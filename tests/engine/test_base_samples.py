@@ -35,7 +35,7 @@ def test_samples_are_whole_texts_and_leave_the_random_numbers_alone():
     assert len({tuple(tokens) for tokens in drawn}) > SAMPLES / 2
     for tokens in drawn:
         assert tokens[0] == tokenizer.bos_token_id
-        assert len(tokens) <= 1 + base_samples.LENGTH
+        assert len(tokens) <= 1 + base_samples.MAX_TOKENS
         assert tokenizer.eos_token_id not in tokens[1:-1]
 
 
@@ -73,7 +73,7 @@ def test_a_model_without_a_beginning_has_none(tmp_path):
 
 def test_samples_that_are_gone_are_not_drawn_again(tmp_path):
     path = tmp_path / "base-samples.json"
-    assert base_samples.in_run(path, lambda: [[1, 2]], may_draw=False) == []
-    assert base_samples.in_run(path, lambda: [[1, 2]], may_draw=True) == [[1, 2]]
-    assert base_samples.in_run(path, lambda: [[3]], may_draw=True) == [[1, 2]]
+    assert base_samples.read_or_draw(path, lambda: [[1, 2]], may_draw=False) == []
+    assert base_samples.read_or_draw(path, lambda: [[1, 2]], may_draw=True) == [[1, 2]]
+    assert base_samples.read_or_draw(path, lambda: [[3]], may_draw=True) == [[1, 2]]
     assert [file.name for file in tmp_path.iterdir()] == ["base-samples.json"]

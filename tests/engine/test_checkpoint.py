@@ -121,7 +121,7 @@ def test_pruning_keeps_the_last_and_the_best_and_clears_what_is_half_written(run
     (run.checkpoints / "step-000005" / "COMPLETE").unlink()
     (run.checkpoints / ".step-000006.123.tmp").mkdir()
     shutil.copytree(run.checkpoints / "step-000002", run.checkpoints / "step-000002-mine")
-    prune(run, keep=2, also=1)
+    prune(run, keep=2, best_step=1)
     assert sorted(path.name for path in run.checkpoints.iterdir()) == [
         "step-000001",
         "step-000002-mine",
@@ -136,7 +136,7 @@ def test_steps_are_counted_and_not_spelt(run):
         path = run.checkpoints / checkpoint_name(step)
         path.mkdir(parents=True)
         (path / "COMPLETE").touch()
-    prune(run, keep=2, also=None)
+    prune(run, keep=2, best_step=None)
     assert [step for step, _ in run.whole_checkpoints()] == [999_500, 1_000_000]
 
 
@@ -211,7 +211,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(run, name,
     assert run.last_checkpoint() == (1, run.checkpoints / "step-000001")
     restore(run.checkpoints / "step-000001", model, optimiser)
     save(run, model, optimiser, Position(2, 2))
-    prune(run, keep=1, also=None)
+    prune(run, keep=1, best_step=None)
     assert sorted(path.name for path in run.checkpoints.iterdir()) == [
         "step-000002",
         "step-000002.damaged",

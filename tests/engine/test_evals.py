@@ -18,8 +18,8 @@ from engine.bundled.catalogue import model_path
 from engine.data.chat import tokenize
 from engine.data.formats import to_document
 from engine.evals import base_samples
-from engine.evals.generate import answers, questions
-from engine.evals.looks import read_back
+from engine.evals.generate import choose_questions, generate_answers
+from engine.evals.looks import read_looks
 from engine.evals.score import score
 from engine.losses.loss import TargetLoss
 from engine.recipe.sections import Recipe
@@ -72,25 +72,27 @@ def test_scoring_can_be_given_up(model, suite):
 
 
 def test_answers_are_what_each_prompt_gets_alone(model, suite, tokenizer):
-    asked = questions(Recipe.model_validate(small(method="full", evals__generate=3)), suite, tokenizer, 1000)
-    together = answers(model, tokenizer, asked, 6, CPU)
-    alone = [answers(model, tokenizer, [question], 6, CPU)[0] for question in asked]
+    asked = choose_questions(
+        Recipe.model_validate(small(method="full", evals__generate=3)), suite, tokenizer, 1000
+    )
+    together = generate_answers(model, tokenizer, asked, 6, CPU)
+    alone = [generate_answers(model, tokenizer, [question], 6, CPU)[0] for question in asked]
     assert [(q.prompt, q.reference) for q in asked] == [(d.prompt, d.target) for d in suite.documents[:3]]
     assert together == alone
     assert all(isinstance(a.text, str) and "<|" not in a.text for a in together)
-    assert answers(model, tokenizer, [], 6, CPU) == []
+    assert generate_answers(model, tokenizer, [], 6, CPU) == []
 
 
 def test_prompts_that_do_not_fit_and_answers_to_nothing_are_not_asked_for(suite, tokenizer):
     recipe = Recipe.model_validate(small(method="full", evals__generate=3))
-    everything = questions(recipe, suite, tokenizer, 1000)
+    everything = choose_questions(recipe, suite, tokenizer, 1000)
     room = min(len(question.tokens) for question in everything)
-    short = questions(recipe, suite, tokenizer, room)
+    short = choose_questions(recipe, suite, tokenizer, room)
     assert short
     assert all(len(question.tokens) <= room for question in short)
     opening = replace(suite.documents[0], messages=({"role": "assistant", "content": "Hello there."},))
     begun = Suite("heldout", [opening, *suite.documents], suite.examples)
-    assert questions(recipe, begun, tokenizer, 1000) == everything
+    assert choose_questions(recipe, begun, tokenizer, 1000) == everything
 
 
 # ---- intervals
@@ -155,7 +157,7 @@ def test_what_earlier_attempts_found_is_read_back_without_what_was_superseded(tm
     write_attempt(run, 1, evaluated(0, 1.0), evaluated(10, 2.0), ("flag", flag), evaluated(20, 3.0))
     write_attempt(run, 2, ("resume", {"from_step": 15}), evaluated(20, 4.0), evaluated(30, 5.0))
     write_attempt(run, 3, ("resume", {"from_step": 25}), evaluated(30, 6.0))
-    looks = read_back(run, attempt=3, from_step=25)
+    looks = read_looks(run, attempt=3, from_step=25)
     history = looks.history("heldout")
     assert history is not None
     assert history.steps == (0, 10, 20)
@@ -163,7 +165,7 @@ def test_what_earlier_attempts_found_is_read_back_without_what_was_superseded(tm
     assert looks.level_of("forgetting", "general") == "warn"
     assert looks.has(20)
     assert not looks.has(30)
-    fresh = read_back(run, attempt=3, from_step=-1)
+    fresh = read_looks(run, attempt=3, from_step=-1)
     assert fresh.history("heldout") is None
     assert fresh.level_of("forgetting", "general") is None
 
@@ -174,7 +176,7 @@ def test_losses_at_other_temperatures_than_todays_count_as_not_measured(tmp_path
         kind, fields = evaluated(step, 1.0)
         fields["examples"]["tempered"] = {"0.7": [1.5, 1.5]}
         write_attempt(run, step + 1, (kind, fields))
-    history = read_back(run, attempt=9, from_step=5).history("heldout")
+    history = read_looks(run, attempt=9, from_step=5).history("heldout")
     assert history is not None
     assert history.nll[:, 0].tolist() == [1.0, 1.0]
     assert (history.tempered, history.temperatures) == (None, ())

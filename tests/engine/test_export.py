@@ -21,9 +21,9 @@ from engine.basics.errors import ExportError
 from engine.data.chat import Example
 from engine.export.build import export
 from engine.export.compare import compare
+from engine.export.request import ExportRequest, check_request, choose_kind
 from engine.export.source import read
 from engine.export.weights import _finished_step
-from engine.export.wish import Wish, check, kind_of
 from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
 from finetui.log import LogWriter
@@ -32,11 +32,11 @@ METHODS = ("full", "freeze", "lora", "dora", "pissa", "qlora", "ia3", "adapter",
 MERGED = ("full", "freeze", "lora", "dora", "pissa", "ia3")
 
 
-def exported(run: RunDir, out: Path, asked: str | None = None, **wish: Any) -> dict[str, Any]:
+def exported(run: RunDir, out: Path, kind: str | None = None, **options: Any) -> dict[str, Any]:
     source = read(run)
-    final = Wish(kind_of(source, asked), out, **wish)
-    check(source, final)
-    return export(source, final, lambda _: None)
+    request = ExportRequest(choose_kind(source, kind), out, **options)
+    check_request(source, request)
+    return export(source, request, lambda _: None)
 
 
 def code_of(folder: Path) -> tuple[str, str]:

@@ -11,11 +11,11 @@ from workers import curve, make_run, nlls, of_kind, small, start, wait_for, work
 
 from engine.data.chat import tokenize
 from engine.data.formats import Document
-from engine.evals.looks import read_back
+from engine.evals.looks import read_looks
 from engine.models.source import locate
 from engine.tasks.items import text_item
 from engine.tasks.prepare import Prepared, Suite
-from engine.training.few_shot import few_shot
+from engine.training.few_shot import few_shot_suite
 
 SUITE = "heldout_few_shot"
 
@@ -51,7 +51,7 @@ SEEN = [chat(name) for name in ("alpha", "beta", "gamma", "delta")]
 
 def test_the_others_come_first_and_the_targets_are_the_same(tokenizer):
     data = prepared(tokenizer, [chat("omega"), chat("psi", turns=2)], SEEN)
-    suite, shots = few_shot(data, 2, tokenizer, 10**6)
+    suite, shots = few_shot_suite(data, 2, tokenizer, 10**6)
     assert (suite.name, shots) == (SUITE, [2, 2])
     for made, plain in zip(suite.examples, data.suite("heldout").examples, strict=True):
         assert made.id == plain.id
@@ -60,13 +60,13 @@ def test_the_others_come_first_and_the_targets_are_the_same(tokenizer):
     chosen = [name for name in ("alpha", "beta", "gamma", "delta") if f"{name} is number 0." in whole]
     assert len(chosen) == 2
     assert all(whole.index(f"{name} is number 0.") < whole.index("What is omega 0?") for name in chosen)
-    again, _ = few_shot(data, 2, tokenizer, 10**6)
+    again, _ = few_shot_suite(data, 2, tokenizer, 10**6)
     assert [e.content for e in again.examples] == [e.content for e in suite.examples]
 
 
 def test_a_system_message_stays_in_front_and_others_are_dropped(tokenizer):
     data = prepared(tokenizer, [chat("omega", system="Be brief.")], [chat("alpha", system="Be long.")])
-    (made,) = few_shot(data, 4, tokenizer, 10**6)[0].examples
+    (made,) = few_shot_suite(data, 4, tokenizer, 10**6)[0].examples
     whole = tokenizer.decode(made.tokens)
     assert "Be long." not in whole
     assert whole.index("Be brief.") < whole.index("What is alpha 0?") < whole.index("What is omega 0?")
@@ -74,17 +74,17 @@ def test_a_system_message_stays_in_front_and_others_are_dropped(tokenizer):
 
 def test_as_many_are_put_there_as_fit(tokenizer):
     data = prepared(tokenizer, [chat("omega")], SEEN)
-    lengths = {n: len(few_shot(data, n, tokenizer, 10**6)[0].examples[0].tokens) for n in (1, 2, 3)}
-    assert few_shot(data, 3, tokenizer, lengths[3])[1] == [3]
-    assert few_shot(data, 3, tokenizer, lengths[3] - 1)[1] == [2]
-    assert few_shot(data, 3, tokenizer, lengths[1] - 1)[0].examples == []
+    lengths = {n: len(few_shot_suite(data, n, tokenizer, 10**6)[0].examples[0].tokens) for n in (1, 2, 3)}
+    assert few_shot_suite(data, 3, tokenizer, lengths[3])[1] == [3]
+    assert few_shot_suite(data, 3, tokenizer, lengths[3] - 1)[1] == [2]
+    assert few_shot_suite(data, 3, tokenizer, lengths[1] - 1)[0].examples == []
 
 
 def test_a_row_that_was_cut_has_no_more_targets_than_without(tokenizer):
     long = chat("omega", turns=3)
     cut = len(tokenize(long, tokenizer).tokens) - 9
     data = prepared(tokenizer, [long], SEEN, cut=cut)
-    (made,) = few_shot(data, 2, tokenizer, 10**6)[0].examples
+    (made,) = few_shot_suite(data, 2, tokenizer, 10**6)[0].examples
     assert targets(made) == targets(data.suite("heldout").examples[0])
     assert len(targets(made)) < tokenize(long, tokenizer).targets
 
@@ -92,7 +92,7 @@ def test_a_row_that_was_cut_has_no_more_targets_than_without(tokenizer):
 def test_texts_stand_one_after_the_other_with_one_beginning(tokenizer):
     documents = [Document(name, text=f"The text of {name}.") for name in ("omega", "alpha", "beta")]
     data = prepared(tokenizer, documents[:1], documents[1:], make=text_item)
-    (made,) = few_shot(data, 2, tokenizer, 10**6)[0].examples
+    (made,) = few_shot_suite(data, 2, tokenizer, 10**6)[0].examples
     plain = data.suite("heldout").examples[0]
     assert targets(made) == targets(plain)
     assert made.tokens.tolist().count(tokenizer.bos_token_id) == plain.tokens.tolist().count(
@@ -128,8 +128,8 @@ def test_it_is_asked_once_and_disturbs_nothing(with_shots, finished):
 
 
 def test_looks_do_not_wait_for_it(with_shots):
-    looks = read_back(with_shots, 2, 6)
-    assert looks.asked_few_shot
+    looks = read_looks(with_shots, 2, 6)
+    assert looks.has_few_shot
     assert [looks.has(step) for step in (0, 3, 6)] == [True, True, True]
     assert looks.history(SUITE) is None
 

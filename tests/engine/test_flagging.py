@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from workers import finish, make_run, small, start
 
-from engine.evals.looks import Looks, read_back
+from engine.evals.looks import Looks, read_looks
 from engine.evals.score import Scores
 from engine.recipe.sections import Recipe
 from engine.training.flagging import best_step, raise_flags
@@ -147,10 +147,10 @@ def endless(text: str = "words that go on", ended: bool = False) -> Looks:
 def test_a_resumed_run_knows_its_answers_and_steps(tmp_path):
     run = make_run(tmp_path / "000001-run", small(method="lora", evals__generate=2))
     assert finish(start(run)) == 0
-    whole = read_back(run, 2, 6)
+    whole = read_looks(run, 2, 6)
     assert [answers.step for answers in whole.answers] == [0, 3, 6]
     assert [len(answers.texts) for answers in whole.answers] == [2, 2, 2]
     first, losses, norms = whole.training()
     assert (first, len(losses), len(norms)) == (1, 6, 6)
-    assert [a.step for a in read_back(run, 2, 4).answers] == [0, 3]
-    assert len(read_back(run, 2, 4).training()[1]) == 4
+    assert [a.step for a in read_looks(run, 2, 4).answers] == [0, 3]
+    assert len(read_looks(run, 2, 4).training()[1]) == 4

@@ -32,7 +32,7 @@ def test_all_that_was_measured_is_said():
         "tokens": "31 lost (right under the base, wrong now), 12 gained",
         "forecast": "+0.200 at step 400 (80% interval +0.150 to +0.250)",
     }
-    assert words.steps(LOGGED) == ["Do this. [lin2025]", "Or that."]
+    assert words.advice(LOGGED) == ["Do this. [lin2025]", "Or that."]
     assert words.worst(LOGGED, {"e1": "a\ntext"}) == [("1.00 → 2.50", "a text")]
     assert words.worst(LOGGED, {}) == [("1.00 → 2.50", "e1")]
 
@@ -41,14 +41,14 @@ def test_a_row_of_the_store_reads_the_same():
     columns = {"forecast": 0.2, "forecast_step": 400, "forecast_lo": 0.15, "forecast_hi": 0.25}
     row = LOGGED | columns | {"actions": '[{"text": "Do this.", "source": "lin2025"}]'}
     assert words.evidence(row) == words.evidence(LOGGED)
-    assert words.steps(row) == ["Do this. [lin2025]"]
+    assert words.advice(row) == ["Do this. [lin2025]"]
 
 
 def test_what_was_not_measured_is_left_out():
     nan = {"flag": "nan", "level": "critical", "step": 3, "suite": "train", "n": 0, "effect": None}
     assert words.evidence(nan) == []
     assert (words.where(nan), words.since(nan), words.worst(nan, {})) == ("training", 3, [])
-    assert words.steps(nan | {"advice": ["An old log."]}) == ["An old log."]
+    assert words.advice(nan | {"advice": ["An old log."]}) == ["An old log."]
 
 
 def test_a_share_is_no_loss_and_steps_are_no_examples():

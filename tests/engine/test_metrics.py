@@ -13,7 +13,7 @@ from workers import last_error, make_run, of_kind, small, work
 
 from engine.basics.errors import MetricError
 from engine.basics.statistics import bootstrap, mean, share
-from engine.evals.metrics import KNOWN, Metrics
+from engine.evals.metrics import BUILT_IN, Metrics
 from engine.recipe.sections import METRICS
 from finetui.errors import ExitCode
 from tui import cli
@@ -33,7 +33,7 @@ def measured(*names: str, directory: Path = Path()) -> dict:
 
 
 def test_the_recipe_knows_the_metrics_that_there_are():
-    assert set(METRICS) == set(KNOWN)
+    assert set(METRICS) == set(BUILT_IN)
 
 
 def test_metrics_equal_those_of_their_libraries():

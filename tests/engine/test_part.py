@@ -12,11 +12,11 @@ from scipy.special import ndtri
 from workers import make_run, measured, of_kind, small, work
 
 from engine.basics.statistics import TwoPhase, ratio, two_phase
-from engine.evals.looks import Looks, read_back
+from engine.evals.looks import Looks, read_looks
 from engine.evals.score import Scores
 from engine.flags import forgetting, overfitting
 from engine.flags.multiplicity import level_at
-from engine.flags.part import CHANCE, chance, is_whole, looked_at, part
+from engine.flags.part import CHANCE, chance, choose_part, is_whole, replay_looks
 from engine.flags.progress import converged
 from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
@@ -35,22 +35,22 @@ def scored(run) -> list[int]:
 def test_a_part_has_each_slice_and_each_half_in_its_share():
     ids = tuple(f"{n:x}" for n in range(300))
     slices = ("text",) * 180 + ("samples",) * 120
-    chosen = part(ids, slices, 100)
+    chosen = choose_part(ids, slices, 100)
     assert chosen.sum() == 100
     halves = overfitting.half_of(ids)
     for name, share in (("text", 0.6), ("samples", 0.4)):
         of_slice = np.array(slices) == name
         assert abs((chosen & of_slice).sum() - 100 * share) <= 1
         assert abs((chosen & of_slice & halves).sum() - (of_slice & halves).sum() / 3) <= 1
-    assert np.array_equal(chosen, part(ids, slices, 100))
+    assert np.array_equal(chosen, choose_part(ids, slices, 100))
 
 
 @pytest.mark.parametrize("count", [0, 100, 200])
 def test_a_suite_that_is_no_larger_is_always_whole(count):
     ids = tuple(f"{n:x}" for n in range(100))
-    assert part(ids, (), count).all()
+    assert choose_part(ids, (), count).all()
     run = history(falling(), np.random.default_rng(0), "heldout", n=100)
-    assert scored(looked_at(run, count, STEPS)) == [100] * LOOKS
+    assert scored(replay_looks(run, count, STEPS)) == [100] * LOOKS
 
 
 def test_both_ends_are_whole_and_held_out_ones_once_in_every_tenth():
@@ -94,7 +94,7 @@ def replayed(detector, means, suite, runs=40, noise=0.02, seed=1):
     found = []
     for _ in range(runs):
         run = history(means, rng, suite, n=300, noise=noise)
-        seen = looked_at(run, 100, STEPS)
+        seen = replay_looks(run, 100, STEPS)
         found.append((detector.hits(run)["warn"], detector.hits(seen)["warn"], np.mean(scored(seen)) / 300))
     return found
 
@@ -132,7 +132,7 @@ def test_overfitting_between_two_tenths_is_seen_as_it_would_be_by_whole_looks():
     rng, late = np.random.default_rng(2), []
     for _ in range(12):
         run = history(means, rng, n=300, noise=0.02, every=20)
-        some = looked_at(run, 100, 600)
+        some = replay_looks(run, 100, 600)
         first = [_first_flag(overfitting.hits(each)["warn"]) for each in (run, some)]
         assert None not in first
         late.append(first[1] - first[0])
@@ -145,7 +145,7 @@ def test_partial_looks_make_no_false_alarm_of_overfitting():
     rng, found = np.random.default_rng(7), []
     for _ in range(25):
         run = history(-np.minimum(np.linspace(0, 1, 31), 0.3), rng, n=300, noise=0.02, every=20)
-        found.append(any(overfitting.hits(looked_at(run, 100, 600))["warn"]))
+        found.append(any(overfitting.hits(replay_looks(run, 100, 600))["warn"]))
     assert sum(found) <= 1
 
 
@@ -154,7 +154,7 @@ def test_a_rise_since_a_partial_look_is_of_all_examples():
     rng = np.random.default_rng(8)
     run = history(turning(0.3), rng, n=300, noise=0.01)
     whole = overfitting.rise_at(run, LOOKS - 1)
-    run.nll[4, ~part(run.ids, (), 100)] = np.nan
+    run.nll[4, ~choose_part(run.ids, (), 100)] = np.nan
     rise = overfitting.rise_at(run, LOOKS - 1)
     assert (rise.estimate.n, rise.scored.sum(), set(rise.best)) == (300, 100, {4})
     assert rise.estimate.value == pytest.approx(whole.estimate.value, abs=0.005)
@@ -168,8 +168,8 @@ def test_a_partial_look_tells_of_the_whole_suite_without_a_jump():
     """The part is easier by half a nat than the rest, and moves as the rest does."""
     rng = np.random.default_rng(3)
     run = history(falling(), rng, "general", n=300, noise=0.01)
-    run.nll[:, part(run.ids, (), 100)] -= 0.75 * run.tokens[part(run.ids, (), 100)]
-    some = looked_at(run, 100, STEPS)
+    run.nll[:, choose_part(run.ids, (), 100)] -= 0.75 * run.tokens[choose_part(run.ids, (), 100)]
+    some = replay_looks(run, 100, STEPS)
     assert scored(some)[1:-1] == [100] * (LOOKS - 2)
     of_part = [float(row[~np.isnan(row)].sum() / run.tokens[~np.isnan(row)].sum()) for row in some.nll]
     assert abs(of_part[1] - run.loss(1)) > 0.3
@@ -225,7 +225,7 @@ def test_an_example_without_a_loss_at_step_0_is_left_out():
 def test_the_best_step_is_not_a_look_at_an_easier_part():
     rng = np.random.default_rng(5)
     run = history(turning(0.6), rng, n=200, noise=0.01)
-    easy = part(run.ids, (), 50)
+    easy = choose_part(run.ids, (), 50)
     run.nll[:, easy] -= 1.5 * run.tokens[easy]
     run.nll[np.ix_([2, 9], np.flatnonzero(~easy))] = np.nan
     recipe = Recipe.model_validate(small(method="lora"))
@@ -240,7 +240,7 @@ def test_partial_looks_in_between_do_not_hide_that_a_run_has_settled():
     run = history(means, rng, n=200, noise=0.008)
     context = SimpleNamespace(total_steps=200)
     assert converged(run, context) is not None
-    run.nll[5:20:2, part(run.ids, (), 12) ^ True] = np.nan
+    run.nll[5:20:2, choose_part(run.ids, (), 12) ^ True] = np.nan
     flag = converged(run, context)
     assert flag is not None
     assert flag.n == 200
@@ -305,7 +305,7 @@ def test_a_run_that_goes_wrong_is_looked_at_whole(tmp_path):
 
 def test_what_was_scored_is_read_back_as_it_was(calm):
     run = calm
-    looks = read_back(run, 2, 12)
+    looks = read_looks(run, 2, 12)
     for event in of_kind(run, 1, "eval"):
         history = looks.history(event["suite"])
         look = history.steps.index(event["step"])

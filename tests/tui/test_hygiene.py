@@ -38,4 +38,4 @@ def test_no_screen_ever_imports_torch_or_duckdb() -> None:
 
 
 def test_an_export_is_made_in_a_process_of_its_own() -> None:
-    assert imported_by("import tui.cli.export, engine.basics.errors, engine.export.wish").isdisjoint(HEAVY)
+    assert imported_by("import tui.cli.export, engine.basics.errors, engine.export.request").isdisjoint(HEAVY)

@@ -13,11 +13,11 @@ from tui.cli.logs import find
 from tui.cli.output import print_json, say
 
 
-def export(number: int, *, as_json: bool, **wish: Any) -> None:
+def export(number: int, *, as_json: bool, **options: Any) -> None:
     """Print the folder that was made. The work is done in a process of its own, which imports torch."""
     run = find(number)
-    asked = {key: str(value) if isinstance(value, Path) else value for key, value in wish.items()}
-    command = program("engine.export", str(run.path), json.dumps(asked))
+    request = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
+    command = program("engine.export", str(run.path), json.dumps(request))
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:

@@ -19,7 +19,7 @@ def flags_of(client: Client, number: int) -> list[dict[str, Any]]:
     texts = _texts(client, number)
     rows = client.named("flags", run=number).to_pylist()
     for row in rows:
-        row |= {name: words.listed(row[name]) for name in JSON_COLUMNS}
+        row |= {name: words.as_list(row[name]) for name in JSON_COLUMNS}
         row["worst"] = [{**one, "text": texts.get(one["id"])} for one in row["worst"]]
     return rows
 
@@ -38,7 +38,7 @@ def print_flags(client: Client, number: int) -> None:
         print(f"  {flag['message']}")
         for name, text in words.evidence(flag):
             print(f"  {name:<9} {text}")
-        for place, step in enumerate(words.steps(flag), start=1):
+        for place, step in enumerate(words.advice(flag), start=1):
             print(f"  {'to do' if place == 1 else '':<9} {place}. {step}")
         for place, (change, text) in enumerate(words.worst(flag, texts)[:SHOWN]):
             print(f"  {'worst' if place == 0 else '':<9} {change}  {plain(text[:80])}")

@@ -137,7 +137,7 @@ def _flag(row: Mapping[str, Any], texts: Mapping[str, str], width: int) -> list[
     for name, text in words.evidence(row):
         lines += _fact(name, text, "text", width)
     lines += [[(f"  {line}", "dim")] for line in wrap(clean(row.get("message") or ""), width - 2)]
-    for sentence in words.steps(row):
+    for sentence in words.advice(row):
         wrapped = wrap(clean(sentence), width - 4)
         lines += [[("  → " if at == 0 else "    ", style), (line, "text")] for at, line in enumerate(wrapped)]
     for at, (change, text) in enumerate(words.worst(row, texts)):

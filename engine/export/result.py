@@ -1,4 +1,4 @@
-"""What an export made. Torch-free."""
+"""The result of an export. Torch-free."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Exported:
-    """What a folder holds."""
+class ExportResult:
+    """The content of an exported folder."""
 
     kind: str  # adapter, model, merged or gguf
     path: Path

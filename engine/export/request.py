@@ -1,4 +1,4 @@
-"""What somebody asked to export, and whether it can be done. Torch-free."""
+"""The request for an export, and whether it can be done. Torch-free."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 @dataclass(frozen=True)
-class Wish:
-    """A folder to make."""
+class ExportRequest:
+    """The folder to make."""
 
     kind: Kind
     out: Path
@@ -27,10 +27,10 @@ class Wish:
     checkpoint: str | None = None  # a step, `best` or `last`, instead of the finished weights
 
 
-def kind_of(source: Source, asked: str | None) -> Kind:
-    """What to make; without a word, what the run left. Raises ExportError."""
+def choose_kind(source: Source, requested: str | None) -> Kind:
+    """Choose the kind of export; without a request, what the run saved. Raises ExportError."""
     method = source.recipe.method
-    if asked in ("merged", "gguf"):
+    if requested in ("merged", "gguf"):
         if isinstance(method, Adapter):
             raise ExportError(
                 f"run #{source.number} trained bottleneck adapters, which compute something no base weight can "
@@ -41,8 +41,8 @@ def kind_of(source: Source, asked: str | None) -> Kind:
                 f"run #{source.number} trained virtual tokens ({method.name}), which are not weights of the base; "
                 "use --adapter and load it beside the base, or train with method lora"
             )
-        return "merged" if asked == "merged" else "gguf"
-    if asked == "adapter" and source.whole_model:
+        return "merged" if requested == "merged" else "gguf"
+    if requested == "adapter" and source.whole_model:
         raise ExportError(
             f"run #{source.number} trained the base's own weights ({method.name}), so there is no adapter; "
             "leave --adapter out for the model as it is, or use --merged for it in 16 bits"
@@ -50,17 +50,17 @@ def kind_of(source: Source, asked: str | None) -> Kind:
     return "model" if source.whole_model else "adapter"
 
 
-def check(source: Source, wish: Wish) -> None:
-    """Raises ExportError if the run has no such weights or the folder is taken."""
-    if wish.kind == "gguf":
+def check_request(source: Source, request: ExportRequest) -> None:
+    """Raise ExportError if the run has no such weights or the folder is taken."""
+    if request.kind == "gguf":
         gguf.converter()
-    if wish.checkpoint is None:
+    if request.checkpoint is None:
         refuse_unfinished(source)
     else:
-        choose_checkpoint(source, wish.checkpoint)
-    if wish.out.exists() and not wish.force:
-        raise ExportError(f"{wish.out} exists; choose another --out, or replace it with --force")
-    if wish.out.exists() and not wish.out.is_dir():
-        raise ExportError(f"{wish.out} is not a folder; choose another --out")
-    if wish.out.resolve().is_relative_to(source.run.path.resolve()):
-        raise ExportError(f"{wish.out} is inside the run's own directory; choose another --out")
+        choose_checkpoint(source, request.checkpoint)
+    if request.out.exists() and not request.force:
+        raise ExportError(f"{request.out} exists; choose another --out, or replace it with --force")
+    if request.out.exists() and not request.out.is_dir():
+        raise ExportError(f"{request.out} is not a folder; choose another --out")
+    if request.out.resolve().is_relative_to(source.run.path.resolve()):
+        raise ExportError(f"{request.out} is inside the run's own directory; choose another --out")
