@@ -39,7 +39,7 @@ def test_a_checkpoint_is_scored_as_the_worker_would(tmp_path, method):
         {
             "model": "bundled:stdlib-2m",
             "method": method,
-            "data": {"train": "bundled:docstrings", "heldout": 40},
+            "data": {"train": "bundled:docstrings", "heldout": 40, "limit": 200},
             "evals": {"limit": 40},
         }
     )
