@@ -25,9 +25,9 @@ PATIENCE_S = 180.0
 RECIPE = """\
 model: bundled:stdlib-2m
 method: {name: METHOD}
-data: {train: bundled:docstrings, heldout: 40, limit: 400}
+data: {train: bundled:docstrings, heldout: 16, limit: 400}
 train: {max_steps: STEPS, precision: fp32, lr: 1.0e-3, tokens_per_step: 512, checkpoint_every: 5}
-evals: {every: 50%, limit: 20, samples: 10, few_shot: 0, generate: 1, max_new_tokens: 8}
+evals: {every: 50%, limit: 8, samples: 4, few_shot: 0, generate: 1, max_new_tokens: 8}
 """
 
 

@@ -30,7 +30,7 @@ def worker_environment() -> dict[str, str]:
     return {"FINETUI_WORKER_MODULE": "fake_worker", "PYTHONPATH": path}
 
 
-def until(what: str, ask: Callable[[], T], deadline_s: float = 30.0) -> T:
+def until(what: str, ask: Callable[[], T], deadline_s: float = 120.0) -> T:
     """The first true answer; fails the test after the deadline."""
     end = time.monotonic() + deadline_s
     while not (answer := ask()):
