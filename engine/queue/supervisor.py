@@ -150,7 +150,7 @@ class Supervisor:
 
     def _schedule(self) -> None:
         waiting, active = self._listed(active=False), self._listed(active=True)
-        if waiting and (full := disk.no_room(self._home.runs)):
+        if waiting and (full := disk.full_disk(self._home.runs)):
             self.waiting_for = {record.number: full for record in waiting}
             return
         chosen = plan(waiting, active, self._settings.capacity)

@@ -47,19 +47,19 @@ def verdict(record: RunRecord, remains: Remains) -> Ended | Interrupted:
     """
     body = remains.exit or {}
     facts = Facts(record.attempt, body.get("exit_code"), body.get("signal"))
-    status, error, reason = _said(remains, facts.exit_code)
+    status, error, reason = _worker_end(remains, facts.exit_code)
     if status == RunState.FINISHED:
         return _ended(facts, RunState.FINISHED, reason or None)  # stopped by a flag, before the last step
     if status == RunState.FAILED:
-        words = error or remains.last_words or f"the worker ended with code {facts.exit_code}"
-        return _ended(facts, RunState.FAILED, words)
+        message = error or remains.last_words or f"the worker ended with code {facts.exit_code}"
+        return _ended(facts, RunState.FAILED, message)
     if record.request == "cancel":
-        return _ended(facts, RunState.CANCELLED, _hurried(record, facts.signal))
+        return _ended(facts, RunState.CANCELLED, _kill_notice(record, facts.signal))
     if status == RunState.PAUSED:
         full = f"{FULL}: make room, then finetui resume {record.number}"
         return _ended(facts, RunState.PAUSED, reason or full)
     if record.request == "pause":
-        return _ended(facts, RunState.PAUSED, _hurried(record, facts.signal))
+        return _ended(facts, RunState.PAUSED, _kill_notice(record, facts.signal))
     if status == RunState.CANCELLED:
         return interruption(record, remains.checkpoint, "stopped from outside finetui (SIGTERM)", facts)
     if not remains.began:
@@ -67,7 +67,7 @@ def verdict(record: RunRecord, remains: Remains) -> Ended | Interrupted:
     return interruption(record, remains.checkpoint, _lost(facts.signal), facts)
 
 
-def _said(remains: Remains, exit_code: int | None) -> tuple[str | None, str | None, str | None]:
+def _worker_end(remains: Remains, exit_code: int | None) -> tuple[str | None, str | None, str | None]:
     """(status, error, reason): the worker's last line, else what its exit code says; None where nothing does."""
     end = remains.end
     if end is not None and end.status is not None:
@@ -82,10 +82,10 @@ def _ended(facts: Facts, state: RunState, reason: str | None) -> Ended:
 def _never_began(record: RunRecord, remains: Remains, facts: Facts) -> Ended | Interrupted:
     if record.shim is None:  # the daemon was killed between deciding to start and starting
         return not_begun(record, "the daemon was lost just before the start", facts)
-    words = remains.last_words or "its supervisor process died"
-    if words.startswith(FULL):
-        return not_begun(record, words, facts)
-    return interruption(record, remains.checkpoint, f"the worker could not be started: {words}", facts)
+    message = remains.last_words or "its supervisor process died"
+    if message.startswith(FULL):
+        return not_begun(record, message, facts)
+    return interruption(record, remains.checkpoint, f"the worker could not be started: {message}", facts)
 
 
 def not_begun(record: RunRecord, reason: str, facts: Facts | None = None) -> Interrupted:
@@ -121,7 +121,7 @@ def _lost(signum: int | None) -> str:
     return f"its process was killed by {_signal_name(signum)}{hint}"
 
 
-def _hurried(record: RunRecord, signum: int | None) -> str | None:
+def _kill_notice(record: RunRecord, signum: int | None) -> str | None:
     if signum == signal.SIGKILL:
         return f"did not stop in time after {record.request} and was killed; steps after its last checkpoint are lost"
     return None

@@ -1,4 +1,4 @@
-"""What one of several processes of an attempt writes."""
+"""The log of one of several processes of an attempt."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from engine.runs.home import AttemptDir, RunDir
 from finetui.log import LogWriter, write_json
 from store.lines import End
 
-# In place of a status of `end`: another rank was lost, which has more to say.
+# In place of a status of `end`: another rank was lost, which reports the cause.
 LOST = "lost"
 
 
@@ -33,5 +33,5 @@ class RankLog:
 
 
 def outcome_file(attempt: AttemptDir, rank: int) -> Path:
-    """Where a rank says how it ended."""
+    """Return the file in which a rank reports how it ended."""
     return attempt.path / f"rank-{rank}.json"
