@@ -14,12 +14,12 @@ def events_of(run: RunDir, *kinds: type[WorkerLine], before: int | None = None) 
     """Return the lines of these kinds in order, of all attempts or of those before one. Lines that a resume superseded
     and lines that cannot be read are skipped.
     """
-    wanted: dict[str, type[WorkerLine]] = {kind.kind: kind for kind in (Resume, *kinds)}
+    by_kind: dict[str, type[WorkerLine]] = {kind.kind: kind for kind in (Resume, *kinds)}
     events: list[WorkerLine] = []
     for attempt in run.attempts():
         if before is not None and attempt.number >= before:
             break
-        own = [line for _, line in read_lines(attempt.events, wanted) if not isinstance(line, Bad)]
+        own = [line for _, line in read_lines(attempt.events, by_kind) if not isinstance(line, Bad)]
         for line in own:
             if isinstance(line, Resume):
                 events = line.kept(events)

@@ -1,6 +1,6 @@
-"""The rules of a run's life, without I/O: what an attempt's remains mean, and what may be asked when.
+"""The rules of a run's life, without I/O: what an attempt's remains mean, and which actions are allowed when.
 
-Light: the screen asks here which of its keys work.
+Imports little: the screen uses it to decide which of its keys work.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Remains:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of the attempt whatever became of it."""
+    """What is known about an attempt however it ended."""
 
     attempt: int
     exit_code: int | None = None
@@ -42,8 +42,8 @@ class Facts:
 
 
 def verdict(record: RunRecord, remains: Remains) -> Ended | Interrupted:
-    """What became of the attempt, as the line that the journal gets. The worker's own `end` wins over how its process
-    went away.
+    """Decide how the attempt ended, as the line for the journal. The worker's own `end` wins over how its process
+    ended.
     """
     body = remains.exit or {}
     facts = Facts(record.attempt, body.get("exit_code"), body.get("signal"))
@@ -89,7 +89,7 @@ def _never_began(record: RunRecord, remains: Remains, facts: Facts) -> Ended | I
 
 
 def not_begun(record: RunRecord, reason: str, facts: Facts | None = None) -> Interrupted:
-    """Requeue a run whose attempt came to nothing through no fault of the run's, so it is not counted."""
+    """Requeue a run whose attempt did not begin through no fault of the run, so it is not counted."""
     facts = facts or Facts(record.attempt)
     return _interrupted(facts, record.checkpoint, record.interruptions, reason)
 
@@ -97,7 +97,7 @@ def not_begun(record: RunRecord, reason: str, facts: Facts | None = None) -> Int
 def interruption(
     record: RunRecord, checkpoint: int, reason: str, facts: Facts | None = None
 ) -> Ended | Interrupted:
-    """Requeue a run that lost its process, or give it up after three times without a new checkpoint."""
+    """Requeue a run that lost its process, or let it fail after three times without a new checkpoint."""
     facts = facts or Facts(record.attempt)
     count = 1 if checkpoint > record.checkpoint else record.interruptions + 1
     if count < MOST_INTERRUPTIONS:
@@ -134,17 +134,17 @@ def _signal_name(signum: int) -> str:
         return f"signal {signum}"
 
 
-# ---- what may be asked ---------------------------------------------------------------------------
+# ---- which actions are allowed -------------------------------------------------------------------
 
 
 def refusal(action: Action, record: RunRecord) -> str | None:
-    """Why `action` cannot be done to this run now; None if it can."""
+    """Return why `action` cannot be done to this run now; None if it can."""
     return refused(action, record.number, record.state, record.request)
 
 
 def refused(action: Action, number: int, state: str, request: Request | None = None) -> str | None:
-    """The same of a run of which number and state are known, and whether it was asked to stop where that is. The daemon
-    may know more than who asks, so what is allowed here may still be refused there, never the reverse.
+    """Return the same for a run whose number and state are known, and whether it was asked to stop, where that is
+    known. The daemon may know more than the caller: what is allowed here may still be refused there, not the reverse.
     """
     if action == "resume":
         return _resume_refused(number, state, request)
