@@ -1,6 +1,6 @@
-"""The rules of a run's life, without I/O: what an attempt's remains mean, and which actions are allowed when.
+"""The rules of a run's life, without I/O: what an attempt's remains mean, and what may be asked when.
 
-Imports little: the screen uses it to decide which of its keys work.
+Light: the screen asks here which of its keys work.
 """
 
 from __future__ import annotations
