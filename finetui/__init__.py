@@ -1,4 +1,4 @@
-"""What other people's programs import: the daemon's client, and what they meet of it.
+"""What other people's programs import: the daemon's client and its errors.
 
     import finetui
 

@@ -65,28 +65,28 @@ class Adapters:
         self._models[name] = model.eval()
 
     def unload(self, name: str) -> None:
-        """Forget an adapter; the base is in use if it was this one."""
-        self._known(name)
+        """Remove an adapter; if it was in use, the base is from now on."""
+        self._check_name(name)
         del self._models[name]
         if self._active == name:
             self._active = None
 
     def use(self, name: str | None) -> Any:
         """Choose an adapter, or the base with None, and return `model`. Raises AdapterError."""
-        self._known(name)
+        self._check_name(name)
         self._active = name
         return self.model
 
     @contextmanager
     def using(self, name: str | None) -> Iterator[Any]:
-        """`use` for as long as the context lasts."""
+        """Use an adapter inside this context."""
         before = self._active
         try:
             yield self.use(name)
         finally:
             self._active = before
 
-    def _known(self, name: str | None) -> None:
+    def _check_name(self, name: str | None) -> None:
         if name is not None and name not in self._models:
             raise AdapterError(
                 f"no adapter named {name!r} is loaded; there is: {', '.join(self._models) or 'none'}"
@@ -94,7 +94,7 @@ class Adapters:
 
 
 def share(model: Any) -> Any:
-    """The same model as a new tree of modules over the very same parameters and buffers."""
+    """Return the same model as a new tree of modules over the very same parameters and buffers."""
     kept = itertools.chain(
         model.parameters(),
         model.buffers(),

@@ -61,7 +61,7 @@ class AdapterError(FinetuiError):
 
 
 class Bottleneck(BaseModel):
-    """What an adapter looks like."""
+    """The configuration of an adapter."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -79,7 +79,7 @@ class Bottleneck(BaseModel):
         return self.size or max(1, model_width // self.reduction)
 
 
-class Saved(BaseModel):
+class SavedAdapter(BaseModel):
     """`bottleneck.json`: what an adapter is and which base it belongs to."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -146,7 +146,7 @@ class Site(NamedTuple):
 def add(model: Any, config: Bottleneck, name: str = "default") -> Any:
     """Insert a new adapter into a transformers model, in place; it alone is trained and active from now on.
 
-    Frozen is all else, a classification head included. Raises AdapterError.
+    All else is frozen, a classification head included. Raises AdapterError.
     """
     _insert(model, config, name)
     model.requires_grad_(False)
@@ -159,7 +159,7 @@ def add(model: Any, config: Bottleneck, name: str = "default") -> Any:
 def save(model: Any, directory: Path, name: str = "default", base: str | None = None) -> None:
     """Write an adapter's weights and configuration; `base` is the model's name if it is not the loaded path."""
     adapters = _adapters(model, name)
-    saved = Saved(
+    saved = SavedAdapter(
         base=base or model.config.name_or_path,
         model_type=model.config.model_type,
         blocks=len(_blocks(model)),
@@ -194,11 +194,11 @@ def load(model: Any, directory: Path, name: str = "default") -> Any:
     return model
 
 
-def read_config(directory: Path) -> Saved:
-    """What is saved in a directory. Raises AdapterError."""
+def read_config(directory: Path) -> SavedAdapter:
+    """Read the configuration of a saved adapter. Raises AdapterError."""
     path = directory / CONFIG_FILE
     try:
-        return Saved.model_validate_json(path.read_bytes())
+        return SavedAdapter.model_validate_json(path.read_bytes())
     except OSError as error:
         raise AdapterError(f"{path}: cannot be read ({error.strerror}); give a saved adapter") from None
     except ValidationError as error:
@@ -216,18 +216,18 @@ def set_active(model: Any, name: str | None) -> None:
 
 
 def active(model: Any) -> str | None:
-    """The name of the adapter in use."""
+    """Return the name of the adapter in use."""
     return next((module.active for module in _adapted(model)), None)
 
 
 def names(model: Any) -> list[str]:
-    """The adapters that the model holds."""
+    """Return the names of the adapters in the model."""
     return sorted({name for module in _adapted(model) for name in module.adapters})
 
 
 @contextmanager
 def disabled(model: Any) -> Iterator[None]:
-    """The base model, for as long as the context lasts."""
+    """Use the base model inside this context."""
     before = active(model)
     set_active(model, None)
     try:
@@ -240,7 +240,7 @@ def disabled(model: Any) -> Iterator[None]:
 
 
 def _blocks(model: Any) -> nn.ModuleList:
-    """The blocks of the text model. Raises AdapterError."""
+    """Return the blocks of the text model. Raises AdapterError."""
     if model.config.is_encoder_decoder:
         raise AdapterError(
             f"bottleneck adapters: {type(model).__name__} is an encoder-decoder model; "
@@ -280,7 +280,7 @@ def _site(block: nn.Module, place: str, number: int) -> Site:
 
 
 def _width(projection: Any) -> int:
-    """Size of a projection's output: torch and bitsandbytes layers, and the Conv1D of GPT-2; 0 if it is neither."""
+    """Return the size of a projection's output: torch and bitsandbytes layers, and GPT-2's Conv1D; 0 for others."""
     base = projection.base if isinstance(projection, Adapted) else projection
     return getattr(base, "out_features", None) or getattr(base, "nf", None) or 0
 
@@ -306,19 +306,19 @@ def _adapted(model: Any) -> Iterator[Adapted]:
 
 
 def _adapters(model: Any, name: str) -> dict[str, Adapter]:
-    """The parts of an adapter by the key of their place. Raises AdapterError if there is none of that name."""
-    found = {m.key: cast(Adapter, m.adapters[name]) for m in _adapted(model) if name in m.adapters}
-    if not found:
+    """Return the parts of an adapter by the key of their site. Raises AdapterError if there is none of that name."""
+    parts = {m.key: cast(Adapter, m.adapters[name]) for m in _adapted(model) if name in m.adapters}
+    if not parts:
         known = ", ".join(names(model)) or "none"
         raise AdapterError(f"no adapter named {name!r} in this model; there is: {known}")
-    return found
+    return parts
 
 
 # ---- checking what was saved ---------------------------------------------------------------------
 
 
-def _check_base(model: Any, saved: Saved, directory: Path) -> None:
-    """Refuse a base of another shape. Whether its weights are the same ones nobody can tell from its shape."""
+def _check_base(model: Any, saved: SavedAdapter, directory: Path) -> None:
+    """Refuse a base of another shape. Whether its weights are the same cannot be seen from its shape."""
     ours = model.config.model_type, len(_blocks(model))
     theirs = saved.model_type, saved.blocks
     if ours != theirs:
@@ -328,7 +328,9 @@ def _check_base(model: Any, saved: Saved, directory: Path) -> None:
         )
 
 
-def _check_tensors(tensors: dict[str, torch.Tensor], model: Any, saved: Saved, directory: Path) -> None:
+def _check_tensors(
+    tensors: dict[str, torch.Tensor], model: Any, saved: SavedAdapter, directory: Path
+) -> None:
     expected = {
         f"{site.key}.{name}": tensor.shape
         for site in _sites(model, saved.config)

@@ -1,4 +1,4 @@
-"""Asking the daemon: queries as Arrow tables, actions as dictionaries. Imports pyarrow, never DuckDB."""
+"""The daemon's client: queries as Arrow tables, actions as dictionaries. Imports pyarrow, never DuckDB."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyarrow.flight as flight
 
 from finetui.errors import StoreError, Unavailable, first_line
 
-# A reply that is this late is not coming: the daemon stops a query by itself long before.
+# A reply later than this will not come: the daemon itself stops a query long before.
 REPLY_TIMEOUT_S = 120.0
 
 _OPTIONS = [
@@ -26,9 +26,9 @@ _OPTIONS = [
 
 
 def note(table: pa.Table) -> str | None:
-    """What was left out of a query's result (rows beyond the limit), in words; None if nothing."""
-    said = (table.schema.metadata or {}).get(b"note")
-    return said.decode() if said else None
+    """Return what was left out of a query's result (rows beyond the limit), in words; None if nothing."""
+    text = (table.schema.metadata or {}).get(b"note")
+    return text.decode() if text else None
 
 
 class Client:
@@ -60,12 +60,12 @@ class Client:
         return self._get({"named": name, "args": args, "id": str(uuid.uuid4())})
 
     def action(self, name: str, /, **body: Any) -> dict[str, Any]:
-        """Ask the daemon to do something; what it answers. Raises StoreError with the daemon's reason."""
+        """Send the daemon an action and return its reply. Raises StoreError with the daemon's reason."""
         request = flight.Action(name, json.dumps(body).encode())
         try:
             results = list(self._flight.do_action(request, _call()))
         except Exception as error:
-            raise self._said(error) from None
+            raise self._to_error(error) from None
         return json.loads(results[0].body.to_pybytes()) if results else {}
 
     def cancel_query(self, query_id: str) -> bool:
@@ -88,24 +88,24 @@ class Client:
         try:
             return self._flight.do_get(ticket, _call()).read_all()
         except Exception as error:
-            raise self._said(error) from None
+            raise self._to_error(error) from None
 
     def _check(self) -> None:
-        """A plain connection fails at once and in words where gRPC would retry."""
+        """Try a plain connection, which fails at once and with a message where gRPC would retry."""
         with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM) as probe:
             try:
                 probe.connect(self._path)
             except OSError as error:
                 raise Unavailable(f"no daemon answers at {self._path} ({error.strerror or error})") from None
 
-    def _said(self, error: Exception) -> Exception:
+    def _to_error(self, error: Exception) -> Exception:
         if isinstance(error, flight.FlightUnavailableError):
             return Unavailable(f"the daemon at {self._path} has stopped answering")
         if isinstance(error, flight.FlightTimedOutError):
             return StoreError(f"the daemon did not answer within {REPLY_TIMEOUT_S:g} s", "timeout")
         try:
-            said = json.loads(error.extra_info)  # type: ignore[attr-defined]
-            return StoreError(said["message"], said["kind"])
+            reply = json.loads(error.extra_info)  # type: ignore[attr-defined]
+            return StoreError(reply["message"], reply["kind"])
         except (AttributeError, ValueError, KeyError, TypeError):
             if isinstance(error, pa.ArrowException):
                 return StoreError(first_line(error))

@@ -1,4 +1,4 @@
-"""Reaching the daemon of a home, and starting it where none answers."""
+"""Connect to the daemon of a home, and start it where none answers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _started: list[subprocess.Popen[bytes]] = []
 
 
 def connect(home: Home | str | Path | None = None) -> Client:
-    """A client of the home's daemon, started first if nobody answers. Raises StoreError with the reason.
+    """Return a client of the home's daemon, started first if nobody answers. Raises StoreError with the reason.
 
     `home`: a directory; `$FINETUI_HOME`, or the user's own, if not given.
     """
@@ -37,8 +37,8 @@ def connect(home: Home | str | Path | None = None) -> Client:
         home = default_home()
     elif not isinstance(home, Home):
         home = Home(Path(home).expanduser().absolute())
-    if found := answering(home):
-        return found
+    if client := answering(home):
+        return client
     try:
         home.create()
         return _start(home)
@@ -47,7 +47,7 @@ def connect(home: Home | str | Path | None = None) -> Client:
 
 
 def answering(home: Home) -> Client | None:
-    """A client of the home's daemon; None if nobody answers. None is started."""
+    """Return a client of the home's daemon; None if nobody answers. No daemon is started."""
     from finetui.client import Client  # imports pyarrow
 
     try:
@@ -57,7 +57,7 @@ def answering(home: Home) -> Client | None:
 
 
 def code_version() -> str:
-    """The version of this process's code; a daemon may still run that of yesterday."""
+    """Return the version of this process's code; a daemon may still run an older one."""
     try:
         return version("finetui")
     except PackageNotFoundError:
@@ -74,8 +74,8 @@ def _start(home: Home) -> Client:
         )
     try:
         while True:
-            if found := answering(home):
-                return found
+            if client := answering(home):
+                return client
             if time.monotonic() > deadline:
                 raise StoreError(
                     f"the daemon runs but does not answer at {home.socket}; see {home.daemon_log}", "home"
@@ -86,7 +86,7 @@ def _start(home: Home) -> Client:
 
 
 def _launch(home: Home, deadline: float) -> None:
-    """Start the daemon, detached, and wait until it is ready. Raises StoreError with the daemon's own words."""
+    """Start the daemon, detached, and wait until it is ready. Raises StoreError with the daemon's own message."""
     child = subprocess.Popen(
         program(DAEMON),
         stdin=subprocess.DEVNULL,
@@ -99,8 +99,8 @@ def _launch(home: Home, deadline: float) -> None:
     _started.append(child)
     assert child.stderr is not None
     with child.stderr:
-        words = _read_until_closed(child.stderr.fileno(), deadline)
-    lines = [line for line in words.decode(errors="replace").splitlines() if line.strip()]
+        output = _read_until_closed(child.stderr.fileno(), deadline)
+    lines = [line for line in output.decode(errors="replace").splitlines() if line.strip()]
     if lines and lines[-1] == READY:
         return
     code = child.wait(timeout=10)
@@ -111,7 +111,7 @@ def _launch(home: Home, deadline: float) -> None:
 
 
 def _read_until_closed(fd: int, deadline: float) -> bytes:
-    words = b""
+    output = b""
     while True:
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([fd], [], [], left)[0]:
@@ -120,5 +120,5 @@ def _read_until_closed(fd: int, deadline: float) -> bytes:
             )
         data = os.read(fd, 4096)
         if not data:
-            return words
-        words += data
+            return output
+        output += data

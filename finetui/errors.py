@@ -68,5 +68,5 @@ class Unavailable(StoreError):  # noqa: N818
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what a library said, without its full stop; the name of the error if it said nothing."""
+    """Return the first line of a library's message, without its full stop; the name of the error if it is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

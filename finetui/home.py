@@ -1,4 +1,4 @@
-"""Where a home is, and the daemon's files in it."""
+"""The directory of a home, and the daemon's files in it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Home:
 
 
 def home() -> Home:
-    """This process's home: `$FINETUI_HOME`, `$XDG_DATA_HOME/finetui` or `~/.local/share/finetui`."""
+    """Return this process's home: `$FINETUI_HOME`, `$XDG_DATA_HOME/finetui` or `~/.local/share/finetui`."""
     if explicit := os.environ.get("FINETUI_HOME"):
         return Home(Path(explicit).expanduser().absolute())
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"

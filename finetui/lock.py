@@ -1,4 +1,4 @@
-"""An advisory lock on a file, let go by the kernel when its holder dies, however it dies."""
+"""An advisory lock on a file, released by the kernel when its holder dies, however it dies."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Lock:
     def still_there(self) -> bool:
         """False when the file was deleted or replaced: others may then hold a lock of the same name."""
         try:
-            there = self._path.stat()
+            current = self._path.stat()
         except OSError:
             return False
-        return self._fd is not None and os.path.samestat(there, os.fstat(self._fd))
+        return self._fd is not None and os.path.samestat(current, os.fstat(self._fd))

@@ -61,7 +61,7 @@ class LogWriter:
 
 
 def read_log(path: Path) -> Iterator[dict[str, Any]]:
-    """Every whole, readable line of a log; a torn last line and unreadable ones are passed over."""
+    """Yield every whole, readable line of a log; a torn last line and unreadable ones are skipped."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -76,7 +76,7 @@ def read_log(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def last_entries(path: Path, window: int = 1 << 16) -> list[dict[str, Any]]:
-    """Whole, readable lines in the last `window` bytes of a log, last one first."""
+    """Return the whole, readable lines in the last `window` bytes of a log, last one first."""
     data = tail(path, window)
     entries: list[dict[str, Any]] = []
     for line in reversed(data[: data.rfind(b"\n") + 1].splitlines()):
@@ -90,7 +90,7 @@ def last_entries(path: Path, window: int = 1 << 16) -> list[dict[str, Any]]:
 
 
 def tail(path: Path, window: int) -> bytes:
-    """The last `window` bytes of a file, fewer if it is shorter; none if it is not there."""
+    """Return the last `window` bytes of a file, fewer if it is shorter; none if it does not exist."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - window))

@@ -1,4 +1,4 @@
-"""Starting finetui's own programs, each in a process of its own, whatever a user's modules are called.
+"""Start finetui's own programs, each in a process of its own, whatever a user's modules are called.
 
     python -P -u -m finetui.start MODULE [ARGUMENT …]
 
@@ -31,13 +31,13 @@ class OwnPackages:
 
 
 def prefer_own_packages() -> None:
-    """From here on, `import engine` means ours, in this process."""
+    """Make `import engine` mean ours, in this process, from now on."""
     if OwnPackages not in sys.meta_path:
         sys.meta_path.insert(0, OwnPackages)
 
 
 def program(module: str, *arguments: str) -> list[str]:
-    """The command that runs a module of ours; its output is not held back, since others read along."""
+    """Return the command that runs a module of ours; its output is not buffered, since others read it as it comes."""
     return [sys.executable, "-P", "-u", "-m", "finetui.start", module, *arguments]
 
 

@@ -1,1 +1,1 @@
-"""One process life of a run: the shim, the worker, and its processes."""
+"""Run one attempt: the shim, the worker, and its processes."""

@@ -1,4 +1,4 @@
-"""One attempt in several processes: torchrun as a child of the attempt's own process, which speaks for them all.
+"""Run one attempt in several processes: torchrun is a child of the attempt's own process, which reports for them all.
 
 The daemon knows one process, as always; it asks that one to stop and waits for it. Each rank writes to
 `rank-K.json` how it ended, and `end` is written here, once. No rank outlives this process: each is killed with
@@ -32,7 +32,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def launch(run: RunDir, attempt: AttemptDir, processes: int) -> int:
-    """Run the attempt in so many processes; its exit code. What torchrun itself says is in `torchrun.log`."""
+    """Run the attempt in `processes` processes; return its exit code. torchrun's own output is in `torchrun.log`."""
     command = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", str(processes), "--no-python"]
     command += program("engine.attempt.worker", str(run.path), str(attempt.number))
@@ -44,11 +44,11 @@ def launch(run: RunDir, attempt: AttemptDir, processes: int) -> int:
         started.append(subprocess.Popen(command, stderr=log, env=environment, preexec_fn=die_with_parent))
     started[0].wait()
     signal.alarm(0)
-    return tell(run, attempt, processes)
+    return report_end(run, attempt, processes)
 
 
 def open_log(run: RunDir, attempt: AttemptDir) -> LogWriter | RankLog:
-    """The log of this process: the attempt's, or a rank's; a rank other than the first prints nothing."""
+    """Open the log of this process: the attempt's, or a rank's; a rank other than the first prints nothing."""
     if RANKS not in os.environ:
         return LogWriter(attempt.events, "worker", run.number, attempt.number)
     die_with_parent()
@@ -59,7 +59,7 @@ def open_log(run: RunDir, attempt: AttemptDir) -> LogWriter | RankLog:
 
 
 def die_with_parent() -> None:
-    """In a child: be killed as soon as the parent is gone (Linux)."""
+    """Let this child be killed as soon as its parent is gone (Linux)."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -70,7 +70,7 @@ def _environment(processes: int) -> dict[str, str]:
 
 
 def _ask_to_stop(started: list[subprocess.Popen[bytes]]) -> None:
-    """SIGTERM to the ranks, not to torchrun, which would kill them half a minute later. Again until they end."""
+    """Send SIGTERM to the ranks, not to torchrun, which would kill them half a minute later. Repeat until they end."""
     with suppress(psutil.NoSuchProcess):
         for rank in (rank for torchrun in started for rank in psutil.Process(torchrun.pid).children()):
             if _listens(rank.pid):
@@ -79,7 +79,7 @@ def _ask_to_stop(started: list[subprocess.Popen[bytes]]) -> None:
 
 
 def _listens(pid: int) -> bool:
-    """Whether a process has come so far as to catch SIGTERM, which would kill it before."""
+    """Whether a process already catches SIGTERM, which would kill it before that."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("SigCgt:"):
@@ -87,15 +87,15 @@ def _listens(pid: int) -> bool:
     return False
 
 
-def tell(run: RunDir, attempt: AttemptDir, processes: int) -> int:
-    """Say once how it ended; the exit code. A rank that was killed makes the attempt one that was killed."""
-    ended = [_read(outcome_file(attempt, rank)) for rank in range(processes)]
-    known = [outcome for outcome in ended if outcome]
-    failed = [(t, end) for t, end in known if end.status in (RunState.FAILED, RunState.PAUSED)]
+def report_end(run: RunDir, attempt: AttemptDir, processes: int) -> int:
+    """Log once how the attempt ended; return the exit code. If a rank was killed, the attempt ends as killed too."""
+    by_rank = [_read(outcome_file(attempt, rank)) for rank in range(processes)]
+    outcomes = [outcome for outcome in by_rank if outcome]
+    failed = [(t, end) for t, end in outcomes if end.status in (RunState.FAILED, RunState.PAUSED)]
     if failed:
-        _, end = min(failed, key=lambda outcome: outcome[0])  # what the others say came of it
-    elif len(known) == processes and all(end.status != LOST for _, end in known):
-        _, end = known[0]
+        _, end = min(failed, key=lambda outcome: outcome[0])  # the errors of the others follow from it
+    elif len(outcomes) == processes and all(end.status != LOST for _, end in outcomes):
+        _, end = outcomes[0]
     else:
         print(f"a process of {processes} was lost; {attempt.path / 'torchrun.log'} may tell why", flush=True)
         os.kill(os.getpid(), signal.SIGKILL)  # as a single worker would have ended: to be resumed
@@ -109,7 +109,7 @@ def tell(run: RunDir, attempt: AttemptDir, processes: int) -> int:
 
 
 def _read(path: Path) -> tuple[float, End] | None:
-    """When a rank ended, Unix seconds, and how; None where it did not say."""
+    """Read when a rank ended, Unix seconds, and how; None where it wrote nothing."""
     try:
         body = json.loads(path.read_text())
         return body["t"], read(End, body)

@@ -72,7 +72,7 @@ def main() -> int:
 
 
 def become_worker(run: RunDir, attempt: AttemptDir, shim: Identity | None) -> NoReturn:
-    """In the child: say who we are on disk, then turn into the worker.
+    """Write this child's identity to disk, then turn it into the worker.
 
     The identity is written before the worker begins (exec keeps pid and start time), so that no worker can
     live unknown, even if the shim is killed right here.
@@ -99,7 +99,7 @@ def become_worker(run: RunDir, attempt: AttemptDir, shim: Identity | None) -> No
 
 
 def write_exit(attempt: AttemptDir, pid: int, started: float) -> None:
-    """Wait for the worker to end, end what it left behind in its process group, write exit.json."""
+    """Wait for the worker to end, kill what is left of its process group, write exit.json."""
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     # The worker is not reaped yet, so the number of its group cannot have been given to another.
     with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -113,11 +113,11 @@ def write_exit(attempt: AttemptDir, pid: int, started: float) -> None:
         except OSError as error:
             if not disk.is_full(error):
                 raise
-        time.sleep(FULL_DISK_WAIT_S)  # nobody can go on with the run before there is room
+        time.sleep(FULL_DISK_WAIT_S)  # the run cannot be resumed before there is free space
 
 
 def exit_body(status: int, usage: resource.struct_rusage, started: float) -> dict[str, int | float | None]:
-    """`{"exit_code", "signal", "started", "ended", "peak_rss_mb"}`; one of the first two is null."""
+    """Return `{"exit_code", "signal", "started", "ended", "peak_rss_mb"}`; one of the first two is null."""
     code = os.waitstatus_to_exitcode(status)
     return {
         "exit_code": code if code >= 0 else None,

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def main(run_dir: str, attempt: int) -> int:
-    """Run one attempt to its end; the exit code."""
+    """Run one attempt to its end; return the exit code."""
     run = RunDir(Path(run_dir).absolute())
     count = json.loads(run.meta.read_text())["recipe"].get("processes", 1)
     is_rank = ranks.RANKS in os.environ
@@ -46,7 +46,7 @@ def main(run_dir: str, attempt: int) -> int:
         if count > 1 and not is_rank:
             return ranks.launch(run, run.attempt(attempt), count)
         log = ranks.open_log(run, run.attempt(attempt))
-        # Said before the imports, which take seconds.
+        # Logged before the imports, which take seconds.
         write(log, Phase("loading", step=0, detail=""))
     except OSError as error:
         if disk.is_full(error):
@@ -56,24 +56,24 @@ def main(run_dir: str, attempt: int) -> int:
     from engine.training.report import Report
 
     report = Report(log)
-    attempt_at = Attempt(run, attempt, report, stop)
+    this_attempt = Attempt(run, attempt, report, stop)
     try:
-        attempt_at.go()
+        this_attempt.go()
         return WorkerExit.FINISHED
     except Cancelled:
-        report.end(RunState.CANCELLED, attempt_at.step)
+        report.end(RunState.CANCELLED, this_attempt.step)
         return WorkerExit.CANCELLED
     except Exception as error:
         if disk.is_full(error):
-            return _pause(error, report, attempt_at)
-        return _fail(error, report, attempt_at.step)
+            return _pause(error, report, this_attempt)
+        return _fail(error, report, this_attempt.step)
     finally:
         log.close()
         distributed.end()
 
 
 def _set_aside_damaged(run: RunDir, attempt: int) -> None:
-    """Before a resume, by one process for all: the last sound checkpoint becomes the last."""
+    """Set damaged checkpoints aside before a resume, in one process for all: the last sound one becomes the last."""
     sentences = set_aside_damaged(run)
     if not sentences:
         return
@@ -84,15 +84,15 @@ def _set_aside_damaged(run: RunDir, attempt: int) -> None:
     log.close()
 
 
-def _any_process(asked: bool) -> bool:
+def _any_process(requested: bool) -> bool:
     """Whether any process of this attempt was asked to stop."""
     from engine.models import distributed  # takes seconds: signals are listened to before
 
-    return distributed.agree(asked)
+    return distributed.agree(requested)
 
 
 class Attempt:
-    """From the recipe to saved weights."""
+    """One attempt, from the recipe to saved weights."""
 
     def __init__(self, run: RunDir, number: int, report: Report, stop: Stop) -> None:
         self.run, self.number, self.report, self.stop = run, number, report, stop
@@ -103,20 +103,20 @@ class Attempt:
         return self.job.step if self.job else 0
 
     def go(self) -> None:
-        """Raises Cancelled and whatever went wrong."""
+        """Train and save. Raises Cancelled, and any error as it is."""
         meta = json.loads(self.run.meta.read_text())
         recipe = Recipe.model_validate(meta["recipe"])
         if Path(meta.get("cwd") or ".").is_dir():  # paths in the recipe start where it was submitted
             os.chdir(meta.get("cwd") or ".")
-        found = self.run.last_checkpoint() if self.number > 1 else None
-        resume_from = found[0] if found else None
+        checkpoint = self.run.last_checkpoint() if self.number > 1 else None
+        resume_from = checkpoint[0] if checkpoint else None
         if self.number > 1:
             self.report.resume(-1 if resume_from is None else resume_from)
 
         from engine.models.quiet import quiet_libraries
 
-        quiet_libraries()  # before bitsandbytes is imported, which has something to say
-        gc.disable()  # imports make a million objects that stay: to look through them for garbage takes a second
+        quiet_libraries()  # before bitsandbytes is imported, which logs at import
+        gc.disable()  # imports make a million objects that stay: collecting garbage among them takes a second
         from engine.training.loop import train
         from engine.training.setup import set_up
 
@@ -129,7 +129,7 @@ class Attempt:
         self.report.end(RunState.FINISHED, self.step, reason=reason)
 
     def _save_weights(self, recipe: Recipe) -> None:
-        """`model/` or `adapter/`, as plain transformers, PEFT and `bottleneck.load` read them."""
+        """Save `model/` or `adapter/`, as plain transformers, PEFT and `bottleneck.load` read them."""
         from engine.models import distributed, load
         from engine.training.checkpoint import put_weights, tensor_bytes, trained_weights, write_directory
 
@@ -138,7 +138,7 @@ class Attempt:
         weights = trained_weights(model)
         if distributed.rank() > 0:
             return distributed.wait()
-        if distributed.is_cut(model):  # a model of its own, since libraries save whole ones only
+        if distributed.is_sharded(model):  # a model of its own, since libraries save whole ones only
             model = load.load_model(recipe.model, recipe.method, self.job.dtype)
             put_weights(weights, model)
         path = self.run.path / ("model" if recipe.method.name in WHOLE_MODEL else "adapter")
@@ -155,18 +155,18 @@ class Attempt:
 
 
 def _pause(error: Exception, report: Report, attempt: Attempt) -> int:
-    """Tell of a full disk, in the room that was kept for this."""
+    """Report a full disk, in the space that was reserved for this."""
     disk.release(attempt.run.attempt(attempt.number))
-    with suppress(OSError):  # the exit code tells it as well
-        report.end(RunState.PAUSED, attempt.step, reason=disk.told(error, attempt.run.path))
+    with suppress(OSError):  # the exit code reports it too
+        report.end(RunState.PAUSED, attempt.step, reason=disk.pause_reason(error, attempt.run.path))
     return WorkerExit.DISK_FULL
 
 
 def _fail(error: Exception, report: Report, step: int) -> int:
-    """Tell why the attempt failed: a sentence if it was foreseen, else a traceback as well."""
+    """Report why the attempt failed: a sentence if it was foreseen, else a traceback too."""
     from engine.models import distributed
 
-    if distributed.is_loss(error):  # of another process, which has more to say
+    if distributed.is_lost_process(error):  # of another process, which reports the cause
         report.end(ranks.LOST, step, error=str(error))
         return WorkerExit.UNFORESEEN
     message = str(error) if isinstance(error, FinetuiError) else _out_of_memory(error)

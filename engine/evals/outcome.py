@@ -52,7 +52,7 @@ def score_suite(
         scores = score(loss, suite, tokens_at_once, device, check, base, only)
         return Outcome(scores, scores.measures)
     if suite.name == "general":
-        return score_suite(loss.words, suite, tokens_at_once, device, check, base, only)
+        return score_suite(loss.token_loss, suite, tokens_at_once, device, check, base, only)
     return _score_pairs(loss, suite, tokens_at_once, device, check)
 
 
@@ -72,7 +72,7 @@ def _score_classes(loss: ClassLoss, suite: Suite, *options: Any) -> Outcome:
 def _score_pairs(loss: PairLoss, suite: Suite, *options: Any) -> Outcome:
     examples: list[Any] = suite.examples
     if suite.name not in loss.suite_references:
-        with as_base(loss.words.model, loss.method):
+        with as_base(loss.token_loss.model, loss.method):
             loss.suite_references[suite.name] = pairs.answer_log_probs(loss, examples, *options)[0]
     log_probs, right = pairs.answer_log_probs(loss, examples, *options)
     scores = pairs.pair_scores(examples, log_probs, right)

@@ -29,10 +29,10 @@ def answer_log_probs(
     """
     log_probs, right = np.zeros((2, len(pairs))), np.zeros(len(pairs), dtype=np.int64)
     lengths = np.array([len(pair.tokens) for pair in pairs])
-    for group in micro_batches(lengths, np.arange(len(pairs)), tokens_at_once, loss.words.packed):
+    for group in micro_batches(lengths, np.arange(len(pairs)), tokens_at_once, loss.token_loss.packed):
         check()
         batch = loss.both([pairs[i] for i in group], device)
-        scores = loss.words.scores(batch)
+        scores = loss.token_loss.scores(batch)
         rows, n = batch.rows.cpu().numpy(), len(group)
         log_probs[:, group] = -np.bincount(rows, scores.nll.double().cpu().numpy(), 2 * n).reshape(2, n)
         right[group] = np.bincount(rows, scores.right.cpu().numpy(), 2 * n)[:n]

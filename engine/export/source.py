@@ -95,26 +95,26 @@ def read(run: RunDir) -> Source:
     return Source(run, meta, recipe, events_of(run, *WORKER.values()))
 
 
-def choose_checkpoint(source: Source, wanted: str) -> tuple[int, Path]:
+def choose_checkpoint(source: Source, name: str) -> tuple[int, Path]:
     """Return the checkpoint of a step, `best` (lowest held-out loss) or `last`. Raises ExportError."""
     checkpoints = source.checkpoints()
     if not checkpoints:
         raise ExportError(f"run #{source.number} has no whole checkpoint yet; wait for one")
     steps = ", ".join(map(str, checkpoints))
-    if wanted == "last":
+    if name == "last":
         step = max(checkpoints)
-    elif wanted == "best":
+    elif name == "best":
         losses = {step: loss for step, loss in source.heldout_losses().items() if step in checkpoints}
         if not losses:
             raise ExportError(
                 f"none of the checkpoints of run #{source.number} ({steps}) was evaluated; name a step"
             )
         step = min(losses, key=losses.__getitem__)
-    elif wanted.isdigit() and int(wanted) in checkpoints:
-        step = int(wanted)
+    elif name.isdigit() and int(name) in checkpoints:
+        step = int(name)
     else:
         raise ExportError(
-            f"run #{source.number} has no checkpoint {wanted}; there are: {steps}, and `last` and `best` of them"
+            f"run #{source.number} has no checkpoint {name}; there are: {steps}, and `last` and `best` of them"
         )
     return step, checkpoints[step]
 

@@ -33,12 +33,12 @@ MERGE_TOLERANCE = 0.1  # of the spread of the logits: more than rounding to 16 b
 
 
 @contextmanager
-def weights_of(source: Source, wanted: str | None, progress: Progress) -> Iterator[tuple[int, Path]]:
+def weights_of(source: Source, checkpoint_name: str | None, progress: Progress) -> Iterator[tuple[int, Path]]:
     """Yield the step and the directory of the exported weights: the finished ones, or those of a checkpoint."""
-    if wanted is None:
+    if checkpoint_name is None:
         yield _finished_step(source), source.weights
         return
-    step, path = choose_checkpoint(source, wanted)
+    step, path = choose_checkpoint(source, checkpoint_name)
     recipe = source.recipe
     progress(f"reading the checkpoint of step {step}")
     with tempfile.TemporaryDirectory(prefix="finetui-") as temporary:

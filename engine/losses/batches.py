@@ -1,9 +1,9 @@
-"""Which examples make up each optimiser step and each forward pass, and their tensors.
+"""Divide the examples into optimiser steps and forward passes, and make their tensors.
 
 An epoch is a new order of all examples, cut into steps of about `tokens_per_step` tokens. Inside a step,
 examples of similar length share a forward pass of at most `micro_tokens` tokens: packed into one row where the
 model can take that (packing.py), else padded to the longest. Everything follows from the seed and the lengths, so
-that a resumed run goes on at the exact place.
+that a resumed run continues at the exact place.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import torch
 from engine.data.chat import Example
 from engine.losses.packing import Layout, layout
 
-# Kernels are made anew for each shape, so that few different ones are to come up. What the length of a packed row and
-# the number of targets are rounded up to, in tokens; and the length of padded rows.
+# Kernels are built for each new shape, so shapes are rounded up to multiples: of ROUND tokens, the length of a packed
+# row and the number of targets; of ROUND_ROWS tokens, the length of padded rows.
 ROUND = 64
 ROUND_ROWS = 16
 
@@ -50,26 +50,26 @@ class Batch:
 def collate(
     examples: Sequence[Example], device: torch.device, packed: bool = False, multiple: int = 1
 ) -> Batch:
-    """Examples one after the other, or padded to a multiple of so many tokens; and their targets."""
+    """Join examples in one row, or pad them to a `multiple` of tokens; with their targets."""
     lengths = [len(example.tokens) for example in examples]
     tokens = np.concatenate([example.tokens for example in examples]).astype(np.int64)
     mask = np.concatenate([example.mask for example in examples])
     rows = np.repeat(np.arange(len(examples)), lengths)
     places = np.arange(len(tokens))
     if packed:
-        # Tokens that nobody looks at, as an example of its own.
+        # Padding, as an example of its own.
         spare = -len(tokens) % ROUND
         ids = np.concatenate([tokens, np.zeros(spare, dtype=np.int64)])[None]
-        where = layout([*lengths, spare] if spare else lengths)
+        packed_layout = layout([*lengths, spare] if spare else lengths)
     else:
         longest = -(-max(lengths) // multiple) * multiple
-        ids, where = np.zeros((len(examples), longest), dtype=np.int64), None
+        ids, packed_layout = np.zeros((len(examples), longest), dtype=np.int64), None
         places = places + rows * longest - np.repeat(np.cumsum(lengths) - lengths, lengths)
         ids.ravel()[places] = tokens
     positions, targets, owners = (
         torch.from_numpy(part) for part in (places[mask] - 1, tokens[mask], rows[mask])
     )
-    return Batch(torch.from_numpy(ids), positions, targets, owners, where).to(device)
+    return Batch(torch.from_numpy(ids), positions, targets, owners, packed_layout).to(device)
 
 
 def micro_batches(
@@ -91,7 +91,7 @@ def micro_batches(
 
 
 def _even_groups(chosen: np.ndarray, lengths: np.ndarray, micro_tokens: int) -> list[np.ndarray]:
-    """The fewest groups of neighbours, about equally large, that keep to the budget."""
+    """Return the fewest groups of neighbours, about equally large, that keep to the budget."""
     count = max(1, math.ceil(lengths.sum() / micro_tokens))
     while True:
         groups = _cut_evenly(chosen, lengths, count)
@@ -102,7 +102,7 @@ def _even_groups(chosen: np.ndarray, lengths: np.ndarray, micro_tokens: int) -> 
 
 
 def _cut_evenly(chosen: np.ndarray, lengths: np.ndarray, count: int) -> list[tuple[np.ndarray, int]]:
-    """Neighbours in at most `count` groups of about the same number of tokens, with that number."""
+    """Split into at most `count` groups of neighbours with about the same number of tokens; (group, tokens) each."""
     if not len(chosen):
         return []
     group_of = (np.cumsum(lengths) - lengths) * count // lengths.sum()
@@ -130,15 +130,15 @@ class Plan:
         return steps + (math.ceil(part * len(self.epoch(int(whole)))) if part else 0)
 
     def epoch(self, epoch: int) -> list[np.ndarray]:
-        """The steps of an epoch: indices of examples, each example once."""
+        """Return the steps of an epoch: indices of examples, each example once."""
         return _epoch(self.lengths, self.seed, epoch, self.tokens_per_step)
 
     def split(self, chosen: np.ndarray, micro_tokens: int) -> list[np.ndarray]:
-        """The forward passes of a step's examples, of at most `micro_tokens` tokens each."""
+        """Split a step's examples into forward passes of at most `micro_tokens` tokens each."""
         return micro_batches(self._lengths, chosen, micro_tokens, self.packed)
 
     def tokens_of(self, chosen: np.ndarray) -> int:
-        """Tokens of a forward pass, padding counted."""
+        """Count the tokens of a forward pass, padding included."""
         lengths = self._lengths[chosen]
         return int(lengths.sum() if self.packed else lengths.max() * len(lengths))
 
@@ -147,7 +147,7 @@ class Plan:
         return np.asarray(self.lengths)
 
     def steps(self, start: int) -> Iterator[tuple[float, np.ndarray]]:
-        """From step `start` on: (epochs done after the step, indices of its examples)."""
+        """Yield from step `start` on: (epochs done after the step, indices of its examples)."""
         step, epoch, total = 0, 0, self.total_steps
         while step < total:
             groups = self.epoch(epoch)

@@ -16,7 +16,7 @@ from engine.tasks.items import Labelled
 
 @dataclass(frozen=True)
 class ClassBatch:
-    """Texts padded on the right. An encoder looks both ways, so it is told what is padding."""
+    """Texts padded on the right. An encoder attends both ways, so it needs a mask for padding."""
 
     input_ids: torch.Tensor  # int64 [rows, longest]
     attention_mask: torch.Tensor  # int64 [rows, longest]: 1 for a token, 0 for padding
@@ -40,11 +40,11 @@ class ClassLoss(nn.Module):
         return int(self.model.config.num_labels)
 
     def forward(self, batch: ClassBatch) -> torch.Tensor:
-        """Sum of the negative log-likelihoods of the classes, in nats; float32 scalar."""
+        """Return the sum of the negative log-likelihoods of the classes, in nats; float32 scalar."""
         return F.cross_entropy(self.logits(batch), batch.labels, reduction="sum")
 
     def logits(self, batch: ClassBatch) -> torch.Tensor:
-        """Float32 [rows, classes]."""
+        """Return the logits: float32 [rows, classes]."""
         return self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits.float()
 
     def collate(self, examples: Sequence[Labelled], device: torch.device) -> ClassBatch:

@@ -34,9 +34,11 @@ from finetui import bottleneck
 class PairBatch:
     """One forward pass of n pairs: the n chosen conversations, then the n rejected ones."""
 
-    words: Batch
+    tokens: Batch
     n: int
-    reference: torch.Tensor | None  # float32 [2, n], nats: what the base model says, where it is known
+    reference: (
+        torch.Tensor | None
+    )  # float32 [2, n], nats: log-probabilities under the base model, where known
 
 
 class PairLoss(nn.Module):
@@ -44,37 +46,37 @@ class PairLoss(nn.Module):
 
     def __init__(self, model: Any, method: Method, task: Dpo, packed: bool = False) -> None:
         super().__init__()
-        self.words = TargetLoss(model, packed)
+        self.token_loss = TargetLoss(model, packed)
         self.method, self.task = method, task
-        # Log-probabilities of (chosen, rejected) answers under the base model, where they are not asked for anew: of
-        # the pairs to train on, by content, and of suites by name, float64 [2, pairs].
+        # Log-probabilities of (chosen, rejected) answers under the base model, where they are not computed each time:
+        # of the pairs to train on, by content, and of suites by name, float64 [2, pairs].
         self.references: dict[bytes, tuple[float, float]] | None = None
         self.suite_references: dict[str, np.ndarray] = {}
 
     def forward(self, batch: PairBatch) -> torch.Tensor:
-        """Sum of the losses of the pairs; float32 scalar."""
+        """Return the sum of the losses of the pairs; float32 scalar."""
         reference = self.reference(batch)
         return preference_loss(self.margins(self.answers(batch), reference), self.task.label_smoothing).sum()
 
     def margins(self, answers: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """Both float32 [2, n] to [n]: how much more the model has come to prefer the chosen answer, times beta."""
+        """Return the margins [n] from log-probabilities float32 [2, n]: gained preference for chosen, times beta."""
         gains = answers - reference
         return self.task.beta * (gains[0] - gains[1])
 
     def answers(self, batch: PairBatch) -> torch.Tensor:
-        """Log-probabilities of the chosen and the rejected answers; float32 [2, n], nats."""
-        nll = self.words.nll(batch.words)
-        return -nll.new_zeros(2 * batch.n).index_add(0, batch.words.rows, nll).view(2, batch.n)
+        """Return the log-probabilities of the chosen and the rejected answers; float32 [2, n], nats."""
+        nll = self.token_loss.nll(batch.tokens)
+        return -nll.new_zeros(2 * batch.n).index_add(0, batch.tokens.rows, nll).view(2, batch.n)
 
     def reference(self, batch: PairBatch) -> torch.Tensor:
-        """The same under the base model."""
+        """Return the same under the base model."""
         if batch.reference is not None:
             return batch.reference
-        with torch.no_grad(), as_base(self.words.model, self.method):
+        with torch.no_grad(), as_base(self.token_loss.model, self.method):
             return self.answers(batch)
 
     def collate(self, examples: Sequence[Pair], device: torch.device) -> PairBatch:
-        """Chosen and rejected in one pass, with what the base model says where that is known beforehand."""
+        """Collate chosen and rejected in one pass, with the references where they are known beforehand."""
         reference = None
         if self.references is not None:
             values = [self.references[_key(pair)] for pair in examples]
@@ -82,11 +84,13 @@ class PairLoss(nn.Module):
         return PairBatch(self.both(examples, device), len(examples), reference)
 
     def both(self, pairs: Sequence[Pair], device: torch.device) -> Batch:
-        """The chosen conversations, then the rejected ones."""
-        return self.words.collate([pair.chosen for pair in pairs] + [pair.rejected for pair in pairs], device)
+        """Collate the chosen conversations, then the rejected ones."""
+        return self.token_loss.collate(
+            [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs], device
+        )
 
-    def remember(self, pairs: Sequence[Pair], answers: np.ndarray) -> None:
-        """What the base model says to the pairs to train on, float64 [2, pairs]."""
+    def set_references(self, pairs: Sequence[Pair], answers: np.ndarray) -> None:
+        """Keep the base model's log-probabilities of the pairs to train on, float64 [2, pairs]."""
         values = answers.T.tolist()
         self.references = {
             _key(pair): (value[0], value[1]) for pair, value in zip(pairs, values, strict=True)
@@ -98,20 +102,20 @@ def _key(pair: Pair) -> bytes:
 
 
 def preference_loss(margins: torch.Tensor, label_smoothing: float) -> torch.Tensor:
-    """The loss of each pair from its margin; both [n]."""
+    """Return the loss of each pair from its margin; both [n]."""
     right, wrong = F.logsigmoid(margins), F.logsigmoid(-margins)
     return -(1 - label_smoothing) * right - label_smoothing * wrong
 
 
 def keeps_base(method: Method) -> bool:
-    """Whether the base model is still there under what is trained. PiSSA takes part of it into the adapter."""
+    """Whether the base model is unchanged beneath the trained weights. PiSSA moves part of it into the adapter."""
     return method.name not in WHOLE_MODEL and not (isinstance(method, Lora) and method.init == "pissa")
 
 
 @contextmanager
 def as_base(model: Any, method: Method) -> Iterator[None]:
-    """The base model, without dropout, for as long as it lasts. With a method that changes the base itself, the
-    model as it is: that is the base only before the first step.
+    """Run as the base model, without dropout, inside this context. With a method that changes the base itself, the
+    model stays as it is: that is the base only before the first step.
     """
     was_training = model.training
     model.eval()

@@ -1,7 +1,7 @@
 """Cross-entropy of the target tokens, without ever holding the logits of all tokens.
 
 The head (hidden state to vocabulary) is applied to the hidden states of target tokens only, in chunks; in
-training a chunk's logits are computed again for the backward pass instead of being kept.
+training a chunk's logits are recomputed for the backward pass instead of being kept.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LOGITS_AT_ONCE = 2**26
 
 
 class TokenScores(NamedTuple):
-    """Per target token: float32 and bool [targets]."""
+    """Scores of each target token: float32 and bool [targets]."""
 
     nll: torch.Tensor  # nats
     right: torch.Tensor  # is the target the likeliest token?
@@ -42,31 +42,31 @@ class TargetLoss(nn.Module):
         self.packed = packed
 
     def collate(self, examples: Sequence[Example], device: torch.device) -> Batch:
-        """Examples as the batch that the model takes."""
+        """Collate examples into the batch that the model takes."""
         return collate(examples, device, self.packed, self._multiple)
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """Sum of the negative log-likelihoods of the targets, in nats; float32 scalar."""
+        """Return the sum of the negative log-likelihoods of the targets, in nats; float32 scalar."""
         chunks = self._chunks(batch)
         if len(chunks) == 1:
             return self._chunk_loss(*chunks[0])
         return torch.stack([checkpoint(self._chunk_loss, *c, use_reentrant=False) for c in chunks]).sum()
 
     def nll(self, batch: Batch) -> torch.Tensor:
-        """Negative log-likelihood of each target, in nats; float32 [targets]."""
+        """Return the negative log-likelihood of each target, in nats; float32 [targets]."""
         nll = [checkpoint(self._chunk_nll, *c, use_reentrant=False) for c in self._chunks(batch)]
         return torch.cat(nll)
 
     @torch.no_grad()
     def scores(self, batch: Batch) -> TokenScores:
-        """Negative log-likelihood of each target, and whether it was the likeliest token."""
+        """Return the negative log-likelihood of each target, and whether it was the likeliest token."""
         nll, right = [], []
 
-        def use(logits: torch.Tensor, targets: torch.Tensor) -> None:
+        def collect(logits: torch.Tensor, targets: torch.Tensor) -> None:
             nll.append(F.cross_entropy(logits, targets, reduction="none"))
             right.append(logits.argmax(-1) == targets)
 
-        self.with_logits(batch, use)
+        self.with_logits(batch, collect)
         return TokenScores(torch.cat(nll), torch.cat(right))
 
     @torch.no_grad()
@@ -78,24 +78,24 @@ class TargetLoss(nn.Module):
             use(self.logits(hidden), targets)
 
     def hidden(self, batch: Batch) -> torch.Tensor:
-        """Last hidden states where a target is predicted: [targets, width]."""
+        """Return the last hidden states where a target is predicted: [targets, width]."""
         states = self._states(batch)
         # index_select has a deterministic backward pass; a boolean mask or gather may not.
         return states.flatten(0, 1).index_select(0, batch.positions)
 
     def _chunks(self, batch: Batch) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Hidden states and targets, as many together as may have logits at once."""
+        """Split hidden states and targets into chunks whose logits may be held at once."""
         size = self._chunk_size
         return list(zip(self.hidden(batch).split(size), batch.targets.split(size), strict=True))
 
     def _states(self, batch: Batch) -> torch.Tensor:
-        """Last hidden states of all tokens: [rows, length, width].
+        """Return the last hidden states of all tokens: [rows, length, width].
 
         PEFT adds virtual tokens in a forward pass of its own, which the decoder alone does not run through.
         """
         decoder, ids = self._causal_lm.get_decoder(), batch.input_ids
-        if where := batch.layout:
-            packed = {"position_ids": where.position_ids, "layout": where}
+        if layout := batch.layout:
+            packed = {"position_ids": layout.position_ids, "layout": layout}
             return decoder(input_ids=ids, use_cache=False, **packed).last_hidden_state
         config = getattr(self.model, "active_peft_config", None)
         if config is None or not config.is_prompt_learning or self.model._adapters_disabled:
@@ -108,7 +108,7 @@ class TargetLoss(nn.Module):
         return decoder(inputs_embeds=both, use_cache=False).last_hidden_state[:, virtual.shape[1] :]
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """[targets, width] to float32 [targets, vocabulary], as the model's own forward pass does it."""
+        """Return float32 [targets, vocabulary] from [targets, width], as the model's own forward pass does."""
         spare = -len(hidden) % ROUND  # few different shapes, as in `collate`
         padded = F.pad(hidden, (0, 0, 0, spare)) if spare else hidden
         logits = self._causal_lm.get_output_embeddings()(padded)[: len(hidden)].float()
@@ -122,7 +122,7 @@ class TargetLoss(nn.Module):
         return logits
 
     @torch.no_grad()
-    def same_as_model(self) -> bool:
+    def matches_model(self) -> bool:
         """Whether `logits` agrees with the model's forward pass, on a few tokens. Leaves the mode as it is."""
         device = self._causal_lm.get_input_embeddings().weight.device
         ids = torch.arange(1, 9, device=device)[None]
@@ -143,10 +143,12 @@ class TargetLoss(nn.Module):
 
     @property
     def _multiple(self) -> int:
-        """What padded rows are rounded up to, where that cannot make them longer than the model can take."""
-        room = getattr(self._causal_lm.config.get_text_config(), "max_position_embeddings", None) or 0
+        """The multiple that padded rows are rounded up to, if that cannot make them longer than the model can take."""
+        max_positions = (
+            getattr(self._causal_lm.config.get_text_config(), "max_position_embeddings", None) or 0
+        )
         virtual = getattr(getattr(self.model, "active_peft_config", None), "num_virtual_tokens", None) or 0
-        return ROUND_ROWS if (room - virtual) % ROUND_ROWS == 0 else 1
+        return ROUND_ROWS if (max_positions - virtual) % ROUND_ROWS == 0 else 1
 
     @property
     def _chunk_size(self) -> int:

@@ -1,4 +1,4 @@
-"""Packed sequences: examples stand one after the other in one row, without padding, and none sees another.
+"""Packed sequences: examples follow each other in one row, without padding, and none attends to another.
 
 Everything that treats each token by itself (embeddings, linear layers, norms, the loss) works on the packed row.
 Attention alone needs to know where an example ends: `packed_attention` cuts the row into buckets of examples of
@@ -31,7 +31,7 @@ CPU_EXACT = 512
 TESTED_LENGTHS = (3, 5, 7, 7)
 # How far apart hidden states may be, as a part of their norm. Rounding makes 1e-6 of it, in 16 bits 0.01 (ten layers
 # of random weights); examples that see each other, about 1.
-SAME, SAME_IN_16_BITS = 1e-3, 0.05
+TOLERANCE, TOLERANCE_16_BITS = 1e-3, 0.05
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the examples of a packed row begin and end."""
+    """The layout of a packed row: where its examples begin and end."""
 
     position_ids: torch.Tensor  # int64 [1, tokens]: each example counts from 0
     ends: torch.Tensor  # int32 [examples + 1]: 0, then the end of each example
@@ -71,7 +71,7 @@ class Layout:
 
 
 def layout(lengths: Sequence[int]) -> Layout:
-    """The layout of examples of these lengths, in this order; fewest buckets where they are sorted."""
+    """Lay out examples of these lengths, in this order; fewest buckets where they are sorted."""
     ends = np.concatenate([[0], np.cumsum(lengths)])
     positions = np.arange(ends[-1]) - np.repeat(ends[:-1], lengths)
     buckets = tuple(_bucket(np.asarray(lengths), ends, a, b) for a, b in _cuts(lengths))
@@ -81,7 +81,7 @@ def layout(lengths: Sequence[int]) -> Layout:
 
 
 def _cuts(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Ranges of examples whose grid holds little padding."""
+    """Yield ranges of examples whose grid holds little padding."""
     start, longest, tokens = 0, 0, 0
     for index, length in enumerate(lengths):
         longest, tokens = max(longest, length), tokens + length
@@ -116,7 +116,7 @@ def packed_attention(
     sliding_window: int | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention within each example of a packed row; plain SDPA for a batch without `layout`.
+    """Compute causal attention within each example of a packed row; plain SDPA for a batch without `layout`.
 
     query [1, heads, tokens, width], key and value [1, key heads, tokens, width] → [1, tokens, heads, width].
     """
@@ -148,7 +148,7 @@ def _attend(
     dropout: float,
     window: int | None,
 ) -> torch.Tensor:
-    """Attention of one bucket; all [tokens, heads, width]."""
+    """Compute the attention of one bucket; all [tokens, heads, width]."""
     q, k, v = (_to_grid(states, bucket) for states in (query, key, value))
     mask = None
     if window is not None and bucket.longest > window:
@@ -169,7 +169,7 @@ def _attend(
 
 
 def _to_grid(states: torch.Tensor, bucket: Bucket) -> torch.Tensor:
-    """[tokens, heads, width] → [rows, heads, longest, width]."""
+    """Return [rows, heads, longest, width] from [tokens, heads, width]."""
     own = states[bucket.start : bucket.end]
     # index_select has a deterministic backward pass; and what padding repeats gets no gradient.
     own = own if bucket.grid is None else own.index_select(0, bucket.grid)
@@ -185,7 +185,7 @@ def keep_from_compiler() -> None:
 
 
 def pack(model: Any) -> bool:
-    """Make a model understand packed rows, if it can: whether packed examples come out as they do alone.
+    """Make a model understand packed rows, if it can; return whether packed examples give the results they give alone.
 
     Not with virtual tokens before every text, nor with state that runs on from one example to the next. `model`
     is a transformers model, perhaps with adapters; a few tokens are tried, its mode stays as it is.
@@ -206,45 +206,45 @@ def pack(model: Any) -> bool:
 
 @contextmanager
 def unpacked(model: Any) -> Iterator[None]:
-    """For as long as it lasts, the model builds masks of its own, as generation with its padding needs them."""
+    """Let the model build its own masks inside this context, as generation with its padding needs."""
     base = without_adapters(model)
-    was = base.config._attn_implementation
-    if was == NAME:
+    implementation = base.config._attn_implementation
+    if implementation == NAME:
         base.set_attn_implementation("sdpa")
     try:
         yield
     finally:
-        if was == NAME:
+        if implementation == NAME:
             base.set_attn_implementation(NAME)
 
 
-def _tested(base: Any) -> torch.Tensor:
+def _test_tokens(base: Any) -> torch.Tensor:
     device = base.get_input_embeddings().weight.device
     return torch.arange(1, 1 + sum(TESTED_LENGTHS), device=device)[None]
 
 
 @torch.no_grad()
 def _hidden_alone(base: Any) -> torch.Tensor:
-    parts = _tested(base).split(TESTED_LENGTHS, dim=1)
+    parts = _test_tokens(base).split(TESTED_LENGTHS, dim=1)
     decoder = base.get_decoder()
     return torch.cat([decoder(input_ids=ids, use_cache=False).last_hidden_state for ids in parts], 1)
 
 
 @torch.no_grad()
 def _packed_equals(base: Any, alone: torch.Tensor) -> bool:
-    ids = _tested(base)
-    where = layout(TESTED_LENGTHS).to(ids.device)
+    ids = _test_tokens(base)
+    packed_layout = layout(TESTED_LENGTHS).to(ids.device)
     try:
-        found = base.get_decoder()(
-            input_ids=ids, position_ids=where.position_ids, layout=where, use_cache=False
+        packed = base.get_decoder()(
+            input_ids=ids, position_ids=packed_layout.position_ids, layout=packed_layout, use_cache=False
         ).last_hidden_state
     except Exception:  # models take arguments and call attention in many ways; whatever it is, they cannot
         return False
-    if found.shape != alone.shape:
+    if packed.shape != alone.shape:
         return False
-    apart = (found.float() - alone.float()).norm() / alone.float().norm()
+    difference = (packed.float() - alone.float()).norm() / alone.float().norm()
     exact = not torch.is_autocast_enabled(ids.device.type) and _all_float32(base)
-    return bool(apart < (SAME if exact else SAME_IN_16_BITS))
+    return bool(difference < (TOLERANCE if exact else TOLERANCE_16_BITS))
 
 
 def _all_float32(base: Any) -> bool:

@@ -1,1 +1,1 @@
-"""Models: found, loaded, adapted to a method, spread over processes."""
+"""Find and load models, adapt them to a method, spread them over processes."""

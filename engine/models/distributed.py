@@ -1,8 +1,8 @@
 """Several processes on one run (`processes`, `train.sharding`), each with its share of every optimiser step.
 
-DDP: every process holds the whole model, and gradients are averaged. FSDP: every process holds a slice of each
-weight, its gradient and its optimiser state; a block's weights are put together where they are needed. Either
-way a step is the one that a single process would take. Without several processes all of this does nothing.
+DDP: every process holds the whole model, and gradients are averaged. FSDP: every process holds a shard of each
+weight, its gradient and its optimiser state; a block's weights are gathered where they are needed. Either
+way a step is the one that a single process would take. With a single process all of this does nothing.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from engine.models.load import without_adapters
 
 T = TypeVar("T")
 
-# What gloo and NCCL say of a process that is gone.
-LOST = ("gloo", "Connection closed by peer", "Connection reset by peer", "NCCL")
-PATIENCE = timedelta(hours=2)  # of processes that wait for one that saves
+# Messages of gloo and NCCL when a process is lost.
+LOST_MESSAGES = ("gloo", "Connection closed by peer", "Connection reset by peer", "NCCL")
+TIMEOUT = timedelta(hours=2)  # of processes that wait for one that saves
 
 
 def begin() -> None:
-    """Find the others, if torchrun started this process; the process of number n takes the n-th GPU.
+    """Join the other processes, if torchrun started this one; the process of number n takes the n-th GPU.
 
     Raises ProcessesError.
     """
@@ -41,16 +41,16 @@ def begin() -> None:
         return
     backend = "gloo"
     if torch.cuda.is_available():
-        wanted, there = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
-        if wanted > there:
-            raise ProcessesError(f"processes: {wanted} need a GPU each, and there are {there}; lower it")
+        processes, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+        if processes > gpus:
+            raise ProcessesError(f"processes: {processes} need a GPU each, and there are {gpus}; lower it")
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, timeout=PATIENCE)
+    dist.init_process_group(backend, timeout=TIMEOUT)
 
 
 def end() -> None:
-    """Leave the others."""
+    """Leave the other processes."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -74,8 +74,8 @@ def agree(flag: bool) -> bool:
     return bool(answer)
 
 
-def as_first(value: T) -> T:
-    """What the first process has, in all of them."""
+def from_first(value: T) -> T:
+    """Return the first process's value, in all of them."""
     if world() == 1:
         return value
     box = [value]
@@ -83,8 +83,8 @@ def as_first(value: T) -> T:
     return box[0]
 
 
-def of_all(value: T) -> list[T]:
-    """What every process has, by its number."""
+def gather_values(value: T) -> list[T]:
+    """Return the value of every process, by its number."""
     if world() == 1:
         return [value]
     box: list[Any] = [None] * world()
@@ -93,28 +93,28 @@ def of_all(value: T) -> list[T]:
 
 
 def summed(tensor: torch.Tensor) -> torch.Tensor:
-    """The sum over all processes, in place."""
+    """Sum over all processes, in place."""
     if world() > 1:
         dist.all_reduce(tensor)
     return tensor
 
 
 def wait() -> None:
-    """Until all processes are here."""
+    """Wait until all processes are here."""
     agree(False)
 
 
-def share(groups: Sequence[T]) -> list[tuple[T, int]]:
-    """This process's part of a window, each with its weight.
+def own_passes(groups: Sequence[T]) -> list[tuple[T, int]]:
+    """Return this process's forward passes of a window, each with its weight.
 
-    All processes must run equally often, so some run once more for nothing: with weight 0.
+    All processes must run equally many, so some run one more with weight 0, which changes nothing.
     """
-    mine = [(group, 1) for group in groups[rank() :: world()]]
-    return mine + [(groups[0], 0)] * (math.ceil(len(groups) / world()) - len(mine))
+    own = [(group, 1) for group in groups[rank() :: world()]]
+    return own + [(groups[0], 0)] * (math.ceil(len(groups) / world()) - len(own))
 
 
 def wrap(loss_of: Any, accelerator: Accelerator, sharding: str) -> Any:
-    """The loss as a module that shares its gradients with the other processes.
+    """Wrap the loss in a module that shares its gradients with the other processes.
 
     Gradients are averaged, so a loss has to be multiplied by the number of processes to be summed.
     """
@@ -129,29 +129,29 @@ def wrap(loss_of: Any, accelerator: Accelerator, sharding: str) -> Any:
 
 
 def own_randomness(seed: int) -> None:
-    """Dropout of its own in each process; the first keeps that of a single process."""
+    """Give each process its own dropout; the first keeps that of a single process."""
     if rank() > 0:
         torch.manual_seed(seed + rank())
 
 
 def no_exchange(accelerator: Accelerator, loss_of: Any, last: bool) -> AbstractContextManager[Any]:
-    """Around a forward and backward pass: gradients of a whole window are exchanged once, after the last pass."""
+    """Return the context of a forward and backward pass: gradients of a window are exchanged once, after the last."""
     return nullcontext() if last else accelerator.no_sync(loss_of)
 
 
 def clip(parameters: Iterable[nn.Parameter], largest: float) -> float:
-    """Scale gradients down to a norm of at most `largest`; their norm before, over all processes."""
+    """Scale gradients down to a norm of at most `largest`; return their norm before, over all processes."""
     return float(full(nn.utils.clip_grad_norm_(parameters, largest)))
 
 
 def full(tensor: torch.Tensor) -> torch.Tensor:
-    """A weight put together from its slices. Every process has to ask."""
+    """Return a whole weight, gathered from its shards. Every process has to call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def gathered(tensor: torch.Tensor) -> torch.Tensor:
-    """The same, to be saved: on the CPU of the first process, and nothing in the others. A GPU that holds a slice
-    may have no room for the whole. Every process has to ask.
+    """Gather a whole weight to save it: on the CPU of the first process, empty in the others. A GPU that holds a shard
+    may be too small for the whole. Every process has to call this.
     """
     if not isinstance(tensor, DTensor):
         return tensor
@@ -159,15 +159,15 @@ def gathered(tensor: torch.Tensor) -> torch.Tensor:
     return whole.cpu() if rank() == 0 else whole.new_empty(0)
 
 
-def like(tensor: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
-    """A whole tensor, the same in every process, cut as `model` is."""
+def shard_like(tensor: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
+    """Shard a whole tensor, the same in every process, as `model` is."""
     if not isinstance(model, DTensor):
         return tensor
     return distribute_tensor(tensor.to(model.device), model.device_mesh, model.placements)
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """The optimiser's state with whole tensors, `gathered`. Every process has to ask."""
+    """Return the optimiser's state with whole tensors, `gathered`. Every process has to call this."""
     saved = optimiser.state_dict()
     state = {
         index: {key: gathered(value) if torch.is_tensor(value) else value for key, value in values.items()}
@@ -176,12 +176,12 @@ def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
     return {**saved, "state": state}
 
 
-def cut_state(saved: dict[str, Any], optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """An optimiser's state with whole tensors, cut as its weights are."""
+def shard_state(saved: dict[str, Any], optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+    """Shard an optimiser's state with whole tensors as its weights are."""
     weights = [weight for group in optimiser.param_groups for weight in group["params"]]
     state = {
         index: {
-            key: like(value, weights[index]) if torch.is_tensor(value) and value.dim() else value
+            key: shard_like(value, weights[index]) if torch.is_tensor(value) and value.dim() else value
             for key, value in values.items()
         }
         for index, values in saved["state"].items()
@@ -189,18 +189,20 @@ def cut_state(saved: dict[str, Any], optimiser: torch.optim.Optimizer) -> dict[s
     return {**saved, "state": state}
 
 
-def is_cut(model: nn.Module) -> bool:
-    """Whether this process holds slices of the weights only."""
+def is_sharded(model: nn.Module) -> bool:
+    """Whether this process holds only shards of the weights."""
     return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
-def is_loss(error: Exception) -> bool:
-    """Whether an error only says that another process is gone."""
-    return world() > 1 and isinstance(error, RuntimeError) and any(word in str(error) for word in LOST)
+def is_lost_process(error: Exception) -> bool:
+    """Whether an error only reports that another process is lost."""
+    return (
+        world() > 1 and isinstance(error, RuntimeError) and any(word in str(error) for word in LOST_MESSAGES)
+    )
 
 
 def whole_root(loss_of: Any) -> AbstractContextManager[Any]:
-    """What stands outside the blocks put together, for calls that do not come through `loss_of`."""
+    """Return a context with the weights outside the blocks gathered, for calls that do not go through `loss_of`."""
     return _unsharded(loss_of) if isinstance(loss_of, FSDPModule) else nullcontext()
 
 
@@ -214,7 +216,7 @@ def _unsharded(loss_of: FSDPModule) -> Iterator[None]:
 
 
 def _blocks(model: Any) -> Iterable[nn.Module]:
-    """The blocks of a transformers or PEFT model."""
+    """Return the blocks of a transformers or PEFT model."""
     whole = without_adapters(model)
     count = whole.config.get_text_config().num_hidden_layers
     lists = (m for m in whole.get_decoder().modules() if isinstance(m, nn.ModuleList) and len(m) == count)

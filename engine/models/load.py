@@ -1,4 +1,4 @@
-"""The base model as its method wants it: which weights are trained, which are frozen, in which precision."""
+"""Load the base model for its method: which weights are trained, which are frozen, in which precision."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def device() -> torch.device:
 
 
 def precision(train: Train) -> torch.dtype:
-    """Number format of the forward pass: `auto` is bfloat16 where the GPU or the CPU is made for it, else float32."""
+    """Return the number format of the forward pass: `auto` is bfloat16 where the hardware supports it, else float32."""
     if train.precision == "auto":
         has_bf16 = (
             torch.cuda.is_bf16_supported(including_emulation=False)
@@ -42,7 +42,7 @@ def precision(train: Train) -> torch.dtype:
 
 @dataclass(frozen=True)
 class Classes:
-    """What a classifier has in place of a vocabulary."""
+    """The classes of a classifier."""
 
     labels: list[str]
     pad: int  # id of the padding token
@@ -55,7 +55,7 @@ def load_model(
     activation_checkpointing: bool = False,
     classes: Classes | None = None,
 ) -> Any:
-    """The model on its device, ready to train: trainable weights float32, frozen ones in `dtype` or 4 bits.
+    """Load the model on its device, ready to train: trainable weights float32, frozen ones in `dtype` or 4 bits.
 
     A language model, or with `classes` a sequence classifier, whose head is trained by every method.
     """
@@ -71,7 +71,7 @@ def load_model(
 
 
 def without_adapters(model: Any) -> Any:
-    """The transformers model: PEFT wraps it, and puts its layers inside."""
+    """Return the transformers model: PEFT wraps it, and puts its layers inside."""
     return model.get_base_model() if hasattr(model, "peft_config") else model
 
 
@@ -90,14 +90,14 @@ def _with_method(base: Any, method: Method) -> Any:
 def _load_base(spec: ModelSpec, method: Method, dtype: torch.dtype, classes: Classes | None) -> Any:
     from transformers import AutoModelForCausalLM
 
-    load = AutoModelForCausalLM.from_pretrained
+    loader = AutoModelForCausalLM.from_pretrained
     if classes:
-        load = partial(load_classifier, labels=classes.labels, pad=classes.pad)
+        loader = partial(load_classifier, labels=classes.labels, pad=classes.pad)
     options: dict[str, Any] = {"dtype": torch.float32 if method.name == "full" else dtype}
     if isinstance(method, QLora):
         options["quantization_config"] = _four_bits(method, dtype, classes is not None)
     try:
-        model = load(
+        model = loader(
             resolve(spec.path),
             device_map={"": device()},
             use_safetensors=True,
@@ -124,9 +124,9 @@ def _four_bits(method: QLora, dtype: torch.dtype, classifies: bool) -> Any:
 
 
 def _keep_weights_unpacked(model: Any) -> None:
-    """Forbid bitsandbytes to repack the weights for inference on CPUs with AVX512-BF16.
+    """Keep bitsandbytes from repacking the weights for inference on CPUs with AVX512-BF16.
 
-    It does so, for good, at the first evaluation; after that no gradient passes the layer.
+    It does so, permanently, at the first evaluation; after that no gradient passes the layer.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -146,7 +146,7 @@ def _with_bottlenecks(base: Any, method: Adapter) -> Any:
 def save_model(model: Any, method: Method, directory: Path) -> None:
     """Write what was trained: a whole model if the method trains the base's own weights, else an adapter.
 
-    The model is of no use for training afterwards.
+    The model cannot be trained afterwards.
     """
     if isinstance(method, Adapter):
         bottleneck.save(model, directory)
@@ -161,7 +161,7 @@ def save_model(model: Any, method: Method, directory: Path) -> None:
 
 
 def _save_config(model: Any, directory: Path) -> None:
-    """The classes and the padding token, with which an adapter's base has to be loaded."""
+    """Save the classes and the padding token, with which an adapter's base has to be loaded."""
     config = copy.deepcopy(model.config)
     if hasattr(config, "quantization_config"):  # else the base would be taken for one saved in 4 bits
         del config.quantization_config
@@ -169,7 +169,7 @@ def _save_config(model: Any, directory: Path) -> None:
 
 
 def longest(spec: ModelSpec, tokenizer: Any) -> int:
-    """The most tokens that the model can take, by its configuration or else by its tokenizer."""
+    """Return the most tokens that the model can take, by its configuration or else by its tokenizer."""
     from transformers import AutoConfig
 
     try:
@@ -181,7 +181,7 @@ def longest(spec: ModelSpec, tokenizer: Any) -> int:
 
 
 def count_parameters(model: Any, trained_only: bool = False) -> int:
-    """Weights of a model, tied ones once; a 4-bit weight counts as one."""
+    """Count the weights of a model, tied ones once; a 4-bit weight counts as one."""
     return sum(
         p.quant_state.shape.numel() if getattr(p, "quant_state", None) is not None else p.numel()
         for p in model.parameters()

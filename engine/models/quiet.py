@@ -1,4 +1,4 @@
-"""Libraries that talk to their developers."""
+"""Silence messages of libraries that are meant for developers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import warnings
 
 
 def quiet_libraries() -> None:
-    """Keep what libraries say to their developers out of the text that people read."""
+    """Keep messages of libraries to developers out of the output that people read."""
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     warnings.simplefilter("ignore", FutureWarning)
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of an optional kernel package
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it reports an optional kernel package

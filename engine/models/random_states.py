@@ -1,4 +1,4 @@
-"""The states of every generator that training draws from: taken, and set again."""
+"""Get and set the states of every random generator that training draws from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 class RandomStates(NamedTuple):
-    """Of every generator that training draws from."""
+    """The states of every random generator that training draws from."""
 
     plain: dict[str, Any]  # Python's and numpy's, as JSON takes them
     tensors: dict[str, Any]  # PyTorch's

@@ -20,7 +20,7 @@ NEEDED = "a model directory has config.json, tokenizer.json and *.safetensors"
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """What is known of a model before it is loaded."""
+    """What is known about a model before it is loaded."""
 
     path: str  # what `from_pretrained` gets: a directory or a hub id
     local: Path | None  # None: on the hub, not downloaded yet
@@ -31,20 +31,20 @@ class ModelFiles:
 
 
 def resolve_model(source: str, task: str = "sft") -> ModelFiles:
-    """Raises ModelError if `source` is not a model for this task that can be loaded from safetensors."""
+    """Find a model. Raises ModelError if `source` is not one for this task that can be loaded from safetensors."""
     directory = locate(source)
-    found = _local(directory, source) if directory else _from_hub(source)
-    writes = found.architecture.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration"))
-    is_class = not found.architecture.islower()  # else the type of the model, where no class is named
-    if is_class and not writes and task != "classification":
+    files = _local(directory, source) if directory else _from_hub(source)
+    is_causal = files.architecture.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration"))
+    is_class = not files.architecture.islower()  # else the type of the model, where no class is named
+    if is_class and not is_causal and task != "classification":
         raise ModelError(
-            f"model {source}: is a {found.architecture}; task {task} needs a causal language model (…ForCausalLM)"
+            f"model {source}: is a {files.architecture}; task {task} needs a causal language model (…ForCausalLM)"
         )
-    return found
+    return files
 
 
 def locate(source: str) -> Path | None:
-    """The directory of a bundled or local model, None for a hub id. Raises ModelError for what is neither."""
+    """Return the directory of a bundled or local model, None for a hub id. Raises ModelError for what is neither."""
     if source.startswith("bundled:"):
         try:
             return catalogue.model_path(source)
@@ -61,7 +61,7 @@ def locate(source: str) -> Path | None:
 
 
 def resolve(path: str) -> str:
-    """The directory of a bundled or local model, or the hub id as it is. Raises ModelError."""
+    """Return the directory of a bundled or local model, or the hub id as it is. Raises ModelError."""
     directory = locate(path)
     if directory is None:
         return path
@@ -117,7 +117,7 @@ def _architecture(config: dict[str, Any], source: str) -> str:
 
 
 def tensor_shapes(path: Path, source: str) -> dict[str, list[int]]:
-    """Names and shapes from the header of a safetensors file: 8 bytes of length, then JSON."""
+    """Read names and shapes from the header of a safetensors file: 8 bytes of length, then JSON."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -167,7 +167,7 @@ def _from_hub(source: str) -> ModelFiles:
 
 
 def check_targets(targets: str | list[str], model: ModelFiles) -> None:
-    """Raises ModelError if a name in `method.targets` fits no layer of the model."""
+    """Raise ModelError if a name in `method.targets` fits no layer of the model."""
     if isinstance(targets, str) or not model.linear_layers:
         return
     for target in targets:

@@ -11,7 +11,7 @@ from finetui.errors import first_line
 
 
 def load_tokenizer(spec: ModelSpec) -> Any:
-    """The model's tokenizer, one that can tell where in the text a token stands. Raises ModelError."""
+    """Load the model's tokenizer, a fast one, which maps tokens to places in the text. Raises ModelError."""
     from transformers import AutoTokenizer
 
     try:

@@ -1,6 +1,6 @@
-"""What stands beside the text model (a vision or audio tower): a loss on text never runs it, so it is not trained.
+"""Towers beside the text model (vision, audio): a loss on text never runs them, so they are frozen.
 
-Weights without gradients would be counted, saved and, in several processes, waited for.
+Trainable weights without gradients would be counted, saved and, with several processes, waited for.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import nn
 
 
 def freeze_towers(model: Any) -> None:
-    """Of a language model as it was loaded."""
+    """Freeze the towers of a language model that was just loaded."""
     text = _text(model)
     for parameter in model.parameters():
         if id(parameter) not in text:
@@ -19,13 +19,13 @@ def freeze_towers(model: Any) -> None:
 
 
 def linear_in_towers(model: Any) -> list[str]:
-    """Paths of the linear layers that no text runs through."""
+    """Return the paths of the linear layers that no text runs through."""
     text = _text(model)
     linear = ((path, module) for path, module in model.named_modules() if isinstance(module, nn.Linear))
     return [path for path, module in linear if id(module.weight) not in text]
 
 
 def _text(model: Any) -> set[int]:
-    """The weights of the decoder and the head, by identity."""
+    """Return the weights of the decoder and the head, by identity."""
     parts = [model.get_decoder(), model.get_output_embeddings()]
     return {id(parameter) for part in parts if part is not None for parameter in part.parameters()}

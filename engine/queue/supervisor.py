@@ -151,7 +151,7 @@ class Supervisor:
 
     def _schedule(self) -> None:
         waiting, active = self._open_records(active=False), self._open_records(active=True)
-        if waiting and (disk_full := disk.no_room(self._home.runs)):
+        if waiting and (disk_full := disk.full_disk(self._home.runs)):
             self.waiting_for = {record.number: disk_full for record in waiting}
             return
         decision = decide(waiting, active, self._settings.capacity)

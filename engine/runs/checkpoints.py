@@ -1,4 +1,4 @@
-"""Whole checkpoints: what makes one whole, and what is done with one whose files have changed since. Torch-free.
+"""Whole checkpoints: how one is sealed, and how one whose files have changed since is set aside. Torch-free.
 
 The last file of a checkpoint is `COMPLETE`: a JSON object from the name of every other file to its CRC-32. Before a run
 is resumed they are compared, since a flipped bit in the weights would otherwise be trained on in silence.
@@ -19,14 +19,14 @@ CHUNK = 1 << 20  # bytes
 
 
 def seal(path: Path) -> None:
-    """Say that a checkpoint's directory is whole: nothing may be written into it from now on. Raises OSError."""
+    """Mark a checkpoint's directory as whole: nothing may be written into it from now on. Raises OSError."""
     files = sorted(file for file in path.rglob("*") if file.is_file() and file.name != COMPLETE)
     sums = {str(file.relative_to(path)): checksum(file) for file in files}
     write_json(path / COMPLETE, sums)
 
 
 def checksum(file: Path) -> int:
-    """CRC-32 of a file's content. Raises OSError."""
+    """Return the CRC-32 of a file's content. Raises OSError."""
     value = 0
     with file.open("rb") as stream:
         while chunk := stream.read(CHUNK):
@@ -35,15 +35,15 @@ def checksum(file: Path) -> int:
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a sealed checkpoint, in a few words; None if it is as it was written.
+    """Return what is wrong with a sealed checkpoint, in a few words; None if it is as it was written.
 
     A `COMPLETE` without content is that of an older finetui, which kept no checksums.
     """
     try:
         text = (path / COMPLETE).read_text()
         sums = json.loads(text) if text else {}
-        for name, wanted in sums.items():
-            if checksum(path / name) != wanted:
+        for name, expected in sums.items():
+            if checksum(path / name) != expected:
                 return f"{name} has changed since it was written"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is gone"
@@ -55,7 +55,7 @@ def damage(path: Path) -> str | None:
 
 
 def set_aside_damaged(run: RunDir) -> list[str]:
-    """Rename checkpoints from the last one back to the first that is sound; a sentence for each that was not.
+    """Rename checkpoints from the last one back to the first that is sound; return a sentence for each renamed one.
 
     Raises OSError where one cannot be renamed.
     """

@@ -1,7 +1,7 @@
-"""Room on the disk: whether an error means that there is none, and how a full disk is told. Torch-free.
+"""Free space on the disk: whether an error means that there is none, and how a full disk is reported. Torch-free.
 
-A run on a full disk is paused, not failed: its last whole checkpoint is intact, and it goes on once there is
-room. So that this can still be written down, each attempt holds a little room of its own until it ends.
+A run on a full disk is paused, not failed: its last whole checkpoint is intact, and it can be resumed once there is
+free space. So that this can still be logged, each attempt reserves a little space until it ends.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ RESERVE = MIB  # bytes: the worker's last line, exit.json, the journal, and what
 
 
 class DiskFullError(Exception):
-    """What there was no room for; `str()` is `the disk is full (1 MiB free, 30 MiB needed for step-000020)`."""
+    """There is too little free space; `str()` is `the disk is full (1 MiB free, 30 MiB needed for step-000020)`."""
 
     def __init__(self, free: int, needed: int, what: str) -> None:
         super().__init__(f"{FULL} ({size(free)} free, {size(needed)} needed for {what})")
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether an error, or one that led to it, says that the disk or the user's share of it is full."""
+    """Whether an error, or one that led to it, means that the disk or the user's quota is full."""
     while error is not None:
         if isinstance(error, DiskFullError):
             return True
@@ -38,14 +38,14 @@ def is_full(error: BaseException | None) -> bool:
 
 
 def free_bytes(path: Path) -> int:
-    """Free for this user on the disk that a path, which need not exist yet, would be on."""
+    """Return the bytes free for this user on the disk of a path, which need not exist yet."""
     while not path.exists():
         path = path.parent
     return shutil.disk_usage(path).free
 
 
-def told(error: BaseException, run: Path) -> str:
-    """What to tell of an error for which `is_full`, with what to do."""
+def pause_reason(error: BaseException, run: Path) -> str:
+    """Return why a run is paused after an error for which `is_full`, with what to do."""
     if isinstance(error, DiskFullError):
         full = str(error)
     else:
@@ -53,14 +53,14 @@ def told(error: BaseException, run: Path) -> str:
     return f"{full}: make room, then finetui resume {int(run.name.split('-')[0])}"
 
 
-def no_room(path: Path) -> str | None:
-    """Why no attempt should begin on this disk; None where it may."""
+def full_disk(path: Path) -> str | None:
+    """Return why no attempt should begin on this disk; None where it may."""
     free = free_bytes(path)
     return f"{FULL} ({size(free)} free)" if free < 2 * RESERVE else None
 
 
 def reserve(attempt: AttemptDir) -> None:
-    """Take room that `release` gives back. Raises OSError."""
+    """Reserve space that `release` frees. Raises OSError."""
     with attempt.reserve.open("wb") as file:
         file.write(os.urandom(RESERVE))  # nothing that a file system could store in less
         file.flush()

@@ -1,4 +1,4 @@
-"""What the workers of a run said, over all its attempts."""
+"""The events that the workers of a run logged, over all its attempts."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from engine.runs.home import RunDir
 from store.line_fields import Bad, read_lines
 from store.lines import Resume, WorkerLine
 
-# The suite `heldout` with training examples in the prompt: what the base model says, scored once (evals/few_shot.py).
+# The suite `heldout` with training examples in the prompt, scored once with the base model (training/few_shot.py).
 FEW_SHOT = "heldout_few_shot"
 
 
 def events_of(run: RunDir, *kinds: type[WorkerLine], before: int | None = None) -> list[WorkerLine]:
-    """The lines of these kinds in order, of all attempts or of those before one. Left out are those that a resume
-    took back, and those that cannot be read.
+    """Return the lines of these kinds in order, of all attempts or of those before one. Lines that a resume superseded
+    and lines that cannot be read are skipped.
     """
-    wanted: dict[str, type[WorkerLine]] = {kind.kind: kind for kind in (Resume, *kinds)}
+    by_kind: dict[str, type[WorkerLine]] = {kind.kind: kind for kind in (Resume, *kinds)}
     events: list[WorkerLine] = []
     for attempt in run.attempts():
         if before is not None and attempt.number >= before:
             break
-        own = [line for _, line in read_lines(attempt.events, wanted) if not isinstance(line, Bad)]
+        own = [line for _, line in read_lines(attempt.events, by_kind) if not isinstance(line, Bad)]
         for line in own:
             if isinstance(line, Resume):
                 events = line.kept(events)

@@ -1,4 +1,4 @@
-"""Where things are in a home: its run directories and their files."""
+"""The run directories of a home and their files."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ class RunDir:
         return AttemptDir(self.path / "attempts" / str(number))
 
     def attempts(self) -> list[AttemptDir]:
-        """In order; empty before the first start."""
+        """Return the attempts in order; empty before the first start."""
         parent = self.path / "attempts"
-        found = (
+        attempts = (
             [AttemptDir(path) for path in parent.iterdir() if path.name.isdigit()] if parent.is_dir() else []
         )
-        return sorted(found, key=lambda attempt: attempt.number)
+        return sorted(attempts, key=lambda attempt: attempt.number)
 
     def last_checkpoint(self) -> tuple[int, Path] | None:
-        """Step and directory of the last whole checkpoint, or None."""
+        """Return the step and directory of the last whole checkpoint, or None."""
         return max(self.whole_checkpoints(), default=None)
 
     def whole_checkpoints(self) -> list[tuple[int, Path]]:
-        """Step and directory, by step. A directory of another name is a user's own copy."""
+        """Return the whole checkpoints as (step, directory), by step. A directory of another name is a user's copy."""
         named = ((re.fullmatch(CHECKPOINT_NAME, path.name), path) for path in self.checkpoints.glob("step-*"))
         return sorted((int(name[1]), path) for name, path in named if name and (path / "COMPLETE").exists())
 
@@ -85,7 +85,7 @@ class AttemptDir:
 
     @property
     def process(self) -> Path:
-        """Who the shim and the worker are (pid, start time, boot)."""
+        """The identity of the shim and of the worker (pid, start time, boot)."""
         return self.path / "process.json"
 
     @property
@@ -94,20 +94,20 @@ class AttemptDir:
 
     @property
     def reserve(self) -> Path:
-        """Room on the disk for last words, while the attempt lives."""
+        """Space on the disk for the last lines, while the attempt lives."""
         return self.path / "reserve"
 
 
 def run_dirs(home: Home) -> list[RunDir]:
-    """Every acknowledged run (one with a `run.json`), by number. A directory of another name is no run."""
-    found: dict[int, RunDir] = {}
+    """Return every acknowledged run (one with a `run.json`), by number. A directory of another name is no run."""
+    runs: dict[int, RunDir] = {}
     for path in sorted(home.runs.glob("[0-9]*-*")):
         if not re.fullmatch(RUN_NAME, path.name) or not (path / "run.json").exists():
             continue
         run = RunDir(path)
-        if run.number not in found or not _is_copy(run):
-            found[run.number] = run
-    return [found[number] for number in sorted(found)]
+        if run.number not in runs or not _is_copy(run):
+            runs[run.number] = run
+    return [runs[number] for number in sorted(runs)]
 
 
 def _is_copy(run: RunDir) -> bool:

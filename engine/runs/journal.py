@@ -1,4 +1,4 @@
-"""The daemon's word about one run: `journal.jsonl`, and the record that it adds up to.
+"""The daemon's journal of one run, `journal.jsonl`, and the record that it adds up to.
 
 The journal is only ever appended to, by the one daemon. The state of a run is what the file adds up to, so a
 daemon that starts afresh knows what the one before it knew. Imports nothing heavy: the shim uses it.
@@ -34,7 +34,7 @@ Request = Literal["cancel", "pause"]
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """What the journal says about a run now."""
+    """The present state of a run by its journal."""
 
     number: int
     state: str = RunState.QUEUED
@@ -59,12 +59,12 @@ class RunRecord:
 
 
 def read(run: RunDir) -> RunRecord:
-    """Add up a journal; lines that cannot be read are passed over."""
+    """Add up a journal; lines that cannot be read are skipped."""
     return read_whole(run)[0]
 
 
 def read_whole(run: RunDir) -> tuple[RunRecord, list[Bad]]:
-    """The record, and the lines that were passed over because their values cannot be used."""
+    """Return the record, and the lines that were skipped because their values cannot be used."""
     record, bad = RunRecord(run.number), []
     for t, line in read_lines(run.journal, JOURNAL, Other):
         if isinstance(line, Bad):
@@ -75,7 +75,7 @@ def read_whole(run: RunDir) -> tuple[RunRecord, list[Bad]]:
 
 
 def append(run: RunDir, record: RunRecord, line: JournalLine) -> RunRecord:
-    """Write one line, durable on return, and give the record with it. Raises OSError (disk full).
+    """Write one line, durable on return, and return the record with it. Raises OSError (disk full).
 
     Opened for each line: lines are rare, and opening ends a line that a full disk left torn.
     """
@@ -89,7 +89,7 @@ def append(run: RunDir, record: RunRecord, line: JournalLine) -> RunRecord:
 
 
 def add(record: RunRecord, line: JournalLine, t: float) -> RunRecord:
-    """The record after one more line, written at `t`."""
+    """Return the record after one more line, written at `t`."""
     match line:
         case Submitted():
             record = replace(record, priority=line.priority, processes=line.processes or 1, queued_at=t)

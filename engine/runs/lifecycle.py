@@ -35,7 +35,7 @@ class Remains:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of the attempt whatever became of it."""
+    """What is known about an attempt however it ended."""
 
     attempt: int
     exit_code: int | None = None
@@ -43,24 +43,24 @@ class Facts:
 
 
 def verdict(record: RunRecord, remains: Remains) -> Ended | Interrupted:
-    """What became of the attempt, as the line that the journal gets. The worker's own `end` wins over how its process
-    went away.
+    """Decide how the attempt ended, as the line for the journal. The worker's own `end` wins over how its process
+    ended.
     """
     body = remains.exit or {}
     facts = Facts(record.attempt, body.get("exit_code"), body.get("signal"))
-    status, error, reason = _said(remains, facts.exit_code)
+    status, error, reason = _worker_end(remains, facts.exit_code)
     if status == RunState.FINISHED:
         return _ended(facts, RunState.FINISHED, reason or None)  # stopped by a flag, before the last step
     if status == RunState.FAILED:
-        words = error or remains.last_words or f"the worker ended with code {facts.exit_code}"
-        return _ended(facts, RunState.FAILED, words)
+        message = error or remains.last_words or f"the worker ended with code {facts.exit_code}"
+        return _ended(facts, RunState.FAILED, message)
     if record.request == "cancel":
-        return _ended(facts, RunState.CANCELLED, _hurried(record, facts.signal))
+        return _ended(facts, RunState.CANCELLED, _kill_notice(record, facts.signal))
     if status == RunState.PAUSED:
         full = f"{FULL}: make room, then finetui resume {record.number}"
         return _ended(facts, RunState.PAUSED, reason or full)
     if record.request == "pause":
-        return _ended(facts, RunState.PAUSED, _hurried(record, facts.signal))
+        return _ended(facts, RunState.PAUSED, _kill_notice(record, facts.signal))
     if status == RunState.CANCELLED:
         return interruption(record, remains.checkpoint, "stopped from outside finetui (SIGTERM)", facts)
     if not remains.began:
@@ -68,7 +68,7 @@ def verdict(record: RunRecord, remains: Remains) -> Ended | Interrupted:
     return interruption(record, remains.checkpoint, _lost(facts.signal), facts)
 
 
-def _said(remains: Remains, exit_code: int | None) -> tuple[str | None, str | None, str | None]:
+def _worker_end(remains: Remains, exit_code: int | None) -> tuple[str | None, str | None, str | None]:
     """(status, error, reason): the worker's last line, else what its exit code says; None where nothing does."""
     end = remains.end
     if end is not None and end.status is not None:
@@ -87,14 +87,14 @@ def _ended(
 def _never_began(record: RunRecord, remains: Remains, facts: Facts) -> Ended | Interrupted:
     if record.shim is None:  # the daemon was killed between deciding to start and starting
         return not_begun(record, "the daemon was lost just before the start", facts)
-    words = remains.last_words or "its supervisor process died"
-    if words.startswith(FULL):
-        return not_begun(record, words, facts)
-    return interruption(record, remains.checkpoint, f"the worker could not be started: {words}", facts)
+    message = remains.last_words or "its supervisor process died"
+    if message.startswith(FULL):
+        return not_begun(record, message, facts)
+    return interruption(record, remains.checkpoint, f"the worker could not be started: {message}", facts)
 
 
 def not_begun(record: RunRecord, reason: str, facts: Facts | None = None) -> Interrupted:
-    """Requeue a run whose attempt came to nothing through no fault of the run's, so it is not counted."""
+    """Requeue a run whose attempt did not begin through no fault of the run, so it is not counted."""
     facts = facts or Facts(record.attempt)
     return _interrupted(facts, record.checkpoint, record.interruptions, reason)
 
@@ -102,7 +102,7 @@ def not_begun(record: RunRecord, reason: str, facts: Facts | None = None) -> Int
 def interruption(
     record: RunRecord, checkpoint: int, reason: str, facts: Facts | None = None
 ) -> Ended | Interrupted:
-    """Requeue a run that lost its process, or give it up after three times without a new checkpoint."""
+    """Requeue a run that lost its process, or let it fail after three times without a new checkpoint."""
     facts = facts or Facts(record.attempt)
     count = 1 if checkpoint > record.checkpoint else record.interruptions + 1
     if count < MOST_INTERRUPTIONS:
@@ -126,7 +126,7 @@ def _lost(signum: int | None) -> str:
     return f"its process was killed by {_signal_name(signum)}{hint}"
 
 
-def _hurried(record: RunRecord, signum: int | None) -> str | None:
+def _kill_notice(record: RunRecord, signum: int | None) -> str | None:
     if signum == signal.SIGKILL:
         return f"did not stop in time after {record.request} and was killed; steps after its last checkpoint are lost"
     return None
@@ -139,17 +139,17 @@ def _signal_name(signum: int) -> str:
         return f"signal {signum}"
 
 
-# ---- what may be asked ---------------------------------------------------------------------------
+# ---- which actions are allowed -------------------------------------------------------------------
 
 
 def refusal(action: Action, record: RunRecord) -> str | None:
-    """Why `action` cannot be done to this run now; None if it can."""
+    """Return why `action` cannot be done to this run now; None if it can."""
     return refused(action, record.number, record.state, record.request)
 
 
 def refused(action: Action, number: int, state: str, request: Request | None = None) -> str | None:
-    """The same of a run of which number and state are known, and whether it was asked to stop where that is. The daemon
-    may know more than who asks, so what is allowed here may still be refused there, never the reverse.
+    """Return the same for a run whose number and state are known, and whether it was asked to stop, where that is
+    known. The daemon may know more than the caller: what is allowed here may still be refused there, not the reverse.
     """
     if action == "resume":
         return _resume_refused(number, state, request)

@@ -1,4 +1,4 @@
-"""What one of several processes of an attempt writes."""
+"""The log of one of several processes of an attempt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from finetui.files import write_json
 from finetui.log import LogWriter
 from store.lines import End
 
-# In place of a status of `end`: another rank was lost, which has more to say.
+# In place of a status of `end`: another rank was lost, which reports the cause.
 LOST = "lost"
 
 
@@ -34,5 +34,5 @@ class RankLog:
 
 
 def outcome_file(attempt: AttemptDir, rank: int) -> Path:
-    """Where a rank says how it ended."""
+    """Return the file in which a rank reports how it ended."""
     return attempt.path / f"rank-{rank}.json"

@@ -21,7 +21,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from engine.basics.errors import RestoreError, SaveError
-from engine.models.distributed import cut_state, gathered, like, of_all, optimiser_state, rank, wait
+from engine.models.distributed import (
+    gather_values,
+    gathered,
+    optimiser_state,
+    rank,
+    shard_like,
+    shard_state,
+    wait,
+)
 from engine.models.random_states import RandomStates, random_states, set_random_states
 from engine.runs import disk
 from engine.runs.checkpoints import COMPLETE, seal
@@ -52,7 +60,7 @@ def save(run: RunDir, model: nn.Module, optimiser: torch.optim.Optimizer, positi
     would write, with random numbers for each.
     """
     weights, state = trained_weights(model), optimiser_state(optimiser)
-    rng = of_all(random_states())
+    rng = gather_values(random_states())
     path = run.checkpoints / checkpoint_name(position.step)
 
     def fill(directory: Path) -> None:
@@ -76,7 +84,7 @@ def restore(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> P
         load_weights(path, model)
         # On the CPU first: it was saved from the GPU of the first process.
         saved = torch.load(path / "optimiser.pt", map_location="cpu", weights_only=True)
-        optimiser.load_state_dict(cut_state(saved, optimiser))
+        optimiser.load_state_dict(shard_state(saved, optimiser))
         state = json.loads((path / "state.json").read_text())
         tensors = torch.load(path / "rng.pt", map_location="cpu", weights_only=True)
         if rank() < len(tensors):
@@ -103,7 +111,7 @@ def put_weights(saved: dict[str, torch.Tensor], model: nn.Module) -> None:
         raise ValueError("it holds other weights than this recipe trains")
     with torch.no_grad():
         for name, parameter in parameters.items():
-            parameter.copy_(like(saved[name], parameter))
+            parameter.copy_(shard_like(saved[name], parameter))
 
 
 def prune(run: RunDir, keep: int, best_step: int | None) -> None:

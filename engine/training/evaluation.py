@@ -48,7 +48,7 @@ def evaluate(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> str | Non
             generate = partial(
                 generate_answers, job.model, job.tokenizer, questions, max_new_tokens, accelerator.device
             )
-            answers = distributed.as_first(
+            answers = distributed.from_first(
                 cache.answers(questions, max_new_tokens, generate) if cache else generate()
             )
     job.model.train()
@@ -81,7 +81,7 @@ def _score(
     started, base = time.perf_counter(), _base_predictions(job, suite)
     score_now = partial(score_suite, loss, suite, job.eval_tokens, device, job.stop.check, base, only)
     outcome = _score_base(cache, suite, score_now) if cache else score_now()
-    outcome = distributed.as_first(outcome)  # so that all processes decide the same
+    outcome = distributed.from_first(outcome)  # so that all processes decide the same
     scores = outcome.scores
     if job.step > 0 and base is None:  # there is nothing to compare tokens with
         scores = replace(scores, lost=None, gained=None, kl=None, base=None)

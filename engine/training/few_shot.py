@@ -59,7 +59,7 @@ def few_shot_baseline(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> 
     without_adapter = nullcontext() if starts_as_base(method) else as_base(job.model, method)
     with accelerator.autocast(), without_adapter:
         cache = base_cache_of(job)
-        scores = distributed.as_first(cache.scores(suite, score_now) if cache else score_now())
+        scores = distributed.from_first(cache.scores(suite, score_now) if cache else score_now())
     # There is no other look to compare tokens with.
     scores = replace(scores, lost=None, gained=None, base=None)
     job.model.train()

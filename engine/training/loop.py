@@ -95,7 +95,7 @@ class Trainer:
             recipe.evals.budget,
             job.plan.total_steps,
             job.step,
-            distributed.as_first,
+            distributed.from_first,
             part_scores.partial_cost(job.data.suites, recipe.evals.per_look),
         )
         job.model.train()
@@ -147,7 +147,7 @@ class Trainer:
     def gradients(self, window: Sequence[list[Item]], targets: int) -> tuple[float, float]:
         """Leave the clipped gradients of a window's forward passes in the weights; (loss, gradient norm before)."""
         total = torch.zeros((), device=self.accelerator.device)
-        mine = distributed.share(window)
+        mine = distributed.own_passes(window)
         for number, (examples, weight) in enumerate(mine, start=1):
             alone = distributed.no_exchange(self.accelerator, self.loss, last=number == len(mine))
             with self.memory.watching(len(examples)), alone:

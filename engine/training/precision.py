@@ -37,7 +37,10 @@ def choose_checkpointing(recipe: Recipe, longest: int, memory: int, report: Repo
 def precisions(model: Any, dtype: torch.dtype, checkpointing: bool) -> str:
     """Return one line: `frozen weights 4 bits and bf16, trained weights fp32, forward pass bf16 by autocast`."""
     formats = [(p.requires_grad, NAMES.get(p.dtype, str(p.dtype))) for p in model.parameters()]
-    frozen, trained = ({name for needs, name in formats if needs == wanted} for wanted in (False, True))
+    frozen, trained = (
+        {name for requires_grad, name in formats if requires_grad == is_trained}
+        for is_trained in (False, True)
+    )
     parts = [f"frozen weights {' and '.join(sorted(frozen))}"] * bool(frozen)
     parts.append(f"trained weights {' and '.join(sorted(trained))}")
     parts.append(f"forward pass {NAMES[dtype]}" + " by autocast" * (dtype != torch.float32))

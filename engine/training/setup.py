@@ -21,7 +21,7 @@ from engine.losses.dpo_loss import as_base
 from engine.losses.loss import TargetLoss
 from engine.losses.packing import pack, unpacked
 from engine.models import distributed, load
-from engine.models.methods.vectors import begin_as
+from engine.models.methods.vectors import initialise_tokens
 from engine.models.tokenizer import load_tokenizer
 from engine.recipe.methods import Prefix, Prompt
 from engine.recipe.sections import Recipe
@@ -109,7 +109,7 @@ def _load_model(
     if isinstance(recipe.method, Prefix | Prompt):
         text = recipe.method.text
         begin = tokenizer(text, add_special_tokens=False)["input_ids"] if text else None
-        begin_as(model, recipe.method, begin or (t for e in data.train for t in e.tokens.tolist()))
+        initialise_tokens(model, recipe.method, begin or (t for e in data.train for t in e.tokens.tolist()))
     return model.eval()
 
 
@@ -123,7 +123,7 @@ def _check_and_pack(recipe: Recipe, model: Any, dtype: torch.dtype, data: Prepar
     if isinstance(recipe.task, Classification):
         return False
     with _training_autocast(dtype):
-        if not TargetLoss(model).same_as_model():
+        if not TargetLoss(model).matches_model():
             raise ModelError(
                 f"model {recipe.model.path}: computes its logits in a way that finetui does not support"
             )
@@ -158,7 +158,7 @@ def _add_samples(job: Job) -> None:
 
     path, may_draw = job.run.path / "base-samples.json", not job.looks.has(0)
     samples = base_samples.read_or_draw(path, draw, may_draw) if distributed.rank() == 0 else []
-    job.data = base_samples.with_samples(job.data, distributed.as_first(samples), tokenizer)
+    job.data = base_samples.with_samples(job.data, distributed.from_first(samples), tokenizer)
 
 
 def _report_plan(job: Job) -> None:

@@ -49,7 +49,7 @@ def _load_references(job: Job, loss: PairLoss, accelerator: Accelerator) -> None
         _write(path, log_probs)
     with np.load(path) as saved:
         loss.suite_references = {name: saved[name] for name in sets}
-    loss.remember(sets["train"], loss.suite_references.pop("train"))
+    loss.set_references(sets["train"], loss.suite_references.pop("train"))
 
 
 def _digest(job: Job, sets: dict[str, list[Any]]) -> str:

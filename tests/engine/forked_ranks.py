@@ -47,7 +47,7 @@ def _launch(run: RunDir, attempt: int, file_size_limit: int | None) -> None:
         alive.discard(pid)
         if status:
             ask_to_stop()
-    os._exit(ranks.tell(run, run.attempt(attempt), PROCESSES))
+    os._exit(ranks.report_end(run, run.attempt(attempt), PROCESSES))
 
 
 def _fork(run: RunDir, attempt: int, rank: int) -> int:

@@ -140,7 +140,7 @@ def test_of_several_failures_the_first_is_told(tmp_path):
         words = {"status": status, "step": 5, "error": error, "reason": None, "t": t}
         attempt.path.mkdir(parents=True, exist_ok=True)
         (attempt.path / f"rank-{rank}.json").write_text(json.dumps(words))
-    assert ranks.tell(run, attempt, 3) == 4
+    assert ranks.report_end(run, attempt, 3) == 4
     assert last_error(run) == "this"
 
 
@@ -247,12 +247,12 @@ def _rank(rank: int, directory: str) -> None:
 
     store = dist.FileStore(f"{directory}/store", PROCESSES)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=PROCESSES)
-    assert distributed.share(["a", "b", "c"]) == [[("a", 1), ("c", 1)], [("b", 1), ("a", 0)]][rank]
-    assert distributed.share(["a"]) == [[("a", 1)], [("a", 0)]][rank]
+    assert distributed.own_passes(["a", "b", "c"]) == [[("a", 1), ("c", 1)], [("b", 1), ("a", 0)]][rank]
+    assert distributed.own_passes(["a"]) == [[("a", 1)], [("a", 0)]][rank]
     assert distributed.agree(rank == 1)
     assert not distributed.agree(False)
-    assert distributed.as_first(rank) == 0
-    assert distributed.of_all(rank) == [0, 1]
+    assert distributed.from_first(rank) == 0
+    assert distributed.gather_values(rank) == [0, 1]
     assert distributed.summed(torch.tensor(rank + 1.0)) == 3
 
     torch.manual_seed(0)
@@ -262,7 +262,7 @@ def _rank(rank: int, directory: str) -> None:
     run = RunDir(Path(directory) / "000001-run")
     path = checkpoint.save(run, model, optimiser, Position(1, 1))
     drawn = torch.rand(3)
-    assert not torch.equal(*distributed.of_all(drawn)), "dropout would be the same in both"
+    assert not torch.equal(*distributed.gather_values(drawn)), "dropout would be the same in both"
     torch.rand(rank + 5)
     checkpoint.restore(path, model, optimiser)
     assert torch.equal(torch.rand(3), drawn)

@@ -173,7 +173,7 @@ def test_methods_that_change_the_base_itself_are_known():
 def test_a_batch_carries_the_references_that_are_remembered():
     ours = PairLoss(model_with(Full(name="full")), Full(name="full"), TASK)
     answers = np.array([[-1.0, -2.0, -3.0], [-4.0, -5.0, -6.0]])
-    ours.remember(PAIRS, answers)
+    ours.set_references(PAIRS, answers)
     batch = ours.collate([PAIRS[2], PAIRS[0]], CPU)
     assert ours.reference(batch).tolist() == [[-3.0, -1.0], [-6.0, -4.0]]
 

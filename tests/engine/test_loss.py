@@ -156,14 +156,14 @@ def test_a_model_that_scales_its_logits_is_scored_as_it_scores_itself():
         Gemma2Config(**small, final_logit_softcapping=0.1),
     ):
         model = AutoModelForCausalLM.from_config(config)
-        assert TargetLoss(model).same_as_model(), type(config)
+        assert TargetLoss(model).matches_model(), type(config)
 
 
 def test_a_head_that_is_not_the_models_own_is_found_out():
     model = llama(tied=False)
     original = model.forward
     model.forward = lambda **inputs: _scaled(original(**inputs))
-    assert not TargetLoss(model).same_as_model()
+    assert not TargetLoss(model).matches_model()
 
 
 def _scaled(out):

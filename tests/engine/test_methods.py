@@ -13,7 +13,7 @@ from engine.losses.batches import Batch, collate
 from engine.losses.loss import TargetLoss
 from engine.models import load
 from engine.models.load import count_parameters, load_model, longest, precision, save_model
-from engine.models.methods.vectors import begin_as
+from engine.models.methods.vectors import initialise_tokens
 from engine.models.source import resolve
 from engine.models.tokenizer import load_tokenizer
 from engine.recipe.methods import IA3, Adapter, Freeze, Full, Lora, Prefix, Prompt, QLora
@@ -57,7 +57,7 @@ def test_freeze_trains_the_last_blocks_and_the_norm_in_float32(dtype, batch):
     assert set(trained.values()) == {FP32}
     assert {p.dtype for p in model.parameters() if not p.requires_grad} == {dtype}
     with torch.autocast("cpu", dtype, enabled=dtype != FP32):
-        assert TargetLoss(model.eval()).same_as_model()
+        assert TargetLoss(model.eval()).matches_model()
         assert backward(model, batch).keys() == trained.keys()
 
 
@@ -122,7 +122,7 @@ def test_vectors_are_trained_in_float32_on_a_frozen_base_as_peft_runs_them(metho
     model = load_model(BUNDLED, method, dtype)
     base = model.get_base_model()
     if not isinstance(method, IA3):
-        begin_as(model, method, range(10, 13))
+        initialise_tokens(model, method, range(10, 13))
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     assert {p.dtype for p in trained.values()} == {FP32}
     assert {p.dtype for name, p in model.named_parameters() if name not in trained} == {dtype}
@@ -133,7 +133,7 @@ def test_vectors_are_trained_in_float32_on_a_frozen_base_as_peft_runs_them(metho
     places = torch.arange(18)
     with torch.autocast("cpu", dtype, enabled=dtype != FP32), torch.no_grad():
         loss = TargetLoss(model.eval())
-        assert loss.same_as_model()
+        assert loss.matches_model()
         ours = loss.logits(loss.hidden(Batch(ids, places, places, places)))
         theirs = model(input_ids=ids).logits[:, -9:].flatten(0, 1).float()
         plain = base(input_ids=ids).logits if isinstance(method, Prompt | Prefix) else None
@@ -149,7 +149,7 @@ def test_vectors_are_trained_in_float32_on_a_frozen_base_as_peft_runs_them(metho
 def test_virtual_tokens_begin_as_real_ones(method):
     """What follows has the logits that it has after these tokens in a plain text."""
     model = load_model(BUNDLED, method, FP32)
-    begin_as(model, method, [10, 11, 12])
+    initialise_tokens(model, method, [10, 11, 12])
     plain = load_model(BUNDLED, Full(name="full"), FP32)
     ids = torch.tensor([[40, 41, 42]])
     before = torch.tensor([[10, 11, 12, 10, 11]])

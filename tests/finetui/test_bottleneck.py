@@ -300,7 +300,7 @@ def test_gradients_survive_checkpointing_and_reach_through_the_target_loss(kind:
     model.zero_grad()
     model.gradient_checkpointing_enable()
     loss = TargetLoss(model)
-    assert loss.same_as_model()
+    assert loss.matches_model()
     value = loss(batch)
     value.backward()
     torch.testing.assert_close(value, expected)

@@ -1,4 +1,4 @@
-"""Training part of a model: its last blocks with the final norm, or modules chosen by name. The rest is frozen."""
+"""Train part of a model: its last blocks with the final norm, or modules chosen by name. The rest is frozen."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ def freeze(model: Any, method: Freeze) -> Any:
 
 
 def by_name(model: nn.Module, names: Iterable[str]) -> list[nn.Module]:
-    """The modules whose path ends in one of the names: `self_attn` is in every block, `layers.4.mlp` in one."""
-    found = []
+    """Return the modules whose path ends in one of the names: `self_attn` is in every block, `layers.4.mlp` in one."""
+    modules = []
     for name in names:
         matches = [m for path, m in model.named_modules() if f".{path}".endswith(f".{name}")]
         if not any(map(_has_weights, matches)):
             known = {path.rpartition(".")[2] for path, m in model.named_modules() if _has_weights(m)}
-            words = sorted(word for word in known if word and not word.isdigit())
+            parts = sorted(word for word in known if word and not word.isdigit())
             raise ModelError(
                 f"key method.modules: no module of {type(model).__name__} with weights is named {name}; "
-                f"there is: {', '.join(words)}"
+                f"there is: {', '.join(parts)}"
             )
-        found += matches
-    return found
+        modules += matches
+    return modules
 
 
 def last_blocks(model: Any, count: int) -> list[nn.Module]:
-    """The last `count` blocks of the text model and the norm after them."""
+    """Return the last `count` blocks of the text model and the norm after them."""
     total = model.config.get_text_config().num_hidden_layers
     if count > total:
         raise ModelError(

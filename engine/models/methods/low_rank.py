@@ -9,21 +9,21 @@ from typing import Any
 import torch
 
 from engine.basics.errors import ModelError
-from engine.models.classifier import to_save
+from engine.models.classifier import modules_to_save
 from engine.models.towers import linear_in_towers
 from engine.recipe.methods import Lora, QLora
 from finetui.errors import first_line
 
-# The weights that PiSSA began with, kept with the model: what was learnt is the difference from them.
+# The weights that PiSSA began with, kept with the model: training learned the difference from them.
 INITIAL = "initial_adapter"
 
 
 def with_lora(base: Any, method: Lora | QLora) -> Any:
-    """The base with a new adapter, which alone is trained. Raises ModelError."""
+    """Add a new adapter to the base; it alone is trained. Raises ModelError."""
     from peft import LoraConfig, get_peft_model
 
     pissa = isinstance(method, Lora) and method.init == "pissa"
-    new = to_save(base)
+    new = modules_to_save(base)
     config = LoraConfig(
         task_type="CAUSAL_LM" if new is None else "SEQ_CLS",
         modules_to_save=new,
@@ -52,7 +52,7 @@ def save_lora(model: Any, directory: Path) -> None:
     """Write the adapter as plain LoRA for the unchanged base.
 
     PiSSA (Meng et al. 2024, arXiv:2404.02948) takes the base's largest singular vectors into the adapter:
-    W = W' + s B0 A0. What it learnt is s (B A - B0 A0) on top of W, a plain adapter of twice the rank.
+    W = W' + s B0 A0. It learned s (B A - B0 A0) on top of W, a plain adapter of twice the rank.
     """
     # Looking at the hub for whether embeddings changed would need the network; they never do.
     options: dict[str, Any] = {"save_embedding_layers": False}
@@ -61,15 +61,15 @@ def save_lora(model: Any, directory: Path) -> None:
         model.save_pretrained(directory, **options)
         return
     learnt = _trained(model)
-    with tempfile.TemporaryDirectory() as began:
+    with tempfile.TemporaryDirectory() as start:
         _put(model, initial)
-        model.save_pretrained(began, **options)
+        model.save_pretrained(start, **options)
         _put(model, learnt)
-        model.save_pretrained(directory, path_initial_model_for_weight_conversion=began, **options)
+        model.save_pretrained(directory, path_initial_model_for_weight_conversion=start, **options)
 
 
 def linear_layers(model: Any) -> list[str]:
-    """The last parts of the names of a model's linear layers: what `method.targets` may name."""
+    """Return the last parts of the names of a model's linear layers: what `method.targets` may name."""
     names = (name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear))
     return sorted({name.rpartition(".")[2] for name in names})
 
