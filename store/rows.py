@@ -196,10 +196,12 @@ def _metrics(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.
 
 
 def _resume(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.Resume) -> None:
-    batch.event(run.run, attempt, entry, f"resumed from step {line.from_step}")
+    fresh = line.from_step < 0  # no checkpoint was there yet
+    message = "started over: there was no checkpoint" if fresh else f"resumed from step {line.from_step}"
+    batch.event(run.run, attempt, entry, message)
     batch.resumes.append((run.run, attempt, line.from_step))
-    batch.attempt(run.run, attempt, resumed_from=line.from_step)
-    run.step = line.from_step
+    batch.attempt(run.run, attempt, resumed_from=None if fresh else line.from_step)
+    run.step = max(0, line.from_step)
 
 
 def _plan(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.Plan) -> None:

@@ -383,6 +383,21 @@ def test_a_resume_supersedes_the_steps_after_its_checkpoint(
     ]
 
 
+def test_an_attempt_without_a_checkpoint_starts_over(
+    home: FakeHome, ingest: Ingest, projection: Projection
+) -> None:
+    run = busy_run(home)
+    run.journal("interrupted", state="interrupted", attempt=1)
+    run.start(2)
+    run.write("resume", 2, from_step=-1)
+    ingest.poll()
+    assert rows(projection, "SELECT step, attempt FROM runs") == [(0, 2)]
+    assert rows(projection, "SELECT resumed_from FROM attempts WHERE attempt = 2") == [(None,)]
+    assert not rows(projection, "FROM metrics")
+    said = rows(projection, "SELECT message FROM events WHERE kind = 'resume'")
+    assert said == [("started over: there was no checkpoint",)]
+
+
 def test_attempts_are_read_in_order_even_when_all_are_there(home: FakeHome, projection: Projection) -> None:
     resumed(home)
     Ingest(projection, home.path, batch_rows=4).poll()
