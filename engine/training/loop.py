@@ -71,7 +71,7 @@ class Trainer:
     """What a training step needs, made once. `job.step` says where it stands."""
 
     def __init__(self, job: Job, resume_from: int | None) -> None:
-        """Restores the checkpoint of the step `resume_from`, then measures the largest forward pass."""
+        """Restore the checkpoint of the step `resume_from`, then measure the largest forward pass."""
         recipe = job.recipe
         self.job = job
         self.accelerator = Accelerator(
@@ -85,10 +85,8 @@ class Trainer:
         self.optimiser = make_optimiser(job.model, recipe.train, scale)
         distributed.own_randomness(recipe.seed)
         position = self._restore(resume_from)
-        self.tokens, self.saved_step = (
-            position.tokens,
-            resume_from,
-        )  # trained on so far; of the last checkpoint
+        self.tokens = position.tokens  # trained on so far
+        self.saved_step = resume_from  # of the last checkpoint
         self.memory = MemoryGuard(job, self.optimiser, self.accelerator.num_processes)
         self.schedule = Schedule(
             recipe.evals.every,
@@ -107,8 +105,8 @@ class Trainer:
     def step(self, chosen: np.ndarray) -> dict[str, float]:
         """One optimiser step on the training examples `chosen` (int64 [examples]): data, forward, backward, update.
 
-        Its metrics. Done again in smaller forward passes for as long as memory runs out. Raises TrainingError, on NaN
-        before any weight is changed.
+        Returns its metrics. While memory runs out, the step is repeated in smaller forward passes. Raises
+        TrainingError, on NaN before any weight is changed.
         """
         job, started, states = self.job, time.perf_counter(), random_states()
         examples = self._examples(chosen)
