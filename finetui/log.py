@@ -10,7 +10,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,27 +66,23 @@ def read_log(path: Path) -> Iterator[dict[str, Any]]:
         data = path.read_bytes()
     except FileNotFoundError:
         return
-    for line in data[: data.rfind(b"\n") + 1].splitlines():
+    yield from _readable(data[: data.rfind(b"\n") + 1].splitlines())
+
+
+def last_entries(path: Path, window: int = 1 << 16) -> list[dict[str, Any]]:
+    """Return the whole, readable lines in the last `window` bytes of a log, last one first."""
+    data = tail(path, window)
+    return list(_readable(reversed(data[: data.rfind(b"\n") + 1].splitlines())))
+
+
+def _readable(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    for line in lines:
         try:
             entry = json.loads(line)
         except ValueError:
             continue
         if isinstance(entry, dict):
             yield entry
-
-
-def last_entries(path: Path, window: int = 1 << 16) -> list[dict[str, Any]]:
-    """Return the whole, readable lines in the last `window` bytes of a log, last one first."""
-    data = tail(path, window)
-    entries: list[dict[str, Any]] = []
-    for line in reversed(data[: data.rfind(b"\n") + 1].splitlines()):
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict):
-            entries.append(entry)
-    return entries
 
 
 def tail(path: Path, window: int) -> bytes:

@@ -87,6 +87,7 @@ class Trainer:
         position = self._restore(resume_from)
         self.tokens = position.tokens  # trained on so far
         self.saved_step = resume_from  # of the last checkpoint
+        self.checkpoint_every = parse_share(recipe.train.checkpoint_every)
         self.memory = MemoryGuard(job, self.optimiser, self.accelerator.num_processes)
         self.schedule = Schedule(
             recipe.evals.every,
@@ -198,8 +199,7 @@ class Trainer:
 
     def is_checkpoint_due(self) -> bool:
         job = self.job
-        every = parse_share(job.recipe.train.checkpoint_every)
-        return is_due(job.step, every, job.plan.total_steps) or is_new_best(job)
+        return is_due(job.step, self.checkpoint_every, job.plan.total_steps) or is_new_best(job)
 
     def save(self) -> None:
         """Write a checkpoint, report it, then delete old ones."""

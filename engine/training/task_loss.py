@@ -63,6 +63,6 @@ def _digest(job: Job, sets: dict[str, list[Any]]) -> str:
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Whole or not at all."""
+    """Write the arrays whole or not at all."""
     with whole_file(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
