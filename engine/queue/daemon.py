@@ -23,6 +23,7 @@ from engine.basics.errors import ConfigError, QueueError
 from engine.basics.repeater import Repeater
 from engine.queue import config
 from engine.queue.executor import usable_devices
+from engine.queue.no_pandas import keep_pandas_out
 from engine.queue.sampler import Nvml, Sampler
 from engine.queue.scheduler import Capacity
 from engine.queue.supervisor import Settings, Supervisor
@@ -228,6 +229,7 @@ def _whole_number(action: str, body: dict[str, Any], key: str) -> int:
 
 def main() -> int:
     """Run until asked to stop. Errors at the start are one sentence on stderr, for the command that started us."""
+    keep_pandas_out()
     home = default_home()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may go
     try:
