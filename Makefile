@@ -20,7 +20,7 @@ test: install lint
 	@$(MAKE) --no-print-directory -j2 types unit
 
 unit: install
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder -q
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder -q
 
 lint: install
 	@$(BIN)/ruff check .

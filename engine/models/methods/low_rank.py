@@ -28,7 +28,7 @@ def with_lora(base: Any, method: Lora | QLora) -> Any:
         task_type="CAUSAL_LM" if new is None else "SEQ_CLS",
         modules_to_save=new,
         r=method.r,
-        lora_alpha=method.alpha,  # type: ignore[arg-type]  # only ever divided by r or its root
+        lora_alpha=method.alpha,  # only ever divided by r or its root
         lora_dropout=method.dropout,
         target_modules=method.targets,
         exclude_modules=None if new else linear_in_towers(base) or None,
