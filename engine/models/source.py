@@ -175,3 +175,12 @@ def check_targets(targets: str | list[str], model: ModelFiles) -> None:
             near = difflib.get_close_matches(target, model.linear_layers, n=1)
             hint = f"did you mean {near[0]}?" if near else f"layers: {', '.join(model.linear_layers)}"
             raise ModelError(f"key method.targets: {model.architecture} has no layer {target}; {hint}")
+
+
+def check_token(path: str, largest: int, rows: int) -> None:
+    """Raise ModelError if the largest token that was produced has no row in the embedding."""
+    if largest >= rows:
+        raise ModelError(
+            f"model {path}: its tokenizer produces token {largest}, but the model knows only {rows}; "
+            "use the tokenizer that belongs to the model"
+        )

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from engine.basics.errors import ModelError
+from engine.models import experts
 from engine.models.classifier import modules_to_save
 from engine.models.towers import linear_in_towers
 from engine.recipe.methods import Lora, QLora
@@ -22,6 +23,8 @@ def with_lora(base: Any, method: Lora | QLora) -> Any:
     """Add a new adapter to the base; it alone is trained. Raises ModelError."""
     from peft import LoraConfig, get_peft_model
 
+    experts.check(base, method)
+    layers = linear_layers(base)  # before PEFT has replaced some
     pissa = isinstance(method, Lora) and method.init == "pissa"
     new = modules_to_save(base)
     config = LoraConfig(
@@ -40,8 +43,7 @@ def with_lora(base: Any, method: Lora | QLora) -> Any:
         model = get_peft_model(base, config)
     except ValueError as error:
         raise ModelError(
-            f"method.targets {method.targets}: {first_line(error)}; "
-            f"its linear layers are {', '.join(linear_layers(base))}"
+            f"method.targets {method.targets}: {first_line(error)}; its linear layers are {', '.join(layers)}"
         ) from None
     if pissa:
         setattr(model, INITIAL, {name: value.cpu() for name, value in _trained(model).items()})
