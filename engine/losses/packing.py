@@ -204,6 +204,22 @@ def pack(model: Any) -> bool:
     return False
 
 
+def rotary_switch(config: Any) -> int | None:
+    """Return the number of tokens above which a text has other rotary embeddings in all of its places; None if its
+    length makes no difference.
+
+    So it is with `longrope` (Phi-3.5, Phi-4-mini): the longest text in a forward pass decides for all of it. With
+    `dynamic` it is the length that the model can take, which no example exceeds.
+    """
+    settings = getattr(config, "rope_parameters", None) or {}
+    kinds = settings.values() if all(isinstance(value, dict) for value in settings.values()) else [settings]
+    if not any((kind.get("rope_type") or kind.get("type")) == "longrope" for kind in kinds):
+        return None
+    limits = [kind.get("original_max_position_embeddings") for kind in kinds]
+    limits.append(getattr(config, "original_max_position_embeddings", None))
+    return next((int(limit) for limit in limits if limit), None)
+
+
 @contextmanager
 def unpacked(model: Any) -> Iterator[None]:
     """Let the model build its own masks inside this context, as generation with its padding needs."""
