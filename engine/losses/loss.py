@@ -14,11 +14,13 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from engine.basics.errors import ModelError
 from engine.data.chat import Example
 from engine.losses.batches import ROUND, ROUND_ROWS, Batch, collate, collate_apart
 from engine.losses.packing import rotary_switch
 from engine.models.experts import router_loss
 from engine.models.load import without_adapters
+from finetui.errors import first_line
 
 # Logits held at once: 2^26 numbers are 256 MiB in float32.
 LOGITS_AT_ONCE = 2**26
@@ -165,12 +167,24 @@ class TargetLoss(nn.Module):
     @torch.no_grad()
     def matches_model(self) -> bool:
         """Whether `logits` agrees with the model's forward pass, on a few tokens. Leaves the mode as it is."""
-        device = self._causal_lm.get_input_embeddings().weight.device
-        ids = torch.arange(1, 9, device=device)[None]
-        places = torch.arange(8, device=device)
+        ids, places = self._few_tokens()
         ours = self.logits(self.hidden(Batch(ids, places, places, places)))
         theirs = self.model(input_ids=ids, use_cache=False).logits[0, -len(places) :].float()
-        return bool(torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2 * float(theirs.abs().max())))
+        return _is_close(ours, theirs)
+
+    @torch.no_grad()
+    def is_causal(self) -> bool:
+        """Whether no token sees those after it, on a few tokens. Leaves the mode as it is."""
+        ids, places = self._few_tokens()
+        whole = self.hidden(Batch(ids, places, places, places)).float()
+        half = len(places) // 2
+        part = self.hidden(Batch(ids[:, :half], places[:half], places[:half], places[:half])).float()
+        return _is_close(whole[:half], part)
+
+    def _few_tokens(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return eight tokens, int64 [1, 8], and their places."""
+        device = self._causal_lm.get_input_embeddings().weight.device
+        return torch.arange(1, 9, device=device)[None], torch.arange(8, device=device)
 
     def _chunk_loss(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(self.logits(hidden), targets, reduction="sum")
@@ -198,3 +212,21 @@ class TargetLoss(nn.Module):
     def _chunk_size(self) -> int:
         vocabulary = self._causal_lm.get_output_embeddings().weight.shape[0]
         return max(64, LOGITS_AT_ONCE // vocabulary)
+
+
+def check_model(path: str, loss: TargetLoss) -> None:
+    """Raise ModelError for a language model that would be trained wrongly; a few tokens are tried."""
+    try:
+        matches, causal = loss.matches_model(), loss.is_causal()
+    except Exception as error:  # whatever a model's own code does not like about being called so
+        raise ModelError(
+            f"model {path}: cannot be run as finetui trains it ({type(error).__name__}: {first_line(error)})"
+        ) from error
+    if not matches:
+        raise ModelError(f"model {path}: computes its logits in a way that finetui does not support")
+    if not causal:
+        raise ModelError(f"model {path}: is not causal, each token sees those after it; take another base")
+
+
+def _is_close(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return bool(torch.allclose(one, other, rtol=1e-2, atol=1e-2 * float(other.abs().max())))

@@ -18,7 +18,7 @@ from engine.evals import base_samples
 from engine.evals.looks import read_looks
 from engine.evals.metrics import Metrics
 from engine.losses.dpo_loss import as_base
-from engine.losses.loss import TargetLoss
+from engine.losses.loss import TargetLoss, check_model
 from engine.losses.packing import pack, unpacked
 from engine.models import distributed, load, skeleton
 from engine.models.methods.vectors import initialise_tokens
@@ -124,10 +124,7 @@ def _check_and_pack(recipe: Recipe, model: Any, dtype: torch.dtype, data: Prepar
     if isinstance(recipe.task, Classification):
         return False
     with _training_autocast(dtype):
-        if not TargetLoss(model).matches_model():
-            raise ModelError(
-                f"model {recipe.model.path}: computes its logits in a way that finetui does not support"
-            )
+        check_model(recipe.model.path, TargetLoss(model))
         packed = pack(model)
     if not packed:
         report.log("info", "examples are padded, not packed: this model or method cannot take packed rows")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -42,12 +43,22 @@ def with_lora(base: Any, method: Lora | QLora) -> Any:
     try:
         model = get_peft_model(base, config)
     except ValueError as error:
-        raise ModelError(
-            f"method.targets {method.targets}: {first_line(error)}; its linear layers are {', '.join(layers)}"
-        ) from None
+        raise ModelError(_unfit(base, method.targets, layers, first_line(error))) from None
     if pissa:
         setattr(model, INITIAL, {name: value.cpu() for name, value in _trained(model).items()})
     return model
+
+
+def _unfit(base: Any, targets: str | list[str], layers: list[str], reason: str) -> str:
+    """Return one sentence on targets that PEFT refuses."""
+    if "incompatible" in reason:  # the fused kernels of Mamba take these weights as they are
+        refused = set(re.findall(r"'([^']+)'", reason))
+        rest = [name for name in layers if name not in refused and name != "lm_head"]
+        return (
+            f"key method.targets: {targets} has layers of {type(base).__name__} that PEFT cannot adapt "
+            f"({', '.join(sorted(refused.intersection(layers)))}); set it to [{', '.join(rest)}]"
+        )
+    return f"method.targets {targets}: {reason}; its linear layers are {', '.join(layers)}"
 
 
 def save_lora(model: Any, directory: Path) -> None:
