@@ -39,6 +39,15 @@ def _at_rank(weight: Weight, r: int) -> Weight:
     )
 
 
+def merged_tensors(model: ModelShapes, workload: Workload) -> list[Weight]:
+    """Return the tensors of experts and routers that an adapter changes: PEFT adds the low-rank product to a copy of
+    each, which the backward pass keeps (peft 0.21, `ParamWrapper`)."""
+    if model.trained is None or model.trained_by != workload.trains or not workload.adapters:
+        return []
+    adapted = {weight.name.partition(".lora_A")[0] for weight in model.trained}
+    return [w for w in model.weights if w.role == "expert" and w.name.removesuffix(".weight") in adapted]
+
+
 def is_trained(model: ModelShapes, workload: Workload, name: str) -> bool:
     """Whether a weight of the model itself is trained, as engine/models/methods/freeze.py chooses."""
     if workload.method != "freeze":

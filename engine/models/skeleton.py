@@ -6,7 +6,6 @@ and for the worker.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import sys
@@ -135,7 +134,7 @@ def _described(base: Any, spec: ModelSpec, method: Method, task: str) -> Outline
     if isinstance(method, Lora | QLora | IA3):
         names = list(dict.fromkeys(re.split(r"\.(?:lora_|ia3_l)", name)[0] for name, *_ in trained))
         reached = listed(names)
-        notes += _left_out(base, names, layers, method)
+        notes += _left_out(names, layers, method)
     known = method.name != "full" and task != "classification"
     return Outline(None, _sizes(config), weights, trained if known else None, reached, tuple(notes))
 
@@ -207,19 +206,9 @@ def _layers(model: Any) -> dict[str, int]:
     }
 
 
-def _left_out(base: Any, names: list[str], layers: dict[str, int], method: Lora | QLora | IA3) -> list[str]:
-    """Return which layers stay as they are though `all-linear` seems to mean them. Raises ModelError for a target that
-    is no layer.
-    """
-    if isinstance(method, IA3):
-        return []
-    for target in method.targets if isinstance(method.targets, list) else ():
-        if not any(f".{name}".endswith(f".{target}") for name in names) and not experts.reaches(base, target):
-            known = sorted({name.rpartition(".")[2] for name in layers})
-            near = difflib.get_close_matches(target, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"layers: {', '.join(known)}"
-            raise ModelError(f"key method.targets: {type(base).__name__} has no layer {target}; {hint}")
-    if method.targets != "all-linear":
+def _left_out(names: list[str], layers: dict[str, int], method: Lora | QLora | IA3) -> list[str]:
+    """Return which layers stay as they are though `all-linear` seems to mean them."""
+    if isinstance(method, IA3) or method.targets != "all-linear":
         return []
     left = {name: count for name, count in layers.items() if name not in names}
     if not left:

@@ -12,6 +12,7 @@ import torch
 from engine.basics.errors import ModelError
 from engine.models import experts
 from engine.models.classifier import modules_to_save
+from engine.models.source import unknown_target
 from engine.models.towers import linear_in_towers
 from engine.recipe.methods import Lora, QLora
 from finetui.errors import first_line
@@ -26,6 +27,7 @@ def with_lora(base: Any, method: Lora | QLora) -> Any:
 
     experts.check(base, method)
     layers = linear_layers(base)  # before PEFT has replaced some
+    _check_targets(base, method.targets, layers)
     pissa = isinstance(method, Lora) and method.init == "pissa"
     new = modules_to_save(base)
     config = LoraConfig(
@@ -47,6 +49,14 @@ def with_lora(base: Any, method: Lora | QLora) -> Any:
     if pissa:
         setattr(model, INITIAL, {name: value.cpu() for name, value in _trained(model).items()})
     return model
+
+
+def _check_targets(base: Any, targets: str | list[str], layers: list[str]) -> None:
+    """Raise ModelError for a target that is no layer: PEFT says so only if none is one."""
+    paths = [f".{path}" for path, _ in base.named_modules()]
+    for target in targets if isinstance(targets, list) else ():
+        if not any(path.endswith(f".{target}") for path in paths) and not experts.reaches(base, target):
+            raise unknown_target(target, type(base).__name__, [name for name in layers if name != "lm_head"])
 
 
 def _unfit(base: Any, targets: str | list[str], layers: list[str], reason: str) -> str:
