@@ -56,19 +56,26 @@ class Batch:
 
 
 def collate(
-    examples: Sequence[Example], device: torch.device, packed: bool = False, multiple: int = 1
+    examples: Sequence[Example],
+    device: torch.device,
+    packed: bool = False,
+    multiple: int = 1,
+    filling: int = ROUND,
 ) -> Batch:
-    """Join examples in one row, or pad them to a `multiple` of tokens; with their targets."""
+    """Join examples in one row, or pad them to a `multiple` of tokens; with their targets.
+
+    `filling`: most tokens of an example that is nothing but padding.
+    """
     lengths = [len(example.tokens) for example in examples]
     tokens = np.concatenate([example.tokens for example in examples]).astype(np.int64)
     mask = np.concatenate([example.mask for example in examples])
     rows = np.repeat(np.arange(len(examples)), lengths)
     places = np.arange(len(tokens))
     if packed:
-        # Padding, as an example of its own.
+        # Padding, as examples of its own.
         spare = -len(tokens) % ROUND
         ids = np.concatenate([tokens, np.zeros(spare, dtype=np.int64)])[None]
-        packed_layout = layout([*lengths, spare] if spare else lengths)
+        packed_layout = layout([*lengths, *(min(filling, spare - at) for at in range(0, spare, filling))])
     else:
         longest = -(-max(lengths) // multiple) * multiple
         ids, packed_layout = np.zeros((len(examples), longest), dtype=np.int64), None
@@ -89,9 +96,11 @@ def collate_apart(
     """Join examples as `collate` does, those of more than `longest` tokens in a batch of their own."""
     is_long = np.array([len(example.tokens) > longest for example in examples])
     if is_long.all() or not is_long.any():
-        return collate(examples, device, packed, multiple)
+        return collate(examples, device, packed, multiple, min(ROUND, longest))
     owners = [np.flatnonzero(~is_long), np.flatnonzero(is_long)]
-    short, long = (collate([examples[i] for i in own], device, packed, multiple) for own in owners)
+    short, long = (
+        collate([examples[i] for i in own], device, packed, multiple, min(ROUND, longest)) for own in owners
+    )
     rows = torch.cat(
         [torch.from_numpy(own).to(device)[part.rows] for own, part in zip(owners, (short, long), strict=True)]
     )
