@@ -1,13 +1,16 @@
 """Try every architecture for which transformers has a causal language model, with a tiny random one: what `check` says,
 and whether full training, LoRA and QLoRA take steps, packed or padded, and give models that load again.
 
-    nice .venv/bin/python scripts/architectures.py [KIND …]
+    nice .venv/bin/python scripts/architectures.py [--results FILE] [KIND …]
 
-Without KIND it takes some minutes and writes docs/architectures.md.
+Without KIND it takes some minutes and writes docs/architectures.md. What FILE has already is not tried again, so that it
+can be interrupted.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
 import tempfile
 import warnings
@@ -86,6 +89,7 @@ TINY: dict[str, Any] = {
 MORE: dict[str, dict[str, Any]] = {
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 16},
     "mamba2": {"num_heads": 8, "head_dim": 16},
+    "dots1": {"n_shared_experts": 1},
 }
 
 
@@ -100,9 +104,14 @@ def tiny_config(kind: str) -> Any:
 def _tiny(cls: Any, more: dict[str, Any]) -> dict[str, Any]:
     from transformers import CONFIG_MAPPING
 
-    default = cls()
-    own = default.to_dict()
+    own = cls().to_dict()
     sizes = {name: value for name, value in TINY.items() if name in own}
+    if (
+        "qk_rope_head_dim" in sizes
+    ):  # of latent attention: all heads have keys, and `head_dim` is their rotary part
+        sizes |= (
+            {"num_key_value_heads": 4, "head_dim": 8} if "head_dim" in sizes else {"num_key_value_heads": 4}
+        )
     for name, part in cls.sub_configs.items():
         if own.get(name) is None:
             continue
@@ -311,17 +320,28 @@ def page(rows: list[Row]) -> str:
     return "".join(lines)
 
 
-def main(chosen: list[str]) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Try every architecture with a tiny model.")
+    parser.add_argument("--results", type=Path, help="where rows are kept and read from, JSON lines")
+    parser.add_argument("kinds", nargs="*", metavar="KIND")
+    options = parser.parse_args()
     quiet_libraries()
     warnings.simplefilter("ignore")
-    rows = []
-    for kind in chosen or kinds():
+    known: dict[str, Row] = {}
+    if options.results and options.results.exists():
+        known = {row.kind: row for row in (Row(**json.loads(line)) for line in options.results.open())}
+    for kind in options.kinds or kinds():
+        if kind in known:
+            continue
         with tempfile.TemporaryDirectory() as directory:
-            rows.append(trial(kind, Path(directory)))
-        print(rows[-1], flush=True)
-    if not chosen:
-        PAGE.write_text(page(rows))
+            known[kind] = trial(kind, Path(directory))
+        print(known[kind], flush=True)
+        if options.results:
+            with options.results.open("a") as file:
+                file.write(json.dumps(vars(known[kind])) + "\n")
+    if not options.kinds:
+        PAGE.write_text(page([known[kind] for kind in kinds()]))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

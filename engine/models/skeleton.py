@@ -37,7 +37,7 @@ SIZES = (
 )
 # Their configurations say `is_decoder: false`, which only BERT and its kin read.
 DECODERS_ANYWAY = ("gpt_neox", "gpt_neox_japanese")
-TWO_WAYS = ("xlm", "xlnet")  # each token sees those after it, whatever the configuration says
+TWO_WAYS = ("xlm", "xlnet", "cpmant")  # each token sees those after it, whatever the configuration says
 
 
 def outline(recipe: Recipe) -> Outline:
@@ -52,16 +52,11 @@ def examine(spec: ModelSpec, method: dict[str, Any], task: str) -> Outline:
         config = _config(spec)
         check_config(config, spec, task)
         base = _build(config, spec, task)
-    except ModelError as error:
-        return Outline(refusal=str(error))
-    except (
-        Exception
-    ) as error:  # code that comes with a model, or one that cannot do without weights: not known then
-        return unknown(error)
-    try:
         return _described(base, spec, chosen, task)
     except ModelError as error:
         return Outline(refusal=str(error))
+    except Exception as error:  # the code of a model may not do without weights: the worker will see
+        return unknown(error)
 
 
 def check_config(config: Any, spec: ModelSpec, task: str) -> None:
@@ -135,7 +130,7 @@ def _described(base: Any, spec: ModelSpec, method: Method, task: str) -> Outline
         names = list(dict.fromkeys(re.split(r"\.(?:lora_|ia3_l)", name)[0] for name, *_ in trained))
         reached = listed(names)
         notes += _left_out(names, layers, method)
-    known = method.name != "full" and task != "classification"
+    known = task != "classification" and (method.name != "full" or len(trained) < len(weights))  # towers
     return Outline(None, _sizes(config), weights, trained if known else None, reached, tuple(notes))
 
 
