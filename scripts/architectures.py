@@ -3,8 +3,8 @@ and whether full training, LoRA and QLoRA take steps, packed or padded, and give
 
     nice .venv/bin/python scripts/architectures.py [--results FILE] [KIND …]
 
-Without KIND it takes some minutes and writes docs/architectures.md. What FILE has already is not tried again, so that it
-can be interrupted.
+Without KIND it takes some minutes and writes docs/architectures.md. What FILE has already is not tried again, so that
+it can be interrupted.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from engine.memory.trained import trained_weights  # noqa: E402
 from engine.memory.workload import recipe_shapes, workload_of  # noqa: E402
 from engine.models import load, outline, skeleton  # noqa: E402
 from engine.models.quiet import quiet_libraries  # noqa: E402
-from engine.recipe.sections import Recipe  # noqa: E402
+from engine.recipe.sections import ModelSpec, Recipe  # noqa: E402
 from finetui.errors import first_line  # noqa: E402
 
 PAGE = ROOT / "docs" / "architectures.md"
@@ -146,8 +146,13 @@ def trial(kind: str, directory: Path) -> Row:
     row = Row(kind)
     try:
         config = tiny_config(kind)
+        skeleton.check_config(config, ModelSpec(path="it"), "sft")
         with torch.device("meta"):
             size = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
+    except ModelError as error:
+        row.check = "refused"
+        row.why.append(str(error).removeprefix("model it: "))
+        return row
     except Exception as error:
         row.check = "not tried"
         row.why.append(f"no tiny model could be made ({type(error).__name__}: {first_line(error)})")
@@ -158,17 +163,19 @@ def trial(kind: str, directory: Path) -> Row:
         return row
     torch.manual_seed(0)
     try:
-        AutoModelForCausalLM.from_config(config).save_pretrained(directory / "base")
+        model = AutoModelForCausalLM.from_config(config)
+        model(input_ids=torch.arange(6, 18)[None], use_cache=False)
+        model.save_pretrained(directory / "base")
     except Exception as error:
         row.check = "not tried"
-        row.why.append(f"no tiny model could be saved ({type(error).__name__}: {first_line(error)})")
+        row.why.append(f"no tiny model runs or can be saved ({type(error).__name__}: {first_line(error)})")
         return row
     for method in METHODS:
         row.cells[method] = _try_method(row, method, directory)
     refused = [cell.startswith("refused") for cell in row.cells.values()]
     if all(refused):
         row.check, row.cells = "refused", {}
-        row.why = row.why[:1]
+        row.why = [row.why[0].partition(": ")[2]]
     return row
 
 

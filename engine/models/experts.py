@@ -15,6 +15,7 @@ import torch
 
 from engine.basics.errors import ModelError
 from engine.models.outline import listed
+from engine.models.source import setting
 from engine.recipe.methods import IA3, Lora, Method, QLora
 
 COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")
@@ -22,7 +23,7 @@ COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 def has_experts(config: Any) -> bool:
     """Whether the text model of a configuration is a mixture of experts."""
-    return any((getattr(config, name, 0) or 0) > 1 for name in COUNTS)
+    return any((setting(config, name) or 0) > 1 for name in COUNTS)
 
 
 def expert_tensors(model: Any) -> dict[str, torch.nn.Parameter]:
@@ -128,9 +129,9 @@ def router_loss(model: Any) -> RouterLoss | None:
     """Return the router's loss if the configuration asks for it and transformers has it for this model."""
     config = model.config.get_text_config()
     function = getattr(sys.modules[type(model).__module__], "load_balancing_loss_func", None)
-    weight = getattr(config, "router_aux_loss_coef", None)
-    per_token = getattr(config, "num_experts_per_tok", None) or getattr(model, "num_experts_per_tok", None)
-    count = next((n for name in COUNTS if (n := getattr(config, name, None))), None)
+    weight = setting(config, "router_aux_loss_coef")
+    per_token = setting(config, "num_experts_per_tok") or getattr(model, "num_experts_per_tok", None)
+    count = next((n for name in COUNTS if (n := setting(config, name))), None)
     if not getattr(config, "output_router_logits", False) or None in (function, weight, per_token, count):
         return None
     assert function is not None

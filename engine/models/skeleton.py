@@ -23,7 +23,7 @@ from engine.models.load import adapt
 from engine.models.methods.vectors import window_notes
 from engine.models.outline import Outline, listed, question, unknown
 from engine.models.quiet import quiet_libraries
-from engine.models.source import resolve
+from engine.models.source import resolve, setting
 from engine.models.towers import freeze_towers
 from engine.recipe.methods import IA3, Lora, Method, Prefix, QLora
 from engine.recipe.sections import ModelSpec, Recipe
@@ -84,9 +84,11 @@ def check_config(config: Any, spec: ModelSpec, task: str) -> None:
         )
     is_encoder = getattr(config, "is_decoder", None) is False and kind not in DECODERS_ANYWAY
     if is_encoder or kind in TWO_WAYS:
+        can = type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+        classifies = " (task classification can use it)" if can else ""
         raise ModelError(
             f"{where}: {kind} is an encoder, each token of it sees those after it; task {task} needs a causal "
-            "language model (task classification can use it)"
+            f"language model{classifies}"
         )
 
 
@@ -202,21 +204,28 @@ def _layers(model: Any) -> dict[str, int]:
 
 
 def _left_out(names: list[str], layers: dict[str, int], method: Lora | QLora | IA3) -> list[str]:
-    """Return which layers stay as they are though `all-linear` seems to mean them."""
-    if isinstance(method, IA3) or method.targets != "all-linear":
+    """Return which layers stay as they are though the targets seem to mean them."""
+    if isinstance(method, IA3):
         return []
-    left = {name: count for name, count in layers.items() if name not in names}
+    targets = method.targets
+    left = {
+        name: count
+        for name, count in layers.items()
+        if name not in names
+        and (isinstance(targets, str) or any(f".{name}".endswith(f".{target}") for target in targets))
+    }
     if not left:
         return []
     share = sum(left.values()) / sum(layers.values())
+    said = targets if isinstance(targets, str) else f"[{', '.join(targets)}]"
     return [
-        f"targets: all-linear gives no adapter to {listed(list(left))} ({share:.0%} of the weights in the blocks): "
+        f"targets: {said} gives no adapter to {listed(list(left))} ({share:.0%} of the weights in the blocks): "
         "PEFT does not reach them; they stay as they are"
     ]
 
 
 def _sizes(config: Any) -> dict[str, Any]:
-    sizes = {name: getattr(config, name, None) for name in SIZES}
+    sizes = {name: setting(config, name) for name in SIZES}
     plain = json.loads(json.dumps(config.to_dict(), default=str))
     return plain | {name: value for name, value in sizes.items() if isinstance(value, int)}
 

@@ -183,6 +183,14 @@ def unknown_target(target: str, architecture: str, layers: Sequence[str]) -> Mod
     return ModelError(f"key method.targets: {architecture} has no layer {target}; {hint}")
 
 
+def setting(config: Any, name: str) -> Any:
+    """Return a setting of a transformers configuration; None if it has none, or one for each layer (Gemma 4)."""
+    try:
+        return getattr(config, name, None)
+    except Exception:  # a RuntimeError of its own
+        return None
+
+
 def check_token(path: str, largest: int, rows: int) -> None:
     """Raise ModelError if the largest token that was produced has no row in the embedding."""
     if largest >= rows:

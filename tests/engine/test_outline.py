@@ -139,6 +139,8 @@ def test_targets_that_are_reached_and_those_that_are_not_are_told(tmp_path: Path
     assert "no adapter to mlp.gate_proj" in note
     assert "mlp.shared_experts.up_proj" in note
     assert "of the weights in the blocks" in note
+    (note,) = examined(tmp_path, "deepseek_v3", LORA | {"targets": ["up_proj", "gate_proj"]}).notes
+    assert "targets: [up_proj, gate_proj] gives no adapter to mlp.gate_proj, mlp.up_proj, mlp.shared" in note
     (note,) = examined(tmp_path, "gpt_oss").notes
     assert "mlp.experts.gate_up_proj" in note
 

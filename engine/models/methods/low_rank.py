@@ -12,6 +12,7 @@ import torch
 from engine.basics.errors import ModelError
 from engine.models import experts
 from engine.models.classifier import modules_to_save
+from engine.models.outline import listed
 from engine.models.source import unknown_target
 from engine.models.towers import linear_in_towers
 from engine.recipe.methods import Lora, QLora
@@ -19,6 +20,8 @@ from finetui.errors import first_line
 
 # The weights that PiSSA began with, kept with the model: training learned the difference from them.
 INITIAL = "initial_adapter"
+# Subclasses of nn.Linear whose output is not the product with their weight, so that PEFT's sum with it does not fit.
+ODD_LAYERS = ("DeepseekV4GroupedLinear",)
 
 
 def with_lora(base: Any, method: Lora | QLora) -> Any:
@@ -28,6 +31,12 @@ def with_lora(base: Any, method: Lora | QLora) -> Any:
     experts.check(base, method)
     layers = linear_layers(base)  # before PEFT has replaced some
     _check_targets(base, method.targets, layers)
+    odd = _odd_layers(base)
+    if odd and isinstance(method, QLora):
+        raise ModelError(
+            f"key method: qlora would make plain 4-bit layers of {listed(odd)}, which {type(base).__name__} computes in "
+            "a way of its own; use lora"
+        )
     pissa = isinstance(method, Lora) and method.init == "pissa"
     new = modules_to_save(base)
     config = LoraConfig(
@@ -37,7 +46,7 @@ def with_lora(base: Any, method: Lora | QLora) -> Any:
         lora_alpha=method.alpha,  # type: ignore[arg-type]  # only ever divided by r or its root
         lora_dropout=method.dropout,
         target_modules=method.targets,
-        exclude_modules=None if new else linear_in_towers(base) or None,
+        exclude_modules=[*odd, *(() if new else linear_in_towers(base))] or None,
         use_rslora=method.rslora,
         use_dora=method.dora,
         init_lora_weights="pissa" if pissa else True,
@@ -49,6 +58,11 @@ def with_lora(base: Any, method: Lora | QLora) -> Any:
     if pissa:
         setattr(model, INITIAL, {name: value.cpu() for name, value in _trained(model).items()})
     return model
+
+
+def _odd_layers(base: Any) -> list[str]:
+    """Return the paths of layers that only look linear."""
+    return [path for path, module in base.named_modules() if type(module).__name__ in ODD_LAYERS]
 
 
 def _check_targets(base: Any, targets: str | list[str], layers: list[str]) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 
 from engine.basics.errors import ModelError
 from engine.models.classifier import modules_to_save
+from engine.models.source import setting
 from engine.models.towers import linear_in_towers
 from engine.recipe.methods import IA3, Prefix, Prompt
 from finetui.errors import first_line
@@ -101,7 +102,7 @@ def check_window(config: Any, method: Prefix) -> None:
 
 def window_notes(config: Any, method: Prefix) -> list[str]:
     """Return what becomes of a prefix in layers with a sliding window, in sentences."""
-    window, longest = sliding_window(config), getattr(config, "max_position_embeddings", None)
+    window, longest = sliding_window(config), setting(config, "max_position_embeddings")
     if window is None or (longest and longest <= window - method.tokens):
         return []
     return [
@@ -112,8 +113,7 @@ def window_notes(config: Any, method: Prefix) -> list[str]:
 
 def sliding_window(config: Any) -> int | None:
     """Return how many tokens back some layers of a model see; None where all see everything."""
-    window = getattr(config, "sliding_window", None)
-    types = getattr(config, "layer_types", None)
+    window, types = setting(config, "sliding_window"), setting(config, "layer_types")
     if not window or getattr(config, "use_sliding_window", True) is False:
         return None
     return int(window) if not types or "sliding_attention" in types else None
