@@ -98,7 +98,8 @@ class Metrics:
     values: Annotated[
         dict[str, float | None],
         "`train/loss` (nats per token), `train/lr`, `train/grad_norm`, `train/tokens_per_s`, `train/tokens`, "
-        "`train/epoch`, `memory/peak_mb` (MiB); null: not a number, or infinite",
+        "`train/epoch`, `train/router_balance` (of experts; 1: even), `memory/peak_mb` (MiB); null: not a number, or "
+        "infinite",
     ]
 
 

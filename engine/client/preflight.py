@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.basics.errors import ModelError
+from engine.client import vocabulary
 from engine.data import findings, sources
 from engine.data.findings import Finding
 from engine.data.formats import Document
@@ -18,9 +19,9 @@ from engine.data.gather import RunData, gather
 from engine.data.labels import labels_of
 from engine.data.rows import Source
 from engine.evals.metrics import check_installed
-from engine.memory.shapes import model_shapes
 from engine.memory.storage import Storage, storage
-from engine.memory.workload import workload_of
+from engine.memory.workload import recipe_shapes, workload_of
+from engine.models.outline import outline_of
 from engine.models.source import ModelFiles, check_targets, resolve_model
 from engine.recipe.methods import Lora, QLora
 from engine.recipe.sections import Recipe
@@ -61,6 +62,7 @@ class Report:
     warnings: list[str]
     storage: Storage | None  # on disk; None where the model's shapes are not known yet
     labels: list[str]  # the classes, of a classification
+    reached: str | None  # the layers that adapters are beside
 
     @property
     def steps(self) -> int | None:
@@ -95,6 +97,8 @@ class Report:
             f"  data     {self.train_examples:,} training examples{tokens}; {self.heldout_examples:,} held out",
             f"  steps    {steps}, {self.recipe.train.epochs:g} epochs",
         ]
+        if self.reached:
+            lines.insert(3, f"  targets  {self.reached}")
         lines += [
             f"  {data.role:<8} {data.source} ({data.rows:,} rows, {data.dropped:,} skipped)"
             for data in self.datasets
@@ -115,6 +119,7 @@ class Report:
             "disk": vars(self.storage) | {"total": self.storage.total} if self.storage else None,
             "warnings": self.warnings,
             "labels": self.labels,
+            "reached": self.reached,
         }
 
 
@@ -126,19 +131,33 @@ def check(recipe: Recipe, base: Path) -> Report:
     check_installed(recipe.evals.metrics)
     recipe = absolute(recipe, base)
     model = resolve_model(recipe.model.path, recipe.task.name)
-    if isinstance(recipe.method, Lora | QLora):
+    outline = outline_of(recipe)
+    if outline is None and isinstance(recipe.method, Lora | QLora):
         check_targets(recipe.method.targets, model)
     run_data = gather(recipe).checked()
+    vocabulary.check_rows(recipe, model, run_data)
     datasets = [_dataset(source) for source in run_data.sources]
     tokens = _count_tokens(run_data.train, model)
-    warnings = [*run_data.notes, *map(str, _warnings(recipe, run_data, tokens))]
+    warnings = [
+        *(outline.notes if outline else ()),
+        *run_data.notes,
+        *map(str, _warnings(recipe, run_data, tokens)),
+    ]
     disk_use = _storage(recipe, model)
     if disk_use and (warning := disk_use.warning(disk.free_bytes(home().runs))):
         warnings.append(warning)
     labels = labels_of(recipe.task, run_data) if isinstance(recipe.task, Classification) else []
-    train_examples = len(run_data.train)
     return Report(
-        recipe, model, datasets, train_examples, run_data.heldout.rows, tokens, warnings, disk_use, labels
+        recipe=recipe,
+        model=model,
+        datasets=datasets,
+        train_examples=len(run_data.train),
+        heldout_examples=run_data.heldout.rows,
+        tokens=tokens,
+        warnings=warnings,
+        storage=disk_use,
+        labels=labels,
+        reached=outline.reached if outline else _reached(recipe, model),
     )
 
 
@@ -161,12 +180,23 @@ def absolute(recipe: Recipe, base: Path) -> Recipe:
     return Recipe.model_validate(body)
 
 
+def _reached(recipe: Recipe, model: ModelFiles) -> str | None:
+    """Return which layers of a plain model get an adapter; None without its files, and for other methods."""
+    if not isinstance(recipe.method, Lora | QLora) or not model.linear_layers:
+        return None
+    targets = recipe.method.targets
+    if isinstance(targets, str):
+        return f"{', '.join(model.linear_layers)} (all linear layers of the blocks)"
+    rest = [name for name in model.linear_layers if not any(t.endswith(name) for t in targets)]
+    return ", ".join(targets) + (f"; without adapter: {', '.join(rest)}" if rest else "")
+
+
 def _storage(recipe: Recipe, model: ModelFiles) -> Storage | None:
     """Estimate what the run will write; None for a model that is not on this machine or of unknown architecture."""
     if model.local is None:
         return None
     try:
-        shapes = model_shapes(recipe.model.path)
+        shapes = recipe_shapes(recipe)
     except ModelError:
         return None
     return storage(recipe, shapes, workload_of(recipe, shapes, "cpu"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -36,6 +36,11 @@ class Batch:
     targets: torch.Tensor  # int64 [targets]
     rows: torch.Tensor  # int64 [targets]: the example that each target is in
     layout: Layout | None = None
+    real: torch.Tensor | None = None  # int64, as `input_ids`: 0 for padding
+    # Examples that must not share a forward pass with these, as a batch of their own, and the place that each target
+    # has among those of both: then `targets` and `rows` are those of both, `positions` of these alone.
+    apart: Batch | None = None
+    order: torch.Tensor | None = None  # int64 [targets]
 
     def to(self, device: torch.device) -> Batch:
         return Batch(
@@ -44,32 +49,64 @@ class Batch:
             self.targets.to(device),
             self.rows.to(device),
             self.layout.to(device) if self.layout else None,
+            None if self.real is None else self.real.to(device),
+            self.apart.to(device) if self.apart else None,
+            None if self.order is None else self.order.to(device),
         )
 
 
 def collate(
-    examples: Sequence[Example], device: torch.device, packed: bool = False, multiple: int = 1
+    examples: Sequence[Example],
+    device: torch.device,
+    packed: bool = False,
+    multiple: int = 1,
+    filling: int = ROUND,
 ) -> Batch:
-    """Join examples in one row, or pad them to a `multiple` of tokens; with their targets."""
+    """Join examples in one row, or pad them to a `multiple` of tokens; with their targets.
+
+    `filling`: most tokens of an example that is nothing but padding.
+    """
     lengths = [len(example.tokens) for example in examples]
     tokens = np.concatenate([example.tokens for example in examples]).astype(np.int64)
     mask = np.concatenate([example.mask for example in examples])
     rows = np.repeat(np.arange(len(examples)), lengths)
     places = np.arange(len(tokens))
     if packed:
-        # Padding, as an example of its own.
+        # Padding, as examples of its own.
         spare = -len(tokens) % ROUND
         ids = np.concatenate([tokens, np.zeros(spare, dtype=np.int64)])[None]
-        packed_layout = layout([*lengths, spare] if spare else lengths)
+        packed_layout = layout([*lengths, *(min(filling, spare - at) for at in range(0, spare, filling))])
     else:
         longest = -(-max(lengths) // multiple) * multiple
         ids, packed_layout = np.zeros((len(examples), longest), dtype=np.int64), None
         places = places + rows * longest - np.repeat(np.cumsum(lengths) - lengths, lengths)
         ids.ravel()[places] = tokens
+    real = np.zeros_like(ids)
+    real.ravel()[places] = 1
     positions, targets, owners = (
         torch.from_numpy(part) for part in (places[mask] - 1, tokens[mask], rows[mask])
     )
-    return Batch(torch.from_numpy(ids), positions, targets, owners, packed_layout).to(device)
+    batch = Batch(torch.from_numpy(ids), positions, targets, owners, packed_layout, torch.from_numpy(real))
+    return batch.to(device)
+
+
+def collate_apart(
+    examples: Sequence[Example], longest: int, device: torch.device, packed: bool = False, multiple: int = 1
+) -> Batch:
+    """Join examples as `collate` does, those of more than `longest` tokens in a batch of their own."""
+    is_long = np.array([len(example.tokens) > longest for example in examples])
+    if is_long.all() or not is_long.any():
+        return collate(examples, device, packed, multiple, min(ROUND, longest))
+    owners = [np.flatnonzero(~is_long), np.flatnonzero(is_long)]
+    short, long = (
+        collate([examples[i] for i in own], device, packed, multiple, min(ROUND, longest)) for own in owners
+    )
+    rows = torch.cat(
+        [torch.from_numpy(own).to(device)[part.rows] for own, part in zip(owners, (short, long), strict=True)]
+    )
+    order = rows.argsort(stable=True)  # the targets of an example stand together, in their order
+    targets = torch.cat([short.targets, long.targets])[order]
+    return replace(short, targets=targets, rows=rows[order], apart=long, order=order)
 
 
 def micro_batches(

@@ -56,7 +56,8 @@ class PairLoss(nn.Module):
     def forward(self, batch: PairBatch) -> torch.Tensor:
         """Return the sum of the losses of the pairs; float32 scalar."""
         reference = self.reference(batch)
-        return preference_loss(self.margins(self.answers(batch), reference), self.task.label_smoothing).sum()
+        losses = preference_loss(self.margins(self.answers(batch), reference), self.task.label_smoothing)
+        return self.token_loss.with_routers(losses.sum(), batch.n)
 
     def margins(self, answers: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """Return the margins [n] from log-probabilities float32 [2, n]: gained preference for chosen, times beta."""

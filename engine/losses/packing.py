@@ -22,6 +22,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from engine.models.load import without_adapters
+from engine.models.source import setting
 
 NAME = "finetui_packed"
 # A bucket is closed where another example would make its grid this much larger than its tokens.
@@ -202,6 +203,22 @@ def pack(model: Any) -> bool:
         return True
     base.set_attn_implementation("sdpa")
     return False
+
+
+def rotary_switch(config: Any) -> int | None:
+    """Return the number of tokens above which a text has other rotary embeddings in all of its places; None if its
+    length makes no difference.
+
+    So it is with `longrope` (Phi-3.5, Phi-4-mini): the longest text in a forward pass decides for all of it. With
+    `dynamic` it is the length that the model can take, which no example exceeds.
+    """
+    settings = setting(config, "rope_parameters") or {}
+    kinds = settings.values() if all(isinstance(value, dict) for value in settings.values()) else [settings]
+    if not any((kind.get("rope_type") or kind.get("type")) == "longrope" for kind in kinds):
+        return None
+    limits = [kind.get("original_max_position_embeddings") for kind in kinds]
+    limits.append(setting(config, "original_max_position_embeddings"))
+    return next((int(limit) for limit in limits if limit), None)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from engine.memory.activations import (
     residual_bytes,
 )
 from engine.memory.shapes import ModelShapes
-from engine.memory.trained import first_layer, head_trained, out_in, trained_weights
+from engine.memory.trained import first_layer, head_trained, merged_tensors, out_in, trained_weights
 from engine.memory.weights import Weight
 from engine.memory.workload import Optimiser, Workload
 
@@ -97,9 +97,13 @@ def estimate(model: ModelShapes, workload: Workload) -> Estimate:
     held_gradients = gradients if workload.accumulates else 0
     activations = activation_bytes(model, workload)
     logits, head = _loss_bytes(model, workload)
-    copies = _copy_bytes(model, trained, workload)
-    backward_copies = copies // model.layers if workload.checkpointing else copies
+    copies, merged = _copy_bytes(model, trained, workload), _merged_bytes(model, workload)
+    backward_copies = copies + merged
+    if workload.checkpointing:
+        merged, backward_copies = merged // model.layers, backward_copies // model.layers
+    copies += merged
     transient = head + layer_transient(model, workload) * workload.tokens + _unpacked_bytes(model, workload)
+    transient += _largest_merged(model, workload)  # its gradient
     largest_gradient = max((weight.numel for weight in trained), default=0) * F32
     # (gradients, activations, logits, workspace) at the end of the forward pass, where two of the three tensors
     # of the loss exist; in the backward pass of the loss, then of the last layer; and at the end, where the
@@ -186,6 +190,16 @@ def _copy_bytes(model: ModelShapes, trained: list[Weight], workload: Workload) -
     return 2 * (head + sum(w.numel for w in trained if w.role in ("linear", "expert", "head")))
 
 
+def _merged_bytes(model: ModelShapes, workload: Workload) -> int:
+    """Return the copies of tensors that adapters of experts are added to, alive until their layer's backward pass."""
+    return sum(weight.numel for weight in merged_tensors(model, workload)) * compute_bytes(workload)
+
+
+def _largest_merged(model: ModelShapes, workload: Workload) -> int:
+    tensors = merged_tensors(model, workload)
+    return max((weight.numel for weight in tensors), default=0) * compute_bytes(workload)
+
+
 # ---- one step ------------------------------------------------------------------------------------
 
 
@@ -255,7 +269,8 @@ def _evaluation_bytes(model: ModelShapes, workload: Workload) -> int:
     logits = min(tokens, chunk(model.vocabulary)) * model.vocabulary * F32 * 2
     cached = workload.prompts * (workload.length + workload.answer_tokens)
     answers = 2 * model.layers * model.kv_width * cached * compute_bytes(workload)
-    return max(layer, logits, answers) + _unpacked_bytes(model, workload)
+    merged = _merged_bytes(model, workload) // model.layers
+    return max(layer, logits, answers) + _unpacked_bytes(model, workload) + merged
 
 
 def _loading_bytes(model: ModelShapes, workload: Workload) -> int:

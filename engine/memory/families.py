@@ -76,6 +76,18 @@ PRESETS = {
 }
 
 
+# What architectures call the same sizes.
+HIDDEN = ("hidden_size", "n_embd", "n_embed", "d_model", "embed_dim", "dim")
+LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers")
+HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads")
+KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num")
+INNER = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_ff", "inner_dim", "decoder_ffn_dim")
+POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx", "seq_length")
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+EXPERT_WIDTH = ("moe_intermediate_size", "expert_ffn_hidden_size", *INNER)
+EXPERTS_PER_TOKEN = ("num_experts_per_tok", "top_k", "moe_topk", "moe_top_k", "moe_k")
+
+
 class Reader:
     """Reader of config.json: looks numbers up under the names that architectures use."""
 
@@ -88,7 +100,7 @@ class Reader:
                 return int(self.config[name])
         if default is None:
             raise ModelError(
-                f"model {self.source}: its config.json has no {names[0]}; is it a language model?"
+                f"model {self.source}: its config.json has none of {', '.join(names)}: its memory is not known"
             )
         return default
 
@@ -96,28 +108,32 @@ class Reader:
         return bool(self.config.get(name))
 
     @property
+    def hidden(self) -> int:
+        return self.number(*HIDDEN)
+
+    @property
     def heads(self) -> int:
-        return self.number("num_attention_heads", "n_head")
+        return self.number(*HEADS)
 
     @property
     def kv_heads(self) -> int:
-        return self.number("num_key_value_heads", default=self.heads)
+        return self.number(*KV_HEADS, default=self.heads)
 
     @property
     def head_size(self) -> int:
-        return self.number("head_dim", default=self.number("hidden_size", "n_embd") // self.heads)
+        return self.number("head_dim", default=self.hidden // self.heads)
 
     @property
     def layers(self) -> int:
-        return self.number("num_hidden_layers", "n_layer")
+        return self.number(*LAYERS)
 
     @property
     def experts(self) -> int:
-        return self.number("num_local_experts", "num_experts", "n_routed_experts", default=0)
+        return self.number(*EXPERTS, default=0)
 
     @property
     def expert_width(self) -> int:
-        return self.number("moe_intermediate_size", "intermediate_size")
+        return self.number(*EXPERT_WIDTH)
 
     def sparse(self, layer: int) -> bool:
         """Whether the layer's MLP is made of experts."""

@@ -89,7 +89,7 @@ def fit_workload(workload: Workload, model: ModelShapes, memory: int, factor: fl
     remedies: list[Remedy] = []
     if now.total * factor > memory:
         best = now.total
-        for change, changed in _changes(workload):
+        for change, changed in _changes(workload, model):
             total = round(estimate(model, changed).total * factor)
             if total >= best and remedies:
                 continue
@@ -108,8 +108,11 @@ def scaled(value: Estimate, factor: float) -> Estimate:
     return replace(value, **parts)
 
 
-def _changes(workload: Workload) -> Iterator[tuple[str, Workload]]:
-    """Yield one change after another, each on top of the last."""
+def _changes(workload: Workload, model: ModelShapes) -> Iterator[tuple[str, Workload]]:
+    """Yield one change after another, each on top of the last.
+
+    No other method for a mixture of experts: how much of it LoRA trains is not known without its skeleton, and 4 bits
+    save little."""
     # The same tokens per optimiser step in more forward passes: the result stays, speed suffers a little.
     tokens = workload.tokens
     while tokens // 2 >= workload.length:
@@ -122,10 +125,11 @@ def _changes(workload: Workload) -> Iterator[tuple[str, Workload]]:
     if not workload.checkpointing:
         workload = replace(workload, checkpointing=True)
         yield "train.activation_checkpointing: true (about a third more time)", workload
-    if workload.method == "full":
+    has_experts = any(weight.role == "expert" for weight in model.weights)
+    if workload.method == "full" and not has_experts:
         workload = replace(workload, method="lora")
         yield "method: lora", workload
-    if workload.method == "lora":
+    if workload.method == "lora" and not has_experts:
         workload = replace(workload, method="qlora")
         yield "method: qlora", workload
     while workload.length // 2 >= SHORTEST:

@@ -10,14 +10,28 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from engine.basics.errors import ModelError
 from engine.bundled import catalogue
-from engine.memory.families import FAMILIES, POST_NORMS, PRESETS, Family, Reader, gpt2_weights, llama_weights
+from engine.memory.families import (
+    EXPERTS_PER_TOKEN,
+    FAMILIES,
+    INNER,
+    POSITIONS,
+    POST_NORMS,
+    PRESETS,
+    Family,
+    Reader,
+    gpt2_weights,
+    llama_weights,
+)
 from engine.memory.weights import Role, Weight, from_header, read_headers
+from engine.models.outline import Outline
 from engine.models.source import HUB_ID, read_config
 from finetui.errors import first_line
+
+_LAYER_NORM = re.compile(r"(norm|ln_?\w*)\.bias$")  # RMSNorm has none
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,8 @@ class ModelShapes:
     dropout: bool = False  # GPT-2 trains with dropout of its own, in the attention too
     max_positions: int | None = None
     experts_per_token: int = 0
+    trained: tuple[Weight, ...] | None = None  # as a skeleton has them, low ranks at 1; None: by formula
+    trained_by: tuple[Any, ...] = ()  # the settings of a method that train them: `Workload.trains`
 
     @property
     def parameters(self) -> int:
@@ -103,20 +119,29 @@ def from_config(
     return _decoder(read, family, weights, tied, source)
 
 
+def from_outline(outline: Outline, source: str) -> ModelShapes:
+    """Return the shapes by a skeleton. Raises ModelError for a model without attention."""
+    assert outline.config is not None
+    weights = tuple(Weight(name, shape, cast(Role, role)) for name, shape, role in outline.weights)
+    tied = not any(weight.role == "head" for weight in weights)
+    family = FAMILIES.get(str(outline.config.get("model_type")))
+    return _decoder(Reader(outline.config, source), family, weights, tied, source)
+
+
 def _decoder(
     read: Reader, family: Family | None, weights: tuple[Weight, ...], tied: bool, source: str
 ) -> ModelShapes:
-    hidden = read.number("hidden_size", "n_embd")
+    hidden = read.hidden
     # A header shows the structure of an unknown family: the modules of a layer by their last names.
     layer_modules = {
         weight.module.rpartition(".")[2] for weight in weights if re.search(r"\.\d+\.", weight.name)
     }
-    experts_per_token = read.number("num_experts_per_tok", "top_k", default=2) if read.experts else 0
-    width = read.number("intermediate_size", "n_inner", "ffn_dim", default=4 * hidden)
+    experts_per_token = read.number(*EXPERTS_PER_TOKEN, default=2) if read.experts else 0
+    width = read.number(*INNER, default=4 * hidden)
     if read.experts:
-        width = experts_per_token * read.expert_width + read.number(
-            "shared_expert_intermediate_size", default=0
-        )
+        shared = read.number("n_shared_experts", default=0) * read.expert_width
+        shared = read.number("shared_expert_intermediate_size", "shared_intermediate_size", default=shared)
+        width = experts_per_token * read.expert_width + shared
     norms = Counter(
         w.name for w in weights if w.shape == (hidden,) and re.search(r"\.0\..*norm.*weight|\.0\.ln", w.name)
     )
@@ -141,7 +166,8 @@ def _decoder(
         fused_gate="gate_up_proj" in layer_modules and not read.experts,
         eager=bool(family and family.eager),
         softcap=read.config.get("final_logit_softcapping") is not None,
-        max_positions=read.number("max_position_embeddings", "n_positions", default=0) or None,
+        rms_norm=family is not None or not any(_LAYER_NORM.search(weight.name) for weight in weights),
+        max_positions=read.number(*POSITIONS, default=0) or None,
         experts_per_token=experts_per_token,
     )
 

@@ -14,6 +14,8 @@ _FINAL_NORM = re.compile(r"(?:^|\.)(?:norm|ln_f|final_layernorm|final_layer_norm
 
 def trained_weights(model: ModelShapes, workload: Workload) -> list[Weight]:
     """Return the weights that get gradients, with their shapes."""
+    if model.trained is not None and model.trained_by == workload.trains:
+        return [_at_rank(weight, workload.r) for weight in model.trained]
     if workload.method == "full":
         return list(model.weights)
     if workload.method == "freeze":
@@ -26,6 +28,24 @@ def trained_weights(model: ModelShapes, workload: Workload) -> list[Weight]:
         return _scales(model)
     per_token = model.hidden if workload.method == "prompt" else 2 * model.layers * model.kv_width
     return [Weight("prompt_encoder.embedding.weight", (workload.virtual, per_token), "embedding")]
+
+
+def _at_rank(weight: Weight, r: int) -> Weight:
+    """Return a weight at rank r from one at rank 1."""
+    if ".lora_A." in weight.name:
+        return weight._replace(shape=(weight.shape[0] * r, *weight.shape[1:]))
+    return (
+        weight._replace(shape=(weight.shape[0], weight.shape[1] * r)) if ".lora_B." in weight.name else weight
+    )
+
+
+def merged_tensors(model: ModelShapes, workload: Workload) -> list[Weight]:
+    """Return the tensors of experts and routers that an adapter changes: PEFT adds the low-rank product to a copy of
+    each, which the backward pass keeps (peft 0.21, `ParamWrapper`)."""
+    if model.trained is None or model.trained_by != workload.trains or not workload.adapters:
+        return []
+    adapted = {weight.name.partition(".lora_A")[0] for weight in model.trained}
+    return [w for w in model.weights if w.role == "expert" and w.name.removesuffix(".weight") in adapted]
 
 
 def is_trained(model: ModelShapes, workload: Workload, name: str) -> bool:

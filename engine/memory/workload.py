@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, cast
 
 from engine.basics.cpu import cpu_has_bf16
-from engine.memory.shapes import ModelShapes
+from engine.memory.shapes import ModelShapes, from_outline, model_shapes
+from engine.memory.weights import Role, Weight
+from engine.models.outline import outline_of
 from engine.recipe.methods import Adapter, Freeze, Lora, QLora
 from engine.recipe.sections import Recipe
 
@@ -51,9 +53,28 @@ class Workload:
         return self.method not in ("full", "freeze")
 
     @property
+    def trains(self) -> tuple[Any, ...]:
+        """The settings that decide which weights are trained, the rank of low-rank matrices aside."""
+        kind = "lora" if self.method == "qlora" else self.method
+        modules = (self.trained_layers, self.trained_modules)
+        return kind, self.targets, self.dora, *modules, self.bottlenecks, self.reduction, self.virtual
+
+    @property
     def frozen_base(self) -> bool:
         """Whether the base is in the compute precision: all of it, or what is not trained."""
         return self.method != "full"
+
+
+def recipe_shapes(recipe: Recipe) -> ModelShapes:
+    """Return the shapes of a recipe's model, with what its method trains if a skeleton was asked. Raises ModelError."""
+    outline = outline_of(recipe)
+    if outline is None or outline.config is None:
+        return model_shapes(recipe.model.path)
+    shapes = from_outline(outline, recipe.model.path)
+    if outline.trained is None:
+        return shapes
+    trained = tuple(Weight(name, shape, cast(Role, role)) for name, shape, role in outline.trained)
+    return replace(shapes, trained=trained, trained_by=workload_of(recipe, shapes, "cpu").trains)
 
 
 def workload_of(

@@ -64,7 +64,7 @@ def load_model(
         freeze_towers(base)
     if activation_checkpointing:
         base.activation_checkpointing_enable({"use_reentrant": False})
-    model = _with_method(base, method)
+    model = adapt(base, method)
     if classes:
         train_head(model)
     return model
@@ -75,7 +75,8 @@ def without_adapters(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "peft_config") else model
 
 
-def _with_method(base: Any, method: Method) -> Any:
+def adapt(base: Any, method: Method) -> Any:
+    """Apply a method to a language model, whose weights may be missing. Raises ModelError."""
     if isinstance(method, Lora | QLora):
         return with_lora(base, method)
     if isinstance(method, IA3 | Prefix | Prompt):

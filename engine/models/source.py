@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -172,6 +173,28 @@ def check_targets(targets: str | list[str], model: ModelFiles) -> None:
         return
     for target in targets:
         if target.rsplit(".", 1)[-1] not in model.linear_layers:
-            near = difflib.get_close_matches(target, model.linear_layers, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"layers: {', '.join(model.linear_layers)}"
-            raise ModelError(f"key method.targets: {model.architecture} has no layer {target}; {hint}")
+            raise unknown_target(target, model.architecture, model.linear_layers)
+
+
+def unknown_target(target: str, architecture: str, layers: Sequence[str]) -> ModelError:
+    """Return the error for a name in `method.targets` that is no layer."""
+    near = difflib.get_close_matches(target, layers, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"layers: {', '.join(layers)}"
+    return ModelError(f"key method.targets: {architecture} has no layer {target}; {hint}")
+
+
+def setting(config: Any, name: str) -> Any:
+    """Return a setting of a transformers configuration; None if it has none, or one for each layer (Gemma 4)."""
+    try:
+        return getattr(config, name, None)
+    except Exception:  # a RuntimeError of its own
+        return None
+
+
+def check_token(path: str, largest: int, rows: int) -> None:
+    """Raise ModelError if the largest token that was produced has no row in the embedding."""
+    if largest >= rows:
+        raise ModelError(
+            f"model {path}: its tokenizer produces token {largest}, but the model knows only {rows}; "
+            "use the tokenizer that belongs to the model"
+        )

@@ -12,7 +12,7 @@ from torch import nn
 
 def freeze_towers(model: Any) -> None:
     """Freeze the towers of a language model that was just loaded."""
-    text = _text(model)
+    text = text_weights(model)
     for parameter in model.parameters():
         if id(parameter) not in text:
             parameter.requires_grad_(False)
@@ -20,12 +20,12 @@ def freeze_towers(model: Any) -> None:
 
 def linear_in_towers(model: Any) -> list[str]:
     """Return the paths of the linear layers that no text runs through."""
-    text = _text(model)
+    text = text_weights(model)
     linear = ((path, module) for path, module in model.named_modules() if isinstance(module, nn.Linear))
     return [path for path, module in linear if id(module.weight) not in text]
 
 
-def _text(model: Any) -> set[int]:
+def text_weights(model: Any) -> set[int]:
     """Return the weights of the decoder and the head, by identity."""
     parts = [model.get_decoder(), model.get_output_embeddings()]
     return {id(parameter) for part in parts if part is not None for parameter in part.parameters()}

@@ -17,7 +17,7 @@ from engine.basics.errors import TrainingError
 from engine.evals import part_scores
 from engine.evals.schedule import Schedule, is_due
 from engine.flags.nan import nan
-from engine.losses.task import TaskLoss
+from engine.losses.task import TaskLoss, routers_of
 from engine.models import distributed
 from engine.models.random_states import random_states, set_random_states
 from engine.recipe.fields import parse_share
@@ -116,7 +116,9 @@ class Trainer:
         while True:
             passes = job.plan.split(chosen, job.micro_tokens)
             try:
-                loss, grad_norm = self.gradients([self._examples(indices) for indices in passes], targets)
+                loss, grad_norm, routers = self.gradients(
+                    [self._examples(indices) for indices in passes], targets
+                )
                 break
             except Exception as error:
                 reason = self.memory.shortage(error)
@@ -141,26 +143,41 @@ class Trainer:
             "train/tokens_per_s": tokens / (time.perf_counter() - started),
             "train/lr": rate,
             "train/tokens": self.tokens,
+            **routers,
         }
 
-    def gradients(self, window: Sequence[list[Item]], targets: int) -> tuple[float, float]:
-        """Leave the clipped gradients of a window's forward passes in the weights; (loss, gradient norm before)."""
+    def gradients(self, window: Sequence[list[Item]], targets: int) -> tuple[float, float, dict[str, float]]:
+        """Leave the clipped gradients of a window's forward passes in the weights; (loss, gradient norm before, the
+        mean balance of routers, if they are trained to be even).
+        """
         total = torch.zeros((), device=self.accelerator.device)
-        mine = distributed.own_passes(window)
+        balances: list[torch.Tensor] = []
+        mine, routers = distributed.own_passes(window), routers_of(self.accelerator.unwrap_model(self.loss))
         for number, (examples, weight) in enumerate(mine, start=1):
             alone = distributed.no_exchange(self.accelerator, self.loss, last=number == len(mine))
             with self.memory.watching(len(examples)), alone:
                 total += self.backward(examples, weight, targets)
+            if routers and routers.router_balance is not None and weight:
+                balances.append(routers.router_balance)
         loss = float(distributed.summed(total))
-        return loss, distributed.clip(self.job.model.parameters(), self.job.recipe.train.grad_clip)
+        norm = distributed.clip(self.job.model.parameters(), self.job.recipe.train.grad_clip)
+        if not routers:
+            return loss, norm, {}
+        sums = torch.tensor([sum(float(b) for b in balances), len(balances)], device=total.device)
+        balance, passes = distributed.summed(sums).tolist()
+        return loss, norm, {"train/router_balance": balance / passes} if passes else {}
 
     def backward(self, examples: Sequence[Item], weight: float, targets: int) -> torch.Tensor:
-        """Add the gradients of one forward pass; its part of the loss, float32 scalar."""
-        batch = self.accelerator.unwrap_model(self.loss).collate(examples, self.accelerator.device)
+        """Add the gradients of one forward pass; its part of the loss without that of routers, float32 scalar."""
+        task_loss = self.accelerator.unwrap_model(self.loss)
+        batch = task_loss.collate(examples, self.accelerator.device)
         with self.accelerator.autocast():
             loss = weight * self.loss(batch) / targets
         self.accelerator.backward(loss * distributed.world())
-        return loss.detach()
+        routers = routers_of(task_loss)
+        if routers is None or routers.router_term is None:
+            return loss.detach()
+        return loss.detach() - weight * routers.router_term / targets
 
     def record(self, metrics: dict[str, float], epoch: float) -> None:
         """Write what a step measured, and keep it for the flags."""

@@ -11,8 +11,8 @@ import numpy as np
 from engine.basics.errors import ModelError
 from engine.losses.batches import Plan
 from engine.memory.estimate import activation_bytes, chunk, estimate
-from engine.memory.shapes import ModelShapes, model_shapes
-from engine.memory.workload import Device, Workload, workload_of
+from engine.memory.shapes import ModelShapes
+from engine.memory.workload import Device, Workload, recipe_shapes, workload_of
 from engine.recipe.sections import Recipe
 
 MAX_PASSES = 20_000  # forward passes among which the largest is sought
@@ -43,7 +43,7 @@ class MemoryForecast:
     def _shapes(self) -> ModelShapes | None:
         """None for an architecture that the estimate does not know."""
         try:
-            return model_shapes(self._recipe.model.path)
+            return recipe_shapes(self._recipe)
         except ModelError:
             return None
 

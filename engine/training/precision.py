@@ -8,8 +8,7 @@ import torch
 
 from engine.basics.errors import ModelError
 from engine.memory.fit import wants_checkpointing
-from engine.memory.shapes import model_shapes
-from engine.memory.workload import workload_of
+from engine.memory.workload import recipe_shapes, workload_of
 from engine.recipe.sections import Recipe
 from engine.training.report import Report
 
@@ -22,7 +21,7 @@ def choose_checkpointing(recipe: Recipe, longest: int, memory: int, report: Repo
     if setting != "auto":
         return setting
     try:
-        shapes = model_shapes(recipe.model.path)
+        shapes = recipe_shapes(recipe)
     except ModelError:
         return False  # nothing is known of its memory
     workload = workload_of(recipe, shapes, "cuda" if torch.cuda.is_available() else "cpu", longest)

@@ -18,10 +18,12 @@ from engine.evals import base_samples
 from engine.evals.looks import read_looks
 from engine.evals.metrics import Metrics
 from engine.losses.dpo_loss import as_base
-from engine.losses.loss import TargetLoss
+from engine.losses.loss import TargetLoss, check_model
 from engine.losses.packing import pack, unpacked
-from engine.models import distributed, load
+from engine.models import distributed, load, skeleton
 from engine.models.methods.vectors import initialise_tokens
+from engine.models.outline import outline_of
+from engine.models.source import check_token
 from engine.models.tokenizer import load_tokenizer
 from engine.recipe.methods import Prefix, Prompt
 from engine.recipe.sections import Recipe
@@ -48,6 +50,9 @@ def set_up(
     step = resume_from or 0
     metrics = Metrics(recipe.evals.metrics, _recipe_directory(run), report.log)
 
+    if outline := outline_of(recipe, skeleton.outline):
+        for note in outline.notes:
+            report.log("info", note)
     report.phase("data", step, recipe.data.train)
     tokenizer = load_tokenizer(recipe.model)
     data = prepare(recipe, tokenizer, _max_tokens(recipe, tokenizer))
@@ -115,18 +120,11 @@ def _load_model(
 
 def _check_and_pack(recipe: Recipe, model: Any, dtype: torch.dtype, data: Prepared, report: Report) -> bool:
     """Return whether examples can be packed. Raises ModelError for a model that finetui would train wrongly."""
-    if data.largest_token >= (rows := model.get_input_embeddings().weight.shape[0]):
-        raise ModelError(
-            f"model {recipe.model.path}: its tokenizer produces token {data.largest_token}, "
-            f"but the model knows only {rows}; use the tokenizer that belongs to the model"
-        )
+    check_token(recipe.model.path, data.largest_token, model.get_input_embeddings().weight.shape[0])
     if isinstance(recipe.task, Classification):
         return False
     with _training_autocast(dtype):
-        if not TargetLoss(model).matches_model():
-            raise ModelError(
-                f"model {recipe.model.path}: computes its logits in a way that finetui does not support"
-            )
+        check_model(recipe.model.path, TargetLoss(model))
         packed = pack(model)
     if not packed:
         report.log("info", "examples are padded, not packed: this model or method cannot take packed rows")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from finished import Finished
+
+
+# What commands keep in the home must not land in that of whoever runs the tests.
+os.environ.setdefault("FINETUI_HOME", tempfile.mkdtemp(prefix="finetui-tests-"))
 
 
 @pytest.fixture(scope="session")

@@ -244,7 +244,7 @@ def test_models_and_tokenizers_that_are_not_there_are_told(tmp_path):
 
 
 def test_unknown_targets_are_told_with_the_known_ones():
-    with pytest.raises(ModelError, match=r"\['query'\].*its linear layers are .*q_proj"):
+    with pytest.raises(ModelError, match=r"LlamaForCausalLM has no layer query; layers: .*q_proj"):
         load_model(BUNDLED, Lora(name="lora", targets=["query"]), FP32)
 
 

@@ -206,3 +206,30 @@ def test_compiled_and_packed_the_loss_and_gradients_are_the_same():
     compile_backbone(model)
     for key, gradient in gradients(model, batches).items():
         torch.testing.assert_close(gradient, plain[key], rtol=1e-3, atol=1e-5)
+
+
+def longrope():
+    """Texts of more than 16 tokens have other rotary embeddings, in all of their places."""
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [8.0] * 4}
+    rope["original_max_position_embeddings"] = 16
+    return model_of("phi3", rope_parameters=rope, original_max_position_embeddings=16, initializer_range=0.3)
+
+
+@pytest.mark.parametrize("packs", [True, False])
+def test_lengths_that_change_rotary_embeddings_share_no_pass(packs):
+    model, rows = longrope(), examples((30, 3, 16, 9, 17))
+    alone = [collate([row], CPU) for row in rows]
+    loss = TargetLoss(model)
+    expected, wanted = torch.cat([loss.scores(batch).nll for batch in alone]), gradients(model, alone)
+    mixed = loss.scores(collate(rows, CPU)).nll
+    assert (mixed - expected).abs().max() > 1e-3  # together, all of them have those of the longest
+    assert pack(model)
+    loss.packed = packs
+    batch = loss.collate(rows, CPU)
+    torch.testing.assert_close(loss.scores(batch).nll, expected, rtol=1e-4, atol=1e-5)
+    assert batch.rows.tolist() == sorted(batch.rows.tolist())
+    model.zero_grad()
+    loss(batch).backward()
+    for name, parameter in model.named_parameters():
+        if name in wanted:
+            torch.testing.assert_close(parameter.grad, wanted[name], rtol=1e-3, atol=1e-4)

@@ -13,9 +13,9 @@ from engine.client.preflight import absolute
 from engine.memory.correction import Correction, correction
 from engine.memory.estimate import GIB, MIB, estimate
 from engine.memory.fit import fit, table, table_lines
-from engine.memory.shapes import ModelShapes, model_shapes
+from engine.memory.shapes import ModelShapes
 from engine.memory.storage import storage
-from engine.memory.workload import Device, workload_of
+from engine.memory.workload import Device, recipe_shapes, workload_of
 from engine.queue import sampler
 from engine.recipe import recipe_file
 from engine.recipe.sections import Recipe
@@ -41,7 +41,7 @@ HOLES = (
 def estimate_recipe(path: Path, overrides: list[str], memory_gb: float | None, *, as_json: bool) -> None:
     """Print the parts, whether it fits, and what would make it fit."""
     recipe = absolute(recipe_file.read(path, overrides).recipes[0], path.parent)
-    model = model_shapes(recipe.model.path)
+    model = recipe_shapes(recipe)
     device, memory = _device(memory_gb)
     past = _past(recipe, device)
     learned = _learned(past, model, device)
