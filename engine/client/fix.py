@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from engine.basics.errors import FixError
+from engine.basics.safe_text import one_line
 from engine.client import preflight, submit
 from engine.flags.actions import OF_METHOD, fix
 from engine.flags.flag import Action, Flag
@@ -212,7 +213,8 @@ def _next_name(name: str) -> str:
 
 
 def _header(run: int, name: str, changes: list[Change]) -> str:
-    lines = [f"# Made by `finetui fix {run}` from run #{run} {name}:"]
+    # A line break in a name would end the comment, and what follows it would be a part of the recipe.
+    lines = [f"# Made by `finetui fix {run}` from run #{run} {one_line(name)}:"]
     for (flag, why, source), group in groupby(
         changes, lambda change: (change.flag, change.why, change.source)
     ):
@@ -221,7 +223,7 @@ def _header(run: int, name: str, changes: list[Change]) -> str:
         )
         sentence = f"{values}, for {flag}: {why}" + (f" [{source}]" if source else "")
         lines += textwrap.wrap(
-            sentence, WIDTH, initial_indent="# - ", subsequent_indent="#   ", break_long_words=False
+            one_line(sentence), WIDTH, initial_indent="# - ", subsequent_indent="#   ", break_long_words=False
         )
     return "\n".join(lines) + "\n"
 
