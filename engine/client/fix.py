@@ -107,7 +107,8 @@ def propose(run: RunDir) -> Fix:
         if not any(flag is answered for answered, _ in chosen)
         for action in flag.actions
     ]
-    made_from = str(meta.get("name") or old.name or run.path.name)
+    # A line break in a name would end the comment of the new recipe, and what follows it would be keys.
+    made_from = one_line(str(meta.get("name") or old.name or run.path.name))
     new = _changed_recipe(old, [action for _, action in chosen], _next_name(made_from))
     changes = list(_differences(old, new, chosen))
     text = _header(run.number, made_from, changes) + _yaml(new)
@@ -213,8 +214,7 @@ def _next_name(name: str) -> str:
 
 
 def _header(run: int, name: str, changes: list[Change]) -> str:
-    # A line break in a name would end the comment, and what follows it would be a part of the recipe.
-    lines = [f"# Made by `finetui fix {run}` from run #{run} {one_line(name)}:"]
+    lines = [f"# Made by `finetui fix {run}` from run #{run} {name}:"]
     for (flag, why, source), group in groupby(
         changes, lambda change: (change.flag, change.why, change.source)
     ):

@@ -54,40 +54,40 @@ def fill(home: Home) -> None:
             log.write("end", status="failed", step=80, error="why", t=NOW)
             say(run, "ended", state="failed", reason="why", attempt=1, exit_code=4, t=NOW)
         run.attempt(1).stdout.write_bytes(f"first{SHOWN_FOUL}\n".encode() * 3 + b"\xff\x9b2J\nlast\n")
-        _spoil(run.meta, recipe=number == 2)
+        _spoil_file(run.meta, recipe=number == 2)
         for path in (run.journal, run.attempt(1).events):
-            _spoil(path)
+            _spoil_file(path)
     hardware = LogWriter(home.hardware_log, "hardware")
     hardware.write("device", name="gpu0", label="a GPU", t=NOW)
     hardware.write(
         "sample", t=NOW, values={"gpu0/util": 1.0, "gpu0/memory_total_gb": 8.0, f"gpu1{FOUL}/util": 2.0}
     )
     hardware.close()
-    _spoil(home.hardware_log)
+    _spoil_file(home.hardware_log)
 
 
-def _spoil(path: Path, *, recipe: bool = False) -> None:
+def _spoil_file(path: Path, *, recipe: bool = False) -> None:
     lines = path.read_text().splitlines()
     if path.suffix == ".json":
         lines = ["".join(lines)]
     made = []
     for line in lines:
         body = json.loads(line)
-        foul = _foul(body)
+        spoilt = spoil(body)
         if "recipe" in body and not recipe:
-            foul["recipe"] = body["recipe"]
-        made.append(json.dumps(foul) + "\n")
+            spoilt["recipe"] = body["recipe"]
+        made.append(json.dumps(spoilt) + "\n")
     path.write_text("".join(made))
 
 
-def _foul(value: Any) -> Any:
+def spoil(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            key: inner if key in _OWN and not isinstance(inner, dict) else _foul(inner)
+            key: inner if key in _OWN and not isinstance(inner, dict) else spoil(inner)
             for key, inner in value.items()
         }
     if isinstance(value, list):
-        return [_foul(inner) for inner in value]
+        return [spoil(inner) for inner in value]
     if value in (
         "heldout",
         "general",

@@ -11,18 +11,23 @@ from typing import Any
 import made_home
 import pytest
 import typer.main
-from foul_home import SHOWN_FOUL, dirt, fill
+from foul_home import SHOWN_FOUL, dirt, fill, spoil
 from made_home import Served
 from pilot import ready, until
+from textual.events import Paste
 
+from engine.basics.safe_text import one_line
 from finetui.errors import ExitCode, StoreError
 from finetui.home import Home
 from tui import cli
 from tui.app import FinetuiApp
 from tui.cli import output
 from tui.cli.commands import app
+from tui.cli.data import STYLES
+from tui.screens.data import DataScreen
 from tui.screens.fix import FixScreen
 from tui.screens.sql import SqlScreen
+from tui.widgets.panel import Panel
 
 NAMES = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 # Made of the parts of the others, and dear to start: a process with torch, three runs, a daemon.
@@ -53,7 +58,6 @@ COMMANDS = [
     "run my.yaml --follow",
     "run my.yaml FOUL=1",
     "estimate my.yaml",
-    "data my.yaml",
     "data my.yaml seed=FOUL",
     "ls --state FOUL",
     "sql --csv FROM-flags",
@@ -123,7 +127,7 @@ def test_no_command_passes_on_what_a_terminal_obeys(
     if code == ExitCode.USAGE:  # Typer repeats the user's own word in its own colours
         found = [one for one in found if one != "foreign colour"]
     assert found == []
-    if words[0] not in ("logs", "data") and "--csv" not in words:  # whose lines are those of the text
+    if words[0] != "logs" and "--csv" not in words:  # whose lines are those of the text
         assert "\nFORGED" not in written
     assert code == CODES.get(words[0], ExitCode.OK) or line in REFUSED
 
@@ -145,34 +149,60 @@ def test_what_a_library_prints_is_made_safe_and_keeps_its_colours(monkeypatch: p
     assert not isinstance(output.sys.stderr, output.Guarded), "a file gets what is written to it"
 
 
-@pytest.mark.parametrize("size", [(80, 24), (200, 50)])
-async def test_no_screen_shows_what_a_terminal_obeys(
-    size: tuple[int, int], foul: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
+WALKS = {
+    (80, 24): [(*"123456", "m", "m", "x", "y", "p", "r"), ("enter", "j", "j", *"234567", "G", "escape")],
+    (200, 50): [("m", "m"), ("c", "m", "m", "escape"), ("question_mark", "escape"), ("ctrl+p", "escape")],
+}
+
+
+@pytest.mark.parametrize("size", WALKS)
+async def test_no_screen_shows_what_a_terminal_obeys(size: tuple[int, int], foul: Served) -> None:
     foul.actions.answer = _refuse
     app = FinetuiApp(foul.home, [1, 2], connect=foul.connect, unicode=True)
     async with app.run_test(size=size) as pilot:
         await ready(pilot)
         clean(app)
-        walks: list[tuple[str, ...]] = [
-            (*"123456", "m", "m", "m", "x", "y", "p", "r"),
-            ("enter", "j", "j", "k", *"234567", "G", "escape"),
-            ("c", "m", "m", *"123", "escape"),
-            ("question_mark", "escape"),
-            ("ctrl+p", "escape"),
-        ]
-        for keys in walks:
+        for keys in WALKS[size]:
             for key in keys:
                 await pilot.press(key)
                 await ready(pilot)
                 clean(app)
+        if size == (80, 24):
+            return
         await _ask(app, pilot, f"SELECT 'cell{SHOWN_FOUL}' AS \"column{SHOWN_FOUL}\"")
         await _ask(app, pilot, f'SELECT "nowhere{SHOWN_FOUL}" FROM runs')
-        app.push_screen(FixScreen(2, f"name{SHOWN_FOUL}"))
-        await until(pilot, lambda: isinstance(app.screen, FixScreen))
-        app.screen.show_trouble(f"why {SHOWN_FOUL}")  # type: ignore[attr-defined]
-        await pilot.pause()
-        clean(app)
+        for screen in (Fixed(2, f"name{SHOWN_FOUL}"), Reported(f"name{SHOWN_FOUL}")):
+            app.push_screen(screen)
+            await pilot.pause(0.1)
+            assert "FORGED" in "".join(panel.text() for panel in screen.query(Panel))
+            clean(app)
+
+
+class Fixed(FixScreen):
+    """With a fix that is there already."""
+
+    def on_mount(self) -> None:
+        one = {"flag": "overfitting", "level": "warn", "source": "s"}
+        change = {**one, "key": "train.lr", "old": "1", "new": "2", "why": "because"}
+        fix = {"name": "n", "changes": [change], "advice": [{**one, "text": "do"}], "recipe": "seed: 1\n"}
+        self.show_fix(spoil(fix))
+
+
+class Reported(DataScreen):
+    """With a report that could not be made."""
+
+    def begin(self) -> None:
+        self.trouble = f"why {SHOWN_FOUL}"
+
+
+def test_the_page_about_foul_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Tty()
+    monkeypatch.setattr("sys.stdout", terminal)
+    lines = [f"  warning    {SHOWN_FOUL}", f"             \x1b[32m«{SHOWN_FOUL}»"]
+    output.out_coloured("\n".join(map(one_line, lines)), STYLES)
+    assert dirt(terminal.getvalue()) == []
+    assert "\nFORGED" not in terminal.getvalue()
+    assert terminal.getvalue().count("FORGED") == 4
 
 
 def _refuse(name: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -184,7 +214,7 @@ async def _ask(app: FinetuiApp, pilot: Any, query: str) -> None:
     await until(pilot, lambda: isinstance(app.screen, SqlScreen))
     screen = app.screen
     assert isinstance(screen, SqlScreen)
-    app.post_message(made_paste(query))
+    app.post_message(Paste(query))
     await until(pilot, lambda: "SELECT" in screen.query_one("#editor").text)  # type: ignore[attr-defined]
     clean(app)
     screen._fill(query)
@@ -194,12 +224,6 @@ async def _ask(app: FinetuiApp, pilot: Any, query: str) -> None:
     await pilot.pause()
     clean(app)
     await pilot.press("escape")
-
-
-def made_paste(text: str) -> Any:
-    from textual.events import Paste
-
-    return Paste(text)
 
 
 def clean(app: FinetuiApp) -> None:
