@@ -63,13 +63,24 @@ A recipe is a YAML file. `finetui check recipe.yaml` says what is wrong with it,
   `model: {path: PATH}`.
 - Paths of data files are relative to the recipe.
 - A share is a percentage (`10%`) or a whole number (`200`).
-- `sweep` maps keys to lists of values; every combination becomes a run.
+- `sweep` maps keys to lists of values; every combination becomes a run, at most 1,000. Its values are in its name:
+  `support r=8 lr=0.0001`.
+- A recipe from elsewhere cannot hold up a command: it has at most 100,000 characters, 5,000 values (aliases written
+  out) and 20 levels, and no control characters.
 - Editors can check recipes with [recipe.schema.json](recipe.schema.json): start the file with
   `# yaml-language-server: $schema=…/docs/recipe.schema.json`.
 
 ```yaml
 sweep: {method.r: [8, 32], train.lr: [1.0e-4, 3.0e-4]}   # four runs
 ```
+"""
+
+
+COMMANDS_INTRO = """Data goes to stdout, narration to stderr. `--json` prints one JSON document.
+
+Names, log lines, data and answers of models cannot control a terminal: what is not printable is shown as a blank.
+To a file or a pipe `logs` and `sql --csv` write what there is. On a narrow terminal `ls` shortens notes and names, and
+leaves columns out, so that each run has one line; in a pipe it has all columns.
 """
 
 
@@ -119,7 +130,7 @@ def _type(annotation: Any) -> str:
 
 
 def command_reference() -> str:
-    parts = ["# Commands\n", "Data goes to stdout, narration to stderr. `--json` prints one JSON document.\n"]
+    parts = ["# Commands\n", COMMANDS_INTRO]
     parts += ["| command | what it does |", "|---|---|", "| `finetui` | open the screen |"]
     for group, prefix in ((app, "finetui"), (daemon_app, "finetui daemon")):
         for info in group.registered_commands:

@@ -71,6 +71,7 @@ class Batch:
         default_factory=dict
     )  # by run; keys that changed
     resumes: list[tuple[int, int, int]] = field(default_factory=list)  # run, attempt, from_step
+    deleted: list[tuple[int, int, float]] = field(default_factory=list)  # checkpoints: run, step, when
     meta: dict[str, str] = field(default_factory=dict)
     offsets: dict[str, tuple[str, int]] = field(default_factory=dict)  # log: (path, byte offset)
 
@@ -145,6 +146,11 @@ class Batch:
         for table, columns in self.columns.items():
             select = _SELECTS.get(table, "SELECT * FROM {batch}")
             _execute(cursor, f"INSERT INTO {table} {select}", table, columns)
+        for run, step, t in self.deleted:
+            cursor.execute(
+                "UPDATE checkpoints SET deleted = $t WHERE run = $run AND step = $step AND deleted IS NULL",
+                {"run": run, "step": step, "t": t},
+            )
         self._write_runs(cursor)
         self._write_attempts(cursor)
         self._write_summaries(cursor)

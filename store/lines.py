@@ -241,6 +241,14 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Deleted:
+    """A checkpoint was deleted, since there are newer ones (`train.keep_checkpoints`)."""
+
+    kind: ClassVar[str] = "deleted"
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """Peak memory, predicted and measured."""
 
@@ -307,13 +315,39 @@ class Device:
 
 
 WorkerLine = (
-    Resume | Plan | Phase | Metrics | Eval | Examples | Sample | Flag | Checkpoint | Memory | Log | End
+    Resume
+    | Plan
+    | Phase
+    | Metrics
+    | Eval
+    | Examples
+    | Sample
+    | Flag
+    | Checkpoint
+    | Deleted
+    | Memory
+    | Log
+    | End
 )
 HardwareLine = HardwareSample | Device
 
 WORKER: dict[str, type[WorkerLine]] = {
     line.kind: line
-    for line in (Resume, Plan, Phase, Metrics, Eval, Examples, Sample, Flag, Checkpoint, Memory, Log, End)
+    for line in (
+        Resume,
+        Plan,
+        Phase,
+        Metrics,
+        Eval,
+        Examples,
+        Sample,
+        Flag,
+        Checkpoint,
+        Deleted,
+        Memory,
+        Log,
+        End,
+    )
 }
 HARDWARE: dict[str, type[HardwareLine]] = {line.kind: line for line in (HardwareSample, Device)}
 # By the file that has them; every one begins with a Header.

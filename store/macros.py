@@ -82,6 +82,19 @@ SELECT nullif(part, '') AS slice, step, base_loss, loss, change, change - half A
 FROM q JOIN flips USING (part)
 ORDER BY part""",
     ),
+    "hardware_use": (
+        "since",
+        "Averages of the hardware over time since a moment, Unix seconds: FROM hardware_use(epoch(now()) - 86400)",
+        # Each sample stands for the time since the one before. Nobody knows what was in a gap: 60 s of it count.
+        """
+SELECT key, sum(value * least(held, 60.0)) / sum(least(held, 60.0)) AS average, max(value) AS highest,
+       sum(least(held, 60.0)) / 3600 AS hours
+FROM (SELECT x.key, x.value, x.t - lag(x.t) OVER (PARTITION BY x.key ORDER BY x.t) AS held
+      FROM system_metrics x WHERE x.t >= since)
+WHERE held > 0 AND isfinite(value)
+GROUP BY key
+ORDER BY key""",
+    ),
     "worst": (
         "run",
         "Examples that the flags of a run were hit by hardest, with their text: FROM worst(42)",

@@ -196,9 +196,9 @@ def samples(run: int, step: int | None = None) -> Query:
 
 
 def checkpoints(run: int) -> Query:
-    """step, path (relative to the run directory), bytes, t, attempt."""
+    """step, path (relative to the run directory), bytes, t, attempt, deleted (when, NULL while it is there)."""
     return (
-        "SELECT step, path, bytes, t, attempt FROM checkpoints WHERE run = $run ORDER BY step",
+        "SELECT step, path, bytes, t, attempt, deleted FROM checkpoints WHERE run = $run ORDER BY step",
         {"run": run},
     )
 
@@ -296,8 +296,8 @@ GROUP BY key ORDER BY key""",
 
 
 def leaderboard(limit: int = 100) -> Query:
-    """Runs by best held-out loss."""
-    return "SELECT * FROM leaderboard ORDER BY place LIMIT $limit", {"limit": limit}
+    """Runs by best held-out loss, task by task."""
+    return "SELECT * FROM leaderboard LIMIT $limit", {"limit": limit}
 
 
 def compare_table_sql(runs: Sequence[int]) -> str:

@@ -71,8 +71,13 @@ def run_json(batch: Batch, run: int, directory: Path, body: dict[str, Any]) -> N
         sweep=maybe_text(body.get("sweep")),
         parent=maybe_small(body.get("parent")),
     )
-    for key, value in _leaves(recipe, ""):
-        batch.add("params", run=run, key=key, value=value)
+    for key, value, number in _leaves(recipe, ""):
+        batch.add("params", run=run, key=key, value=value, number=number)
+    versions = body.get("versions")
+    libraries = {"python": body.get("python"), **(versions if isinstance(versions, dict) else {})}
+    for library, version in libraries.items():
+        if version is not None:
+            batch.add("libraries", run=run, library=library, version=maybe_text(version))
     for item in body.get("datasets") or []:
         batch.add(
             "datasets",
@@ -85,12 +90,15 @@ def run_json(batch: Batch, run: int, directory: Path, body: dict[str, Any]) -> N
         )
 
 
-def _leaves(value: Any, prefix: str) -> Iterator[tuple[str, str]]:
+def _leaves(value: Any, prefix: str) -> Iterator[tuple[str, str, float | None]]:
+    """(dotted key, value as text, value as a number)."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _leaves(inner, f"{prefix}.{key}" if prefix else key)
     elif value is not None:
-        yield prefix, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        yield prefix, text, real(value) if is_number else None
 
 
 # ---- journal.jsonl ---------------------------------------------------------------------------------------
@@ -223,6 +231,11 @@ def _checkpoint(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lin
     batch.add("checkpoints", run=run.run, attempt=attempt, t=real(entry.get("t")), **body(line))
 
 
+def _deleted(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.Deleted) -> None:
+    batch.event(run.run, attempt, entry, f"deleted the checkpoint of step {line.step}")
+    batch.deleted.append((run.run, line.step, real(entry.get("t"))))
+
+
 def _memory(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.Memory) -> None:
     level = "warn" if line.cause == "out_of_memory" else "info"
     tokens = f"{line.micro_tokens} tokens in a forward pass"
@@ -251,6 +264,7 @@ _WORKER: dict[str, Callable[[Batch, RunRow, int, Entry, Any], None]] = {
     "sample": eval_rows.sample_line,
     "flag": eval_rows.flag_line,
     "checkpoint": _checkpoint,
+    "deleted": _deleted,
     "memory": _memory,
     "log": _log,
     "end": _end,

@@ -92,6 +92,15 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             _RUN,
             ("key", "VARCHAR", "dotted key, such as method.r"),
             ("value", "VARCHAR", "value as text, such as 16"),
+            ("number", "DOUBLE", "value as a number, to sort and compare by; NULL where it is none"),
+        ],
+    ),
+    "libraries": (
+        "Versions that each run was submitted with: Python, finetui and the libraries",
+        [
+            _RUN,
+            ("library", "VARCHAR", "name, such as torch"),
+            ("version", "VARCHAR", "version, such as 2.9.1"),
         ],
     ),
     "metrics_live": ("Metrics of runs that have not ended; read the view `metrics` instead", _METRICS),
@@ -204,7 +213,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
         ],
     ),
     "checkpoints": (
-        "Checkpoints written (older ones may be gone from disk)",
+        "Checkpoints written; of those that are still there, `deleted` is NULL",
         [
             _RUN,
             _ATTEMPT,
@@ -212,6 +221,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ("path", "VARCHAR", "path relative to the run directory"),
             ("bytes", "BIGINT", "size"),
             _T,
+            ("deleted", "DOUBLE", "when finetui deleted it (train.keep_checkpoints), Unix seconds"),
         ],
     ),
     "memory": (
@@ -294,31 +304,41 @@ VIEWS: dict[str, tuple[str, str, dict[str, str]]] = {
         {name: comment for name, _, comment in _METRICS},
     ),
     "leaderboard": (
-        "Runs by their best held-out loss",
+        "Runs by their best held-out loss, among those of one task and held-out set",
         """
-SELECT row_number() OVER (ORDER BY h.best NULLS LAST, r.run) AS place, r.run, r.name, r.state, r.method, r.model,
+SELECT row_number() OVER (PARTITION BY r.task, d.heldout_set ORDER BY h.best NULLS LAST, r.run) AS place,
+       r.run, r.name, r.task, r.state, r.method, r.model,
        h.best AS heldout_best, h.best_step, h.last AS heldout_last, g.last - b.value AS general_delta,
-       t.last AS tokens_per_s, r.trainable
+       t.last AS tokens_per_s, r.trainable, d.heldout_set
 FROM runs r
 JOIN run_summary h ON h.run = r.run AND h.key = 'heldout/loss'
 LEFT JOIN run_summary g ON g.run = r.run AND g.key = 'general/loss'
 LEFT JOIN run_summary t ON t.run = r.run AND t.key = 'train/tokens_per_s'
 LEFT JOIN (SELECT run, arg_min(value, step) AS value FROM evals WHERE suite = 'general' AND key = 'loss' GROUP BY run) b
        ON b.run = r.run
-ORDER BY place""",
+LEFT JOIN (  -- a set of its own, or a share of the training data
+  SELECT s.run, coalesce(max(s.fingerprint) FILTER (s.role = 'heldout'),
+                         concat_ws(' ', max(s.fingerprint) FILTER (s.role = 'train'),
+                                   any_value(p.value) FILTER (p.key = 'data.heldout'),
+                                   any_value(p.value) FILTER (p.key = 'data.limit'))) AS heldout_set
+  FROM datasets s LEFT JOIN params p ON p.run = s.run AND p.key IN ('data.heldout', 'data.limit')
+  GROUP BY s.run) d ON d.run = r.run
+ORDER BY r.task, d.heldout_set, place""",
         {
-            "place": "1 for the best",
+            "place": "1 for the best of its task and held-out set",
             "run": "number of the run",
             "name": "name from the recipe",
+            "task": "what the loss is of: a text's class, or a token",
             "state": "state of the run",
             "method": "what is trained",
             "model": "base model",
-            "heldout_best": "least held-out loss, nats per token",
+            "heldout_best": "least held-out loss, nats per token (classification: per text)",
             "best_step": "step of the least held-out loss",
             "heldout_last": "held-out loss at the last evaluation",
             "general_delta": "general loss now minus that of the base model; above 0 is forgetting",
             "tokens_per_s": "last training speed",
             "trainable": "parameters that are trained",
+            "heldout_set": "fingerprint of the held-out data, or of the training data and the share held out",
         },
     ),
 }

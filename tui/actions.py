@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from engine.basics.safe_text import one_line
 from tui import bindings
 from tui.host import Host
 from tui.lines.theme import Glyphs
+from tui.orders import done
 from tui.rows import Run
 from tui.screens.base import BaseScreen
 from tui.state import SMOOTHING_NAMES
@@ -40,35 +42,29 @@ def _target(screen: BaseScreen) -> Run:
 # ---- runs ----------------------------------------------------------------------------------------
 
 
-def _order(host: Host, action: str, run: Run, done: str, **body: Any) -> None:
+def _order(host: Host, action: str, run: Run, **body: Any) -> None:
     """Ask the daemon for an action, and say what came of it."""
     host.in_thread(
         lambda client: client.action(action, run=run.number, **body),
-        lambda _: host.say(f"run #{run.number} {done}", "good"),
+        lambda answer: host.say(f"run #{run.number} {done(action, answer)}", "good"),
     )
 
 
 def cancel_run(host: Host, screen: BaseScreen) -> None:
     run = _target(screen)
-    host.confirm(
-        f"Cancel run #{run.number} {run.name}?", lambda: _order(host, "cancel", run, "is being cancelled")
-    )
+    host.confirm(f"Cancel run #{run.number} {one_line(run.name)}?", lambda: _order(host, "cancel", run))
 
 
 def pause_run(host: Host, screen: BaseScreen) -> None:
-    _order(host, "pause", _target(screen), "is being paused")
+    _order(host, "pause", _target(screen))
 
 
 def resume_run(host: Host, screen: BaseScreen) -> None:
-    _order(host, "resume", _target(screen), "resumes")
+    _order(host, "resume", _target(screen))
 
 
 def requeue_run(host: Host, screen: BaseScreen) -> None:
-    number = _target(screen).number
-    host.in_thread(
-        lambda client: client.action("requeue", run=number),
-        lambda reply: host.say(f"the recipe of run #{number} is queued as run #{reply.get('run')}", "good"),
-    )
+    _order(host, "requeue", _target(screen))
 
 
 def raise_priority(host: Host, screen: BaseScreen) -> None:
@@ -80,8 +76,7 @@ def lower_priority(host: Host, screen: BaseScreen) -> None:
 
 
 def _change_priority(host: Host, run: Run, by: int) -> None:
-    priority = run.priority + by
-    _order(host, "priority", run, f"has priority {priority}", priority=priority)
+    _order(host, "priority", run, priority=run.priority + by)
 
 
 # ---- charts --------------------------------------------------------------------------------------

@@ -5,8 +5,10 @@ It holds no run: closing it, losing the connection or killing it changes nothing
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
+import signal
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
@@ -18,6 +20,7 @@ from textual.app import App
 from textual.message import Message
 from textual.screen import Screen
 
+from engine.basics.safe_text import lines
 from finetui.home import Home
 from tui import actions
 from tui.lines import format, theme
@@ -88,7 +91,12 @@ class FinetuiApp(App[None]):
         return Dashboard()
 
     def on_mount(self) -> None:
+        if not self.is_headless:  # else SIGTERM would leave the terminal as the screen has it
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._terminated)
         self.call_after_refresh(self._poller.start)
+
+    def _terminated(self) -> None:
+        self.exit(return_code=128 + signal.SIGTERM)
 
     def on_unmount(self) -> None:
         self._poller.stop()
@@ -163,6 +171,8 @@ class FinetuiApp(App[None]):
     async def on_event(self, event: events.Event) -> None:
         if isinstance(event, events.Key) and self._answered(event.key):
             return
+        if isinstance(event, events.Paste):
+            event.text = lines(event.text)  # the editor and the prompt show it as it is
         await super().on_event(event)
 
     # ---- the status line --------------------------------------------------------------------------

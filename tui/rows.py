@@ -86,6 +86,11 @@ class Snapshot:
         return {run.number: run for run in self.runs}
 
     @cached_property
+    def highest(self) -> int:
+        """The highest number of a run, 0 without runs."""
+        return max(self._by_number, default=0)
+
+    @cached_property
     def states(self) -> Mapping[str, int]:
         """How many runs are in each state."""
         return Counter(run.state for run in self.runs)

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from engine.basics.errors import FixError
+from engine.basics.safe_text import one_line
 from engine.client import preflight, submit
 from engine.flags.actions import OF_METHOD, fix
 from engine.flags.flag import Action, Flag
@@ -106,7 +107,8 @@ def propose(run: RunDir) -> Fix:
         if not any(flag is answered for answered, _ in chosen)
         for action in flag.actions
     ]
-    made_from = str(meta.get("name") or old.name or run.path.name)
+    # A line break in a name would end the comment of the new recipe, and what follows it would be keys.
+    made_from = one_line(str(meta.get("name") or old.name or run.path.name))
     new = _changed_recipe(old, [action for _, action in chosen], _next_name(made_from))
     changes = list(_differences(old, new, chosen))
     text = _header(run.number, made_from, changes) + _yaml(new)
@@ -221,7 +223,7 @@ def _header(run: int, name: str, changes: list[Change]) -> str:
         )
         sentence = f"{values}, for {flag}: {why}" + (f" [{source}]" if source else "")
         lines += textwrap.wrap(
-            sentence, WIDTH, initial_indent="# - ", subsequent_indent="#   ", break_long_words=False
+            one_line(sentence), WIDTH, initial_indent="# - ", subsequent_indent="#   ", break_long_words=False
         )
     return "\n".join(lines) + "\n"
 

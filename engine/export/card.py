@@ -1,4 +1,8 @@
-"""The model card: what a folder holds, how to load it, and how it was trained. Torch-free."""
+"""The model card: what a folder holds, how to load it, and how it was trained. Torch-free.
+
+Names, data and messages go through `markdown`, `markdown_code` or `markdown_block`, so that none of them makes a link,
+HTML or the end of a block of code where others read the card.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ import numpy as np
 from huggingface_hub import ModelCardData, metadata_load
 from ruamel.yaml import YAML
 
+from engine.basics.safe_text import markdown, markdown_block, markdown_code
 from engine.basics.statistics import change
 from engine.export.loading import base_of, loading_code
 from engine.export.result import ExportResult
@@ -22,6 +27,7 @@ from engine.runs.events import FEW_SHOT
 from store.line_fields import body
 from store.lines import End, Eval, Examples, Flag, Metrics, Plan, Result
 
+SHOWN = 120  # characters of an example
 LIBRARIES = ("finetui", "torch", "transformers", "peft")
 LICENCE = ("license", "license_name", "license_link")
 
@@ -33,15 +39,13 @@ def card(source: Source, exported: ExportResult) -> str:
         _metadata(source, exported).to_yaml(),
         "---",
         "",
-        f"# {source.name}",
+        f"# {markdown(source.name)}",
         "",
         _summary(source, exported),
         "",
         "## How to load it",
         "",
-        "```python",
-        loading_code(source, exported.kind, exported.path),
-        "```",
+        *markdown_block(loading_code(source, exported.kind, exported.path), "python"),
         "",
         *_results(source, exported.step),
         *_flags(source, exported.step),
@@ -49,9 +53,7 @@ def card(source: Source, exported: ExportResult) -> str:
         *_training(source),
         "## Recipe",
         "",
-        "```yaml",
-        _recipe(source),
-        "```",
+        *markdown_block(_recipe(source), "yaml"),
         "",
         *_versions(source),
     ]
@@ -83,18 +85,18 @@ def _licence(source: Source) -> dict[str, Any]:
 
 
 def _summary(source: Source, exported: ExportResult) -> str:
-    method, base = source.recipe.method.name, source.recipe.model.path
+    method, base = source.recipe.method.name, markdown_code(source.recipe.model.path)
     what = {
-        "adapter": f"The adapter that `method: {method}` trained on `{base}`, which is needed to use it.",
-        "model": f"A complete model: `{base}`, trained with `method: {method}`.",
-        "gguf": f"A GGUF file in {exported.dtype}, for llama.cpp: `{base}`, trained with `method: {method}`.",
-        "merged": f"A complete model in {exported.dtype}: `{base}`, trained with `method: {method}`.",
+        "adapter": f"The adapter that `method: {method}` trained on {base}, which is needed to use it.",
+        "model": f"A complete model: {base}, trained with `method: {method}`.",
+        "gguf": f"A GGUF file in {exported.dtype}, for llama.cpp: {base}, trained with `method: {method}`.",
+        "merged": f"A complete model in {exported.dtype}: {base}, trained with `method: {method}`.",
     }[exported.kind]
     if exported.kind in ("merged", "gguf") and not source.whole_model:
         thing = "GGUF file for llama.cpp" if exported.kind == "gguf" else "complete model"
         quantised = " before they were quantised" if method == "qlora" else ""
         what = (
-            f"A {thing} in {exported.dtype}: what `method: {method}` trained on `{base}`, merged into the base's "
+            f"A {thing} in {exported.dtype}: what `method: {method}` trained on {base}, merged into the base's "
             f"weights{quantised}."
         )
     merged = f"\n\nWhat the merge changed: {exported.comparison}." if exported.comparison else ""
@@ -123,7 +125,7 @@ def _results(source: Source, step: int) -> Iterator[str]:
         for key, value in now.values.items():
             base = _interval(before.values.get(key)) if before else "–"
             moved = _change(before, now) if before and key == "loss" else "–"
-            yield f"| {suite} | {key} | {base} | {_interval(value)} | {moved} | {value.n} |"
+            yield f"| {markdown(suite or '')} | {markdown(key)} | {base} | {_interval(value)} | {moved} | {value.n} |"
     yield ""
     if (few := by_suite.get((0, FEW_SHOT))) and last_step > 0:
         yield from _few_shot(few, by_suite[last_step, "heldout"])
@@ -170,12 +172,16 @@ def _flags(source: Source, step: int) -> Iterator[str]:
     }
     flags = words.newest(body(flag) for flag in source.of_kind(Flag) if flag.step <= step)
     for flag in flags:
-        place = f"of {words.where(flag)}, since step {words.since(flag)}"
-        yield f"- **{flag['level']}: {flag['flag']}** {place}. {flag['message']}"
+        place = f"of {markdown(words.where(flag))}, since step {words.since(flag)}"
+        head = markdown(f"{flag['level']}: {flag['flag']}")
+        yield f"- **{head}** {place}. {markdown(flag['message'] or '')}"
         yield from (f"  - {name}: {text}" for name, text in words.evidence(flag))
-        yield from (f"  {number}. {step}" for number, step in enumerate(words.advice(flag), start=1))
         yield from (
-            f"  - {change} nats per token: {_quoted(text)}" for change, text in words.worst(flag, texts)
+            f"  {number}. {markdown(step)}" for number, step in enumerate(words.advice(flag), start=1)
+        )
+        yield from (
+            f"  - {change} nats per token: {markdown_code(text[:SHOWN])}"
+            for change, text in words.worst(flag, texts)
         )
     settings = source.recipe.flags.model_dump()
     watched = [name for name, action in settings.items() if action != "off"]
@@ -190,18 +196,12 @@ def _count(number: int | None) -> str:
     return "?" if number is None else f"{number:,}"
 
 
-def _quoted(text: str) -> str:
-    """Return the beginning of a text as code, which Markdown leaves alone."""
-    return f"`` {text[:120]} ``"
-
-
 def _data(source: Source) -> Iterator[str]:
     plan = source.last(Plan)
     yield from ("## Data", "", "| role | source | rows | bytes | fingerprint |", "|---|---|---|---|---|")
     for data in source.meta.get("datasets") or []:
-        yield (
-            f"| {data['role']} | `{data['source']}` | {data['rows']:,} | {data['bytes']:,} | `{data['fingerprint']}` |"
-        )
+        code = [markdown_code(str(data[key]), in_table=True) for key in ("source", "fingerprint")]
+        yield f"| {markdown(data['role'])} | {code[0]} | {data['rows']:,} | {data['bytes']:,} | {code[1]} |"
     if plan:
         yield ""
         yield (
@@ -216,15 +216,15 @@ def _training(source: Source) -> Iterator[str]:
     yield from ("## Training", "")
     if plan:
         share = f"{_count(plan.trainable)} of {_count(plan.parameters)} weights trained"
-        yield f"- {share}, {plan.precision} on {plan.device}"
+        yield f"- {share}, {markdown(f'{plan.precision} on {plan.device}')}"
     if metrics:
         tokens = metrics.values.get("train/tokens")
         total = f" of {_count(plan.total_steps)}" if plan else ""
         yield f"- {metrics.step:,}{total} steps" + (f", {tokens:,.0f} tokens" if tokens else "")
     if end and end.reason:
-        yield f"- it ended early: {end.reason}"
+        yield f"- it ended early: {markdown(end.reason)}"
     if commit := source.meta.get("git_commit"):
-        yield f"- git commit of the working directory: `{commit}`"
+        yield f"- git commit of the working directory: {markdown_code(str(commit))}"
     yield ""
 
 
@@ -233,7 +233,7 @@ def _versions(source: Source) -> Iterator[str]:
     yield from ("## Versions", "")
     if any(trained.values()):
         yield "- trained with " + ", ".join(
-            f"{name} {installed}" for name, installed in trained.items() if installed
+            markdown(f"{name} {installed}") for name, installed in trained.items() if installed
         )
     yield "- exported with " + ", ".join(
         f"{name} {installed}" for name in LIBRARIES if (installed := _version(name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from engine.export import gguf
@@ -26,7 +27,7 @@ def loading_code(source: Source, kind: str, folder: Path) -> str:
         [
             *imports,
             "",
-            f'folder = "{folder}"  # this folder, wherever it is',
+            f"folder = {json.dumps(str(folder), ensure_ascii=False)}  # this folder, wherever it is",
             f"tokenizer = AutoTokenizer.from_pretrained(folder{file})",
             *(line.replace("(folder)", f"(folder{file})") for line in load),
             GENERATE,
@@ -64,7 +65,8 @@ def _load_adapter(source: Source) -> tuple[list[str], list[str]]:
             f'    bnb_4bit_compute_dtype="{dtype}",',
             ")",
         ]
-    base = [*quantisation, f'base = AutoModelForCausalLM.from_pretrained("{base_of(source)}", {options})']
+    name = json.dumps(base_of(source), ensure_ascii=False)  # a literal of Python, too
+    base = [*quantisation, f"base = AutoModelForCausalLM.from_pretrained({name}, {options})"]
     transformers = f"from transformers import {', '.join(classes)}"
     if isinstance(method, Adapter):
         imports = [

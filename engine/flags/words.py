@@ -44,19 +44,22 @@ def advice(flag: Fields) -> list[str]:
     if not actions:  # a log from before actions were written down
         return [str(sentence) for sentence in as_list(flag.get("advice"))]
     return [
-        f"{action['text']} [{action['source']}]" if action.get("source") else action["text"]
+        f"{action['text']} [{action['source']}]" if action.get("source") else str(action["text"])
         for action in actions
+        if isinstance(action, Mapping) and "text" in action  # else another program wrote the line
     ]
 
 
 def worst(flag: Fields, texts: Mapping[str, str]) -> list[tuple[str, str]]:
     """Return the worst examples: (loss before → after, nats per token; the text, or the id where it is not known)."""
+    examples = [example for example in as_list(flag.get("worst")) if isinstance(example, Mapping)]
     return [
         (
             f"{example['before']:.2f} → {example['after']:.2f}",
-            " ".join(texts.get(example["id"], example["id"]).split()),
+            " ".join(texts.get(str(example["id"]), str(example["id"])).split()),
         )
-        for example in as_list(flag.get("worst"))
+        for example in examples
+        if "id" in example and all(isinstance(example.get(key), int | float) for key in ("before", "after"))
     ]
 
 
@@ -114,4 +117,6 @@ def _forecast(flag: Fields) -> str:
             "lo": flag["forecast_lo"],
             "hi": flag["forecast_hi"],
         }
+    if forecast["value"] is None:
+        return ""
     return f"{forecast['value']:+.3f} at step {forecast['step']}{_interval(forecast, '80%', '{:+.3f}')}"

@@ -1,9 +1,15 @@
-"""From a YAML file to recipes: overrides, sweeps, and one sentence about each error."""
+"""From a YAML file to recipes: overrides, sweeps, and one sentence about each error.
+
+A recipe may come from anywhere. Refused before it is read are characters that YAML does not allow, more values than any
+recipe has, aliases written out, and deeper ones (engine/recipe/yaml_text.py).
+"""
 
 from __future__ import annotations
 
 import difflib
 import itertools
+import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +17,18 @@ from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
 
 from engine.basics.errors import RecipeError
+from engine.basics.safe_text import one_line
+from engine.recipe import yaml_text
 from engine.recipe.methods import DEFAULT_LR
 from engine.recipe.sections import Recipe
+from engine.recipe.yaml_text import BadYaml
+
+MOST_RUNS = 1000  # of a sweep
+LONGEST_NAME = 200
+MOST_SENTENCES = 20  # about one recipe
+SHOWN = 60  # characters of a key or a value in a sentence, or in the name of a run
 
 
 @dataclass(frozen=True)
@@ -32,7 +44,8 @@ class RecipeFile:
 def read(path: Path, overrides: list[str] | None = None) -> RecipeFile:
     """Read, override (`key=value`), expand the sweep, validate. Raises RecipeError."""
     try:
-        text = path.read_text()
+        with path.open(encoding="utf-8") as file:
+            text = file.read(yaml_text.MOST_CHARACTERS + 1)
     except FileNotFoundError:
         raise RecipeError(f"{path}: there is no such recipe; give the path of a .yaml file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -43,22 +56,46 @@ def read(path: Path, overrides: list[str] | None = None) -> RecipeFile:
 def parse(text: str, path: Path, overrides: list[str] | None = None) -> RecipeFile:
     """Do as `read` for a text already in memory; `path`: for messages and for the default name. Raises RecipeError."""
     try:
-        tree = YAML(typ="rt").load(text)
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise RecipeError(f"{path}, line {line}: not valid YAML: {error.problem}") from None
+        tree = yaml_text.load(text, lines=True)
+    except BadYaml as error:
+        where = f"{path}, line {error.line}" if error.line else f"{path}"
+        raise RecipeError(f"{where}: {error}") from None
     if not isinstance(tree, dict):
         raise RecipeError(f"{path}: a recipe is a mapping with at least `model`, `method` and `data`")
     from_command_line = {_override(tree, item) for item in overrides or []}
     sweep = tree.pop("sweep", None) or {}
     swept = _check_sweep(sweep, path)
     tree.setdefault("name", path.stem)
+    name, labels = tree["name"], _labels(swept)
+    if len(str(name)) > LONGEST_NAME:
+        raise RecipeError(f"{path}, key name: longer than {LONGEST_NAME} characters; give a shorter one")
     recipes = []
     for values in itertools.product(*(sweep[key] for key in swept)):
         for key, value in zip(swept, values, strict=True):
             set_key(tree, key, value)
+        if swept and "name" not in swept and isinstance(name, str):
+            tree["name"] = " ".join([name, *map(_setting, labels, values)])
         recipes.append(_validate(tree, path, from_command_line))
     return RecipeFile(path, text, recipes, swept)
+
+
+def _labels(swept: list[str]) -> list[str]:
+    """Return what the swept keys are called in the names of runs: their last part, where that says which one it is."""
+    last = [key.rpartition(".")[2] for key in swept]
+    return [short if last.count(short) == 1 else key for key, short in zip(swept, last, strict=True)]
+
+
+def _setting(label: str, value: Any) -> str:
+    """Return `r=8`: what the name of a run of a sweep says of one of its values."""
+    value = _to_plain(value)
+    text = (
+        f"{value:g}"
+        if isinstance(value, float)
+        else value
+        if isinstance(value, str)
+        else json.dumps(value, default=str)
+    )
+    return f"{label}={_shown(text)}"
 
 
 def _check_sweep(sweep: Any, path: Path) -> list[str]:
@@ -67,18 +104,24 @@ def _check_sweep(sweep: Any, path: Path) -> list[str]:
     for key, values in sweep.items():
         if not isinstance(values, list) or not values:
             line = _line(sweep, [key])
-            raise RecipeError(f"{path}, line {line}, key sweep.{key}: give a list of values")
+            where = f"{path}, line {line}" if line else f"{path}"
+            raise RecipeError(f"{where}, key sweep.{_shown(key)}: give a list of values")
+    number = math.prod(map(len, sweep.values()))
+    if number > MOST_RUNS:
+        raise RecipeError(
+            f"{path}, key sweep: these are {number:,} runs; at most {MOST_RUNS:,} are made of one recipe"
+        )
     return list(sweep)
 
 
 def _override(tree: Any, item: str) -> str:
     key, sign, value = item.partition("=")
     if not sign or not key:
-        raise RecipeError(f"override {item!r}: write key=value, for example train.lr=1.0e-4")
+        raise RecipeError(f"override {_shown(repr(item))}: write key=value, for example train.lr=1.0e-4")
     try:
-        set_key(tree, key.strip(), YAML(typ="safe").load(value))
-    except MarkedYAMLError as error:
-        raise RecipeError(f"override {item!r}: the value is not valid YAML: {error.problem}") from None
+        set_key(tree, key.strip(), yaml_text.load(value))
+    except BadYaml as error:
+        raise RecipeError(f"override {_shown(repr(item))}: {error}") from None
     return key.strip()
 
 
@@ -102,11 +145,15 @@ def _validate(tree: Any, path: Path, from_command_line: set[str]) -> Recipe:
         sentences: dict[str, list[str]] = {}  # a union fails once per branch: one line per key
         for problem in error.errors():
             loc = _key_path(problem["loc"])
+            if problem["type"] == "extra_forbidden":  # the user's own key, whatever it looks like
+                loc = [*_key_path(problem["loc"][:-1]), problem["loc"][-1]]
             location = _location(tree, loc, path, from_command_line)
             sentences.setdefault(location, []).append(_sentence(problem, loc))
         lines = [
             f"{location}: {', or '.join(dict.fromkeys(messages))}" for location, messages in sentences.items()
         ]
+        if len(lines) > MOST_SENTENCES:
+            lines[MOST_SENTENCES:] = [f"{path}: and {len(lines) - MOST_SENTENCES:,} more"]
         raise RecipeError("\n".join(lines)) from None
 
 
@@ -131,7 +178,7 @@ def _key_path(loc: tuple[Any, ...]) -> list[Any]:
 
 
 def _location(tree: Any, loc: list[Any], path: Path, from_command_line: set[str]) -> str:
-    key = ".".join(map(str, loc))
+    key = _shown(".".join(map(str, loc)))
     if any(key == item or key.startswith(f"{item}.") for item in from_command_line):
         return f"command line, key {key}"
     line = _line(tree, loc)
@@ -154,7 +201,7 @@ def _sentence(problem: Any, loc: list[Any]) -> str:
     kind, context = problem["type"], problem.get("ctx", {})
     if kind == "extra_forbidden":
         known = _known_keys(loc[:-1])
-        matches = difflib.get_close_matches(str(loc[-1]), known, n=1)
+        matches = difflib.get_close_matches(str(loc[-1])[:SHOWN], known, n=1)
         hint = f"did you mean `{matches[0]}`?" if matches else f"known keys: {', '.join(known)}"
         return f"unknown key; {hint}"
     if kind == "missing":
@@ -162,12 +209,21 @@ def _sentence(problem: Any, loc: list[Any]) -> str:
     if kind in ("union_tag_invalid", "union_tag_not_found", "literal_error"):
         expected = str(context.get("expected_tags") or context.get("expected") or ", ".join(DEFAULT_LR))
         known = re.findall(r"[\w-]+", expected)
-        matches = difflib.get_close_matches(str(context.get("tag") or problem["input"]), known, n=1)
+        given = str(context.get("tag") or problem["input"])[:SHOWN]
+        matches = difflib.get_close_matches(given, known, n=1)
         return f"must be one of {expected}" + (f"; did you mean `{matches[0]}`?" if matches else "")
     message = problem["msg"].removeprefix("Value error, ")
     value = problem.get("input")
-    received = "" if isinstance(value, dict) else f" (got {value!r})"  # a whole section would be too long
+    received = (
+        "" if isinstance(value, dict) else f" (got {_shown(repr(value))})"
+    )  # a section would be too long
     return f"{message[0].lower()}{message[1:]}{received}"
+
+
+def _shown(text: Any) -> str:
+    """Return a key or a value of the recipe as a sentence may have it: in one line, and not too long."""
+    line = one_line(str(text))
+    return line if len(line) <= SHOWN else f"{line[: SHOWN - 1]}…"
 
 
 def _known_keys(loc: list[Any]) -> list[str]:

@@ -227,7 +227,8 @@ class Trainer:
         job.report.checkpoint(job.step, path.relative_to(job.run.path), checkpoint.directory_bytes(path))
         if distributed.rank() == 0:
             keep = best_step(job.looks, job.recipe) if job.recipe.flags.may_stop else None
-            checkpoint.prune(job.run, job.recipe.train.keep_checkpoints, keep)
+            for step in checkpoint.prune(job.run, job.recipe.train.keep_checkpoints, keep):
+                job.report.deleted(step)
         self.saved_step = job.step
 
     def _restore(self, resume_from: int | None) -> Position:

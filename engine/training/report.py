@@ -102,6 +102,9 @@ class Report:
         write(self._log, lines.Checkpoint(step, str(path), written), sync=True)
         _print_line("checkpoint", f"{path}, {size(written)}")
 
+    def deleted(self, step: int) -> None:
+        write(self._log, lines.Deleted(step))
+
     def memory(
         self,
         step: int,

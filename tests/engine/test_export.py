@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 from workers import LEAN, make_run, of_kind, small, work
 
 from engine.basics.errors import ExportError
+from engine.basics.safe_text import markdown_code
 from engine.data.chat import Example
 from engine.export.build import export
 from engine.export.compare import compare
@@ -171,8 +172,8 @@ def test_the_card_tells_recipe_data_results_and_flags(finished, tmp_path):
         "**warn: forgetting** of general, since step 2. It forgets.",
         "  - effect: +0.123 nats per token (95% interval +0.050 to +0.200)",
         "  - seen on: 8 examples, at look 2",
-        "  1. Stop it. [lin2025]",
-        f"  - 1.00 → 2.00 nats per token: `` {' '.join(hit['target'].split())[:120]} ``",
+        r"  1. Stop it. \[lin2025\]",
+        f"  - 1.00 → 2.00 nats per token: {markdown_code(' '.join(hit['target'].split())[:120])}",
     ):
         assert said in text
     assert "torch 2.0" in text

@@ -167,3 +167,13 @@ def test_a_queued_fix_says_which_run_it_was_made_from(tmp_path):
         second = row(client, fix.queue(client, found, fix.check(found)))
         assert (second["parent"], second["name"]) == (first, "mine-fix")
         assert json.loads(second["recipe_json"])["train"]["lr"] == 1e-3
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\x85", "\u2028"])
+def test_a_name_cannot_write_keys_into_the_new_recipe(tmp_path: Path, end: str) -> None:
+    run = a_run(tmp_path, [flag("forgetting", "warn", LOWER)])
+    meta = json.loads(run.meta.read_text())
+    run.meta.write_text(json.dumps(meta | {"name": f"mine{end}seed: 99{end}#"}))
+    proposal = fix.propose(run)
+    assert proposal.recipe.seed == meta["recipe"]["seed"] != 99
+    assert proposal.file.text.startswith("# Made by `finetui fix 7` from run #7 mine seed: 99 #:\n")

@@ -73,3 +73,16 @@ def test_the_last_word_counts_and_the_gravest_comes_first():
         {"flag": "c", "suite": "x", "level": "info", "step": 1},
     ]
     assert [(flag["flag"], flag["step"]) for flag in words.newest(flags)] == [("b", 5), ("a", 9), ("c", 1)]
+
+
+def test_what_another_program_wrote_is_passed_over():
+    foul = {
+        "flag": "mine", "level": "odd", "step": 3, "suite": None, "effect": None,
+        "forecast": {"value": None, "step": 1},
+        "actions": ["a word", {"change": {}}, {"text": 3}],
+        "worst": [7, {"id": "e"}, {"id": ["e"], "before": None, "after": 1.0}, {"id": 9, "before": 1, "after": 2.0}],
+    }  # fmt: skip
+    assert words.advice(foul) == ["3"]
+    assert words.worst(foul, {}) == [("1.00 → 2.00", "9")]
+    assert words.evidence(foul) == []
+    assert words.newest([foul]) == [foul]

@@ -228,3 +228,100 @@ def test_tasks_and_metrics_that_cannot_work_are_one_sentence(overrides: list[str
     said = complaint(GOOD, *overrides)
     assert sentence in said
     assert "\n" not in said
+
+
+# ---- recipes from elsewhere
+
+
+def test_the_runs_of_a_sweep_have_their_values_in_their_names() -> None:
+    sweep = "sweep: {method.r: [4, 16], train.lr: [1.2e-3, 1.0e-4]}\n"
+    names = [recipe.name for recipe in parse(GOOD + sweep, PATH).recipes]
+    assert names == [
+        "support r=4 lr=0.0012",
+        "support r=4 lr=0.0001",
+        "support r=16 lr=0.0012",
+        "support r=16 lr=0.0001",
+    ]
+    replay = (
+        "sweep: {data.limit: [9], data.replay: [{source: a.jsonl}], method: [full], train.warmup: [5%]}\n"
+    )
+    assert one(GOOD + replay).name == 'support limit=9 replay={"source": "a.jsonl"} method=full warmup=5%'
+    assert one(GOOD + "sweep: {name: [a, b]}\n").name == "a"
+    assert one(GOOD + "sweep: {seed: [1]}\n", "name=mine").name == "mine seed=1"
+    assert one(GOOD).name == "support", "without a sweep it is the file's"
+
+
+def aliases(levels: int) -> str:
+    """A few hundred bytes that stand for ten to the power of `levels` values."""
+    names = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    return (
+        "\n".join([*names, *(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]" for k in range(1, levels))])
+        + "\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        (aliases(5), 9, "stands for more than 5,000 values, aliases written out"),
+        ("a: [" + "1," * 6000 + "]\n", 6, "stands for more than 5,000 values"),
+        ("deep: " + "[" * 30 + "]" * 30 + "\n", 6, "nested deeper than 20 levels"),
+        ("".join(" " * depth + "a:\n" for depth in range(30)), 26, "nested deeper than 20 levels"),
+        ("a: &a [*a]\n", 6, "the alias *a stands inside of what it stands for"),
+        ('name: "a\0b"\n', 6, "has the character U+0000, which YAML does not allow"),
+        ("\n# a\x1b[0m comment\n", 7, "has the character U+001B"),
+        ("name: a\x80b\n", 6, "has the character U+0080"),
+        ('name: "a\\0b"\n', 6, "has the character U+0000 in a text"),
+        ('name: "a\\ud800b"\n', 6, "has the character U+D800 in a text"),
+        ("seed: 1\n*b : 2\n", 7, "not valid YAML: found undefined alias 'b'"),
+        ('"k\\nforged: x": 1\n', 6, "key k forged: x: unknown key"),
+        ("'" + "k" * 500 + "': 1\n", 6, "k…: unknown key"),
+        ("seed: '" + "x" * 500 + "'\n", 6, "(got 'xxx"),
+    ],
+)  # fmt: skip
+def test_a_recipe_that_means_harm_is_one_sentence_with_its_line(text: str, line: int, says: str) -> None:
+    message = complaint(GOOD + text)
+    assert message.startswith(f"{PATH}, line {line}")
+    assert says in message
+    assert "\n" not in message
+    assert len(message) < 400
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("seed: !!int x\n", "not valid YAML: invalid literal for int()"),
+        ("seed: " + "9" * 5000 + "\n", "not valid YAML: Exceeds the limit"),
+        ("# " + "x" * 100_000 + "\n", "longer than 100,000 characters"),
+        ("? {a: 1}\n: 1\n", "unknown key"),
+        ("name: " + "x" * 201 + "\n", "key name: longer than 200 characters"),
+        (f"sweep: {{seed: {list(range(40))}, method.r: {list(range(1, 41))}}}\n", "these are 1,600 runs; at most"),
+    ],
+)  # fmt: skip
+def test_what_no_recipe_has_is_one_sentence(text: str, says: str) -> None:
+    message = complaint(GOOD + text)
+    assert message.startswith(f"{PATH}")
+    assert says in message
+    assert "\n" not in message
+    assert len(message) < 400
+
+
+def test_the_same_holds_for_an_override() -> None:
+    assert "nested deeper than 20 levels" in complaint(GOOD, "seed=" + "[" * 30 + "]" * 30)
+    assert "has the character U+0000" in complaint(GOOD, "name=a\0b")
+    assert "not valid YAML: invalid literal" in complaint(GOOD, "seed=!!int x")
+
+
+def test_of_very_many_problems_some_are_told() -> None:
+    message = complaint(GOOD + "".join(f"k{number}: 1\n" for number in range(300)))
+    assert len(message.splitlines()) == 21
+    assert message.endswith(f"{PATH}: and 280 more")
+
+
+def test_aliases_and_merges_of_a_usual_size_are_read() -> None:
+    text = (
+        GOOD.replace("train: {lr: 2e-4}", "train: &t {lr: 2e-4}")
+        + "sweep: {train: [*t, {<<: *t, epochs: 2}]}\n"
+    )
+    assert [recipe.train.epochs for recipe in parse(text, PATH).recipes] == [1.0, 2.0]
+    assert [recipe.train.lr for recipe in parse(text, PATH).recipes] == [2e-4, 2e-4]

@@ -106,6 +106,8 @@ class FakeHome:
             "recipe_hash": "abc",
             "git_commit": "deadbeef",
             "host": "box",
+            "python": "3.11.9",
+            "versions": {"torch": "2.9.1", "peft": None},
             "datasets": [
                 {"role": "train", "source": "bundled:docstrings", "fingerprint": "f", "rows": 10, "bytes": 99}
             ],
@@ -129,7 +131,7 @@ def rows(projection: Projection, sql: str, **parameters: Any) -> list[tuple[Any,
 
 CONTENT = [
     "runs", "attempts", "params", "metrics", "system_metrics", "evals", "eval_examples", "examples", "samples",
-    "flags", "checkpoints", "memory", "datasets", "events", "run_summary", "ingest", "meta",
+    "flags", "checkpoints", "libraries", "memory", "datasets", "events", "run_summary", "ingest", "meta",
 ]  # fmt: skip
 
 

@@ -48,11 +48,11 @@ EXAMPLES = {
     "ls": Example(lambda live: [], "Fake Run"),
     "show": Example(lambda live: [live.finished], "Fake Run: finished\nsft with lora"),
     "logs": Example(lambda live: [live.finished], "training\n"),
-    "cancel": Example(lambda live: [live.going()], "is being cancelled"),
-    "pause": Example(lambda live: [live.going()], "is being paused"),
+    "cancel": Example(lambda live: [live.going()], "is being cancelled: it saves a checkpoint first"),
+    "pause": Example(lambda live: [live.going()], "is being paused: it saves a checkpoint first"),
     "resume": Example(lambda live: [live.cancelled()], "is queued again, from its last checkpoint"),
     "requeue": Example(lambda live: [live.finished], "has its recipe queued again as #"),
-    "priority": Example(lambda live: [live.waiting(), 3], "has a new priority"),
+    "priority": Example(lambda live: [live.waiting(), 3], "has priority 3"),
     "fix": Example(lambda live: [live.finished], "has no flag that warns", ExitCode.REFUSED),
     "compare": Example(lambda live: [live.finished, live.ended(steps=3)], "The recipes are the same"),
     "sql": Example(lambda live: ["SELECT 6 * 7 AS answer", "--csv"], "answer\r\n42\r\n"),
@@ -166,8 +166,14 @@ def test_runs_after_one_that_is_refused_are_still_done(live: Live, finetui: Line
     ended = finetui("cancel", 99, waiting)
     assert ended.code == ExitCode.REFUSED
     assert "no run #99" in ended.err
-    assert f"#{waiting} is being cancelled" in ended.err
+    assert f"#{waiting} is cancelled\n" in ended.err
     assert row(live.client, waiting)["state"] == "cancelled"
+
+
+def test_a_run_that_waits_is_stopped_at_once(live: Live, finetui: Line) -> None:
+    assert finetui("pause", waiting := live.waiting()).err == f"#{waiting} is paused\n"
+    assert finetui("cancel", waiting).err == f"#{waiting} is cancelled\n"
+    assert finetui("priority", waiting, 2).code == ExitCode.REFUSED
 
 
 @pytest.mark.parametrize("command", ["run", "check", "data", "estimate"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 
 import pytest
 from made_home import Served
@@ -10,6 +12,8 @@ from made_home import Served
 from finetui.errors import ExitCode
 from store.states import RunState
 from tui import cli
+from tui.cli import show
+from tui.cli.output import print_listing
 
 
 def finetui(served: Served, monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
@@ -43,3 +47,49 @@ def test_a_state_chooses_its_runs(
     assert [row["run"] for row in json.loads(capsys.readouterr().out)] == runs
     assert finetui(served, monkeypatch, "ls", "--state", state) == ExitCode.OK
     assert (f"no run is {state}" in capsys.readouterr().err) == (not runs)
+
+
+# ---- how it looks -----------------------------------------------------------------------------------
+
+
+class Tty(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def listed(monkeypatch: pytest.MonkeyPatch, width: int, **changes: object) -> list[str]:
+    """The lines of a table of two runs on a terminal."""
+    row = {
+        "run": 12345, "name": "support-lora with a rather long name r=16 lr=0.0003", "state": "finished",
+        "method": "lora", "progress": "100%", "left": "–", "loss": 1.2345, "heldout": 2.3456, "general": 3.4567,
+        "flags": "1 critical", "note": "out of memory: an example of 121 tokens alone does not fit into 10 MiB",
+    }  # fmt: skip
+    terminal = Tty()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setenv("COLUMNS", str(width))
+    rows = [{**row, **changes}, {**row, "run": 7, "name": "short", **changes}]
+    print_listing(rows, show.LIST_COLUMNS, show.LEAST, show.DISPENSABLE)
+    text = re.sub("\x1b\\[[0-9;]*m", "", terminal.getvalue())
+    return [line.rstrip() for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
+def test_a_run_is_one_line_with_its_number_its_state_and_both_ends_of_its_name(
+    monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    head, first, second = listed(monkeypatch, width)
+    assert all(len(line) <= width for line in (head, first, second))
+    assert first.startswith("12345  support-l")
+    assert "lr=0.0003  finished" in first
+    assert second.split()[:3] == ["7", "short", "finished"]
+    assert ("1.234" in first) == (width >= 80)
+    assert "left" not in head, "no run has anything left"
+    assert ("note" in head) == (width >= 100)
+
+
+def test_a_wide_terminal_shows_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    head, first, _ = listed(monkeypatch, 240)
+    assert "r=16" in first
+    assert first.endswith("does not fit into 10 MiB")
+    assert head.split()[-1] == "note"
+    assert "note" not in listed(monkeypatch, 240, note="")[0]

@@ -48,6 +48,27 @@ def test_show_of_runs_without_results(served: Served, finetui: Line) -> None:
     assert failed.out.startswith("#5 broken: failed (train.max_length 4096 is longer than the model's 512)")
 
 
+def test_show_of_a_run_that_has_logged_no_step(served: Served, finetui: Line) -> None:
+    for number in (1, 2, 3, 4, 5):
+        assert "None" not in finetui("show", number).out
+
+
+def test_checkpoints_that_are_gone_are_told(served: Served, finetui: Line) -> None:
+    shown = finetui("show", 1).out
+    assert "step-000" not in shown, "the made home has no checkpoint on disk"
+    assert "\n4 earlier checkpoints are deleted (train.keep_checkpoints)\n" in shown
+    there = served.home.runs / "000001-docstrings-full" / "checkpoints" / "step-000400"
+    there.mkdir(parents=True)
+    try:
+        rows = json.loads(finetui("show", 1, "--json").out)["checkpoints"]
+        assert [row["present"] for row in rows] == [False, False, False, True]
+        shown = finetui("show", 1).out
+        assert f"{there}  (3.2 MiB)\n3 earlier checkpoints are deleted" in shown
+    finally:
+        there.rmdir()
+        there.parent.rmdir()
+
+
 def test_show_for_scripts(served: Served, finetui: Line) -> None:
     body = json.loads(finetui("show", 1, "--json").out)
     assert (body["run"], body["state"], body["recipe"]["method"]["name"]) == (1, "finished", "full")
@@ -65,6 +86,23 @@ def test_ls_lists_by_state_and_says_what_it_left_out(served: Served, finetui: Li
     assert "docstrings-full" not in some.out
     assert some.err == "3 earlier runs are not shown; see --limit\n"
     assert finetui("ls", "--state", "paused").err == "no run is paused\n"
+
+
+def test_csv_is_no_program_for_a_spreadsheet(served: Served, finetui: Line) -> None:
+    query = "SELECT '=1+1' AS \"@a\", '-x' AS b, -1 AS c, '-1.5' AS d, ['=1', '-'] AS e, NULL AS f, 'x' AS g"
+    assert list(csv.reader(io.StringIO(finetui("sql", query, "--csv").out))) == [
+        ["'@a", "b", "c", "d", "e", "f", "g"],
+        ["'=1+1", "'-x", "-1", "-1.5", '["=1", "-"]', "", "x"],
+    ]
+    assert json.loads(finetui("sql", query, "--json").out)[0]["@a"] == "=1+1"
+
+
+def test_a_spread_over_nan_says_what_to_do(served: Served, finetui: Line) -> None:
+    ended = finetui("sql", "SELECT stddev(x) FROM (VALUES ('nan'::DOUBLE), (1)) t(x)")
+    assert (ended.code, ended.out) == (ExitCode.REFUSED, "")
+    assert "NaN" in ended.err
+    assert "isfinite" in ended.err
+    assert finetui("sql", "SELECT 1 FROM runs GROUP").err.startswith("finetui: syntax error at end of input")
 
 
 def test_logs_of_a_run_that_has_none(served: Served, finetui: Line) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from engine.basics.safe_text import one_line
 from tui.lines.text import (
     broken,
     centered,
-    clean,
     cut,
     fit,
     folded,
     left,
     line_width,
     right,
+    squeezed,
     unique,
     width_of,
     wrap,
@@ -44,11 +45,17 @@ def test_a_line_is_folded_between_words_and_keeps_its_indentation() -> None:
 def test_a_text_takes_the_columns_that_it_is_given(text: str) -> None:
     for width in range(40):
         assert width_of(cut(text, width)) <= width
+        assert width_of(squeezed(text, width)) <= width
         for shown in (left(text, width), right(text, width), to_ascii(left(text, width))):
             assert width_of(shown) == width
         assert line_width(fit([(text, ""), (text, "dim")], width)) == width
     assert to_ascii(text).isascii()
     assert width_of(centered(text, 60)) == 60
+
+
+def test_what_is_squeezed_keeps_its_end() -> None:
+    assert squeezed("support-lora r=8 lr=0.0003", 20) == "support-lo…lr=0.0003"
+    assert squeezed("short", 20) == "short"
 
 
 def test_a_long_line_is_cut_without_reading_it_whole() -> None:
@@ -57,8 +64,8 @@ def test_a_long_line_is_cut_without_reading_it_whole() -> None:
 
 
 def test_what_has_no_width_and_is_no_mark_is_left_out() -> None:
-    assert clean("a\tb\x1b[0m") == "a b [0m"
-    assert clean("می\u200cخواهم \u202eabc\u202c") == "میخواهم abc"
+    assert one_line("a\tb\x1b[0m") == "a b"
+    assert one_line("می\u200cخواهم \u202eabc\u202c") == "میخواهم abc"
 
 
 def test_columns_of_one_name_stay_two() -> None:

@@ -15,8 +15,14 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 has no dash
+    if sys.stdout.isatty() or sys.stderr.isatty():
+        from tui.cli.output import guard_streams
+
+        guard_streams()
     try:
         app()
     except FinetuiError as error:
-        print(f"finetui: {error}", file=sys.stderr)
+        from tui.cli.output import complain
+
+        complain(error)
         sys.exit(error.exit_code)

@@ -42,7 +42,7 @@ def screen(context: typer.Context) -> None:
     if context.invoked_subcommand is not None:
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        print(context.get_help())
+        typer.echo(context.get_help())
         raise typer.Exit(ExitCode.OK)
     from finetui.home import home
     from tui.app import FinetuiApp

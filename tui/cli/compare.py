@@ -7,7 +7,7 @@ from typing import Any
 from finetui.daemon import connect
 from finetui.errors import StoreError
 from store.queries import compare_table_sql
-from tui.cli.output import print_json, print_side_by_side, print_table
+from tui.cli.output import out, print_json, print_side_by_side, print_table
 from tui.cli.show import find
 
 SUITES = ("heldout", "general")
@@ -37,12 +37,15 @@ def compare(numbers: list[int], *, as_json: bool) -> None:
         )
         return
     print_side_by_side(results)
-    print("\nWhat differs in the recipes" if config else "\nThe recipes are the same")
+    out()
+    out("What differs in the recipes" if config else "The recipes are the same")
     print_table(config)
-    print("\nLast value of each metric")
+    out()
+    out("Last value of each metric")
     print_table(metrics)
     if paired:
-        print("\nLoss difference over the same examples, nats per token, with 95% interval")
+        out()
+        out("Loss difference over the same examples, nats per token, with 95% interval")
         print_table(paired, ("suite", "runs", "difference", "lo", "hi", "n"))
 
 

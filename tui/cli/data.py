@@ -5,12 +5,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from rich.text import Text
-
+from engine.basics.safe_text import one_line
 from engine.report.page import LEARNED, lines
 from finetui.errors import ExitCode
-from tui.cli.output import console, print_json, say
+from tui.cli.output import out_coloured, print_json, say
 from tui.reports import Reporting
+
+STYLES = (  # the text that is learned in green, its marks kept for those who see no colour
+    (f"(?s){LEARNED[0]}.*?{LEARNED[1]}", "green"),
+    (r"(?m)^  warning .*$", "yellow"),
+    (r"(?m)^  refused .*$", "bold red"),
+)
 
 
 def data(path: Path, overrides: list[str], *, as_json: bool) -> None:
@@ -20,15 +25,6 @@ def data(path: Path, overrides: list[str], *, as_json: bool) -> None:
     if as_json:
         print_json(report)
     else:
-        console().print(_coloured("\n".join(lines(report))), highlight=False)
+        out_coloured("\n".join(map(one_line, lines(report))), STYLES)
     if report["refusals"]:
         sys.exit(ExitCode.BAD_INPUT)
-
-
-def _coloured(page: str) -> Text:
-    """The text that is learned in green, its marks kept for those who see no colour."""
-    text = Text(page)
-    text.highlight_regex(f"(?s){LEARNED[0]}.*?{LEARNED[1]}", "green")
-    text.highlight_regex(r"(?m)^  warning .*$", "yellow")
-    text.highlight_regex(r"(?m)^  refused .*$", "bold red")
-    return text

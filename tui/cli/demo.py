@@ -15,7 +15,7 @@ from finetui.home import home
 from store.states import ACTIVE, WAITING, RunState
 from tui.cli.flags import print_flags
 from tui.cli.follow import follow_runs
-from tui.cli.output import print_side_by_side, say
+from tui.cli.output import out, out_text, print_side_by_side, say
 
 if TYPE_CHECKING:
     from finetui.client import Client
@@ -55,11 +55,11 @@ def _report(client: Client, numbers: list[int]) -> bool:
     client.action("drain")
     rows = {row["run"]: row for row in client.named("runs").to_pylist() if row["run"] in numbers}
     query = compare_table_sql(numbers)
-    print()
+    out()
     print_side_by_side(client.query(query).to_pylist())
     for number in numbers:
         print_flags(client, number)
-    print(f'\nThe table came from:\n\n  finetui sql "\n{query.strip()}\n"\n')
+    out_text(f'\nThe table came from:\n\n  finetui sql "\n{query.strip()}\n"\n')
     going = [number for number in numbers if rows[number]["state"] in WAITING | ACTIVE]
     if going:
         say(

@@ -19,7 +19,7 @@ from engine.queue import config, sampler
 from engine.runs.disk import free_bytes
 from finetui.errors import ExitCode
 from finetui.home import home
-from tui.cli.output import print_json
+from tui.cli.output import out, print_json
 
 Verdict = Literal["good", "note", "bad"]
 FREE_BYTES = 5 * 2**30  # room for some checkpoints
@@ -50,7 +50,7 @@ def doctor(*, as_json: bool) -> None:
     for check in run_checks():
         checks.append(check)
         if not as_json:
-            print(f"{check.verdict:<5} {check.what:<10} {check.finding}", flush=True)
+            out(f"{check.verdict:<5} {check.what:<10} {check.finding}", flush=True)
     if as_json:
         print_json([asdict(check) for check in checks])
     if any(check.verdict == "bad" for check in checks):

@@ -22,7 +22,7 @@ from engine.recipe.sections import Recipe
 from engine.runs import disk
 from finetui.daemon import answering
 from finetui.home import home
-from tui.cli.output import print_json
+from tui.cli.output import out, print_json
 
 # The whole peaks of runs of a model and method, with how long the longest example was.
 PAST = """
@@ -66,14 +66,15 @@ def estimate_recipe(path: Path, overrides: list[str], memory_gb: float | None, *
             }
         )
         return
-    print(f"{recipe.name}: {recipe.method.name} of {recipe.model.path} on {device}")
-    print("\n".join([*found.lines(), f"correction  {learned}", *answer.lines(), f"disk  {writes}"]))
+    out(f"{recipe.name}: {recipe.method.name} of {recipe.model.path} on {device}")
+    for line in [*found.lines(), f"correction  {learned}", *answer.lines(), f"disk  {writes}"]:
+        out(line)
     if device == "cpu" and not learned.runs and recipe.train.memory_limit == "auto":
-        print(f"note: {HOLES}")
+        out(f"note: {HOLES}")
     for line in _errors(past):
-        print(line)
+        out(line)
     if warning := writes.warning(disk.free_bytes(home().runs)):
-        print(f"note: {warning}")
+        out(f"note: {warning}")
 
 
 def print_fits(memory_gb: float | None, *, as_json: bool) -> None:
@@ -85,8 +86,9 @@ def print_fits(memory_gb: float | None, *, as_json: bool) -> None:
             [{"model": r.model, "method": r.method, "bytes": r.estimate.total, "fits": r.fits} for r in rows]
         )
     else:
-        print("\n".join(table_lines(rows, gb)))
-        print("one example of 2048 tokens at a time, activation checkpointing on; ! does not fit")
+        for line in table_lines(rows, gb):
+            out(line)
+        out("one example of 2048 tokens at a time, activation checkpointing on; ! does not fit")
 
 
 def _device(memory_gb: float | None) -> tuple[Device, int]:

@@ -10,7 +10,7 @@ from typing import Any
 from engine.basics.errors import ExportError
 from finetui.start import program
 from tui.cli.logs import find
-from tui.cli.output import print_json, say
+from tui.cli.output import out_raw, print_json, say
 
 
 def export(number: int, *, as_json: bool, **options: Any) -> None:
@@ -29,6 +29,6 @@ def export(number: int, *, as_json: bool, **options: Any) -> None:
             elif as_json:
                 print_json(entry["done"])
             else:
-                print(entry["done"]["path"])
+                out_raw(f"{entry['done']['path']}\n")
     if process.returncode != 0:
         raise ExportError("the export ended without a message; nothing was written")

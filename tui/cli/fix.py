@@ -10,7 +10,7 @@ from engine.client.fix import Fix
 from finetui.daemon import connect
 from finetui.errors import ExitCode
 from tui.cli.logs import find
-from tui.cli.output import print_json, print_table, say
+from tui.cli.output import out, print_json, print_table, say
 
 
 def fix(number: int, out: Path | None, *, add: bool, dry_run: bool, as_json: bool) -> None:
@@ -42,14 +42,14 @@ def _print(found: Fix) -> None:
     rows = [{**vars(one), "for": f"{one.level} {one.flag}"} for one in found.changes]
     if rows:
         print_table(rows, ("key", "old", "new", "for"))
-        print()
+        out()
     for why in dict.fromkeys((one.why, one.source) for one in found.changes):
-        print(f"  {_cited(*why)}")
+        out(f"  {_cited(*why)}")
     for flag in dict.fromkeys((one.level, one.flag) for one in found.advice):
-        print(f"{flag[0].upper()} {flag[1]}: by hand, in this order")
+        out(f"{flag[0].upper()} {flag[1]}: by hand, in this order")
         for one in found.advice:
             if (one.level, one.flag) == flag:
-                print(f"  - {_cited(one.text, one.source)}")
+                out(f"  - {_cited(one.text, one.source)}")
 
 
 def _cited(text: str, source: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from engine.flags import words
-from tui.cli.output import plain
+from tui.cli.output import out
 
 if TYPE_CHECKING:
     from finetui.client import Client
@@ -20,7 +20,9 @@ def flags_of(client: Client, number: int) -> list[dict[str, Any]]:
     rows = client.named("flags", run=number).to_pylist()
     for row in rows:
         row |= {name: words.as_list(row[name]) for name in JSON_COLUMNS}
-        row["worst"] = [{**one, "text": texts.get(one["id"])} for one in row["worst"]]
+        row["worst"] = [
+            {**one, "text": texts.get(str(one.get("id")))} for one in row["worst"] if isinstance(one, dict)
+        ]
     return rows
 
 
@@ -30,20 +32,20 @@ def print_flags(client: Client, number: int) -> None:
     if not rows:
         return
     texts = _texts(client, number)
-    print(f"\nFlags of #{number}")
+    out()
+    out(f"Flags of #{number}")
     for flag in words.newest(rows):
-        print(
-            f"{flag['level'].upper()} {flag['flag']} of {words.where(flag)}, since step {words.since(flag)}"
-        )
-        print(f"  {flag['message']}")
+        level = str(flag["level"] or "").upper()
+        out(f"{level} {flag['flag']} of {words.where(flag)}, since step {words.since(flag)}")
+        out(f"  {flag['message']}")
         for name, text in words.evidence(flag):
-            print(f"  {name:<9} {text}")
+            out(f"  {name:<9} {text}")
         for place, step in enumerate(words.advice(flag), start=1):
-            print(f"  {'to do' if place == 1 else '':<9} {place}. {step}")
+            out(f"  {'to do' if place == 1 else '':<9} {place}. {step}")
         for place, (change, text) in enumerate(words.worst(flag, texts)[:SHOWN]):
-            print(f"  {'worst' if place == 0 else '':<9} {change}  {plain(text[:80])}")
+            out(f"  {'worst' if place == 0 else '':<9} {change}  {text[:80]}")
     if any(flag["level"] in ("warn", "critical") for flag in rows):
-        print(
+        out(
             f"`finetui fix {number}` turns the first suggestions into a new recipe; sources are in docs/flags.md"
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from engine.runs import journal
 from engine.runs.home import RunDir, run_dirs
 from finetui.errors import StoreError
 from finetui.home import home
+from tui.cli.output import out_raw
 
 POLL_S = 0.3
 
@@ -40,10 +42,16 @@ def _print_new(run: RunDir, offsets: dict[Path, int]) -> None:
         if not path.exists():
             continue
         if path not in offsets and attempt.number > 1:
-            sys.stdout.write(f"--- attempt {attempt.number} ---\n")
+            out_raw(f"--- attempt {attempt.number} ---\n")
         with path.open("rb") as file:
             file.seek(offsets.get(path, 0))
             text = file.read()
         offsets[path] = offsets.get(path, 0) + len(text)
-        sys.stdout.write(text.decode(errors="replace"))
+        out_raw(_shown(text))
     sys.stdout.flush()
+
+
+def _shown(text: bytes) -> str:
+    """For a terminal, a progress bar keeps what it showed last: each of its states begins the line anew."""
+    decoded = text.decode(errors="replace")
+    return re.sub(r"[^\n]*\r(?=[^\r\n])", "", decoded) if sys.stdout.isatty() else decoded

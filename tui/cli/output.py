@@ -1,41 +1,101 @@
-"""Printing: tables and JSON on stdout, narration on stderr."""
+"""Printing: text, tables and JSON on stdout, narration on stderr.
+
+Nothing else in this package prints (ruff's T20), so that nothing comes to a terminal but through here: names, reasons,
+data and answers of models are made safe by engine/basics/safe_text.py. `Guarded` does it for what libraries print.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from tui.lines.text import clean
+from engine.basics import safe_text
+from engine.basics.safe_text import one_line
+from engine.basics.wording import NONE
+from tui.lines.text import squeezed, width_of
 
+GAP = 2  # columns of the terminal between two of a table
 # Wide enough that nothing is cut when the output goes to a file or a pipe.
 PIPE_WIDTH = 400
+
+
+class Guarded:
+    """A terminal's stream as others see it: what is written to it is made safe, but for colours."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        self.stream.write(safe_text.stream(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def guard_streams() -> None:
+    """From here on, whatever this process prints is safe for the terminal."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream.isatty() and not isinstance(stream, Guarded):
+            setattr(sys, name, Guarded(stream))
 
 
 def console() -> Console:
     return Console(emoji=False) if sys.stdout.isatty() else Console(width=PIPE_WIDTH, emoji=False)
 
 
+def out(line: str = "", *, flush: bool = False) -> None:
+    """One line on stdout."""
+    print(one_line(line), flush=flush)
+
+
+def out_text(text: str) -> None:
+    """A text of several lines on stdout."""
+    print(safe_text.lines(text))
+
+
+def out_coloured(text: str, styles: Sequence[tuple[str, str]]) -> None:
+    """A text of several lines, what matches an expression in its style: (expression, style)."""
+    shown = Text(safe_text.lines(text))
+    for expression, style in styles:
+        shown.highlight_regex(expression, style)
+    console().print(shown, highlight=False)
+
+
+def out_raw(text: str) -> None:
+    """A piece of data or of a log: for files and pipes as it is, for a terminal made safe."""
+    sys.stdout.write(safe_text.lines(text) if sys.stdout.isatty() else text)
+
+
 def say(sentence: str) -> None:
-    """Narration, on stderr."""
-    print(sentence, file=sys.stderr, flush=True)
+    """Narration, one line on stderr."""
+    print(one_line(sentence), file=sys.stderr, flush=True)
 
 
-def plain(text: str) -> str:
-    """A text of data or model as a terminal may have it: without escape sequences. Unchanged for files and pipes."""
-    return "\n".join(map(clean, text.splitlines())) if sys.stdout.isatty() else text
+def complain(error: object) -> None:
+    """Why a command ends, on stderr; further lines are indented, so that none looks like one of finetui's own."""
+    text = safe_text.lines(str(error)).replace("\n", "\n  ")
+    print(f"finetui: {text}", file=sys.stderr, flush=True)
 
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout; NaN and infinities become null, times ISO 8601."""
-    print(json.dumps(_jsonable(value), indent=2, allow_nan=False))
+    print(json_text(value, indent=2))
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """As JSON in ASCII, with every control character escaped."""
+    return json.dumps(_jsonable(value), indent=indent, allow_nan=False).replace("\x7f", "\\u007f")
 
 
 def print_table(
@@ -48,10 +108,49 @@ def print_table(
     table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
     for name in names:
         numeric = name in right or all(isinstance(row[name], int | float | Decimal | None) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=name in ("run", "state"))
+        table.add_column(
+            one_line(name), justify="right" if numeric else "left", no_wrap=name in ("run", "state")
+        )
     for row in rows:
         table.add_row(*(cell(row[name]) for name in names))
     console().print(table, highlight=False, markup=False)
+
+
+def print_listing(
+    rows: Sequence[dict[str, Any]],
+    columns: Sequence[str],
+    least: Mapping[str, int],
+    dispensable: Sequence[str],
+) -> None:
+    """A table of one line a row. On a terminal, columns without a value are left out; where it is still too narrow,
+    those of `least` are cut, to so many columns of the terminal at least, and then the dispensable ones go.
+    """
+    if not sys.stdout.isatty() or not rows:
+        print_table(rows, columns)
+        return
+    right = [name for name in columns if all(isinstance(row[name], int | float | None) for row in rows)]
+    cells = {name: [cell(row[name]) for row in rows] for name in columns}
+    widths = {
+        name: max(map(width_of, [name, *texts]))
+        for name, texts in cells.items()
+        if any(text not in ("", NONE) for text in texts)
+    }
+    room, leaving = console().width, list(dispensable)
+    while (excess := sum(widths.values()) + GAP * (len(widths) - 1) - room) > 0:
+        name = next((name for name, most in least.items() if widths.get(name, 0) > most), None)
+        if name is not None:
+            widths[name] = max(least[name], widths[name] - excess)
+        elif leaving:
+            widths.pop(leaving.pop(0), None)
+        else:
+            break
+    print_table(
+        [
+            {name: squeezed(cells[name][at], width) for name, width in widths.items()}
+            for at in range(len(rows))
+        ],
+        right=right,
+    )
 
 
 def print_side_by_side(rows: Sequence[dict[str, Any]]) -> None:
@@ -63,9 +162,9 @@ def print_side_by_side(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def cell(value: Any) -> str:
-    """One value for people: four significant digits, no None."""
+    """One value for people, in one line: four significant digits, no None."""
     if value is None:
-        return "–"
+        return NONE
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float | Decimal):
@@ -73,8 +172,8 @@ def cell(value: Any) -> str:
     if isinstance(value, datetime):
         return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
     if isinstance(value, list | dict):
-        return json.dumps(_jsonable(value))
-    return plain(str(value))
+        return json_text(value)
+    return one_line(str(value).replace("\n", "⏎ "))
 
 
 def _number(value: float) -> str:

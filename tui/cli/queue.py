@@ -12,16 +12,9 @@ from engine.client import preflight, submit
 from engine.recipe import recipe_file
 from finetui.daemon import connect
 from finetui.errors import ExitCode, StoreError, Unavailable
-from tui.cli.output import print_json, say
+from tui.cli.output import complain, out, print_json, say
+from tui.orders import done
 from tui.reports import Reporting
-
-DONE = {
-    "cancel": "is being cancelled",
-    "pause": "is being paused",
-    "resume": "is queued again, from its last checkpoint if it has one",
-    "requeue": "has its recipe queued again",
-    "priority": "has a new priority",
-}
 
 
 def run(path: Path, overrides: list[str], *, follow: bool, priority: int, as_json: bool) -> None:
@@ -37,7 +30,8 @@ def run(path: Path, overrides: list[str], *, follow: bool, priority: int, as_jso
         if as_json:
             print_json({"runs": numbers})
         else:
-            print(*numbers, sep="\n")
+            for number in numbers:
+                out(str(number))
         if follow:
             from tui.cli.follow import follow_runs
 
@@ -60,11 +54,12 @@ def check(path: Path, overrides: list[str], *, as_json: bool) -> None:
         print_json({"recipe": str(path), "runs": runs, "token_warnings": notes})
         return
     for report in checked:
-        print("\n".join(report.lines()))
+        for line in report.lines():
+            out(line)
     for note in notes:
-        print(f"  note     {note}")
+        out(f"  note     {note}")
     command = shlex.join(["finetui", "run", str(path), *overrides])
-    print(f"{path}: good, {len(checked)} run{'s' if len(checked) > 1 else ''}; queue with: {command}")
+    out(f"{path}: good, {len(checked)} run{'s' if len(checked) > 1 else ''}; queue with: {command}")
 
 
 def act(action: str, numbers: list[int], **body: Any) -> None:
@@ -77,10 +72,9 @@ def act(action: str, numbers: list[int], **body: Any) -> None:
             except Unavailable:
                 raise
             except StoreError as error:
-                say(f"finetui: {error}")
+                complain(error)
                 refused = True
             else:
-                new = f" as #{answer['run']}" if action == "requeue" else ""
-                say(f"#{number} {DONE[action]}{new}")
+                say(f"#{number} {done(action, answer)}")
     if refused:
         sys.exit(ExitCode.REFUSED)

@@ -11,7 +11,7 @@ from engine.queue import config
 from finetui.daemon import connect
 from finetui.errors import ExitCode, StoreError
 from finetui.home import home
-from tui.cli.output import print_json, say
+from tui.cli.output import out, print_json, say
 
 
 def explain(trouble: str) -> NoReturn:
@@ -39,12 +39,12 @@ def status(*, as_json: bool) -> None:
     if as_json:
         print_json(found or {"running": False})
     elif found is None:
-        print(f"no daemon is running for {home().path}; any command starts one")
+        out(f"no daemon is running for {home().path}; any command starts one")
     else:
         running = ", ".join(f"#{number}" for number in found["running"]) or "nothing"
-        print(f"pid {found['pid']}, up {duration(found['uptime_s'])}, home {found['home']}")
-        print(f"running {running}; {len(found['queued'])} waiting; {found['concurrency']} at a time")
+        out(f"pid {found['pid']}, up {duration(found['uptime_s'])}, home {found['home']}")
+        out(f"running {running}; {len(found['queued'])} waiting; {found['concurrency']} at a time")
         for problem in found.get("problems", []):
-            print(f"problem: {problem}")
+            out(f"problem: {problem}")
     if found is None:
         sys.exit(ExitCode.FAILED)

@@ -7,13 +7,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.basics.wording import duration, size
+from engine.basics.wording import NONE, duration, size
 from engine.runs.events import FEW_SHOT
 from finetui.daemon import connect
 from finetui.errors import StoreError
 from store.states import RunState
 from tui.cli.flags import flags_of, print_flags
-from tui.cli.output import cell, plain, print_json, print_table, say
+from tui.cli.output import cell, out, print_json, print_listing, print_table, say
 from tui.lines import baselines
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ LIST_COLUMNS = (
     "flags",
     "note",
 )
-
+# On a narrow terminal: columns that are cut, to how many of its columns; then those that go, the first one first.
+LEAST = {"note": 16, "name": 20}
+DISPENSABLE = ("left", "general", "method", "progress", "note", "loss")
 
 CONFUSION = (
     "SELECT kind, body FROM events WHERE (kind = 'plan' OR (kind = 'eval' AND body LIKE '%confusion%'))"
@@ -48,7 +50,7 @@ def ls(state: RunState | None, limit: int, *, as_json: bool) -> None:
     if as_json:
         print_json(chosen[-limit:])
     else:
-        print_table([_listed(row) for row in chosen[-limit:]], LIST_COLUMNS)
+        print_listing([_listed(row) for row in chosen[-limit:]], LIST_COLUMNS, LEAST, DISPENSABLE)
     if not chosen and not as_json:
         what = f"no run is {state}" if rows else "no runs yet; queue one with: finetui run recipe.yaml"
         say(what)
@@ -91,6 +93,9 @@ def show(number: int, *, as_json: bool) -> None:
                 "params",
             )
         }
+        for checkpoint in parts["checkpoints"]:
+            path = checkpoint["path"]  # somebody else may have deleted it, too
+            checkpoint["present"] = bool(path) and (Path(row["dir"]) / path).exists()
         if as_json:
             recipe = json.loads(row.pop("recipe_json"))
             print_json({**row, "recipe": recipe, **parts, "flags": flags_of(client, number)})
@@ -117,23 +122,22 @@ def find(client: Client, number: int) -> dict[str, Any]:
 
 
 def _print_head(row: dict[str, Any]) -> None:
-    print(f"#{row['run']} {row['name']}: {row['state']}" + (f" ({row['reason']})" if row["reason"] else ""))
+    out(f"#{row['run']} {row['name']}: {row['state']}" + (f" ({row['reason']})" if row["reason"] else ""))
     if row["waiting_for"] and row["state"] == RunState.QUEUED:
-        print(f"waits for {row['waiting_for']}")
+        out(f"waits for {row['waiting_for']}")
     if row["total_steps"]:
         left = f", {duration(row['eta_s'])} left" if row["state"] == RunState.RUNNING else ""
-        print(
-            f"step {row['step']} of {row['total_steps']}, {duration(row['elapsed_s'])}{left}, attempt {row['attempt']}"
-        )
+        step = f"step {row['step'] or 0} of {row['total_steps']}"
+        out(f"{step}, {duration(row['elapsed_s'])}{left}, attempt {row['attempt']}")
     trained = ""
     if row["parameters"] is not None:  # else its model has not been loaded
         trained = f", {cell(row['trainable'])} of {cell(row['parameters'])} parameters trained"
-    print(f"{row['task']} with {row['method']} of {row['model']}{trained}")
+    out(f"{cell(row['task'])} with {cell(row['method'])} of {cell(row['model'])}{trained}")
     if row["parent"] is not None:
-        print(f"made from #{row['parent']}")
+        out(f"made from #{row['parent']}")
     if row["created"] is not None:  # NULL where run.json cannot be read
         created = datetime.fromtimestamp(row["created"]).astimezone()
-        print(f"submitted {created:%Y-%m-%d %H:%M:%S} on {row['host']}")
+        out(f"submitted {created:%Y-%m-%d %H:%M:%S} on {cell(row['host'])}")
 
 
 def _print_evals(evals: list[dict[str, Any]], task: str) -> None:
@@ -160,7 +164,9 @@ def _print_evals(evals: list[dict[str, Any]], task: str) -> None:
 
 
 def _result(row: dict[str, Any]) -> str:
-    interval = "" if row["lo"] is None else f" ({row['lo']:.3f}–{row['hi']:.3f})"
+    if row["value"] is None:
+        return NONE
+    interval = "" if None in (row["lo"], row["hi"]) else f" ({row['lo']:.3f}–{row['hi']:.3f})"
     return f"{row['value']:.4f}{interval}"
 
 
@@ -182,9 +188,9 @@ def _print_confusion(events: list[dict[str, Any]]) -> None:
     """Of the last evaluation of the held-out suite, if the run classifies."""
     bodies = {kind: [json.loads(e["body"]) for e in events if e["kind"] == kind] for kind in ("plan", "eval")}
     found = [body for body in bodies["eval"] if body.get("confusion") and body["suite"] == "heldout"]
-    if not found or not bodies["plan"]:
+    labels = (bodies["plan"][-1].get("labels") if bodies["plan"] else None) or []
+    if not found or {len(labels)} != {len(found[-1]["confusion"]), *map(len, found[-1]["confusion"])}:
         return
-    labels = bodies["plan"][-1]["labels"]
     _section(
         f"Held-out texts at step {found[-1]['step']}: their class (rows), the class they were given (columns)"
     )
@@ -199,7 +205,8 @@ def _print_samples(samples: list[dict[str, Any]]) -> None:
     _section(f"Answers at step {last}")
     for row in samples:
         if row["step"] == last:
-            print(plain(f"> {' '.join(row['prompt'].split())}\n{' '.join(row['text'].split())}"))
+            out(f"> {' '.join((row['prompt'] or '').split())}")
+            out(" ".join((row["text"] or "").split()))
 
 
 def _print_memory(rows: list[dict[str, Any]]) -> None:
@@ -215,13 +222,15 @@ def _print_files(row: dict[str, Any], checkpoints: list[dict[str, Any]]) -> None
     directory = Path(row["dir"])
     for name, what in (("adapter", "adapter, for peft"), ("model", "model, for transformers")):
         if (directory / name).is_dir():
-            print(f"{directory / name}  ({what})")
+            out(f"{directory / name}  ({what})")
     for checkpoint in checkpoints:
-        path = directory / checkpoint["path"]
-        if path.exists():
-            print(f"{path}  ({size(checkpoint['bytes'])})")
-    print(f"{directory}")
+        if checkpoint["present"]:
+            out(f"{directory / checkpoint['path']}  ({size(checkpoint['bytes'])})")
+    if gone := sum(not checkpoint["present"] for checkpoint in checkpoints):
+        out(f"{gone} earlier checkpoint{'s are' if gone > 1 else ' is'} deleted (train.keep_checkpoints)")
+    out(f"{directory}")
 
 
 def _section(title: str) -> None:
-    print(f"\n{title}")
+    out()
+    out(title)

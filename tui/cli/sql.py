@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import sys
 from typing import Any
 
+from engine.basics.safe_text import csv_cell
 from finetui.client import note
 from finetui.daemon import connect
-from tui.cli.output import cell, print_json, print_table, say
+from tui.cli.output import json_text, out_raw, print_json, print_table, say
 from tui.lines.text import unique
 
 
@@ -32,7 +34,16 @@ def sql(query: str, limit: int, *, as_csv: bool, as_json: bool) -> None:
 
 
 def _print_csv(columns: list[str], rows: list[dict[str, Any]]) -> None:
-    writer = csv.writer(sys.stdout)
-    writer.writerow(columns)
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(map(csv_cell, columns))
     for row in rows:
-        writer.writerow([cell(value) if isinstance(value, list | dict) else value for value in row.values()])
+        writer.writerow(map(_csv_value, row.values()))
+    out_raw(text.getvalue())
+
+
+def _csv_value(value: Any) -> Any:
+    """A text that a spreadsheet would take for a formula is no formula; numbers stay what they are."""
+    if isinstance(value, list | dict):
+        return csv_cell(json_text(value))
+    return csv_cell(value) if isinstance(value, str) else value

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from engine.basics.safe_text import one_line
 from tui.lines import format
-from tui.lines.text import clean
 
 COLUMNS = ("base model", "loss", "fine-tuned", "change", "95% interval", "n")
 SLICE_COLUMNS = ("slice", "base", "fine-tuned", "change", "95% interval", "n", "lost", "gained")
@@ -26,7 +26,7 @@ def slice_cells(row: dict[str, Any]) -> tuple[str, ...]:
     """A row under SLICE_COLUMNS. A task without flips (docs/flags.md) has them empty."""
     flips = ("" if row[name] is None else f"{row[name]:.0f}" for name in ("lost", "gained"))
     losses = format.loss(row["base_loss"]), format.loss(row["loss"])
-    return (clean(row["slice"] or "all"), *losses, *_change(row), *flips)
+    return (one_line(row["slice"] or "all"), *losses, *_change(row), *flips)
 
 
 def _change(row: dict[str, Any]) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ A style is a name ("dim", "s0", "state-running"); `tui.lines.theme` says what it
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, count, repeat
 
@@ -47,6 +46,18 @@ def cut(text: str, width: int, ellipsis: str = "…") -> str:
     return set_cell_size(head, width - 1) + ellipsis
 
 
+def squeezed(text: str, width: int) -> str:
+    """The text in at most `width` columns: its beginning and its end, which tells the runs of a sweep apart."""
+    if width_of(text) <= width or width < 5:
+        return cut(text, width)
+    end, room = "", (width - 1) // 2
+    for part, size in reversed(list(graphemes(text[-_DEEPEST * width :]))):
+        if size > room:
+            break
+        end, room = part + end, room - size
+    return set_cell_size(text[: _DEEPEST * width], width - 1 - width_of(end)) + "…" + end
+
+
 def left(text: str, width: int) -> str:
     """Exactly `width` columns, aligned left."""
     return set_cell_size(cut(text, width), max(0, width))
@@ -61,17 +72,6 @@ def right(text: str, width: int) -> str:
 def centered(text: str, width: int) -> str:
     """At least `width` columns, in the middle."""
     return " " * ((width - width_of(text)) // 2) + text + " " * ((width - width_of(text) + 1) // 2)
-
-
-def clean(text: str) -> str:
-    """One printable line: control characters (escape sequences of a log, tabs) would break the screen, so they are
-    blanks. Joiners and marks of direction are left out: they have no width, and no two terminals agree on them.
-    """
-    return "".join(char if char.isprintable() else _blank(char) for char in text)
-
-
-def _blank(char: str) -> str:
-    return "" if unicodedata.category(char) == "Cf" else " "
 
 
 def line_width(line: Line) -> int:

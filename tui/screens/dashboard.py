@@ -11,9 +11,10 @@ from textual.containers import Horizontal
 from textual.message import Message
 from textual.widget import Widget
 
+from engine.basics.safe_text import one_line
 from store.states import RunState
 from tui.lines import theme
-from tui.lines.text import Line, clean, cut, spread
+from tui.lines.text import Line, cut, spread
 from tui.rows import Request, Run, ask
 from tui.run_list import RunList
 from tui.screens.base import BaseScreen, pane_index, textual_bindings
@@ -172,7 +173,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         slots = {number: slot for slot, number in enumerate(self.state.marked)}
         view = run_table.TableView(
             runs, index, self.top, slots, self.run_list.sort, self.run_list.down,
-            empty if self.snapshot.loaded else "", self.snapshot.etas,
+            empty if self.snapshot.loaded else "", self.snapshot.etas, self.snapshot.highest,
         )  # fmt: skip
         lines = run_table.lines(view, width, height - 1)
         lines += [[] for _ in range(height - 1 - len(lines))]
@@ -185,7 +186,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         if run is None:
             return []
         text, style = run_table.about(run)
-        return [(f"  #{run.number} ", "dim"), (cut(clean(text), width - 8), style)]
+        return [(f"  #{run.number} ", "dim"), (cut(one_line(text), width - 8), style)]
 
     def tab_names(self) -> Sequence[str]:
         return (self._metric_title(), *PANES[1:])

@@ -11,7 +11,8 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 
 from engine.basics.errors import DataError
-from tui.lines.text import Line, clean, wrap
+from engine.basics.safe_text import one_line
+from tui.lines.text import Line, wrap
 from tui.reports import Reporting
 from tui.screens.base import PanedScreen, pane_index, textual_bindings
 from tui.widgets import data_page
@@ -94,12 +95,12 @@ class DataScreen(PanedScreen, inherit_bindings=False):
             pane.set_class(index == self.pane, "-active")
 
     def header_start(self) -> Line:
-        line: Line = [(f" data of {clean(self.heading)}", "bright")]
+        line: Line = [(f" data of {one_line(self.heading)}", "bright")]
         return [*line, *data_page.summary(self.report)] if self.report else line
 
     def paint_report(self, width: int, height: int) -> list[Line]:
         if self.trouble:
-            return [[(line, "bad")] for line in wrap(clean(self.trouble), width)]
+            return [[(line, "bad")] for line in wrap(one_line(self.trouble), width)]
         if self.report is None:
             took = f"{time.monotonic() - self.since:.0f} s"
             return [[(f"reading, tokenising and comparing every row … {took}", "dim")]]

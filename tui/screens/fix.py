@@ -10,10 +10,11 @@ from typing import Any
 
 from textual.app import ComposeResult
 
+from engine.basics.safe_text import one_line
 from finetui.errors import StoreError
 from finetui.home import Home
 from finetui.start import program
-from tui.lines.text import Line, clean, wrap
+from tui.lines.text import Line, wrap
 from tui.screens.base import BaseScreen, textual_bindings
 from tui.widgets.panel import Panel
 
@@ -53,11 +54,11 @@ class FixScreen(BaseScreen, inherit_bindings=False):
     # ---- painting -------------------------------------------------------------------------------
 
     def header_start(self) -> Line:
-        return [(f" fix #{self.number} {clean(self.name_of_run)}", "bright")]
+        return [(f" fix #{self.number} {one_line(self.name_of_run)}", "bright")]
 
     def paint_fix(self, width: int, height: int) -> list[Line]:
         if self.trouble:
-            return [[(line, "bad")] for line in wrap(clean(self.trouble), width)]
+            return [[(line, "bad")] for line in wrap(one_line(self.trouble), width)]
         if self.fix is None:
             return [[("reading the run's flags …", "dim")]]
         lines = lines_of(self.fix, width)
@@ -80,7 +81,7 @@ class FixScreen(BaseScreen, inherit_bindings=False):
             )
 
     def _new_name(self) -> str:
-        return clean(str(self.fix and self.fix["name"]))
+        return one_line(str(self.fix and self.fix["name"]))
 
     def _ready(self) -> bool:
         if self.fix and self.fix["changes"]:
@@ -129,9 +130,9 @@ def lines_of(fix: dict[str, Any], width: int) -> list[Line]:
     for _, same in groupby(fix["changes"], lambda change: (change["flag"], change["why"])):
         for change in (group := list(same)):
             values: Line = [
-                (clean(change["old"] or "–"), "text"),
+                (one_line(change["old"] or "–"), "text"),
                 (" → ", "dim"),
-                (clean(change["new"] or "–"), "good"),
+                (one_line(change["new"] or "–"), "good"),
             ]
             why = (f"  for {change['level']} {change['flag']}", "dim")
             lines.append([(f"{change['key']}  ", "title"), *values, why])
@@ -149,12 +150,12 @@ def lines_of(fix: dict[str, Any], width: int) -> list[Line]:
         recipe = [line for line in fix["recipe"].splitlines() if not line.startswith("#")]
         lines += [
             [],
-            [(f"The recipe of {clean(fix['name'])}", "title")],
-            *([(clean(one), "text")] for one in recipe),
+            [(f"The recipe of {one_line(fix['name'])}", "title")],
+            *([(one_line(one), "text")] for one in recipe),
         ]
     return lines
 
 
 def _cited(advice: dict[str, Any], key: str) -> str:
-    text = clean(advice[key])
+    text = one_line(advice[key])
     return f"{text} [{advice['source']}]" if advice["source"] else text

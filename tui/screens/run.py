@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
+from engine.basics.safe_text import one_line
 from tui.lines import theme
-from tui.lines.text import Line, clean
+from tui.lines.text import Line, wrap
 from tui.rows import Request, Run, ask
 from tui.screens.base import BaseScreen, textual_bindings
 from tui.state import ChartView
@@ -17,6 +18,7 @@ from tui.widgets.bars import tabs
 from tui.widgets.chart import Shown
 from tui.widgets.panel import Panel
 
+MOST_ABOUT = 8  # lines
 SECTIONS = ("curves", "evals", "samples", "flags", "checkpoints", "recipe", "log")
 
 
@@ -37,6 +39,7 @@ class RunScreen(BaseScreen, inherit_bindings=False):
             None  # first line of the section in view; None: from the start, a log its end
         )
         self._length = 0
+        self.about_height = 1
 
     def compose(self) -> ComposeResult:
         yield Panel(self.paint_header, id="header", classes="line")
@@ -95,10 +98,10 @@ class RunScreen(BaseScreen, inherit_bindings=False):
             return [(f" run #{self.number}", "text")]
         look = theme.state_look(run.state)
         return [
-            (f" #{run.number} {clean(run.name)}", "bright"),
+            (f" #{run.number} {one_line(run.name)}", "bright"),
             (f"   {look.glyph} {run.state}", look.style),
             (f"   {run.method}", "text"),
-            (f" on {clean(run.model.removeprefix('bundled:'))}", "dim"),
+            (f" on {one_line(run.model.removeprefix('bundled:'))}", "dim"),
         ]
 
     def paint_about(self, width: int, height: int) -> list[Line]:
@@ -106,7 +109,17 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         if run is None:
             return []
         text, style = run_table.about(run)
-        return [[(f" {clean(text)}", style)]]
+        return [[(f" {line}", style)] for line in wrap(one_line(text), width - 2)[:MOST_ABOUT]]
+
+    def changed(self) -> None:
+        """The line about the run is as high as its text: why a run failed, and what to do, is read whole."""
+        run = self.target()
+        text = run_table.about(run)[0] if run else ""
+        height = min(MOST_ABOUT, len(wrap(one_line(text), max(1, self.size.width - 2))))
+        if height != self.about_height:
+            self.about_height = height
+            self.query_one("#about").styles.height = height
+        super().changed()
 
     def tab_names(self) -> Sequence[str]:
         return SECTIONS
@@ -162,6 +175,7 @@ class RunScreen(BaseScreen, inherit_bindings=False):
 
     def lay_out(self, width: int, height: int) -> None:
         self.query_one("#keys").styles.width = 26 if self.small else 36
+        self.changed()
 
     def do_pane(self, number: int) -> None:
         if number <= len(SECTIONS):

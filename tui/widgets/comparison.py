@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from engine.basics.safe_text import one_line
 from store.best import HIGHER_IS_BETTER
 from tui.lines import format, theme
-from tui.lines.text import Line, clean, left, line_width, right, width_of
+from tui.lines.text import Line, left, line_width, right, width_of
 from tui.rows import Row, Run
 from tui.widgets.plot import MARKERS
 
@@ -57,7 +58,7 @@ def _columns(runs: int, width: int) -> list[int]:
 def _run_names(runs: Sequence[Run], columns: Sequence[int]) -> Line:
     line: Line = [(" " * _NAME, "")]
     for slot, (run, column) in enumerate(zip(runs, columns, strict=True)):
-        text = left(f"#{run.number} {clean(run.name)}", column - 4)
+        text = left(f"#{run.number} {one_line(run.name)}", column - 4)
         line += [(f"  {MARKERS[slot % len(MARKERS)]} ", theme.slot_style(slot)), (text, "title")]
     return line
 
@@ -150,7 +151,7 @@ def recipes(rows: Sequence[Row], runs: Sequence[Run], width: int) -> list[Line]:
         line: Line = [(left(key, name), "dim")]
         for run in runs:
             value = values.get((key, run.number))
-            text = format.NONE if value is None else clean(value)
+            text = format.NONE if value is None else one_line(value)
             line.append((left(text, column - 1) + " ", "faint" if value is None else "text"))
         lines.append(line)
     return lines

@@ -6,8 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from engine.basics.safe_text import one_line
 from engine.report import page
-from tui.lines.text import Line, clean, parts, width_of, wrap
+from tui.lines.text import Line, parts, width_of, wrap
 
 _STYLES = {"warning": "warn", "refused": "bad"}
 
@@ -20,7 +21,7 @@ def facts(report: dict[str, Any], width: int) -> list[Line]:
 
 
 def _labelled(text: str, width: int) -> list[Line]:
-    label, body = text[2 : page.LABEL], clean(text[page.LABEL :])
+    label, body = text[2 : page.LABEL], one_line(text[page.LABEL :])
     style = _STYLES.get(label.strip(), "text" if label.strip() else "dim")
     room = max(10, width - page.LABEL + 2)
     wrapped = [body] if width_of(body) <= room else wrap(body, room)
@@ -63,7 +64,7 @@ def example(pieces: Sequence[tuple[str, bool]], width: int, *, marks: bool) -> l
                 lines.append([])
                 room = width
                 continue
-            for part, size in parts(clean(word), width):
+            for part, size in parts(one_line(word), width):
                 if size > room:
                     lines.append([])
                     room = width

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from engine.basics.safe_text import one_line
 from engine.basics.wording import duration, size
 from tui.lines import format
 from tui.lines.baselines import COLUMNS, SLICE_COLUMNS, baseline_cells, slice_cells
-from tui.lines.text import Line, clean, cut, folded, left, right, width_of, wrap
+from tui.lines.text import Line, cut, folded, left, right, width_of, wrap
 from tui.rows import Row, Run
 
 
@@ -121,7 +122,7 @@ def _block(text: str, width: int) -> list[str]:
     """Lines as written (code keeps its indentation), the long ones broken between words."""
     lines: list[str] = []
     for line in (text or "").expandtabs(4).splitlines() or [""]:
-        lines += folded(clean(line), max(1, width))
+        lines += folded(one_line(line), max(1, width))
     return lines
 
 
@@ -133,8 +134,9 @@ def checkpoints(rows: Sequence[Row], attempts: Sequence[Row], width: int) -> lis
     else:
         lines.append([("  none yet", "dim")])
     for row in rows:
-        text = f"{row['step']:>8}  {size(row['bytes']):>10}  {_when(row['t']):<19}  {row['path']}"
-        lines.append([(cut(text, width), "text")])
+        there = row["path"] if row["deleted"] is None else f"deleted {_when(row['deleted'])}"
+        text = f"{row['step']:>8}  {size(row['bytes']):>10}  {_when(row['t']):<19}  {there}"
+        lines.append([(cut(text, width), "text" if row["deleted"] is None else "faint")])
     lines += [[], heading("Attempts")]
     if attempts:
         head = f"{'attempt':>7}  {'started':<19}  {'took':>7}  {'from step':>9}  {'exit':<9}  {'memory':>9}  device"
@@ -164,13 +166,13 @@ def recipe(params: Sequence[Row], datasets: Sequence[Row], run: Run, width: int)
             lines.append([])
         section = first
         lines.append(
-            [(left(f"  {row['key']}", wide), "dim"), (cut(clean(row["value"]), width - wide), "text")]
+            [(left(f"  {row['key']}", wide), "dim"), (cut(one_line(row["value"]), width - wide), "text")]
         )
     lines += [[], heading("Data")]
     for row in datasets:
         facts = f"{format.count(row['n_rows'])} rows" if row["n_rows"] is not None else ""
         text = f"{row['source']}  {facts}  {row['fingerprint'] or ''}"
-        lines.append([(left(f"  {row['role']}", wide), "dim"), (cut(clean(text), width - wide), "text")])
+        lines.append([(left(f"  {row['role']}", wide), "dim"), (cut(one_line(text), width - wide), "text")])
     lines += [[], heading("Run")]
     for name, value in (
         ("state", run.state),

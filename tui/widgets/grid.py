@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from engine.basics.safe_text import one_line
 from tui.lines import format
-from tui.lines.text import Line, clean, fit, left, right, width_of
+from tui.lines.text import Line, fit, left, right, width_of
 
 MOST = 60  # columns of the screen that one column of the table may take
 _LOOKED_AT = 200
@@ -30,6 +31,7 @@ def make(
     read: Callable[[int, int], Sequence[Sequence[object]]],
 ) -> Grid:
     """A grid whose columns are as wide as its first rows need."""
+    names = [one_line(name) for name in names]
     widths = _widened([width_of(name) for name in names], read(0, min(rows, _LOOKED_AT)))
     return Grid(tuple(names), tuple(numeric), tuple(widths), rows, read)
 
@@ -39,13 +41,13 @@ def _widened(widths: Sequence[int], rows: Sequence[Sequence[object]]) -> list[in
     wide = list(widths)
     for row in rows:
         for at, cell in enumerate(row):
-            wide[at] = max(wide[at], min(MOST, width_of(one_line(cell))))
+            wide[at] = max(wide[at], min(MOST, width_of(cell_text(cell))))
     return wide
 
 
-def one_line(cell: object) -> str:
+def cell_text(cell: object) -> str:
     """A cell's text without line breaks and control characters."""
-    return clean(format.value(cell).replace("\n", "⏎ "))
+    return one_line(format.value(cell).replace("\n", "⏎ "))
 
 
 def lines(grid: Grid, top: int, column: int, cursor: int | None, width: int, height: int) -> list[Line]:
@@ -63,7 +65,7 @@ def lines(grid: Grid, top: int, column: int, cursor: int | None, width: int, hei
         under = number == cursor
         line: Line = [("▌", "cursor") if under else (" ", ""), (str(number + 1).rjust(count) + " ", "faint")]
         for at in columns:
-            text, style = one_line(row[at]), "faint" if row[at] is None else "bright" if under else "text"
+            text, style = cell_text(row[at]), "faint" if row[at] is None else "bright" if under else "text"
             line.append((_aligned(text, widths[at], grid.numeric[at]) + "  ", style))
         shown.append(fit(line, width))
     return shown

@@ -12,11 +12,13 @@ from operator import itemgetter
 
 from rich.segment import Segment
 from textual import events
+from textual.content import Content
 from textual.geometry import Region
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
+from engine.basics.safe_text import one_line
 from tui.lines import theme
 from tui.lines.text import Line, fit, graphemes, is_even
 
@@ -48,6 +50,7 @@ class Panel(Widget):
         self._paint = paint
         self._lines: list[Line] = []
         self.painted: list[Region] = []  # regions of the last repaint, for tests
+        self._title = title
         if title:
             self.border_title = title
 
@@ -56,7 +59,7 @@ class Panel(Widget):
         width, height = self.content_size
         if not width or not height:
             return
-        lines = [fit(line, width) for line in self._paint(width, height)[:height]]
+        lines = [fit(_safe(line), width) for line in self._paint(width, height)[:height]]
         lines += [[(" " * width, "")] for _ in range(height - len(lines))]
         old, self._lines = self._lines, lines
         if len(old) != height or (old and sum(len(text) for text, _ in old[0]) == 0):
@@ -74,8 +77,9 @@ class Panel(Widget):
     def title(self, text: str) -> None:
         """Set the title in the border; costs a repaint of the widget only when it differs."""
         shown = theme.to_ascii(text) if getattr(self.app, "ascii_only", False) else text
-        if self.border_title != shown:
-            self.border_title = shown
+        if self._title != shown:
+            self._title = shown
+            self.border_title = Content(one_line(shown))  # a string would be markup
 
     def text(self) -> str:
         """What is shown, without styles (tests, copying)."""
@@ -112,6 +116,13 @@ class Panel(Widget):
             if text
         ]
         return Strip(segments, sum(segment.cell_length for segment in segments))
+
+
+def _safe(line: Line) -> Line:
+    """The line as a terminal may have it: the edge of the screen, whatever a widget has put into its lines."""
+    if all(text.isprintable() for text, _ in line):
+        return line
+    return [(one_line(text), style) for text, style in line]
 
 
 def changed_spans(before: Line, after: Line) -> Iterator[tuple[int, int]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from engine.basics.safe_text import one_line
 from engine.flags import words
 from store.states import RunState
-from tui.lines.text import Line, clean, cut, fit, left, line_width, right, spread, wrap
+from tui.lines.text import Line, cut, fit, left, line_width, right, spread, wrap
 from tui.rows import Row, Run
 from tui.widgets.run_table import bar
 
@@ -64,7 +65,7 @@ def _used_of(values: Mapping[str, float], used: str, total: str) -> str:
 def _gpu(gpu: str, label: str, values: Mapping[str, float], busy: bool, width: int) -> list[Line]:
     power, heat = values.get(f"{gpu}/power_w"), values.get(f"{gpu}/temp_c")
     facts = [f"{power:.0f} W" if power is not None else "", f"{heat:.0f} °C" if heat is not None else ""]
-    head = spread([(clean(label), "text")], [(" · ".join(filter(None, facts)), "dim")], width)
+    head = spread([(one_line(label), "text")], [(" · ".join(filter(None, facts)), "dim")], width)
     total = values.get(f"{gpu}/memory_total_gb") or 0.0
     used = values.get(f"{gpu}/memory_used_gb", 0.0)
     util = values.get(f"{gpu}/util")
@@ -132,22 +133,22 @@ def _no_flags_yet(run: Run, width: int) -> list[Line]:
 def _flag(row: Mapping[str, Any], texts: Mapping[str, str], width: int) -> list[Line]:
     style = _LEVEL_STYLE.get(row["level"], "warn")
     head: Line = [(f"⚑ {row['flag']}", style), (f" {row['level']}", style)]
-    head += [(f"  since step {words.since(row)}", "text"), (f" · {clean(words.where(row))}", "dim")]
+    head += [(f"  since step {words.since(row)}", "text"), (f" · {one_line(words.where(row))}", "dim")]
     lines = [fit(head, width)]
     for name, text in words.evidence(row):
         lines += _fact(name, text, "text", width)
-    lines += [[(f"  {line}", "dim")] for line in wrap(clean(row.get("message") or ""), width - 2)]
+    lines += [[(f"  {line}", "dim")] for line in wrap(one_line(row.get("message") or ""), width - 2)]
     for sentence in words.advice(row):
-        wrapped = wrap(clean(sentence), width - 4)
+        wrapped = wrap(one_line(sentence), width - 4)
         lines += [[("  → " if at == 0 else "    ", style), (line, "text")] for at, line in enumerate(wrapped)]
     for at, (change, text) in enumerate(words.worst(row, texts)):
         shown: Line = [(left("  worst" if at == 0 else "", _LABEL + 2), "faint"), (f"{change}  ", "text")]
-        lines.append([*shown, (cut(clean(text), width - line_width(shown)), "dim")])
+        lines.append([*shown, (cut(one_line(text), width - line_width(shown)), "dim")])
     return lines
 
 
 def _fact(name: str, text: str, style: str, width: int) -> list[Line]:
-    wrapped = wrap(clean(text), max(10, width - _LABEL - 2))
+    wrapped = wrap(one_line(text), max(10, width - _LABEL - 2))
     return [
         [(left(f"  {name}" if at == 0 else "", _LABEL + 2), "faint"), (line, style)]
         for at, line in enumerate(wrapped)
@@ -161,7 +162,7 @@ def log(rows: Sequence[Row], run: Run | None, width: int, height: int) -> list[L
     """The end of a run's output."""
     if not rows:
         return [[(f"#{run.number} has printed nothing yet" if run else "no run selected", "dim")]]
-    return [[(cut(clean(row["line"]), width), _log_style(row["line"]))] for row in rows[-height:]]
+    return [[(cut(one_line(row["line"]), width), _log_style(row["line"]))] for row in rows[-height:]]
 
 
 def _log_style(line: str) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from engine.basics.safe_text import one_line
 from engine.basics.wording import duration
 from store.states import ACTIVE, WAITING, RunState
 from tui.lines import format, theme
-from tui.lines.text import Line, centered, clean, fit, left, right
+from tui.lines.text import Line, centered, fit, left, right, squeezed
 from tui.rows import Run
 from tui.widgets.plot import MARKERS
 
@@ -29,6 +30,7 @@ class TableView:
     down: bool = True
     empty: str = EMPTY
     etas: Mapping[int, float] = field(default_factory=dict)  # run number → seconds left
+    highest: int = 0  # number of a run, of all that there are
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,11 @@ class _Column:
     at_right: bool = False
 
 
-def columns(width: int) -> list[_Column]:
-    """What fits: name takes the rest; model, step and flag names only where there is room."""
+def columns(width: int, highest: int = 0) -> list[_Column]:
+    """What fits: numbers are whole, name takes the rest; model, step and flag names only where there is room."""
     wide, wider = width >= 110, width >= 150
     chosen = [
-        _Column("#", 4, True),
+        _Column("#", max(4, len(f"#{highest}")), True),
         _Column("name", 0),
         *([_Column("model", 20)] if wider else []),
         _Column("method", 6),
@@ -63,7 +65,7 @@ def columns(width: int) -> list[_Column]:
 
 def lines(view: TableView, width: int, height: int) -> list[Line]:
     """Header, then as many rows as fit."""
-    chosen = columns(width)
+    chosen = columns(width, view.highest)
     gap = "  " if width >= 110 else " "
     if not view.runs:
         middle: list[Line] = [[] for _ in range(max(0, (height - 2) // 2))]
@@ -100,6 +102,8 @@ def _cell(view: TableView, run: Run, column: _Column, cursor: bool) -> Line:
         style = "bad" if run.flag_level == "critical" else "warn"
         return [(right(f"⚑ {run.flags}", column.width), style) if run.flags else (" " * column.width, "")]
     text, style = _text(view, run, column.name)
+    if column.name == "name":
+        text = squeezed(text, column.width)
     shown = right(text, column.width) if column.at_right else left(text, column.width)
     return [(shown, "bright" if cursor and column.name == "name" else style)]
 
@@ -109,9 +113,9 @@ def _text(view: TableView, run: Run, name: str) -> tuple[str, str]:
     if name == "#":
         return f"#{run.number}", "dim"
     if name == "name":
-        return clean(run.name), dull
+        return one_line(run.name), dull
     if name == "model":
-        return clean(run.model.removeprefix("bundled:")), "dim"
+        return one_line(run.model.removeprefix("bundled:")), "dim"
     if name == "method":
         return run.method, "dim"
     if name == "step":

@@ -1,0 +1,30 @@
+"""What came of an order to the daemon, in words: the same on the command line and on the screen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from store.states import RunState
+
+
+def done(action: str, answer: dict[str, Any]) -> str:
+    """What is now so of the run, to be put after its number. `answer`: the daemon's reply to the action."""
+    match action:
+        case "cancel":
+            return _stopped(answer, RunState.CANCELLED, "cancelled")
+        case "pause":
+            return _stopped(answer, RunState.PAUSED, "paused")
+        case "resume":
+            return "is queued again, from its last checkpoint if it has one"
+        case "requeue":
+            return f"has its recipe queued again as #{answer.get('run')}"
+        case "priority":
+            return f"has priority {answer.get('priority')}"
+    raise ValueError(action)
+
+
+def _stopped(answer: dict[str, Any], state: RunState, word: str) -> str:
+    """A run that waits is stopped at once, one with a worker when that has saved its work."""
+    if answer.get("state") == state:
+        return f"is {word}"
+    return f"is being {word}: it saves a checkpoint first"
