@@ -131,7 +131,7 @@ def check(recipe: Recipe, base: Path) -> Report:
     run_data = gather(recipe).checked()
     datasets = [_dataset(source) for source in run_data.sources]
     tokens = _count_tokens(run_data.train, model)
-    warnings = [*run_data.notes, *map(str, _warnings(recipe, run_data, tokens))]
+    warnings = [*map(str, run_data.notes), *map(str, _warnings(recipe, run_data, tokens))]
     disk_use = _storage(recipe, model)
     if disk_use and (warning := disk_use.warning(disk.free_bytes(home().runs))):
         warnings.append(warning)
@@ -180,7 +180,7 @@ def _path(source: str, base: Path) -> str:
     for candidate in (base / path, path):
         if candidate.exists():
             return str(candidate.absolute())
-    return source if path.suffix.lower() not in sources.SUFFIXES else str((base / path).absolute())
+    return str((base / path).absolute()) if sources.is_data_file(source) else source
 
 
 def _dataset(source: Source) -> Dataset:

@@ -74,7 +74,7 @@ def prepare(recipe: Recipe, tokenizer: Any, longest: int) -> Prepared:
     Raises DataError.
     """
     run_data = gather(recipe).checked()
-    notes = list(run_data.notes)
+    notes = list(map(str, run_data.notes))
     if not isinstance(recipe.task, Classification) and ensure_template(tokenizer):
         notes.append("the tokenizer has no chat template: a plain one (User: …, Assistant: …) is used")
     labels = labels_of(recipe.task, run_data) if isinstance(recipe.task, Classification) else []

@@ -27,7 +27,7 @@ from engine.recipe.methods import Prefix, Prompt
 from engine.recipe.sections import Recipe
 from engine.recipe.tasks import Classification
 from engine.runs.home import RunDir
-from engine.tasks.prepare import Prepared, prepare
+from engine.tasks.prepare import Prepared, item_texts, prepare
 from engine.training.base_cache import BaseCache, model_key
 from engine.training.job import Job, plan_of
 from engine.training.leaking import raise_leaks
@@ -86,6 +86,7 @@ def set_up(
     )
     if recipe.general and recipe.evals.samples:
         _add_samples(job)
+    _forget_other_rows(job)
     _report_plan(job)
     raise_leaks(job)
     return job
@@ -159,6 +160,22 @@ def _add_samples(job: Job) -> None:
     path, may_draw = job.run.path / "base-samples.json", not job.looks.has(0)
     samples = base_samples.read_or_draw(path, draw, may_draw) if distributed.rank() == 0 else []
     job.data = base_samples.with_samples(job.data, distributed.from_first(samples), tokenizer)
+
+
+def _forget_other_rows(job: Job) -> None:
+    """Leave out the earlier evaluations of suites whose rows have changed, and say so."""
+    changed = []
+    for suite in job.data.suites:
+        texts = {item.id: item_texts(item)[0].targets for item in suite.examples}
+        if job.looks.forget_other_rows(suite.name, texts):
+            changed.append(suite.name)
+            job.report.examples(suite)
+    if changed:
+        job.report.log(
+            "warning",
+            f"the data of {', '.join(changed)} have changed since the run was evaluated before: from step {job.step} "
+            "on, results are of other rows, are not compared with earlier ones, and raise no flag",
+        )
 
 
 def _report_plan(job: Job) -> None:
