@@ -228,16 +228,18 @@ def _lost_targets_refusals(
 
 def _cut_warnings(truncation: Truncation | None, items: Sequence[Item], source: Source) -> list[Finding]:
     """Return a warning about rows that lose their whole answer; none if all do, which is refused."""
-    if truncation is None or not 0 < truncation.rows_without_target < len(items):
+    if truncation is None:
         return []
-    lost = [item.id for item in items if item.cut(truncation.max_length) is None]
+    kept = {item.id for item in items if item.cut(truncation.max_length)}
+    lost = list(dict.fromkeys(item.id for item in items if item.id not in kept))
+    if truncation.split_up or not lost or not kept:
+        return []
     message = (
-        f"{len(lost)} of {len(items)} rows are longer than {truncation.max_length} tokens and are cut before their "
-        "answer begins, so they are skipped; raise train.max_length or shorten them"
+        f"{len(lost)} of {len(kept) + len(lost)} rows are cut to {truncation.max_length} tokens before their answer "
+        "begins, and are skipped; raise train.max_length or shorten them"
     )
-    return [
-        Finding("cut-before-answer", message, source.source, findings.first_rows(lost, source.row_numbers()))
-    ]
+    rows = findings.first_rows(lost, source.row_numbers())
+    return [Finding("cut-before-answer", message, source.source, rows)]
 
 
 # A source, documents of it that were tokenised, and those of its rows that have no target.
