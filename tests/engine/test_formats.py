@@ -297,7 +297,7 @@ def test_every_task_has_a_form():
 
 
 def test_the_documented_rows_are_read_by_the_task_they_stand_under():
-    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "data-formats.md").read_text()
     sections = re.findall(r"### `task: (\w+)`\n\n```json\n(.*?)```", text, flags=re.S)
     assert [task for task, _ in sections] == ["sft", "completion", "classification", "dpo"]
     for task, rows in sections:
