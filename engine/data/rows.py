@@ -22,6 +22,7 @@ PREVIEW = 100  # characters
 BAD_SHARE = 0.05  # of a source's rows; with more, something is wrong with the source
 SHOWN = 3  # reasons in a sentence
 SHOWN_KEYS = 20  # of those that nothing reads
+EMPTY = (None, "", [], {})  # values with which nothing is lost
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def read(role: str, source: str, form: Form, names: Mapping[columns.Column, str]
         documents.append(document)
         numbers.append(raw.number)
         read_keys = {columns.original(key, names) for key in read_keys}
-        unread.update(key for key, value in raw.row.items() if value is not None and key not in read_keys)
+        unread.update(k for k, value in raw.row.items() if value not in EMPTY and k not in read_keys)
         unread.update(unread_inside)
     if not documents:
         sentence = f"{sources.location(source, dropped[0].row)}: {dropped[0].reason}"

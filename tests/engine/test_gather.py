@@ -184,7 +184,8 @@ def test_one_bad_row_in_a_hundred_is_left_out_and_one_in_ten_refused(tmp_path: P
 
 def test_keys_that_nothing_reads_are_told_once_with_their_rows(tmp_path: Path) -> None:
     train = [
-        {**row, "id": n, **({"topic": "trees"} if n < 7 else {})} for n, row in enumerate(rows(*range(40)))
+        {**row, "id": n, "tags": [], "topic": "trees" if n < 7 else None}
+        for n, row in enumerate(rows(*range(40)))
     ]
     found = gathered(tmp_path, train, heldout=rows(*range(300, 340)))
     (note,) = told(found)
