@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+EMPTY = (None, "", [], {})  # values with which nothing is lost if nothing reads them
+
 
 class Fields(Mapping[str, Any]):
     """The keys of a row that have a value. To look a value up is to read its key; `in` and `peek` do not count."""

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from engine.basics.errors import DataError
-from engine.data.fields import Fields
+from engine.data.fields import EMPTY, Fields
 from engine.data.sources import Row
 
 # `general` is what replay and the general suite read: a conversation, or else plain text.
@@ -188,7 +188,7 @@ def _openai_pair(row: Fields) -> Document:
         raise DataError(
             "has `input.tools`, which finetui does not read in pairs; remove the row or its tools"
         )
-    row.unread_inside |= {f"input.{key}" for key in given if key not in inner.read}
+    row.unread_inside |= {f"input.{k}" for k in given if given.peek(k) not in EMPTY and k not in inner.read}
     return document
 
 

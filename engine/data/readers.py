@@ -236,7 +236,8 @@ def _parse_csv(text: str, name: str, separator: str, lines_before: int = 0) -> I
             yield RawRow(reader.line_num + lines_before, row, problem, columnar=True)
     except csv.Error as error:
         line = reader.line_num + lines_before
-        raise DataError(f"{name}, line {line}: is not valid CSV ({error})") from None
+        kind = _format(name).removeprefix(".").upper()
+        raise DataError(f"{name}, line {line}: is not valid {kind} ({error})") from None
 
 
 def _without_separator_line(text: str) -> tuple[str, int]:

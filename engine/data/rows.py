@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.basics.errors import DataError
 from engine.data import columns, sources
-from engine.data.fields import Fields
+from engine.data.fields import EMPTY, Fields
 from engine.data.formats import Document, Form, LeftOutError, to_document
 from engine.data.json_text import parse_json_text
 from engine.data.shingles import Entry, normalise
@@ -22,7 +22,6 @@ PREVIEW = 100  # characters
 BAD_SHARE = 0.05  # of a source's rows; with more, something is wrong with the source
 SHOWN = 3  # reasons in a sentence
 SHOWN_KEYS = 20  # of those that nothing reads
-EMPTY = (None, "", [], {})  # values with which nothing is lost
 
 
 @dataclass(frozen=True)

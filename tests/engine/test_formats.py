@@ -175,7 +175,7 @@ def test_all_formats_of_a_preference_pair_give_the_same_document(row):
 
 
 def test_of_openais_pairs_the_keys_inside_are_told_and_tools_are_not_dropped():
-    given = {"messages": CONVERSATION[:1], "parallel_tool_calls": True}
+    given = {"messages": CONVERSATION[:1], "tools": [], "parallel_tool_calls": True}
     row = {"input": given, "preferred_output": CONVERSATION[1:], "non_preferred_output": WORSE[1:]}
     fields = Fields(row)
     to_document(fields, form="pair")

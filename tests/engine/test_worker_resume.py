@@ -90,8 +90,12 @@ def test_data_that_changed_before_a_resume_are_told(tmp_path):
     assert [e for e in of_kind(run, 2, "log") if e["level"] == "warning"] == []
     data.write_text("\n".join(rows[3:]))
     assert work(run, attempt=3) == 0
-    (told,) = [e["message"] for e in of_kind(run, 3, "log") if e["level"] == "warning"]
-    assert "have changed since the checkpoint" in told
+    evaluated, trained = [e["message"] for e in of_kind(run, 3, "log") if e["level"] == "warning"]
+    assert (
+        "the data of heldout, seen have changed since the run was evaluated before: from step 2 on"
+        in evaluated
+    )
+    assert "the training data have changed since the checkpoint of step 2" in trained
 
 
 def test_sigterm_saves_and_resumes(finished, tmp_path):

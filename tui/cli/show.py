@@ -100,7 +100,7 @@ def show(number: int, *, as_json: bool) -> None:
             print_json({**row, "recipe": recipe, **parts, "flags": flags_of(client, number)})
             return
         _print_head(row)
-        _print_warnings(parts["warnings"])
+        print_warnings(parts["warnings"])
         _print_evals(parts["evals"], row["task"])
         _print_baselines(parts["baselines"], parts["slices"])
         if row["task"] == "classification":
@@ -141,7 +141,7 @@ def _print_head(row: dict[str, Any]) -> None:
         print(f"submitted {created:%Y-%m-%d %H:%M:%S} on {row['host']}")
 
 
-def _print_warnings(events: list[dict[str, Any]]) -> None:
+def print_warnings(events: list[dict[str, Any]]) -> None:
     """What the worker said about the data, and whether they changed; each warning once, with its first attempt."""
     first = {event["message"]: event["attempt"] for event in reversed(events)}
     if first:
