@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-EMPTY = (None, "", [], {})  # values with which nothing is lost if nothing reads them
+EMPTY: tuple[Any, ...] = (None, "", [], {})  # values with which nothing is lost if nothing reads them
 
 
 class Fields(Mapping[str, Any]):

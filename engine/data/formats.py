@@ -167,7 +167,7 @@ def _pair(row: Fields) -> Document:
             f"`chosen` and `rejected` answer different prompts: they part at turn {turn}, before their last answer"
         )
     # A prompt beside whole conversations says nothing more, as long as it is theirs.
-    if row.peek("prompt") in [message["content"] for message in chosen[:-1]]:
+    if (prompt := row.peek("prompt")) and _asked_in(prompt, chosen[:-1]):
         row.read.add("prompt")
     content = {"chosen": _role_content_pairs(chosen), "rejected": _role_content_pairs(rejected)}
     return Document(_content_id(content), chosen, rejected=rejected)
@@ -190,6 +190,13 @@ def _openai_pair(row: Fields) -> Document:
         )
     row.unread_inside |= {f"input.{k}" for k in given if given.peek(k) not in EMPTY and k not in inner.read}
     return document
+
+
+def _asked_in(prompt: Any, turns: tuple[Message, ...]) -> bool:
+    """Whether a prompt, text or messages, is part of a conversation."""
+    if isinstance(prompt, list):
+        return tuple(map(_message, prompt)) == turns[-len(prompt) :]
+    return prompt in [message["content"] for message in turns]
 
 
 def _parting(one: tuple[Message, ...], other: tuple[Message, ...]) -> int:

@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -93,8 +94,9 @@ def _resolve(source: str) -> list[str] | None:
     if "train" not in (splits := config.data_files or {}):
         raise DataError(f"{source}: has no split `train`; it has {', '.join(f'`{name}`' for name in splits)}")
     urls = list(map(str, splits["train"]))
-    memo.parent.mkdir(parents=True, exist_ok=True)
-    write_whole_file(memo, json.dumps(urls))
+    with suppress(OSError):  # a home that cannot be written to
+        memo.parent.mkdir(parents=True, exist_ok=True)
+        write_whole_file(memo, json.dumps(urls))
     return urls
 
 

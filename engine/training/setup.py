@@ -51,7 +51,7 @@ def set_up(
     report.phase("data", step, recipe.data.train)
     tokenizer = load_tokenizer(recipe.model)
     data = prepare(recipe, tokenizer, _max_tokens(recipe, tokenizer))
-    for note in data.notes:
+    for note in [*data.notes, *_changed_sources(run, data)]:
         report.log("warning", note)
     stop.check()
 
@@ -90,6 +90,16 @@ def set_up(
     _report_plan(job)
     raise_leaks(job)
     return job
+
+
+def _changed_sources(run: RunDir, data: Prepared) -> list[str]:
+    """Return a sentence on each source that is no longer what was checked when the run was queued."""
+    checked = {d["source"]: d["fingerprint"] for d in json.loads(run.meta.read_text()).get("datasets", [])}
+    return [
+        f"{source}: the data have changed since the run was queued"
+        for source, fingerprint in data.fingerprints.items()
+        if checked.get(source, fingerprint) != fingerprint
+    ]
 
 
 def _max_tokens(recipe: Recipe, tokenizer: Any) -> int:

@@ -183,7 +183,12 @@ def test_of_openais_pairs_the_keys_inside_are_told_and_tools_are_not_dropped():
 
 
 def test_a_prompt_beside_whole_conversations_is_read_as_long_as_it_is_theirs():
-    for prompt, is_read in (("Why?", True), ("Why not?", False)):
+    for prompt, is_read in (
+        ("Why?", True),
+        (CONVERSATION[:1], True),
+        ("Why not?", False),
+        (CONVERSATION, False),
+    ):
         fields = Fields({"prompt": prompt, "chosen": CONVERSATION, "rejected": WORSE})
         to_document(fields, form="pair")
         assert ("prompt" in fields.read) is is_read
