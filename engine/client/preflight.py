@@ -140,7 +140,7 @@ def check(recipe: Recipe, base: Path) -> Report:
     tokens = _count_tokens(run_data.train, model)
     warnings = [
         *(outline.notes if outline else ()),
-        *run_data.notes,
+        *map(str, run_data.notes),
         *map(str, _warnings(recipe, run_data, tokens)),
     ]
     disk_use = _storage(recipe, model)
@@ -210,7 +210,7 @@ def _path(source: str, base: Path) -> str:
     for candidate in (base / path, path):
         if candidate.exists():
             return str(candidate.absolute())
-    return source if path.suffix.lower() not in sources.SUFFIXES else str((base / path).absolute())
+    return str((base / path).absolute()) if sources.is_data_file(source) else source
 
 
 def _dataset(source: Source) -> Dataset:

@@ -1,9 +1,10 @@
 """Training data: from files to tokens and loss masks. The types of a row, stage by stage:
 
 stage            type                 made by                what it is
-read             sources.RawRow       sources.read_rows      a row as it stands in its file, with its number
+read             readers.RawRow       sources.read           a row as it stands in its file, with its number
+  keys noted     fields.Fields        rows.read              the same, remembering which keys are read
 converted        formats.Document     formats.to_document    a conversation, a text, a labelled text or a pair
-  or skipped     rows.DroppedRow      rows.read              the number of a row that cannot be used, and why
+  or skipped     rows.DroppedRow      rows.read              the number of a row that is not used, and why
 source           rows.Source          rows.read              all documents of one file, folder or data set
 compared         shingles.Entry       Source.entries         a document as it is compared with others
 leaked           overlap.Leak         overlap.leaks          a row of a suite that training has, and where

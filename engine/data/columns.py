@@ -19,7 +19,14 @@ _FORMATS = (
     {"instruction", "input", "output"},
     {"text", "label"},
 )
-_KNOWN = {*get_args(Column), "conversations", "sentence"}
+# Columns that say something about a row in any format.
+_ALONGSIDE = {"system", "history", "label"}
+_KNOWN = {*get_args(Column), "conversations", "sentence"} - _ALONGSIDE
+
+
+def original(known: str, columns: Mapping[Column, str]) -> str:
+    """Return the user's name of a column."""
+    return next((name for key, name in columns.items() if key == known), known)
 
 
 def rename(rows: Sequence[RawRow], columns: Mapping[Column, str], source: str) -> list[RawRow]:

@@ -24,6 +24,7 @@ MANY_PASSES = 20
 _SIGNIFICANCE, _POWER = 1.960, 0.842
 COARSEST_EFFECT = 0.4  # standard deviations; a held-out set that shows only more is too small (below 50 rows)
 RARE_LABEL = 10  # examples
+NAMED_LABELS = 5  # in a sentence
 IMBALANCE = 10.0  # most to least frequent
 OUTLIER = 6.0  # interquartile ranges above the upper quartile
 OUTLIERS_FROM = 20  # rows
@@ -136,6 +137,43 @@ def label_balance_warnings(labels: Sequence[str]) -> list[Finding]:
             Finding("rare-labels", f"{len(rare)} labels have fewer than {RARE_LABEL} rows: {names}")
         )
     return warnings
+
+
+def label_set_warnings(
+    train: Sequence[str], heldout: Sequence[str], given: Sequence[str] | None
+) -> list[Finding]:
+    """Return warnings about classes that no training row teaches, and about labels that are hardly different.
+
+    `train`, `heldout`: the labels of the rows; `given`: the recipe's classes, if it names them.
+    """
+    taught, warnings = set(train), []
+    if only_heldout := Counter(label for label in heldout if label not in taught):
+        names = ", ".join(f"{label!r} ({count})" for label, count in only_heldout.most_common(NAMED_LABELS))
+        more = f" and {len(only_heldout) - NAMED_LABELS} more" if len(only_heldout) > NAMED_LABELS else ""
+        warnings.append(
+            Finding(
+                "heldout-labels",
+                f"{only_heldout.total()} of {len(heldout)} held-out rows have a label that no training row has, so "
+                f"nothing teaches it: {names}{more}",
+            )
+        )
+    if unused := [label for label in given or () if label not in taught and label not in only_heldout]:
+        names = ", ".join(map(repr, unused[:NAMED_LABELS]))
+        warnings.append(Finding("unused-labels", f"no training row has these labels of task.labels: {names}"))
+    counts, alike = Counter([*train, *heldout]), defaultdict(list)
+    for label in counts:
+        alike[_plain_label(label)].append(label)
+    for labels in alike.values():
+        if len(labels) > 1:
+            names = " and ".join(f"{label!r} ({counts[label]} rows)" for label in sorted(labels))
+            message = f"the labels {names} are hardly different, but are learned as {len(labels)} classes"
+            warnings.append(Finding("similar-labels", message))
+    return warnings
+
+
+def _plain_label(label: str) -> str:
+    """Return what is left of a label without case, spaces, hyphens and the `.0` that a table may add to a number."""
+    return "".join(label.casefold().removesuffix(".0").replace("_", " ").replace("-", " ").split())
 
 
 def contradiction_warnings(

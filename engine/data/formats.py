@@ -5,10 +5,14 @@
 | `messages` or `conversations` | a list of `{"role", "content"}` (OpenAI) or `{"from", "value"}` (ShareGPT) | chat |
 | `prompt`, `completion` | strings, or lists of messages | chat |
 | `instruction`, `input` (may be missing or empty), `output` | Alpaca | chat |
+| besides any of these: `system` | the text of a system turn, before all others | chat, pair |
+| besides strings: `history` | earlier turns: a list of [question, answer], or of messages | chat, pair |
+| besides any of these: `label` (or `kto_tag`) | whether the answer is a good one; false ones are left out | chat |
 | `text` | plain text, every token of which counts | text |
 | `text` or `sentence`, `label` | text to classify and its class (text, or a whole number) | label |
 | `prompt`, `chosen`, `rejected` | a better and a worse answer: strings, or lists of messages | pair |
-| `chosen`, `rejected` | the same, as whole conversations that begin alike | pair |
+| `chosen`, `rejected` | the same, as whole conversations that differ in their last answer alone | pair |
+| `input` (`{"messages"}`), `preferred_output`, `non_preferred_output` | the same, as OpenAI has them | pair |
 
 Torch-free.
 """
@@ -21,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from engine.basics.errors import DataError
+from engine.data.fields import EMPTY, Fields
 from engine.data.sources import Row
 
 # `general` is what replay and the general suite read: a conversation, or else plain text.
@@ -38,6 +43,7 @@ _COLUMNS: dict[Form, str] = {
 # The first of these that a row has shows which task it was made for.
 _TASK_BY_COLUMNS = (
     ({"chosen", "rejected"}, "dpo"),
+    ({"preferred_output", "non_preferred_output"}, "dpo"),
     ({"messages"}, "sft"),
     ({"conversations"}, "sft"),
     ({"prompt", "completion"}, "sft"),
@@ -55,7 +61,16 @@ _SHAREGPT_ROLES = {
     "system": "system",
 }
 
+# Whether the answer of a row is a good one, in data for unpaired preferences (KTO).
+_VERDICTS = ("label", "kto_tag")
+# What belongs to the words of a conversation and is none.
+_MEDIA = ("images", "image", "videos", "video", "audios", "audio")
+
 Message = dict[str, str]
+
+
+class LeftOutError(DataError):
+    """A row that can be used and is not to be learned."""
 
 
 @dataclass(frozen=True)
@@ -100,14 +115,19 @@ def form_of(task: str) -> Form:
 
 
 def to_document(row: Row, form: Form = "chat") -> Document:
-    """Convert one row. Raises DataError with the reason, to be put after the row's location."""
-    row = {key: value for key, value in row.items() if value is not None}
+    """Convert one row; a row of type `Fields` knows afterwards which of its keys were read.
+
+    Raises DataError with the reason, to be put after the row's location; LeftOutError where nothing is wrong with it.
+    """
+    row = row if isinstance(row, Fields) else Fields(row)
     if form == "pair":
         return _pair(row)
     if form == "label":
         return _labelled(row)
     if form != "text" and (turns := _turns(row)):
-        messages = _conversation(turns)
+        _refuse_media(row)
+        messages = _conversation(_with_system(row, turns))
+        _leave_out_bad_answer(row)
         return Document(_content_id(_role_content_pairs(messages)), messages)
     if form == "chat" or "text" not in row:
         raise _columns_error(row, form)
@@ -115,7 +135,7 @@ def to_document(row: Row, form: Form = "chat") -> Document:
     return Document(_content_id(text), text=text)
 
 
-def _labelled(row: Row) -> Document:
+def _labelled(row: Fields) -> Document:
     key = "text" if "text" in row else "sentence"
     if key not in row or "label" not in row:
         raise _columns_error(row, "label")
@@ -133,33 +153,83 @@ def _label_text(value: Any) -> str:
     raise DataError(f"`label` must be one class, as text or a whole number, not {_describe_value(value)}")
 
 
-def _pair(row: Row) -> Document:
+def _pair(row: Fields) -> Document:
+    if "preferred_output" in row and "non_preferred_output" in row and isinstance(row.peek("input"), dict):
+        return _openai_pair(row)
     if "chosen" not in row or "rejected" not in row:
         raise _columns_error(row, "pair")
+    _refuse_media(row)
     chosen, rejected = (_whole_conversation(row, key) for key in ("chosen", "rejected"))
     if chosen == rejected:
         raise DataError("`chosen` and `rejected` are equal, so there is nothing to prefer")
-    if chosen[0] != rejected[0]:
-        raise DataError("`chosen` and `rejected` begin differently; both must answer the same prompt")
+    if turn := _parting(chosen[:-1], rejected[:-1]):
+        raise DataError(
+            f"`chosen` and `rejected` answer different prompts: they part at turn {turn}, before their last answer"
+        )
+    # A prompt beside whole conversations says nothing more, as long as it is theirs.
+    if (prompt := row.peek("prompt")) and _asked_in(prompt, chosen[:-1]):
+        row.read.add("prompt")
     content = {"chosen": _role_content_pairs(chosen), "rejected": _role_content_pairs(rejected)}
     return Document(_content_id(content), chosen, rejected=rejected)
 
 
-def _whole_conversation(row: Row, key: str) -> tuple[Message, ...]:
+def _openai_pair(row: Fields) -> Document:
+    """Read a pair as OpenAI's preference data has it."""
+    given = Fields(row["input"])
+    inner = Fields(
+        {
+            **{key: given[key] for key in ("messages", "tools") if key in given},
+            "chosen": row["preferred_output"],
+            "rejected": row["non_preferred_output"],
+        }
+    )
+    document = _pair(inner)
+    if inner.peek("tools") and "tools" not in inner.read:
+        raise DataError(
+            "has `input.tools`, which finetui does not read in pairs; remove the row or its tools"
+        )
+    row.unread_inside |= {f"input.{k}" for k in given if given.peek(k) not in EMPTY and k not in inner.read}
+    return document
+
+
+def _asked_in(prompt: Any, turns: tuple[Message, ...]) -> bool:
+    """Whether a prompt, text or messages, is part of a conversation."""
+    if isinstance(prompt, list):
+        return tuple(map(_message, prompt)) == turns[-len(prompt) :]
+    return prompt in [message["content"] for message in turns]
+
+
+def _parting(one: tuple[Message, ...], other: tuple[Message, ...]) -> int:
+    """Return the first turn, from 1, in which two prompts differ; 0 if they are equal."""
+    if one == other:
+        return 0
+    alike = [a == b for a, b in zip(one, other, strict=False)]
+    return (alike.index(False) if False in alike else len(alike)) + 1
+
+
+def _whole_conversation(row: Fields, key: str) -> tuple[Message, ...]:
     """Return the conversation that ends with the chosen or the rejected answer."""
     value = [row[key]] if isinstance(row[key], dict) else row[key]
     turns = _side_turns(value, "assistant", key)
     if turns and _message(turns[0])["role"] == "assistant":  # an answer: the prompt stands elsewhere
-        if not (prompt := next((row[k] for k in ("prompt", "messages", "conversations") if k in row), "")):
+        if not (prompt := _prompt_turns(row)):
             raise DataError(f"`{key}` is an answer without a `prompt`; add that column")
-        turns = _side_turns(prompt, "user", "prompt") + turns
-    messages = _conversation(turns)
+        turns = prompt + turns
+    messages = _conversation(_with_system(row, turns))
     if messages[-1]["role"] != "assistant" or not messages[-1]["content"].strip():
         raise DataError(f"`{key}` must end with a non-empty answer of the assistant")
     return messages
 
 
-def _turns(row: Row) -> list[Any]:
+def _prompt_turns(row: Fields) -> list[Any]:
+    """Return the turns before the two answers of a pair; empty if the row has none."""
+    for key in ("prompt", "messages", "conversations"):
+        if key in row:
+            return _asked(row, row[key], key) if row[key] else []
+    return _asked(row, _question(row), "instruction") if "instruction" in row else []
+
+
+def _turns(row: Fields) -> list[Any]:
     """Return the conversation in a row as a list of turns, empty if it has none."""
     for key in ("messages", "conversations"):
         if key in row:
@@ -167,16 +237,66 @@ def _turns(row: Row) -> list[Any]:
                 raise DataError(f"`{key}` must be a non-empty list of messages")
             return row[key]
     if "prompt" in row and "completion" in row:
-        return _side_turns(row["prompt"], "user", "prompt") + _side_turns(
+        return _asked(row, row["prompt"], "prompt") + _side_turns(
             row["completion"], "assistant", "completion"
         )
     if "instruction" in row and "output" in row:
-        question = _string(row["instruction"], "instruction")
-        if context := _string(row.get("input", ""), "input"):
-            question = f"{question}\n\n{context}"
-        answer = _string(row["output"], "output")
-        return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        answer = {"role": "assistant", "content": _string(row["output"], "output")}
+        return [*_asked(row, _question(row), "instruction"), answer]
     return []
+
+
+def _question(row: Fields) -> str:
+    """Return the instruction, followed by its input."""
+    question = _string(row["instruction"], "instruction")
+    context = _string(row.get("input", ""), "input")
+    return f"{question}\n\n{context}" if context else question
+
+
+def _asked(row: Fields, prompt: Any, key: str) -> list[Any]:
+    """Return the turns up to an answer. A prompt that is a string has its earlier turns in `history`, if any."""
+    turns = _side_turns(prompt, "user", key)
+    return turns if isinstance(prompt, list) else _history_turns(row) + turns
+
+
+def _history_turns(row: Fields) -> list[Any]:
+    """Return the turns before a question; text under this name is another thing, and is not read."""
+    turns = list[Any]()
+    for entry in row["history"] if isinstance(row.peek("history"), list) else []:
+        if isinstance(entry, dict):
+            turns.append(entry)
+        elif isinstance(entry, list) and len(entry) == 2:
+            question, answer = (_string(part, "history") for part in entry)
+            turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        else:
+            raise DataError("`history` must be a list of [question, answer] pairs or of messages")
+    return turns
+
+
+def _with_system(row: Fields, turns: list[Any]) -> list[Any]:
+    """Return the turns with the text of the key `system` as a system turn before them."""
+    if not isinstance(row.peek("system"), str) or not row["system"].strip():
+        return turns
+    first = _message({"role": "system", "content": row["system"]})
+    own = next((m for m in map(_message, turns[:1]) if m["role"] == "system"), None)
+    if own and own != first:
+        raise DataError("has a key `system` and another system turn in its conversation; keep one of them")
+    return turns if own else [first, *turns]
+
+
+def _leave_out_bad_answer(row: Fields) -> None:
+    """Raises LeftOutError for an answer that is marked as a bad one. A label that is no truth value is not read."""
+    for key in _VERDICTS:
+        if (verdict := str(row.peek(key)).strip().lower()) in ("true", "false"):
+            row.read.add(key)
+        if verdict == "false":
+            raise LeftOutError(f"`{key}` is false: a bad answer, which is not learned")
+
+
+def _refuse_media(row: Fields) -> None:
+    for key in _MEDIA:
+        if row.peek(key) and not isinstance(row.peek(key), str):
+            raise DataError(f"has `{key}`, but finetui trains on text alone; remove the row")
 
 
 def _side_turns(value: Any, role: str, key: str) -> list[Any]:
@@ -232,12 +352,14 @@ def _describe_value(value: Any) -> str:
     return repr(value) if isinstance(value, float) else type(value).__name__
 
 
-def _columns_error(row: Row, form: Form) -> DataError:
+def _columns_error(row: Fields, form: Form) -> DataError:
     """Return the error of a row in another form: its columns, those needed, and the task that reads it as it is."""
     matching = next((task for columns, task in _TASK_BY_COLUMNS if columns <= row.keys()), "")
     hint = f"; `task: {matching}` reads such rows" if matching and _TASKS[matching] != form else ""
     task = next((f"task {task}" for task, task_form in _TASKS.items() if task_form == form), "general data")
-    return DataError(f"has {_columns_sentence(row)}, but {task} needs {_COLUMNS[form]}{hint}")
+    null = [f"`{key}`" for key in row.null if f"`{key}`" in _COLUMNS[form]]
+    null_columns = f" ({', '.join(null)} {'is' if len(null) == 1 else 'are'} null)" if null else ""
+    return DataError(f"has {_columns_sentence(row)}{null_columns}, but {task} needs {_COLUMNS[form]}{hint}")
 
 
 def _columns_sentence(row: Row) -> str:

@@ -14,12 +14,13 @@ import numpy as np
 
 from engine.basics.errors import DataError
 from engine.data import overlap, rows, split
-from engine.data.findings import Finding
+from engine.data.findings import Finding, label_set_warnings
 from engine.data.formats import Document, form_of
 from engine.data.overlap import Leak
 from engine.data.rows import Source
 from engine.data.shingles import Entry, shingles
 from engine.recipe.sections import Recipe
+from engine.recipe.tasks import Classification
 
 # Rows of a suite that are compared with training rows, as a multiple of those that are scored: enough to fill it
 # unless half of them overlap.
@@ -72,7 +73,7 @@ class RunData:
     general: list[SuiteData]  # a slice each
     replay: list[Document]  # general rows to mix in, in order, none of them in a suite
     refusals: list[Finding]
-    notes: list[str]  # about rows that were skipped or are not scored, one sentence each
+    notes: list[Finding]  # about keys and rows that are not read, not used or not scored
 
     @property
     def suites(self) -> list[SuiteData]:
@@ -117,9 +118,13 @@ def gather(recipe: Recipe) -> RunData:
         )
     if recipe.flags.leak == "stop":
         refusals += _leak_refusals(suites)
-    notes = [rows.skip_note(s.source, s.dropped, s.rows) for s in sources if s.dropped]
-    notes += [_leak_note(suite, train_source) for suite in suites if suite.leaks]
-    return RunData(sources, train, training, heldout_suite, general, replay, refusals, notes)
+    notes = [finding for source in sources for finding in _source_notes(source)]
+    if isinstance(recipe.task, Classification):
+        train_labels, heldout_labels = ([document.label for document in side] for side in (train, heldout))
+        notes += label_set_warnings(train_labels, heldout_labels, recipe.task.labels)
+    notes += [Finding("left-out", _leak_note(suite, train_source)) for suite in suites if suite.leaks]
+    distinct_notes = list(dict.fromkeys(notes))  # one source may have several roles
+    return RunData(sources, train, training, heldout_suite, general, replay, refusals, distinct_notes)
 
 
 def _read_sources(recipe: Recipe) -> list[Source]:
@@ -208,6 +213,15 @@ def _replay_documents(source: Source, suites: Sequence[SuiteData]) -> list[Docum
     excluded |= {others[position].id for position, _, _ in pairs}
     excluded |= {leak.id for leak in overlap.ngram_overlap(scored, overlap.bounded(others), "replay")}
     return [document for document in documents if document.id not in excluded]
+
+
+def _source_notes(source: Source) -> list[Finding]:
+    """Return what is not learned of a source: keys that nothing reads, rows that are skipped."""
+    notes = [Finding("unread-keys", note) for note in (rows.unread_note(source), *source.notes) if note]
+    for bad in (True, False):
+        if dropped := [row for row in source.dropped if row.bad is bad]:
+            notes.append(Finding("left-out", rows.skip_note(source.source, dropped, source.rows)))
+    return notes
 
 
 def _bad_row_refusals(source: Source) -> list[Finding]:

@@ -5,27 +5,32 @@ Unusable rows are skipped, counted and reported; too many of them refuse the run
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from engine.basics.errors import DataError
 from engine.data import columns, sources
-from engine.data.formats import Document, Form, to_document
+from engine.data.fields import EMPTY, Fields
+from engine.data.formats import Document, Form, LeftOutError, to_document
+from engine.data.json_text import parse_json_text
 from engine.data.shingles import Entry, normalise
 from engine.data.sources import RowNumber
 
 PREVIEW = 100  # characters
 BAD_SHARE = 0.05  # of a source's rows; with more, something is wrong with the source
-SHOWN = 3  # bad rows in a sentence
+SHOWN = 3  # reasons in a sentence
+SHOWN_KEYS = 20  # of those that nothing reads
 
 
 @dataclass(frozen=True)
 class DroppedRow:
-    """A row that cannot be used, and is skipped."""
+    """A row that is skipped."""
 
     row: RowNumber
     reason: str
+    bad: bool = True  # it cannot be used; False: nothing is wrong with it, and it is not to be learned
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,10 @@ class Source:
     documents: list[Document]  # in the order of the source
     numbers: list[RowNumber]  # of each document
     dropped: list[DroppedRow]
+    unread: Mapping[str, int] = field(
+        default_factory=dict
+    )  # keys that nothing reads: how many documents have them
+    notes: Sequence[str] = ()  # on what else is not read
 
     @property
     def rows(self) -> int:
@@ -51,6 +60,7 @@ class Source:
             "rows": self.rows,
             "used": len(self.documents),
             "dropped": [asdict(row) for row in self.dropped],
+            "unread": dict(self.unread),
         }
 
     def row_numbers(self) -> dict[str, tuple[RowNumber, ...]]:
@@ -83,43 +93,67 @@ def read(role: str, source: str, form: Form, names: Mapping[columns.Column, str]
     Raises DataError if it cannot be read at all or no row of it can be used.
     """
     documents, numbers, dropped = list[Document](), list[RowNumber](), list[DroppedRow]()
-    raw_rows = sources.read_rows(source)
-    fingerprint = sources.fingerprint(source, raw_rows)
-    for raw in columns.rename(raw_rows, names or {}, source):
+    content, names, unread = sources.read(source), names or {}, Counter[str]()
+    for raw, renamed in zip(content.rows, columns.rename(content.rows, names, source), strict=True):
         try:
-            documents.append(_document(raw, form))
-            numbers.append(raw.number)
+            document, read_keys, unread_inside = _document(renamed, form)
         except DataError as error:
-            dropped.append(DroppedRow(raw.number, str(error)))
+            dropped.append(DroppedRow(raw.number, str(error), bad=not isinstance(error, LeftOutError)))
+            continue
+        documents.append(document)
+        numbers.append(raw.number)
+        read_keys = {columns.original(key, names) for key in read_keys}
+        unread.update(k for k, value in raw.row.items() if value not in EMPTY and k not in read_keys)
+        unread.update(unread_inside)
     if not documents:
         sentence = f"{sources.location(source, dropped[0].row)}: {dropped[0].reason}"
         raise DataError(f"{sentence} (and so none of its rows can be used)" if len(dropped) > 1 else sentence)
-    return Source(role, source, fingerprint, documents, numbers, dropped)
+    return Source(role, source, content.fingerprint, documents, numbers, dropped, unread, content.notes)
+
+
+def unread_note(source: Source) -> str:
+    """Return the sentence about the keys that nothing reads; empty if there are none."""
+    if not source.unread:
+        return ""
+    total = len(source.documents)
+    keys = [
+        f"`{key}` ({'all' if count == total else f'{count:,} of'} {total:,} rows)"
+        for key, count in sorted(source.unread.items(), key=lambda item: -item[1])
+    ]
+    more = f" and {len(keys) - SHOWN_KEYS:,} others" if len(keys) > SHOWN_KEYS else ""
+    which = "this key is" if len(keys) == 1 else "these keys are"
+    return f"{source.source}: {which} not read, so nothing of it is learned: {', '.join(keys[:SHOWN_KEYS])}{more}"
 
 
 def refusal_reason(source: str, dropped: Sequence[DroppedRow], rows: int) -> str:
     """Return why a source with so many bad rows is refused; empty if it is not."""
-    if len(dropped) <= BAD_SHARE * rows:
+    bad = [row for row in dropped if row.bad]
+    if len(bad) <= BAD_SHARE * rows:
         return ""
     return (
-        f"{len(dropped)} of {rows} rows cannot be used, which is more than {BAD_SHARE:.0%}: fix or remove them; "
-        + describe_dropped(source, dropped)
+        f"{len(bad)} of {rows} rows cannot be used, which is more than {BAD_SHARE:.0%}: fix or remove them; "
+        + describe_dropped(source, bad)
     )
 
 
 def skip_note(source: str, dropped: Sequence[DroppedRow], rows: int) -> str:
-    """Return the sentence about bad rows that do not refuse a run."""
-    one = len(dropped) == 1
-    return (
-        f"{source}: {len(dropped)} of {rows} rows cannot be used and {'is' if one else 'are'} skipped: "
-        + describe_dropped(source, dropped)
-    )
+    """Return the sentence about skipped rows, all of them bad ones or none, that do not refuse a run."""
+    verb = "is" if len(dropped) == 1 else "are"
+    what = f"cannot be used and {verb} skipped" if dropped[0].bad else f"{verb} left out"
+    return f"{source}: {len(dropped)} of {rows} rows {what}: " + describe_dropped(source, dropped)
 
 
 def describe_dropped(source: str, dropped: Sequence[DroppedRow]) -> str:
-    """Return the first few dropped rows, each with its location and reason."""
-    shown = [f"{_short_location(source, row.row)} {row.reason}" for row in dropped[:SHOWN]]
-    return "; ".join(shown) + ("; …" if len(dropped) > SHOWN else "")
+    """Return the first few reasons, each with its first row and how many others have it."""
+    numbers_by_reason: dict[str, list[RowNumber]] = defaultdict(list)
+    for row in dropped:
+        numbers_by_reason[row.reason].append(row.row)
+    shown = []
+    for reason, numbers in list(numbers_by_reason.items())[:SHOWN]:
+        others = len(numbers) - 1
+        also = f" (and {others} more row{'s' if others > 1 else ''})" if others else ""
+        shown.append(f"{_short_location(source, numbers[0])} {reason}{also}")
+    return "; ".join(shown) + ("; …" if len(numbers_by_reason) > SHOWN else "")
 
 
 def _short_location(source: str, number: RowNumber) -> str:
@@ -128,13 +162,16 @@ def _short_location(source: str, number: RowNumber) -> str:
     return f"{sources.unit(source)} {number}"
 
 
-def _document(raw: sources.RawRow, form: Form) -> Document:
+def _document(raw: sources.RawRow, form: Form) -> tuple[Document, set[str], set[str]]:
+    """Return a row's document, the keys of the row that it was made of, and those inside them that nothing reads."""
     if raw.error:
         raise DataError(raw.error)
-    document = to_document(raw.row, form)
+    has_lists = form in ("chat", "pair", "general")
+    fields = Fields(parse_json_text(raw.row, raw.columnar) if has_lists else raw.row)
+    document = to_document(fields, form)
     if not _is_encodable(document):
         raise DataError("holds half of a surrogate pair, which no tokenizer takes; fix its encoding")
-    return document
+    return document, fields.read, fields.unread_inside
 
 
 def compared_text(document: Document) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from math import nan
 from typing import Any
@@ -32,6 +33,17 @@ class Looks:
 
     def add(self, step: int, suite: str, scores: Scores) -> None:
         self._scores.setdefault(suite, {})[step] = scores
+
+    def forget_other_rows(self, suite: str, tokens: Mapping[str, int]) -> bool:
+        """Forget a suite's looks if they were at other rows than those of `tokens`, content id to tokens scored:
+        nothing can be told from the two together. Return whether they were.
+        """
+        looks = self._scores.get(suite, {}).values()
+        seen = {id: int(n) for scores in looks for id, n in zip(scores.ids, scores.tokens, strict=True)}
+        if not looks or seen == dict(tokens):
+            return False
+        del self._scores[suite]
+        return True
 
     def add_answer(self, step: int, text: str, ended: bool, fits: bool) -> None:
         self._answers.setdefault(step, []).append((text, ended, fits))

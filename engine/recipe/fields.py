@@ -95,4 +95,6 @@ Column = Literal[
     "label",
     "chosen",
     "rejected",
+    "system",
+    "history",
 ]

@@ -40,7 +40,7 @@ from engine.tasks.prepare import (
 )
 
 EXAMPLES = 24  # rendered
-BRIEF = 500  # training rows that `brief_report` examines
+BRIEF = 500  # training rows that `brief_report` examines; rows to replay that both reports do
 
 
 @dataclass(frozen=True)
@@ -135,18 +135,22 @@ def brief_report(recipe: Recipe, base: Path) -> BriefReport:
     chat.ensure_template(tokenizer)
     source = run_data.source("train")
     sample = split.first_by_hash(run_data.train, BRIEF, "report")
-    items, without_targets = masks.tokenize_documents(
-        sample, tokenizer, source, _item_maker(recipe, run_data)
+    make_item = _item_maker(recipe, run_data)
+    items, without_targets = masks.tokenize_documents(sample, tokenizer, source, make_item)
+    refusals, warnings = _no_target_findings(
+        [(source, sample, without_targets), *_others_without_targets(run_data, tokenizer, make_item)]
     )
     stop_ids = masks.stop_ids(model.local, tokenizer)
-    refusals, warnings = masks.examine(sample, chosen_texts(items), tokenizer, stop_ids, source)
-    if reason := refusal_reason(source.source, without_targets, len(sample)):
-        refusals.insert(0, Finding("no-targets", reason, source.source))
-    elif without_targets:
-        warnings.append(Finding("no-targets", skip_note(source.source, without_targets, len(sample))))
+    examined_refusals, examined_warnings = masks.examine(
+        sample, chosen_texts(items), tokenizer, stop_ids, source
+    )
+    refusals += examined_refusals
+    warnings += examined_warnings
     longest = _longest_of_model(recipe, model, tokenizer) - recipe.virtual_tokens
-    lost_targets = _lost_targets_refusals(_truncation(recipe, items, longest), items, source)
+    truncation = _truncation(recipe, items, longest)
+    lost_targets = _lost_targets_refusals(truncation, items, source)
     (refusals if len(sample) == len(run_data.train) else warnings).extend(lost_targets)
+    warnings += _cut_warnings(truncation, items, source)
     return BriefReport(refusals, warnings)
 
 
@@ -162,16 +166,10 @@ def report(recipe: Recipe, run_data: RunData, tokenizer: Any, longest: int, stop
         examined = split.first_by_hash(examined, masks.EXAMINED_ROWS, "report")
     make_item = _item_maker(recipe, run_data)
     items, without_targets = masks.tokenize_documents(examined, tokenizer, source, make_item)
-    refusals = list(run_data.refusals)
-    warnings = []
-    for part_source, documents, dropped in [
-        (source, examined, without_targets),
-        *_suites_without_targets(run_data, tokenizer, make_item),
-    ]:
-        if reason := refusal_reason(part_source.source, dropped, len(documents)):
-            refusals.append(Finding("no-targets", reason, part_source.source))
-        elif dropped:
-            warnings.append(Finding("no-targets", skip_note(part_source.source, dropped, len(documents))))
+    refusals, warnings = _no_target_findings(
+        [(source, examined, without_targets), *_others_without_targets(run_data, tokenizer, make_item)]
+    )
+    refusals = [*run_data.refusals, *refusals]
     truncation = _truncation(recipe, items, longest)
     refusals += _lost_targets_refusals(truncation, items, source)
     examined_refusals, examined_warnings = masks.examine(
@@ -186,7 +184,7 @@ def report(recipe: Recipe, run_data: RunData, tokenizer: Any, longest: int, stop
     examples = [tokens.as_example(text) for item in items for text in item_texts(item)]
     warnings += _warnings(recipe, run_data, suites, examined, examples, truncation)
     first_texts = [tokens.as_example(item_texts(item)[0]) for item in items]
-    warnings += _length_warnings(first_texts, source)
+    warnings += _length_warnings(first_texts, source) + _cut_warnings(truncation, items, source)
     return DataReport(
         name=recipe.name or "",
         sources=run_data.sources,
@@ -228,16 +226,46 @@ def _lost_targets_refusals(
     return [Finding("targets-lost", message, source.source)]
 
 
-def _suites_without_targets(
-    run_data: RunData, tokenizer: Any, make_item: MakeItem
-) -> Iterator[tuple[Source, list[Document], list[DroppedRow]]]:
+def _cut_warnings(truncation: Truncation | None, items: Sequence[Item], source: Source) -> list[Finding]:
+    """Return a warning about rows that lose their whole answer; none if all do, which is refused."""
+    if truncation is None:
+        return []
+    kept = {item.id for item in items if item.cut(truncation.max_length)}
+    lost = list(dict.fromkeys(item.id for item in items if item.id not in kept))
+    if truncation.split_up or not lost or not kept:
+        return []
+    message = (
+        f"{len(lost)} of {len(kept) + len(lost)} rows are cut to {truncation.max_length} tokens before their answer "
+        "begins, and are skipped; raise train.max_length or shorten them"
+    )
+    rows = findings.first_rows(lost, source.row_numbers())
+    return [Finding("cut-before-answer", message, source.source, rows)]
+
+
+# A source, documents of it that were tokenised, and those of its rows that have no target.
+_Part = tuple[Source, Sequence[Document], list[DroppedRow]]
+
+
+def _no_target_findings(parts: Sequence[_Part]) -> tuple[list[Finding], list[Finding]]:
+    """Return (refusals, warnings) about rows that have no target, or that the chat template refuses."""
+    refusals, warnings = list[Finding](), list[Finding]()
+    for source, documents, dropped in parts:
+        if reason := refusal_reason(source.source, dropped, len(documents)):
+            refusals.append(Finding("no-targets", reason, source.source))
+        elif dropped:
+            warnings.append(Finding("no-targets", skip_note(source.source, dropped, len(documents))))
+    return refusals, warnings
+
+
+def _others_without_targets(run_data: RunData, tokenizer: Any, make_item: MakeItem) -> Iterator[_Part]:
+    """Yield the suites and the first rows to replay."""
     for suite in run_data.suites:
         make_suite_item = make_item if suite is run_data.heldout else AS_TEXT
-        yield (
-            suite.source,
-            suite.documents,
-            masks.tokenize_documents(suite.documents, tokenizer, suite.source, make_suite_item)[1],
-        )
+        _, dropped = masks.tokenize_documents(suite.documents, tokenizer, suite.source, make_suite_item)
+        yield suite.source, suite.documents, dropped
+    if replay := run_data.replay[:BRIEF]:
+        source = run_data.source("replay")
+        yield source, replay, masks.tokenize_documents(replay, tokenizer, source, AS_TEXT)[1]
 
 
 def _longest_of_model(recipe: Recipe, model: ModelFiles, tokenizer: Any) -> int:
@@ -267,7 +295,7 @@ def _warnings(
     truncation: Truncation | None,
 ) -> list[Finding]:
     source, numbers = recipe.data.train, run_data.source("train").row_numbers()
-    warnings = [Finding("left-out", note) for note in run_data.notes]
+    warnings = list(run_data.notes)
     for suite in suites:
         if suite.shared:
             which = f"{len(suite.shared)} of {suite.scored} scored {suite.name} rows"
@@ -285,11 +313,6 @@ def _warnings(
         train_rows = len(run_data.train)
         total_tokens = kept * train_rows / max(1, len(documents))
         warnings += findings.train_size_warnings(recipe.method.name, recipe.train, train_rows, total_tokens)
-        if truncation.rows_without_target:
-            message = (
-                f"{truncation.rows_without_target} rows are cut before their answer begins, and are skipped"
-            )
-            warnings.append(Finding("cut-before-answer", message, source))
     if labels := [document.label for document in run_data.train if document.label]:
         warnings += findings.label_balance_warnings(labels)
         warnings += findings.contradiction_warnings(run_data.train, numbers, source)

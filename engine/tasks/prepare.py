@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
@@ -50,6 +50,7 @@ class Prepared:
     notes: list[str]  # for the user: rows cut, skipped, repeated
     labels: list[str]  # the classes, of a classification
     overlaps: list[Overlap]
+    fingerprints: dict[str, str] = field(default_factory=dict)  # of each source
 
     @cached_property
     def digest(self) -> str:
@@ -74,7 +75,7 @@ def prepare(recipe: Recipe, tokenizer: Any, longest: int) -> Prepared:
     Raises DataError.
     """
     run_data = gather(recipe).checked()
-    notes = list(run_data.notes)
+    notes = list(map(str, run_data.notes))
     if not isinstance(recipe.task, Classification) and ensure_template(tokenizer):
         notes.append("the tokenizer has no chat template: a plain one (User: …, Assistant: …) is used")
     labels = labels_of(recipe.task, run_data) if isinstance(recipe.task, Classification) else []
@@ -99,7 +100,8 @@ def prepare(recipe: Recipe, tokenizer: Any, longest: int) -> Prepared:
     overlaps = (
         [] if recipe.flags.leak == "off" else suite_overlaps(run_data.suites, scored_overlaps(run_data))
     )
-    return Prepared(train, suites, max_length, longest, notes, labels, overlaps)
+    fingerprints = {source.source: source.fingerprint.digest for source in run_data.sources}
+    return Prepared(train, suites, max_length, longest, notes, labels, overlaps, fingerprints)
 
 
 def item_maker(task: Task, labels: list[str]) -> MakeItem:

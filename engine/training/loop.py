@@ -240,7 +240,8 @@ class Trainer:
             position = checkpoint.restore(path, job.model, self.optimiser)
             if position.data != job.data.digest:
                 job.report.log(
-                    "warning", "the training data have changed since the checkpoint: some rows may repeat"
+                    "warning",
+                    f"the training data have changed since the checkpoint of step {resume_from}: some rows may repeat",
                 )
         job.step = position.step
         job.micro_tokens = min(job.micro_tokens, position.micro_tokens or job.micro_tokens)

@@ -29,7 +29,7 @@ from engine.recipe.methods import Prefix, Prompt
 from engine.recipe.sections import Recipe
 from engine.recipe.tasks import Classification
 from engine.runs.home import RunDir
-from engine.tasks.prepare import Prepared, prepare
+from engine.tasks.prepare import Prepared, item_texts, prepare
 from engine.training.base_cache import BaseCache, model_key
 from engine.training.job import Job, plan_of
 from engine.training.leaking import raise_leaks
@@ -56,7 +56,7 @@ def set_up(
     report.phase("data", step, recipe.data.train)
     tokenizer = load_tokenizer(recipe.model)
     data = prepare(recipe, tokenizer, _max_tokens(recipe, tokenizer))
-    for note in data.notes:
+    for note in [*data.notes, *_changed_sources(run, data)]:
         report.log("warning", note)
     stop.check()
 
@@ -91,9 +91,20 @@ def set_up(
     )
     if recipe.general and recipe.evals.samples:
         _add_samples(job)
+    _forget_other_rows(job)
     _report_plan(job)
     raise_leaks(job)
     return job
+
+
+def _changed_sources(run: RunDir, data: Prepared) -> list[str]:
+    """Return a sentence on each source that is no longer what was checked when the run was queued."""
+    checked = {d["source"]: d["fingerprint"] for d in json.loads(run.meta.read_text()).get("datasets", [])}
+    return [
+        f"{source}: the data have changed since the run was queued"
+        for source, fingerprint in data.fingerprints.items()
+        if checked.get(source, fingerprint) != fingerprint
+    ]
 
 
 def _max_tokens(recipe: Recipe, tokenizer: Any) -> int:
@@ -157,6 +168,22 @@ def _add_samples(job: Job) -> None:
     path, may_draw = job.run.path / "base-samples.json", not job.looks.has(0)
     samples = base_samples.read_or_draw(path, draw, may_draw) if distributed.rank() == 0 else []
     job.data = base_samples.with_samples(job.data, distributed.from_first(samples), tokenizer)
+
+
+def _forget_other_rows(job: Job) -> None:
+    """Leave out the earlier evaluations of suites whose rows have changed, and say so."""
+    changed = []
+    for suite in job.data.suites:
+        texts = {item.id: item_texts(item)[0].targets for item in suite.examples}
+        if job.looks.forget_other_rows(suite.name, texts):
+            changed.append(suite.name)
+            job.report.examples(suite)
+    if changed:
+        job.report.log(
+            "warning",
+            f"the data of {', '.join(changed)} have changed since the run was evaluated before: from step {job.step} "
+            "on, results are of other rows, are not compared with earlier ones, and raise no flag",
+        )
 
 
 def _report_plan(job: Job) -> None:

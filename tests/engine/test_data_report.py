@@ -180,6 +180,19 @@ def test_no_target_within_the_length_is_refused(tmp_path: Path, tokenizer: Any) 
     assert not brief_report(recipe_of(tmp_path, lines, train={"max_length": 200}), tmp_path).refusals
 
 
+def test_rows_that_lose_their_answer_are_named_by_both_reports(tmp_path: Path, tokenizer: Any) -> None:
+    lines = [*rows_of(40), *({"prompt": "word " * 100 + str(i), "completion": "lost"} for i in range(2))]
+    sections: dict[str, Any] = {
+        "train": {"max_length": 60},
+        "data": {"heldout": write(tmp_path / "h.jsonl", rows_of(60)[50:])},
+    }
+    warned = codes(report_on(tmp_path, lines, tokenizer, **sections).warnings)["cut-before-answer"]
+    assert warned.rows == (41, 42)
+    assert "2 of 42 rows are cut to 60 tokens before their answer begins, and are skipped" in warned.message
+    brief = brief_report(recipe_of(tmp_path, lines, **sections), tmp_path)
+    assert codes(brief.warnings)["cut-before-answer"] == warned
+
+
 def test_the_rendered_pieces_are_the_text_and_the_mask(tmp_path: Path, tokenizer: Any) -> None:
     lines = [*rows_of(40), {"prompt": "Umläute – 漢字 🙂?", "completion": "Straße 漢字 🙂"}]
     heldout = write(tmp_path / "h.jsonl", rows_of(3))

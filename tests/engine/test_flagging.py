@@ -43,6 +43,7 @@ def looks_of(heldout, seen=None, general=None, right=0.5) -> Looks:
 
 def raised(looks: Looks, tmp_path, **flags) -> tuple[dict[str, str], str | None]:
     """(flag → level) as written to the log, and the reason to stop."""
+    tmp_path.mkdir(exist_ok=True)
     path = tmp_path / "events.jsonl"
     report = Report(LogWriter(path, "worker", 1, 1))
     tree = small(method="lora", flags=flags)
@@ -55,6 +56,26 @@ def raised(looks: Looks, tmp_path, **flags) -> tuple[dict[str, str], str | None]
 
 
 FALLING = [4.0, 3.8, 3.6, 3.4, 3.2, 3.0, 2.8, 2.6, 2.4]
+
+
+def rows_of(suite: str, n: int = N, more_tokens: int = 0) -> dict[str, int]:
+    return {f"{suite}{i}": int(TOKENS[i]) + more_tokens for i in range(n)}
+
+
+@pytest.mark.parametrize("rows", [rows_of("other"), rows_of("heldout", N - 1), rows_of("heldout", N, 1)])
+def test_earlier_looks_at_other_rows_are_never_paired_with_new_ones(rows, tmp_path):
+    turning = [*FALLING[:5], 3.3, 3.4, 3.5, 3.6]
+    looks = looks_of(turning, FALLING)
+    assert not looks.forget_other_rows("heldout", rows_of("heldout"))
+    assert raised(looks, tmp_path / "same") == ({"overfitting": "critical"}, None)
+    assert looks.forget_other_rows("heldout", rows)
+    assert not looks.forget_other_rows("heldout", rows)
+    values = np.full(len(rows), 9.0)
+    looks.add(100, "heldout", Scores(list(rows), values, np.array(list(rows.values())), values))
+    assert looks.history("heldout") is None
+    assert looks.history("seen") is not None
+    assert raised(looks, tmp_path / "other", overfitting="stop") == ({}, None)
+    assert best_step(looks, Recipe.model_validate(small(method="lora"))) is None
 
 
 def test_a_run_that_learns_has_none(tmp_path):

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from engine.basics.errors import DataError
-from engine.data.formats import form_of, to_document
+from engine.data.fields import Fields
+from engine.data.formats import LeftOutError, form_of, to_document
 
 CONVERSATION = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]
 
@@ -37,6 +38,77 @@ def test_all_formats_give_the_same_document(row):
 
 def test_an_input_follows_its_instruction():
     assert to_document({"instruction": "Add.", "input": "1, 2", "output": "3"}).prompt == "Add.\n\n1, 2"
+
+
+EARLIER = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Well?"},
+    {"role": "assistant", "content": "Ask."},
+]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"instruction": "Why?", "output": "Because.", "system": "Be brief.", "history": [["Well?", "Ask."]]},
+        {"prompt": "Why?", "completion": "Because.", "system": "Be brief.", "history": EARLIER[1:]},
+        {"messages": [*EARLIER[1:], *CONVERSATION], "system": "Be brief."},
+        {"messages": [*EARLIER, *CONVERSATION], "system": "Be brief."},
+        {
+            "conversations": [
+                {"from": "human", "value": "Well?"},
+                {"from": "gpt", "value": "Ask."},
+                {"from": "human", "value": "Why?"},
+                {"from": "gpt", "value": "Because."},
+            ],
+            "system": "Be brief.",
+        },
+    ],
+)
+def test_system_and_history_are_turns(row):
+    fields = Fields(row)
+    assert list(to_document(fields).messages) == [*EARLIER, *CONVERSATION]
+    assert fields.read == row.keys()
+
+
+def test_system_and_history_belong_to_both_sides_of_a_pair():
+    row = {"prompt": "Why?", "chosen": "Because.", "rejected": "No.", "system": "Be brief."}
+    document = to_document({**row, "history": [["Well?", "Ask."]]}, form="pair")
+    assert list(document.messages[:-1]) == list(document.rejected[:-1]) == [*EARLIER, CONVERSATION[0]]
+    alpaca = {
+        "instruction": "Why?",
+        "input": "",
+        "chosen": "Because.",
+        "rejected": "No.",
+        "system": "Be brief.",
+    }
+    assert to_document(alpaca, form="pair") == to_document(row, form="pair")
+
+
+def test_text_named_history_and_an_empty_system_text_are_no_turns():
+    fields = Fields({"prompt": "Why?", "completion": "Because.", "history": "In 1900 …", "system": ""})
+    assert list(to_document(fields).messages) == CONVERSATION
+    assert "history" not in fields.read
+
+
+@pytest.mark.parametrize(("key", "value"), [("label", False), ("label", "False"), ("kto_tag", False)])
+def test_an_answer_labelled_false_is_left_out(key, value):
+    for row in ({"prompt": "Why?", "completion": "No."}, {"messages": CONVERSATION}):
+        with pytest.raises(LeftOutError, match=f"`{key}` is false"):
+            to_document({**row, key: value}, form="general")
+
+
+@pytest.mark.parametrize(("label", "is_read"), [(True, True), ("true", True), (0, False), ("maths", False)])
+def test_a_label_that_is_no_false_changes_nothing(label, is_read):
+    fields = Fields({"messages": CONVERSATION, "label": label})
+    assert list(to_document(fields).messages) == CONVERSATION
+    assert ("label" in fields.read) is is_read
+
+
+def test_keys_that_nothing_reads_are_known_afterwards():
+    fields = Fields({"messages": CONVERSATION, "text": "also there", "id": 3, "note": None})
+    to_document(fields)
+    assert set(fields) - fields.read == {"text", "id"}
 
 
 def test_plain_text_only_where_it_is_welcome():
@@ -88,6 +160,11 @@ WORSE = [CONVERSATION[0], {"role": "assistant", "content": "No."}]
             "chosen": {"from": "gpt", "value": "Because."},
             "rejected": {"from": "gpt", "value": "No."},
         },
+        {
+            "input": {"messages": CONVERSATION[:1], "tools": []},
+            "preferred_output": CONVERSATION[1:],
+            "non_preferred_output": WORSE[1:],
+        },
     ],
 )
 def test_all_formats_of_a_preference_pair_give_the_same_document(row):
@@ -95,6 +172,26 @@ def test_all_formats_of_a_preference_pair_give_the_same_document(row):
     assert (list(document.messages), list(document.rejected)) == (CONVERSATION, WORSE)
     assert document.id == to_document({"chosen": CONVERSATION, "rejected": WORSE}, form="pair").id
     assert (document.prompt, document.target) == ("Why?", "Because.")
+
+
+def test_of_openais_pairs_the_keys_inside_are_told_and_tools_are_not_dropped():
+    given = {"messages": CONVERSATION[:1], "tools": [], "parallel_tool_calls": True}
+    row = {"input": given, "preferred_output": CONVERSATION[1:], "non_preferred_output": WORSE[1:]}
+    fields = Fields(row)
+    to_document(fields, form="pair")
+    assert (fields.read, fields.unread_inside) == (set(row), {"input.parallel_tool_calls"})
+
+
+def test_a_prompt_beside_whole_conversations_is_read_as_long_as_it_is_theirs():
+    for prompt, is_read in (
+        ("Why?", True),
+        (CONVERSATION[:1], True),
+        ("Why not?", False),
+        (CONVERSATION, False),
+    ):
+        fields = Fields({"prompt": prompt, "chosen": CONVERSATION, "rejected": WORSE})
+        to_document(fields, form="pair")
+        assert ("prompt" in fields.read) is is_read
 
 
 def test_content_ids_stay_what_they_were():
@@ -126,6 +223,13 @@ def test_the_last_answer_is_the_target_of_a_longer_conversation():
         ({"conversations": [{"from": "martian", "value": "hi"}]}, "unknown speaker 'martian'"),
         ({"prompt": 3, "completion": "b"}, "`prompt` must be a string, not int"),
         ({"text": "  "}, "`text` is empty"),
+        ({"prompt": "a", "completion": None}, "the columns `prompt` (`completion` is null), but"),
+        ({"messages": CONVERSATION, "images": ["a.png"]}, "has `images`, but finetui trains on text alone"),
+        ({"messages": [EARLIER[0], *CONVERSATION], "system": "Be long."}, "another system turn"),
+        (
+            {"prompt": "a", "completion": "b", "history": [["c"]]},
+            "`history` must be a list of [question, answer]",
+        ),
     ],
 )
 def test_a_row_of_the_wrong_shape_is_told(row, sentence):
@@ -167,8 +271,18 @@ def test_a_row_of_the_wrong_shape_is_told(row, sentence):
         ),
         (
             "pair",
+            {"chosen": [*CONVERSATION, *CONVERSATION], "rejected": [*WORSE, *CONVERSATION]},
+            "they part at turn 2, before their last answer",
+        ),
+        (
+            "pair",
+            {"chosen": [*EARLIER, *CONVERSATION], "rejected": [EARLIER[0], *WORSE]},
+            "they part at turn 2",
+        ),
+        (
+            "pair",
             {"chosen": CONVERSATION, "rejected": [{"role": "user", "content": "Who?"}, WORSE[1]]},
-            "begin differently",
+            "answer different prompts: they part at turn 1",
         ),
     ],
 )
@@ -188,7 +302,7 @@ def test_every_task_has_a_form():
 
 
 def test_the_documented_rows_are_read_by_the_task_they_stand_under():
-    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "data-formats.md").read_text()
     sections = re.findall(r"### `task: (\w+)`\n\n```json\n(.*?)```", text, flags=re.S)
     assert [task for task, _ in sections] == ["sft", "completion", "classification", "dpo"]
     for task, rows in sections:

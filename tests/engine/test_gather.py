@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from engine.basics.errors import DataError
+from engine.data.findings import label_set_warnings
 from engine.data.gather import RunData, gather
+from engine.data.rows import read
 from engine.recipe.sections import Recipe
 
 WORDS = ["amber", "birch", "cedar", "dune", "elm", "fern", "grove", "hazel"]
@@ -53,6 +55,10 @@ def gathered(
     )
 
 
+def told(found: RunData) -> list[str]:
+    return list(map(str, found.notes))
+
+
 def numbers(documents: list[Any]) -> set[str]:
     return {document.prompt or document.text for document in documents}
 
@@ -72,7 +78,7 @@ def test_equal_and_nearly_equal_rows_are_not_scored(tmp_path: Path) -> None:
         *(("exact", line) for line in range(1, 6)),
         *(("near", line) for line in range(6, 9)),
     ]
-    assert found.notes == [
+    assert told(found) == [
         "8 rows of heldout.jsonl are also in train.jsonl (3 of them nearly) and are not scored"
     ]
 
@@ -83,7 +89,7 @@ def test_held_out_by_share_they_are_not_scored_either(tmp_path: Path) -> None:
     held = found.heldout
     assert held.rows == len(held.documents) + len(held.leaks)
     assert len(held.leaks) > 20
-    assert "held-out rows of train.jsonl are nearly the same as rows of the training data" in found.notes[0]
+    assert "held-out rows of train.jsonl are nearly the same as rows of the training data" in told(found)[0]
     trained = numbers(found.train)
     assert not trained & numbers(held.documents)
 
@@ -93,7 +99,7 @@ def test_the_general_suite_gives_way_too(tmp_path: Path) -> None:
     train = [*rows(*range(300)), {"messages": [{"role": "assistant", "content": text(400)}]}]
     found = gathered(tmp_path, train, general=general)
     assert numbers(found.general[0].documents) == {text(n) for n in range(401, 440)}
-    assert found.notes == ["1 row of general.jsonl is also in train.jsonl and is not scored"]
+    assert told(found) == ["1 row of general.jsonl is also in train.jsonl and is not scored"]
 
 
 def test_the_slices_of_the_general_suite_share_its_limit_and_no_row(tmp_path: Path) -> None:
@@ -105,7 +111,7 @@ def test_the_slices_of_the_general_suite_share_its_limit_and_no_row(tmp_path: Pa
     assert (len(one.documents), len(other.documents)) == (30, 30)
     assert not numbers(one.documents) & numbers(other.documents)
     assert text(470) not in numbers(other.documents)
-    assert "1 row of prose.jsonl is also in train.jsonl and is not scored" in found.notes
+    assert "1 row of prose.jsonl is also in train.jsonl and is not scored" in told(found)
     assert [suite.slice for suite in gathered(tmp_path, train, general=mine).general] == [""]
 
 
@@ -164,10 +170,107 @@ def test_one_bad_row_in_a_hundred_is_left_out_and_one_in_ten_refused(tmp_path: P
     bad = {"messages": [{"role": "user", "content": "And?"}]}
     found = gathered(tmp_path, [*rows(*range(99)), bad], heldout=rows(*range(100, 140))).checked()
     assert len(found.train) == 99
-    (note,) = found.notes
+    (note,) = told(found)
     assert "1 of 100 rows cannot be used and is skipped: line 100 has no assistant message" in note
     found = gathered(tmp_path, [*rows(*range(9)), bad], heldout=rows(*range(100, 140)))
     with pytest.raises(
         DataError, match=r"train.jsonl: 1 of 10 rows cannot be used.*line 10 has no assistant"
     ):
         found.checked()
+
+
+# ---- keys and rows that nothing learns from
+
+
+def test_keys_that_nothing_reads_are_told_once_with_their_rows(tmp_path: Path) -> None:
+    train = [
+        {**row, "id": n, "tags": [], "topic": "trees" if n < 7 else None}
+        for n, row in enumerate(rows(*range(40)))
+    ]
+    found = gathered(tmp_path, train, heldout=rows(*range(300, 340)))
+    (note,) = told(found)
+    assert note.endswith(
+        "these keys are not read, so nothing of it is learned: `id` (all 40 rows), `topic` (7 of 40 rows)"
+    )
+    assert found.source("train").as_dict()["unread"] == {"id": 40, "topic": 7}
+
+
+def test_a_source_in_two_roles_is_told_once(tmp_path: Path) -> None:
+    general = [{"text": text(n), "page": n} for n in range(400, 480)]
+    found = gathered(tmp_path, rows(*range(40)), general=general, replay=[{"text": "x"}] * 3)
+    assert [note for note in told(found) if "`page` (all 80 rows)" in note] == told(found)[:1]
+
+
+def test_the_users_own_names_of_columns_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "faq.csv"
+    path.write_text("q,a,prompt,mood\n" + "".join(f"{n}?,{text(n)},theirs,good\n" for n in range(30)))
+    source = read("train", str(path), "chat", {"prompt": "q", "completion": "a"})
+    assert source.documents[0].prompt == "0?"
+    assert source.unread == {"prompt": 30, "mood": 30}
+
+
+def test_answers_labelled_false_are_left_out_and_do_not_refuse_the_run(tmp_path: Path) -> None:
+    train = [{**row, "label": n % 2 == 0} for n, row in enumerate(rows(*range(40)))]
+    found = gathered(tmp_path, train, heldout=rows(*range(300, 340))).checked()
+    assert numbers(found.train) == {f"Question {n}?" for n in range(0, 40, 2)}
+    (note,) = told(found)
+    assert "20 of 40 rows are left out: line 2 `label` is false" in note
+    assert note.endswith("(and 19 more rows)")
+
+
+def test_pairs_of_two_prompts_are_told_with_the_first_of_them(tmp_path: Path) -> None:
+    def pair(n: int, second: str) -> dict[str, Any]:
+        asked = {"role": "user", "content": f"Question {n}?"}
+        sides = {"chosen": (text(n), "More?"), "rejected": ("No.", second)}
+        turns = {
+            side: [asked, answer(first), {"role": "user", "content": more}]
+            for side, (first, more) in sides.items()
+        }
+        return {side: [*lines, answer(side)] for side, lines in turns.items()}
+
+    def answer(words: str) -> dict[str, str]:
+        return {"role": "assistant", "content": words}
+
+    path = tmp_path / "pairs.jsonl"
+    whole = [{"prompt": f"{n}?", "chosen": text(n), "rejected": "No."} for n in range(60)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*whole, pair(1, "More?"), pair(2, "Why?")]))
+    source = read("train", str(path), "pair")
+    assert [(row.row, row.bad) for row in source.dropped] == [(61, True), (62, True)]
+    assert "answer different prompts: they part at turn 2" in source.dropped[0].reason
+
+
+def test_what_stands_beside_the_rows_of_an_object_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "wrapped.json"
+    path.write_text(json.dumps({"version": 2, "data": rows(*range(9)), "author": "me"}))
+    source = read("train", str(path), "chat")
+    assert len(source.documents) == 9
+    assert source.notes == [f"{path}: only the rows in its `data` are read, not `version`, `author`"]
+
+
+# ---- labels
+
+
+def test_labels_that_nothing_teaches_and_labels_hardly_different_are_told(tmp_path: Path) -> None:
+    def labelled(*labels: str) -> list[dict[str, str]]:
+        return [{"text": text(n), "label": label} for n, label in enumerate(labels)]
+
+    files = {"train": labelled(*["near", "far"] * 20), "heldout": labelled(*["near", "Far", "outside"] * 4)}
+    for name, lines in files.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    recipe = {
+        "model": "bundled:stdlib-2m",
+        "method": "lora",
+        "task": {"name": "classification", "labels": ["near", "far", "Far", "outside", "nowhere"]},
+        "data": {name: str(tmp_path / f"{name}.jsonl") for name in files},
+        "evals": {"general": None},
+    }
+    messages = {finding.code: finding.message for finding in gather(Recipe.model_validate(recipe)).notes}
+    assert "8 of 12 held-out rows have a label that no training row has" in messages["heldout-labels"]
+    assert "'Far' (4), 'outside' (4)" in messages["heldout-labels"]
+    assert messages["unused-labels"].endswith("'nowhere'")
+    assert "'Far' (4 rows) and 'far' (20 rows)" in messages["similar-labels"]
+    assert label_set_warnings(["a", "b"], ["b", "a"], None) == []
+    assert [f.code for f in label_set_warnings(["1", "2"], ["1.0"], None)] == [
+        "heldout-labels",
+        "similar-labels",
+    ]

@@ -9,6 +9,7 @@ import pytest
 from finished import killed_after, recipe_of
 from workers import LEAN, curve, finish, make_run, measured, of_kind, small, start, wait_for, work
 
+from engine.data.sources import read
 from engine.runs.home import RunDir
 
 
@@ -85,13 +86,21 @@ def test_data_that_changed_before_a_resume_are_told(tmp_path):
     run = make_run(
         tmp_path / "000001-run", small(method="lora", data__train=str(data), train__max_steps=2, **LEAN)
     )
+    meta = json.loads(run.meta.read_text())
+    queued = [{"source": str(data), "fingerprint": read(str(data)).fingerprint.digest}]
+    run.meta.write_text(json.dumps({**meta, "datasets": queued}))
     assert work(run) == 0
     assert work(run, attempt=2) == 0
     assert [e for e in of_kind(run, 2, "log") if e["level"] == "warning"] == []
-    data.write_text("\n".join(rows[3:]))
+    data.write_text("\n".join(rows).replace("It is", "It must be"))
     assert work(run, attempt=3) == 0
-    (told,) = [e["message"] for e in of_kind(run, 3, "log") if e["level"] == "warning"]
-    assert "have changed since the checkpoint" in told
+    queued, evaluated, trained = [e["message"] for e in of_kind(run, 3, "log") if e["level"] == "warning"]
+    assert queued == f"{data}: the data have changed since the run was queued"
+    assert (
+        "the data of heldout, seen have changed since the run was evaluated before: from step 2 on"
+        in evaluated
+    )
+    assert "the training data have changed since the checkpoint of step 2" in trained
 
 
 def test_sigterm_saves_and_resumes(finished, tmp_path):

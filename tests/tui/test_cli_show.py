@@ -11,6 +11,7 @@ from live import Line
 from made_home import STEPS, Served
 
 from finetui.errors import ExitCode
+from tui.cli import show
 
 
 @pytest.fixture
@@ -67,6 +68,16 @@ def test_checkpoints_that_are_gone_are_told(served: Served, finetui: Line) -> No
     finally:
         there.rmdir()
         there.parent.rmdir()
+
+
+def test_show_says_each_warning_of_the_worker_once(capsys: pytest.CaptureFixture[str]) -> None:
+    said = [(1, "4 of 80 rows are skipped"), (2, "4 of 80 rows are skipped"), (2, "the data have changed")]
+    show.print_warnings([{"attempt": attempt, "message": message} for attempt, message in said])
+    assert capsys.readouterr().out == (
+        "\nWarnings\nattempt 1: 4 of 80 rows are skipped\nattempt 2: the data have changed\n"
+    )
+    show.print_warnings([])
+    assert capsys.readouterr().out == ""
 
 
 def test_show_for_scripts(served: Served, finetui: Line) -> None:

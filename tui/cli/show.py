@@ -41,6 +41,9 @@ CONFUSION = (
 )
 
 
+WARNINGS = "SELECT attempt, message FROM events WHERE kind = 'log' AND level = 'warning'"
+
+
 def ls(state: RunState | None, limit: int, *, as_json: bool) -> None:
     """The run table, latest last."""
     with connect() as client:
@@ -96,11 +99,13 @@ def show(number: int, *, as_json: bool) -> None:
         for checkpoint in parts["checkpoints"]:
             path = checkpoint["path"]  # somebody else may have deleted it, too
             checkpoint["present"] = bool(path) and (Path(row["dir"]) / path).exists()
+        parts["warnings"] = client.query(f"{WARNINGS} AND run = {int(number)} ORDER BY t").to_pylist()
         if as_json:
             recipe = json.loads(row.pop("recipe_json"))
             print_json({**row, "recipe": recipe, **parts, "flags": flags_of(client, number)})
             return
         _print_head(row)
+        print_warnings(parts["warnings"])
         _print_evals(parts["evals"], row["task"])
         _print_baselines(parts["baselines"], parts["slices"])
         if row["task"] == "classification":
@@ -138,6 +143,14 @@ def _print_head(row: dict[str, Any]) -> None:
     if row["created"] is not None:  # NULL where run.json cannot be read
         created = datetime.fromtimestamp(row["created"]).astimezone()
         out(f"submitted {created:%Y-%m-%d %H:%M:%S} on {cell(row['host'])}")
+
+
+def print_warnings(events: list[dict[str, Any]]) -> None:
+    """What the worker said about the data, and whether they changed; each warning once, with its first attempt."""
+    first = {event["message"]: event["attempt"] for event in reversed(events)}
+    if first:
+        _section("Warnings")
+        out("\n".join(f"attempt {attempt}: {text}" for text, attempt in reversed(first.items())))
 
 
 def _print_evals(evals: list[dict[str, Any]], task: str) -> None:
