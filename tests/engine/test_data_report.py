@@ -168,7 +168,7 @@ def _train_examples(found: DataReport, tokenizer: Any) -> list[chat.Example]:
     from engine.recipe.fields import Share
 
     train, _ = split_heldout(found.sources[0].documents, Share(count=1), "x")
-    return [chat.tokenize(document, tokenizer) for document in train]
+    return [chat.tokenize(document, tokenizer)[0] for document in train]
 
 
 def test_no_target_within_the_length_is_refused(tmp_path: Path, tokenizer: Any) -> None:
@@ -192,7 +192,7 @@ def test_the_rendered_pieces_are_the_text_and_the_mask(tmp_path: Path, tokenizer
         (f"{document.target}{EOS}", True),
     ]
     odd = build.tokens.render(
-        chat.tokenize(found.sources[0].documents[-1], tokenizer), 41, tokenizer, 1024, ""
+        chat.tokenize(found.sources[0].documents[-1], tokenizer)[0], 41, tokenizer, 1024, ""
     )
     assert (
         "".join(text for text, _ in odd.pieces)
