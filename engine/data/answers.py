@@ -16,7 +16,15 @@ from typing import Any, TypeVar
 
 from engine.basics.errors import DataError
 from engine.data.formats import Document
-from engine.data.messages import Message, is_answer, is_learned, split_reasoning, texts_in_order
+from engine.data.messages import (
+    Message,
+    is_answer,
+    is_learned,
+    lift_reasoning,
+    lower_reasoning,
+    split_reasoning,
+    texts_in_order,
+)
 from engine.data.template import SYSTEM_ROLES, Chat, Note, Span, TemplateError, chats, special_texts
 
 T = TypeVar("T")
@@ -88,7 +96,7 @@ def _marked_texts(chat: Chat) -> list[LearnedText]:
     pieces = [piece for message in answers for piece in _pieces(message)]
     if not texts_in_order(pieces, learned) or any(_lost_calls(message, learned) for message in answers):
         return []
-    return [LearnedText(text, tuple(spans))]
+    return [LearnedText(text, _trimmed(text, spans, chat.tokenizer))]
 
 
 def _texts_by_answer(chat: Chat) -> list[LearnedText]:
@@ -119,20 +127,21 @@ def _own_text(chat: Chat, index: int) -> LearnedText:
     after_prompt = _after_prompt(chat, history, prompt, text)
     marks = marks if after_prompt == text else []
     text, start = after_prompt, _start(prompt, after_prompt)
-    spans = [(begin, end) for begin, end in marks if end > start]
+    spans = _trimmed(text, [(begin, end) for begin, end in marks if end > start], chat.tokenizer)
     notes = list[Note]()
     if not spans or _lost(message, text, spans):
-        spans = [(start, _answer_end(text, start, chat.tokenizer))]
+        spans = _trimmed(text, [(start, len(text))], chat.tokenizer)
     if lost := _lost(message, text, spans):
-        text = _after_prompt(chat, history, prompt, _whole_text(chat, history, message, prompt))
+        text = _whole_text(chat, history, message, prompt) if chat.put_in else ""
+        text = _after_prompt(chat, history, prompt, text)
         start = _start(prompt, text)
-        spans = [(start, _answer_end(text, start, chat.tokenizer))]
+        spans = _trimmed(text, [(start, len(text))], chat.tokenizer)
         if not text or _lost(message, text, spans):
             raise DataError(f"turn {turn} (assistant) {lost}")
         notes.append(Note("written-whole", turn))
     if missing := prompt[start:].strip():
         notes.append(Note("prompt-differs", turn, repr(missing)))
-    own = LearnedText(text, tuple(spans), tuple(notes))
+    own = LearnedText(text, spans, tuple(notes))
     return own if _ends(text, chat.tokenizer) else _with_end(chat, index, own)
 
 
@@ -181,21 +190,15 @@ def _whole_text(chat: Chat, history: Sequence[Message], message: Message, prompt
 
     Empty if the template has no place for it, or would write reasoning of its own before it.
     """
-    body = message["content"]
-    reasoning, answer = message.get("reasoning", ""), body
-    if not reasoning:
-        reasoning, answer = split_reasoning(body)
+    message = lower_reasoning(lift_reasoning(message))
+    reasoning, _ = split_reasoning(message["content"])
     if reasoning and "</think>" not in chat.template:
         return ""  # nothing says that this model writes its reasoning so
-    if reasoning and not body.lstrip().startswith("<think>"):
-        body = f"<think>\n{reasoning.strip()}\n</think>\n\n{answer.lstrip()}"
-    rest = {key: value for key, value in message.items() if key != "reasoning"}
-    text = chat.render((*history, rest | {"content": PLACE}))
-    before, place, after = text.partition(PLACE)
+    before, place, after = chat.render((*history, message | {"content": PLACE})).partition(PLACE)
     own = before[_common_length(prompt, before) :]
     if not place or PLACE in after or (reasoning and "</think>" in own):
         return ""
-    return before + body + after
+    return before + message["content"] + after
 
 
 def _with_end(chat: Chat, index: int, own: LearnedText) -> LearnedText:
@@ -282,7 +285,8 @@ def _letters(text: str) -> str:
 
 def _check_context(chat: Chat, text: str) -> None:
     """Raise DataError if the template leaves a tool, or a turn that the answers depend on, out of a text."""
-    if any(tool["function"]["name"] not in text for tool in chat.tools):
+    # A call has the name of its tool as well, so a name in the text is no sign.
+    if chat.tools and chat.render(chat.messages) == replace(chat, tools=()).render(chat.messages):
         raise DataError("has `tools`, which the chat template does not write; remove them from the row")
     for number, message in enumerate(chat.messages, 1):
         if not is_answer(message) and not _is_written(message["content"], text):
@@ -315,10 +319,14 @@ def _common_length(a: str, b: str) -> int:
     return low
 
 
-def _answer_end(text: str, start: int, tokenizer: Any) -> int:
-    """Return the end of an answer, before the line break that a template puts after the end-of-turn token."""
-    ends = [end for end in _ends(text, tokenizer) if end > start]
-    return ends[-1] if ends else len(text)
+def _trimmed(text: str, spans: Sequence[Span], tokenizer: Any) -> tuple[Span, ...]:
+    """Return the ranges without the line break that a template puts after the token that ends a turn."""
+    specials = special_texts(tokenizer, tokenizer.eos_token)
+    trimmed = list[Span]()
+    for start, end in spans:
+        body = text[start:end].rstrip()
+        trimmed.append((start, start + len(body) if body.endswith(specials) else end))
+    return tuple(trimmed)
 
 
 def _ends(text: str, tokenizer: Any) -> list[int]:
@@ -326,7 +334,7 @@ def _ends(text: str, tokenizer: Any) -> list[int]:
     specials = special_texts(tokenizer, tokenizer.eos_token)
     ends = list[int]()
     rest = text.rstrip()
-    while special := next((s for s in specials if rest.endswith(s)), ""):
+    while rest.endswith(specials):
         ends.insert(0, len(rest))
-        rest = rest[: -len(special)].rstrip()
+        rest = rest[: -len(next(special for special in specials if rest.endswith(special)))].rstrip()
     return ends

@@ -112,6 +112,14 @@ def lift_reasoning(message: Message) -> Message:
     return message | {"reasoning": reasoning.strip(), "content": answer.lstrip()}
 
 
+def lower_reasoning(message: Message) -> Message:
+    """Return an answer with its reasoning at the beginning of its content."""
+    if not (reasoning := message.get("reasoning", "").strip()):
+        return message
+    rest = {key: value for key, value in message.items() if key != "reasoning"}
+    return rest | {"content": f"<think>\n{reasoning}\n</think>\n\n{message['content'].lstrip()}"}
+
+
 def without_reasoning(message: Message) -> Message:
     """Return the message without what the model thought."""
     if not is_answer(message):

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from engine.basics.errors import DataError
-from engine.data.messages import Message, lift_reasoning
+from engine.data.messages import Message, lift_reasoning, lower_reasoning
 from finetui.errors import first_line
 
 # The date for templates that ask for today's; Llama 3's template uses it where it cannot ask. With the real date, a
@@ -63,6 +63,7 @@ class Chat:
     tokenizer: Any
     text_arguments: bool = False  # of calls: JSON text instead of objects
     in_parts: bool = False  # content as a list of parts, which templates of image models may want
+    put_in: bool = False  # answers that the template changes are put into its text
     notes: tuple[Note, ...] = ()
 
     @property
@@ -124,27 +125,32 @@ def ensure_template(tokenizer: Any) -> bool:
 def chats(messages: Sequence[Message], tools: Sequence[dict[str, Any]], tokenizer: Any) -> Iterator[Chat]:
     """Yield a conversation as it is, then in the other forms that a template may take it in."""
     as_it_is = Chat(tuple(messages), tuple(tools), tokenizer)
-    lifted = tuple(map(lift_reasoning, messages))
-    forms = [as_it_is]
-    if lifted != as_it_is.messages:  # first, since the template knows where this model writes its reasoning
-        forms.insert(0, replace(as_it_is, messages=lifted))
+    # Reasoning under a key first, since the template knows where its model writes it.
+    forms = [replace(as_it_is, messages=tuple(map(lift_reasoning, messages))), as_it_is]
+    if "</think>" in as_it_is.template:
+        forms.append(replace(as_it_is, messages=tuple(map(lower_reasoning, messages))))
+    forms = [form for i, form in enumerate(forms) if form not in forms[:i]]
     if any(message["role"] == "developer" for message in messages):
-        renamed = tuple(m | {"role": "system"} if m["role"] == "developer" else m for m in messages)
-        forms.append(replace(as_it_is, messages=renamed))
-    forms += filter(None, map(_merge_system, forms[:2]))
+        forms += [replace(form, messages=tuple(map(_developer_as_system, form.messages))) for form in forms]
+    forms += filter(None, map(_merge_system, forms))
     if re.search(r"""['"]text['"]""", as_it_is.template):
         forms.append(replace(as_it_is, in_parts=True))
-    for chat in forms:
+    for chat in [*forms, *(replace(form, put_in=True) for form in forms)]:
         yield chat
         if any("tool_calls" in message for message in messages):
             yield replace(chat, text_arguments=True)
 
 
 @lru_cache(maxsize=4)
-def special_texts(tokenizer: Any, eos: str | None) -> frozenset[str]:
-    """Return the texts of all special tokens; `eos`: the tokenizer's end of sequence."""
+def special_texts(tokenizer: Any, eos: str | None) -> tuple[str, ...]:
+    """Return the texts of all special tokens, the longest first; `eos`: the tokenizer's end of sequence."""
     added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-    return frozenset({*map(str, tokenizer.all_special_tokens), *added, *([eos] if eos else [])})
+    texts = {*map(str, tokenizer.all_special_tokens), *added, *([eos] if eos else [])}
+    return tuple(sorted(texts, key=lambda text: (-len(text), text)))
+
+
+def _developer_as_system(message: Message) -> Message:
+    return message | {"role": "system"} if message["role"] == "developer" else message
 
 
 def _merge_system(chat: Chat) -> Chat | None:
