@@ -87,16 +87,14 @@ def _first(forms: Iterable[Chat], make: Callable[[Chat], T]) -> T:
 
 
 def _marked_texts(chat: Chat) -> list[LearnedText]:
-    """Return the whole conversation if the template marks all its answers, and all are learned; else nothing."""
+    """Return a conversation with one answer by the template's own marks, if they hold that answer; else nothing."""
     answers = [message for message in chat.messages if is_answer(message)]
-    if not chat.has_marks or not all(map(is_learned, answers)):
+    if not chat.has_marks or len(answers) > 1:
         return []
     text, spans = chat.render_marked(chat.messages)
-    learned = "\n".join(text[start:end] for start, end in spans)
-    pieces = [piece for message in answers for piece in _pieces(message)]
-    if not texts_in_order(pieces, learned) or any(_lost_calls(message, learned) for message in answers):
-        return []
-    return [LearnedText(text, _trimmed(text, spans, chat.tokenizer))]
+    return (
+        [] if _lost(answers[0], text, spans) else [LearnedText(text, _trimmed(text, spans, chat.tokenizer))]
+    )
 
 
 def _texts_by_answer(chat: Chat) -> list[LearnedText]:

@@ -165,7 +165,11 @@ def end_findings(
     """Return (refusals, warnings) about the token that ends an answer; `stop_ids`: ids at which generation stops."""
     end_ids = _end_ids(tokenizer) | stop_ids
     answer_ends = {example.id: _last_answer_ids(example) for example in examples}
-    endless = [id for id, tokens in answer_ends.items() if not end_ids & tokens]
+    # What begins the next turn is an end only where generation stops at it, as GLM's does.
+    added = {e.id for e in examples if any(note.code == "end-added" for note in e.notes)}
+    endless = [
+        id for id, tokens in answer_ends.items() if not (stop_ids if id in added else end_ids) & tokens
+    ]
     if examples and len(endless) == len(answer_ends):
         eos = f"{tokenizer.eos_token}, " if tokenizer.eos_token else ""
         message = (
