@@ -98,7 +98,7 @@ def identity(message: Message) -> list[Any]:
 
 def split_reasoning(content: str) -> tuple[str, str]:
     """Return (reasoning, answer) of an answer that begins with `<think>…</think>`; the reasoning is empty without."""
-    found = _THOUGHT.fullmatch(content)
+    found = _THOUGHT.fullmatch(content) if "</think>" in content else None
     return (found["reasoning"], found["answer"]) if found else ("", content)
 
 

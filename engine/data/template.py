@@ -69,7 +69,7 @@ class Chat:
     @property
     def has_marks(self) -> bool:
         """Whether the template marks answers with `{% generation %}`."""
-        return bool(re.search(r"\{%-?\s*generation\s*-?%\}", self.template))
+        return _has_marks(self.template)
 
     @property
     def template(self) -> str:
@@ -124,21 +124,28 @@ def ensure_template(tokenizer: Any) -> bool:
 
 def chats(messages: Sequence[Message], tools: Sequence[dict[str, Any]], tokenizer: Any) -> Iterator[Chat]:
     """Yield a conversation as it is, then in the other forms that a template may take it in."""
-    as_it_is = Chat(tuple(messages), tuple(tools), tokenizer)
+    has_calls = any("tool_calls" in message for message in messages)
+    for chat in _forms(Chat(tuple(messages), tuple(tools), tokenizer)):
+        yield chat
+        if has_calls:
+            yield replace(chat, text_arguments=True)
+
+
+def _forms(as_it_is: Chat) -> Iterator[Chat]:
     # Reasoning under a key first, since the template knows where its model writes it.
-    forms = [replace(as_it_is, messages=tuple(map(lift_reasoning, messages))), as_it_is]
+    lifted = replace(as_it_is, messages=tuple(map(lift_reasoning, as_it_is.messages)))
+    yield lifted  # at once: most rows need no other form
+    forms = [lifted, *([as_it_is] if as_it_is != lifted else [])]
     if "</think>" in as_it_is.template:
-        forms.append(replace(as_it_is, messages=tuple(map(lower_reasoning, messages))))
-    forms = [form for i, form in enumerate(forms) if form not in forms[:i]]
-    if any(message["role"] == "developer" for message in messages):
+        lowered = replace(as_it_is, messages=tuple(map(lower_reasoning, as_it_is.messages)))
+        forms += [lowered] if lowered not in forms else []
+    if any(message["role"] == "developer" for message in as_it_is.messages):
         forms += [replace(form, messages=tuple(map(_developer_as_system, form.messages))) for form in forms]
     forms += filter(None, map(_merge_system, forms))
     if re.search(r"""['"]text['"]""", as_it_is.template):
         forms.append(replace(as_it_is, in_parts=True))
-    for chat in [*forms, *(replace(form, put_in=True) for form in forms)]:
-        yield chat
-        if any("tool_calls" in message for message in messages):
-            yield replace(chat, text_arguments=True)
+    yield from forms[1:]
+    yield from (replace(form, put_in=True) for form in forms)
 
 
 @lru_cache(maxsize=4)
@@ -147,6 +154,11 @@ def special_texts(tokenizer: Any, eos: str | None) -> tuple[str, ...]:
     added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
     texts = {*map(str, tokenizer.all_special_tokens), *added, *([eos] if eos else [])}
     return tuple(sorted(texts, key=lambda text: (-len(text), text)))
+
+
+@lru_cache(maxsize=8)
+def _has_marks(template: str) -> bool:
+    return bool(re.search(r"\{%-?\s*generation\s*-?%\}", template))
 
 
 def _developer_as_system(message: Message) -> Message:
