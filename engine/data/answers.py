@@ -32,6 +32,7 @@ T = TypeVar("T")
 # Stands for an answer while a template is rendered that would change it.
 PLACE = "finetui-puts-the-answer-here"
 TAIL = 80  # characters by which the end of the history is found again
+_EMPTY_BLOCK = re.compile(r"<think>\s*</think>")
 SHOWN = 30  # characters of a difference that are shown
 
 
@@ -92,9 +93,10 @@ def _marked_texts(chat: Chat) -> list[LearnedText]:
     if not chat.has_marks or len(answers) > 1:
         return []
     text, spans = chat.render_marked(chat.messages)
-    return (
-        [] if _lost(answers[0], text, spans) else [LearnedText(text, _trimmed(text, spans, chat.tokenizer))]
-    )
+    if not spans or _lost(answers[0], text, spans):
+        return []
+    notes = _empty_reasoning(answers[0], text, spans[0][0], len(chat.messages))
+    return [LearnedText(text, _trimmed(text, spans, chat.tokenizer), notes)]
 
 
 def _texts_by_answer(chat: Chat) -> list[LearnedText]:
@@ -119,9 +121,9 @@ def _texts_by_answer(chat: Chat) -> list[LearnedText]:
 def _own_text(chat: Chat, index: int) -> LearnedText:
     """Return the conversation up to an answer, which alone is learned. Raises DataError if that loses some of it."""
     history, message, turn = chat.messages[:index], chat.messages[index], index + 1
-    prompt = chat.render(history, prompt=True) if history else ""
     text, marks = chat.render_marked((*history, message)) if chat.has_marks else ("", [])
     text = text or chat.render((*history, message))
+    prompt = chat.render(history, prompt=True) if history else _header(chat, text)
     after_prompt = _after_prompt(chat, history, prompt, text)
     marks = marks if after_prompt == text else []
     text, start = after_prompt, _start(prompt, after_prompt)
@@ -139,8 +141,25 @@ def _own_text(chat: Chat, index: int) -> LearnedText:
         notes.append(Note("written-whole", turn))
     if missing := prompt[start:].strip():
         notes.append(Note("prompt-differs", turn, repr(missing)))
-    own = LearnedText(text, spans, tuple(notes))
+    own = LearnedText(text, spans, (*notes, *_empty_reasoning(message, text, start, turn)))
     return own if _ends(text, chat.tokenizer) else _with_end(chat, index, own)
+
+
+def _header(chat: Chat, text: str) -> str:
+    """Return what comes before the words of a first answer, with no turn before it, in a rendered conversation."""
+    question: tuple[Message, ...] = ({"role": "user", "content": PLACE},)
+    asked = chat.render(question, prompt=True)
+    header = asked[_common_length(asked, chat.render(question)) :]
+    place = text.find(header) if header else -1
+    return text[: place + len(header)] if place >= 0 else ""
+
+
+def _empty_reasoning(message: Message, text: str, start: int, turn: int) -> tuple[Note, ...]:
+    """Return a note if a template writes an empty block of reasoning before an answer that has none."""
+    block = _EMPTY_BLOCK.search(text, max(0, start - SHOWN))
+    if not block or message.get("reasoning") or "</think>" in message["content"]:
+        return ()
+    return (Note("empty-reasoning", turn, repr(block[0])),)
 
 
 def _start(prompt: str, text: str) -> int:

@@ -34,6 +34,8 @@ TEMPLATE_NOTES = {
     "does not take it; prompt the model in the same way",
     "written-whole": "rows have an answer that the chat template would change or cut (turn {turn}); it is learned as "
     "it stands in the row",
+    "empty-reasoning": "rows have answers without reasoning, for which the chat template writes {detail} (turn "
+    "{turn}): the model learns to answer without thinking",
     "end-added": "rows have answers that the chat template gives no end; they are learned with {detail} as the end, "
     "with which the next turn begins",
     "prompt-differs": "rows have an answer (turn {turn}) that does not begin as the chat template prompts for one: a "

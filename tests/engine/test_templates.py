@@ -102,7 +102,9 @@ def notes(turns, tokenizer, **row):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_answer_is_learned_with_its_end(family, tokenizer_of):
     assert learned(TURNS, tokenizer_of(family)) == PLAIN[family]
-    assert ("turn-by-turn" in notes(TURNS, tokenizer_of(family))) == (len(PLAIN[family]) > 1)
+    told = notes(TURNS, tokenizer_of(family))
+    assert ("turn-by-turn" in told) == (len(PLAIN[family]) > 1)
+    assert ("empty-reasoning" in told) == (family in ("glm4_5", "qwen3", "qwen3_5"))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -184,6 +186,12 @@ def test_reasoning_before_a_call_stays_in_the_prompt_of_the_answer(tokenizer_of)
     [[first, second]] = learned(turns, tokenizer_of("gpt_oss"))
     assert first.startswith("<|channel|>analysis<|message|>I must look.<|end|>")
     assert second == "<|channel|>final<|message|>In the attic.<|return|>"
+
+
+def test_a_conversation_may_begin_with_an_answer(tokenizer_of):
+    for family in ("llama3", "phi3", "qwen2_5", "glm4_5"):
+        stretches = [s for example in learned(TURNS[1:], tokenizer_of(family)) for s in example]
+        assert stretches == [s for example in PLAIN[family] for s in example]
 
 
 def test_a_prompt_that_no_answer_begins_with_is_told(tokenizer_of):
