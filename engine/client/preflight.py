@@ -17,6 +17,7 @@ from engine.data.findings import Finding
 from engine.data.formats import Document
 from engine.data.gather import RunData, gather
 from engine.data.labels import labels_of
+from engine.data.messages import plain_text
 from engine.data.rows import Source
 from engine.evals.metrics import check_installed
 from engine.memory.storage import Storage, storage
@@ -233,9 +234,7 @@ def _count_tokens(documents: list[Document], model: ModelFiles) -> int | None:
 
     tokenizer = Tokenizer.from_file(str(model.local / "tokenizer.json"))
     sample = documents[:: max(1, len(documents) // SAMPLE)]
-    texts = [
-        text for d in sample for text in [d.text, *(m["content"] for m in (*d.messages, *d.rejected))] if text
-    ]
+    texts = [text for d in sample for text in [d.text, *map(plain_text, (*d.messages, *d.rejected))] if text]
     sample_tokens = sum(
         len(e.ids) + TEMPLATE_TOKENS for e in tokenizer.encode_batch(texts, add_special_tokens=False)
     )

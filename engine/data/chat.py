@@ -1,51 +1,23 @@
 """Tokens and loss mask of a document, by the tokenizer's own chat template.
 
-A token is a target if the model is to learn to write it: the assistant's words and the end of its turn.
-If the template marks answers with `{% generation %}`, those marks are used; otherwise an answer is what the
-template adds to the conversation before it, generation prompt included. In plain text every token is a target
-but the first. Torch-free at import.
+A token is a target if the model is to learn to write it: the assistant's words and the end of its turn, by
+`engine.data.answers`. In plain text every token is a target but the first. Torch-free at import.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
 from engine.basics.errors import DataError
-from engine.data.formats import Document, Message
-from finetui.errors import first_line
-
-# The date for templates that ask for today's; Llama 3's template uses it where it cannot ask. With the real date, a
-# run that is resumed after midnight would have other tokens, and nothing to compare its first evaluation with.
-TODAY = datetime(2024, 7, 26)
-# For a tokenizer that brings no template: roles in words, each answer ended by the end-of-sequence
-# token. The space belongs to the answer, since most tokenizers join it to the word after it.
-PLAIN_TEMPLATE = """\
-{{- bos_token or '' }}
-{%- for message in messages %}
-    {%- if message['role'] == 'assistant' %}
-        {{- 'Assistant:' }}
-        {%- generation %}
-            {{- ' ' + message['content'] + (eos_token or '') }}
-        {%- endgeneration %}
-        {{- '\n' }}
-    {%- else %}
-        {{- message['role'] | capitalize + ': ' + message['content'] + '\n' }}
-    {%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}
-    {{- 'Assistant:' }}
-{%- endif %}
-"""
-
-Span = tuple[int, int]
+from engine.data.answers import learned_texts, prompt_text
+from engine.data.formats import Document
+from engine.data.messages import Message
+from engine.data.template import Note, Span
 
 
 class Cuttable(Protocol):
@@ -62,6 +34,7 @@ class Example:
     id: str
     tokens: np.ndarray  # int32 [length]
     mask: np.ndarray  # bool [length]: is this token a target? The first never is.
+    notes: tuple[Note, ...] = ()  # about how the chat template writes it
 
     @property
     def targets(self) -> int:
@@ -85,29 +58,28 @@ def padding(tokenizer: Any) -> int:
     return int(next(id for id in ids if id is not None))
 
 
-def ensure_template(tokenizer: Any) -> bool:
-    """Give a tokenizer without a chat template the plain one; return whether that was needed."""
-    if tokenizer.chat_template:
-        return False
-    tokenizer.chat_template = PLAIN_TEMPLATE
-    return True
+def tokenize(document: Document, tokenizer: Any) -> list[Example]:
+    """Return tokens and mask of a whole document: one example, or several where answers need a text of their own.
 
-
-def tokenize(document: Document, tokenizer: Any) -> Example:
-    """Return tokens and mask of a whole document. Raises DataError if it has no target."""
+    Raises DataError if it has no target.
+    """
     if not document.messages:
-        return _tokenize_text(document, tokenizer)
-    text, spans = _answer_spans(list(document.messages), tokenizer)
-    # The template writes the special tokens; the tokenizer must not add a second beginning.
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    mask = _overlap_mask(encoded["offset_mapping"], spans)
-    _include_end_of_turn(encoded["input_ids"], mask, tokenizer)
-    return _to_example(document, encoded["input_ids"], mask)
+        return [_tokenize_text(document, tokenizer)]
+    examples = []
+    for learned in learned_texts(document, tokenizer):
+        # The template writes the special tokens; the tokenizer must not add a second beginning.
+        encoded = tokenizer(learned.text, add_special_tokens=False, return_offsets_mapping=True)
+        mask = _overlap_mask(encoded["offset_mapping"], learned.spans)
+        _include_end_of_turn(encoded["input_ids"], mask, tokenizer)
+        examples.append(replace(_to_example(document, encoded["input_ids"], mask), notes=learned.notes))
+    return examples
 
 
-def render_prompt(messages: Sequence[Message], tokenizer: Any) -> list[int]:
+def render_prompt(
+    messages: Sequence[Message], tokenizer: Any, tools: Sequence[dict[str, Any]] = ()
+) -> list[int]:
     """Return the tokens of a conversation up to where the assistant begins to answer."""
-    text = _render(list(messages), tokenizer, add_generation_prompt=True)
+    text = prompt_text(messages, tools, tokenizer)
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
@@ -141,86 +113,6 @@ def _to_example(document: Document, tokens: list[int], mask: np.ndarray) -> Exam
             "check the tokenizer's template and the row"
         )
     return Example(document.id, np.asarray(tokens, dtype=np.int32), mask)
-
-
-def _render(messages: list[Message], tokenizer: Any, add_generation_prompt: bool = False) -> str:
-    with _raise_data_error(messages):
-        _pin_today(tokenizer.get_chat_template())
-        return str(
-            tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=add_generation_prompt
-            )
-        )
-
-
-def _pin_today(template: str) -> None:
-    """Fix the date that a template sees: transformers gives it `strftime_now`, which no argument can replace."""
-    if "strftime_now" in template:
-        from transformers.utils.chat_template_utils import _compile_jinja_template
-
-        _compile_jinja_template(template).globals["strftime_now"] = (
-            TODAY.strftime
-        )  # kept as long as it is cached
-
-
-@contextmanager
-def _raise_data_error(messages: list[Message]) -> Iterator[None]:
-    """Report whatever a template raises (an unknown role, turns that do not alternate) as bad data."""
-    try:
-        yield
-    except Exception as error:
-        raise DataError(
-            f"the chat template refuses the row that begins {messages[0]['content'][:40]!r}: {first_line(error)}"
-        ) from None
-
-
-def _answer_spans(messages: list[Message], tokenizer: Any) -> tuple[str, list[Span]]:
-    """Return the rendered conversation and the character ranges in it that the assistant wrote."""
-    template = tokenizer.get_chat_template()
-    if not re.search(r"\{%-?\s*generation\s*-?%\}", template):
-        return _spans_by_prefix(messages, tokenizer)
-    from transformers.utils.chat_template_utils import render_jinja_template
-
-    _pin_today(template)
-    with _raise_data_error(messages):
-        # Lists, one entry a conversation, despite its annotation.
-        rendered: Any = render_jinja_template(
-            [messages],
-            chat_template=template,
-            return_assistant_tokens_mask=True,
-            **tokenizer.special_tokens_map,
-        )
-    texts, spans = rendered
-    return texts[0], [(start, end) for start, end in spans[0]]
-
-
-def _spans_by_prefix(messages: list[Message], tokenizer: Any) -> tuple[str, list[Span]]:
-    """Find answers as what the template adds to the turns before them with the generation prompt.
-
-    With a template that rewrites earlier turns (one that drops old reasoning), only the last answer is a target.
-    """
-    text = _render(messages, tokenizer)
-    spans = []
-    for index, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        prefix = _render(messages[:index], tokenizer, add_generation_prompt=True) if index else ""
-        rendered = text if index == len(messages) - 1 else _render(messages[: index + 1], tokenizer)
-        if text.startswith(rendered):
-            start = _common_length(prefix, rendered)
-            spans.append((start, _answer_end(rendered, start, tokenizer)))
-    return text, spans
-
-
-def _common_length(a: str, b: str) -> int:
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-
-
-def _answer_end(text: str, start: int, tokenizer: Any) -> int:
-    """Return the end of an answer, before the line break that a template puts after the end-of-turn token."""
-    body = text[start:].rstrip()
-    ended = any(body.endswith(token) for token in tokenizer.all_special_tokens)
-    return start + len(body) if ended else len(text)
 
 
 def _overlap_mask(offsets: Sequence[Span], spans: Sequence[Span]) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from engine.data.formats import Document
+from engine.data.messages import is_learned, plain_text
 from engine.data.shingles import normalise
 from engine.data.sources import RowNumber
 from engine.recipe.sections import Train
@@ -203,10 +204,10 @@ def answer_warnings(
     for document in chats:
         last = ""
         for message in document.messages:
-            text = normalise(message["content"])
-            if message["role"] == "assistant" and not text:
+            text = normalise(plain_text(message))
+            if is_learned(message) and not text:
                 empty.append(document.id)
-            elif message["role"] == "assistant" and text == last:
+            elif is_learned(message) and text == last:
                 repeated.append(document.id)
             last = text
         by_prompt[normalise(document.prompt)].setdefault(normalise(document.target), document.id)

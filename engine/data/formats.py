@@ -3,6 +3,7 @@
 | columns | meaning | form |
 |---|---|---|
 | `messages` or `conversations` | a list of `{"role", "content"}` (OpenAI) or `{"from", "value"}` (ShareGPT) | chat |
+| `tools` (may be missing) | beside a conversation: what it may call, as a list or its JSON text | chat |
 | `prompt`, `completion` | strings, or lists of messages | chat |
 | `instruction`, `input` (may be missing or empty), `output` | Alpaca | chat |
 | besides any of these: `system` | the text of a system turn, before all others | chat, pair |
@@ -21,11 +22,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from engine.basics.errors import DataError
 from engine.data.fields import EMPTY, Fields
+from engine.data.messages import (
+    Message,
+    columns_sentence,
+    identity,
+    is_answer,
+    is_learned,
+    plain_text,
+    read_message,
+    read_tools,
+    unread_keys,
+    without_reasoning,
+)
 from engine.data.sources import Row
 
 # `general` is what replay and the general suite read: a conversation, or else plain text.
@@ -53,20 +66,10 @@ _TASK_BY_COLUMNS = (
     ({"text"}, "completion"),
 )
 
-_SHAREGPT_ROLES = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "system": "system",
-}
-
 # Whether the answer of a row is a good one, in data for unpaired preferences (KTO).
 _VERDICTS = ("label", "kto_tag")
 # What belongs to the words of a conversation and is none.
 _MEDIA = ("images", "image", "videos", "video", "audios", "audio")
-
-Message = dict[str, str]
 
 
 class LeftOutError(DataError):
@@ -82,6 +85,7 @@ class Document:
     text: str = ""
     label: str = ""  # the class of `text`, in labelled text
     rejected: tuple[Message, ...] = ()  # in a preference pair: the conversation with the worse answer, whole
+    tools: tuple[dict[str, Any], ...] = ()  # that a conversation may call
 
     @property
     def prompt(self) -> str:
@@ -90,23 +94,26 @@ class Document:
             return self.text
         before = self.messages[: self._last_answer]
         if len(before) == 1:
-            return before[0]["content"]
-        return "\n".join(f"{message['role']}: {message['content']}" for message in before)
+            return plain_text(before[0])
+        return "\n".join(f"{message['role']}: {plain_text(message)}" for message in before)
 
     @property
     def target(self) -> str:
         """The last answer, the label, or the plain text, for people."""
-        return self.messages[self._last_answer]["content"] if self.messages else self.label or self.text
+        return plain_text(self.messages[self._last_answer]) if self.messages else self.label or self.text
 
     @property
     def turns_before_answer(self) -> list[Message]:
         return list(self.messages[: self._last_answer])
 
+    def without_reasoning(self) -> Document:
+        """Return the conversation without what the model thought before its answers."""
+        messages, rejected = (tuple(map(without_reasoning, side)) for side in (self.messages, self.rejected))
+        return replace(self, messages=messages, rejected=rejected)
+
     @property
     def _last_answer(self) -> int:
-        return max(
-            (i for i, message in enumerate(self.messages) if message["role"] == "assistant"), default=0
-        )
+        return max((i for i, message in enumerate(self.messages) if is_learned(message)), default=0)
 
 
 def form_of(task: str) -> Form:
@@ -126,9 +133,10 @@ def to_document(row: Row, form: Form = "chat") -> Document:
         return _labelled(row)
     if form != "text" and (turns := _turns(row)):
         _refuse_media(row)
-        messages = _conversation(_with_system(row, turns))
+        messages, tools = _conversation(row, _with_system(row, turns)), _tools(row)
         _leave_out_bad_answer(row)
-        return Document(_content_id(_role_content_pairs(messages)), messages)
+        content = [*map(identity, messages), *([{"tools": tools}] if tools else [])]
+        return Document(_content_id(content), messages, tools=tools)
     if form == "chat" or "text" not in row:
         raise _columns_error(row, form)
     text = _nonempty_string(row["text"], "text")
@@ -169,8 +177,13 @@ def _pair(row: Fields) -> Document:
     # A prompt beside whole conversations says nothing more, as long as it is theirs.
     if (prompt := row.peek("prompt")) and _asked_in(prompt, chosen[:-1]):
         row.read.add("prompt")
-    content = {"chosen": _role_content_pairs(chosen), "rejected": _role_content_pairs(rejected)}
-    return Document(_content_id(content), chosen, rejected=rejected)
+    content: dict[str, Any] = {
+        "chosen": [*map(identity, chosen)],
+        "rejected": [*map(identity, rejected)],
+    }
+    if tools := _tools(row):
+        content["tools"] = tools
+    return Document(_content_id(content), chosen, rejected=rejected, tools=tools)
 
 
 def _openai_pair(row: Fields) -> Document:
@@ -184,10 +197,6 @@ def _openai_pair(row: Fields) -> Document:
         }
     )
     document = _pair(inner)
-    if inner.peek("tools") and "tools" not in inner.read:
-        raise DataError(
-            "has `input.tools`, which finetui does not read in pairs; remove the row or its tools"
-        )
     row.unread_inside |= {f"input.{k}" for k in given if given.peek(k) not in EMPTY and k not in inner.read}
     return document
 
@@ -195,7 +204,7 @@ def _openai_pair(row: Fields) -> Document:
 def _asked_in(prompt: Any, turns: tuple[Message, ...]) -> bool:
     """Whether a prompt, text or messages, is part of a conversation."""
     if isinstance(prompt, list):
-        return tuple(map(_message, prompt)) == turns[-len(prompt) :]
+        return tuple(map(read_message, prompt)) == turns[-len(prompt) :]
     return prompt in [message["content"] for message in turns]
 
 
@@ -211,12 +220,12 @@ def _whole_conversation(row: Fields, key: str) -> tuple[Message, ...]:
     """Return the conversation that ends with the chosen or the rejected answer."""
     value = [row[key]] if isinstance(row[key], dict) else row[key]
     turns = _side_turns(value, "assistant", key)
-    if turns and _message(turns[0])["role"] == "assistant":  # an answer: the prompt stands elsewhere
+    if turns and is_answer(read_message(turns[0])):  # an answer: the prompt stands elsewhere
         if not (prompt := _prompt_turns(row)):
             raise DataError(f"`{key}` is an answer without a `prompt`; add that column")
         turns = prompt + turns
-    messages = _conversation(_with_system(row, turns))
-    if messages[-1]["role"] != "assistant" or not messages[-1]["content"].strip():
+    messages = _conversation(row, _with_system(row, turns))
+    if not is_learned(messages[-1]) or not plain_text(messages[-1]).strip():
         raise DataError(f"`{key}` must end with a non-empty answer of the assistant")
     return messages
 
@@ -277,8 +286,8 @@ def _with_system(row: Fields, turns: list[Any]) -> list[Any]:
     """Return the turns with the text of the key `system` as a system turn before them."""
     if not isinstance(row.peek("system"), str) or not row["system"].strip():
         return turns
-    first = _message({"role": "system", "content": row["system"]})
-    own = next((m for m in map(_message, turns[:1]) if m["role"] == "system"), None)
+    first = read_message({"role": "system", "content": row["system"]})
+    own = next((m for m in map(read_message, turns[:1]) if m["role"] == "system"), None)
     if own and own != first:
         raise DataError("has a key `system` and another system turn in its conversation; keep one of them")
     return turns if own else [first, *turns]
@@ -303,36 +312,25 @@ def _side_turns(value: Any, role: str, key: str) -> list[Any]:
     return value if isinstance(value, list) else [{"role": role, "content": _string(value, key)}]
 
 
-def _message(turn: Any) -> Message:
-    if not isinstance(turn, dict):
-        raise DataError("a message must be an object with `role` and `content`")
-    if "from" in turn and "value" in turn:
-        role = _SHAREGPT_ROLES.get(str(turn["from"]))
-        if role is None:
-            raise DataError(f"unknown speaker {turn['from']!r}; use human, gpt or system")
-        return {"role": role, "content": _string(turn["value"], "value")}
-    if "role" not in turn or "content" not in turn:
-        raise DataError(f"a message has {_columns_sentence(turn)}; it needs `role` and `content`")
-    return {
-        "role": _string(turn["role"], "role"),
-        "content": _string(turn["content"], "content"),
-    }
+def _tools(row: Fields) -> tuple[dict[str, Any], ...]:
+    key = "tools" if "tools" in row else "functions"
+    return read_tools(row[key], key) if row.get(key) else ()
 
 
-def _conversation(turns: list[Any]) -> tuple[Message, ...]:
-    messages = tuple(_message(turn) for turn in turns)
-    answers = [message for message in messages if message["role"] == "assistant"]
+def _conversation(row: Fields, turns: list[Any]) -> tuple[Message, ...]:
+    messages = tuple(map(read_message, turns))
+    row.unread_inside |= {f"messages.{key}" for turn in turns for key in unread_keys(turn)}
+    answers = [message for message in messages if is_answer(message)]
     if not answers:
+        roles = ", ".join(dict.fromkeys(message["role"] for message in messages))
         raise DataError(
-            "has no assistant message, so there is nothing to train on; add one or remove the row"
+            f"has no assistant message among {roles}, so there is nothing to train on; add one or remove the row"
         )
-    if not any(message["content"].strip() for message in answers):
+    if not any(map(is_learned, answers)):
+        raise DataError("has no answer to learn, since each is marked as context only; remove the row")
+    if not any(plain_text(message).strip() for message in answers if is_learned(message)):
         raise DataError("every answer is empty; remove the row")
     return messages
-
-
-def _role_content_pairs(messages: tuple[Message, ...]) -> list[list[str]]:
-    return [[message["role"], message["content"]] for message in messages]
 
 
 def _string(value: Any, key: str) -> str:
@@ -359,11 +357,7 @@ def _columns_error(row: Fields, form: Form) -> DataError:
     task = next((f"task {task}" for task, task_form in _TASKS.items() if task_form == form), "general data")
     null = [f"`{key}`" for key in row.null if f"`{key}`" in _COLUMNS[form]]
     null_columns = f" ({', '.join(null)} {'is' if len(null) == 1 else 'are'} null)" if null else ""
-    return DataError(f"has {_columns_sentence(row)}{null_columns}, but {task} needs {_COLUMNS[form]}{hint}")
-
-
-def _columns_sentence(row: Row) -> str:
-    return "the columns " + ", ".join(f"`{key}`" for key in row) if row else "no columns"
+    return DataError(f"has {columns_sentence(row)}{null_columns}, but {task} needs {_COLUMNS[form]}{hint}")
 
 
 def _content_id(content: Any) -> str:

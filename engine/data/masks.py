@@ -6,6 +6,7 @@ The worker, `finetui check` and `finetui data` use the same. Torch-free.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,26 +18,50 @@ from engine.data import rows
 from engine.data.chat import Example
 from engine.data.findings import Finding, first_rows
 from engine.data.formats import Document
+from engine.data.messages import plain_text
 from engine.data.rows import DroppedRow, Source
 from engine.data.sources import RowNumber, number_order
+from engine.data.template import Note
 
 T = TypeVar("T")
+
+# What was done to a conversation, after the count of rows; `engine.data.template.Note` has the codes.
+TEMPLATE_NOTES = {
+    "turn-by-turn": "conversations are learned answer by answer, as {examples} examples, since the chat template "
+    "writes an answer in another way once turns follow it (turn {turn}: {detail}); of held-out ones the last answer is "
+    "scored",
+    "system-merged": "conversations have their system turn at the head of the next user turn, since the chat template "
+    "does not take it; prompt the model in the same way",
+    "written-whole": "rows have an answer that the chat template would change or cut (turn {turn}); it is learned as "
+    "it stands in the row",
+    "empty-reasoning": "rows have answers without reasoning, for which the chat template writes {detail} (turn "
+    "{turn}): the model learns to answer without thinking",
+    "end-added": "rows have answers that the chat template gives no end; they are learned with {detail} as the end, "
+    "with which the next turn begins",
+    "prompt-differs": "rows have an answer (turn {turn}) that does not begin as the chat template prompts for one: a "
+    "prompt ends with {detail}, after which nothing is learned; change the "
+    "rows, or what the template prompts with",
+}
+CUT_SHARE = 0.01  # of the ends of answers; `max_length: auto` cuts less
 
 EXAMINED_ROWS = 5000  # training rows that are examined; of a larger set, those that come first by hash
 
 
 def tokenize_documents(
-    documents: Sequence[Document], tokenizer: Any, source: Source, make_item: Callable[[Document, Any], T]
+    documents: Sequence[Document],
+    tokenizer: Any,
+    source: Source,
+    make_items: Callable[[Document, Any], Sequence[T]],
 ) -> tuple[list[T], list[DroppedRow]]:
     """Return examples of the rows that have targets, and the rows that have none or that the chat template refuses.
 
-    `make_item`: from a document and the tokenizer to an example, such as `chat.tokenize`.
+    `make_items`: from a document and the tokenizer to its examples, such as `chat.tokenize`.
     """
     row_numbers = source.row_numbers()
     examples, dropped = list[T](), list[DroppedRow]()
     for document in documents:
         try:
-            examples.append(make_item(document, tokenizer))
+            examples += make_items(document, tokenizer)
         except DataError as error:
             dropped += [DroppedRow(number, str(error)) for number in row_numbers[document.id]]
     unique = {row.row: row for row in dropped}
@@ -44,13 +69,16 @@ def tokenize_documents(
 
 
 def tokenize_source(
-    documents: Sequence[Document], tokenizer: Any, source: Source, make_item: Callable[[Document, Any], T]
+    documents: Sequence[Document],
+    tokenizer: Any,
+    source: Source,
+    make_items: Callable[[Document, Any], Sequence[T]],
 ) -> tuple[list[T], list[str]]:
     """Return (examples, a note if rows were skipped) of documents of a source.
 
     Raises DataError if too many rows have no targets.
     """
-    examples, dropped = tokenize_documents(documents, tokenizer, source, make_item)
+    examples, dropped = tokenize_documents(documents, tokenizer, source, make_items)
     if reason := rows.refusal_reason(source.source, dropped, len(documents)):
         raise DataError(f"{source.source}: {reason}")
     return examples, [rows.skip_note(source.source, dropped, len(documents))] if dropped else []
@@ -62,20 +90,27 @@ def examine(
     tokenizer: Any,
     stop_ids: set[int],
     source: Source,
+    max_length: int,
 ) -> tuple[list[Finding], list[Finding]]:
     """Return (refusals, warnings) about what a model would learn, from the first `EXAMINED_ROWS` documents.
 
-    `examples`: those of the documents; `stop_ids`: ids at which generation stops.
+    `examples`: those of the documents, before they are cut to `max_length`; `stop_ids`: ids at which generation stops.
     """
-    documents, examples = documents[:EXAMINED_ROWS], examples[:EXAMINED_ROWS]
+    documents = documents[:EXAMINED_ROWS]
+    ids = {document.id for document in documents}
+    examples = [example for example in examples if example.id in ids]
     numbers = source.row_numbers()
     chats = {document.id for document in documents if document.messages}
     refusals = mask_refusals(examples, tokenizer, numbers, source.source)
-    end_refusals, warnings = end_findings(
-        [e for e in examples if e.id in chats], tokenizer, stop_ids, numbers, source.source
+    answers = [example for example in examples if example.id in chats]
+    end_refusals, warnings = end_findings(answers, tokenizer, stop_ids, numbers, source.source)
+    cut_refusals, cut_warnings = cut_end_findings(
+        answers, tokenizer, stop_ids, max_length, numbers, source.source
     )
+    warnings += cut_warnings
+    warnings += template_warnings(examples, numbers, source.source)
     warnings += text_warnings(documents, examples, tokenizer, numbers, source.source)
-    return refusals + end_refusals, warnings
+    return refusals + end_refusals + cut_refusals, warnings
 
 
 def stop_ids(directory: Path | None, tokenizer: Any) -> set[int]:
@@ -131,7 +166,11 @@ def end_findings(
     """Return (refusals, warnings) about the token that ends an answer; `stop_ids`: ids at which generation stops."""
     end_ids = _end_ids(tokenizer) | stop_ids
     answer_ends = {example.id: _last_answer_ids(example) for example in examples}
-    endless = [id for id, tokens in answer_ends.items() if not end_ids & tokens]
+    # What begins the next turn is an end only where generation stops at it, as GLM's does.
+    added = {e.id for e in examples if any(note.code == "end-added" for note in e.notes)}
+    endless = [
+        id for id, tokens in answer_ends.items() if not (stop_ids if id in added else end_ids) & tokens
+    ]
     if examples and len(endless) == len(answer_ends):
         eos = f"{tokenizer.eos_token}, " if tokenizer.eos_token else ""
         message = (
@@ -154,6 +193,59 @@ def end_findings(
     return [], warnings
 
 
+def template_warnings(
+    examples: Sequence[Example], numbers: Mapping[str, Sequence[RowNumber]], source: str
+) -> list[Finding]:
+    """Return what was done so that the chat template writes every answer, and how many rows it concerns."""
+    rows_by_code: dict[str, dict[str, Note]] = defaultdict(dict)
+    for example in examples:
+        for note in example.notes:
+            rows_by_code[note.code].setdefault(example.id, note)
+    total = len({example.id for example in examples})
+    warnings = []
+    for code, notes in rows_by_code.items():
+        first = next(iter(notes.values()))
+        count = sum(example.id in notes for example in examples)
+        message = f"{len(notes)} of {total} " + TEMPLATE_NOTES[code].format(
+            turn=first.turn, detail=first.detail, examples=count
+        )
+        warnings.append(Finding(code, message, source, first_rows(list(notes), numbers)))
+    return warnings
+
+
+def cut_end_findings(
+    examples: Sequence[Example],
+    tokenizer: Any,
+    stop_ids: set[int],
+    max_length: int,
+    numbers: Mapping[str, Sequence[RowNumber]],
+    source: str,
+) -> tuple[list[Finding], list[Finding]]:
+    """Return (refusals, warnings) about ends of answers that are lost where examples are cut to `max_length`.
+
+    `examples`: of conversations, before they are cut.
+    """
+    end_ids = list(_end_ids(tokenizer) | stop_ids)
+    before = [_count_ends(example, end_ids) for example in examples]
+    after = [_count_ends(cut, end_ids) if (cut := example.cut(max_length)) else 0 for example in examples]
+    lost = sum(before) - sum(after)
+    if not sum(before) or lost <= CUT_SHARE * sum(before):
+        return [], []
+    rows = first_rows([e.id for e, b, a in zip(examples, before, after, strict=True) if a < b], numbers)
+    message = (
+        f"train.max_length cuts the end off {lost} of {sum(before)} answers at {max_length} tokens, and a model that "
+        "sees no end learns not to stop; raise train.max_length, or shorten the rows"
+    )
+    finding = Finding("ends-cut", message, source, rows)
+    return ([], [finding]) if sum(after) else ([finding], [])
+
+
+def _count_ends(example: Example, end_ids: list[int]) -> int:
+    """Return how many stretches of targets end with a token that ends a turn."""
+    last = example.mask & ~np.append(example.mask[1:], False)
+    return int(np.isin(example.tokens[last], end_ids).sum())
+
+
 def text_warnings(
     documents: Sequence[Document],
     examples: Sequence[Example],
@@ -164,7 +256,7 @@ def text_warnings(
     """Return warnings about special tokens written in the rows, and a missing beginning of sequence."""
     specials = {str(token) for token in tokenizer.all_special_tokens}
     specials |= {t.content for t in tokenizer.added_tokens_decoder.values() if t.special}
-    texts = {d.id: d.text + "".join(m["content"] for m in d.messages) for d in documents}
+    texts = {d.id: d.text + "".join(map(plain_text, d.messages)) for d in documents}
     written = [id for id, text in texts.items() if any(token in text for token in specials)]
     warnings = []
     if written:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from engine.basics.errors import DataError
@@ -15,6 +15,7 @@ from engine.data import columns, sources
 from engine.data.fields import EMPTY, Fields
 from engine.data.formats import Document, Form, LeftOutError, to_document
 from engine.data.json_text import parse_json_text
+from engine.data.messages import plain_text
 from engine.data.shingles import Entry, normalise
 from engine.data.sources import RowNumber
 
@@ -62,6 +63,10 @@ class Source:
             "dropped": [asdict(row) for row in self.dropped],
             "unread": dict(self.unread),
         }
+
+    def without_reasoning(self) -> Source:
+        """Return the source with answers without what the model thought; ids stay, and so does what is held out."""
+        return replace(self, documents=[document.without_reasoning() for document in self.documents])
 
     def row_numbers(self) -> dict[str, tuple[RowNumber, ...]]:
         """Return content id to the numbers of all rows with that content."""
@@ -176,7 +181,7 @@ def _document(raw: sources.RawRow, form: Form) -> tuple[Document, set[str], set[
 
 def compared_text(document: Document) -> str:
     """Return the text that rows are compared by: every turn but the system's, which rows share; or the plain text."""
-    turns = [m["content"] for m in (*document.messages, *document.rejected[-1:]) if m["role"] != "system"]
+    turns = [plain_text(m) for m in (*document.messages, *document.rejected[-1:]) if m["role"] != "system"]
     return "\n".join(turns) if turns else document.text
 
 
@@ -188,7 +193,7 @@ def preview(document: Document) -> str:
 
 def _is_encodable(document: Document) -> bool:
     try:
-        turns = [message["content"] for message in (*document.messages, *document.rejected)]
+        turns = map(plain_text, (*document.messages, *document.rejected))
         "".join([document.text, document.label, *turns]).encode()
     except UnicodeEncodeError:
         return False

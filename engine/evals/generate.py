@@ -51,7 +51,7 @@ def choose_questions(recipe: Recipe, suite: Suite, tokenizer: Any, max_tokens: i
 def _prompts(suite: Suite, tokenizer: Any, max_new_tokens: int) -> Iterator[Question]:
     for document in suite.documents:
         if turns := document.turns_before_answer:  # a conversation may begin with its only answer
-            tokens = render_prompt(turns, tokenizer)
+            tokens = render_prompt(turns, tokenizer, document.tools)
             target = tokenizer(document.target, add_special_tokens=False)["input_ids"]
             yield Question(document.prompt, tokens, document.target, fits=len(target) < max_new_tokens)
 

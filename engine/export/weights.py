@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from engine.basics.errors import DataError, ExportError
-from engine.data.chat import ensure_template
+from engine.data.template import ensure_template
 from engine.evals.looks import read_looks
 from engine.export.compare import compare
 from engine.export.result import Difference

@@ -59,6 +59,11 @@ class Data(Section):
         {},
         description="Column names of `train` and of a separate held-out source, such as `{prompt: question}`.",
     )
+    reasoning: Literal["keep", "drop"] = Field(
+        "keep",
+        description="What the model thought before an answer (`reasoning_content`, or `<think>…</think>` in the "
+        "answer): learn it with the answer, or leave it out.",
+    )
     limit: int | None = Field(None, ge=1, description="Use only the first N rows (in content-hash order).")
 
     @field_validator("heldout")

@@ -6,13 +6,14 @@ The rows that are read, skipped, tokenised and refused are those of a run, by th
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engine.client.preflight import absolute
-from engine.data import chat, findings, masks, split
+from engine.data import findings, masks, split
 from engine.data.chat import Example
 from engine.data.duplicates import Duplicates, exact_duplicates, near_duplicates
 from engine.data.findings import Detectable, Finding
@@ -22,6 +23,7 @@ from engine.data.labels import labels_of
 from engine.data.overlap import Leak
 from engine.data.rows import DroppedRow, Source, refusal_reason, skip_note
 from engine.data.sources import number_order
+from engine.data.template import ensure_template
 from engine.models.source import ModelFiles, resolve_model
 from engine.models.tokenizer import load_tokenizer
 from engine.recipe.sections import Recipe
@@ -31,11 +33,11 @@ from engine.report.tokens import Lengths, RenderedRow, Truncation
 from engine.tasks.items import Item
 from engine.tasks.prepare import (
     AS_TEXT,
-    MakeItem,
+    MakeItems,
     auto_limit,
     chosen_texts,
-    item_maker,
     item_texts,
+    items_maker,
     length_limit,
 )
 
@@ -110,7 +112,7 @@ def build(recipe: Recipe, base: Path) -> DataReport:
     model = resolve_model(recipe.model.path, recipe.task.name)
     run_data = gather(recipe)  # before the tokenizer, which takes seconds to load
     tokenizer = load_tokenizer(recipe.model)
-    chat.ensure_template(tokenizer)
+    ensure_template(tokenizer)
     longest = _longest_of_model(recipe, model, tokenizer) - recipe.virtual_tokens
     return report(recipe, run_data, tokenizer, longest, masks.stop_ids(model.local, tokenizer))
 
@@ -132,22 +134,27 @@ def brief_report(recipe: Recipe, base: Path) -> BriefReport:
     model = resolve_model(recipe.model.path, recipe.task.name)
     run_data = gather(recipe).checked()
     tokenizer = load_tokenizer(recipe.model)
-    chat.ensure_template(tokenizer)
+    ensure_template(tokenizer)
     source = run_data.source("train")
     sample = split.first_by_hash(run_data.train, BRIEF, "report")
-    make_item = _item_maker(recipe, run_data)
-    items, without_targets = masks.tokenize_documents(sample, tokenizer, source, make_item)
+    make_items = _items_maker(recipe, run_data)
+    items, without_targets = masks.tokenize_documents(sample, tokenizer, source, make_items)
     refusals, warnings = _no_target_findings(
-        [(source, sample, without_targets), *_others_without_targets(run_data, tokenizer, make_item)]
+        [(source, sample, without_targets), *_others_without_targets(run_data, tokenizer, make_items)]
     )
     stop_ids = masks.stop_ids(model.local, tokenizer)
+    longest = _longest_of_model(recipe, model, tokenizer) - recipe.virtual_tokens
+    truncation = _truncation(recipe, items, longest)
     examined_refusals, examined_warnings = masks.examine(
-        sample, chosen_texts(items), tokenizer, stop_ids, source
+        sample,
+        chosen_texts(items),
+        tokenizer,
+        stop_ids,
+        source,
+        truncation.max_length if truncation else longest,
     )
     refusals += examined_refusals
     warnings += examined_warnings
-    longest = _longest_of_model(recipe, model, tokenizer) - recipe.virtual_tokens
-    truncation = _truncation(recipe, items, longest)
     lost_targets = _lost_targets_refusals(truncation, items, source)
     (refusals if len(sample) == len(run_data.train) else warnings).extend(lost_targets)
     warnings += _cut_warnings(truncation, items, source)
@@ -164,16 +171,21 @@ def report(recipe: Recipe, run_data: RunData, tokenizer: Any, longest: int, stop
     examined = run_data.train
     if len(examined) > masks.EXAMINED_ROWS:
         examined = split.first_by_hash(examined, masks.EXAMINED_ROWS, "report")
-    make_item = _item_maker(recipe, run_data)
-    items, without_targets = masks.tokenize_documents(examined, tokenizer, source, make_item)
+    make_items = _items_maker(recipe, run_data)
+    items, without_targets = masks.tokenize_documents(examined, tokenizer, source, make_items)
     refusals, warnings = _no_target_findings(
-        [(source, examined, without_targets), *_others_without_targets(run_data, tokenizer, make_item)]
+        [(source, examined, without_targets), *_others_without_targets(run_data, tokenizer, make_items)]
     )
     refusals = [*run_data.refusals, *refusals]
     truncation = _truncation(recipe, items, longest)
     refusals += _lost_targets_refusals(truncation, items, source)
     examined_refusals, examined_warnings = masks.examine(
-        examined, chosen_texts(items), tokenizer, stop_ids, source
+        examined,
+        chosen_texts(items),
+        tokenizer,
+        stop_ids,
+        source,
+        truncation.max_length if truncation else longest,
     )
     refusals += examined_refusals
     warnings += examined_warnings
@@ -202,9 +214,9 @@ def report(recipe: Recipe, run_data: RunData, tokenizer: Any, longest: int, stop
     )
 
 
-def _item_maker(recipe: Recipe, run_data: RunData) -> MakeItem:
+def _items_maker(recipe: Recipe, run_data: RunData) -> MakeItems:
     labels = labels_of(recipe.task, run_data) if isinstance(recipe.task, Classification) else []
-    return item_maker(recipe.task, labels)
+    return items_maker(recipe.task, labels)
 
 
 def _truncation(recipe: Recipe, items: Sequence[Item], longest: int) -> Truncation | None:
@@ -257,11 +269,11 @@ def _no_target_findings(parts: Sequence[_Part]) -> tuple[list[Finding], list[Fin
     return refusals, warnings
 
 
-def _others_without_targets(run_data: RunData, tokenizer: Any, make_item: MakeItem) -> Iterator[_Part]:
+def _others_without_targets(run_data: RunData, tokenizer: Any, make_items: MakeItems) -> Iterator[_Part]:
     """Yield the suites and the first rows to replay."""
     for suite in run_data.suites:
-        make_suite_item = make_item if suite is run_data.heldout else AS_TEXT
-        _, dropped = masks.tokenize_documents(suite.documents, tokenizer, suite.source, make_suite_item)
+        make_suite_items = make_items if suite is run_data.heldout else AS_TEXT
+        _, dropped = masks.tokenize_documents(suite.documents, tokenizer, suite.source, make_suite_items)
         yield suite.source, suite.documents, dropped
     if replay := run_data.replay[:BRIEF]:
         source = run_data.source("replay")
@@ -343,11 +355,15 @@ def _render_examples(
     """Render the first row, one of middle length and the longest; then others, evenly from the file."""
     row_numbers = source.row_numbers()
     labels = {document.id: document.label for document in run_data.train}
-    by_length = sorted(items, key=lambda item: (len(item.tokens), item.id))
-    by_row = sorted(items, key=lambda item: number_order(row_numbers[item.id][0]))
+    by_length = [item.id for item in sorted(items, key=lambda item: (len(item.tokens), item.id))]
+    by_row = sorted({item.id for item in items}, key=lambda id: number_order(row_numbers[id][0]))
     others = by_row[:: max(1, len(by_row) // EXAMPLES)]
-    chosen = {e.id: e for e in [by_row[0], by_length[len(by_length) // 2], by_length[-1], *others]}
+    chosen = dict.fromkeys([by_row[0], by_length[len(by_length) // 2], by_length[-1], *others])
+    of_row: dict[str, dict[bytes, Item]] = defaultdict(dict)  # several where answers need a text of their own
+    for item in items:
+        of_row[item.id][item.content] = item
     return [
-        tokens.render(item, row_numbers[item.id][0], tokenizer, max_length, labels[item.id])
-        for item in list(chosen.values())[:EXAMPLES]
-    ]
+        tokens.render(item, row_numbers[id][0], tokenizer, max_length, labels[id])
+        for id in chosen
+        for item in of_row[id].values()
+    ][:EXAMPLES]

@@ -74,27 +74,28 @@ class Pair:
 Item = Example | Labelled | Pair
 
 
-def labelled_item(document: Document, tokenizer: Any, labels: list[str]) -> Labelled:
+def labelled_items(document: Document, tokenizer: Any, labels: list[str]) -> list[Labelled]:
     """Tokenise a text as for any classifier, with the tokenizer's special tokens."""
     encoded = tokenizer(document.text, return_special_tokens_mask=True)
     special = encoded["special_tokens_mask"]
     tail = next((n for n, is_special in enumerate(reversed(special)) if not is_special), 0)
     tokens = np.asarray(encoded["input_ids"], dtype=np.int32)
-    return Labelled(document.id, tokens, labels.index(document.label), tail)
+    return [Labelled(document.id, tokens, labels.index(document.label), tail)]
 
 
-def pair_item(document: Document, tokenizer: Any) -> Pair:
+def pair_items(document: Document, tokenizer: Any) -> list[Pair]:
     """Tokenise both conversations of a preference pair. Raises DataError."""
     rejected = replace(document, messages=document.rejected, rejected=())
-    return Pair(document.id, *(_last_answer(tokenize(d, tokenizer)) for d in (document, rejected)))
+    sides = [_last_answer(tokenize(side, tokenizer)[-1]) for side in (document, rejected)]
+    return [Pair(document.id, *sides)]
 
 
-def text_item(document: Document, tokenizer: Any) -> Example:
+def text_items(document: Document, tokenizer: Any) -> list[Example]:
     """Tokenise plain text with the end-of-sequence token, so that the model learns where texts end."""
-    example = tokenize(document, tokenizer)
+    [example] = tokenize(document, tokenizer)
     if (end := tokenizer.eos_token_id) is None or example.tokens[-1] == end:
-        return example
-    return Example(example.id, np.append(example.tokens, np.int32(end)), np.append(example.mask, True))
+        return [example]
+    return [Example(example.id, np.append(example.tokens, np.int32(end)), np.append(example.mask, True))]
 
 
 def windows(example: Example, max_length: int) -> list[Example]:

@@ -12,21 +12,23 @@ import numpy as np
 
 from engine.basics.errors import DataError
 from engine.data import masks
-from engine.data.chat import Example, auto_length, ensure_template, tokenize, truncate
+from engine.data.chat import Example, auto_length, tokenize, truncate
 from engine.data.formats import Document
 from engine.data.gather import Overlap, RunData, SuiteData, gather, scored_overlaps, suite_overlaps
 from engine.data.labels import labels_of
 from engine.data.split import choose_replay, first_by_hash
+from engine.data.template import ensure_template
 from engine.models.source import locate
 from engine.recipe.sections import Recipe
 from engine.recipe.tasks import Classification, Completion, Dpo, Task
-from engine.tasks.items import Item, Labelled, Pair, labelled_item, pair_item, text_item, windows
+from engine.tasks.items import Item, Labelled, Pair, labelled_items, pair_items, text_items, windows
 
 SEEN_LIMIT = 100  # training examples scored like held-out ones
 LONGEST_TEXT = 1024  # tokens of a general passage
 
-MakeItem = Callable[[Document, Any], Item]  # from a document and the tokenizer
-AS_TEXT: MakeItem = tokenize  # conversations and plain text, whatever the task
+# From a document and the tokenizer; several items where the answers of a conversation need a text each.
+MakeItems = Callable[[Document, Any], Sequence[Item]]
+AS_TEXT: MakeItems = tokenize  # conversations and plain text, whatever the task
 
 
 @dataclass(frozen=True)
@@ -79,17 +81,16 @@ def prepare(recipe: Recipe, tokenizer: Any, longest: int) -> Prepared:
     if not isinstance(recipe.task, Classification) and ensure_template(tokenizer):
         notes.append("the tokenizer has no chat template: a plain one (User: …, Assistant: …) is used")
     labels = labels_of(recipe.task, run_data) if isinstance(recipe.task, Classification) else []
-    make_item = item_maker(recipe.task, labels)
-    train = _examined_items(recipe, run_data, make_item, tokenizer, notes)
-    max_length = length_limit(recipe, train, longest)
+    make_items = items_maker(recipe.task, labels)
+    train, max_length = _examined_items(recipe, run_data, make_items, tokenizer, longest, notes)
     if isinstance(recipe.task, Completion):
         train = _split_texts(train, max_length, recipe.data.train, notes)
     train = _cut_items(train, max_length, recipe.data.train, notes)
 
-    heldout = _suite(run_data.heldout, make_item, tokenizer, max_length, notes)
+    heldout = _suite(run_data.heldout, make_items, tokenizer, max_length, notes)
     seen_documents = first_by_hash(run_data.train, min(SEEN_LIMIT, recipe.evals.limit), "eval")
     seen = SuiteData("seen", "", run_data.source("train"), len(run_data.train), [], seen_documents, [])
-    suites = [heldout, _suite(seen, make_item, tokenizer, max_length, [])]
+    suites = [heldout, _suite(seen, make_items, tokenizer, max_length, [])]
     if run_data.general:
         suites.append(_general_suite(run_data.general, tokenizer, min(longest, LONGEST_TEXT)))
     elif recipe.evals.general:
@@ -104,32 +105,43 @@ def prepare(recipe: Recipe, tokenizer: Any, longest: int) -> Prepared:
     return Prepared(train, suites, max_length, longest, notes, labels, overlaps, fingerprints)
 
 
-def item_maker(task: Task, labels: list[str]) -> MakeItem:
-    """Return the function that makes the task's item from a document and the tokenizer."""
+def items_maker(task: Task, labels: list[str]) -> MakeItems:
+    """Return the function that makes the task's items from a document and the tokenizer."""
     match task:
         case Completion():
-            return text_item
+            return text_items
         case Classification():
-            return partial(labelled_item, labels=labels)
+            return partial(labelled_items, labels=labels)
         case Dpo():
-            return pair_item
+            return pair_items
         case _:
             return AS_TEXT
 
 
 def _examined_items(
-    recipe: Recipe, run_data: RunData, make_item: MakeItem, tokenizer: Any, notes: list[str]
-) -> list[Item]:
-    """Return the items to train on. Raises DataError if a model would learn something else than meant."""
+    recipe: Recipe,
+    run_data: RunData,
+    make_items: MakeItems,
+    tokenizer: Any,
+    longest: int,
+    notes: list[str],
+) -> tuple[list[Item], int]:
+    """Return the items to train on and the length to cut them to.
+
+    Raises DataError if a model would learn something else than meant.
+    """
     source = run_data.source("train")
-    items, skip_notes = masks.tokenize_source(run_data.train, tokenizer, source, make_item)
+    items, skip_notes = masks.tokenize_source(run_data.train, tokenizer, source, make_items)
     notes += skip_notes
     stop_ids = masks.stop_ids(locate(recipe.model.path), tokenizer)
-    refusals, warnings = masks.examine(run_data.train, chosen_texts(items), tokenizer, stop_ids, source)
+    max_length = length_limit(recipe, items, longest)
+    refusals, warnings = masks.examine(
+        run_data.train, chosen_texts(items), tokenizer, stop_ids, source, max_length
+    )
     if refusals:
         raise DataError(str(refusals[0]))
     notes += map(str, warnings)
-    return items
+    return items, max_length
 
 
 def chosen_texts(items: Sequence[Item]) -> list[Example]:
@@ -178,10 +190,10 @@ def _cut_items(examples: list[Item], max_length: int, source: str, notes: list[s
 
 
 def _suite(
-    suite_data: SuiteData, make_item: MakeItem, tokenizer: Any, max_length: int, notes: list[str]
+    suite_data: SuiteData, make_items: MakeItems, tokenizer: Any, max_length: int, notes: list[str]
 ) -> Suite:
     examples, skip_notes = masks.tokenize_source(
-        suite_data.documents, tokenizer, suite_data.source, make_item
+        suite_data.documents, tokenizer, suite_data.source, make_items
     )
     notes += skip_notes
     examples = _cut_items(examples, max_length, suite_data.name, notes)

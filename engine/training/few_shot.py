@@ -27,7 +27,7 @@ from engine.losses.loss import TargetLoss
 from engine.losses.task import TaskLoss
 from engine.models import distributed, load
 from engine.runs.events import FEW_SHOT
-from engine.tasks.items import text_item
+from engine.tasks.items import text_items
 from engine.tasks.prepare import Prepared, Suite
 from engine.training.base_cache import base_cache_of, starts_as_base
 from engine.training.job import Job
@@ -105,8 +105,9 @@ def _chat(document: Document, example: Example, shots: Sequence[Document], token
     others = [message for shot in shots for message in shot.messages if message["role"] != "system"]
     messages = (*own, *others, *document.messages[len(own) :])
     try:
-        whole = tokenize(replace(document, messages=messages), tokenizer)
-        targets = tokenize(document, tokenizer).targets
+        # Of a conversation that is learned answer by answer, the last is scored.
+        whole = tokenize(replace(document, messages=messages), tokenizer)[-1]
+        targets = tokenize(document, tokenizer)[-1].targets
     except DataError:  # a template that does not take so many turns
         return None
     # The last answers are the row's own; of a row that was cut, the first of them.
@@ -121,7 +122,7 @@ def _text(document: Document, example: Example, shots: Sequence[Document], token
     """Join the texts, each with its end; the beginning-of-sequence token, if there is one, only once."""
     begins = tokenizer.bos_token_id is not None and example.tokens[0] == tokenizer.bos_token_id
     start = 1 if begins else 0
-    others = [text_item(shot, tokenizer).tokens[start:] for shot in shots]
+    others = [text_items(shot, tokenizer)[0].tokens[start:] for shot in shots]
     before = np.concatenate([example.tokens[:start], *others])
     mask = np.concatenate([np.zeros(len(before), dtype=bool), example.mask[start:]])
     return Example(example.id, np.concatenate([before, example.tokens[start:]]), mask)

@@ -8,8 +8,9 @@ from transformers import AutoTokenizer
 
 from engine.basics.errors import DataError
 from engine.bundled.catalogue import model_path
-from engine.data.chat import Example, auto_length, ensure_template, render_prompt, tokenize, truncate
+from engine.data.chat import Example, auto_length, render_prompt, tokenize, truncate
 from engine.data.formats import Document, to_document
+from engine.data.template import ensure_template
 
 CHATML = """\
 {%- for message in messages %}
@@ -61,30 +62,32 @@ def targets(example: Example, tokenizer) -> str:
 @pytest.mark.parametrize("template", [None, SHORT_GENERATION, CHATML])
 def test_targets_are_the_answers_and_their_ends(tokenizer, template):
     tokenizer.chat_template = template or tokenizer.chat_template
-    example = tokenize(
+    [example] = tokenize(
         conversation("What is a set?", " A set is unordered.", "And a list?", "Ordered"), tokenizer
     )
     assert targets(example, tokenizer) == " A set is unordered.<|end|>|Ordered<|end|>"
 
 
-def test_a_template_that_rewrites_old_turns_has_only_the_last_answer_as_target(tokenizer):
+def test_answers_that_a_template_rewrites_are_examples_of_their_own(tokenizer):
     tokenizer.chat_template = REWRITING
-    example = tokenize(conversation("a?", "long reasoning", "b?", "Last."), tokenizer)
-    assert targets(example, tokenizer) == "Last.<|end|>"
+    first, last = tokenize(conversation("a?", "long reasoning", "b?", "Last."), tokenizer)
+    assert targets(first, tokenizer) == "long reasoning<|end|>"
+    assert targets(last, tokenizer) == "Last.<|end|>"
+    assert "<|assistant|>short<|end|>" in tokenizer.decode(last.tokens)  # the history as a model sees it
 
 
 @pytest.mark.parametrize("template", [CHATML, SHORT_GENERATION])
 def test_every_day_has_the_same_tokens(tokenizer, template):
     tokenizer.chat_template = "{{- strftime_now('%d %b %Y') }}" + template
     document = conversation("Which day is it?", "Friday.")
-    assert "26 Jul 2024" in tokenizer.decode(tokenize(document, tokenizer).tokens)
+    assert "26 Jul 2024" in tokenizer.decode(tokenize(document, tokenizer)[0].tokens)
     assert "26 Jul 2024" in tokenizer.decode(render_prompt(document.turns_before_answer, tokenizer))
 
 
 def test_a_tokenizer_without_a_template_gets_a_plain_one(tokenizer):
     tokenizer.chat_template = None
     assert ensure_template(tokenizer)
-    example = tokenize(conversation("What?", "That."), tokenizer)
+    [example] = tokenize(conversation("What?", "That."), tokenizer)
     assert tokenizer.decode(example.tokens) == "<|endoftext|>User: What?\nAssistant: That.<|end|>\n"
     assert targets(example, tokenizer) == " That.<|end|>"
     assert not ensure_template(tokenizer)
@@ -98,20 +101,20 @@ def test_there_is_one_beginning(tokenizer, template):
         Document("id", text="plain"),
         Document("id", text="<|endoftext|>plain"),
     ):
-        tokens = tokenize(document, tokenizer).tokens.tolist()
+        tokens = tokenize(document, tokenizer)[0].tokens.tolist()
         assert tokens[0] == tokenizer.bos_token_id
         assert tokens.count(tokenizer.bos_token_id) == 1
 
 
 def test_every_token_of_plain_text_is_a_target_but_the_first(tokenizer):
-    example = tokenize(Document("id", text="A plain text."), tokenizer)
+    [example] = tokenize(Document("id", text="A plain text."), tokenizer)
     assert targets(example, tokenizer) == "A plain text."
     assert not example.mask[0]
 
 
 def test_a_prompt_ends_where_the_answer_begins(tokenizer):
     document = conversation("What is a set?", "A collection.")
-    example = tokenize(document, tokenizer)
+    [example] = tokenize(document, tokenizer)
     prompt = render_prompt(document.turns_before_answer, tokenizer)
     assert prompt == example.tokens[: np.flatnonzero(example.mask)[0]].tolist()
 
@@ -126,9 +129,11 @@ def test_a_row_that_the_template_refuses_is_told(tokenizer):
         tokenize(document, tokenizer)
 
 
-def test_a_mask_without_targets_is_refused(tokenizer):
+def test_an_answer_that_the_template_does_not_write_is_refused(tokenizer):
     tokenizer.chat_template = "{%- generation %}{%- endgeneration %}{{ messages[0]['content'] }}"
-    with pytest.raises(DataError, match="has no token to train on"):
+    with pytest.raises(
+        DataError, match=r"turn 2 \(assistant\) is not written .*, so 'b' would not be learned"
+    ):
         tokenize(conversation("a", "b"), tokenizer)
 
 

@@ -168,7 +168,7 @@ def _train_examples(found: DataReport, tokenizer: Any) -> list[chat.Example]:
     from engine.recipe.fields import Share
 
     train, _ = split_heldout(found.sources[0].documents, Share(count=1), "x")
-    return [chat.tokenize(document, tokenizer) for document in train]
+    return [chat.tokenize(document, tokenizer)[0] for document in train]
 
 
 def test_no_target_within_the_length_is_refused(tmp_path: Path, tokenizer: Any) -> None:
@@ -205,7 +205,7 @@ def test_the_rendered_pieces_are_the_text_and_the_mask(tmp_path: Path, tokenizer
         (f"{document.target}{EOS}", True),
     ]
     odd = build.tokens.render(
-        chat.tokenize(found.sources[0].documents[-1], tokenizer), 41, tokenizer, 1024, ""
+        chat.tokenize(found.sources[0].documents[-1], tokenizer)[0], 41, tokenizer, 1024, ""
     )
     assert (
         "".join(text for text, _ in odd.pieces)
@@ -214,16 +214,76 @@ def test_the_rendered_pieces_are_the_text_and_the_mask(tmp_path: Path, tokenizer
     assert any(f"«{document.target}{EOS}»" in line for line in found.lines())
 
 
-def test_an_all_zero_mask_is_refused(tmp_path: Path, tokenizer: Any) -> None:
-    # Marks nothing as generated.
-    tokenizer.chat_template = template().replace(
-        "{{- message['content'] + '<|end|>' }}{%- endgeneration %}",
-        "{%- endgeneration %}{{- message['content'] }}",
-    )
+def test_answers_that_the_template_does_not_write_are_refused(tmp_path: Path, tokenizer: Any) -> None:
+    tokenizer.chat_template = template().replace("{{- message['content'] + '<|end|>' }}{%- end", "{%- end")
     found = report_on(tmp_path, rows_of(30), tokenizer)
-    assert "30 of 30 rows" not in codes(found.refusals)["no-targets"].message
+    message = found.refusals[0].message
+    assert "27 of 27 rows cannot be used" in message
+    assert "turn 2 (assistant) is not written as it is by the chat template" in message
     assert found.truncation is None
     assert any(line.startswith("  refused") for line in found.lines())
+
+
+def test_answers_that_the_template_does_not_mark_are_learned(tmp_path: Path, tokenizer: Any) -> None:
+    marked = "{{- message['content'] + '<|end|>' }}{%- endgeneration %}"
+    tokenizer.chat_template = template().replace(
+        marked, "{%- endgeneration %}{{- message['content'] + '<|end|>' }}"
+    )
+    found = report_on(tmp_path, rows_of(30), tokenizer)
+    assert not found.refusals
+    assert [text.endswith(EOS) for text, learned in found.examples[0].pieces if learned] == [True]
+    # What begins the next turn is no end, since generation does not stop at it.
+    tokenizer.chat_template = template().replace(marked, "{%- endgeneration %}{{- message['content'] }}")
+    assert "end-never-trained" in codes(report_on(tmp_path, rows_of(30), tokenizer).refusals)
+
+
+def chats_of(count: int) -> list[dict[str, Any]]:
+    turns = [
+        ("user", "{}"),
+        ("assistant", "First, it is {}."),
+        ("user", "Sure?"),
+        ("assistant", "Yes, it is {}."),
+    ]
+    return [
+        {"messages": [{"role": role, "content": text.format(question(i))} for role, text in turns]}
+        for i in range(count)
+    ]
+
+
+def test_answers_that_need_an_example_each_are_all_shown_and_told(tmp_path: Path, tokenizer: Any) -> None:
+    written = "{{- message['content'] +"
+    thought = "{%- if loop.last %}{{- '<think></think>' }}{%- endif %}"
+    tokenizer.chat_template = template().replace(written, thought + written, 1)
+    found = report_on(tmp_path, chats_of(60), tokenizer)
+    assert not found.refusals
+    message = codes(found.warnings)["turn-by-turn"].message
+    assert message.startswith("54 of 54 conversations are learned answer by answer, as 108 examples")
+    assert "turn 2: '<think></think>First" in message
+    shown = ["".join(text for text, learned in example.pieces if learned) for example in found.examples]
+    assert sum("First," in text for text in shown) == sum("Yes," in text for text in shown) == 12
+
+
+def test_ends_of_answers_are_counted_after_the_cut(tmp_path: Path, tokenizer: Any) -> None:
+    long = [{"prompt": question(i), "completion": f"It is {i}. " * 40} for i in range(30)]
+    found = report_on(tmp_path, long, tokenizer, train={"max_length": 64}, data={"heldout": 2})
+    message = codes(found.refusals)["ends-cut"].message
+    assert "train.max_length cuts the end off 28 of 28 answers at 64 tokens" in message
+    found = report_on(
+        tmp_path, [*rows_of(90), *long], tokenizer, train={"max_length": 64}, data={"heldout": 2}
+    )
+    assert "ends-cut" not in codes(found.refusals)
+    assert "cuts the end off" in codes(found.warnings)["ends-cut"].message
+    assert "ends-cut" not in codes(report_on(tmp_path, [*rows_of(90), *long], tokenizer).warnings)
+
+
+def test_keys_of_messages_that_nothing_reads_are_told(tmp_path: Path, tokenizer: Any) -> None:
+    lines = chats_of(30)
+    lines[0]["messages"][1]["mood"] = "calm"
+    lines[1]["messages"][1]["refusal"] = None
+    found = report_on(tmp_path, lines, tokenizer, data={"heldout": 1})
+    unread = codes(found.warnings)["unread-key"]
+    assert "1 of 29 rows have messages with the key `mood`" in unread.message
+    assert unread.rows == (1,)
 
 
 def test_rows_that_the_template_refuses_are_left_out(tmp_path: Path, tokenizer: Any) -> None:

@@ -23,7 +23,7 @@ from engine.recipe.methods import Adapter, Full, Lora, Prompt
 from engine.recipe.sections import ModelSpec
 from engine.recipe.tasks import Dpo
 from engine.runs.home import RunDir
-from engine.tasks.items import Pair, pair_item
+from engine.tasks.items import Pair, pair_items
 from finetui import bottleneck
 
 CPU = torch.device("cpu")
@@ -129,7 +129,7 @@ def test_loss_equals_that_of_trl(tmp_path: Path):
     shaken(model.eval())  # only now: TRL keeps a copy of the adapter that it is given as its reference
     theirs = trainer.compute_loss(model, batch)
     ours = PairLoss(model, LORA, TASK)
-    pairs = [pair_item(document, tokenizer) for document in (to_document(row, "pair") for row in rows)]
+    pairs = [pair_items(document, tokenizer)[0] for document in (to_document(row, "pair") for row in rows)]
     assert ours(ours.collate(pairs, CPU)).item() / 2 == pytest.approx(theirs.item(), rel=1e-4)
     assert abs(theirs.item() - np.log(2)) > 0.01
 

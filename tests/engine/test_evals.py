@@ -46,7 +46,7 @@ def model():
 def suite(tokenizer):
     rows = [{"prompt": f"What is {n}?", "completion": "It is " + "very " * n + "long."} for n in range(9)]
     documents = [to_document(row) for row in rows]
-    return Suite("heldout", documents, [tokenize(document, tokenizer) for document in documents])
+    return Suite("heldout", documents, [tokenize(document, tokenizer)[0] for document in documents])
 
 
 def test_each_example_has_the_score_it_has_alone(model, suite):

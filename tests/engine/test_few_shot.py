@@ -13,7 +13,7 @@ from engine.data.chat import tokenize
 from engine.data.formats import Document
 from engine.evals.looks import read_looks
 from engine.models.source import locate
-from engine.tasks.items import text_item
+from engine.tasks.items import text_items
 from engine.tasks.prepare import Prepared, Suite
 from engine.training.few_shot import few_shot_suite
 
@@ -37,7 +37,7 @@ def prepared(
     tokenizer, heldout: list[Document], seen: list[Document], make=tokenize, cut: int = 10**6
 ) -> Prepared:
     def suite(name: str, documents: list[Document]) -> Suite:
-        return Suite(name, documents, [make(document, tokenizer).cut(cut) for document in documents])
+        return Suite(name, documents, [make(document, tokenizer)[-1].cut(cut) for document in documents])
 
     return Prepared([], [suite("heldout", heldout), suite("seen", seen)], cut, cut, [], [], [])
 
@@ -82,16 +82,16 @@ def test_as_many_are_put_there_as_fit(tokenizer):
 
 def test_a_row_that_was_cut_has_no_more_targets_than_without(tokenizer):
     long = chat("omega", turns=3)
-    cut = len(tokenize(long, tokenizer).tokens) - 9
+    cut = len(tokenize(long, tokenizer)[0].tokens) - 9
     data = prepared(tokenizer, [long], SEEN, cut=cut)
     (made,) = few_shot_suite(data, 2, tokenizer, 10**6)[0].examples
     assert targets(made) == targets(data.suite("heldout").examples[0])
-    assert len(targets(made)) < tokenize(long, tokenizer).targets
+    assert len(targets(made)) < tokenize(long, tokenizer)[0].targets
 
 
 def test_texts_stand_one_after_the_other_with_one_beginning(tokenizer):
     documents = [Document(name, text=f"The text of {name}.") for name in ("omega", "alpha", "beta")]
-    data = prepared(tokenizer, documents[:1], documents[1:], make=text_item)
+    data = prepared(tokenizer, documents[:1], documents[1:], make=text_items)
     (made,) = few_shot_suite(data, 2, tokenizer, 10**6)[0].examples
     plain = data.suite("heldout").examples[0]
     assert targets(made) == targets(plain)

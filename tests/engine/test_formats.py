@@ -219,7 +219,10 @@ def test_the_last_answer_is_the_target_of_a_longer_conversation():
         ({"messages": [{"role": "user"}]}, "it needs `role` and `content`"),
         ({"messages": CONVERSATION[:1]}, "has no assistant message"),
         ({"messages": [{"role": "assistant", "content": " "}]}, "every answer is empty"),
-        ({"messages": [{"role": "user", "content": ["parts"]}]}, "`content` must be a string, not list"),
+        (
+            {"messages": [{"role": "user", "content": 7}]},
+            "`content` must be a string or a list of text parts, not int",
+        ),
         ({"conversations": [{"from": "martian", "value": "hi"}]}, "unknown speaker 'martian'"),
         ({"prompt": 3, "completion": "b"}, "`prompt` must be a string, not int"),
         ({"text": "  "}, "`text` is empty"),

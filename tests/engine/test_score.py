@@ -40,7 +40,7 @@ def make_suite(name: str, count: int = 60) -> Suite:
     tokenizer = AutoTokenizer.from_pretrained(model_path("stdlib-2m"))
     texts = sorted((row["text"] for row in load("stdlib-prose")), key=len)[:count]
     documents = [to_document({"text": text[: 10 + 4 * n]}, "text") for n, text in enumerate(texts)]
-    return Suite(name, documents, [tokenize(document, tokenizer) for document in documents])
+    return Suite(name, documents, [tokenize(document, tokenizer)[0] for document in documents])
 
 
 def look(model, suite, base=None) -> Found:

@@ -17,7 +17,7 @@ from engine.data.formats import to_document
 from engine.data.gather import gather
 from engine.data.labels import labels_of
 from engine.recipe.sections import Recipe
-from engine.tasks.items import Pair, labelled_item, pair_item, text_item, windows
+from engine.tasks.items import Pair, labelled_items, pair_items, text_items, windows
 from engine.tasks.prepare import prepare
 
 
@@ -44,7 +44,7 @@ def test_windows_learn_every_token_once_from_its_predecessor(length, longest):
 
 def test_a_text_ends_with_the_end_of_sequence(tokenizer):
     document = to_document({"text": "Return the sum."}, "text")
-    example = text_item(document, tokenizer)
+    [example] = text_items(document, tokenizer)
     assert tokenizer.decode(example.tokens) == f"{tokenizer.bos_token}Return the sum.{tokenizer.eos_token}"
     assert example.mask.tolist() == [False] + [True] * (len(example.tokens) - 1)
 
@@ -57,7 +57,7 @@ def test_completion_splits_long_training_rows_and_says_so(tokenizer, tmp_path):
     )
     data = prepare(Recipe.model_validate(tree), tokenizer, 1024)
     assert max(len(example.tokens) for example in data.train) == 20
-    whole = text_item(to_document({"text": f"{'word ' * 40}0"}, "text"), tokenizer).targets
+    whole = text_items(to_document({"text": f"{'word ' * 40}0"}, "text"), tokenizer)[0].targets
     assert sum(example.targets for example in data.train) == pytest.approx(5 * whole, abs=5)
     assert "5 rows are longer than 20 tokens and are split" in data.notes[0]
 
@@ -67,7 +67,7 @@ def test_completion_splits_long_training_rows_and_says_so(tokenizer, tmp_path):
 
 def test_a_labelled_text_is_what_the_tokenizer_alone_makes_of_it(tokenizer):
     document = to_document({"text": "Return the sum.", "label": 1}, "label")
-    item = labelled_item(document, tokenizer, ["0", "1"])
+    [item] = labelled_items(document, tokenizer, ["0", "1"])
     assert item.tokens.tolist() == tokenizer("Return the sum.")["input_ids"]
     assert (item.label, item.targets) == (1, 1)
     assert len(item.cut(3).tokens) == 3
@@ -119,7 +119,7 @@ ROWS = [
 
 def test_only_the_last_answers_of_a_pair_are_targets(tokenizer):
     document = to_document(ROWS[0], "pair")
-    made = pair_item(document, tokenizer)
+    [made] = pair_items(document, tokenizer)
     for side, answer in ((made.chosen, "A mutable sequence."), (made.rejected, "I do not know.")):
         learned = tokenizer.decode(side.tokens[side.mask], skip_special_tokens=True)
         assert learned.strip() == answer
@@ -130,7 +130,7 @@ def test_only_the_last_answers_of_a_pair_are_targets(tokenizer):
 
 def test_a_pair_that_loses_an_answer_to_the_limit_is_dropped(tokenizer):
     document = to_document(ROWS[0], "pair")
-    made = pair_item(document, tokenizer)
+    [made] = pair_items(document, tokenizer)
     short = min(np.flatnonzero(side.mask)[0] for side in (made.chosen, made.rejected))
     assert made.cut(int(short)) is None
     cut = made.cut(int(short) + 2)
@@ -141,7 +141,7 @@ def test_a_pair_that_loses_an_answer_to_the_limit_is_dropped(tokenizer):
 
 def test_an_example_is_cut_to_its_length_or_dropped(tokenizer):
     document = to_document({"prompt": "What?", "completion": "That, and nothing else."})
-    example = tokenize(document, tokenizer)
+    [example] = tokenize(document, tokenizer)
     start = int(np.flatnonzero(example.mask)[0])
     assert example.cut(start) is None
     assert len(example.cut(start + 1).tokens) == start + 1
