@@ -98,7 +98,7 @@ class Metrics:
     values: Annotated[
         dict[str, float | None],
         "`train/loss` (nats per token), `train/lr`, `train/grad_norm`, `train/tokens_per_s`, `train/tokens`, "
-        "`train/epoch`, `memory/peak_mb` (MiB); null: not a number, or infinite",
+        '`train/epoch`, `memory/peak_mb` (MiB); "NaN", "Infinity" and "-Infinity" where JSON has no number',
     ]
 
 
@@ -107,7 +107,7 @@ class Result:
     """One result of an evaluation; a bare number is its value."""
 
     value: Annotated[
-        float | None, "mean over the suite (loss: nats per token); null: not a number, or infinite"
+        float | None, 'mean over the suite (loss: nats per token); may be "NaN" or "Infinity"'
     ] = None
     lo: Annotated[float | None, "lower end of the 95% interval"] = None
     hi: Annotated[float | None, "upper end of the 95% interval"] = None

@@ -204,7 +204,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
         ],
     ),
     "checkpoints": (
-        "Checkpoints written (older ones may be gone from disk)",
+        "Checkpoints written; older ones are deleted, see present",
         [
             _RUN,
             _ATTEMPT,
@@ -212,6 +212,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ("path", "VARCHAR", "path relative to the run directory"),
             ("bytes", "BIGINT", "size"),
             _T,
+            ("present", "BOOLEAN", "whether it is on the disk, as of the last look"),
         ],
     ),
     "memory": (

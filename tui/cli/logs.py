@@ -9,6 +9,7 @@ from pathlib import Path
 from engine.runs import journal
 from engine.runs.home import RunDir, run_dirs
 from finetui.errors import StoreError
+from finetui.files import open_regular
 from finetui.home import home
 
 POLL_S = 0.3
@@ -41,9 +42,12 @@ def _print_new(run: RunDir, offsets: dict[Path, int]) -> None:
             continue
         if path not in offsets and attempt.number > 1:
             sys.stdout.write(f"--- attempt {attempt.number} ---\n")
-        with path.open("rb") as file:
-            file.seek(offsets.get(path, 0))
-            text = file.read()
+        try:
+            with open_regular(path) as file:
+                file.seek(offsets.get(path, 0))
+                text = file.read()
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read: {error.strerror}") from None
         offsets[path] = offsets.get(path, 0) + len(text)
         sys.stdout.write(text.decode(errors="replace"))
     sys.stdout.flush()

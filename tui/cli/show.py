@@ -42,7 +42,7 @@ CONFUSION = (
 def ls(state: RunState | None, limit: int, *, as_json: bool) -> None:
     """The run table, latest last."""
     with connect() as client:
-        client.action("drain")
+        problems = client.drain(say)
         rows = client.named("runs").to_pylist()
     chosen = [row for row in rows if state in (None, row["state"])]
     if as_json:
@@ -54,6 +54,8 @@ def ls(state: RunState | None, limit: int, *, as_json: bool) -> None:
         say(what)
     elif len(chosen) > limit:
         say(f"{len(chosen) - limit} earlier runs are not shown; see --limit")
+    for problem in problems:
+        say(f"problem: {problem}")
 
 
 def _listed(row: dict[str, Any]) -> dict[str, Any]:
@@ -75,7 +77,7 @@ def _flag(row: dict[str, Any]) -> str:
 def show(number: int, *, as_json: bool) -> None:
     """One run, whole."""
     with connect() as client:
-        client.action("drain")
+        client.drain(say)
         row = find(client, number)
         parts = {
             name: client.named(name, run=number).to_pylist()
@@ -89,6 +91,7 @@ def show(number: int, *, as_json: bool) -> None:
                 "memory",
                 "datasets",
                 "params",
+                "damage",
             )
         }
         if as_json:
@@ -96,6 +99,7 @@ def show(number: int, *, as_json: bool) -> None:
             print_json({**row, "recipe": recipe, **parts, "flags": flags_of(client, number)})
             return
         _print_head(row)
+        _print_damage(parts["damage"])
         _print_evals(parts["evals"], row["task"])
         _print_baselines(parts["baselines"], parts["slices"])
         if row["task"] == "classification":
@@ -134,6 +138,20 @@ def _print_head(row: dict[str, Any]) -> None:
     if row["created"] is not None:  # NULL where run.json cannot be read
         created = datetime.fromtimestamp(row["created"]).astimezone()
         print(f"submitted {created:%Y-%m-%d %H:%M:%S} on {row['host']}")
+
+
+def _print_damage(rows: list[dict[str, Any]]) -> None:
+    """What could not be read of its files, so that nobody takes what is left for all of it."""
+    if not rows:
+        return
+    _section(
+        "Damaged: these lines and values cannot be read and are left out; the files are left as they are"
+    )
+    for row in rows[:20]:
+        where = "" if row["attempt"] is None else f"attempt {row['attempt']}, "
+        print(plain(f"{where}{row['message']}"))
+    if len(rows) > 20:
+        print(f"and {len(rows) - 20} more")
 
 
 def _print_evals(evals: list[dict[str, Any]], task: str) -> None:

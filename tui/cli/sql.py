@@ -8,16 +8,23 @@ from typing import Any
 
 from finetui.client import note
 from finetui.daemon import connect
+from finetui.errors import ExitCode
 from tui.cli.output import cell, print_json, print_table, say
 from tui.lines.text import unique
 
+SHOWN = 1000  # rows of a table for people
+MOST = 2**31  # rows: as many as there are
 
-def sql(query: str, limit: int, *, as_csv: bool, as_json: bool) -> None:
-    """Print the rows; says on stderr when there were more than `limit`."""
+
+def sql(query: str, limit: int | None, *, as_csv: bool, as_json: bool) -> None:
+    """Print the rows: all of them for programs, the first 1,000 for people, or `limit`. Says on stderr what is left
+    out, and ends with an error where a program did not ask for less.
+    """
     text = sys.stdin.read() if query == "-" else query
+    for_programs = as_csv or as_json
     with connect() as client:
-        client.action("drain")
-        table = client.query(text, limit=limit)
+        client.drain(say)
+        table = client.query(text, limit=limit or (MOST if for_programs else SHOWN))
     table = table.rename_columns(unique(table.column_names))
     rows = table.to_pylist()
     if as_json:
@@ -28,7 +35,10 @@ def sql(query: str, limit: int, *, as_csv: bool, as_json: bool) -> None:
         print_table(rows)
         say(f"{len(rows)} row{'' if len(rows) == 1 else 's'}")
     if left_out := note(table):
-        say(left_out)
+        how = "" if for_programs or limit else "; --csv and --json give all, --limit N gives N"
+        say(f"{left_out}{how}")
+        if for_programs and limit is None:
+            sys.exit(ExitCode.FAILED)
 
 
 def _print_csv(columns: list[str], rows: list[dict[str, Any]]) -> None:
