@@ -152,7 +152,7 @@ class Batch:
             select = _SELECTS.get(table, "SELECT * FROM {batch}")
             _execute(cursor, f"INSERT INTO {table} {select}", table, columns)
         if self.dirs:
-            moved = {"run": list(self.dirs), "dir": list(self.dirs.values())}
+            moved: dict[str, list[Any]] = {"run": list(self.dirs), "dir": list(self.dirs.values())}
             sql = "UPDATE runs SET dir = b.dir FROM {batch} b WHERE runs.run = b.run"
             _execute(cursor, sql, "runs", moved)
         for run, names in self.present.items():

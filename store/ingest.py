@@ -331,7 +331,7 @@ class Ingest:
         self._ids = {path: identity for path, identity in self._ids.items() if identity in self._offsets}
         self._sizes.clear()
         for of_run in (self._states, self._journals, self._present, self._unsettled, self.damaged):
-            of_run.pop(number, None)  # type: ignore[attr-defined]
+            of_run.pop(number, None)
         if number in self._watches:
             self._watches[number].attempt = 0
 
