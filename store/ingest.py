@@ -40,7 +40,7 @@ from store.explain import explain
 from store.line_fields import BadLine
 from store.lines import Header, Resume
 from store.logs import Line, header_id, parse, time_before, well_formed, whole_lines
-from store.paths import RUN_JSON, attempts_in, list_runs
+from store.paths import RUN_JSON, Listing, attempts_in, list_runs
 from store.projection import Projection
 from store.states import ACTIVE, ENDED, RunState
 from store.turns import Turns
@@ -220,7 +220,7 @@ class Ingest:
         self._unsettled: dict[int, None] = {}
         self._unsettled_rows = 0
         self._complained: set[Path] = set()
-        self._listed_ns = -1
+        self._listing, self._listed_ns = Listing(), -1
         self._relist_at: float | None = None
         self._swept = self._complete = False
 
@@ -281,11 +281,12 @@ class Ingest:
         try:
             changed_ns = self._runs_dir.stat().st_mtime_ns
             again = self._relist_at is not None and time.monotonic() > self._relist_at
-            if changed_ns == self._listed_ns and not again:
+            if changed_ns == self._listed_ns and not again and not self._listing.outdated:
                 return
-            runs = list_runs(self._runs_dir, self._dirs).runs
+            self._listing = list_runs(self._runs_dir, self._dirs)
         except OSError:
             return
+        runs = self._listing.runs
         self._relist_at = None if changed_ns == self._listed_ns else time.monotonic() + RELIST_S
         self._listed_ns = changed_ns
         for number in self._states.keys() - runs.keys():

@@ -20,6 +20,12 @@ class Listing:
 
     runs: dict[int, Path] = field(default_factory=dict)  # by number, in order
     refused: dict[Path, str] = field(default_factory=dict)  # why one is not read, and what to do
+    pending: tuple[Path, ...] = ()  # of these, those that lack a run.json
+
+    @property
+    def outdated(self) -> bool:
+        """Whether one that was pending no longer is."""
+        return any((path / RUN_JSON).exists() for path in self.pending)
 
 
 def number_of(name: str) -> int | None:
@@ -42,11 +48,12 @@ def list_runs(directory: Path, known: Mapping[int, Path] | None = None) -> Listi
     OSError.
     """
     by_number: dict[int, list[Path]] = {}
-    refused = {}
+    refused, pending = {}, []
     for number, path in sorted(_named(directory)):
         if (path / RUN_JSON).exists():
             by_number.setdefault(number, []).append(path)
         elif path.is_dir():
+            pending.append(path)
             refused[path] = f"{path}: {RUN_JSON} is missing; put it back, or move the directory out of runs/"
     runs = {}
     for number, paths in by_number.items():
@@ -57,7 +64,7 @@ def list_runs(directory: Path, known: Mapping[int, Path] | None = None) -> Listi
                     f"{path} is not read: run #{number} is {chosen.name}; give it a free number"
                     f" (mv {path.name} 999-{chosen.name.partition('-')[2]}), or move it out of runs/"
                 )
-    return Listing(runs, refused)
+    return Listing(runs, refused, tuple(pending))
 
 
 def _named(directory: Path) -> Iterator[tuple[int, Path]]:

@@ -37,7 +37,7 @@ from store.journal_lines import (
     Started,
     Starting,
 )
-from store.paths import list_runs
+from store.paths import Listing, list_runs
 from store.states import RunState
 
 # Seconds after a change of `runs/` until it is listed once more: its time may be too coarse for a second change.
@@ -74,7 +74,7 @@ class Supervisor:
         self.waiting_for: dict[int, str] = {}
         self.problems: dict[int, str] = {}  # run → error at its last tick
         self.damaged: dict[int, str] = {}  # run → what is wrong with its journal
-        self.refused: list[str] = []  # directories that are not read
+        self._listing = Listing()
         self._gone: dict[int, Path] = {}  # runs whose directory has gone → where it was
         self._listed_ns = -1  # time of `runs/` when it was listed
         self._relist_at: float | None = None
@@ -87,7 +87,7 @@ class Supervisor:
             accept.clear_unfinished(self._home)
             self._next = max(last, accept.last_number(self._home)) + 1
             listing = list_runs(self._home.runs, known)
-            self.refused = list(listing.refused.values())
+            self._listing = listing
             for path in listing.runs.values():
                 self._take_up(RunDir(path), moved_in=False)
             for record in self._open_records(active=True):
@@ -109,12 +109,17 @@ class Supervisor:
                 self._run_guarded(record.number, partial(self._watch, record))
             self._schedule()
 
+    @property
+    def refused(self) -> list[str]:
+        """Directories that are not read, each with why and what to do."""
+        return list(self._listing.refused.values())
+
     def _look(self) -> None:
         """Find directories of runs that have come, gone or changed their name."""
         try:
             changed_ns = self._home.runs.stat().st_mtime_ns
             again = self._relist_at is not None and time.monotonic() > self._relist_at
-            if changed_ns == self._listed_ns and not again:
+            if changed_ns == self._listed_ns and not again and not self._listing.outdated:
                 return
             listing = list_runs(self._home.runs, {number: run.path for number, run in self._dirs.items()})
         except OSError:  # all of them are away: a disk that is not mounted, say
@@ -122,7 +127,7 @@ class Supervisor:
             return
         self._relist_at = None if changed_ns == self._listed_ns else time.monotonic() + RELIST_S
         self._listed_ns = changed_ns
-        self.refused = list(listing.refused.values())
+        self._listing = listing
         for number in self._dirs.keys() - listing.runs.keys():
             if not self._dirs[number].path.is_dir():
                 self._forget(number)

@@ -25,6 +25,7 @@ def sql(query: str, limit: int | None, *, as_csv: bool, as_json: bool) -> None:
     with connect() as client:
         client.drain(say)
         table = client.query(text, limit=limit or (MOST if for_programs else SHOWN))
+    left_out = note(table)  # which renaming would drop
     table = table.rename_columns(unique(table.column_names))
     rows = table.to_pylist()
     if as_json:
@@ -34,7 +35,7 @@ def sql(query: str, limit: int | None, *, as_csv: bool, as_json: bool) -> None:
     else:
         print_table(rows)
         say(f"{len(rows)} row{'' if len(rows) == 1 else 's'}")
-    if left_out := note(table):
+    if left_out:
         how = "" if for_programs or limit else "; --csv and --json give all, --limit N gives N"
         say(f"{left_out}{how}")
         if for_programs and limit is None:
