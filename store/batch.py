@@ -74,6 +74,9 @@ class Batch:
     )  # by run; keys that changed
     resumes: list[tuple[int, int, int]] = field(default_factory=list)  # run, attempt, from_step
     meta: dict[str, str] = field(default_factory=dict)
+    damaged: dict[int | None, str] = field(
+        default_factory=dict
+    )  # by run: the first thing that cannot be read
     dirs: dict[int, str] = field(default_factory=dict)  # runs whose directory has another name
     present: dict[int, frozenset[str]] = field(
         default_factory=dict

@@ -33,7 +33,6 @@ import pyarrow as pa
 
 from finetui.errors import StoreError
 from finetui.files import read_json
-from finetui.log import CUT_OFF
 from store import rows, summary
 from store.batch import STATE_COLUMNS, Batch, RunRow, first_unreadable, forget_run, present_checkpoints
 from store.explain import explain
@@ -378,7 +377,7 @@ class Ingest:
             rows.run_json(self._batch, number, watch.path, {})
             problems = [explain(error)]
         for problem in problems:
-            self._tell(number, None, 0.0, RUN_JSON, problem, b"")
+            rows.unreadable(self._batch, number, None, 0.0, RUN_JSON, problem, b"")
         self._batch.runs[number] = state
         self._batch.offsets[f"run/{number}"] = (self._relative(path), 0)
 
@@ -509,15 +508,8 @@ class Ingest:
         attempt: int | None,
         why: str = "the database refuses it",
     ) -> None:
-        where = f"{path.name}, byte {line.start}"
-        self._tell(run, attempt, time_before(path, line.start), where, why, line.text)
-
-    def _tell(
-        self, run: int | None, attempt: int | None, t: float, where: str, why: str, text: bytes
-    ) -> None:
-        rows.unreadable(self._batch, run, attempt, t, where, why, text)
-        if why != CUT_OFF:
-            self.damaged.setdefault(run, f"{where}: {why}")
+        where, t = f"{path.name}, byte {line.start}", time_before(path, line.start)
+        rows.unreadable(self._batch, run, attempt, t, where, why, line.text)
 
     def _journal(self, state: RunRow, directory: Path, entry: dict[str, Any]) -> list[str]:
         return rows.journal_line(self._batch, state, entry, directory)
@@ -558,6 +550,7 @@ class Ingest:
                 aside.apply(cursor)
             self._careful = False
             batch = aside
+        self.damaged = {**batch.damaged, **self.damaged}
         self._written += batch.n_rows
         if self._unsettled:
             self._unsettled_rows += batch.n_rows

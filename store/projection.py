@@ -86,6 +86,17 @@ class Projection:
                 if fatal is not None:
                     self._reopen(root, fatal)
 
+    def known_dirs(self) -> dict[int, Path]:
+        """Return the directory of every run that is in the tables."""
+        sql = "SELECT run, dir FROM runs"
+        try:
+            with self.read() as cursor:
+                found = cursor.execute(sql).fetchall()
+        except duckdb.Error:  # a damaged file shows at its first use, and is made again
+            with self.read() as cursor:
+                found = cursor.execute(sql).fetchall()
+        return {run: Path(path) for run, path in found}
+
     def set_waiting(self, waiting: Mapping[int, str]) -> None:
         """Say what each queued run waits for; runs not named wait for nothing. Cheap when unchanged."""
         wanted = dict(waiting)

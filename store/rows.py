@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from finetui.log import CUT_OFF
 from store import eval_rows, lines
 from store.batch import Batch, RunRow
 from store.eval_rows import Entry
@@ -43,6 +44,8 @@ def unreadable(
     batch: Batch, run: int | None, attempt: int | None, t: float, where: str, why: str, text: bytes
 ) -> None:
     """Set a line aside, at the time of the line before it."""
+    if why != CUT_OFF:
+        batch.damaged.setdefault(run, f"{where}: {why}")
     batch.add(
         "events",
         run=run,
@@ -177,7 +180,7 @@ def _attempt_over(
         said = load_exit(path)
     except BadExit as error:
         said = None
-        unreadable(batch, run.run, attempt, t, path.name, str(error), b"")
+        unreadable(batch, run.run, attempt, t, f"attempts/{attempt}/{path.name}", str(error), b"")
     ended = line if isinstance(line, Ended | Interrupted) else None
     if said is None and ended is None:
         return

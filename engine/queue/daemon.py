@@ -17,7 +17,6 @@ import sys
 import threading
 import time
 from logging.handlers import RotatingFileHandler
-from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from engine.basics.cpu import physical_cores
@@ -84,8 +83,7 @@ class Daemon:
         self._threads = (self._queue_thread, self._ingest_thread, self._sampler_thread)
 
     def start(self) -> None:
-        with self._projection.read() as cursor:
-            known = {run: Path(path) for run, path in cursor.execute("SELECT run, dir FROM runs").fetchall()}
+        known = self._projection.known_dirs()
         self._supervisor.recover(max(known, default=0), known)
         self._server.start()
         for thread in self._threads:

@@ -124,10 +124,14 @@ class Trainer:
             self.optimiser.zero_grad(set_to_none=True)
             self.memory.split_finer(passes, reason)
             set_random_states(states)
+        rate = learning_rate(job.recipe.train, job.step, job.plan.total_steps)
         if flag := nan(job.step + 1, loss, grad_norm, context_of(job.recipe)):
+            seen = {"train/loss": loss, "train/grad_norm": grad_norm, "train/lr": rate}
+            job.report.metrics(
+                job.step + 1, {**seen, "train/tokens_per_s": tokens / (time.perf_counter() - started)}
+            )
             job.report.flag(flag)
             raise TrainingError(f"{flag.message} {flag.advice[0]} No weights were saved after it.")
-        rate = learning_rate(job.recipe.train, job.step, job.plan.total_steps)
         set_rate(self.optimiser, rate)
         with self.memory.updating():
             self.optimiser.step()
