@@ -133,6 +133,8 @@ class Sampler:
         self._path, self._nvml, self._largest = path, nvml, largest
         self._before_rotation = before_rotation
         self._log: LogWriter | None = None
+        with contextlib.suppress(OSError):  # `sample` tries again, and says so
+            self._log = self._open()
         psutil.cpu_percent()  # the first reading has nothing to compare with
 
     def sample(self) -> None:
