@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from finetui.errors import FinetuiError, StoreError, Unavailable
+from finetui.errors import FinetuiError, PartialResult, StoreError, Unavailable
 
 if TYPE_CHECKING:
     from finetui.client import Client, note
     from finetui.daemon import connect
 
-__all__ = ["Client", "FinetuiError", "StoreError", "Unavailable", "connect", "note"]
+__all__ = ["Client", "FinetuiError", "PartialResult", "StoreError", "Unavailable", "connect", "note"]
 
 _MODULES = {"Client": "finetui.client", "note": "finetui.client", "connect": "finetui.daemon"}
 

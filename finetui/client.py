@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import socket as sockets
+import struct
 import uuid
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,10 +16,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.flight as flight
 
-from finetui.errors import StoreError, Unavailable, first_line
+from finetui.errors import PartialResult, StoreError, Unavailable, first_line
 
 # A reply later than this will not come: the daemon itself stops a query long before.
 REPLY_TIMEOUT_S = 120.0
+GREETING_TIMEOUT_S = 30.0
+BYTES_OF_CREDENTIALS = struct.calcsize("3i")  # pid, uid, gid
+TELL_S = 2.0  # between looks at how far the logs are read
 
 _OPTIONS = [
     # Without a pool of its own, a new client would wait out the old one's pause between attempts.
@@ -26,7 +33,9 @@ _OPTIONS = [
 
 
 def note(table: pa.Table) -> str | None:
-    """Return what was left out of a query's result (rows beyond the limit), in words; None if nothing."""
+    """Return what a query's result lacks (rows beyond the limit, logs that are still being read), in words; None if it
+    lacks nothing.
+    """
     text = (table.schema.metadata or {}).get(b"note")
     return text.decode() if text else None
 
@@ -34,14 +43,14 @@ def note(table: pa.Table) -> str | None:
 class Client:
     """Asks the daemon that listens at `socket`; may be used from several threads at once.
 
-    Raises Unavailable when nobody answers.
+    Raises Unavailable when nobody answers, StoreError when another user does.
     """
 
     def __init__(self, socket: str | Path) -> None:
         self._path = str(socket)
         self._check()
         self._flight = flight.connect(f"grpc+unix://{self._path}", generic_options=_OPTIONS)
-        self.action("ping")
+        self._act("ping", {}, GREETING_TIMEOUT_S)
 
     def query(
         self,
@@ -50,10 +59,15 @@ class Client:
         timeout_s: float | None = None,
         query_id: str | None = None,
     ) -> pa.Table:
-        """Run one statement that only reads. `note(table)` says whether rows were cut at `limit`
-        (default 10,000). Raises StoreError (`sql`, `refused`, `timeout`, `cancelled`) or Unavailable."""
+        """Run one statement that only reads, and return all rows, or the first `limit`. `note(table)` says what is
+        missing: rows beyond `limit` or 128 MiB, logs that are still being read. Without `limit`, that is a warning, too
+        (PartialResult). Raises StoreError (`sql`, `refused`, `timeout`, `cancelled`) or Unavailable.
+        """
         body = {"sql": sql, "limit": limit, "timeout_s": timeout_s, "id": query_id or str(uuid.uuid4())}
-        return self._get(body)
+        table = self._get(body)
+        if limit is None and (missing := note(table)):
+            warnings.warn(missing, PartialResult, stacklevel=2)
+        return table
 
     def named(self, name: str, /, **args: Any) -> pa.Table:
         """Run one of the queries of store/queries.py."""
@@ -61,11 +75,27 @@ class Client:
 
     def action(self, name: str, /, **body: Any) -> dict[str, Any]:
         """Send the daemon an action and return its reply. Raises StoreError with the daemon's reason."""
+        return self._act(name, body, REPLY_TIMEOUT_S)
+
+    def drain(self, tell: Callable[[str], object] = lambda sentence: None) -> list[str]:
+        """Wait until every log is in the database, as far as it is written now. `tell` is called, while that takes,
+        with how far it is. Returns the daemon's problems, in sentences.
+        """
+        told = None
+        while True:
+            reply = self.action("drain", wait_s=TELL_S)
+            reading = reply.get("reading")
+            if reading is None:
+                return list(reply.get("problems", []))
+            if reading != told:
+                tell(told := reading)
+
+    def _act(self, name: str, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         request = flight.Action(name, json.dumps(body).encode())
         try:
-            results = list(self._flight.do_action(request, _call()))
+            results = list(self._flight.do_action(request, flight.FlightCallOptions(timeout=timeout_s)))
         except Exception as error:
-            raise self._to_error(error) from None
+            raise self._to_error(error, timeout_s) from None
         return json.loads(results[0].body.to_pybytes()) if results else {}
 
     def cancel_query(self, query_id: str) -> bool:
@@ -86,23 +116,29 @@ class Client:
     def _get(self, body: dict[str, Any]) -> pa.Table:
         ticket = flight.Ticket(json.dumps(body).encode())
         try:
-            return self._flight.do_get(ticket, _call()).read_all()
+            return self._flight.do_get(ticket, flight.FlightCallOptions(timeout=REPLY_TIMEOUT_S)).read_all()
         except Exception as error:
-            raise self._to_error(error) from None
+            raise self._to_error(error, REPLY_TIMEOUT_S) from None
 
     def _check(self) -> None:
-        """Try a plain connection, which fails at once and with a message where gRPC would retry."""
+        """Try a plain connection, which fails at once and with a message where gRPC would retry; see who listens."""
         with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM) as probe:
             try:
                 probe.connect(self._path)
             except OSError as error:
                 raise Unavailable(f"no daemon answers at {self._path} ({error.strerror or error})") from None
+            told = probe.getsockopt(sockets.SOL_SOCKET, sockets.SO_PEERCRED, BYTES_OF_CREDENTIALS)
+        _, user, _ = struct.unpack("3i", told)
+        if user != os.geteuid():
+            raise StoreError(
+                f"the server at {self._path} is that of another user ({user}) and is not trusted", "home"
+            )
 
-    def _to_error(self, error: Exception) -> Exception:
+    def _to_error(self, error: Exception, timeout_s: float) -> Exception:
         if isinstance(error, flight.FlightUnavailableError):
             return Unavailable(f"the daemon at {self._path} has stopped answering")
         if isinstance(error, flight.FlightTimedOutError):
-            return StoreError(f"the daemon did not answer within {REPLY_TIMEOUT_S:g} s", "timeout")
+            return StoreError(f"the daemon did not answer within {timeout_s:g} s", "timeout")
         try:
             reply = json.loads(error.extra_info)  # type: ignore[attr-defined]
             return StoreError(reply["message"], reply["kind"])
@@ -110,7 +146,3 @@ class Client:
             if isinstance(error, pa.ArrowException):
                 return StoreError(first_line(error))
             return error
-
-
-def _call() -> Any:
-    return flight.FlightCallOptions(timeout=REPLY_TIMEOUT_S)

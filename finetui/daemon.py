@@ -43,13 +43,17 @@ def connect(home: Home | str | Path | None = None) -> Client:
         home.create()
         return _start(home)
     except OSError as error:
-        raise StoreError(f"the home {home.path} cannot be used: {error.strerror}", "home") from None
+        where = f" ({error.filename})" if error.filename not in (None, str(home.path)) else ""
+        raise StoreError(f"the home {home.path} cannot be used: {error.strerror}{where}", "home") from None
 
 
 def answering(home: Home) -> Client | None:
-    """Return a client of the home's daemon; None if nobody answers. No daemon is started."""
+    """Return a client of the home's daemon; None if nobody answers. No daemon is started. Raises StoreError where
+    somebody else might answer.
+    """
     from finetui.client import Client  # imports pyarrow
 
+    home.check_socket_place()
     try:
         return Client(home.socket)
     except Unavailable:

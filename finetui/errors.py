@@ -67,6 +67,10 @@ class Unavailable(StoreError):  # noqa: N818
         super().__init__(message, "unavailable")
 
 
+class PartialResult(UserWarning):
+    """A query's result lacks something: rows that are too many, or logs that are still being read."""
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of a library's message, without its full stop; the name of the error if it is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,5 +1,5 @@
 """Writing a file or a directory whole or not at all: under a temporary name, synced, renamed, its directory
-synced.
+synced. And opening files that somebody may have replaced by something else: a pipe, a directory.
 
 Killed at any moment, the old content is whole or the new one is. Whatever goes wrong is raised as it is, and nothing is
 left behind then; a process that is killed may leave a file `.NAME.PID.tmp`.
@@ -7,13 +7,73 @@ left behind then; a process that is killed may leave a file `.NAME.PID.tmp`.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+LARGEST_JSON = 64 << 20  # bytes; run.json and its like have some thousand
+_KINDS = {
+    stat.S_IFIFO: "a pipe", stat.S_IFDIR: "a directory", stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
+}  # fmt: skip
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading. Raises OSError at once for what is no regular file, where opening might wait."""
+    return os.fdopen(_regular(path, os.O_RDONLY), "rb")
+
+
+def read_regular(path: Path) -> bytes:
+    """Return a file's content. Raises OSError as `open_regular` does."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def append_regular(path: Path) -> int:
+    """Return a descriptor that appends to a file, made if missing, for its owner alone. Raises OSError at once for what
+    is no regular file.
+    """
+    return _regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+
+def _regular(path: Path, flags: int) -> int:
+    try:
+        fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a pipe that nobody reads, or a socket
+            raise _irregular(path, path.stat().st_mode) from None
+        raise
+    mode = os.fstat(fd).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(fd)
+        raise _irregular(path, mode)
+    return fd
+
+
+def _irregular(path: Path, mode: int) -> OSError:
+    kind = _KINDS.get(stat.S_IFMT(mode), "something else")
+    return OSError(errno.EINVAL, f"it is {kind}, not a file: move it away", str(path))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file. Raises OSError, and ValueError where it has none."""
+    with open_regular(path) as file:
+        content = file.read(LARGEST_JSON + 1)
+    if len(content) > LARGEST_JSON:
+        raise ValueError(f"it has more than {LARGEST_JSON >> 20} MiB")
+    try:
+        body = json.loads(content)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(body, dict):
+        raise ValueError("it holds no object")
+    return body
 
 
 def write_whole_file(path: Path, content: bytes | str) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
+
+from finetui.errors import StoreError
 
 # The kernel allows 107 bytes for the path of a Unix socket, and a URI is made of it.
 SOCKET_PATH = r"[\w/.~-]{1,100}"
@@ -54,9 +57,54 @@ class Home:
         return self.path / "config.toml"
 
     def create(self) -> None:
-        """Make the directories, closed to other users."""
+        """Make the directories, closed to other users. Raises OSError, and StoreError for a bad one."""
+        try:
+            str(self.path).encode()
+        except UnicodeEncodeError:
+            raise StoreError(
+                f"the home {os.fsencode(self.path)!r} has bytes in its path that are no UTF-8, which the database"
+                " cannot open: set FINETUI_HOME to another directory",
+                "home",
+            ) from None
         for path in (self.path, self.runs, self.socket.parent):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.check_socket_place()
+
+    def check_socket_place(self) -> None:
+        """See that the directory of the socket, where it is not the home itself, belongs to this user alone: others
+        can make directories in /tmp, too. Raises StoreError.
+        """
+        place = self.socket.parent
+        if place == self.path:
+            return
+        try:
+            found = place.lstat()
+        except OSError:  # nobody listens there
+            return
+        other = "set FINETUI_HOME to a directory with a shorter, plain path"
+        if not stat.S_ISDIR(found.st_mode):
+            raise StoreError(
+                f"{place}, where the daemon's socket should be, is no directory: remove it, or {other}",
+                "home",
+            )
+        if found.st_uid != os.geteuid():
+            raise StoreError(
+                f"{place}, where the daemon's socket should be, belongs to another user ({found.st_uid}), who could"
+                f" take the daemon's place: have it removed, or {other}",
+                "home",
+            )
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            place.chmod(0o700)
+
+    def open_to_others(self) -> str | None:
+        """Return that others can look into the home, if so; it is not changed, since somebody made it so."""
+        try:
+            mode = stat.S_IMODE(self.path.stat().st_mode)
+        except OSError:
+            return None
+        if not mode & 0o077:
+            return None
+        return f"{self.path} is open to other users (mode {mode:o}); chmod 700 {self.path} closes it"
 
 
 def home() -> Home:

@@ -1,20 +1,25 @@
 """Append-only JSON Lines logs: the journal, a worker's events, the hardware sampler's samples.
 
 One object a line, one `write()` a line on an `O_APPEND` descriptor, so that a reader never sees two lines
-mixed and a killed writer leaves at most one torn last line. The format is in docs/architecture.md.
+mixed and a killed writer leaves at most one torn last line. The format is in docs/architecture.md. JSON has no NaN and
+no infinities; they are written as the strings "NaN", "Infinity" and "-Infinity", which `float` reads back.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from finetui.files import append_regular, open_regular
+
 VERSION = 1
+CUT_OFF = "cut off: its writer was killed, or the disk full"  # such a line was never acknowledged
 
 
 class LogWriter:
@@ -23,7 +28,7 @@ class LogWriter:
     def __init__(self, path: Path, source: str, run: int | None = None, attempt: int | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._torn = False
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._fd = append_regular(path)
         try:
             if os.fstat(self._fd).st_size == 0:
                 self.write(
@@ -37,7 +42,7 @@ class LogWriter:
 
     def write(self, kind: str, *, sync: bool = False, **fields: Any) -> None:
         """Append one line; with `sync`, return only when it is on disk. Raises OSError (disk full)."""
-        line = json.dumps({"kind": kind, "t": time.time(), **fields}, separators=(",", ":")) + "\n"
+        line = _dumped({"kind": kind, "t": time.time(), **fields}) + "\n"
         # After a write that failed half way (disk full), start on a fresh line: only the torn one is lost.
         data = (b"\n" if self._torn else b"") + line.encode()
         self._torn = True
@@ -54,42 +59,67 @@ class LogWriter:
 
     def _end_torn_line(self, path: Path) -> None:
         """A writer killed inside a line left no newline; end it, so that ours starts on a fresh line."""
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
                 os.write(self._fd, b"\n")
 
 
+def _dumped(entry: dict[str, Any]) -> str:
+    try:
+        return json.dumps(entry, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        return json.dumps(_spelled(entry), separators=(",", ":"))
+
+
+def _spelled(value: Any) -> Any:
+    """The same with NaN and infinities as text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {key: _spelled(inner) for key, inner in value.items()}
+    return [_spelled(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
 def read_log(path: Path) -> Iterator[dict[str, Any]]:
     """Yield every whole, readable line of a log; a torn last line and unreadable ones are skipped."""
+    return (entry for _, entry in numbered(path) if isinstance(entry, dict))
+
+
+def numbered(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Yield every whole line of a log: its number, from 1, and the object on it, or in words why there is none. A torn
+    last line and empty ones are skipped; nothing where there is no file. Raises OSError where it cannot be read.
+    """
     try:
-        data = path.read_bytes()
+        file = open_regular(path)
     except FileNotFoundError:
         return
-    yield from _readable(data[: data.rfind(b"\n") + 1].splitlines())
+    with file:
+        for number, line in enumerate(file, 1):
+            if line.endswith(b"\n") and line.strip():
+                yield number, _entry(line)
 
 
 def last_entries(path: Path, window: int = 1 << 16) -> list[dict[str, Any]]:
     """Return the whole, readable lines in the last `window` bytes of a log, last one first."""
     data = tail(path, window)
-    return list(_readable(reversed(data[: data.rfind(b"\n") + 1].splitlines())))
+    entries = map(_entry, reversed(data[: data.rfind(b"\n") + 1].splitlines()))
+    return [entry for entry in entries if isinstance(entry, dict)]
 
 
-def _readable(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    for line in lines:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict):
-            yield entry
+def _entry(line: bytes) -> dict[str, Any] | str:
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return f"not valid JSON: {error}" if line.rstrip().endswith(b"}") else CUT_OFF
+    return entry if isinstance(entry, dict) else "not an object"
 
 
 def tail(path: Path, window: int) -> bytes:
-    """Return the last `window` bytes of a file, fewer if it is shorter; none if it does not exist."""
+    """Return the last `window` bytes of a file, fewer if it is shorter; none if it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - window))
-            return file.read()
-    except FileNotFoundError:
+            return file.read(window)
+    except OSError:
         return b""

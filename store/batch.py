@@ -9,6 +9,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from finetui.log import CUT_OFF
 from store import summary
 from store.line_fields import real
 from store.lines import SUPERSEDED
@@ -21,6 +22,7 @@ _ARROW = {
     "BIGINT": pa.int64(),
     "DOUBLE": pa.float64(),
     "VARCHAR": pa.string(),
+    "BOOLEAN": pa.bool_(),
 }
 _KINDS = {table: {name: kind for name, kind, _ in columns} for table, (_, columns) in TABLES.items()}
 
@@ -71,8 +73,14 @@ class Batch:
         default_factory=dict
     )  # by run; keys that changed
     resumes: list[tuple[int, int, int]] = field(default_factory=list)  # run, attempt, from_step
-    deleted: list[tuple[int, int, float]] = field(default_factory=list)  # checkpoints: run, step, when
     meta: dict[str, str] = field(default_factory=dict)
+    damaged: dict[int | None, str] = field(
+        default_factory=dict
+    )  # by run: the first thing that cannot be read
+    dirs: dict[int, str] = field(default_factory=dict)  # runs whose directory has another name
+    present: dict[int, frozenset[str]] = field(
+        default_factory=dict
+    )  # by run: checkpoints that are on the disk
     offsets: dict[str, tuple[str, int]] = field(default_factory=dict)  # log: (path, byte offset)
 
     def __bool__(self) -> bool:
@@ -146,10 +154,14 @@ class Batch:
         for table, columns in self.columns.items():
             select = _SELECTS.get(table, "SELECT * FROM {batch}")
             _execute(cursor, f"INSERT INTO {table} {select}", table, columns)
-        for run, step, t in self.deleted:
+        if self.dirs:
+            moved: dict[str, list[Any]] = {"run": list(self.dirs), "dir": list(self.dirs.values())}
+            sql = "UPDATE runs SET dir = b.dir FROM {batch} b WHERE runs.run = b.run"
+            _execute(cursor, sql, "runs", moved)
+        for run, names in self.present.items():
             cursor.execute(
-                "UPDATE checkpoints SET deleted = $t WHERE run = $run AND step = $step AND deleted IS NULL",
-                {"run": run, "step": step, "t": t},
+                f"UPDATE checkpoints SET present = list_contains($names::VARCHAR[], {_NAME}) WHERE run = $run",
+                {"names": sorted(names), "run": run},
             )
         self._write_runs(cursor)
         self._write_attempts(cursor)
@@ -192,6 +204,35 @@ _SELECTS = {
     "metrics_live": "SELECT * FROM {batch} ORDER BY run, key, step",
     "examples": "SELECT DISTINCT ON (example) b.* FROM {batch} b ANTI JOIN examples e USING (example)",
 }
+
+
+_NAME = "list_last(string_split(path, '/'))"  # of a checkpoint
+
+
+def present_checkpoints(cursor: duckdb.DuckDBPyConnection) -> dict[int, frozenset[str]]:
+    """By run, the names of the checkpoints that are marked as present."""
+    sql = f"SELECT run, list({_NAME}) FROM checkpoints WHERE present GROUP BY run"
+    return {run: frozenset(names) for run, names in cursor.execute(sql).fetchall()}
+
+
+def first_unreadable(cursor: duckdb.DuckDBPyConnection) -> dict[int | None, str]:
+    """By run (None: the hardware log), the first thing that could not be read. Lines that were cut off are none: they
+    were never acknowledged.
+    """
+    chosen = f"kind = 'unreadable' AND NOT ends_with(message, '{CUT_OFF}')"
+    sql = f"SELECT run, arg_min(message, t) FROM events WHERE {chosen} GROUP BY run"
+    return dict(cursor.execute(sql).fetchall())
+
+
+def forget_run(cursor: duckdb.DuckDBPyConnection, run: int) -> None:
+    """Delete the rows of a run, and how far its logs were read."""
+    for table, (_, columns) in TABLES.items():
+        if any(name == "run" for name, _, _ in columns):
+            cursor.execute(f"DELETE FROM {table} WHERE run = $run", {"run": run})
+    cursor.execute(
+        "DELETE FROM ingest WHERE starts_with(log, $prefix) OR log = $whole",
+        {"prefix": f"{run}.", "whole": f"run/{run}"},
+    )
 
 
 def _upsert(

@@ -13,11 +13,16 @@ from store.lines import Eval, Examples, Flag, Forecast, Sample, Scored
 Entry = dict[str, Any]  # a line as it was parsed
 
 
-def eval_line(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: Eval) -> None:
+def eval_line(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: Eval) -> list[str]:
+    """Returns why the examples are left out, if they cannot be used."""
     t, suite = real(entry.get("t")), str(line.suite)
-    # NaN and infinities are written as null
+    # An older finetui wrote NaN and infinities as null.
     results = {name: one for name, one in line.values.items() if one.value is not None}
-    columns = _columns_of(line.examples)
+    bad: list[str] = []
+    try:
+        columns = _columns_of(line.examples)
+    except (BadLine, TypeError) as error:
+        columns, bad = _columns_of(Scored()), [f"examples: {error}"]
     common = {"run": run.run, "attempt": attempt, "step": line.step}
     for name, one in results.items():
         batch.add("evals", **common, suite=suite, key=name, t=t, **body(one))
@@ -29,6 +34,7 @@ def eval_line(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: Eval)
     if line.confusion:
         seen["confusion"] = line.confusion
     batch.event(run.run, attempt, seen, f"step {line.step} {suite}: {shown}")
+    return bad
 
 
 def _columns_of(scored: Scored) -> dict[str, list[Any]]:

@@ -1,4 +1,8 @@
-"""A user's SQL: one statement that only reads, limited in time and rows, cancellable."""
+"""A user's SQL: one statement that only reads, limited in length, time and size of its answer, cancellable.
+
+What the database cannot interrupt (a function over two very long texts) goes on in a thread of its own: nobody waits
+for it, and a daemon that has waited long enough starts afresh (engine/queue/daemon.py).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +24,14 @@ from store.macros import MACROS
 from store.projection import Projection, is_fatal
 
 TIMEOUT_S = 30.0
+LONGEST_S = 600.0  # that a client may ask for
 INSIST_S = 0.05  # between interrupts of a query that is to stop
-ROW_LIMIT = 10_000
+PATIENCE_S = 2.0  # until one that is to stop is given up
+MOST_AT_ONCE = 16  # queries
+LONGEST_STATEMENT = 1 << 18  # characters: checking one holds up everything else
+LARGEST_ANSWER = 128 << 20  # bytes
+COUNT_S = 1.0  # for counting the rows that are left out
+BATCH_ROWS = 10_000
 
 # Table functions reach further than tables: `SELECT * FROM enable_logging()` alone can end the process.
 # So only those that are known to read the catalog or to make rows are let through.
@@ -52,7 +62,54 @@ class Running:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._cursors: dict[str, duckdb.DuckDBPyConnection] = {}
-        self._stopped: dict[str, str] = {}
+        self._stopped: dict[str, tuple[str, float]] = {}  # why, and when (monotonic)
+        self._calls = 0
+        self._given_up: dict[object, float] = {}  # queries that nobody waits for any more, since when
+
+    def call(
+        self, query_id: str, timeout_s: float, work: Callable[[], Result], *, limited: bool = True
+    ) -> Result:
+        """Return the result of `work`, which watches a query of this id, in a thread of its own. Raises what it raises,
+        and StoreError soon after a query that does not stop was to stop. `limited`: only so many of these at once.
+        """
+        with self._lock:
+            if limited and self._calls >= MOST_AT_ONCE:
+                raise StoreError(
+                    f"{MOST_AT_ONCE} queries are running already; ask again when one has ended", "refused"
+                )
+            self._calls += limited
+        done, outcome, key = threading.Event(), list[Result | BaseException](), object()
+
+        def body() -> None:
+            try:
+                outcome.append(work())
+            except BaseException as error:
+                outcome.append(error)
+            finally:
+                with self._lock:
+                    self._calls -= limited
+                    self._given_up.pop(key, None)
+                done.set()
+
+        threading.Thread(target=body, name="query", daemon=True).start()
+        deadline = time.monotonic() + timeout_s
+        while not done.wait(INSIST_S):
+            why, since = self._stopped.get(query_id) or ("timeout", deadline)
+            if time.monotonic() > since + PATIENCE_S:
+                with self._lock:
+                    if not outcome:
+                        self._given_up[key] = time.monotonic()
+                took = f"took longer than {timeout_s:g} s" if why == "timeout" else "was cancelled"
+                raise StoreError(f"the query {took}, and the database cannot interrupt it; ask for less", why)
+        if isinstance(outcome[0], BaseException):
+            raise outcome[0]
+        return outcome[0]
+
+    @property
+    def stuck_s(self) -> float:
+        """For how many seconds a query that was given up has gone on; 0 without one."""
+        with self._lock:
+            return max((time.monotonic() - since for since in self._given_up.values()), default=0.0)
 
     @contextmanager
     def watch(self, query_id: str, cursor: duckdb.DuckDBPyConnection, timeout_s: float) -> Iterator[None]:
@@ -65,7 +122,7 @@ class Running:
         try:
             yield
         except duckdb.InterruptException:
-            why = self._stopped.get(query_id)
+            why, _ = self._stopped.get(query_id, (None, 0.0))
             if why == "timeout":
                 raise StoreError(
                     f"the query took longer than {timeout_s:g} s and was stopped; ask for less", "timeout"
@@ -85,7 +142,7 @@ class Running:
             cursor = self._cursors.get(query_id)
             if cursor is None:
                 return False
-            self._stopped[query_id] = why
+            self._stopped.setdefault(query_id, (why, time.monotonic()))
         threading.Thread(target=self._insist, args=(query_id, cursor), daemon=True).start()
         return True
 
@@ -113,36 +170,81 @@ def run(
     running: Running | None = None,
     query_id: str = "",
 ) -> Result:
-    """Run a user's statement on a cursor of its own, in a read-only transaction. Raises StoreError."""
-    limit = ROW_LIMIT if limit is None else max(0, limit)
+    """Run a user's statement on a cursor of its own, in a read-only transaction. `limit`: rows; all if not given.
+    Raises StoreError.
+    """
     timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
     running = running or Running()
-    try:
+    if len(sql) > LONGEST_STATEMENT:
+        raise StoreError(
+            f"the statement has {len(sql):,} characters; {LONGEST_STATEMENT:,} are allowed", "refused"
+        )
+
+    def work() -> Result:
         with projection.read() as cursor, running.watch(query_id, cursor, timeout_s):
             check(cursor, sql)
             cursor.execute("BEGIN TRANSACTION READ ONLY")
             try:
-                return _fetch(cursor.execute(sql), limit)
+                return _fetch(cursor.execute(sql), None if limit is None else max(0, limit))
             finally:
                 _end(cursor)
+
+    try:
+        return running.call(query_id, timeout_s, work)
     except duckdb.Error as error:
         raise told(error) from None
     except RecursionError:
         raise StoreError("the statement is nested too deeply; write it flatter", "sql") from None
 
 
-def _fetch(cursor: duckdb.DuckDBPyConnection, limit: int) -> Result:
-    reader = cursor.to_arrow_reader(min(limit + 1, 10_000))
-    batches, rows = [], 0
+def _fetch(cursor: duckdb.DuckDBPyConnection, limit: int | None) -> Result:
+    reader = cursor.to_arrow_reader(BATCH_ROWS)
+    batches, rows, room = list[pa.RecordBatch](), 0, LARGEST_ANSWER
     for batch in reader:
-        batches.append(batch)
-        rows += batch.num_rows
-        if rows > limit:
+        kept = batch if limit is None else batch.slice(0, limit - rows)
+        kept = _within(kept, room)
+        batches.append(kept)
+        rows, room = rows + kept.num_rows, room - kept.nbytes
+        if kept.num_rows < batch.num_rows:
+            left_out = batch.num_rows - kept.num_rows
             break
-    table = pa.Table.from_batches(batches, schema=reader.schema)
-    if rows <= limit:
-        return Result(table)
-    return Result(table.slice(0, limit), f"only the first {limit:,} rows are shown")
+    else:
+        return Result(pa.Table.from_batches(batches, schema=reader.schema))
+    more, counted = _count(reader)
+    total = f"{rows + left_out + more:,}"
+    note = f"only the first {rows:,} of {total if counted else f'more than {total}'} rows are shown"
+    if limit is None or rows < limit:
+        if not rows:
+            raise StoreError(
+                f"a row of the answer has more than {LARGEST_ANSWER >> 20} MiB; ask for a part of it",
+                "refused",
+            )
+        note += (
+            f", since the answer has more than {LARGEST_ANSWER >> 20} MiB; ask for it in parts, by run or with"
+            " LIMIT and OFFSET"
+        )
+    return Result(pa.Table.from_batches(batches, schema=reader.schema), note)
+
+
+def _within(batch: pa.RecordBatch, room: int) -> pa.RecordBatch:
+    """As many of its rows, from the first one on, as have at most `room` bytes."""
+    if batch.nbytes <= room:
+        return batch
+    low, high = 0, batch.num_rows
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if batch.slice(0, middle).nbytes <= room else (low, middle - 1)
+    return batch.slice(0, low)
+
+
+def _count(reader: pa.RecordBatchReader) -> tuple[int, bool]:
+    """How many rows come yet, and whether these are all: counting ends after a moment."""
+    rows, deadline = 0, time.monotonic() + COUNT_S
+    for batch in reader:
+        rows += batch.num_rows
+        if time.monotonic() > deadline:
+            return rows, False
+    return rows, True
 
 
 def _end(cursor: duckdb.DuckDBPyConnection) -> None:

@@ -8,7 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from store.line_fields import LEFT_OUT, Small, Word
+from store.line_fields import LEFT_OUT, Among, Small
+from store.states import RunState
+
+Word = Annotated[str, Among(frozenset(RunState))]
 
 # Fields that several kinds have.
 State = Annotated[Word | None, "the run's state from here on", LEFT_OUT]
@@ -154,6 +157,17 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Adopted:
+    """The directory was found: moved in or copied, or with a journal that no longer says what became of the run."""
+
+    kind: ClassVar[str] = "adopted"
+    run: Annotated[Small, "number of the run here"]
+    state: State = None
+    reason: Reason = None
+    attempt: Attempt = None
+
+
+@dataclass(frozen=True, slots=True)
 class Other:
     """A kind that a later finetui writes: its state counts all the same."""
 
@@ -175,9 +189,12 @@ JournalLine = (
     | Ended
     | Priority
     | Note
+    | Adopted
     | Other
 )
 KINDS: tuple[type[JournalLine], ...] = (
-    Submitted, Starting, Started, Running, Cancel, Pause, Requeued, Interrupted, Ended, Priority, Note,
+    Submitted, Starting, Started, Running, Cancel, Pause, Requeued, Interrupted, Ended, Priority, Note, Adopted,
 )  # fmt: skip
+# Kinds whose lines always carry a state.
+OF_STATE = (Submitted, Starting, Running, Cancel, Pause, Requeued, Interrupted, Ended)
 JOURNAL: dict[str, type[JournalLine]] = {line.kind: line for line in KINDS}

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from finetui.log import last_entries, read_log
+from finetui.log import last_entries, numbered
 
 T = TypeVar("T")
 
@@ -31,10 +31,8 @@ class BadLine(Exception):  # noqa: N818
 # Markers in annotations.
 LEFT_OUT = object()  # not written where it is None; all other fields are, as null
 _SMALL = object()
-_WORD = object()
 
 Small = Annotated[int, _SMALL]  # of 32 bits
-Word = Annotated[str, _WORD]  # text that nothing else may stand for
 Json = Any  # whatever the line has
 
 HEADER = "header"  # kind of the first line of every log
@@ -75,11 +73,17 @@ def text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def word(value: Any) -> str:
-    """Text. Raises BadLine."""
-    if not isinstance(value, str):
-        raise BadLine(f"{value!r} is not text")
-    return value
+@dataclass(frozen=True)
+class Among:
+    """Marks text that is one of some words: Annotated[str, Among(frozenset({"a", "b"}))]."""
+
+    words: frozenset[str]
+
+    def read(self, value: Any) -> str:
+        """The word. Raises BadLine."""
+        if not isinstance(value, str) or value not in self.words:
+            raise BadLine(f"{value!r} is none of {', '.join(sorted(self.words))}")
+        return value
 
 
 def maybe_whole(value: Any) -> int | None:
@@ -127,7 +131,7 @@ def fields_of(kind: type) -> tuple[Field, ...]:
 
 def _field(item: dataclasses.Field[Any], hint: Any) -> Field:
     bare, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-    narrower = next((mark for mark in marks if mark is _SMALL or mark is _WORD), None)
+    narrower = next((mark for mark in marks if mark is _SMALL or isinstance(mark, Among)), None)
     read, words, parts = _reader(Annotated[bare, narrower] if narrower else bare)
     needed = item.default is MISSING and item.default_factory is MISSING
     meaning = next((mark for mark in marks if isinstance(mark, str)), "")
@@ -140,7 +144,8 @@ def _reader(hint: Any) -> tuple[Callable[[Any], Any], str, type | None]:
     if origin in (Union, UnionType):
         return _reader(next(one for one in arguments if one is not NoneType))
     if origin is Annotated:
-        return (word, "text", None) if _WORD in arguments else (small, "whole number", None)
+        among = next((mark for mark in arguments if isinstance(mark, Among)), None)
+        return (among.read, "text", None) if among else (small, "whole number", None)
     if origin in (dict, list):
         of_each, words, part = _reader(arguments[-1])
         made = _object_of if origin is dict else _list_of
@@ -216,6 +221,16 @@ def read(kind: type[T], entry: Mapping[str, Any], *, strict: bool = True) -> T:
     return kind(**values)
 
 
+def read_most(kind: type[T], entry: Mapping[str, Any]) -> tuple[T, list[str]]:
+    """The typed line of an entry without the values that cannot be used, and what is wrong with them. Raises BadLine
+    where a field that is needed is one of them.
+    """
+    try:
+        return read(kind, entry), []
+    except BadLine as error:
+        return read(kind, entry, strict=False), [str(error)]
+
+
 def body(line: Any) -> dict[str, Any]:
     """The fields of a line, or of a part of one, as they are written."""
     found = {}
@@ -260,9 +275,9 @@ def write(log: Writer, line: Line, *, sync: bool = False, t: float | None = None
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """A line whose values cannot be used."""
+    """A line that cannot be read, or one of whose values cannot be used."""
 
-    kind: str
+    line: int  # its number in the file, from 1
     why: str
 
 
@@ -270,26 +285,38 @@ def read_lines(
     path: Path, kinds: dict[str, type[L]], other: type[L] | None = None
 ) -> Iterator[tuple[float, L | Bad]]:
     """The lines of these kinds in a log, in order, each with its time (0.0: not known); lines of a kind that is not
-    among them are passed over, or read as `other`. A field whose value cannot be used gets its default; a line that
-    needs the field is Bad. Empty where there is no file.
+    among them are passed over, or read as `other`. A line that cannot be read is Bad. So is one with a value that
+    cannot be used; then comes the line with that field's default, unless the line needs the field. Empty where there
+    is no file. Raises OSError.
     """
-    for entry in read_log(path):
+    for number, entry in numbered(path):
+        if isinstance(entry, str):
+            yield 0.0, Bad(number, entry)
+            continue
         kind = kinds.get(str(entry.get("kind")), other)
-        if kind is not None and entry.get("kind") != HEADER:
-            yield _time(entry), _or_bad(kind, entry)
+        if kind is None or entry.get("kind") == HEADER:
+            continue
+        try:
+            line, bad = read_most(kind, entry)
+        except BadLine as error:
+            yield 0.0, Bad(number, str(error))
+            continue
+        for why in bad:
+            yield 0.0, Bad(number, why)
+        yield _time(entry), line
 
 
 def last_line(path: Path, kind: type[L]) -> L | None:
     """The last line of a kind near the end of a log; None if there is none that can be used."""
     entries = (entry for entry in last_entries(path) if entry.get("kind") == kind.kind)
-    return next((line for entry in entries if not isinstance(line := _or_bad(kind, entry), Bad)), None)
+    return next((line for entry in entries if (line := _lenient(kind, entry)) is not None), None)
 
 
-def _or_bad(kind: type[L], entry: dict[str, Any]) -> L | Bad:
+def _lenient(kind: type[L], entry: dict[str, Any]) -> L | None:
     try:
         return read(kind, entry, strict=False)
-    except BadLine as error:
-        return Bad(str(entry.get("kind")), str(error))
+    except BadLine:
+        return None
 
 
 def _time(entry: dict[str, Any]) -> float:

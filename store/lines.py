@@ -98,8 +98,8 @@ class Metrics:
     values: Annotated[
         dict[str, float | None],
         "`train/loss` (nats per token), `train/lr`, `train/grad_norm`, `train/tokens_per_s`, `train/tokens`, "
-        "`train/epoch`, `train/router_balance` (of experts; 1: even), `memory/peak_mb` (MiB); null: not a number, or "
-        "infinite",
+        "`train/epoch`, `train/router_balance` (of experts; 1: even), `memory/peak_mb` (MiB); "
+        '"NaN", "Infinity" and "-Infinity" where JSON has no number',
     ]
 
 
@@ -108,7 +108,7 @@ class Result:
     """One result of an evaluation; a bare number is its value."""
 
     value: Annotated[
-        float | None, "mean over the suite (loss: nats per token); null: not a number, or infinite"
+        float | None, 'mean over the suite (loss: nats per token); may be "NaN" or "Infinity"'
     ] = None
     lo: Annotated[float | None, "lower end of the 95% interval"] = None
     hi: Annotated[float | None, "upper end of the 95% interval"] = None
@@ -241,14 +241,6 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Deleted:
-    """A checkpoint was deleted, since there are newer ones (`train.keep_checkpoints`)."""
-
-    kind: ClassVar[str] = "deleted"
-    step: Step
-
-
-@dataclass(frozen=True, slots=True)
 class Memory:
     """Peak memory, predicted and measured."""
 
@@ -315,19 +307,7 @@ class Device:
 
 
 WorkerLine = (
-    Resume
-    | Plan
-    | Phase
-    | Metrics
-    | Eval
-    | Examples
-    | Sample
-    | Flag
-    | Checkpoint
-    | Deleted
-    | Memory
-    | Log
-    | End
+    Resume | Plan | Phase | Metrics | Eval | Examples | Sample | Flag | Checkpoint | Memory | Log | End
 )
 HardwareLine = HardwareSample | Device
 
@@ -343,7 +323,6 @@ WORKER: dict[str, type[WorkerLine]] = {
         Sample,
         Flag,
         Checkpoint,
-        Deleted,
         Memory,
         Log,
         End,

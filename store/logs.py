@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finetui.files import open_regular
+from finetui.log import CUT_OFF
 from store.line_fields import BadLine
 
 CHUNK = 4 << 20
@@ -30,7 +32,7 @@ class Line:
 def header_id(path: Path) -> str | None:
     """The identity in the log's first line; None while there is no whole line, '' where it has no identity."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             first = file.readline(_LONGEST_HEADER)
     except FileNotFoundError:
         return None
@@ -38,14 +40,14 @@ def header_id(path: Path) -> str | None:
         return None if len(first) < _LONGEST_HEADER else ""
     try:
         identity = json.loads(first).get("log")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return ""
     return identity if isinstance(identity, str) else ""
 
 
 def whole_lines(path: Path, offset: int) -> Iterator[Line]:
     """Every whole line after `offset` up to the file's present end; a torn last line is left for later."""
-    with path.open("rb", buffering=0) as file:
+    with open_regular(path) as file:
         file.seek(offset)
         end = os.fstat(file.fileno()).st_size
         rest = b""
@@ -64,7 +66,8 @@ def parse(text: bytes) -> dict[str, Any]:
     try:
         entry = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BadLine(f"not valid JSON ({error})") from None
+        whole = text.rstrip().endswith(b"}")
+        raise BadLine(f"not valid JSON ({error})" if whole else CUT_OFF) from None
     if not isinstance(entry, dict) or not isinstance(entry.get("kind"), str):
         raise BadLine("not an object with a kind")
     # JSON can spell half a surrogate pair, which no database takes.
@@ -85,7 +88,7 @@ def well_formed(value: Any) -> Any:
 def time_before(path: Path, offset: int) -> float:
     """The time on the last readable line before `offset`, so that a rebuild says the same; else 0."""
     start = max(0, offset - 65_536)
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         file.seek(start)
         before = file.read(offset - start)
     for text in reversed(before.split(b"\n")):

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 # Statements running on the old instance get this long to end after it has failed.
 REOPEN_PATIENCE_S = 5.0
+_WAL = ".wal"
 
 
 class Projection:
@@ -41,6 +42,7 @@ class Projection:
         self._cursors: set[duckdb.DuckDBPyConnection] = set()
         self._reopening = False
         self._closed = False
+        self.stuck = False  # the failed instance cannot be closed: only a new process opens the file again
         self._waiting: dict[int, str] = {}
         # None while the file cannot be opened (a full disk, say); every use tries again.
         self._root: duckdb.DuckDBPyConnection | None = self._open_or_rebuild()
@@ -55,7 +57,7 @@ class Projection:
         try:
             yield cursor
         except duckdb.Error as error:
-            if is_fatal(error):
+            if is_fatal(error) or _is_corruption(error):
                 fatal = error
             raise
         finally:
@@ -74,7 +76,7 @@ class Projection:
                 yield cursor
                 cursor.commit()
             except BaseException as error:
-                if isinstance(error, duckdb.Error) and is_fatal(error):
+                if isinstance(error, duckdb.Error) and (is_fatal(error) or _is_corruption(error)):
                     fatal = error
                 else:
                     _rollback(cursor)
@@ -83,6 +85,17 @@ class Projection:
                 self._release(cursor)
                 if fatal is not None:
                     self._reopen(root, fatal)
+
+    def known_dirs(self) -> dict[int, Path]:
+        """Return the directory of every run that is in the tables."""
+        sql = "SELECT run, dir FROM runs"
+        try:
+            with self.read() as cursor:
+                found = cursor.execute(sql).fetchall()
+        except duckdb.Error:  # a damaged file shows at its first use, and is made again
+            with self.read() as cursor:
+                found = cursor.execute(sql).fetchall()
+        return {run: Path(path) for run, path in found}
 
     def set_waiting(self, waiting: Mapping[int, str]) -> None:
         """Say what each queued run waits for; runs not named wait for nothing. Cheap when unchanged."""
@@ -121,10 +134,13 @@ class Projection:
         with self._write_lock:
             self._replace_instance(lambda: self._start_over("asked to rebuild"))
 
-    def close(self) -> None:
+    def close(self) -> bool:
+        """Close the file. False if a query that cannot be interrupted keeps it open: then only the end of the process
+        does, which loses nothing.
+        """
         with self._write_lock:
             self._closed = True
-            self._close_instance()
+            return self._close_instance()
 
     # ---- cursors -------------------------------------------------------------------------------------
 
@@ -173,7 +189,11 @@ class Projection:
         with self._readers:
             self._reopening = True
         try:
-            self._close_instance()
+            if not self._close_instance():
+                self.stuck = True
+                raise StoreError(
+                    "the database failed while a query ran that cannot be stopped; ask again", "restarted"
+                )
             self._root = opener()
             self._waiting = {}
         finally:
@@ -181,24 +201,30 @@ class Projection:
                 self._reopening = False
                 self._readers.notify_all()
 
-    def _close_instance(self) -> None:
-        """Every connection has to go, or the file stays open under the failed instance."""
+    def _close_instance(self) -> bool:
+        """Every connection has to go, or the file stays open under the failed instance. False if one is still in use:
+        to close it would wait for its statement.
+        """
         with self._readers:
             for cursor in self._cursors:
                 cursor.interrupt()
-            self._readers.wait_for(lambda: not self._cursors, timeout=REOPEN_PATIENCE_S)
-            left = list(self._cursors)
-            self._cursors.clear()
+            if not self._readers.wait_for(lambda: not self._cursors, timeout=REOPEN_PATIENCE_S):
+                return False
             root, self._root = self._root, None
-        for connection in [*left, root]:
-            try:
-                if connection is not None:
-                    connection.close()
-            except duckdb.Error:
-                log.debug("closing a connection failed", exc_info=True)
+        try:
+            if root is not None:
+                root.close()
+        except duckdb.Error:
+            log.debug("closing the database failed", exc_info=True)
+        return True
 
     def _open_or_rebuild(self) -> duckdb.DuckDBPyConnection:
         existed = self.path.exists()
+        for path in (self.path, self._wal):
+            if path.exists() and not path.is_file():  # DuckDB would wait for the other end of a pipe
+                raise StoreError(
+                    f"{path} is no file: move it away, the database is made from the logs", "home"
+                )
         try:
             root = self._connect()
         except duckdb.Error as error:
@@ -221,12 +247,16 @@ class Projection:
         aside = f"{self.path.name}.aside-{time.strftime('%Y%m%d-%H%M%S')}"
         for older in self.path.parent.glob(f"{self.path.name}.aside-*"):  # one is enough to look into
             older.unlink()
-        for suffix in ("", ".wal"):
+        for suffix in ("", _WAL):
             old = self.path.with_name(self.path.name + suffix)
             if old.exists():
                 old.replace(self.path.with_name(aside + suffix))
         log.warning("%s is moved to %s and rebuilt from the logs: %s", self.path.name, aside, why)
         return self._make(self._connect())
+
+    @property
+    def _wal(self) -> Path:
+        return self.path.with_name(self.path.name + _WAL)
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -276,7 +306,13 @@ def is_fatal(error: duckdb.Error) -> bool:
 
 
 def _is_corruption(error: duckdb.Error) -> bool:
-    return "checksum" in str(error).lower() or "corrupt" in str(error).lower()
+    """Whether the file is damaged. A message alone is not enough: a query can make its own with `error(…)`."""
+    ours = (
+        duckdb.IOException | duckdb.FatalException | duckdb.InternalException | duckdb.SerializationException
+    )
+    text = str(error).lower()
+    words = ("checksum", "corrupt", "could not read", "not a valid duckdb", "end of file", "deserializ")
+    return isinstance(error, ours) and any(word in text for word in words)
 
 
 def _rollback(cursor: duckdb.DuckDBPyConnection) -> None:

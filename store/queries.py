@@ -196,9 +196,18 @@ def samples(run: int, step: int | None = None) -> Query:
 
 
 def checkpoints(run: int) -> Query:
-    """step, path (relative to the run directory), bytes, t, attempt, deleted (when, NULL while it is there)."""
+    """step, path (relative to the run directory), bytes, t, attempt, present (on the disk)."""
     return (
-        "SELECT step, path, bytes, t, attempt, deleted FROM checkpoints WHERE run = $run ORDER BY step",
+        "SELECT step, path, bytes, t, attempt, present FROM checkpoints WHERE run = $run ORDER BY step",
+        {"run": run},
+    )
+
+
+def damage(run: int) -> Query:
+    """attempt, message, body, t: the lines and values of a run's files that cannot be read."""
+    return (
+        "SELECT attempt, message, body, t FROM events WHERE run = $run AND kind = 'unreadable'"
+        " ORDER BY t, attempt, message",
         {"run": run},
     )
 
@@ -333,6 +342,7 @@ NAMED: dict[str, Callable[..., Query]] = {
         worst,
         samples,
         checkpoints,
+        damage,
         memory,
         datasets,
         events,

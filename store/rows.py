@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from finetui.log import CUT_OFF
 from store import eval_rows, lines
 from store.batch import Batch, RunRow
 from store.eval_rows import Entry
+from store.exit_file import BadExit, load_exit
 from store.journal_lines import (
     JOURNAL,
+    Adopted,
     Ended,
     Interrupted,
     JournalLine,
@@ -23,7 +26,17 @@ from store.journal_lines import (
     Starting,
     Submitted,
 )
-from store.line_fields import body, maybe_real, maybe_small, maybe_text, maybe_whole, read, real
+from store.line_fields import (
+    BadLine,
+    body,
+    maybe_real,
+    maybe_small,
+    maybe_text,
+    maybe_whole,
+    read,
+    read_most,
+    real,
+)
 from store.states import ACTIVE, ENDED, RunState
 
 
@@ -31,6 +44,8 @@ def unreadable(
     batch: Batch, run: int | None, attempt: int | None, t: float, where: str, why: str, text: bytes
 ) -> None:
     """Set a line aside, at the time of the line before it."""
+    if why != CUT_OFF:
+        batch.damaged.setdefault(run, f"{where}: {why}")
     batch.add(
         "events",
         run=run,
@@ -46,48 +61,77 @@ def unreadable(
 # ---- run.json --------------------------------------------------------------------------------------------
 
 
-def run_json(batch: Batch, run: int, directory: Path, body: dict[str, Any]) -> None:
-    """The rows of `runs`, `params` and `datasets` that never change."""
+LATEST = 1e11  # Unix seconds; later times cannot be shown
+
+
+def run_json(batch: Batch, run: int, directory: Path, body: dict[str, Any]) -> list[str]:
+    """The rows of `runs`, `params` and `datasets` that never change. Returns the values that cannot be used, which are
+    left out.
+    """
+    bad: list[str] = []
+
+    def value(of: dict[str, Any], key: str, read: Callable[[Any], Any]) -> Any:
+        try:
+            return read(of.get(key))
+        except BadLine as error:
+            bad.append(f"{key}: {error}")
+            return None
+
     recipe = body.get("recipe")
     recipe = recipe if isinstance(recipe, dict) else {}
     model, method, task = recipe.get("model"), recipe.get("method"), recipe.get("task")
     slug = directory.name.partition("-")[2]
-    batch.add(
-        "runs",
-        run=run,
-        uuid=maybe_text(body.get("uuid")),
-        name=maybe_text(body.get("name")) or slug,
-        slug=maybe_text(body.get("slug")) or slug,
-        dir=str(directory),
-        created=maybe_real(body.get("created")),
-        model=maybe_text(model.get("path") if isinstance(model, dict) else model),
-        method=maybe_text(method.get("name") if isinstance(method, dict) else method),
-        task=maybe_text(task.get("name") if isinstance(task, dict) else task),
-        seed=maybe_whole(recipe.get("seed")),
-        recipe_json=json.dumps(recipe, ensure_ascii=False),
-        recipe_hash=maybe_text(body.get("recipe_hash")),
-        git_commit=maybe_text(body.get("git_commit")),
-        host=maybe_text(body.get("host")),
-        sweep=maybe_text(body.get("sweep")),
-        parent=maybe_small(body.get("parent")),
-    )
-    for key, value, number in _leaves(recipe, ""):
-        batch.add("params", run=run, key=key, value=value, number=number)
+    items = body.get("datasets") or []
+    datasets = [
+        {
+            "role": maybe_text(item.get("role")),
+            "source": maybe_text(item.get("source")),
+            "fingerprint": maybe_text(item.get("fingerprint")),
+            "n_rows": value(item, "rows", maybe_whole),
+            "bytes": value(item, "bytes", maybe_whole),
+        }
+        for item in (items if isinstance(items, list) else [])
+        if isinstance(item, dict)
+    ]
+    if not isinstance(items, list) or len(datasets) < len(items):
+        bad.append("datasets: not a list of objects")
+    row = {
+        "uuid": maybe_text(body.get("uuid")),
+        "name": maybe_text(body.get("name")) or slug,
+        "slug": maybe_text(body.get("slug")) or slug,
+        "dir": str(directory),
+        "created": value(body, "created", maybe_time),
+        "model": maybe_text(model.get("path") if isinstance(model, dict) else model),
+        "method": maybe_text(method.get("name") if isinstance(method, dict) else method),
+        "task": maybe_text(task.get("name") if isinstance(task, dict) else task),
+        "seed": value(recipe, "seed", maybe_whole),
+        "recipe_json": json.dumps(recipe, ensure_ascii=False),
+        "recipe_hash": maybe_text(body.get("recipe_hash")),
+        "git_commit": maybe_text(body.get("git_commit")),
+        "host": maybe_text(body.get("host")),
+        "sweep": maybe_text(body.get("sweep")),
+        "parent": value(body, "parent", maybe_small),
+    }
     versions = body.get("versions")
     libraries = {"python": body.get("python"), **(versions if isinstance(versions, dict) else {})}
+    leaves = list(_leaves(recipe, ""))  # before anything is added: it may be nested too deeply
+    batch.add("runs", run=run, **row)
+    for key, leaf, number in leaves:
+        batch.add("params", run=run, key=key, value=leaf, number=number)
     for library, version in libraries.items():
         if version is not None:
             batch.add("libraries", run=run, library=library, version=maybe_text(version))
-    for item in body.get("datasets") or []:
-        batch.add(
-            "datasets",
-            run=run,
-            role=maybe_text(item.get("role")),
-            source=maybe_text(item.get("source")),
-            fingerprint=maybe_text(item.get("fingerprint")),
-            n_rows=maybe_whole(item.get("rows")),
-            bytes=maybe_whole(item.get("bytes")),
-        )
+    for dataset in datasets:
+        batch.add("datasets", run=run, **dataset)
+    return bad
+
+
+def maybe_time(value: Any) -> float | None:
+    """Unix seconds, within what a calendar can show. Raises BadLine."""
+    t = maybe_real(value)
+    if t is not None and not 0 <= t < LATEST:
+        raise BadLine(f"{value!r} is no time")
+    return t
 
 
 def _leaves(value: Any, prefix: str) -> Iterator[tuple[str, str, float | None]]:
@@ -104,9 +148,15 @@ def _leaves(value: Any, prefix: str) -> Iterator[tuple[str, str, float | None]]:
 # ---- journal.jsonl ---------------------------------------------------------------------------------------
 
 
-def journal_line(batch: Batch, run: RunRow, entry: Entry, directory: Path) -> None:
-    """The daemon's word, read as the queue reads it. Raises BadLine, having added nothing."""
-    t, line = real(entry.get("t")), read(JOURNAL.get(entry["kind"], Other), entry, strict=False)
+def journal_line(batch: Batch, run: RunRow, entry: Entry, directory: Path) -> list[str]:
+    """The daemon's word, read as the queue reads it. Raises BadLine, having added nothing. Returns what is left out."""
+    line, bad = read_most(JOURNAL.get(entry["kind"], Other), entry)
+    try:
+        t = maybe_time(entry.get("t")) or 0.0
+    except BadLine as error:
+        t = 0.0
+        bad.append(f"t: {error}")
+    entry = {**entry, "t": t}
     attempt = getattr(line, "attempt", None)
     batch.event(run.run, attempt, entry, _journal_message(entry["kind"], line), _journal_level(line))
     match line:
@@ -117,12 +167,15 @@ def journal_line(batch: Batch, run: RunRow, entry: Entry, directory: Path) -> No
             run.attempt, run.pid = attempt, pid or run.pid
             run.started = t if run.started is None else run.started
             batch.attempt(run.run, attempt, started=t, pid=pid, device=line.device)
+        case Adopted():
+            run.attempt = max(run.attempt, line.attempt or 0)
     if line.state is not None:
         run.state, run.reason = line.state, line.reason
         run.ended = t if line.state in ENDED else None
         if line.state not in ACTIVE and run.attempt:
             _attempt_over(batch, run, attempt or run.attempt, t, line, directory)
     batch.runs[run.run] = run
+    return bad
 
 
 def _attempt_over(
@@ -130,26 +183,24 @@ def _attempt_over(
 ) -> None:
     """The shim's word on how the attempt ended, else the daemon's."""
     run.pid = None
-    said = _exit_json(directory / "attempts" / str(attempt) / "exit.json")
+    path = directory / "attempts" / str(attempt) / "exit.json"
+    try:
+        said = load_exit(path)
+    except BadExit as error:
+        said = None
+        unreadable(batch, run.run, attempt, t, f"attempts/{attempt}/{path.name}", str(error), b"")
     ended = line if isinstance(line, Ended | Interrupted) else None
-    if not said and ended is None:
+    if said is None and ended is None:
         return
+    word = said or ended
     batch.attempt(
         run.run,
         attempt,
-        ended=maybe_real(said.get("ended")) or t,
-        exit_code=maybe_whole(said.get("exit_code", ended.exit_code if ended else None)),
-        signal=maybe_whole(said.get("signal", ended.signal if ended else None)),
-        peak_rss_mb=maybe_real(said.get("peak_rss_mb")),
+        ended=(said.ended if said else None) or t,
+        exit_code=word.exit_code if word else None,
+        signal=word.signal if word else None,
+        peak_rss_mb=said.peak_rss_mb if said else None,
     )
-
-
-def _exit_json(path: Path) -> dict[str, Any]:
-    try:
-        body = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return body if isinstance(body, dict) else {}
 
 
 def _journal_level(line: JournalLine) -> str:
@@ -179,21 +230,49 @@ def _journal_message(kind: str, line: JournalLine) -> str:
 # ---- attempts/N/events.jsonl -------------------------------------------------------------------------------
 
 
-def worker_line(batch: Batch, run: RunRow, attempt: int, entry: Entry) -> None:
-    """The worker's word. Raises BadLine, having added nothing, for a line that lacks what its kind needs."""
+def worker_line(batch: Batch, run: RunRow, attempt: int, entry: Entry) -> list[str]:
+    """The worker's word. Raises BadLine, having added nothing, for a line that lacks what its kind needs. Returns the
+    values that cannot be used, which are left out.
+    """
     kind = entry["kind"]
+    bad: list[str] = []
     if kind in lines.WORKER:
-        _WORKER[kind](batch, run, attempt, entry, read(lines.WORKER[kind], entry))
+        if kind in (lines.Metrics.kind, lines.Eval.kind):
+            entry, bad = _usable(entry, real if kind == lines.Metrics.kind else lines.Result.from_log)
+        line, more = read_most(lines.WORKER[kind], entry)
+        bad += more
+        bad += _WORKER[kind](batch, run, attempt, entry, line) or []
     else:  # of a later finetui
         level = str(entry.get("level") or "info")
         batch.event(run.run, attempt, entry, str(entry.get("message") or kind), level)
     if kind in ("resume", "plan", "phase", "metrics"):
         batch.runs[run.run] = run
+    return bad
+
+
+def _usable(entry: Entry, as_value: Callable[[Any], Any]) -> tuple[Entry, list[str]]:
+    """The same line with those of its `values` that can be used, and what is wrong with the others."""
+    values = entry.get("values")
+    if not isinstance(values, dict):
+        return entry, []
+    bad = {}
+    for key, value in values.items():
+        if (
+            type(value) is not float and value is not None
+        ):  # nearly all are floats: a call for each would cost
+            try:
+                as_value(value)
+            except BadLine as error:
+                bad[key] = f"values.{key}: {error}"
+    if not bad:
+        return entry, []
+    kept = {key: value for key, value in values.items() if key not in bad}
+    return {**entry, "values": kept}, list(bad.values())
 
 
 def _metrics(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.Metrics) -> None:
     t = real(entry.get("t"))
-    kept = {  # nearly all are floats: a call for each would cost more than reading the line
+    kept = {
         key: value if type(value) is float else real(value)
         for key, value in line.values.items()
         if value is not None
@@ -228,12 +307,9 @@ def _phase(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.Ph
 
 def _checkpoint(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.Checkpoint) -> None:
     batch.event(run.run, attempt, entry, f"checkpoint at step {line.step}")
-    batch.add("checkpoints", run=run.run, attempt=attempt, t=real(entry.get("t")), **body(line))
-
-
-def _deleted(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.Deleted) -> None:
-    batch.event(run.run, attempt, entry, f"deleted the checkpoint of step {line.step}")
-    batch.deleted.append((run.run, line.step, real(entry.get("t"))))
+    batch.add(
+        "checkpoints", run=run.run, attempt=attempt, t=real(entry.get("t")), present=False, **body(line)
+    )
 
 
 def _memory(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.Memory) -> None:
@@ -254,7 +330,7 @@ def _end(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.End)
     batch.event(run.run, attempt, entry, f"{status}: {because}" if because else status, level)
 
 
-_WORKER: dict[str, Callable[[Batch, RunRow, int, Entry, Any], None]] = {
+_WORKER: dict[str, Callable[[Batch, RunRow, int, Entry, Any], list[str] | None]] = {
     "resume": _resume,
     "plan": _plan,
     "phase": _phase,
@@ -264,7 +340,6 @@ _WORKER: dict[str, Callable[[Batch, RunRow, int, Entry, Any], None]] = {
     "sample": eval_rows.sample_line,
     "flag": eval_rows.flag_line,
     "checkpoint": _checkpoint,
-    "deleted": _deleted,
     "memory": _memory,
     "log": _log,
     "end": _end,
@@ -274,10 +349,13 @@ _WORKER: dict[str, Callable[[Batch, RunRow, int, Entry, Any], None]] = {
 # ---- hardware.jsonl ----------------------------------------------------------------------------------------
 
 
-def hardware_line(batch: Batch, entry: Entry) -> None:
-    """The sampler's word: samples, and a device's label. Raises BadLine."""
+def hardware_line(batch: Batch, entry: Entry) -> list[str]:
+    """The sampler's word: samples, and a device's label. Raises BadLine. Returns the values that cannot be used."""
     if entry["kind"] not in lines.HARDWARE:
-        return
+        return []
+    bad: list[str] = []
+    if entry["kind"] == lines.HardwareSample.kind:
+        entry, bad = _usable(entry, real)
     line = read(lines.HARDWARE[entry["kind"]], entry)
     match line:
         case lines.HardwareSample():
@@ -286,3 +364,4 @@ def hardware_line(batch: Batch, entry: Entry) -> None:
             batch.extend("system_metrics", len(kept), t=t, key=list(kept), value=list(kept.values()))
         case lines.Device():
             batch.meta[f"device/{line.name}"] = str(line.label)
+    return bad

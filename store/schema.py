@@ -213,7 +213,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
         ],
     ),
     "checkpoints": (
-        "Checkpoints written; of those that are still there, `deleted` is NULL",
+        "Checkpoints written; older ones are deleted, see present",
         [
             _RUN,
             _ATTEMPT,
@@ -221,7 +221,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ("path", "VARCHAR", "path relative to the run directory"),
             ("bytes", "BIGINT", "size"),
             _T,
-            ("deleted", "DOUBLE", "when finetui deleted it (train.keep_checkpoints), Unix seconds"),
+            ("present", "BOOLEAN", "whether it is on the disk, as of the last look"),
         ],
     ),
     "memory": (

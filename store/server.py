@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
+import stat
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,58 +29,102 @@ log = logging.getLogger(__name__)
 
 Actions = Callable[[str, dict[str, Any]], dict[str, Any]]
 NAMED_TIMEOUT_S = 30.0
+LARGEST_REQUEST = 16 << 20  # bytes
+STOP_S = 5.0  # for answers that are under way
+CATCH_UP_S = 5.0  # that a query waits for logs that are still being read
 
 
 class Server:
     """Answers clients until stopped.
 
     `actions(name, body)` runs in one of the server's threads and returns what the client gets; it raises
-    StoreError for whatever a person should read. Only one daemon may serve a path: an old socket there is
-    removed, so hold the home's lock first.
+    StoreError for whatever a person should read. `reading(wait_s)` waits so long at most for the logs to be read, and
+    says what is still missing then. Only one daemon may serve a path: an old socket there is removed, and anything
+    else there renamed, so hold the home's lock first.
     """
 
-    def __init__(self, socket: Path, projection: Projection, actions: Actions) -> None:
+    def __init__(
+        self,
+        socket: Path,
+        projection: Projection,
+        actions: Actions,
+        reading: Callable[[float], str | None] = lambda wait_s: None,
+    ) -> None:
         self.socket = socket
         self._projection = projection
         self._actions = actions
+        self._reading = reading
         self._flight: _Flight | None = None
-        self._thread: threading.Thread | None = None
+        self._inode = 0
 
     def start(self) -> None:
-        """Listen, and return once clients can connect."""
+        """Listen, and return once clients can connect. Raises OSError."""
         self.socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.socket.parent.chmod(0o700)  # before there is a socket in it
-        self.socket.unlink(missing_ok=True)
-        self._flight = _Flight(f"grpc+unix://{self.socket}", self._projection, self._actions)
+        self._clear()
+        # The daemon's umask leaves no moment in which others could connect.
+        self._flight = _Flight(f"grpc+unix://{self.socket}", self._projection, self._actions, self._reading)
         self.socket.chmod(0o600)
-        self._thread = threading.Thread(target=self._flight.serve, name="flight", daemon=True)
-        self._thread.start()
+        self._inode = self.socket.lstat().st_ino
+        threading.Thread(target=self._flight.serve, name="flight", daemon=True).start()
 
     @property
     def reachable(self) -> bool:
-        """Whether the socket is still there: what clears up /tmp may have removed it."""
-        return self.socket.exists()
+        """Whether the socket is still there: what clears up /tmp may have removed it, or a file taken its place."""
+        try:
+            found = self.socket.lstat()
+            return stat.S_ISSOCK(found.st_mode) and found.st_ino == self._inode
+        except OSError:
+            return False
 
-    def stop(self) -> None:
-        """Stop running queries, finish what is being answered, close the socket."""
+    @property
+    def stuck_s(self) -> float:
+        """For how long a query that cannot be interrupted has gone on after its time; 0 without one."""
+        return self._flight.running.stuck_s if self._flight else 0.0
+
+    def stop(self) -> bool:
+        """Stop running queries, finish what is being answered, close the socket. False if something does not end."""
+        ended = True
         if self._flight is not None:
             self._flight.running.stop_all()
-            self._flight.shutdown()
-        if self._thread is not None:
-            self._thread.join(timeout=10)
-        self.socket.unlink(missing_ok=True)
+            closing = threading.Thread(target=self._flight.shutdown, name="shutdown", daemon=True)
+            closing.start()
+            closing.join(timeout=STOP_S)  # a client that does not read its answer would hold it up for ever
+            ended = not closing.is_alive() and self._flight.running.stuck_s == 0
+        if self.reachable:
+            self.socket.unlink(missing_ok=True)
+        return ended
+
+    def _clear(self) -> None:
+        """Make room for the socket: an old one goes, somebody's file or directory is kept under another name."""
+        try:
+            mode = self.socket.lstat().st_mode
+        except FileNotFoundError:
+            return
+        if stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode) or stat.S_ISLNK(mode):
+            self.socket.unlink()
+            return
+        aside = self.socket.with_name(f"{self.socket.name}.aside-{time.time_ns()}")
+        self.socket.rename(aside)
+        log.warning("%s was no socket; it is kept as %s", self.socket, aside.name)
 
 
 class _Flight(flight.FlightServerBase):
-    def __init__(self, location: str, projection: Projection, actions: Actions) -> None:
+    def __init__(
+        self,
+        location: str,
+        projection: Projection,
+        actions: Actions,
+        reading: Callable[[float], str | None],
+    ) -> None:
         super().__init__(location)
         self._projection = projection
         self._actions = actions
+        self._reading = reading
         self.running = guard.Running()
 
     def do_get(self, context: Any, ticket: Any) -> Any:
         with _told():
-            request = json.loads(ticket.ticket)
+            request = _object(ticket.ticket)
             result = self._named(request) if "named" in request else self._sql(request)
             table = result.table
             if result.note:
@@ -87,7 +133,7 @@ class _Flight(flight.FlightServerBase):
 
     def do_action(self, context: Any, action: Any) -> Iterator[Any]:
         with _told():
-            body = json.loads(action.body.to_pybytes() or b"{}")
+            body = _object(action.body.to_pybytes() or b"{}")
             reply = self._act(action.type, body)
             return iter([flight.Result(json.dumps(reply).encode())])
 
@@ -99,14 +145,23 @@ class _Flight(flight.FlightServerBase):
         return self._actions(name, body)
 
     def _sql(self, request: dict[str, Any]) -> guard.Result:
-        return guard.run(
+        sql, limit, timeout_s = (request.get(key) for key in ("sql", "limit", "timeout_s"))
+        if not isinstance(sql, str):
+            raise StoreError(f"`sql` has to be text, not {type(sql).__name__}", "refused")
+        for key, value in (("limit", limit), ("timeout_s", timeout_s)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise StoreError(f"`{key}` has to be a number, not {value!r}", "refused")
+        missing = self._reading(CATCH_UP_S)
+        result = guard.run(
             self._projection,
-            request["sql"],
-            limit=request.get("limit"),
-            timeout_s=request.get("timeout_s"),
+            sql,
+            limit=None if limit is None else int(limit),
+            timeout_s=None if timeout_s is None else min(max(0.0, timeout_s), guard.LONGEST_S),
             running=self.running,
-            query_id=request.get("id") or str(uuid.uuid4()),
+            query_id=str(request.get("id") or uuid.uuid4()),
         )
+        notes = [result.note, missing and f"{missing}; a part is still missing here"]
+        return guard.Result(result.table, "; ".join(filter(None, notes)) or None)
 
     def _named(self, request: dict[str, Any]) -> guard.Result:
         query = NAMED.get(request["named"])
@@ -117,14 +172,34 @@ class _Flight(flight.FlightServerBase):
             sql, parameters = query(**request.get("args") or {})
         except TypeError as error:
             raise StoreError(f"{request['named']}: {error}", "refused") from None
-        try:
+        query_id = str(request.get("id") or uuid.uuid4())
+
+        def work() -> guard.Result:
             with (
                 self._projection.read() as cursor,
-                self.running.watch(request.get("id") or str(uuid.uuid4()), cursor, NAMED_TIMEOUT_S),
+                self.running.watch(query_id, cursor, NAMED_TIMEOUT_S),
             ):
                 return guard.Result(cursor.execute(sql, parameters).to_arrow_table())
+
+        try:
+            return self.running.call(query_id, NAMED_TIMEOUT_S, work, limited=False)
         except duckdb.Error as error:
             raise guard.told(error) from None
+
+
+def _object(content: bytes) -> dict[str, Any]:
+    """The JSON object of a request. Raises StoreError."""
+    if len(content) > LARGEST_REQUEST:
+        raise StoreError(
+            f"the request has {len(content):,} bytes; {LARGEST_REQUEST:,} are allowed", "refused"
+        )
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict):
+        raise StoreError("the request is no JSON object", "refused")
+    return body
 
 
 class _told:  # noqa: N801 (used as a statement)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.runs.home import RunDir
+from finetui.files import open_regular
 from finetui.home import Home
 from tui.rows import COLUMNS, Request, Row, Run, Snapshot, etas_of, runs_of
 
@@ -184,7 +185,7 @@ def log_tail(path: Path | None) -> list[Row]:
     try:
         if path is None:
             return []
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - TAIL_BYTES))
             text = file.read().decode(errors="replace")

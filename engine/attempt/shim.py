@@ -7,14 +7,17 @@ Never two workers in one run directory: the shim holds a lock on it for as long 
 the attempt that the journal says is `starting`, and only if nobody started it before (the attempt's directory
 is made, exclusively, under the lock). The daemon ends an attempt in the journal under the same lock. So a
 shim that comes late, sent by a daemon that was killed meanwhile, finds that it is no longer wanted.
+
+A worker whose run directory is deleted, renamed or moved is killed: nothing that it does could be found any more, and
+the next run gets its device.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import resource
+import select
 import signal
 import sys
 import time
@@ -24,13 +27,14 @@ from typing import NoReturn
 from engine.basics.process import Identity, identify
 from engine.runs import disk, journal
 from engine.runs.home import AttemptDir, RunDir
-from finetui.files import write_json
+from finetui.files import append_regular, read_json, write_json
 from finetui.lock import Lock
 from finetui.start import program
 from store.states import RunState
 
 LOCK_WAIT_S = 10.0
 FULL_DISK_WAIT_S = 2.0
+DIRECTORY_LOOK_S = 2.0  # between looks at the attempt's directory; two in a row must miss it
 # Exit codes of the shim itself; the daemon tells the user its last line on stderr.
 DONE, NOT_WANTED, BUSY, NO_ROOM = 0, 75, 76, 77
 CANNOT_START_WORKER = 127
@@ -38,6 +42,7 @@ CANNOT_START_WORKER = 127
 
 def main() -> int:
     run, number = RunDir(Path(sys.argv[1])), int(sys.argv[2])
+    os.umask(0o077)  # whatever it and the worker write is its owner's alone
     for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)  # it must be there to see how the worker ends
     lock = Lock(run.lock)
@@ -64,9 +69,12 @@ def main() -> int:
         )
         return NO_ROOM
     started, shim = time.time(), identify(os.getpid())
+    directory = attempt.path.stat()
     pid = os.fork()  # this process has one thread, so a fork is safe
     if pid == 0:
         become_worker(run, attempt, shim)
+    if not watch(attempt, directory, pid):
+        print(f"{attempt.path} is gone; its worker was killed", file=sys.stderr)
     write_exit(attempt, pid, started)
     return DONE
 
@@ -83,19 +91,62 @@ def become_worker(run: RunDir, attempt: AttemptDir, shim: Identity | None) -> No
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
             signal.signal(signum, signal.SIG_DFL)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        output = os.open(attempt.stdout, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        output = append_regular(attempt.stdout)
         os.dup2(output, 1)
         os.dup2(output, 2)
         worker = identify(os.getpid())
         write_json(attempt.process, {"shim": as_dict(shim), "worker": as_dict(worker)})
-        directory = json.loads(run.meta.read_text()).get("cwd")
-        os.chdir(directory if directory and Path(directory).is_dir() else run.path)
+        os.chdir(working_directory(run))
         module = os.environ.get("FINETUI_WORKER_MODULE", "engine.attempt.worker")
         command = program(module, str(run.path), str(attempt.number))
         os.execv(command[0], command)
     except BaseException as error:
         os.write(2, f"the worker cannot be started: {error}\n".encode())
     os._exit(CANNOT_START_WORKER)
+
+
+def working_directory(run: RunDir) -> Path:
+    """Return where the run was submitted, if that is still there. Raises OSError, and ValueError with a sentence."""
+    try:
+        directory = read_json(run.meta).get("cwd")
+    except ValueError as error:
+        raise ValueError(f"{run.meta} is damaged: {error}") from None
+    return Path(directory) if isinstance(directory, str) and Path(directory).is_dir() else run.path
+
+
+def watch(attempt: AttemptDir, directory: os.stat_result, pid: int) -> bool:
+    """Return True once the worker has ended; False when its directory is gone, with the worker killed."""
+    misses = 0
+    while misses < 2:
+        if has_ended(pid, DIRECTORY_LOOK_S):
+            return True
+        misses = misses + 1 if is_gone(attempt.path, directory) else 0
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
+    return False
+
+
+def has_ended(pid: int, wait_s: float) -> bool:
+    """Whether a child has ended, after so many seconds at most; it is not reaped."""
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:  # a kernel (< 5.3) or sandbox without pidfd
+        time.sleep(wait_s)
+    else:
+        select.select([fd], [], [], wait_s)
+        os.close(fd)
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+
+
+def is_gone(path: Path, before: os.stat_result) -> bool:
+    """Whether another directory, or none, is there now. A file system that does not answer is no reason."""
+    try:
+        return not os.path.samestat(path.stat(), before)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
 
 
 def write_exit(attempt: AttemptDir, pid: int, started: float) -> None:
@@ -110,6 +161,8 @@ def write_exit(attempt: AttemptDir, pid: int, started: float) -> None:
     while True:
         try:
             return write_json(attempt.exit, body)
+        except FileNotFoundError:  # the run's directory is gone: there is nobody to tell
+            return None
         except OSError as error:
             if not disk.is_full(error):
                 raise

@@ -27,12 +27,13 @@ class Repeater:
     def wake(self) -> None:
         self._wake.set()
 
-    def stop(self) -> None:
-        """Let the step that is under way end, then stop."""
+    def stop(self, wait_s: float | None = None) -> bool:
+        """Let the step that is under way end, then stop. False if it does not end within `wait_s` seconds."""
         self._stopping.set()
         self._wake.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(wait_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while not self._stopping.is_set():

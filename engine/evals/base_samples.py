@@ -23,7 +23,7 @@ from engine.evals.generate import end_token_ids
 from engine.models.random_states import random_states, set_random_states
 from engine.recipe.fields import SAMPLES, TEXT
 from engine.tasks.prepare import Prepared, Suite
-from finetui.files import write_json
+from finetui.files import read_regular, write_json
 
 MAX_TOKENS = 64  # tokens of a sample, at most
 BATCH_SIZE = 50
@@ -33,7 +33,7 @@ SEED = 0
 def read_or_draw(path: Path, draw: Callable[[], list[list[int]]], may_draw: bool) -> list[list[int]]:
     """Return the samples of a run from its file, or else draw them and write it; none where they may not be drawn."""
     try:
-        return [[int(token) for token in tokens] for tokens in json.loads(path.read_bytes())["samples"]]
+        return [[int(token) for token in tokens] for tokens in json.loads(read_regular(path))["samples"]]
     except (OSError, KeyError, TypeError, ValueError):
         pass
     if not may_draw:

@@ -161,7 +161,9 @@ def _add_line(looks: Looks, line: WorkerLine) -> None:
             looks.add_answer(line.step, line.text or "", line.ended, line.fits)
         case Metrics():
             loss, norm = line.values.get("train/loss"), line.values.get("train/grad_norm")
-            looks.add_step(line.step, nan if loss is None else loss, nan if norm is None else norm)
+            looks.add_step(
+                line.step, nan if loss is None else float(loss), nan if norm is None else float(norm)
+            )
 
 
 def _scores(examples: Scored) -> Scores:

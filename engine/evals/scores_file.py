@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import numpy as np
 from engine.evals.base_scores import BasePredictions, watched_targets
 from engine.evals.score import Scores
 from engine.tasks.prepare import Suite
-from finetui.files import write_whole_file
+from finetui.files import read_regular, write_whole_file
 
 
 def path_in(run: Path, suite: Suite) -> Path:
@@ -33,7 +31,7 @@ def write(path: Path, scores: Scores) -> None:
 def read(path: Path, suite: Suite) -> BasePredictions | None:
     """Read the predictions that later looks are compared with; None where the file is missing or damaged."""
     try:
-        return from_bytes(path.read_bytes(), suite).base
+        return from_bytes(read_regular(path), suite).base
     except (OSError, ValueError):
         return None
 
@@ -55,7 +53,7 @@ def from_bytes(content: bytes, suite: Suite) -> Scores:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             return _scores(dict(file), suite)
-    except (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # NumPy and zipfile raise a dozen kinds for a damaged file
         raise ValueError("not a file of scores") from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -70,13 +71,13 @@ class Source:
 
     def checkpoints(self) -> dict[int, Path]:
         """Return the whole checkpoints that are still on disk, by step."""
-        paths = (path for path in self.run.checkpoints.glob("step-*") if (path / "COMPLETE").exists())
-        return dict(sorted((int(path.name.removeprefix("step-")), path) for path in paths))
+        return dict(self.run.whole_checkpoints())
 
     def heldout_losses(self) -> dict[int, float]:
         """Return the held-out loss by step, nats per token."""
         evals = [event for event in self.of_kind(Eval) if event.suite == "heldout" and "loss" in event.values]
-        return {look.step: loss for look in evals if (loss := look.values["loss"].value) is not None}
+        losses = {look.step: look.values["loss"].value for look in evals}
+        return {step: loss for step, loss in losses.items() if loss is not None and isfinite(loss)}
 
 
 def read(run: RunDir) -> Source:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import re
 import shutil
@@ -15,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from engine.basics.errors import QueueError
 from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
-from finetui.files import sync, write_json
+from finetui.files import read_json, sync, write_json
 from finetui.home import Home
 from finetui.log import LogWriter
 from store.journal_lines import Submitted
@@ -60,7 +59,7 @@ def read_submission(body: dict[str, Any]) -> tuple[Submission, Recipe]:
 def repeat_submission(run: RunDir) -> dict[str, Any]:
     """Return the submission that runs the recipe of an earlier run once more. Raises QueueError."""
     try:
-        body = json.loads(run.meta.read_text())
+        body = read_json(run.meta)
     except (OSError, ValueError) as error:
         raise QueueError(f"{run.meta} cannot be read ({error}); the run cannot be repeated") from None
     submission = {key: body[key] for key in Submission.model_fields if body.get(key) is not None}
@@ -108,8 +107,8 @@ def clear_unfinished(home: Home) -> None:
 
 def last_number(home: Home) -> int:
     """Return the highest run number in the home, 0 without runs."""
-    numbers = (path.name.split("-", 1)[0] for path in home.runs.iterdir())
-    return max((int(number) for number in numbers if number.isdigit()), default=0)
+    numbers = (re.match("[0-9]{1,9}(?=-)", path.name) for path in home.runs.iterdir())
+    return max((int(number[0]) for number in numbers if number), default=0)
 
 
 def slugify(name: str) -> str:

@@ -9,6 +9,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine.basics.errors import ConfigError
+from finetui.files import open_regular
+
+LARGEST = 1 << 20  # bytes
 
 
 class Config(BaseModel):
@@ -30,12 +33,15 @@ class Config(BaseModel):
 def read(path: Path) -> Config:
     """Read and check the file; the defaults if there is none. Raises ConfigError."""
     try:
-        body = tomllib.loads(path.read_text())
+        with open_regular(path) as file:
+            body = tomllib.loads(file.read(LARGEST).decode())
     except (FileNotFoundError, NotADirectoryError):  # a home that is no directory is reported elsewhere
         return Config()
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from None
     try:
         return Config.model_validate(body)

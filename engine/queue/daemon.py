@@ -12,11 +12,12 @@ import faulthandler
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from logging.handlers import RotatingFileHandler
-from typing import Any
+from typing import Any, BinaryIO, NoReturn
 
 from engine.basics.cpu import physical_cores
 from engine.basics.errors import ConfigError, QueueError
@@ -27,11 +28,13 @@ from engine.queue.no_pandas import keep_pandas_out
 from engine.queue.sampler import Nvml, Sampler
 from engine.queue.scheduler import Capacity
 from engine.queue.supervisor import Settings, Supervisor
-from finetui.daemon import ALREADY_RUNNING, READY, code_version
+from finetui.daemon import ALREADY_RUNNING, DAEMON, READY, code_version
 from finetui.errors import ExitCode, FinetuiError, StoreError
+from finetui.files import append_regular
 from finetui.home import Home
 from finetui.home import home as default_home
 from finetui.lock import Lock
+from finetui.start import program
 from store import Ingest, Projection, Server
 
 log = logging.getLogger("finetui.daemon")
@@ -41,6 +44,10 @@ WATCH_S, WATCH_IDLE_S = 0.2, 2.0
 INGEST_S, INGEST_IDLE_S = 0.3, 2.0
 SAMPLE_IDLE_S = 10.0
 LOCK_WAIT_S = 5.0  # for a daemon that is just stopping
+STEP_WAIT_S = 5.0  # for a step of a thread when the daemon stops
+STOP_S = 20  # whole seconds after which a daemon that stops is ended by the kernel
+STUCK_S = 30.0  # that a query may go on that is over its time and cannot be interrupted
+DRAIN_S = 100.0  # that a client waits for its logs to be read
 
 
 class HomeTakenError(Exception):
@@ -66,7 +73,7 @@ class Daemon:
         self._settings = _settings(self.config, self._nvml)
         self._supervisor = Supervisor(home, self._settings, on_change=self._on_journal_entry)
         self._sampler = Sampler(home.hardware_log, self._nvml, before_rotation=self._ingest.drain)
-        self._server = Server(home.socket, self._projection, self.act)
+        self._server = Server(home.socket, self._projection, self.act, self._ingest.caught_up)
         self._queue_thread = Repeater(
             "queue", self._watch_queue, lambda: self._interval(WATCH_S, WATCH_IDLE_S)
         )
@@ -77,9 +84,8 @@ class Daemon:
         self._threads = (self._queue_thread, self._ingest_thread, self._sampler_thread)
 
     def start(self) -> None:
-        with self._projection.read() as cursor:
-            (last,) = cursor.execute("SELECT coalesce(max(run), 0) FROM runs").fetchone() or (0,)
-        self._supervisor.recover(last)
+        known = self._projection.known_dirs()
+        self._supervisor.recover(max(known, default=0), known)
         self._server.start()
         for thread in self._threads:
             thread.start()
@@ -89,16 +95,34 @@ class Daemon:
     def owns_home(self) -> bool:
         return self._lock.still_there()
 
-    def stop(self) -> None:
-        """Stop server, threads and database in order; runs go on."""
+    def stop(self) -> bool:
+        """Stop server, threads and database in order; runs go on. False if something does not end: a query that cannot
+        be interrupted, a client that does not read. Then the process has to, which loses nothing: all is on disk.
+        """
         log.info("daemon %d stops; active runs go on", os.getpid())
-        if self.owns_home:  # the socket is another daemon's by now
-            self._server.stop()
-        for thread in self._threads:
-            thread.stop()
+        self._ingest.halt()
+        ended = [self._server.stop()] if self.owns_home else []  # else the socket is another daemon's by now
+        ended += [thread.stop(STEP_WAIT_S) for thread in self._threads]
         self._sampler.close()
-        self._projection.close()
-        self._lock.release()
+        if all(ended) and self._projection.close():
+            self._lock.release()
+            return True
+        log.warning("daemon %d does not wait for what goes on", os.getpid())
+        return False
+
+    def begin_again(self) -> NoReturn:
+        """Start another daemon and end this process at once; the other one waits for the lock."""
+        with home_log(self.home) as output:
+            subprocess.Popen(
+                program(DAEMON),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd="/",
+                env={**os.environ, "FINETUI_HOME": str(self.home.path)},
+                start_new_session=True,
+            )
+        os._exit(0)
 
     # ---- threads ---------------------------------------------------------------------------------
 
@@ -107,6 +131,11 @@ class Daemon:
             log.error("%s is gone; another daemon may own the home now, so this one leaves", self.home.lock)
             self.stopping.set()
             return
+        if self._projection.stuck or self._server.stuck_s > STUCK_S:
+            log.error(
+                "a query is over its time and cannot be interrupted: the daemon starts again without it"
+            )
+            self.begin_again()
         if not self._server.reachable:
             log.warning("%s is gone; making it again", self.home.socket)
             self._server.stop()
@@ -173,8 +202,7 @@ class Daemon:
                 case "status":
                     return self.status()
                 case "drain":
-                    self._ingest.drain()
-                    return {}
+                    return self._drain(body.get("wait_s"))
                 case "stop":
                     self.stopping.set()
                     return {"pid": os.getpid()}
@@ -185,11 +213,32 @@ class Daemon:
             raise StoreError(f"{name}: {path} cannot be written: {error.strerror}", "disk") from None
         raise StoreError(f"the daemon knows no action {name!r}; is it of another version?", "not_found")
 
+    def _drain(self, wait_s: Any) -> dict[str, Any]:
+        """Have every log read to its present end. `reading`: what is not done after `wait_s` seconds."""
+        wait_s = min(max(0.0, float(wait_s)), DRAIN_S) if isinstance(wait_s, int | float) else DRAIN_S
+        ticket = self._ingest.ask()
+        self._ingest_thread.wake()
+        done = self._ingest.answered(ticket, wait_s)
+        reading = None if done else self._ingest.reading or "logs are being read into the database"
+        return {"reading": reading, "problems": self._problems()}
+
+    def _problems(self) -> list[str]:
+        """Return what is wrong, in sentences."""
+        problems = [thread.problem for thread in self._threads if thread.problem]
+        problems += [*self._supervisor.problems.values(), *self._supervisor.refused]
+        damaged = dict(self._supervisor.damaged)
+        for run, what in list(self._ingest.damaged.items()):
+            whose = "the hardware log" if run is None else f"run #{run}"
+            where = f"; finetui show {run} has more" if run is not None else ""
+            damaged.setdefault(
+                run or 0, f"{whose} is damaged: {what}; the rest is used, the file is left as it is{where}"
+            )
+        problems += [damaged[run] for run in sorted(damaged)]
+        problems += filter(None, [self._config_problem, self._ingest.problem, self._nvml.problem])
+        return problems
+
     def status(self) -> dict[str, Any]:
         """Return the daemon's identity, its runs and settings, and its problems."""
-        problems = [thread.problem for thread in self._threads if thread.problem]
-        problems += [*self._supervisor.problems.values(), *self._supervisor.damaged.values()]
-        problems += filter(None, [self._config_problem, self._ingest.problem, self._nvml.problem])
         return {
             "pid": os.getpid(),
             "version": code_version(),
@@ -199,7 +248,9 @@ class Daemon:
             "concurrency": self._settings.capacity.concurrency,
             "devices": list(self._settings.capacity.devices),
             "threads": self._settings.threads,
-            "problems": problems,
+            "reading": self._ingest.reading,
+            "problems": self._problems(),
+            "notes": list(filter(None, [self.home.open_to_others()])),
         }
 
 
@@ -231,6 +282,7 @@ def main() -> int:
     """Run until asked to stop. Errors at the start are one sentence on stderr, for the command that started us."""
     keep_pandas_out()
     home = default_home()
+    os.umask(0o077)  # whatever it makes is its owner's alone
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may go
     try:
         home.create()
@@ -256,9 +308,9 @@ def main() -> int:
     while not daemon.stopping.wait(1.0):
         pass
     owns_home = daemon.owns_home
-    daemon.stop()
-    if not owns_home:
-        os._exit(0)  # the server's destructor would remove the other daemon's socket
+    signal.alarm(STOP_S)  # whatever holds it up then: it may be killed at any moment
+    if not daemon.stop() or not owns_home:
+        os._exit(0)  # a query that goes on; or the server's destructor would remove the other daemon's socket
     return 0
 
 
@@ -275,6 +327,7 @@ def _report_to_starter(sentence: str) -> None:
 
 
 def _log_to(home: Home) -> None:
+    os.close(append_regular(home.daemon_log))  # a pipe in its place would be waited for
     handler = RotatingFileHandler(home.daemon_log, maxBytes=1 << 20, backupCount=1)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
@@ -286,11 +339,15 @@ def _log_to(home: Home) -> None:
 
 def _redirect_output_to_log(home: Home) -> None:
     """Send what native code prints (or a crash) to the log, and release the terminal."""
-    fd = os.open(home.daemon_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.dup2(fd, 1)
-    os.dup2(fd, 2)
-    os.close(fd)
+    with home_log(home) as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
     faulthandler.enable()
+
+
+def home_log(home: Home) -> BinaryIO:
+    """Open the daemon's log to append to it. Raises OSError."""
+    return os.fdopen(append_regular(home.daemon_log), "ab")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ trusted without its start time and boot.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -20,8 +19,10 @@ from engine.basics.process import Identity, alive, identify, kill_group, send
 from engine.runs.home import AttemptDir, RunDir
 from engine.runs.journal import RunRecord
 from engine.runs.lifecycle import Remains
+from finetui.files import append_regular, read_json
 from finetui.log import tail
 from finetui.start import program
+from store.exit_file import read_exit
 from store.line_fields import last_line
 from store.lines import End
 
@@ -49,7 +50,7 @@ class Executor:
 
     def start(self, run: RunDir, attempt: int, device: str, threads: int) -> Identity | None:
         """Exec the shim of an attempt; None if it is already gone. Raises OSError (no memory, no file)."""
-        with run.shim_log.open("ab") as log:
+        with os.fdopen(append_regular(run.shim_log), "ab") as log:
             child = subprocess.Popen(
                 program("engine.attempt.shim", str(run.path), str(attempt)),
                 stdin=subprocess.DEVNULL,
@@ -68,7 +69,7 @@ class Executor:
     def find_processes(self, run: RunDir, record: RunRecord) -> Processes:
         body = _read_json(run.attempt(record.attempt).process) or {}
         shim = record.shim or Identity.from_dict(body.get("shim"))
-        return Processes(shim, Identity.from_dict(body.get("worker")))
+        return Processes(shim, Identity.from_dict(body.get("worker")) or record.worker)
 
     def ask_to_stop(self, worker: Identity) -> bool:
         """Send SIGTERM, so that the worker saves a checkpoint and ends. False if it is gone."""
@@ -78,6 +79,8 @@ class Executor:
         """SIGKILL the worker and all that it started. The shim stays, to record how the worker ended."""
         if processes.worker is not None and processes.shim is not None:
             kill_group(processes.worker, session=processes.shim.pid)
+        elif processes.worker is not None:
+            send(processes.worker, signal.SIGKILL)
 
     def remains(self, run: RunDir, record: RunRecord) -> Remains:
         """Read the files that a dead attempt left."""
@@ -85,7 +88,7 @@ class Executor:
         checkpoint = run.last_checkpoint()
         return Remains(
             began=attempt.process.exists(),
-            exit=_read_json(attempt.exit),
+            exit=read_exit(attempt.exit),
             end=last_line(attempt.events, End),
             last_words=_last_output_line(run, attempt),
             checkpoint=checkpoint[0] if checkpoint else -1,
@@ -114,10 +117,9 @@ def usable_devices(devices: Sequence[str], visible: str | None) -> tuple[str, ..
 
 def _read_json(path: Path) -> dict[str, object] | None:
     try:
-        body = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+        return read_json(path)
+    except (OSError, ValueError):
         return None
-    return body if isinstance(body, dict) else None
 
 
 def _last_output_line(run: RunDir, attempt: AttemptDir) -> str | None:

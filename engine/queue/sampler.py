@@ -132,11 +132,14 @@ class Sampler:
         """`before_rotation` lets the reader of the log catch up before the file gets another name."""
         self._path, self._nvml, self._largest = path, nvml, largest
         self._before_rotation = before_rotation
-        self._log = self._open()
+        self._log: LogWriter | None = None
+        with contextlib.suppress(OSError):  # `sample` tries again, and says so
+            self._log = self._open()
         psutil.cpu_percent()  # the first reading has nothing to compare with
 
     def sample(self) -> None:
-        """Append one `sample`; values in %, GB (1e9 bytes), watts and °C. Raises OSError (disk full)."""
+        """Append one `sample`; values in %, GB (1e9 bytes), watts and °C. Raises OSError (disk full, no file)."""
+        self._log = self._log or self._open()
         write(self._log, HardwareSample({**machine_values(self._path.parent), **self._nvml.values()}))
         if self._path.exists() and self._path.stat().st_size > self._largest:
             self._before_rotation()
@@ -147,7 +150,8 @@ class Sampler:
             self._log = new_log
 
     def close(self) -> None:
-        self._log.close()
+        if self._log:
+            self._log.close()
 
     def _open(self) -> LogWriter:
         writer = LogWriter(self._path, "hardware")

@@ -9,23 +9,25 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from engine.basics.errors import QueueError
-from engine.queue import accept
+from engine.queue import accept, recovery
 from engine.queue.executor import Executor, Processes
 from engine.queue.scheduler import Capacity, Start, decide
 from engine.runs import disk, journal, lifecycle
-from engine.runs.home import RunDir, run_dirs
+from engine.runs.home import RunDir
 from engine.runs.journal import Request, RunRecord
 from engine.runs.lifecycle import Action
 from finetui.home import Home
 from finetui.lock import Lock
 from store.journal_lines import (
     Cancel,
+    Ended,
     JournalLine,
     Note,
     Pause,
@@ -35,7 +37,11 @@ from store.journal_lines import (
     Started,
     Starting,
 )
+from store.paths import Listing, list_runs
 from store.states import RunState
+
+# Seconds after a change of `runs/` until it is listed once more: its time may be too coarse for a second change.
+RELIST_S = 2.0
 
 log = logging.getLogger("finetui.queue")
 
@@ -67,21 +73,23 @@ class Supervisor:
         self._next = 1
         self.waiting_for: dict[int, str] = {}
         self.problems: dict[int, str] = {}  # run → error at its last tick
-        self.damaged: dict[int, str] = {}  # run → lines of its journal that could not be read
+        self.damaged: dict[int, str] = {}  # run → what is wrong with its journal
+        self._listing = Listing()
+        self._gone: dict[int, Path] = {}  # runs whose directory has gone → where it was
+        self._listed_ns = -1  # time of `runs/` when it was listed
+        self._relist_at: float | None = None
 
-    def recover(self, last: int = 0) -> None:
-        """Read the state of all runs from their directories. `last`: the highest run number in the store."""
+    def recover(self, last: int = 0, known: Mapping[int, Path] | None = None) -> None:
+        """Read the state of all runs from their directories. `last`: the highest run number in the store; `known`: the
+        directories that it knows.
+        """
         with self._lock:
             accept.clear_unfinished(self._home)
             self._next = max(last, accept.last_number(self._home)) + 1
-            for run in run_dirs(self._home):
-                record, bad_lines = journal.read_whole(run)
-                self._remember(run, record)
-                if bad_lines:
-                    lines = ", ".join(f"{line.kind} ({line.why})" for line in bad_lines)
-                    self.damaged[run.number] = (
-                        f"run #{run.number}: lines of {run.journal} are passed over: {lines}"
-                    )
+            listing = list_runs(self._home.runs, known)
+            self._listing = listing
+            for path in listing.runs.values():
+                self._take_up(RunDir(path), moved_in=False)
             for record in self._open_records(active=True):
                 log.info("run #%d was %s before this daemon", record.number, record.state)
 
@@ -96,9 +104,77 @@ class Supervisor:
         """Look at each active attempt, then start what may start. A problem with one run holds up no other."""
         with self._lock:
             self._executor.reap()
+            self._look()
             for record in self._open_records(active=True):
                 self._run_guarded(record.number, partial(self._watch, record))
             self._schedule()
+
+    @property
+    def refused(self) -> list[str]:
+        """Directories that are not read, each with why and what to do."""
+        return list(self._listing.refused.values())
+
+    def _look(self) -> None:
+        """Find directories of runs that have come, gone or changed their name."""
+        try:
+            changed_ns = self._home.runs.stat().st_mtime_ns
+            again = self._relist_at is not None and time.monotonic() > self._relist_at
+            if changed_ns == self._listed_ns and not again and not self._listing.outdated:
+                return
+            listing = list_runs(self._home.runs, {number: run.path for number, run in self._dirs.items()})
+        except OSError:  # all of them are away: a disk that is not mounted, say
+            self._listed_ns = -1
+            return
+        self._relist_at = None if changed_ns == self._listed_ns else time.monotonic() + RELIST_S
+        self._listed_ns = changed_ns
+        self._listing = listing
+        for number in self._dirs.keys() - listing.runs.keys():
+            if not self._dirs[number].path.is_dir():
+                self._forget(number)
+        for number, path in listing.runs.items():
+            if number not in self._dirs or self._dirs[number].path != path:
+                if number in self._dirs:
+                    self._forget(number)
+                self._take_up(RunDir(path), moved_in=True)
+                self._on_change(number)
+
+    def _take_up(self, run: RunDir, *, moved_in: bool) -> None:
+        """Take a run's directory as it is found. Whatever is wrong with it costs no other run anything."""
+        number = run.number
+        self._gone.pop(number, None)
+        self._next = max(self._next, number + 1)
+        try:
+            reading = journal.read_whole(run)
+            if problem := recovery.journal_problem(run, reading):
+                self.damaged[number] = (
+                    f"run #{number}: {problem}; the rest is used, the file is left as it is"
+                )
+            line = recovery.line_for(run, reading, self._executor, moved_in=moved_in)
+        except Exception as error:
+            log.exception("run #%d: its directory cannot be read", number)
+            self.damaged[number] = f"run #{number} is left alone: {type(error).__name__}: {error}"
+            self._remember(run, RunRecord(number, RunState.PAUSED, "its directory cannot be read"))
+            return
+        self._remember(run, reading.record)
+        if line is None:
+            return
+        try:
+            self._write(reading.record, line)
+        except OSError as error:
+            self.damaged[number] = f"run #{number}: {run.journal} cannot be written: {error.strerror}"
+            self._remember(run, replace(reading.record, state=RunState.PAUSED, reason=line.reason))
+
+    def _forget(self, number: int) -> None:
+        """End what a run without its directory still does, and forget the run."""
+        run, record = self._dirs.pop(number), self._records.pop(number)
+        log.warning("run #%d: its directory %s is gone", number, run.path)
+        if record.active:
+            self._executor.kill(Processes(record.shim, record.worker))
+        self._open_runs.discard(number)
+        self._gone[number] = run.path
+        for of_run in (self.problems, self.damaged):
+            of_run.pop(number, None)
+        self._on_change(number)
 
     @property
     def busy(self) -> bool:
@@ -162,6 +238,9 @@ class Supervisor:
     def _start(self, start: Start) -> None:
         """Start an attempt. The journal first: a shim starts only what the journal says is starting."""
         record, run = self._records[start.run], self._dirs[start.run]
+        if problem := recovery.run_json_problem(run):
+            self._write(record, Ended(RunState.FAILED, reason=problem))
+            return
         attempt = max([record.attempt, *(attempt.number for attempt in run.attempts())]) + 1
         threads = self._settings.threads
         record = self._write(record, Starting(attempt, RunState.STARTING, start.device, threads))
@@ -247,6 +326,10 @@ class Supervisor:
     # ---- records ---------------------------------------------------------------------------------
 
     def _record(self, number: int) -> RunRecord:
+        if number in self._gone:
+            raise QueueError(
+                f"the directory of run #{number}, {self._gone[number]}, is gone, and the run with it"
+            )
         if number not in self._records:
             last = f"the last one is #{max(self._records)}" if self._records else "there are none yet"
             raise QueueError(f"there is no run #{number}; {last}")
@@ -287,8 +370,7 @@ class Supervisor:
             step()
         except Exception as error:
             if not self._dirs[number].path.is_dir():
-                log.warning("run #%d: its directory is gone; forgetting it", number)
-                self._open_runs.discard(number)
+                self._forget(number)
                 return
             message = f"run #{number}: {type(error).__name__}: {error}"
             if self.problems.get(number) != message:

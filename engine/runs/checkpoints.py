@@ -11,7 +11,7 @@ import zlib
 from pathlib import Path
 
 from engine.runs.home import RunDir
-from finetui.files import sync, write_json
+from finetui.files import open_regular, read_regular, sync, write_json
 
 COMPLETE = "COMPLETE"
 DAMAGED = ".damaged"  # added to the name of a checkpoint that is set aside
@@ -28,7 +28,7 @@ def seal(path: Path) -> None:
 def checksum(file: Path) -> int:
     """Return the CRC-32 of a file's content. Raises OSError."""
     value = 0
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         while chunk := stream.read(CHUNK):
             value = zlib.crc32(chunk, value)
     return value
@@ -40,7 +40,7 @@ def damage(path: Path) -> str | None:
     A `COMPLETE` without content is that of an older finetui, which kept no checksums.
     """
     try:
-        text = (path / COMPLETE).read_text()
+        text = read_regular(path / COMPLETE)
         sums = json.loads(text) if text else {}
         for name, expected in sums.items():
             if checksum(path / name) != expected:
@@ -49,7 +49,7 @@ def damage(path: Path) -> str | None:
         return f"{Path(error.filename).name} is gone"
     except OSError as error:
         return f"{Path(error.filename).name} cannot be read: {error.strerror}"
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, TypeError, RecursionError):
         return f"{COMPLETE} has changed since it was written"
     return None
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from finetui.home import Home
+from store.paths import attempts_in, list_runs
 
-RUN_NAME = r"(\d+)-[a-z0-9-]+"
 CHECKPOINT_NAME = r"step-(\d+)"
 
 
@@ -49,11 +48,7 @@ class RunDir:
 
     def attempts(self) -> list[AttemptDir]:
         """Return the attempts in order; empty before the first start."""
-        parent = self.path / "attempts"
-        attempts = (
-            [AttemptDir(path) for path in parent.iterdir() if path.name.isdigit()] if parent.is_dir() else []
-        )
-        return sorted(attempts, key=lambda attempt: attempt.number)
+        return [self.attempt(number) for number in attempts_in(self.path)]
 
     def last_checkpoint(self) -> tuple[int, Path] | None:
         """Return the step and directory of the last whole checkpoint, or None."""
@@ -100,19 +95,7 @@ class AttemptDir:
 
 def run_dirs(home: Home) -> list[RunDir]:
     """Return every acknowledged run (one with a `run.json`), by number. A directory of another name is no run."""
-    runs: dict[int, RunDir] = {}
-    for path in sorted(home.runs.glob("[0-9]*-*")):
-        if not re.fullmatch(RUN_NAME, path.name) or not (path / "run.json").exists():
-            continue
-        run = RunDir(path)
-        if run.number not in runs or not _is_copy(run):
-            runs[run.number] = run
-    return [runs[number] for number in sorted(runs)]
-
-
-def _is_copy(run: RunDir) -> bool:
-    """Whether a run's directory has another name than it was given: somebody copied it."""
     try:
-        return f"{run.number:06d}-{json.loads(run.meta.read_text())['slug']}" != run.path.name
-    except (OSError, ValueError, KeyError, TypeError):
-        return True
+        return [RunDir(path) for path in list_runs(home.runs).runs.values()]
+    except FileNotFoundError:
+        return []

@@ -6,15 +6,18 @@ daemon that starts afresh knows what the one before it knew. Imports nothing hea
 
 from __future__ import annotations
 
+import errno
 import time
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from engine.basics.process import Identity
 from engine.runs.home import RunDir
-from finetui.log import LogWriter
+from finetui.log import CUT_OFF, LogWriter
 from store.journal_lines import (
     JOURNAL,
+    OF_STATE,
+    Adopted,
     Cancel,
     Interrupted,
     JournalLine,
@@ -22,6 +25,7 @@ from store.journal_lines import (
     Pause,
     Priority,
     Requeued,
+    Running,
     Started,
     Starting,
     Submitted,
@@ -45,6 +49,8 @@ class RunRecord:
     attempt: int = 0  # the last one started, 0 before the first
     device: str | None = None
     shim: Identity | None = None
+    worker: Identity | None = None
+    adopted: int | None = None  # the number that the directory was found under, if it was moved or copied
     request: Request | None = None  # asked of the attempt that is active
     interruptions: int = 0  # in a row, without a new checkpoint in between
     checkpoint: int = -1  # last whole one at the last interruption, -1 before the first
@@ -58,20 +64,43 @@ class RunRecord:
         return self.state in ACTIVE
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a journal adds up to."""
+
+    record: RunRecord
+    bad: tuple[
+        Bad, ...
+    ] = ()  # lines that cannot be read, and values that cannot be used; both are passed over
+    certain: bool = (
+        True  # False: there is no state in it, or it may have changed after the last one that can be read
+    )
+
+
 def read(run: RunDir) -> RunRecord:
     """Add up a journal; lines that cannot be read are skipped."""
-    return read_whole(run)[0]
+    return read_whole(run).record
 
 
-def read_whole(run: RunDir) -> tuple[RunRecord, list[Bad]]:
-    """Return the record, and the lines that were skipped because their values cannot be used."""
-    record, bad = RunRecord(run.number), []
-    for t, line in read_lines(run.journal, JOURNAL, Other):
-        if isinstance(line, Bad):
-            bad.append(line)
-        else:
+def read_whole(run: RunDir) -> Reading:
+    """Add up a journal, and say what had to be skipped. One that cannot be read at all is as an empty one."""
+    record, bad, certain = RunRecord(run.number), list[Bad](), False
+    try:
+        for t, line in read_lines(run.journal, JOURNAL, Other):
+            if isinstance(line, Bad):
+                if line.why != CUT_OFF:
+                    bad.append(line)
+                    certain = False
+                continue
             record = add(record, line, t)
-    return record, bad
+            if line.state is not None:
+                certain = True
+            elif isinstance(line, OF_STATE):
+                bad.append(Bad(0, f"a line of kind {line.kind} lacks its state"))
+                certain = False
+    except OSError as error:
+        bad.append(Bad(0, str(error.strerror)))
+    return Reading(record, tuple(bad), certain)
 
 
 def append(run: RunDir, record: RunRecord, line: JournalLine) -> RunRecord:
@@ -79,6 +108,8 @@ def append(run: RunDir, record: RunRecord, line: JournalLine) -> RunRecord:
 
     Opened for each line: lines are rare, and opening ends a line that a full disk left torn.
     """
+    if not run.path.is_dir():  # a writer would make it again
+        raise FileNotFoundError(errno.ENOENT, "the run's directory is gone", str(run.path))
     t = time.time()
     writer = LogWriter(run.journal, "journal", run=run.number)
     try:
@@ -96,9 +127,17 @@ def add(record: RunRecord, line: JournalLine, t: float) -> RunRecord:
         case Priority():
             record = replace(record, priority=line.priority)
         case Starting():
-            record = replace(record, attempt=line.attempt, device=line.device, shim=None, request=None)
+            record = replace(
+                record, attempt=line.attempt, device=line.device, shim=None, worker=None, request=None
+            )
         case Started():
             record = replace(record, shim=Identity.from_dict(body(line)))
+        case Running():
+            record = replace(
+                record, attempt=line.attempt or record.attempt, worker=Identity.from_dict(body(line))
+            )
+        case Adopted():
+            record = replace(record, adopted=line.run, attempt=line.attempt or record.attempt)
         case Cancel():
             record = replace(record, request="cancel")  # dropped below where it took effect at once
         case Pause():

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from engine.runs.disk import FULL
 from store.states import ACTIVE, WAITING, RunState, status_of
 
 if TYPE_CHECKING:
     from engine.runs.journal import Request, RunRecord
+    from store.exit_file import Exit
     from store.journal_lines import Ended, Interrupted
     from store.lines import End
 
@@ -26,7 +27,7 @@ MOST_INTERRUPTIONS = 3
 class Remains:
     """What a dead attempt left behind."""
 
-    exit: dict[str, Any] | None = None  # exit.json, the shim's word
+    exit: Exit | None = None  # exit.json, the shim's word
     end: End | None = None  # the last line of events.jsonl, the worker's word
     last_words: str | None = None  # last line of stdout.log
     checkpoint: int = -1  # step of the run's last whole checkpoint, -1 without one
@@ -46,8 +47,8 @@ def verdict(record: RunRecord, remains: Remains) -> Ended | Interrupted:
     """Decide how the attempt ended, as the line for the journal. The worker's own `end` wins over how its process
     ended.
     """
-    body = remains.exit or {}
-    facts = Facts(record.attempt, body.get("exit_code"), body.get("signal"))
+    ended = remains.exit
+    facts = Facts(record.attempt, ended.exit_code if ended else None, ended.signal if ended else None)
     status, error, reason = _worker_end(remains, facts.exit_code)
     if status == RunState.FINISHED:
         return _ended(facts, RunState.FINISHED, reason or None)  # stopped by a flag, before the last step

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -26,7 +27,7 @@ from engine.recipe.methods import IA3, Adapter, Freeze, Full, Lora, Method, QLor
 from engine.runs.home import RunDir
 from engine.tasks.prepare import Suite
 from engine.training.job import Job
-from finetui.files import write_whole_file
+from finetui.files import read_regular, write_whole_file
 
 MAX_FILES = 200
 HASHED_WHOLE = 64 * 2**20  # bytes; of a larger file, its size, its time and both ends
@@ -142,14 +143,19 @@ def _fingerprint(directory: Path) -> str:
 
 
 def _read(path: Path | None) -> bytes:
-    """Read a file; empty where there is none."""
+    """Read a file; empty where there is none, or where it has changed since it was written."""
     try:
-        content = path.read_bytes() if path else b""
+        content = read_regular(path) if path else b""
         if path:
             os.utime(path)  # the files not used for longest are deleted first
     except OSError:
         return b""
-    return content
+    checksum, _, rest = content.partition(b"\n")
+    return rest if checksum == _checksum(rest) else b""
+
+
+def _checksum(content: bytes) -> bytes:
+    return b"%08x" % zlib.crc32(content)
 
 
 def _write(path: Path | None, content: bytes) -> None:
@@ -158,7 +164,7 @@ def _write(path: Path | None, content: bytes) -> None:
         return
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole_file(path, content)
+        write_whole_file(path, _checksum(content) + b"\n" + content)
         by_age = sorted(path.parent.glob("*"), key=lambda file: file.stat().st_mtime)
         for old in by_age[:-MAX_FILES]:
             old.unlink(missing_ok=True)

@@ -114,13 +114,9 @@ def put_weights(saved: dict[str, torch.Tensor], model: nn.Module) -> None:
             parameter.copy_(shard_like(saved[name], parameter))
 
 
-def prune(run: RunDir, keep: int, best_step: int | None) -> list[int]:
-    """Delete all but the last `keep` whole checkpoints, that of step `best_step`, and what was left half-written.
-
-    Returns the steps of the whole ones that are gone.
-    """
-    before = run.whole_checkpoints()
-    last = [path for _, path in before[-keep:]]
+def prune(run: RunDir, keep: int, best_step: int | None) -> None:
+    """Delete all but the last `keep` whole checkpoints, that of step `best_step`, and what was left half-written."""
+    last = [path for _, path in run.whole_checkpoints()[-keep:]]
     kept = {*last, *([run.checkpoints / checkpoint_name(best_step)] if best_step is not None else [])}
     for path in run.checkpoints.iterdir():
         is_checkpoint = re.fullmatch(CHECKPOINT_NAME, path.name) or path.name.startswith(
@@ -129,7 +125,6 @@ def prune(run: RunDir, keep: int, best_step: int | None) -> list[int]:
         if is_checkpoint and path not in kept:
             (path / COMPLETE).unlink(missing_ok=True)  # never whole while half deleted
             shutil.rmtree(path, ignore_errors=True)
-    return [step for step, path in before if path not in kept]
 
 
 def write_directory(path: Path, fill: Callable[[Path], None], needed_bytes: int) -> None:

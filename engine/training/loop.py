@@ -126,10 +126,14 @@ class Trainer:
             self.optimiser.zero_grad(set_to_none=True)
             self.memory.split_finer(passes, reason)
             set_random_states(states)
+        rate = learning_rate(job.recipe.train, job.step, job.plan.total_steps)
         if flag := nan(job.step + 1, loss, grad_norm, context_of(job.recipe)):
+            seen = {"train/loss": loss, "train/grad_norm": grad_norm, "train/lr": rate}
+            job.report.metrics(
+                job.step + 1, {**seen, "train/tokens_per_s": tokens / (time.perf_counter() - started)}
+            )
             job.report.flag(flag)
             raise TrainingError(f"{flag.message} {flag.advice[0]} No weights were saved after it.")
-        rate = learning_rate(job.recipe.train, job.step, job.plan.total_steps)
         set_rate(self.optimiser, rate)
         with self.memory.updating():
             self.optimiser.step()
@@ -227,8 +231,7 @@ class Trainer:
         job.report.checkpoint(job.step, path.relative_to(job.run.path), checkpoint.directory_bytes(path))
         if distributed.rank() == 0:
             keep = best_step(job.looks, job.recipe) if job.recipe.flags.may_stop else None
-            for step in checkpoint.prune(job.run, job.recipe.train.keep_checkpoints, keep):
-                job.report.deleted(step)
+            checkpoint.prune(job.run, job.recipe.train.keep_checkpoints, keep)
         self.saved_step = job.step
 
     def _restore(self, resume_from: int | None) -> Position:

@@ -56,7 +56,7 @@ class Report:
         )
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
-        write(self._log, lines.Metrics(step, _finite(values)))
+        write(self._log, lines.Metrics(step, dict(values)))
         now = time.monotonic()
         if now - self._last_step_line < SECONDS_BETWEEN_STEPS and step != self._total_steps:
             return
@@ -81,8 +81,10 @@ class Report:
         seconds: float,
     ) -> None:
         """`confusion`: texts by class (rows) and predicted class (columns); empty without classes."""
+        # An interval that is infinite is none; a value that is not finite is one.
         results = {
-            name: lines.Result(**_finite(dataclasses.asdict(measure))) for name, measure in measures.items()
+            name: lines.Result(**{**_finite(dataclasses.asdict(measure)), "value": measure.value})
+            for name, measure in measures.items()
         }
         line = lines.Eval(step, suite, results, _example_scores(scores), confusion or None, seconds)
         write(self._log, line, sync=True)
@@ -101,9 +103,6 @@ class Report:
     def checkpoint(self, step: int, path: Path, written: int) -> None:
         write(self._log, lines.Checkpoint(step, str(path), written), sync=True)
         _print_line("checkpoint", f"{path}, {size(written)}")
-
-    def deleted(self, step: int) -> None:
-        write(self._log, lines.Deleted(step))
 
     def memory(
         self,
@@ -151,7 +150,7 @@ def _example_scores(scores: Scores) -> lines.Scored:
         tempered = {str(temperature): _finite(row) for temperature, row in rows}
     return lines.Scored(
         scores.ids,
-        listed(scores.nll) or [],
+        scores.nll.tolist(),
         listed(scores.tokens) or [],
         listed(scores.right),
         listed(scores.lost),
@@ -167,7 +166,7 @@ def _print_line(what: str, text: str) -> None:
 
 
 def _finite(value: Any) -> Any:
-    """Replace infinite and not-a-number values, which JSON lacks, by null."""
+    """Replace infinite and not-a-number values by null, where they mean that there is none."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -282,7 +282,9 @@ def test_keys_of_messages_that_nothing_reads_are_told(tmp_path: Path, tokenizer:
     lines[1]["messages"][1]["refusal"] = None
     found = report_on(tmp_path, lines, tokenizer, data={"heldout": 1})
     unread = codes(found.warnings)["unread-keys"]
-    assert "this key is not read, so nothing of it is learned: `messages.mood` (1 of 30 rows)" in unread.message
+    assert (
+        "this key is not read, so nothing of it is learned: `messages.mood` (1 of 30 rows)" in unread.message
+    )
 
 
 def test_rows_that_the_template_refuses_are_left_out(tmp_path: Path, tokenizer: Any) -> None:

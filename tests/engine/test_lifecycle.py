@@ -9,14 +9,15 @@ import pytest
 from engine.basics.process import Identity
 from engine.runs.journal import RunRecord
 from engine.runs.lifecycle import Action, Remains, refusal, refused, verdict
+from store.exit_file import Exit
 from store.lines import End
 from store.states import RunState
 
 RUNNING = RunRecord(7, state="running", attempt=1, shim=Identity(1, 2, "b"))
 
 
-def exited(code: int | None = None, signal: int | None = None) -> dict[str, int | None]:
-    return {"exit_code": code, "signal": signal}
+def exited(code: int | None = None, signal: int | None = None) -> Exit:
+    return Exit(code, signal)
 
 
 @pytest.mark.parametrize(

@@ -38,29 +38,6 @@ def test_versions_of_a_run_can_be_asked_for(home: FakeHome, projection: Projecti
     ]
 
 
-def test_a_deleted_checkpoint_is_marked_and_one_written_again_is_not(
-    home: FakeHome, projection: Projection, ingest: Ingest
-) -> None:
-    run = home.run(1)
-    run.start()
-    for step in (10, 20, 30):
-        run.write("checkpoint", step=step, path=f"checkpoints/step-{step:06}", bytes=9)
-        if step > 10:
-            run.write("deleted", step=step - 10)
-    query = "SELECT step, deleted FROM checkpoints ORDER BY step, t"
-    ingest.poll()
-    first = rows(projection, query)
-    assert [(step, deleted is None) for step, deleted in first] == [(10, False), (20, False), (30, True)]
-    assert first[0][1] > T0
-    run.write("resume", attempt=2, from_step=10)
-    run.write("checkpoint", attempt=2, step=20, path="checkpoints/step-000020", bytes=9)
-    ingest.poll()
-    assert rows(projection, query) == [first[0], (20, None)]
-    assert "deleted the checkpoint of step 10" in [
-        text for (text,) in rows(projection, "SELECT message FROM events")
-    ]
-
-
 @pytest.mark.parametrize(
     ("changes", "places"),
     [

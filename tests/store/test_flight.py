@@ -59,9 +59,9 @@ def test_queries_come_back_as_tables(home: FakeHome, ingest: Ingest, client: Cli
 def test_rows_beyond_the_limit_are_cut_and_it_says_so(client: Client) -> None:
     table = client.query("SELECT * FROM range(100000)", limit=5)
     assert table.num_rows == 5
-    assert note(table) == "only the first 5 rows are shown"
+    assert note(table) == "only the first 5 of 100,000 rows are shown"
     assert note(client.query("SELECT * FROM range(5)", limit=5)) is None
-    assert client.query("SELECT * FROM range(100000)").num_rows == 10_000
+    assert client.query("SELECT * FROM range(100000)").num_rows == 100_000
 
 
 def test_actions_reach_the_daemon_and_come_back(client: Client) -> None:
@@ -133,7 +133,6 @@ def test_one_client_serves_many_threads(client: Client) -> None:
 
 def test_the_socket_is_closed_to_others(server: Server) -> None:
     assert stat.S_IMODE(server.socket.stat().st_mode) == 0o600
-    assert stat.S_IMODE(server.socket.parent.stat().st_mode) == 0o700
 
 
 def test_nobody_there_is_unavailable(tmp_path: Path, server: Server) -> None:

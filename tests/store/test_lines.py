@@ -45,6 +45,8 @@ def _value(field: Any, numbers: Iterator[int], text: str) -> Any:
         part = filled(field.parts, numbers, text)
         return {"object": part, "object of objects": {"some": part}, "list of objects": [part]}[field.type]
     number = next(numbers)
+    if field.name == "state":
+        return RunState.PAUSED.value
     return {
         "whole number": number,
         "number": number + 0.5,
@@ -164,15 +166,18 @@ def test_a_bad_line_stops_no_file(tmp_path: Path) -> None:
     ]
     log.write_text("".join(json.dumps(entry) + "\n" for entry in entries) + '{"kind": "priority", "pri')
     assert list(read_lines(log, JOURNAL, Other)) == [
-        (0.0, Bad("starting", "attempt: 'first' is not a whole number")),
+        (0.0, Bad(2, "attempt: 'first' is not a whole number")),
+        (0.0, Bad(3, "exit_code: 'x' is not a whole number")),
         (0.0, Ended("failed")),
-        (0.0, Bad("priority", "priority is missing")),
+        (0.0, Bad(4, "priority is missing")),
         (4.0, Other("paused", "of a later finetui")),
         (0.0, Other()),
+        (0.0, Bad(7, "not an object")),
         (5.0, Priority(3)),
     ]
     assert list(read_lines(log, {"priority": Priority})) == [
-        (0.0, Bad("priority", "priority is missing")),
+        (0.0, Bad(4, "priority is missing")),
+        (0.0, Bad(7, "not an object")),
         (5.0, Priority(3)),
     ]
     assert read(Ended, {"state": 7, "reason": 7}, strict=False) == Ended(None, reason="7")

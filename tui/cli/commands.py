@@ -213,7 +213,15 @@ def compare(numbers: RunNumbers, as_json: Json = False) -> None:
 @app.command()
 def sql(
     query: Annotated[str, typer.Argument(help="One SELECT; `-` reads it from stdin.", show_default=False)],
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Print at most this many rows.")] = 1000,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit",
+            "-n",
+            min=1,
+            help="Print at most this many rows; default: 1,000, or all of them with --csv and --json.",
+        ),
+    ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: Json = False,
 ) -> None:

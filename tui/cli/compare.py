@@ -7,7 +7,7 @@ from typing import Any
 from finetui.daemon import connect
 from finetui.errors import StoreError
 from store.queries import compare_table_sql
-from tui.cli.output import out, print_json, print_side_by_side, print_table
+from tui.cli.output import out, print_json, print_side_by_side, print_table, say
 from tui.cli.show import find
 
 SUITES = ("heldout", "general")
@@ -19,7 +19,7 @@ def compare(numbers: list[int], *, as_json: bool) -> None:
     if len(runs) < 2:
         raise StoreError("give two or more different runs to compare", "refused")
     with connect() as client:
-        client.action("drain")
+        client.drain(say)
         names = {run: find(client, run)["name"] for run in runs}
         results = client.query(compare_table_sql(runs)).to_pylist()
         config = _by_key(client.named("params_diff", runs=runs).to_pylist(), "value", runs)

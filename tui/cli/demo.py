@@ -52,7 +52,7 @@ def _report(client: Client, numbers: list[int]) -> bool:
     """Print the results; False if a run failed."""
     from store.queries import compare_table_sql
 
-    client.action("drain")
+    client.drain(say)
     rows = {row["run"]: row for row in client.named("runs").to_pylist() if row["run"] in numbers}
     query = compare_table_sql(numbers)
     out()

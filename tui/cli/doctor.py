@@ -17,7 +17,7 @@ from engine.basics.wording import size
 from engine.client import service
 from engine.queue import config, sampler
 from engine.runs.disk import free_bytes
-from finetui.errors import ExitCode
+from finetui.errors import ExitCode, FinetuiError
 from finetui.home import home
 from tui.cli.output import out, print_json
 
@@ -107,6 +107,8 @@ def _home() -> Check:
         probe = path / ".doctor"
         probe.touch()
         probe.unlink()
+    except FinetuiError as error:
+        return Check("home", "bad", str(error))
     except OSError as error:
         return Check("home", "bad", f"{path} cannot be written ({error.strerror}); set FINETUI_HOME")
     filesystem = _filesystem(path)
@@ -114,6 +116,8 @@ def _home() -> Check:
         return Check(
             "home", "bad", f"{path} is on {filesystem}, where locks fail; set FINETUI_HOME to a local disk"
         )
+    if wide := home().open_to_others():
+        return Check("home", "note", wide)
     return Check("home", "good", f"{path} ({filesystem or 'local'})")
 
 

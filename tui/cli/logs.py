@@ -10,6 +10,7 @@ from pathlib import Path
 from engine.runs import journal
 from engine.runs.home import RunDir, run_dirs
 from finetui.errors import StoreError
+from finetui.files import open_regular
 from finetui.home import home
 from tui.cli.output import out_raw
 
@@ -43,9 +44,12 @@ def _print_new(run: RunDir, offsets: dict[Path, int]) -> None:
             continue
         if path not in offsets and attempt.number > 1:
             out_raw(f"--- attempt {attempt.number} ---\n")
-        with path.open("rb") as file:
-            file.seek(offsets.get(path, 0))
-            text = file.read()
+        try:
+            with open_regular(path) as file:
+                file.seek(offsets.get(path, 0))
+                text = file.read()
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read: {error.strerror}") from None
         offsets[path] = offsets.get(path, 0) + len(text)
         out_raw(_shown(text))
     sys.stdout.flush()

@@ -44,7 +44,10 @@ def status(*, as_json: bool) -> None:
         running = ", ".join(f"#{number}" for number in found["running"]) or "nothing"
         out(f"pid {found['pid']}, up {duration(found['uptime_s'])}, home {found['home']}")
         out(f"running {running}; {len(found['queued'])} waiting; {found['concurrency']} at a time")
-        for problem in found.get("problems", []):
-            out(f"problem: {problem}")
+        if found.get("reading"):
+            out(found["reading"])
+        for kind in ("problem", "note"):
+            for sentence in found.get(f"{kind}s", []):
+                out(f"{kind}: {sentence}")
     if found is None:
         sys.exit(ExitCode.FAILED)

@@ -47,7 +47,7 @@ WARNINGS = "SELECT attempt, message FROM events WHERE kind = 'log' AND level = '
 def ls(state: RunState | None, limit: int, *, as_json: bool) -> None:
     """The run table, latest last."""
     with connect() as client:
-        client.action("drain")
+        problems = client.drain(say)
         rows = client.named("runs").to_pylist()
     chosen = [row for row in rows if state in (None, row["state"])]
     if as_json:
@@ -59,6 +59,8 @@ def ls(state: RunState | None, limit: int, *, as_json: bool) -> None:
         say(what)
     elif len(chosen) > limit:
         say(f"{len(chosen) - limit} earlier runs are not shown; see --limit")
+    for problem in problems:
+        say(f"problem: {problem}")
 
 
 def _listed(row: dict[str, Any]) -> dict[str, Any]:
@@ -80,7 +82,7 @@ def _flag(row: dict[str, Any]) -> str:
 def show(number: int, *, as_json: bool) -> None:
     """One run, whole."""
     with connect() as client:
-        client.action("drain")
+        client.drain(say)
         row = find(client, number)
         parts = {
             name: client.named(name, run=number).to_pylist()
@@ -94,6 +96,7 @@ def show(number: int, *, as_json: bool) -> None:
                 "memory",
                 "datasets",
                 "params",
+                "damage",
             )
         }
         for checkpoint in parts["checkpoints"]:
@@ -105,6 +108,7 @@ def show(number: int, *, as_json: bool) -> None:
             print_json({**row, "recipe": recipe, **parts, "flags": flags_of(client, number)})
             return
         _print_head(row)
+        _print_damage(parts["damage"])
         print_warnings(parts["warnings"])
         _print_evals(parts["evals"], row["task"])
         _print_baselines(parts["baselines"], parts["slices"])
@@ -151,6 +155,20 @@ def print_warnings(events: list[dict[str, Any]]) -> None:
     if first:
         _section("Warnings")
         out("\n".join(f"attempt {attempt}: {text}" for text, attempt in reversed(first.items())))
+
+
+def _print_damage(rows: list[dict[str, Any]]) -> None:
+    """What could not be read of its files, so that nobody takes what is left for all of it."""
+    if not rows:
+        return
+    _section(
+        "Damaged: these lines and values cannot be read and are left out; the files are left as they are"
+    )
+    for row in rows[:20]:
+        where = "" if row["attempt"] is None else f"attempt {row['attempt']}, "
+        out(f"{where}{row['message']}")
+    if len(rows) > 20:
+        out(f"and {len(rows) - 20} more")
 
 
 def _print_evals(evals: list[dict[str, Any]], task: str) -> None:

@@ -134,9 +134,9 @@ def checkpoints(rows: Sequence[Row], attempts: Sequence[Row], width: int) -> lis
     else:
         lines.append([("  none yet", "dim")])
     for row in rows:
-        there = row["path"] if row["deleted"] is None else f"deleted {_when(row['deleted'])}"
+        there = row["path"] if row["present"] else "deleted"
         text = f"{row['step']:>8}  {size(row['bytes']):>10}  {_when(row['t']):<19}  {there}"
-        lines.append([(cut(text, width), "text" if row["deleted"] is None else "faint")])
+        lines.append([(cut(text, width), "text" if row["present"] else "faint")])
     lines += [[], heading("Attempts")]
     if attempts:
         head = f"{'attempt':>7}  {'started':<19}  {'took':>7}  {'from step':>9}  {'exit':<9}  {'memory':>9}  device"

@@ -1,0 +1,96 @@
+"""What the daemon makes of a run's directory that it finds: whether its journal says enough, and what else does.
+
+A run is started only if it is certain that somebody wants it. Where its journal is damaged, or its directory is a copy
+or was moved in, its own log decides if that says that the run ended; else the run is paused, and a person decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from engine.basics.process import alive
+from engine.queue.executor import Executor
+from engine.runs import lifecycle
+from engine.runs.home import RunDir
+from engine.runs.journal import Reading, RunRecord
+from finetui.files import read_json
+from store.journal_lines import Adopted, Ended, JournalLine, Running
+from store.states import RunState
+
+MOVED = "its directory was moved here while it had not ended"
+
+
+def line_for(run: RunDir, reading: Reading, executor: Executor, *, moved_in: bool) -> JournalLine | None:
+    """Return what has to be added to the journal before the run is looked after; None where the journal will do.
+
+    `moved_in`: the directory appeared while the daemon ran.
+    """
+    record = reading.record
+    if not (record.waiting or record.active):
+        return None
+    origin = _number_given(run)
+    copied = origin not in (None, run.number) and record.adopted != run.number
+    last = max((attempt.number for attempt in run.attempts()), default=0)
+    certain = reading.certain and last <= record.attempt
+    if certain and not copied and not moved_in:
+        return _finished_after_all(run, record, executor)
+    why = f"it is a copy of run #{origin}, or was moved here" if copied else MOVED
+    if not certain:
+        why = journal_problem(run, reading) or f"its journal does not know of attempt {last}"
+    known = record if last <= record.attempt else replace(record, attempt=last, shim=None, worker=None)
+    if not copied and not moved_in:  # else its processes are those of another run
+        processes = executor.find_processes(run, known)
+        if processes.alive:
+            worker = processes.worker.to_dict() if processes.worker and alive(processes.worker) else {}
+            return None if known is record and record.active else Running(last, RunState.RUNNING, **worker)
+    outcome = lifecycle.verdict(known, executor.remains(run, known)) if known.attempt else None
+    attempt = known.attempt or None
+    if isinstance(outcome, Ended) and outcome.state is not None:
+        return Adopted(run.number, outcome.state, outcome.reason or f"by its own log, since {why}", attempt)
+    asked = f"finetui resume {run.number} goes on, finetui cancel {run.number} ends it"
+    return Adopted(run.number, RunState.PAUSED, f"{why}: {asked}", attempt)
+
+
+def journal_problem(run: RunDir, reading: Reading) -> str | None:
+    """Return what is wrong with a run's journal, in words; None if nothing is."""
+    name = run.journal.name
+    if not run.journal.exists():
+        return f"{name} is missing"
+    if reading.bad:
+        lines = [str(bad.line) for bad in reading.bad if bad.line]
+        where = f"line {', '.join(lines[:5])} of {name}" if lines else name
+        return f"{where} is damaged ({reading.bad[0].why})"
+    return None if reading.certain else f"{name} says nothing of its state"
+
+
+def run_json_problem(run: RunDir) -> str | None:
+    """Return why a run cannot be started from its `run.json`; None if it can."""
+    try:
+        body = read_json(run.meta)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        return (
+            f"{run.meta} cannot be read ({why}): put a copy back and resume the run, or delete its directory"
+        )
+    if not isinstance(body.get("recipe"), dict):
+        return f"{run.meta} has no recipe: put a copy back and resume the run, or delete its directory"
+    return None
+
+
+def _finished_after_all(run: RunDir, record: RunRecord, executor: Executor) -> JournalLine | None:
+    """A run that waits, though the worker of its last attempt wrote that it finished."""
+    if not (record.waiting and record.attempt):
+        return None
+    end = executor.remains(run, record).end
+    if end is None or end.status != RunState.FINISHED:
+        return None
+    return Adopted(run.number, RunState.FINISHED, "its own log says that it finished", record.attempt)
+
+
+def _number_given(run: RunDir) -> int | None:
+    """Return the number that the run was accepted under; None where that cannot be read."""
+    try:
+        number = read_json(run.meta).get("number")
+    except (OSError, ValueError):
+        return None
+    return number if isinstance(number, int) else None

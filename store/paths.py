@@ -1,0 +1,91 @@
+"""The run directories of a home, `000042-slug`: which belong to which run, which are not read. Not heavy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from finetui.files import read_json
+
+RUN_NAME = re.compile(r"0*([0-9]{1,9})-[a-z0-9-]+")
+RUN_JSON = "run.json"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The directories under `runs/` that are named as runs are."""
+
+    runs: dict[int, Path] = field(default_factory=dict)  # by number, in order
+    refused: dict[Path, str] = field(default_factory=dict)  # why one is not read, and what to do
+    pending: tuple[Path, ...] = ()  # of these, those that lack a run.json
+
+    @property
+    def outdated(self) -> bool:
+        """Whether one that was pending no longer is."""
+        return any((path / RUN_JSON).exists() for path in self.pending)
+
+
+def number_of(name: str) -> int | None:
+    """Return the number in a directory's name; None if it is not one of a run."""
+    found = RUN_NAME.fullmatch(name)
+    return int(found[1]) if found else None
+
+
+def attempts_in(run: Path) -> list[int]:
+    """Return the numbers of a run's attempts, in order."""
+    try:
+        names = [path.name for path in (run / "attempts").iterdir()]
+    except OSError:
+        return []
+    return sorted(int(name) for name in names if re.fullmatch("[1-9][0-9]{0,8}", name))
+
+
+def list_runs(directory: Path, known: Mapping[int, Path] | None = None) -> Listing:
+    """List a home's runs. `known`: the directory that each number meant so far, which it goes on to mean. Raises
+    OSError.
+    """
+    by_number: dict[int, list[Path]] = {}
+    refused, pending = {}, []
+    for number, path in sorted(_named(directory)):
+        if (path / RUN_JSON).exists():
+            by_number.setdefault(number, []).append(path)
+        elif path.is_dir():
+            pending.append(path)
+            refused[path] = f"{path}: {RUN_JSON} is missing; put it back, or move the directory out of runs/"
+    runs = {}
+    for number, paths in by_number.items():
+        runs[number] = chosen = _choose(number, paths, (known or {}).get(number))
+        for path in paths:
+            if path != chosen:
+                refused[path] = (
+                    f"{path} is not read: run #{number} is {chosen.name}; give it a free number"
+                    f" (mv {path.name} 999-{chosen.name.partition('-')[2]}), or move it out of runs/"
+                )
+    return Listing(runs, refused, tuple(pending))
+
+
+def _named(directory: Path) -> Iterator[tuple[int, Path]]:
+    for path in directory.iterdir():
+        if (number := number_of(path.name)) is not None:
+            yield number, path
+
+
+def _choose(number: int, paths: list[Path], known: Path | None) -> Path:
+    """One of several directories with a number: the one that had it, else the one that was given it first."""
+    if known is not None and known in paths:
+        return known
+    return paths[0] if len(paths) == 1 else min(paths, key=lambda path: _age(number, path))
+
+
+def _age(number: int, path: Path) -> tuple[bool, float, str]:
+    """Copies, which have another name than they were given, come last."""
+    try:
+        body: dict[str, Any] = read_json(path / RUN_JSON)
+        created = body.get("created")
+    except (OSError, ValueError):
+        return True, 0.0, path.name
+    is_copy = path.name != f"{number:06d}-{body.get('slug')}"
+    return is_copy, float(created) if isinstance(created, int | float) else 0.0, path.name
