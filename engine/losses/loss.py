@@ -131,7 +131,7 @@ class TargetLoss(nn.Module):
         if layout := batch.layout:
             packed = {"position_ids": layout.position_ids, "layout": layout}
             return self._routed(batch, decoder, packed)
-        if plain:
+        if config is None or plain:
             return self._routed(batch, decoder, {})
         virtual = self.model.get_prompt(len(ids))
         if config.peft_type == "PREFIX_TUNING":  # keys and values of every layer
