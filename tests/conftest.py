@@ -10,8 +10,26 @@ import pytest
 
 # Tests run beside each other, and threads that wait for each other cost more.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# With `-n 2 --dist loadscope` a process takes a whole file at a time: the longest first, so that both end together.
-LONGEST = ("test_end_to_end", "test_distributed", "test_worker_runs", "test_export", "test_memory_guard")
+# With `--dist loadscope` a process takes a whole file at a time: the longest first, so that all end together.
+LONGEST = (
+    *(
+        "test_end_to_end",
+        "test_distributed",
+        "test_parity",
+        "test_memory_guard",
+        "test_daemon",
+        "test_memory_measured",
+    ),
+    *(
+        "test_worker_runs",
+        "test_worker_resume",
+        "test_packing",
+        "test_cli_commands",
+        "test_bundled",
+        "test_door",
+    ),
+    *("test_keys", "test_daemon_kill", "test_base_cache", "test_dpo", "test_disk", "test_export"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
