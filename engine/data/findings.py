@@ -167,7 +167,10 @@ def label_set_warnings(
     for labels in alike.values():
         if len(labels) > 1:
             names = " and ".join(f"{label!r} ({counts[label]} rows)" for label in sorted(labels))
-            message = f"the labels {names} are hardly different, but are learned as {len(labels)} classes"
+            message = (
+                f"the labels {names} differ only in case, spaces, hyphens or a `.0`, but are learned as "
+                f"{len(labels)} classes: write them alike if they are one"
+            )
             warnings.append(Finding("similar-labels", message))
     return warnings
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from engine.basics.errors import DataError
+from engine.data.readers import DECODER, TwiceError
 
 # Text under these names can only mean a list.
 LISTS = ("messages", "conversations", "preferred_output", "non_preferred_output")
@@ -48,7 +48,9 @@ def _looks_like_messages(value: Any) -> bool:
 
 def _parse(text: str, key: str) -> Any:
     try:
-        return json.loads(text)
+        return DECODER.decode(text)
+    except TwiceError as error:
+        raise DataError(f"`{key}` has an object that {error}; remove one of them") from None
     except (ValueError, RecursionError) as error:
         problem = error
     try:  # as pandas writes a column of lists

@@ -125,19 +125,19 @@ def _decode(data: bytes, name: str) -> str:
 # ---- JSON --------------------------------------------------------------------------------------------------
 
 
-class _TwiceError(ValueError):
-    """An object has one key twice."""
+class TwiceError(ValueError):
+    """An object has one key twice, so that one of the two values would be lost."""
 
 
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     row = dict(pairs)
     if len(row) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise _TwiceError(f"has the key `{next(key for key in keys if keys.count(key) > 1)}` twice")
+        raise TwiceError(f"has the key `{next(key for key in keys if keys.count(key) > 1)}` twice")
     return row
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_no_key_twice)
+DECODER = json.JSONDecoder(object_pairs_hook=_no_key_twice)
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -146,8 +146,8 @@ def _parse_jsonl(text: str, name: str) -> Iterator[RawRow]:
         if not line.strip():
             continue
         try:
-            yield _to_raw_row(number, _DECODER.decode(line))
-        except _TwiceError as error:
+            yield _to_raw_row(number, DECODER.decode(line))
+        except TwiceError as error:
             yield RawRow(number, {}, str(error))
         except (ValueError, RecursionError) as error:
             raise DataError(
@@ -159,7 +159,7 @@ def _parse_json(text: str, name: str) -> FileContent:
     """Read a list of rows, an object around one, or, as in many files on the hub, one object after the other."""
     try:
         values = list(_json_values(text))
-    except _TwiceError as error:
+    except TwiceError as error:
         raise DataError(f"{name}: an object {error}") from None
     except json.JSONDecodeError as error:
         raise DataError(f"{name}, line {error.lineno}: is not valid JSON ({error.msg})") from None
@@ -174,7 +174,7 @@ def _parse_json(text: str, name: str) -> FileContent:
 def _json_values(text: str) -> Iterator[Any]:
     position = _SPACE.match(text).end()  # type: ignore[union-attr]  # it always matches
     while position < len(text):
-        value, position = _DECODER.raw_decode(text, position)
+        value, position = DECODER.raw_decode(text, position)
         yield value
         position = _SPACE.match(text, position).end()  # type: ignore[union-attr]
 

@@ -49,7 +49,7 @@ class Replay(Section):
 
 class Data(Section):
     train: str = Field(
-        description="`bundled:NAME`, a .jsonl, .json, .csv or .parquet file, a directory of them, or a hub id."
+        description="`bundled:NAME`, a .jsonl, .json, .csv, .tsv or .parquet file, a directory of them, or a hub id."
     )
     heldout: ShareField | str = Field(
         "10%", description="A share of the training rows, chosen by content hash, or a separate source."

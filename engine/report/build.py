@@ -250,8 +250,9 @@ def _cut_warnings(truncation: Truncation | None, items: Sequence[Item], source: 
         f"{len(lost)} of {len(kept) + len(lost)} rows are cut to {truncation.max_length} tokens before their answer "
         "begins, and are skipped; raise train.max_length or shorten them"
     )
-    rows = findings.first_rows(lost, source.row_numbers())
-    return [Finding("cut-before-answer", message, source.source, rows)]
+    row_numbers = source.row_numbers()
+    rows = sorted((row for id in lost for row in row_numbers[id]), key=number_order)
+    return [Finding("cut-before-answer", message, source.source, tuple(rows[:5]))]
 
 
 # A source, documents of it that were tokenised, and those of its rows that have no target.

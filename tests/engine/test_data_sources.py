@@ -209,6 +209,12 @@ def test_text_in_place_of_a_conversation_is_told(write):
         rows.read("train", source, "chat")
 
 
+def test_a_key_twice_in_json_text_is_told(write):
+    source = write("a.jsonl", json.dumps({"messages": '[{"role": "user", "content": "a", "content": "b"}]'}))
+    with pytest.raises(DataError, match="`messages` has an object that has the key `content` twice"):
+        rows.read("train", source, "chat")
+
+
 def test_in_json_a_completion_that_looks_like_messages_is_the_text_that_it_is(write):
     source = write("a.jsonl", json.dumps({"prompt": "Write a chat.", "completion": json.dumps(MESSAGES)}))
     assert rows.read("train", source, "chat").documents[0].target == json.dumps(MESSAGES)
