@@ -34,8 +34,8 @@ def with_lora(base: Any, method: Lora | QLora) -> Any:
     odd = _odd_layers(base)
     if odd and isinstance(method, QLora):
         raise ModelError(
-            f"key method: qlora would make plain 4-bit layers of {listed(odd)}, which {type(base).__name__} computes in "
-            "a way of its own; use lora"
+            f"key method: qlora would make plain 4-bit layers of {listed(odd)}, which {type(base).__name__} computes "
+            "in a way of its own; use lora"
         )
     pissa = isinstance(method, Lora) and method.init == "pissa"
     new = modules_to_save(base)
