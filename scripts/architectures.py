@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import warnings
@@ -40,6 +41,7 @@ PAGE = ROOT / "docs" / "architectures.md"
 VOCABULARY = 3072  # of the bundled tokenizer
 METHODS = ("full", "lora", "qlora")
 STEPS = 3
+SECONDS = 40  # of processor time, for one architecture
 LARGEST = 20_000_000  # weights of a model that still counts as tiny
 CPU = torch.device("cpu")
 
@@ -330,6 +332,14 @@ def page(rows: list[Row]) -> str:
     return "".join(lines)
 
 
+class TooLongError(BaseException):
+    """No `except Exception` is to catch it."""
+
+
+def _too_long(*_: Any) -> None:
+    raise TooLongError
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Try every architecture with a tiny model.")
     parser.add_argument("--results", type=Path, help="where rows are kept and read from, JSON lines")
@@ -337,14 +347,22 @@ def main() -> None:
     options = parser.parse_args()
     quiet_libraries()
     warnings.simplefilter("ignore")
+    signal.signal(signal.SIGPROF, _too_long)
     known: dict[str, Row] = {}
     if options.results and options.results.exists():
         known = {row.kind: row for row in (Row(**json.loads(line)) for line in options.results.open())}
     for kind in options.kinds or kinds():
         if kind in known:
             continue
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
         with tempfile.TemporaryDirectory() as directory:
-            known[kind] = trial(kind, Path(directory))
+            try:
+                known[kind] = trial(kind, Path(directory))
+            except TooLongError:
+                known[kind] = Row(
+                    kind, "not tried", why=[f"its tiny model takes more than {SECONDS} s of processor time"]
+                )
+        signal.setitimer(signal.ITIMER_PROF, 0)
         print(known[kind], flush=True)
         if options.results:
             with options.results.open("a") as file:
