@@ -47,7 +47,7 @@ def _texts(document: Document) -> Iterator[str]:
     if document.text:
         yield document.text
     for message in (*document.messages, *document.rejected):
-        if isinstance(message["content"], str):
+        if isinstance(message.get("content"), str):
             yield message["content"]
 
 

@@ -99,7 +99,8 @@ def collate_apart(
         return collate(examples, device, packed, multiple, min(ROUND, longest))
     owners = [np.flatnonzero(~is_long), np.flatnonzero(is_long)]
     short, long = (
-        collate([examples[int(i)] for i in own], device, packed, multiple, min(ROUND, longest)) for own in owners
+        collate([examples[int(i)] for i in own], device, packed, multiple, min(ROUND, longest))
+        for own in owners
     )
     rows = torch.cat(
         [torch.from_numpy(own).to(device)[part.rows] for own, part in zip(owners, (short, long), strict=True)]

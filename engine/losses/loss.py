@@ -126,12 +126,10 @@ class TargetLoss(nn.Module):
         PEFT adds virtual tokens in a forward pass of its own, which the decoder alone does not run through.
         """
         decoder, ids = self._causal_lm.get_decoder(), batch.input_ids
-        config = getattr(self.model, "active_peft_config", None)
-        plain = config is None or not config.is_prompt_learning or self.model._adapters_disabled
         if layout := batch.layout:
-            packed = {"position_ids": layout.position_ids, "layout": layout}
-            return self._routed(batch, decoder, packed)
-        if config is None or plain:
+            return self._routed(batch, decoder, {"position_ids": layout.position_ids, "layout": layout})
+        config = getattr(self.model, "active_peft_config", None)
+        if config is None or not config.is_prompt_learning or self.model._adapters_disabled:
             return self._routed(batch, decoder, {})
         virtual = self.model.get_prompt(len(ids))
         if config.peft_type == "PREFIX_TUNING":  # keys and values of every layer

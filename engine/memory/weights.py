@@ -34,7 +34,7 @@ class Weight(NamedTuple):
 
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|wpe|embed_in|word_embeddings|tok_embeddings)\.weight$")
 _HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output)\.weight$")
-_BUFFER = re.compile(r"(rotary_emb\.inv_freq|attn\.(masked_)?bias)$")
+_BUFFER = re.compile(r"(rotary_emb\.inv_freq|(^|\.)attn\.(masked_)?bias)$")
 
 
 def from_header(header: dict[str, list[int]], tied: bool) -> tuple[Weight, ...]:

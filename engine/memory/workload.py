@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 from engine.basics.cpu import cpu_has_bf16
+from engine.memory.families import PRESETS
 from engine.memory.shapes import ModelShapes, from_outline, model_shapes
 from engine.memory.weights import Role, Weight
 from engine.models.outline import outline_of
@@ -67,7 +68,7 @@ class Workload:
 
 def recipe_shapes(recipe: Recipe) -> ModelShapes:
     """Return the shapes of a recipe's model, with what its method trains if a skeleton was asked. Raises ModelError."""
-    outline = outline_of(recipe)
+    outline = None if recipe.model.path in PRESETS else outline_of(recipe)
     if outline is None or outline.config is None:
         return model_shapes(recipe.model.path)
     shapes = from_outline(outline, recipe.model.path)

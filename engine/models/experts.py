@@ -16,7 +16,7 @@ import torch
 from engine.basics.errors import ModelError
 from engine.models.outline import listed
 from engine.models.source import setting
-from engine.recipe.methods import IA3, Lora, Method, QLora
+from engine.recipe.methods import IA3, Lora, Method, Prefix, Prompt, QLora
 
 COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
@@ -95,14 +95,16 @@ def notes(model: Any, method: Method, task: str) -> list[str]:
     if isinstance(method, IA3) and tensors:
         found.append(f"ia3 scales no MLP of experts ({listed(list(tensors))}), which are no linear layers")
     if getattr(config, "output_router_logits", False):
-        found.append(_router_note(model, task))
+        found.append(_router_note(model, method, task))
     return found
 
 
-def _router_note(model: Any, task: str) -> str:
+def _router_note(model: Any, method: Method, task: str) -> str:
     asked = "config.json asks for the router's balance loss (output_router_logits)"
     if task == "classification":
         return f"{asked}, which task classification does not use"
+    if isinstance(method, Prefix | Prompt):
+        return f"{asked}, which method {method.name} does not use"
     loss = router_loss(model)
     if loss is None:
         return f"{asked}, which transformers has not for {type(model).__name__}: it is not used"

@@ -74,7 +74,8 @@ def outline_of(recipe: Recipe, build: Callable[[Recipe], Outline] | None = None)
     outline = _KEPT.get(key := _key(recipe, config)) or _read(key)
     if outline is None:
         outline = (build or _ask)(recipe)
-        keep(recipe, outline)
+        if outline.refusal or outline.config:
+            keep(recipe, outline)
     if outline.refusal:
         raise ModelError(outline.refusal)
     return outline

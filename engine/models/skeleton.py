@@ -38,6 +38,17 @@ SIZES = (
 # Their configurations say `is_decoder: false`, which only BERT and its kin read.
 DECODERS_ANYWAY = ("gpt_neox", "gpt_neox_japanese")
 TWO_WAYS = ("xlm", "xlnet", "cpmant")  # each token sees those after it, whatever the configuration says
+# What cannot be seen without weights, found by scripts/architectures.py: methods that do not fit (none named: all of
+# them), and why. The worker tries a few tokens, so that it refuses others too.
+UNFIT: dict[str, tuple[tuple[str, ...], str]] = {
+    "inkling_text": ((), "computes its logits in a way that finetui does not support"),
+    "laguna": (
+        ("lora", "qlora"),
+        "PEFT does not read again what it saves of adapters on shared experts; use full",
+    ),
+    "longcat_flash": (("qlora",), "its routers cannot be held in 4 bits; use lora"),
+    "rwkv": (("qlora",), "its layers cannot be held in 4 bits; use lora"),
+}
 
 
 def outline(recipe: Recipe) -> Outline:
@@ -50,7 +61,7 @@ def examine(spec: ModelSpec, method: dict[str, Any], task: str) -> Outline:
     chosen: Method = TypeAdapter(Method).validate_python(method)
     try:
         config = _config(spec)
-        check_config(config, spec, task)
+        check_config(config, spec, task, chosen.name)
         base = _build(config, spec, task)
         return _described(base, spec, chosen, task)
     except ModelError as error:
@@ -59,8 +70,8 @@ def examine(spec: ModelSpec, method: dict[str, Any], task: str) -> Outline:
         return unknown(error)
 
 
-def check_config(config: Any, spec: ModelSpec, task: str) -> None:
-    """Raise ModelError for a model that no method can train for this task."""
+def check_config(config: Any, spec: ModelSpec, task: str, method: str) -> None:
+    """Raise ModelError for a model that cannot be trained for this task, as its configuration shows."""
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING,
         MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
@@ -73,6 +84,9 @@ def check_config(config: Any, spec: ModelSpec, task: str) -> None:
                 f"{where}: transformers has no sequence classifier of type {kind}; take another base"
             )
         return
+    methods, reason = UNFIT.get(kind, (("",), ""))
+    if not methods or method in methods:
+        raise ModelError(f"{where}: {reason}")
     if config.is_encoder_decoder:
         raise ModelError(
             f"{where}: {kind} is an encoder-decoder model; task {task} needs a causal language model, "
@@ -139,7 +153,8 @@ def _described(base: Any, spec: ModelSpec, method: Method, task: str) -> Outline
 def check_parts(model: Any, spec: ModelSpec, method: Method) -> None:
     """Raise ModelError for a causal language model whose parts finetui cannot run one by one."""
     decoder = model.get_decoder()
-    if decoder is model or decoder is None or model.get_output_embeddings() is None:
+    is_head = decoder is model.get_output_embeddings() or isinstance(decoder, nn.Linear)
+    if decoder is model or decoder is None or is_head or model.get_output_embeddings() is None:
         raise ModelError(
             f"model {spec.path}: {type(model).__name__} is not made of a decoder and a head, as finetui needs"
         )

@@ -42,7 +42,7 @@ def test_the_page_says_what_is_refused(part: int) -> None:
             continue
         try:
             config = architectures.tiny_config(kind)
-            skeleton.check_config(config, spec, "sft")
+            skeleton.check_config(config, spec, "sft", "full")
             with torch.device("meta"):
                 skeleton.check_parts(AutoModelForCausalLM.from_config(config), spec, Full(name="full"))
             says = "good"

@@ -18,6 +18,7 @@ from engine.memory.estimate import GIB, LOGITS_AT_ONCE, chunk, estimate, paramet
 from engine.memory.families import FAMILIES, PRESETS
 from engine.memory.fit import fit, fit_workload, table, table_lines, wants_checkpointing
 from engine.memory.shapes import from_config, model_shapes
+from engine.memory.weights import from_header
 from engine.memory.workload import Workload, workload_of
 from engine.recipe.sections import Recipe
 
@@ -92,6 +93,11 @@ def test_unknown_architecture_with_weights_is_read_from_the_header(tmp_path: Pat
     read = model_shapes(str(tmp_path))
     assert set(read.weights) == set(known.weights)
     assert (read.gated, read.norms, read.query_norm) == (True, 2, "")
+
+
+def test_a_bias_is_not_taken_for_the_mask_of_old_files() -> None:
+    header = {"h.0.attn.c_attn.bias": [288], "h.0.attn.bias": [1, 1, 512, 512], "h.0.attn.masked_bias": []}
+    assert [weight.name for weight in from_header(header, tied=True)] == ["h.0.attn.c_attn.bias"]
 
 
 def test_missing_shards_are_not_taken_for_the_whole_model(tmp_path: Path) -> None:

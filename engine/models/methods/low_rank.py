@@ -21,7 +21,7 @@ from finetui.errors import first_line
 # The weights that PiSSA began with, kept with the model: training learned the difference from them.
 INITIAL = "initial_adapter"
 # Subclasses of nn.Linear whose output is not the product with their weight, so that PEFT's sum with it does not fit.
-ODD_LAYERS = ("DeepseekV4GroupedLinear",)
+ODD_LAYERS = ("DeepseekV4GroupedLinear", "PhimoeTopKRouter")
 
 
 def with_lora(base: Any, method: Lora | QLora) -> Any:
