@@ -33,7 +33,7 @@ def test_every_table_column_view_and_macro_explains_itself(projection: Projectio
     assert not rows(projection, missing)
     macros = "SELECT function_name, comment FROM duckdb_functions() WHERE NOT internal"
     found = dict(rows(projection, macros))
-    assert set(found) == {"baselines", "compare", "curve", "forgotten", "slices", "worst"}
+    assert set(found) == {"baselines", "compare", "curve", "forgotten", "slices", "hardware_use", "worst"}
     assert all(found.values())
 
 
