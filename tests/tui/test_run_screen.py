@@ -47,7 +47,7 @@ async def test_the_reason_of_a_failed_run_is_read_whole(failed: Served) -> None:
         assert app.screen.query_one("#about").size.height == MOST_ABOUT
 
 
-@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 50)])
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
 async def test_numbers_of_runs_are_whole_and_names_keep_their_end(
     failed: Served, size: tuple[int, int]
 ) -> None:
