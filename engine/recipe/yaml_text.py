@@ -8,6 +8,7 @@ for are counted.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +56,9 @@ def load(text: str, *, lines: bool = False) -> Any:
     _check_characters(text)
     try:
         _check_size(text)
-        return YAML(typ="rt" if lines else "safe", pure=True).load(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an anchor that is there twice: the later one counts
+            return YAML(typ="rt" if lines else "safe", pure=True).load(text)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         raise BadYaml(f"not valid YAML: {str(error.problem)[:MOST_WORDS]}", line) from None

@@ -278,6 +278,7 @@ def aliases(levels: int) -> str:
         ("'" + "k" * 500 + "': 1\n", 6, "k…: unknown key"),
         ("seed: '" + "x" * 500 + "'\n", 6, "(got 'xxx"),
     ],
+    ids=lambda value: repr(value)[:30],
 )  # fmt: skip
 def test_a_recipe_that_means_harm_is_one_sentence_with_its_line(text: str, line: int, says: str) -> None:
     message = complaint(GOOD + text)
@@ -297,6 +298,7 @@ def test_a_recipe_that_means_harm_is_one_sentence_with_its_line(text: str, line:
         ("name: " + "x" * 201 + "\n", "key name: longer than 200 characters"),
         (f"sweep: {{seed: {list(range(40))}, method.r: {list(range(1, 41))}}}\n", "these are 1,600 runs; at most"),
     ],
+    ids=lambda value: repr(value)[:30],
 )  # fmt: skip
 def test_what_no_recipe_has_is_one_sentence(text: str, says: str) -> None:
     message = complaint(GOOD + text)

@@ -21,6 +21,13 @@ def test_no_character_that_a_terminal_obeys_is_left(char: str) -> None:
     assert stream(f"a{char}b") == (f"a{char}b" if char in "\n\t\r" else one_line(f"a{char}b"))
 
 
+def test_of_all_characters_only_printable_ones_are_left() -> None:
+    every = "".join(map(chr, [*range(0x20000), *range(0xE0000, 0xE1000), 0x10FFFF]))
+    assert one_line(every).isprintable()
+    assert set(lines(every)) - set(one_line(every)) == {"\n", "\t"}
+    assert set(stream(every)) - set(one_line(every)) == {"\n", "\t", "\r"}
+
+
 def test_letters_of_every_script_stay() -> None:
     text = "漢字 चरण ขั้น é e\u0301 שלום ❤️ – «x»"
     assert (one_line(text), lines(text), stream(text)) == (text, text, text)

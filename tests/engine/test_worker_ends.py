@@ -89,6 +89,10 @@ def test_a_flag_that_stops_keeps_the_best_weights(tmp_path):
     kept = load_file(run.checkpoints / f"step-{best:06d}" / "weights.safetensors")
     assert kept
     assert all((saved[name] == weight).all() for name, weight in kept.items())
+    written = {event["step"] for event in of_kind(run, 1, "checkpoint")}
+    deleted = {event["step"] for event in of_kind(run, 1, "deleted")}
+    assert deleted, "what is not kept is told"
+    assert written - deleted == {step for step, _ in run.whole_checkpoints()}
 
     # As if it had been killed between its last checkpoint and the end: it stops again, for the same reason.
     shutil.rmtree(run.path / "model")

@@ -78,11 +78,9 @@ def test_the_use_of_hardware_is_an_average_over_time(
     assert rows(projection, query, since=T0 + 80_000.0) == []
 
 
-def documented() -> list[str]:
+def test_every_documented_query_is_allowed_and_runs(projection: Projection) -> None:
     blocks = re.findall(r"```sql\n(.*?)```", DOCS.read_text(), re.DOTALL)
-    return [query.strip() for block in blocks for query in block.split(";") if query.strip()]
-
-
-@pytest.mark.parametrize("query", documented(), ids=lambda query: " ".join(query.split())[:40])
-def test_every_documented_query_is_allowed_and_runs(query: str, projection: Projection) -> None:
-    assert guard.run(projection, query).table.num_columns
+    queries = [query.strip() for block in blocks for query in block.split(";") if query.strip()]
+    assert len(queries) > 15
+    for query in queries:
+        assert guard.run(projection, query).table.num_columns, query

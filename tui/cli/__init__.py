@@ -15,7 +15,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 has no dash
-    if sys.stdout.isatty() or sys.stderr.isatty():
+    if any(stream and stream.isatty() for stream in (sys.stdout, sys.stderr)):  # None where it is closed
         from tui.cli.output import guard_streams
 
         guard_streams()

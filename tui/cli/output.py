@@ -46,7 +46,7 @@ def guard_streams() -> None:
     """From here on, whatever this process prints is safe for the terminal."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream.isatty() and not isinstance(stream, Guarded):
+        if stream and stream.isatty() and not isinstance(stream, Guarded):
             setattr(sys, name, Guarded(stream))
 
 

@@ -11,7 +11,7 @@ from engine.basics.wording import NONE, duration, size
 from engine.runs.events import FEW_SHOT
 from finetui.daemon import connect
 from finetui.errors import StoreError
-from store.states import RunState
+from store.states import WAITING, RunState
 from tui.cli.flags import flags_of, print_flags
 from tui.cli.output import cell, out, print_json, print_listing, print_table, say
 from tui.lines import baselines
@@ -134,6 +134,8 @@ def _print_head(row: dict[str, Any]) -> None:
     out(f"#{row['run']} {row['name']}: {row['state']}" + (f" ({row['reason']})" if row["reason"] else ""))
     if row["waiting_for"] and row["state"] == RunState.QUEUED:
         out(f"waits for {row['waiting_for']}")
+    if row["state"] in WAITING and row["priority"]:
+        out(f"priority {row['priority']}")
     if row["total_steps"]:
         left = f", {duration(row['eta_s'])} left" if row["state"] == RunState.RUNNING else ""
         step = f"step {row['step'] or 0} of {row['total_steps']}"

@@ -18,8 +18,8 @@ from tui.widgets.bars import tabs
 from tui.widgets.chart import Shown
 from tui.widgets.panel import Panel
 
-MOST_ABOUT = 8  # lines
 SECTIONS = ("curves", "evals", "samples", "flags", "checkpoints", "recipe", "log")
+RECIPE = SECTIONS.index("recipe")  # has the reason of a failure at its end
 
 
 class RunScreen(BaseScreen, inherit_bindings=False):
@@ -105,17 +105,22 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         ]
 
     def paint_about(self, width: int, height: int) -> list[Line]:
+        return self._about(width)
+
+    def _about(self, width: int) -> list[Line]:
+        """What there is to say about the run, whole: why it failed ends with what to do."""
         run = self.target()
         if run is None:
             return []
         text, style = run_table.about(run)
-        return [[(f" {line}", style)] for line in wrap(one_line(text), width - 2)[:MOST_ABOUT]]
+        lines: list[Line] = [[(f" {line}", style)] for line in wrap(one_line(text), max(1, width - 2))]
+        most = max(1, self.size.height // 3)
+        return (
+            lines if len(lines) <= most else [*lines[: most - 1], [(f" … the rest: {RECIPE + 1}", "faint")]]
+        )
 
     def changed(self) -> None:
-        """The line about the run is as high as its text: why a run failed, and what to do, is read whole."""
-        run = self.target()
-        text = run_table.about(run)[0] if run else ""
-        height = min(MOST_ABOUT, len(wrap(one_line(text), max(1, self.size.width - 2))))
+        height = max(1, len(self._about(self.size.width)))
         if height != self.about_height:
             self.about_height = height
             self.query_one("#about").styles.height = height
