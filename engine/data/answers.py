@@ -23,7 +23,6 @@ from engine.data.messages import (
     lift_reasoning,
     lower_reasoning,
     split_reasoning,
-    texts_in_order,
 )
 from engine.data.template import SYSTEM_ROLES, Chat, Note, Span, TemplateError, chats, special_texts
 
@@ -245,9 +244,9 @@ def _lost(message: Message, text: str, spans: Sequence[Span]) -> str:
     learned = "\n".join(text[start:end] for start, end in spans)
     if calls := _lost_calls(message, learned):
         return f"has {calls}, which the chat template does not write"
-    if texts_in_order(_pieces(message), learned):
+    if _in_order(_pieces(message), learned):
         return ""
-    if message.get("reasoning") and not texts_in_order([message["reasoning"]], learned):
+    if message.get("reasoning") and not _in_order([message["reasoning"]], learned):
         return (
             "has `reasoning_content`, which the chat template does not write; set data.reasoning=drop to learn the "
             "answers without it"
@@ -265,6 +264,22 @@ def _pieces(message: Message) -> list[str]:
     if not reasoning:
         reasoning, answer = split_reasoning(answer)
     return [piece for piece in (reasoning, answer) if piece.strip()]
+
+
+def _in_order(texts: Sequence[str], whole: str) -> bool:
+    """Whether all texts are in the whole one after the other, as they are or white space aside."""
+    return _are_found([text.strip() for text in texts], whole) or _are_found(
+        [" ".join(text.split()) for text in texts], " ".join(whole.split())
+    )
+
+
+def _are_found(texts: Sequence[str], whole: str) -> bool:
+    position = 0
+    for text in texts:
+        if (found := whole.find(text, position)) < 0:
+            return False
+        position = found + len(text)
+    return True
 
 
 def _lost_calls(message: Message, learned: str) -> str:

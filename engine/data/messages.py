@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from engine.basics.errors import DataError
@@ -223,23 +223,3 @@ def _json(text: str, key: str) -> Any:
         return json.loads(text)
     except ValueError:
         raise DataError(f"`{key}` is text that is not JSON: {text[:40]!r}") from None
-
-
-def texts_in_order(texts: Sequence[str], whole: str) -> bool:
-    """Whether all texts are in the whole one after the other, white space aside."""
-    position = 0
-    for text in texts:
-        found = whole.find(text.strip(), position)
-        if found < 0:
-            return len(whole.split()) > 0 and _squeezed(texts, whole)
-        position = found + len(text.strip())
-    return True
-
-
-def _squeezed(texts: Sequence[str], whole: str) -> bool:
-    position, squeezed = 0, " ".join(whole.split())
-    for text in (" ".join(text.split()) for text in texts):
-        if (found := squeezed.find(text, position)) < 0:
-            return False
-        position = found + len(text)
-    return True

@@ -215,6 +215,16 @@ def test_the_tokens_of_an_answer_are_the_targets(tokenizer_of):
             assert "".join(text.split()) == "".join("".join(stretches).split())
 
 
+def test_an_answer_that_a_template_changes_is_put_in_whole():
+    turns = [user("Where?"), assistant("In  the\n\nattic. ")]  # white space is no change
+    trimming = (OURS / "gemma2.jinja").read_text().replace("| trim", ".split() | join(' ')")
+    assert learned(turns, tokenizer_with(trimming)) == [[f"In the attic.{TURN}"]]
+    swapped = trimming.replace("m.content.split()", "m.content.split()[::-1]")
+    [text] = learned_texts(document_of(turns), tokenizer_with(swapped))
+    assert [note.code for note in text.notes] == ["written-whole"]
+    assert text.text[slice(*text.spans[0])] == f"In  the\n\nattic. {TURN}"
+
+
 def test_an_object_that_a_template_prints_as_python_is_written_as_json(tokenizer_of):
     printing = "{% for m in messages %}<|user|>{{ m.content }}{% for c in m.tool_calls or [] %}"
     printing += "{{ c.function.name }} {{ c.function.arguments }}{% endfor %}<|end|>{% endfor %}"
