@@ -217,7 +217,9 @@ def test_the_tokens_of_an_answer_are_the_targets(tokenizer_of):
 
 def test_an_answer_that_a_template_changes_is_put_in_whole():
     turns = [user("Where?"), assistant("In  the\n\nattic. ")]  # white space is no change
-    trimming = (OURS / "gemma2.jinja").read_text().replace("| trim", ".split() | join(' ')")
+    trimming = (
+        (OURS / "gemma2.jinja").read_text().replace("m.content | trim", "m.content.split() | join(' ')")
+    )
     assert learned(turns, tokenizer_with(trimming)) == [[f"In the attic.{TURN}"]]
     swapped = trimming.replace("m.content.split()", "m.content.split()[::-1]")
     [text] = learned_texts(document_of(turns), tokenizer_with(swapped))
