@@ -11,11 +11,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from engine.basics.errors import DataError
 from engine.data.formats import Document
+from engine.data.joined import join
 from engine.data.messages import (
     Message,
     is_answer,
@@ -24,24 +25,23 @@ from engine.data.messages import (
     lower_reasoning,
     split_reasoning,
 )
-from engine.data.template import SYSTEM_ROLES, Chat, Note, Span, TemplateError, chats, special_texts
+from engine.data.template import (
+    PLACE,
+    SYSTEM_ROLES,
+    Chat,
+    LearnedText,
+    Note,
+    Span,
+    TemplateError,
+    chats,
+    special_texts,
+)
 
 T = TypeVar("T")
 
-# Stands for an answer while a template is rendered that would change it.
-PLACE = "finetui-puts-the-answer-here"
 TAIL = 80  # characters by which the end of the history is found again
 _EMPTY_BLOCK = re.compile(r"<think>\s*</think>")
 SHOWN = 30  # characters of a difference that are shown
-
-
-@dataclass(frozen=True)
-class LearnedText:
-    """A rendered conversation, and the ranges of its characters that are learned."""
-
-    text: str
-    spans: tuple[Span, ...]
-    notes: tuple[Note, ...] = ()
 
 
 def learned_texts(document: Document, tokenizer: Any) -> list[LearnedText]:
@@ -52,7 +52,7 @@ def learned_texts(document: Document, tokenizer: Any) -> list[LearnedText]:
     last = max(index for index, message in enumerate(document.messages) if is_learned(message))
 
     def texts_of(chat: Chat) -> list[LearnedText]:
-        texts = _marked_texts(chat) or _texts_by_answer(chat)
+        texts = _marked_texts(chat) or _texts_by_answer(chat, whole_history=document.whole_history)
         _check_context(chat, texts[-1].text)
         return [replace(text, notes=(*chat.notes, *text.notes)) for text in texts]
 
@@ -98,8 +98,11 @@ def _marked_texts(chat: Chat) -> list[LearnedText]:
     return [LearnedText(text, _trimmed(text, spans, chat.tokenizer), notes)]
 
 
-def _texts_by_answer(chat: Chat) -> list[LearnedText]:
-    """Return as few texts as hold every answer as it is written where it is the last turn."""
+def _texts_by_answer(chat: Chat, *, whole_history: bool) -> list[LearnedText]:
+    """Return as few texts as hold every answer as it is written where it is the last turn.
+
+    `whole_history`: join them, where that can be done.
+    """
     texts: list[LearnedText] = []
     told: list[Note] = []
     for index in reversed(range(len(chat.messages))):
@@ -114,6 +117,8 @@ def _texts_by_answer(chat: Chat) -> list[LearnedText]:
             ways = [f"{text[place : place + SHOWN]!r}" for text in (own.text, texts[0].text)]
             told = [Note("turn-by-turn", index + 1, f"{ways[0]} as the last turn, {ways[1]} before others")]
         texts.insert(0, own)
+    if whole_history and len(texts) > 1 and len(joined := join(chat, texts)) == 1:
+        return joined
     return [replace(text, notes=(*text.notes, *told)) for text in texts]
 
 
@@ -140,7 +145,8 @@ def _own_text(chat: Chat, index: int) -> LearnedText:
         notes.append(Note("written-whole", turn))
     if missing := prompt[start:].strip():
         notes.append(Note("prompt-differs", turn, repr(missing)))
-    own = LearnedText(text, spans, (*notes, *_empty_reasoning(message, text, start, turn)))
+    notes += _empty_reasoning(message, text, start, turn)
+    own = LearnedText(text, spans, tuple(notes), index, index, start)
     return own if _ends(text, chat.tokenizer) else _with_end(chat, index, own)
 
 
@@ -198,7 +204,8 @@ def _share(later: LearnedText, own: LearnedText, tokenizer: Any) -> LearnedText 
         return None
     limit = max(end for end in (needed, *ends) if end <= common)
     spans = [(start, min(end, limit)) for start, end in own.spans if start < limit]
-    return LearnedText(later.text, (*spans, *later.spans), (*own.notes, *later.notes))
+    notes = (*own.notes, *later.notes)
+    return replace(later, spans=(*spans, *later.spans), notes=notes, first=own.first, start=own.start)
 
 
 def _whole_text(chat: Chat, history: Sequence[Message], message: Message, prompt: str) -> str:
@@ -236,7 +243,7 @@ def _with_end(chat: Chat, index: int, own: LearnedText) -> LearnedText:
         return own
     text = begin + rest[: rest.index(end)] + end
     spans = (*own.spans[:-1], (own.spans[-1][0], len(text)))
-    return LearnedText(text, spans, (*own.notes, Note("end-added", index + 1, end)))
+    return replace(own, text=text, spans=spans, notes=(*own.notes, Note("end-added", index + 1, end)))
 
 
 def _lost(message: Message, text: str, spans: Sequence[Span]) -> str:

@@ -72,6 +72,9 @@ class Document:
     rejected: tuple[Message, ...] = ()  # in a preference pair: the conversation with the worse answer, whole
     tools: tuple[dict[str, Any], ...] = ()  # that a conversation may call
     unread: frozenset[str] = frozenset()  # keys of its messages that nothing reads
+    whole_history: bool = (
+        False  # are all answers learned in one text, where the template would rewrite earlier ones?
+    )
 
     @property
     def prompt(self) -> str:

@@ -29,7 +29,9 @@ T = TypeVar("T")
 TEMPLATE_NOTES = {
     "turn-by-turn": "conversations are learned answer by answer, as {examples} examples, since the chat template "
     "writes an answer in another way once turns follow it (turn {turn}: {detail}); of held-out ones the last answer is "
-    "scored",
+    "scored (data.history=whole makes one example of each)",
+    "whole-history": "conversations have their earlier answers (turn {turn}) whole, as data.history says: a prompt by "
+    "the chat template has them in another way",
     "system-merged": "conversations have their system turn at the head of the next user turn, since the chat template "
     "does not take it; prompt the model in the same way",
     "written-whole": "rows have an answer that the chat template would change or cut (turn {turn}); it is learned as "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -186,6 +187,38 @@ def test_reasoning_before_a_call_stays_in_the_prompt_of_the_answer(tokenizer_of)
     [[first, second]] = learned(turns, tokenizer_of("gpt_oss"))
     assert first.startswith("<|channel|>analysis<|message|>I must look.<|end|>")
     assert second == "<|channel|>final<|message|>In the attic.<|return|>"
+
+
+@pytest.mark.parametrize("family", sorted(REASONED))
+def test_a_whole_history_has_every_answer_in_one_example(family, tokenizer_of):
+    tokenizer, document = tokenizer_of(family), document_of(REASONING)
+    apart = learned_texts(document, tokenizer)
+    together = learned_texts(replace(document, whole_history=True), tokenizer)
+    stretches = [[text.text[start:end] for start, end in text.spans] for text in together]
+    if family == "gpt_oss":  # earlier answers have another end, so nothing can stand between the two
+        assert together == apart
+        return
+    [[first, second]], [whole] = stretches, together
+    assert first == REASONED[family]
+    assert second == apart[1].text[slice(*apart[1].spans[0])]
+    assert whole.text.startswith(apart[0].text.rstrip())
+    between = whole.text[whole.spans[0][1] : whole.spans[1][0]]
+    prompt = apart[1].text[: apart[1].spans[0][0]]
+    assert prompt.endswith(between.lstrip())
+    assert "And its twin?" in between
+    assert "whole-history" in {note.code for note in whole.notes}
+    assert learned_texts(replace(document_of(SYSTEM), whole_history=True), tokenizer) == learned_texts(
+        document_of(SYSTEM), tokenizer
+    )
+
+
+def test_a_whole_history_goes_through_calls(tokenizer_of):
+    turns = [*TOOLS, *TURNS[2:]]
+    document = replace(document_of(turns), whole_history=True)
+    [whole] = learned_texts(document, tokenizer_of("qwen3"))
+    stretches = [whole.text[start:end] for start, end in whole.spans]
+    assert stretches == [CALLS["qwen3"], *(stretch for [stretch] in PLAIN["qwen3"])]
+    assert "<tool_response>" in whole.text[whole.spans[0][1] : whole.spans[1][0]]
 
 
 def test_a_conversation_may_begin_with_an_answer(tokenizer_of):
