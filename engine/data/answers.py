@@ -250,7 +250,7 @@ def _lost(message: Message, text: str, spans: Sequence[Span]) -> str:
     """Return, as the end of a sentence, what of an answer is not in the learned text; empty if nothing is lost."""
     learned = "\n".join(text[start:end] for start, end in spans)
     if calls := _lost_calls(message, learned):
-        return f"has {calls}, which the chat template does not write"
+        return f"has {calls}, which the chat template does not write; remove the row, or use a model that has calls"
     if _in_order(_pieces(message), learned):
         return ""
     if message.get("reasoning") and not _in_order([message["reasoning"]], learned):
@@ -326,7 +326,9 @@ def _check_context(chat: Chat, text: str) -> None:
     """Raise DataError if the template leaves a tool, or a turn that the answers depend on, out of a text."""
     # A call has the name of its tool as well, so a name in the text is no sign.
     if chat.tools and chat.render(chat.messages) == replace(chat, tools=()).render(chat.messages):
-        raise DataError("has `tools`, which the chat template does not write; remove them from the row")
+        raise DataError(
+            "has `tools`, which the chat template does not write, so the model would not see them; remove them"
+        )
     for number, message in enumerate(chat.messages, 1):
         if not is_answer(message) and not _is_written(message["content"], text):
             role = "system" if message["role"] in SYSTEM_ROLES else message["role"]

@@ -168,13 +168,9 @@ def end_findings(
 ) -> tuple[list[Finding], list[Finding]]:
     """Return (refusals, warnings) about the token that ends an answer; `stop_ids`: ids at which generation stops."""
     end_ids = _end_ids(tokenizer) | stop_ids
-    answer_ends = {example.id: _last_answer_ids(example) for example in examples}
-    # What begins the next turn is an end only where generation stops at it, as GLM's does.
-    added = {e.id for e in examples if any(note.code == "end-added" for note in e.notes)}
-    endless = [
-        id for id, tokens in answer_ends.items() if not (stop_ids if id in added else end_ids) & tokens
-    ]
-    if examples and len(endless) == len(answer_ends):
+    answers = [(example.id, tokens) for example in examples for tokens in _answer_ids(example)]
+    endless = [id for id, tokens in answers if not end_ids & tokens]
+    if answers and len(endless) == len(answers):
         eos = f"{tokenizer.eos_token}, " if tokenizer.eos_token else ""
         message = (
             f"no answer ends with a trained token ({eos}or an end of turn), so the model would never "
@@ -183,10 +179,10 @@ def end_findings(
         return [Finding("end-never-trained", message, source)], []
     warnings = []
     if endless:
-        message = f"{len(endless)} of {len(answer_ends)} answers do not end with a trained token"
+        message = f"{len(endless)} of {len(answers)} answers do not end with a trained token"
         warnings.append(Finding("end-sometimes-missing", message, source, first_rows(endless, numbers)))
-    if examples and stop_ids and not any(stop_ids & tokens for tokens in answer_ends.values()):
-        seen = sorted({tokenizer.decode([i]) for tokens in answer_ends.values() for i in end_ids & tokens})
+    if answers and stop_ids and not any(stop_ids & tokens for _, tokens in answers):
+        seen = sorted({tokenizer.decode([i]) for _, tokens in answers for i in end_ids & tokens})
         stop = ", ".join(sorted(tokenizer.decode([i]) for i in stop_ids))
         message = (
             f"answers end with {', '.join(seen)}, but generation stops at {stop}, which is never trained: "
@@ -299,12 +295,11 @@ def _end_ids(tokenizer: Any) -> set[int]:
     return ids - (others - {tokenizer.eos_token_id}) - {None}
 
 
-def _last_answer_ids(example: Example) -> set[int]:
-    """Return the ids of the last run of targets."""
+def _answer_ids(example: Example) -> list[set[int]]:
+    """Return the ids of each run of targets."""
     positions = np.flatnonzero(example.mask)
-    breaks = np.flatnonzero(np.diff(positions) > 1)
-    start = positions[breaks[-1] + 1] if len(breaks) else positions[0]
-    return set(example.tokens[start : positions[-1] + 1].tolist())
+    breaks = np.flatnonzero(np.diff(positions) > 1) + 1
+    return [set(example.tokens[run].tolist()) for run in np.split(positions, breaks)]
 
 
 def _trains_on_padding(example: Example, pad: int, *, pad_is_end: bool) -> bool:

@@ -219,9 +219,12 @@ def test_answers_that_the_template_does_not_mark_are_learned(tmp_path: Path, tok
     found = report_on(tmp_path, rows_of(30), tokenizer)
     assert not found.refusals
     assert [text.endswith(EOS) for text, learned in found.examples[0].pieces if learned] == [True]
-    # What begins the next turn is no end, since generation does not stop at it.
+    # What begins the next turn is learned as the end, at which generation does not stop here.
     tokenizer.chat_template = template().replace(marked, "{%- endgeneration %}{{- message['content'] }}")
-    assert "end-never-trained" in codes(report_on(tmp_path, rows_of(30), tokenizer).refusals)
+    found = report_on(tmp_path, rows_of(30), tokenizer)
+    assert not found.refusals
+    assert "learned with <|user|> as the end" in codes(found.warnings)["end-added"].message
+    assert "set eos_token" in codes(found.warnings)["stop-not-trained"].message
 
 
 def chats_of(count: int) -> list[dict[str, Any]]:
