@@ -128,19 +128,20 @@ def _own_text(chat: Chat, index: int) -> LearnedText:
     text, marks = chat.render_marked((*history, message)) if chat.has_marks else ("", [])
     text = text or chat.render((*history, message))
     prompt = chat.render(history, prompt=True) if history else _header(chat, text)
-    after_prompt = _after_prompt(chat, history, prompt, text)
-    marks = marks if after_prompt == text else []
-    text, start = after_prompt, _start(prompt, after_prompt)
+    rendered = text
+    text, start = _after_prompt(chat, history, prompt, rendered)
+    marks = marks if text == rendered else []
     spans = _trimmed(text, [(begin, end) for begin, end in marks if end > start], chat.tokenizer)
     notes = list[Note]()
     if not spans or _lost(message, text, spans):
         spans = _trimmed(text, [(start, len(text))], chat.tokenizer)
     if lost := _lost(message, text, spans):
-        text = _whole_text(chat, history, message, prompt) if chat.put_in else ""
-        text = _after_prompt(chat, history, prompt, text)
-        start = _start(prompt, text)
+        whole = _whole_text(chat, history, message, prompt) if chat.put_in else ""
+        if not whole:
+            raise DataError(f"turn {turn} (assistant) {lost}")
+        text, start = _after_prompt(chat, history, prompt, whole)
         spans = _trimmed(text, [(start, len(text))], chat.tokenizer)
-        if not text or _lost(message, text, spans):
+        if _lost(message, text, spans):
             raise DataError(f"turn {turn} (assistant) {lost}")
         notes.append(Note("written-whole", turn))
     if missing := prompt[start:].strip():
@@ -175,24 +176,28 @@ def _start(prompt: str, text: str) -> int:
     return start
 
 
-def _after_prompt(chat: Chat, history: Sequence[Message], prompt: str, text: str) -> str:
-    """Return the rendered conversation with the history as the prompt has it.
+def _after_prompt(chat: Chat, history: Sequence[Message], prompt: str, text: str) -> tuple[str, int]:
+    """Return the rendered conversation with the history as the prompt has it, and where the last answer begins in it.
 
     A template may write the turns before an answer in another way once the answer is there (gpt-oss then drops the
-    reasoning before a call). The model answers to the prompt, so this is what it is trained on.
+    reasoning before a call). The model answers to the prompt, so this is what it is trained on. Raises DataError.
     """
-    if not text or text.startswith(prompt):
-        return text
+    if text.startswith(prompt):
+        return text, len(prompt)
     before = chat.render(history)
-    if text.startswith(before):  # only what comes between the history and the answer differs
-        return text
     tail = before[-TAIL:]
     place = text.find(tail, max(0, _common_length(before, text) - len(tail)))
-    if place < 0:
-        raise DataError(
-            f"the chat template writes the turns before turn {len(history) + 1} in another way once that turn is there"
-        )
-    return before + text[place + len(tail) :]
+    own = text.removeprefix(before) if text.startswith(before) else text[place + len(tail) :]
+    if prompt.startswith(before) and (place >= 0 or text.startswith(before)):
+        whole = before + own
+        return whole, max(len(before), _start(prompt, whole))
+    # What the prompt ends with, the answer begins with.
+    shared = next((n for n in range(min(TAIL, len(own)), 0, -1) if prompt.endswith(own[:n])), 0)
+    if shared and (place >= 0 or text.startswith(before)):
+        return prompt + own[shared:], len(prompt)
+    raise DataError(
+        f"the chat template writes the turns before turn {len(history) + 1} in another way once that turn is there"
+    )
 
 
 def _share(later: LearnedText, own: LearnedText, tokenizer: Any) -> LearnedText | None:
@@ -293,10 +298,8 @@ def _lost_calls(message: Message, learned: str) -> str:
     """Return the name of the key if a call is not in the learned text, whatever its notation; else nothing."""
     for call in message.get("tool_calls", ()):
         name, arguments = call["function"]["name"], call["function"]["arguments"]
-        as_python = (
-            arguments and str(arguments) in learned
-        )  # a template that prints objects writes Python, not JSON
-        if as_python and json.dumps(arguments) != str(arguments):
+        # A template that prints an object writes it as Python, not as JSON.
+        if str(arguments) != json.dumps(arguments) and str(arguments) in learned:
             return "`tool_calls`"
         if name not in learned or not all(_written(value, learned) for value in _leaves(arguments)):
             return "`tool_calls`"

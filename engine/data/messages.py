@@ -38,8 +38,11 @@ _READ_KEYS = {
     *_KEPT_KEYS,
 }
 _TEXT_PARTS = ("text", "input_text", "output_text")
-# The opening tag may be missing: some templates put it into the prompt.
-_THOUGHT = re.compile(r"\s*(?:<think>)?(?P<reasoning>.*?)</think>(?P<answer>.*)", re.DOTALL)
+# The opening tag may be missing, since some templates put it into the prompt; the other then has a line of its own.
+_THOUGHT = re.compile(
+    r"\s*<think>(?P<reasoning>.*?)</think>(?P<answer>.*)|(?P<untagged>.*?)\n</think>\s*\n(?P<rest>.*)",
+    re.DOTALL,
+)
 
 
 def read_message(turn: Any) -> Message:
@@ -99,7 +102,9 @@ def identity(message: Message) -> list[Any]:
 def split_reasoning(content: str) -> tuple[str, str]:
     """Return (reasoning, answer) of an answer that begins with `<think>…</think>`; the reasoning is empty without."""
     found = _THOUGHT.fullmatch(content) if "</think>" in content else None
-    return (found["reasoning"], found["answer"]) if found else ("", content)
+    if not found:
+        return "", content
+    return found["reasoning"] or found["untagged"] or "", found["answer"] or found["rest"] or ""
 
 
 def lift_reasoning(message: Message) -> Message:

@@ -133,7 +133,8 @@ def test_answers_to_learn_are_those_without_weight_0():
 
 def test_reasoning_is_told_from_the_answer():
     assert split_reasoning("<think>\nR\n</think>\n\nA") == ("\nR\n", "\n\nA")
-    assert split_reasoning("R\n</think>\nA") == ("R\n", "\nA")  # the prompt has the opening tag
+    assert split_reasoning("R\n</think>\nA") == ("R", "A")  # the prompt has the opening tag
+    assert split_reasoning("The tag </think> ends it.") == ("", "The tag </think> ends it.")
     assert split_reasoning("A") == ("", "A")
     answer = {"role": "assistant", "content": "<think>R</think>\n\nA", "reasoning": "S"}
     assert without_reasoning(answer) == {"role": "assistant", "content": "A"}

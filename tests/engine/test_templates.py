@@ -55,6 +55,7 @@ PLAIN = {
     "qwen3_5": [[f"\n</think>\n\nIn the attic.{IM}"], [f"\n</think>\n\nIn the cellar.{IM}"]],
     "smollm3": [[f"In the attic.{IM}", f"In the cellar.{IM}"]],
 }
+PLAIN_ENDS = ["In the attic.<|end|>", "In the cellar.<|end|>"]
 # The first answer with its reasoning, where the template has a place for it; all of these leave it out of the history.
 REASONED = {
     "deepseek": "Not below.\n</think>\n\nIn the attic.<｜end▁of▁sentence｜>",
@@ -230,6 +231,16 @@ def test_a_conversation_may_begin_with_an_answer(tokenizer_of):
 def test_a_prompt_that_no_answer_begins_with_is_told(tokenizer_of):
     assert notes(TURNS, tokenizer_of("deepseek")) == {"prompt-differs"}
     assert notes(REASONING, tokenizer_of("deepseek")) == {"written-whole", "turn-by-turn"}
+
+
+def test_a_prompt_that_changes_the_question_is_what_is_trained(tokenizer_of):
+    asking = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}"
+    asking += "{% if loop.last and add_generation_prompt %}!{% endif %}"
+    asking += "<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    first, second = learned_texts(document_of(TURNS), tokenizer_with(asking))
+    assert first.text == "<|user|>Where is it?!<|end|><|assistant|>In the attic.<|end|>"
+    assert second.text.endswith("<|user|>And its twin?!<|end|><|assistant|>In the cellar.<|end|>")
+    assert [text.text[slice(*span)] for text in (first, second) for span in text.spans] == PLAIN_ENDS
 
 
 def test_an_answer_of_weight_0_is_context(tokenizer_of):
