@@ -35,14 +35,13 @@ TEMPLATE_NOTES = {
     "system-merged": "conversations have their system turn at the head of the next user turn, since the chat template "
     "does not take it; prompt the model in the same way",
     "written-whole": "rows have an answer that the chat template would change or cut (turn {turn}); it is learned as "
-    "it stands in the row",
+    "it stands in the row (data.reasoning=drop would leave reasoning out)",
     "empty-reasoning": "rows have answers without reasoning, for which the chat template writes {detail} (turn "
     "{turn}): the model learns to answer without thinking",
     "end-added": "rows have answers that the chat template gives no end; they are learned with {detail} as the end, "
     "with which the next turn begins",
     "prompt-differs": "rows have an answer (turn {turn}) that does not begin as the chat template prompts for one: a "
-    "prompt ends with {detail}, after which nothing is learned; change the "
-    "rows, or what the template prompts with",
+    "prompt ends with {detail}, after which nothing is learned; change the rows, or what the template prompts with",
 }
 CUT_SHARE = 0.01  # of the ends of answers; `max_length: auto` cuts less
 
