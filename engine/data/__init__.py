@@ -10,6 +10,7 @@ compared         shingles.Entry       Source.entries         a document as it is
 leaked           overlap.Leak         overlap.leaks          a row of a suite that training has, and where
 suite            gather.SuiteData     gather.gather          the documents to score, and the leaked rows
 run              gather.RunData       gather.gather          everything a run reads, and reasons to refuse it
+rendered         answers.LearnedText  answers.learned_texts  a conversation as its template writes it, what is learned
 tokenised        chat.Example         chat.tokenize          tokens and loss mask of a conversation or a text
   by task        items.Labelled/Pair  engine/tasks/items.py  of a labelled text; of a preference pair
 ready            prepare.Prepared     engine/tasks/prepare.py  examples and suites, cut to their length

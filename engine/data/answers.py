@@ -11,11 +11,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from engine.basics.errors import DataError
 from engine.data.formats import Document
+from engine.data.joined import join
 from engine.data.messages import (
     Message,
     is_answer,
@@ -23,26 +24,24 @@ from engine.data.messages import (
     lift_reasoning,
     lower_reasoning,
     split_reasoning,
-    texts_in_order,
 )
-from engine.data.template import SYSTEM_ROLES, Chat, Note, Span, TemplateError, chats, special_texts
+from engine.data.template import (
+    PLACE,
+    SYSTEM_ROLES,
+    Chat,
+    LearnedText,
+    Note,
+    Span,
+    TemplateError,
+    chats,
+    special_texts,
+)
 
 T = TypeVar("T")
 
-# Stands for an answer while a template is rendered that would change it.
-PLACE = "finetui-puts-the-answer-here"
 TAIL = 80  # characters by which the end of the history is found again
 _EMPTY_BLOCK = re.compile(r"<think>\s*</think>")
 SHOWN = 30  # characters of a difference that are shown
-
-
-@dataclass(frozen=True)
-class LearnedText:
-    """A rendered conversation, and the ranges of its characters that are learned."""
-
-    text: str
-    spans: tuple[Span, ...]
-    notes: tuple[Note, ...] = ()
 
 
 def learned_texts(document: Document, tokenizer: Any) -> list[LearnedText]:
@@ -53,7 +52,7 @@ def learned_texts(document: Document, tokenizer: Any) -> list[LearnedText]:
     last = max(index for index, message in enumerate(document.messages) if is_learned(message))
 
     def texts_of(chat: Chat) -> list[LearnedText]:
-        texts = _marked_texts(chat) or _texts_by_answer(chat)
+        texts = _marked_texts(chat) or _texts_by_answer(chat, whole_history=document.whole_history)
         _check_context(chat, texts[-1].text)
         return [replace(text, notes=(*chat.notes, *text.notes)) for text in texts]
 
@@ -99,8 +98,11 @@ def _marked_texts(chat: Chat) -> list[LearnedText]:
     return [LearnedText(text, _trimmed(text, spans, chat.tokenizer), notes)]
 
 
-def _texts_by_answer(chat: Chat) -> list[LearnedText]:
-    """Return as few texts as hold every answer as it is written where it is the last turn."""
+def _texts_by_answer(chat: Chat, *, whole_history: bool) -> list[LearnedText]:
+    """Return as few texts as hold every answer as it is written where it is the last turn.
+
+    `whole_history`: join them, where that can be done.
+    """
     texts: list[LearnedText] = []
     told: list[Note] = []
     for index in reversed(range(len(chat.messages))):
@@ -115,6 +117,8 @@ def _texts_by_answer(chat: Chat) -> list[LearnedText]:
             ways = [f"{text[place : place + SHOWN]!r}" for text in (own.text, texts[0].text)]
             told = [Note("turn-by-turn", index + 1, f"{ways[0]} as the last turn, {ways[1]} before others")]
         texts.insert(0, own)
+    if whole_history and len(texts) > 1 and len(joined := join(chat, texts)) == 1:
+        return joined
     return [replace(text, notes=(*text.notes, *told)) for text in texts]
 
 
@@ -124,24 +128,26 @@ def _own_text(chat: Chat, index: int) -> LearnedText:
     text, marks = chat.render_marked((*history, message)) if chat.has_marks else ("", [])
     text = text or chat.render((*history, message))
     prompt = chat.render(history, prompt=True) if history else _header(chat, text)
-    after_prompt = _after_prompt(chat, history, prompt, text)
-    marks = marks if after_prompt == text else []
-    text, start = after_prompt, _start(prompt, after_prompt)
+    rendered = text
+    text, start = _after_prompt(chat, history, prompt, rendered)
+    marks = marks if text == rendered else []
     spans = _trimmed(text, [(begin, end) for begin, end in marks if end > start], chat.tokenizer)
     notes = list[Note]()
     if not spans or _lost(message, text, spans):
         spans = _trimmed(text, [(start, len(text))], chat.tokenizer)
     if lost := _lost(message, text, spans):
-        text = _whole_text(chat, history, message, prompt) if chat.put_in else ""
-        text = _after_prompt(chat, history, prompt, text)
-        start = _start(prompt, text)
+        whole = _whole_text(chat, history, message, prompt) if chat.put_in else ""
+        if not whole:
+            raise DataError(f"turn {turn} (assistant) {lost}")
+        text, start = _after_prompt(chat, history, prompt, whole)
         spans = _trimmed(text, [(start, len(text))], chat.tokenizer)
-        if not text or _lost(message, text, spans):
+        if _lost(message, text, spans):
             raise DataError(f"turn {turn} (assistant) {lost}")
         notes.append(Note("written-whole", turn))
     if missing := prompt[start:].strip():
         notes.append(Note("prompt-differs", turn, repr(missing)))
-    own = LearnedText(text, spans, (*notes, *_empty_reasoning(message, text, start, turn)))
+    notes += _empty_reasoning(message, text, start, turn)
+    own = LearnedText(text, spans, tuple(notes), index, index, start)
     return own if _ends(text, chat.tokenizer) else _with_end(chat, index, own)
 
 
@@ -170,24 +176,28 @@ def _start(prompt: str, text: str) -> int:
     return start
 
 
-def _after_prompt(chat: Chat, history: Sequence[Message], prompt: str, text: str) -> str:
-    """Return the rendered conversation with the history as the prompt has it.
+def _after_prompt(chat: Chat, history: Sequence[Message], prompt: str, text: str) -> tuple[str, int]:
+    """Return the rendered conversation with the history as the prompt has it, and where the last answer begins in it.
 
     A template may write the turns before an answer in another way once the answer is there (gpt-oss then drops the
-    reasoning before a call). The model answers to the prompt, so this is what it is trained on.
+    reasoning before a call). The model answers to the prompt, so this is what it is trained on. Raises DataError.
     """
-    if not text or text.startswith(prompt):
-        return text
+    if text.startswith(prompt):
+        return text, len(prompt)
     before = chat.render(history)
-    if text.startswith(before):  # only what comes between the history and the answer differs
-        return text
     tail = before[-TAIL:]
     place = text.find(tail, max(0, _common_length(before, text) - len(tail)))
-    if place < 0:
-        raise DataError(
-            f"the chat template writes the turns before turn {len(history) + 1} in another way once that turn is there"
-        )
-    return before + text[place + len(tail) :]
+    own = text.removeprefix(before) if text.startswith(before) else text[place + len(tail) :]
+    if prompt.startswith(before) and (place >= 0 or text.startswith(before)):
+        whole = before + own
+        return whole, max(len(before), _start(prompt, whole))
+    # What the prompt ends with, the answer begins with.
+    shared = next((n for n in range(min(TAIL, len(own)), 0, -1) if prompt.endswith(own[:n])), 0)
+    if shared and (place >= 0 or text.startswith(before)):
+        return prompt + own[shared:], len(prompt)
+    raise DataError(
+        f"the chat template writes the turns before turn {len(history) + 1} in another way once that turn is there"
+    )
 
 
 def _share(later: LearnedText, own: LearnedText, tokenizer: Any) -> LearnedText | None:
@@ -199,7 +209,8 @@ def _share(later: LearnedText, own: LearnedText, tokenizer: Any) -> LearnedText 
         return None
     limit = max(end for end in (needed, *ends) if end <= common)
     spans = [(start, min(end, limit)) for start, end in own.spans if start < limit]
-    return LearnedText(later.text, (*spans, *later.spans), (*own.notes, *later.notes))
+    notes = (*own.notes, *later.notes)
+    return replace(later, spans=(*spans, *later.spans), notes=notes, first=own.first, start=own.start)
 
 
 def _whole_text(chat: Chat, history: Sequence[Message], message: Message, prompt: str) -> str:
@@ -237,17 +248,17 @@ def _with_end(chat: Chat, index: int, own: LearnedText) -> LearnedText:
         return own
     text = begin + rest[: rest.index(end)] + end
     spans = (*own.spans[:-1], (own.spans[-1][0], len(text)))
-    return LearnedText(text, spans, (*own.notes, Note("end-added", index + 1, end)))
+    return replace(own, text=text, spans=spans, notes=(*own.notes, Note("end-added", index + 1, end)))
 
 
 def _lost(message: Message, text: str, spans: Sequence[Span]) -> str:
     """Return, as the end of a sentence, what of an answer is not in the learned text; empty if nothing is lost."""
     learned = "\n".join(text[start:end] for start, end in spans)
     if calls := _lost_calls(message, learned):
-        return f"has {calls}, which the chat template does not write"
-    if texts_in_order(_pieces(message), learned):
+        return f"has {calls}, which the chat template does not write; remove the row, or use a model that has calls"
+    if _in_order(_pieces(message), learned):
         return ""
-    if message.get("reasoning") and not texts_in_order([message["reasoning"]], learned):
+    if message.get("reasoning") and not _in_order([message["reasoning"]], learned):
         return (
             "has `reasoning_content`, which the chat template does not write; set data.reasoning=drop to learn the "
             "answers without it"
@@ -267,14 +278,28 @@ def _pieces(message: Message) -> list[str]:
     return [piece for piece in (reasoning, answer) if piece.strip()]
 
 
+def _in_order(texts: Sequence[str], whole: str) -> bool:
+    """Whether all texts are in the whole one after the other, as they are or white space aside."""
+    return _are_found([text.strip() for text in texts], whole) or _are_found(
+        [" ".join(text.split()) for text in texts], " ".join(whole.split())
+    )
+
+
+def _are_found(texts: Sequence[str], whole: str) -> bool:
+    position = 0
+    for text in texts:
+        if (found := whole.find(text, position)) < 0:
+            return False
+        position = found + len(text)
+    return True
+
+
 def _lost_calls(message: Message, learned: str) -> str:
     """Return the name of the key if a call is not in the learned text, whatever its notation; else nothing."""
     for call in message.get("tool_calls", ()):
         name, arguments = call["function"]["name"], call["function"]["arguments"]
-        as_python = (
-            arguments and str(arguments) in learned
-        )  # a template that prints objects writes Python, not JSON
-        if as_python and json.dumps(arguments) != str(arguments):
+        # A template that prints an object writes it as Python, not as JSON.
+        if str(arguments) != json.dumps(arguments) and str(arguments) in learned:
             return "`tool_calls`"
         if name not in learned or not all(_written(value, learned) for value in _leaves(arguments)):
             return "`tool_calls`"
@@ -304,7 +329,9 @@ def _check_context(chat: Chat, text: str) -> None:
     """Raise DataError if the template leaves a tool, or a turn that the answers depend on, out of a text."""
     # A call has the name of its tool as well, so a name in the text is no sign.
     if chat.tools and chat.render(chat.messages) == replace(chat, tools=()).render(chat.messages):
-        raise DataError("has `tools`, which the chat template does not write; remove them from the row")
+        raise DataError(
+            "has `tools`, which the chat template does not write, so the model would not see them; remove them"
+        )
     for number, message in enumerate(chat.messages, 1):
         if not is_answer(message) and not _is_written(message["content"], text):
             role = "system" if message["role"] in SYSTEM_ROLES else message["role"]

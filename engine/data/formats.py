@@ -86,6 +86,9 @@ class Document:
     label: str = ""  # the class of `text`, in labelled text
     rejected: tuple[Message, ...] = ()  # in a preference pair: the conversation with the worse answer, whole
     tools: tuple[dict[str, Any], ...] = ()  # that a conversation may call
+    whole_history: bool = (
+        False  # are all answers learned in one text, where the template would rewrite earlier ones?
+    )
 
     @property
     def prompt(self) -> str:

@@ -135,7 +135,7 @@ def _read_sources(recipe: Recipe) -> list[Source]:
     if data.replay:
         sources.append(rows.read("replay", data.replay.source, "general"))
     sources += [rows.read("general", source, "general") for source in recipe.general.values()]
-    return [source.without_reasoning() for source in sources] if data.reasoning == "drop" else sources
+    return [source.for_learning(data) for source in sources]
 
 
 def _general_slices(

@@ -29,18 +29,19 @@ T = TypeVar("T")
 TEMPLATE_NOTES = {
     "turn-by-turn": "conversations are learned answer by answer, as {examples} examples, since the chat template "
     "writes an answer in another way once turns follow it (turn {turn}: {detail}); of held-out ones the last answer is "
-    "scored",
+    "scored (data.history=whole makes one example of each)",
+    "whole-history": "conversations have their earlier answers (turn {turn}) whole, as data.history says: a prompt by "
+    "the chat template has them in another way",
     "system-merged": "conversations have their system turn at the head of the next user turn, since the chat template "
     "does not take it; prompt the model in the same way",
     "written-whole": "rows have an answer that the chat template would change or cut (turn {turn}); it is learned as "
-    "it stands in the row",
+    "it stands in the row (data.reasoning=drop would leave reasoning out)",
     "empty-reasoning": "rows have answers without reasoning, for which the chat template writes {detail} (turn "
     "{turn}): the model learns to answer without thinking",
     "end-added": "rows have answers that the chat template gives no end; they are learned with {detail} as the end, "
     "with which the next turn begins",
     "prompt-differs": "rows have an answer (turn {turn}) that does not begin as the chat template prompts for one: a "
-    "prompt ends with {detail}, after which nothing is learned; change the "
-    "rows, or what the template prompts with",
+    "prompt ends with {detail}, after which nothing is learned; change the rows, or what the template prompts with",
 }
 CUT_SHARE = 0.01  # of the ends of answers; `max_length: auto` cuts less
 
@@ -165,13 +166,9 @@ def end_findings(
 ) -> tuple[list[Finding], list[Finding]]:
     """Return (refusals, warnings) about the token that ends an answer; `stop_ids`: ids at which generation stops."""
     end_ids = _end_ids(tokenizer) | stop_ids
-    answer_ends = {example.id: _last_answer_ids(example) for example in examples}
-    # What begins the next turn is an end only where generation stops at it, as GLM's does.
-    added = {e.id for e in examples if any(note.code == "end-added" for note in e.notes)}
-    endless = [
-        id for id, tokens in answer_ends.items() if not (stop_ids if id in added else end_ids) & tokens
-    ]
-    if examples and len(endless) == len(answer_ends):
+    answers = [(example.id, tokens) for example in examples for tokens in _answer_ids(example)]
+    endless = [id for id, tokens in answers if not end_ids & tokens]
+    if answers and len(endless) == len(answers):
         eos = f"{tokenizer.eos_token}, " if tokenizer.eos_token else ""
         message = (
             f"no answer ends with a trained token ({eos}or an end of turn), so the model would never "
@@ -180,10 +177,10 @@ def end_findings(
         return [Finding("end-never-trained", message, source)], []
     warnings = []
     if endless:
-        message = f"{len(endless)} of {len(answer_ends)} answers do not end with a trained token"
+        message = f"{len(endless)} of {len(answers)} answers do not end with a trained token"
         warnings.append(Finding("end-sometimes-missing", message, source, first_rows(endless, numbers)))
-    if examples and stop_ids and not any(stop_ids & tokens for tokens in answer_ends.values()):
-        seen = sorted({tokenizer.decode([i]) for tokens in answer_ends.values() for i in end_ids & tokens})
+    if answers and stop_ids and not any(stop_ids & tokens for _, tokens in answers):
+        seen = sorted({tokenizer.decode([i]) for _, tokens in answers for i in end_ids & tokens})
         stop = ", ".join(sorted(tokenizer.decode([i]) for i in stop_ids))
         message = (
             f"answers end with {', '.join(seen)}, but generation stops at {stop}, which is never trained: "
@@ -284,12 +281,11 @@ def _end_ids(tokenizer: Any) -> set[int]:
     return ids - (others - {tokenizer.eos_token_id}) - {None}
 
 
-def _last_answer_ids(example: Example) -> set[int]:
-    """Return the ids of the last run of targets."""
+def _answer_ids(example: Example) -> list[set[int]]:
+    """Return the ids of each run of targets."""
     positions = np.flatnonzero(example.mask)
-    breaks = np.flatnonzero(np.diff(positions) > 1)
-    start = positions[breaks[-1] + 1] if len(breaks) else positions[0]
-    return set(example.tokens[start : positions[-1] + 1].tolist())
+    breaks = np.flatnonzero(np.diff(positions) > 1) + 1
+    return [set(example.tokens[run].tolist()) for run in np.split(positions, breaks)]
 
 
 def _trains_on_padding(example: Example, pad: int, *, pad_is_end: bool) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from engine.basics.errors import DataError
@@ -38,8 +38,11 @@ _READ_KEYS = {
     *_KEPT_KEYS,
 }
 _TEXT_PARTS = ("text", "input_text", "output_text")
-# The opening tag may be missing: some templates put it into the prompt.
-_THOUGHT = re.compile(r"\s*(?:<think>)?(?P<reasoning>.*?)</think>(?P<answer>.*)", re.DOTALL)
+# The opening tag may be missing, since some templates put it into the prompt; the other then has a line of its own.
+_THOUGHT = re.compile(
+    r"\s*<think>(?P<reasoning>.*?)</think>(?P<answer>.*)|(?P<untagged>.*?)\n</think>\s*\n(?P<rest>.*)",
+    re.DOTALL,
+)
 
 
 def read_message(turn: Any) -> Message:
@@ -99,7 +102,9 @@ def identity(message: Message) -> list[Any]:
 def split_reasoning(content: str) -> tuple[str, str]:
     """Return (reasoning, answer) of an answer that begins with `<think>…</think>`; the reasoning is empty without."""
     found = _THOUGHT.fullmatch(content) if "</think>" in content else None
-    return (found["reasoning"], found["answer"]) if found else ("", content)
+    if not found:
+        return "", content
+    return found["reasoning"] or found["untagged"] or "", found["answer"] or found["rest"] or ""
 
 
 def lift_reasoning(message: Message) -> Message:
@@ -223,23 +228,3 @@ def _json(text: str, key: str) -> Any:
         return json.loads(text)
     except ValueError:
         raise DataError(f"`{key}` is text that is not JSON: {text[:40]!r}") from None
-
-
-def texts_in_order(texts: Sequence[str], whole: str) -> bool:
-    """Whether all texts are in the whole one after the other, white space aside."""
-    position = 0
-    for text in texts:
-        found = whole.find(text.strip(), position)
-        if found < 0:
-            return len(whole.split()) > 0 and _squeezed(texts, whole)
-        position = found + len(text.strip())
-    return True
-
-
-def _squeezed(texts: Sequence[str], whole: str) -> bool:
-    position, squeezed = 0, " ".join(whole.split())
-    for text in (" ".join(text.split()) for text in texts):
-        if (found := squeezed.find(text, position)) < 0:
-            return False
-        position = found + len(text)
-    return True

@@ -18,6 +18,7 @@ from engine.data.json_text import parse_json_text
 from engine.data.messages import plain_text
 from engine.data.shingles import Entry, normalise
 from engine.data.sources import RowNumber
+from engine.recipe.sections import Data
 
 PREVIEW = 100  # characters
 BAD_SHARE = 0.05  # of a source's rows; with more, something is wrong with the source
@@ -64,9 +65,14 @@ class Source:
             "unread": dict(self.unread),
         }
 
-    def without_reasoning(self) -> Source:
-        """Return the source with answers without what the model thought; ids stay, and so does what is held out."""
-        return replace(self, documents=[document.without_reasoning() for document in self.documents])
+    def for_learning(self, data: Data) -> Source:
+        """Return the source as the recipe wants it learned; ids stay, and so does what is held out."""
+        documents = self.documents
+        if data.reasoning == "drop":
+            documents = [document.without_reasoning() for document in documents]
+        if data.history == "whole":
+            documents = [replace(document, whole_history=True) for document in documents]
+        return replace(self, documents=documents)
 
     def row_numbers(self) -> dict[str, tuple[RowNumber, ...]]:
         """Return content id to the numbers of all rows with that content."""

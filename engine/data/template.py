@@ -37,6 +37,8 @@ PLAIN_TEMPLATE = """\
 {%- endif %}
 """
 SYSTEM_ROLES = ("system", "developer")
+# Stands for an answer while a template is rendered that would change it.
+PLACE = "finetui-puts-the-answer-here"
 
 Span = tuple[int, int]
 
@@ -112,6 +114,18 @@ class Chat:
 
     def _for_template(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
         return [_for_template(message, self) for message in messages]
+
+
+@dataclass(frozen=True)
+class LearnedText:
+    """A rendered conversation, and the ranges of its characters that are learned."""
+
+    text: str
+    spans: tuple[Span, ...]
+    notes: tuple[Note, ...] = ()
+    first: int = 0  # index of the first answer that is learned, and of the last
+    last: int = 0
+    start: int = 0  # where the first one's words begin
 
 
 def ensure_template(tokenizer: Any) -> bool:

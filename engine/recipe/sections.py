@@ -64,6 +64,11 @@ class Data(Section):
         description="What the model thought before an answer (`reasoning_content`, or `<think>…</think>` in the "
         "answer): learn it with the answer, or leave it out.",
     )
+    history: Literal["template", "whole"] = Field(
+        "template",
+        description="Where the chat template writes an answer in another way once turns follow it: learn each answer "
+        "after the history that the template writes, in an example of its own (`template`), or all in one (`whole`).",
+    )
     limit: int | None = Field(None, ge=1, description="Use only the first N rows (in content-hash order).")
 
     @field_validator("heldout")

@@ -62,6 +62,56 @@ def test_completion_splits_long_training_rows_and_says_so(tokenizer, tmp_path):
     assert "5 rows are longer than 20 tokens and are split" in data.notes[0]
 
 
+# ---- conversations
+
+
+def test_a_recipe_says_how_conversations_are_learned(tokenizer, tmp_path):
+    thinking = "{% for m in messages %}<|{{ m.role }}|>"
+    thinking += (
+        "{% if m.reasoning_content and loop.last %}<think>{{ m.reasoning_content }}</think>{% endif %}"
+    )
+    thinking += "{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    tokenizer = AutoTokenizer.from_pretrained(model_path("stdlib-2m"))
+    tokenizer.chat_template = thinking
+    turns = [
+        {"role": role, "content": f"{role} {i} " + "{0}"} for i in (1, 2) for role in ("user", "assistant")
+    ]
+    rows = [
+        {
+            "messages": [
+                turn | {"content": turn["content"].format(row), "reasoning": f"Hm {row}"} for turn in turns
+            ]
+        }
+        for row in range(8)
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def prepared(**data):
+        tree = small(method="full", data={"train": str(path), "heldout": 2, **data})
+        return prepare(Recipe.model_validate(tree), tokenizer, 1024)
+
+    def learned(example):
+        return tokenizer.decode(example.tokens[example.mask])
+
+    apart = prepared()
+    assert len(apart.train) == 12  # two of each training row, one of each held-out row
+    answers = [learned(example) for example in apart.train]
+    assert [text.partition("</think>")[2][:11] for text in answers] == ["assistant 1", "assistant 2"] * 6
+    assert len(apart.suite("heldout").examples) == 2
+    assert all("assistant 2" in learned(example) for example in apart.suite("heldout").examples)
+    assert any("learned answer by answer, as 12 examples" in note for note in apart.notes)
+    whole = prepared(history="whole")
+    assert len(whole.train) == 6
+    assert all(learned(example).count("<think>Hm") == 2 for example in whole.train)
+    dropped = prepared(reasoning="drop")
+    assert len(dropped.train) == 6
+    assert not any("Hm" in tokenizer.decode(example.tokens) for example in dropped.train)
+    assert {e.id for e in dropped.suite("heldout").examples} == {
+        e.id for e in apart.suite("heldout").examples
+    }
+
+
 # ---- classification
 
 

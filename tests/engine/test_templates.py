@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -54,6 +55,7 @@ PLAIN = {
     "qwen3_5": [[f"\n</think>\n\nIn the attic.{IM}"], [f"\n</think>\n\nIn the cellar.{IM}"]],
     "smollm3": [[f"In the attic.{IM}", f"In the cellar.{IM}"]],
 }
+PLAIN_ENDS = ["In the attic.<|end|>", "In the cellar.<|end|>"]
 # The first answer with its reasoning, where the template has a place for it; all of these leave it out of the history.
 REASONED = {
     "deepseek": "Not below.\n</think>\n\nIn the attic.<｜end▁of▁sentence｜>",
@@ -188,6 +190,38 @@ def test_reasoning_before_a_call_stays_in_the_prompt_of_the_answer(tokenizer_of)
     assert second == "<|channel|>final<|message|>In the attic.<|return|>"
 
 
+@pytest.mark.parametrize("family", sorted(REASONED))
+def test_a_whole_history_has_every_answer_in_one_example(family, tokenizer_of):
+    tokenizer, document = tokenizer_of(family), document_of(REASONING)
+    apart = learned_texts(document, tokenizer)
+    together = learned_texts(replace(document, whole_history=True), tokenizer)
+    stretches = [[text.text[start:end] for start, end in text.spans] for text in together]
+    if family == "gpt_oss":  # earlier answers have another end, so nothing can stand between the two
+        assert together == apart
+        return
+    [[first, second]], [whole] = stretches, together
+    assert first == REASONED[family]
+    assert second == apart[1].text[slice(*apart[1].spans[0])]
+    assert whole.text.startswith(apart[0].text.rstrip())
+    between = whole.text[whole.spans[0][1] : whole.spans[1][0]]
+    prompt = apart[1].text[: apart[1].spans[0][0]]
+    assert prompt.endswith(between.lstrip())
+    assert "And its twin?" in between
+    assert "whole-history" in {note.code for note in whole.notes}
+    assert learned_texts(replace(document_of(SYSTEM), whole_history=True), tokenizer) == learned_texts(
+        document_of(SYSTEM), tokenizer
+    )
+
+
+def test_a_whole_history_goes_through_calls(tokenizer_of):
+    turns = [*TOOLS, *TURNS[2:]]
+    document = replace(document_of(turns), whole_history=True)
+    [whole] = learned_texts(document, tokenizer_of("qwen3"))
+    stretches = [whole.text[start:end] for start, end in whole.spans]
+    assert stretches == [CALLS["qwen3"], *(stretch for [stretch] in PLAIN["qwen3"])]
+    assert "<tool_response>" in whole.text[whole.spans[0][1] : whole.spans[1][0]]
+
+
 def test_a_conversation_may_begin_with_an_answer(tokenizer_of):
     for family in ("llama3", "phi3", "qwen2_5", "glm4_5"):
         stretches = [s for example in learned(TURNS[1:], tokenizer_of(family)) for s in example]
@@ -197,6 +231,16 @@ def test_a_conversation_may_begin_with_an_answer(tokenizer_of):
 def test_a_prompt_that_no_answer_begins_with_is_told(tokenizer_of):
     assert notes(TURNS, tokenizer_of("deepseek")) == {"prompt-differs"}
     assert notes(REASONING, tokenizer_of("deepseek")) == {"written-whole", "turn-by-turn"}
+
+
+def test_a_prompt_that_changes_the_question_is_what_is_trained(tokenizer_of):
+    asking = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}"
+    asking += "{% if loop.last and add_generation_prompt %}!{% endif %}"
+    asking += "<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    first, second = learned_texts(document_of(TURNS), tokenizer_with(asking))
+    assert first.text == "<|user|>Where is it?!<|end|><|assistant|>In the attic.<|end|>"
+    assert second.text.endswith("<|user|>And its twin?!<|end|><|assistant|>In the cellar.<|end|>")
+    assert [text.text[slice(*span)] for text in (first, second) for span in text.spans] == PLAIN_ENDS
 
 
 def test_an_answer_of_weight_0_is_context(tokenizer_of):
@@ -213,6 +257,18 @@ def test_the_tokens_of_an_answer_are_the_targets(tokenizer_of):
         for example, stretches in zip(examples, PLAIN[family], strict=True):
             text = tokenizer.decode(example.tokens[example.mask])
             assert "".join(text.split()) == "".join("".join(stretches).split())
+
+
+def test_an_answer_that_a_template_changes_is_put_in_whole():
+    turns = [user("Where?"), assistant("In  the\n\nattic. ")]  # white space is no change
+    trimming = (
+        (OURS / "gemma2.jinja").read_text().replace("m.content | trim", "m.content.split() | join(' ')")
+    )
+    assert learned(turns, tokenizer_with(trimming)) == [[f"In the attic.{TURN}"]]
+    swapped = trimming.replace("m.content.split()", "m.content.split()[::-1]")
+    [text] = learned_texts(document_of(turns), tokenizer_with(swapped))
+    assert [note.code for note in text.notes] == ["written-whole"]
+    assert text.text[slice(*text.spans[0])] == f"In  the\n\nattic. {TURN}"
 
 
 def test_an_object_that_a_template_prints_as_python_is_written_as_json(tokenizer_of):
