@@ -66,9 +66,10 @@ def test_a_server_of_another_user_is_not_talked_to(tmp_path: Path, monkeypatch: 
             Client(path)
 
 
-def test_a_home_that_the_database_cannot_open_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"no UTF-8.*set FINETUI_HOME"):
-        Home(tmp_path / os.fsdecode(b"caf\xe9")).create()
+@pytest.mark.parametrize("name", [b"caf\xe9", b"what?"])
+def test_a_home_that_the_database_cannot_open_is_named(tmp_path: Path, name: bytes) -> None:
+    with pytest.raises(StoreError, match=r"a question mark, or bytes that are no UTF-8.*set FINETUI_HOME"):
+        Home(tmp_path / os.fsdecode(name)).create()
     assert not list(tmp_path.iterdir())
 
 
