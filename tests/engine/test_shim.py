@@ -186,7 +186,7 @@ def test_the_shim_is_light() -> None:
 
 @pytest.mark.parametrize("how", ["deleted", "renamed"])
 def test_a_worker_whose_directory_is_gone_is_killed(home: Home, shim: StartShim, how: str) -> None:
-    run = starting(home, steps=10**6, step_s=0.2, child=True)
+    run = starting(home, steps=10**6, step_s=0.2, checkpoint_every=10**6)
     started = shim(run)
     worker = live_worker(run)
     if how == "deleted":

@@ -145,7 +145,7 @@ def test_a_value_that_is_none_costs_itself(home: FakeHome, projection: Projectio
     for part in (
         "values.mine/score: 'n/a'",
         "values.mine/many: [1]",
-        "values.mine: 'high'",
+        "values.mine: value: 'high'",
         "examples: ",
         "bytes: ",
     ):
