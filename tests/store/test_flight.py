@@ -91,7 +91,7 @@ def test_without_a_limit_what_is_missing_is_a_warning(
 def test_requests_that_are_none_are_refused(client: Client) -> None:
     with pytest.raises(StoreError, match=r"^the statement has 300,007 characters; 100,000 are allowed$"):
         client.query("SELECT " + "1" * 300_000)
-    with pytest.raises(StoreError, match=r"^`limit` has to be a number, not 'all'$"):
+    with pytest.raises(StoreError, match=r"^`limit` has to be a whole number, not 'all'$"):
         client.query("SELECT 1", limit="all")  # type: ignore[arg-type]
     with pytest.raises(StoreError, match=r"^`sql` has to be text"):
         client.query(None)  # type: ignore[arg-type]
