@@ -58,14 +58,12 @@ class Home:
 
     def create(self) -> None:
         """Make the directories, closed to other users. Raises OSError, and StoreError for a bad one."""
-        try:
-            str(self.path).encode()
-        except UnicodeEncodeError:
+        if b"?" in os.fsencode(self.path) or not _is_utf8(self.path):
             raise StoreError(
-                f"the home {os.fsencode(self.path)!r} has bytes in its path that are no UTF-8, which the database"
-                " cannot open: set FINETUI_HOME to another directory",
+                f"the home {os.fsencode(self.path)!r} has a question mark, or bytes that are no UTF-8, in its path,"
+                " where the database cannot be: set FINETUI_HOME to another directory",
                 "home",
-            ) from None
+            )
         for path in (self.path, self.runs, self.socket.parent):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.check_socket_place()
@@ -105,6 +103,14 @@ class Home:
         if not mode & 0o077:
             return None
         return f"{self.path} is open to other users (mode {mode:o}); chmod 700 {self.path} closes it"
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def home() -> Home:

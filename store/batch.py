@@ -84,7 +84,7 @@ class Batch:
     offsets: dict[str, tuple[str, int]] = field(default_factory=dict)  # log: (path, byte offset)
 
     def __bool__(self) -> bool:
-        return bool(self.offsets)
+        return bool(self.offsets or self.present)
 
     def add(self, table: str, /, **row: Any) -> None:
         """One row; columns not given are NULL."""

@@ -416,7 +416,11 @@ class Ingest:
     ) -> bool:
         """Read on from where it was left; whether there was anything new. One bad file stops no other."""
         try:
-            return self._read_on(path, watch.number if watch else None, attempt, use)
+            grew = self._read_on(path, watch.number if watch else None, attempt, use)
+            if path in self._complained:
+                self._complained.discard(path)
+                self.damaged.pop(watch.number if watch else None, None)
+            return grew
         except OSError as error:
             if path not in self._complained:
                 self._complained.add(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from finetui.log import CUT_OFF
 from store.line_fields import BadLine
 
 CHUNK = 4 << 20
+LONGEST_LINE = 128 << 20  # bytes; none that finetui writes comes near
 _LONGEST_HEADER = 4096
 
 
@@ -56,6 +58,8 @@ def whole_lines(path: Path, offset: int) -> Iterator[Line]:
             if len(data) == len(rest):
                 return  # the file has shrunk
             *lines, rest = data.split(b"\n")
+            if len(rest) > LONGEST_LINE:
+                raise OSError(errno.EFBIG, f"a line has more than {LONGEST_LINE >> 20} MiB", str(path))
             for text in lines:
                 offset += len(text) + 1
                 yield Line(text, offset)

@@ -148,14 +148,15 @@ class _Flight(flight.FlightServerBase):
         sql, limit, timeout_s = (request.get(key) for key in ("sql", "limit", "timeout_s"))
         if not isinstance(sql, str):
             raise StoreError(f"`sql` has to be text, not {type(sql).__name__}", "refused")
-        for key, value in (("limit", limit), ("timeout_s", timeout_s)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-                raise StoreError(f"`{key}` has to be a number, not {value!r}", "refused")
+        if not (limit is None or type(limit) is int):
+            raise StoreError(f"`limit` has to be a whole number, not {limit!r}", "refused")
+        if not (timeout_s is None or type(timeout_s) in (int, float)):
+            raise StoreError(f"`timeout_s` has to be a number, not {timeout_s!r}", "refused")
         missing = self._reading(CATCH_UP_S)
         result = guard.run(
             self._projection,
             sql,
-            limit=None if limit is None else int(limit),
+            limit=limit,
             timeout_s=None if timeout_s is None else min(max(0.0, timeout_s), guard.LONGEST_S),
             running=self.running,
             query_id=str(request.get("id") or uuid.uuid4()),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from contextlib import suppress
 from typing import Any
 
-from finetui.files import write_json
+from finetui.files import read_json, write_json
 from finetui.home import Home
 from tui.lines.theme import Glyphs
 from tui.run_filter import SORTS
@@ -23,10 +22,9 @@ class Remembered:
 
     def read(self) -> dict[str, Any]:
         try:
-            kept = json.loads(self._path.read_text())
+            return read_json(self._path)
         except (OSError, ValueError):
             return {}
-        return kept if isinstance(kept, dict) else {}
 
     def keep(self, **values: Any) -> None:
         """Keep something beside what is there; on disk when this returns. To lose it is no harm, so a full disk is
@@ -34,6 +32,7 @@ class Remembered:
         """
         with self._lock, suppress(OSError):
             write_json(self._path, {**self.read(), **values})
+            self._path.chmod(0o600)
 
     def keep_session(self, state: State, ascii_only: bool) -> None:
         """How runs are sorted and curves drawn as the session ends. ASCII is the terminal's word, not the user's."""

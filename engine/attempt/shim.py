@@ -24,6 +24,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
+from engine.basics import memory_limit
 from engine.basics.process import Identity, identify
 from engine.runs import disk, journal
 from engine.runs.home import AttemptDir, RunDir
@@ -43,6 +44,7 @@ CANNOT_START_WORKER = 127
 def main() -> int:
     run, number = RunDir(Path(sys.argv[1])), int(sys.argv[2])
     os.umask(0o077)  # whatever it and the worker write is its owner's alone
+    memory_limit.lift()  # the daemon's own
     for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)  # it must be there to see how the worker ends
     lock = Lock(run.lock)

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from engine.basics.cpu import physical_cores
 from engine.basics.errors import ConfigError, QueueError
+from engine.basics.memory_limit import MemoryLimit
 from engine.basics.repeater import Repeater
 from engine.queue import config
 from engine.queue.executor import usable_devices
@@ -47,6 +48,7 @@ LOCK_WAIT_S = 5.0  # for a daemon that is just stopping
 STEP_WAIT_S = 5.0  # for a step of a thread when the daemon stops
 STOP_S = 20  # whole seconds after which a daemon that stops is ended by the kernel
 STUCK_S = 30.0  # that a query may go on that is over its time and cannot be interrupted
+MEMORY = 4 << 30  # bytes that the daemon may take beyond what it has when it is ready
 DRAIN_S = 100.0  # that a client waits for its logs to be read
 
 
@@ -87,6 +89,8 @@ class Daemon:
         known = self._projection.known_dirs()
         self._supervisor.recover(max(known, default=0), known)
         self._server.start()
+        # DuckDB's own limit does not cover all that its functions allocate. Shims lift this one for their workers.
+        self._memory = MemoryLimit(MEMORY)
         for thread in self._threads:
             thread.start()
         log.info("daemon %d of %s is ready", os.getpid(), self.home.path)
@@ -135,6 +139,9 @@ class Daemon:
             log.error(
                 "a query is over its time and cannot be interrupted: the daemon starts again without it"
             )
+            self.begin_again()
+        if self._memory.nearly_reached:
+            log.error("a query has taken nearly all the memory that the daemon may have: it starts again")
             self.begin_again()
         if not self._server.reachable:
             log.warning("%s is gone; making it again", self.home.socket)

@@ -150,11 +150,20 @@ def test_a_daemon_whose_home_was_deleted_leaves_and_takes_no_socket_with_it(own_
 
 
 def test_a_socket_that_was_cleared_away_is_made_again(own_home: Home) -> None:
+    """Also where a file has taken its place, which is kept."""
     connect(own_home).close()
     daemon = daemon_of(own_home)
     own_home.socket.unlink()
     until("a socket", lambda: service.running(own_home))
+    own_home.socket.unlink()
+    own_home.socket.write_text("mine")
+    until("a socket", lambda: service.running(own_home))
     assert daemon_of(own_home) == daemon
+    assert [path.read_text() for path in own_home.path.glob("daemon.sock.aside-*")] == ["mine"]
+    files = [path for path in own_home.path.rglob("*") if path.is_file()]
+    made = [path for path in files if not path.name.startswith("daemon.sock.aside")]
+    assert own_home.store in made
+    assert [path for path in made if path.stat().st_mode & 0o077] == []
 
 
 @pytest.mark.parametrize("name", ["jürgen", "a b", "h#1", "a%20b", "x[1]", "long" * 30])

@@ -142,8 +142,8 @@ def test_a_damaged_line_of_a_journal_is_told_and_costs_no_other_run(tmp_path: Pa
     queue = Supervisor(home, Settings(Capacity(0), threads=1, grace_s=0.0), on_change=lambda run: None)
     queue.recover()
     assert queue.counts() == {"running": [], "queued": [2]}
-    said = f"run #1: lines of {runs[0].journal} are passed over: priority (priority: 'high' is not a whole number)"
-    assert queue.damaged == {1: said}
+    said = "run #1: line 3 of journal.jsonl is damaged (priority: 'high' is not a whole number)"
+    assert queue.damaged == {1: f"{said}; the rest is used, the file is left as it is"}
 
 
 def test_kills_at_random_moments(home: Home) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -181,3 +182,25 @@ def test_the_shim_is_light() -> None:
     loaded = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     heavy = {"torch", "numpy", "pydantic", "duckdb", "pyarrow", "psutil", "logging", "subprocess", "asyncio"}
     assert not heavy & set(loaded.stdout.split())
+
+
+@pytest.mark.parametrize("how", ["deleted", "renamed"])
+def test_a_worker_whose_directory_is_gone_is_killed(home: Home, shim: StartShim, how: str) -> None:
+    run = starting(home, steps=10**6, step_s=0.2, checkpoint_every=10**6)
+    started = shim(run)
+    worker = live_worker(run)
+    if how == "deleted":
+        shutil.rmtree(run.path)
+    else:
+        run.path.rename(run.path.with_name("000099-elsewhere"))
+    until("the worker's end", lambda: not alive(worker))
+    assert started.wait(30) == 0
+    assert not run.path.exists()
+
+
+def test_what_a_worker_writes_is_its_owners_alone(home: Home, shim: StartShim) -> None:
+    run = starting(home, steps=2)
+    shim(run).wait(30)
+    written = list(run.attempt(1).path.rglob("*")) + list(run.checkpoints.rglob("*"))
+    assert len(written) > 5
+    assert [path for path in written if path.stat().st_mode & 0o077] == []

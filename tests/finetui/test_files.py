@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from finetui.files import whole_file, write_directory, write_json, write_whole_file
+from finetui.files import (
+    append_regular,
+    open_regular,
+    read_json,
+    whole_file,
+    write_directory,
+    write_json,
+    write_whole_file,
+)
 
 KILLED_IN_THE_MIDDLE = """
 import os, signal, sys
@@ -121,3 +130,30 @@ def test_a_directory_that_cannot_be_filled_leaves_the_old_one(tmp_path: Path) ->
     assert names(tmp_path) == ["adapter"]
     assert child(KILLED_IN_THE_MIDDLE, path).returncode == -signal.SIGKILL
     assert [file.name for file in path.iterdir()] == ["weights"]
+
+
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    pipe, directory = tmp_path / "log", tmp_path / "directory"
+    os.mkfifo(pipe)
+    directory.mkdir()
+    for use in (open_regular, append_regular, read_json):
+        with pytest.raises(OSError, match="it is a pipe, not a file"):
+            use(pipe)
+    with pytest.raises(OSError, match="it is a directory, not a file"):
+        open_regular(directory)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(OSError, match="it is a pipe"):
+        append_regular(pipe)
+    os.close(reader)
+
+
+def test_what_is_made_is_its_owners_alone(tmp_path: Path) -> None:
+    os.close(append_regular(tmp_path / "log"))
+    assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "7", "[" * 100_000])
+def test_what_is_no_object_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(ValueError, match=r"."):
+        read_json(tmp_path / "run.json")

@@ -16,7 +16,8 @@ import pytest
 from fake_home import FakeHome
 
 from finetui.client import Client, note
-from finetui.errors import StoreError, Unavailable
+from finetui.errors import PartialResult, StoreError, Unavailable
+from store import guard
 from store.ingest import Ingest
 from store.projection import Projection
 from store.server import Server
@@ -62,6 +63,55 @@ def test_rows_beyond_the_limit_are_cut_and_it_says_so(client: Client) -> None:
     assert note(table) == "only the first 5 of 100,000 rows are shown"
     assert note(client.query("SELECT * FROM range(5)", limit=5)) is None
     assert client.query("SELECT * FROM range(100000)").num_rows == 100_000
+
+
+def test_without_a_limit_what_is_missing_is_a_warning(
+    home: FakeHome, projection: Projection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "LARGEST_ANSWER", 100_000)
+    server = Server(home.path / "daemon.sock", projection, actions, lambda wait_s: "logs are being read")
+    server.start()
+    with Client(server.socket) as client:
+        with pytest.warns(PartialResult, match=r"^logs are being read; a part is still missing here$"):
+            client.query("SELECT 1")
+        with pytest.warns(
+            PartialResult, match=r"^only the first \d+ of 20,000 rows are shown, since the answer has"
+        ):
+            table = client.query("SELECT range, repeat('x', 100) AS text FROM range(20000)")
+        assert 0 < table.num_rows < 1000
+        assert table.column("range").to_pylist() == list(range(table.num_rows))
+        assert str(note(client.query("SELECT * FROM range(9)", limit=3))).startswith(
+            "only the first 3 of 9 rows"
+        )
+        with pytest.raises(StoreError, match="a row of the answer has more than"):
+            client.query("SELECT repeat('x', 200000)")
+    server.stop()
+
+
+def test_requests_that_are_none_are_refused(client: Client) -> None:
+    with pytest.raises(StoreError, match=r"^the statement has 300,007 characters; 100,000 are allowed$"):
+        client.query("SELECT " + "1" * 300_000)
+    with pytest.raises(StoreError, match=r"^`limit` has to be a whole number, not 'all'$"):
+        client.query("SELECT 1", limit="all")  # type: ignore[arg-type]
+    with pytest.raises(StoreError, match=r"^`sql` has to be text"):
+        client.query(None)  # type: ignore[arg-type]
+
+
+def test_a_query_that_cannot_be_interrupted_holds_up_nobody(
+    server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "PATIENCE_S", 0.1)
+    slow = "SELECT levenshtein(repeat('a', 20000), repeat('b', 20000))"
+    with pytest.raises(
+        StoreError, match=r"longer than 0\.05 s, and the database cannot interrupt it"
+    ) as stopped:
+        client.query(slow, timeout_s=0.05)
+    assert stopped.value.kind == "timeout"
+    assert server.stuck_s > 0
+    assert client.query("SELECT 1 AS one").to_pylist() == [{"one": 1}]
+    assert server.stop() is False, "the process has to end now"
+    while server.stuck_s:
+        time.sleep(0.01)
 
 
 def test_actions_reach_the_daemon_and_come_back(client: Client) -> None:

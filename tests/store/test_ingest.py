@@ -291,6 +291,20 @@ def test_nan_and_infinities_survive(home: FakeHome, projection: Projection, inge
     )
 
 
+def test_numbers_that_json_lacks_are_spelled(home: FakeHome, projection: Projection, ingest: Ingest) -> None:
+    run = home.run(1)
+    run.start()
+    for step, value in enumerate([math.nan, math.inf, -math.inf], 1):
+        run.metrics(step, loss=value)
+    logged = [json.loads(line)["values"] for line in run.events().read_text().splitlines()[1:]]
+    assert [values["train/loss"] for values in logged] == ["NaN", "Infinity", "-Infinity"]
+    run.eval(3, "heldout", [math.nan, 1.0])
+    ingest.poll()
+    assert str(rows(projection, "SELECT nll FROM eval_examples ORDER BY example")) == "[(nan,), (1.0,)]"
+    assert str(rows(projection, "SELECT value FROM curve(1, 'heldout/loss')")) == "[(nan,)]"
+    assert not rows(projection, "FROM events WHERE kind = 'unreadable'")
+
+
 def test_summaries_follow_the_points(home: FakeHome, projection: Projection) -> None:
     ingest = Ingest(projection, home.path, batch_rows=3)
     run = home.run(1)

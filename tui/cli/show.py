@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,7 +83,11 @@ def _flag(row: dict[str, Any]) -> str:
 def show(number: int, *, as_json: bool) -> None:
     """One run, whole."""
     with connect() as client:
-        client.drain(say)
+        problems = [
+            what for what in client.drain(say) if re.search(rf"run #{number}\b|/0*{number}-[^/]* ", what)
+        ]
+        for problem in problems:
+            say(f"problem: {problem}")
         row = find(client, number)
         parts = {
             name: client.named(name, run=number).to_pylist()
