@@ -161,7 +161,8 @@ def print_warnings(events: list[dict[str, Any]]) -> None:
     first = {event["message"]: event["attempt"] for event in reversed(events)}
     if first:
         _section("Warnings")
-        out("\n".join(f"attempt {attempt}: {text}" for text, attempt in reversed(first.items())))
+        for text, attempt in reversed(first.items()):
+            out(f"attempt {attempt}: {text}")
 
 
 def _print_damage(rows: list[dict[str, Any]]) -> None:
