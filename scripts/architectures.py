@@ -359,9 +359,7 @@ def main() -> None:
             try:
                 known[kind] = trial(kind, Path(directory))
             except TooLongError:
-                known[kind] = Row(
-                    kind, "not tried", why=[f"its tiny model takes more than {SECONDS} s of processor time"]
-                )
+                known[kind] = Row(kind, "not tried", why=[f"its tiny model takes more than {SECONDS} s"])
         signal.setitimer(signal.ITIMER_PROF, 0)
         print(known[kind], flush=True)
         if options.results:

@@ -41,6 +41,8 @@ TWO_WAYS = ("xlm", "xlnet", "cpmant")  # each token sees those after it, whateve
 # What cannot be seen without weights, found by scripts/architectures.py: methods that do not fit (none named: all of
 # them), and why. The worker tries a few tokens, so that it refuses others too.
 UNFIT: dict[str, tuple[tuple[str, ...], str]] = {
+    "gemma3n": (("qlora",), "its layers cannot be held in 4 bits; use lora"),
+    "gemma3n_text": (("qlora",), "its layers cannot be held in 4 bits; use lora"),
     "inkling_text": ((), "computes its logits in a way that finetui does not support"),
     "laguna": (
         ("lora", "qlora"),

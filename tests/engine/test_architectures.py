@@ -44,7 +44,9 @@ def test_the_page_says_what_is_refused(part: int) -> None:
             config = architectures.tiny_config(kind)
             skeleton.check_config(config, spec, "sft", "full")
             with torch.device("meta"):
-                skeleton.check_parts(AutoModelForCausalLM.from_config(config), spec, Full(name="full"))
+                model = AutoModelForCausalLM.from_config(config)
+            skeleton.check_config(model.config, spec, "sft", "full")  # of some, that of a part
+            skeleton.check_parts(model, spec, Full(name="full"))
             says = "good"
         except ModelError:
             says = "refused"
