@@ -33,7 +33,7 @@ def read(path: Path) -> Config:
         body = tomllib.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):  # a home that is no directory is reported elsewhere
         return Config()
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from None
