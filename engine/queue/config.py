@@ -37,7 +37,7 @@ def read(path: Path) -> Config:
             body = tomllib.loads(file.read(LARGEST).decode())
     except (FileNotFoundError, NotADirectoryError):  # a home that is no directory is reported elsewhere
         return Config()
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None

@@ -67,7 +67,7 @@ def load(text: str, *, lines: bool = False) -> Any:
     except (
         Exception
     ) as error:  # a value that is not what its tag (`!!int x`) says: the reader fails in many ways
-        raise BadYaml(f"not valid YAML: {first_line(error)[:MOST_WORDS]}") from None
+        raise BadYaml(f"not valid YAML: {first_line(error)[:MOST_WORDS]}", _line_of_bad_value(text)) from None
 
 
 def _check_characters(text: str) -> None:
@@ -107,6 +107,19 @@ def _check_size(text: str) -> None:
         levels[-1].values += size
         if levels[-1].values > MOST_VALUES:
             raise BadYaml(f"stands for more than {MOST_VALUES:,} values, aliases written out", line)
+
+
+def _line_of_bad_value(text: str) -> int | None:
+    """Return where the first value stands that cannot be read by itself; the reader does not say."""
+    for line, event in _events(text):
+        if isinstance(event, ScalarEvent):
+            try:
+                YAML(typ="safe", pure=True).load(text[event.start_mark.index : event.end_mark.index])
+            except MarkedYAMLError:
+                continue
+            except Exception:
+                return line
+    return None
 
 
 def _events(text: str) -> Iterator[tuple[int, Any]]:

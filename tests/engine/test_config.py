@@ -48,3 +48,7 @@ def test_broken_toml_names_the_line(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="cannot be read"):
         config.read(path)
+    for text in ("a = " + "[" * 3000, "a = '\0'"):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=r"config\.toml: not valid TOML"):
+            config.read(path)

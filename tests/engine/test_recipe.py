@@ -273,6 +273,9 @@ def aliases(levels: int) -> str:
         ("name: a\x80b\n", 6, "has the character U+0080"),
         ('name: "a\\0b"\n', 6, "has the character U+0000 in a text"),
         ('name: "a\\ud800b"\n', 6, "has the character U+D800 in a text"),
+        ("seed: !!int x\n", 6, "not valid YAML: invalid literal for int()"),
+        ("\nseed: " + "9" * 5000 + "\n", 7, "not valid YAML: Exceeds the limit"),
+        ("seed: 2001-99-99\n", 6, "not valid YAML: month must be in 1..12"),
         ("seed: 1\n*b : 2\n", 7, "not valid YAML: found undefined alias 'b'"),
         ('"k\\nforged: x": 1\n', 6, "key k forged: x: unknown key"),
         ("'" + "k" * 500 + "': 1\n", 6, "k…: unknown key"),
@@ -291,8 +294,6 @@ def test_a_recipe_that_means_harm_is_one_sentence_with_its_line(text: str, line:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("seed: !!int x\n", "not valid YAML: invalid literal for int()"),
-        ("seed: " + "9" * 5000 + "\n", "not valid YAML: Exceeds the limit"),
         ("# " + "x" * 100_000 + "\n", "longer than 100,000 characters"),
         ("? {a: 1}\n: 1\n", "unknown key"),
         ("name: " + "x" * 201 + "\n", "key name: longer than 200 characters"),
