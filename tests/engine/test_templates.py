@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import cache
+from random import Random
 
 import pytest
 
 from engine.basics.errors import DataError
 from engine.data.answers import learned_texts, prompt_text
 from engine.data.chat import tokenize
+from engine.data.messages import is_answer, is_learned, plain_text
+from engine.data.template import special_texts
 from scripts.template_table import (
     CALL,
     OURS,
@@ -282,3 +286,54 @@ def test_an_object_that_a_template_prints_as_python_is_written_as_json(tokenizer
 def test_the_page_is_up_to_date():
     page = PAGE.read_text()
     assert made(page) == page
+
+
+# ---- any conversation
+
+MARK = re.compile(r"[A-Z]\d+q")
+
+
+def any_conversation(random: Random) -> list[dict]:
+    """Turns of every kind, each with a mark of its own: S, U and T in context, R, C and A in answers."""
+    turns = [{"role": "system", "content": "Be S0q"}] if random.random() < 0.3 else []
+    for _ in range(random.randrange(1, 4)):
+        n = len(turns)
+        turns.append(user(f"Ask U{n}q"))
+        if random.random() < 0.3:
+            call = CALL | {"function": {"name": "find_thing", "arguments": {"what": f"C{n}q"}}}
+            thought = {"reasoning": f"R{n}q"} if random.random() < 0.4 else {}
+            turns += [
+                assistant(None, tool_calls=[call], **thought),
+                RESULT | {"content": f'{{"place": "T{n}q"}}'},
+            ]
+        answer = f"Say A{n}q."
+        turns.append(
+            random.choice(
+                [
+                    assistant(answer),
+                    assistant(answer, reasoning=f"Hm R{n + 9}q"),
+                    assistant(f"<think>\nHm R{n + 9}q\n</think>\n\n{answer}"),
+                    assistant(answer, weight=0),
+                ]
+            )
+        )
+    return [*turns, user("And?"), assistant("That is all, A99q.")]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_of_any_conversation_all_answers_and_nothing_else_are_learned_or_it_is_refused(family, tokenizer_of):
+    tokenizer, random, refused = tokenizer_of(family), Random(family), 0
+    for _ in range(12):
+        document = replace(document_of(any_conversation(random)), whole_history=random.random() < 0.5)
+        try:
+            texts = learned_texts(document, tokenizer)
+        except DataError:
+            refused += 1
+            continue
+        stretches = [text.text[start:end] for text in texts for start, end in text.spans]
+        answers = [plain_text(message) for message in document.messages if is_learned(message)]
+        context = [message["content"] for message in document.messages if not is_answer(message)]
+        assert sorted(MARK.findall(" ".join(stretches))) == sorted(MARK.findall(" ".join(answers)))
+        assert all(stretch.endswith(special_texts(tokenizer, tokenizer.eos_token)) for stretch in stretches)
+        assert set(MARK.findall(" ".join(context))) <= set(MARK.findall(texts[-1].text))
+    assert refused < 12
