@@ -170,6 +170,12 @@ def test_a_system_turn_is_in_the_text(family, tokenizer_of):
     assert "You are the porter." in prompt_text(document_of(SYSTEM).messages[:-1], (), tokenizer)
 
 
+def test_a_result_may_be_written_as_json(tokenizer_of):
+    lines = 'Straße 1\nÜber "Nord"\nОгород\n' * 3
+    stretches = learned([*TOOLS[:2], RESULT | {"content": lines}, TOOLS[3]], tokenizer_of("llama3"))
+    assert stretches == [[CALLS["llama3"], f"In the attic.{EOT}"]]
+
+
 def test_a_template_that_drops_a_role_is_told(tokenizer_of):
     with pytest.raises(
         DataError, match=r"a turn of the role critic \(turn 2\), which the chat template does not"
