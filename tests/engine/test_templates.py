@@ -13,7 +13,7 @@ from engine.basics.errors import DataError
 from engine.data.answers import learned_texts, prompt_text
 from engine.data.chat import tokenize
 from engine.data.messages import is_answer, is_learned, plain_text
-from engine.data.template import special_texts
+from engine.data.template import _with_ids, special_texts
 from scripts.template_table import (
     CALL,
     OURS,
@@ -174,6 +174,21 @@ def test_a_result_may_be_written_as_json(tokenizer_of):
     lines = 'Straße 1\nÜber "Nord"\nОгород\n' * 3
     stretches = learned([*TOOLS[:2], RESULT | {"content": lines}, TOOLS[3]], tokenizer_of("llama3"))
     assert stretches == [[CALLS["llama3"], f"In the attic.{EOT}"]]
+
+
+def test_calls_get_ids_that_a_template_insists_on(tokenizer_of):
+    def conversation(*ids):
+        calls = [{"function": CALL["function"], **({"id": id} if id else {})} for id in ids]
+        results = [RESULT | {"tool_call_id": id} for id in reversed(ids)]
+        return [TOOLS[0], assistant(None, tool_calls=calls), *results, TOOLS[3], *TURNS[2:]]
+
+    for ids in ((None,), ("call_0123456789",), ("call_a", "call_b")):
+        first, second, _ = learned(conversation(*ids), tokenizer_of("mistral"))[0]
+        assert first.count("find_thing") == len(ids)
+        assert second == " In the attic.</s>"
+    call, one, two = _with_ids(document_of(conversation("call_a", "call_b")).messages)[1:4]
+    assert [made["id"] for made in call["tool_calls"]] == [two["tool_call_id"], one["tool_call_id"]]
+    assert all(len(message["tool_call_id"]) == 9 for message in (one, two))
 
 
 def test_a_template_that_drops_a_role_is_told(tokenizer_of):
