@@ -344,7 +344,8 @@ def _is_written(content: str, text: str) -> bool:
     """Whether a turn is in the text; also if half of it is, since some templates take a switch such as /think out."""
     if content.strip() in text:
         return True
-    plain, forms = _letters(text), (_letters(content), _letters(json.dumps(content)))
+    plain = _letters(text)
+    forms = map(_letters, (content, json.dumps(content), json.dumps(content, ensure_ascii=False)))
     return any(
         form in plain or ((half := len(form) // 2) and (form[:half] in plain or form[half:] in plain))
         for form in forms

@@ -160,6 +160,8 @@ def _forms(as_it_is: Chat) -> Iterator[Chat]:
         forms.append(replace(as_it_is, in_parts=True))
     yield from forms[1:]
     yield from (replace(form, put_in=True) for form in forms)
+    if any("tool_calls" in message for message in as_it_is.messages):
+        yield from (replace(form, messages=_with_ids(form.messages)) for form in forms)
 
 
 @lru_cache(maxsize=4)
@@ -177,6 +179,26 @@ def _has_marks(template: str) -> bool:
 
 def _developer_as_system(message: Message) -> Message:
     return message | {"role": "system"} if message["role"] == "developer" else message
+
+
+def _with_ids(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Give calls and their results new ids of nine letters and digits, which Mistral's templates insist on."""
+    numbered, new_ids, waiting, count = list[Message](), dict[str, str](), list[str](), 0
+    for message in messages:
+        if calls := message.get("tool_calls"):
+            ids = [f"call{count + n:05}" for n in range(len(calls))]
+            count += len(calls)
+            new_ids |= {call["id"]: new for call, new in zip(calls, ids, strict=True) if "id" in call}
+            waiting = ids
+            calls = [call | {"id": new} for call, new in zip(calls, ids, strict=True)]
+            numbered.append(message | {"tool_calls": calls})
+        elif message["role"] == "tool":
+            own = new_ids.get(message.get("tool_call_id", "")) or (waiting[0] if waiting else "")
+            waiting = [id for id in waiting if id != own]
+            numbered.append(message | {"tool_call_id": own})
+        else:
+            numbered.append(message)
+    return tuple(numbered)
 
 
 def _merge_system(chat: Chat) -> Chat | None:

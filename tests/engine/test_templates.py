@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import cache
+from random import Random
 
 import pytest
 
 from engine.basics.errors import DataError
 from engine.data.answers import learned_texts, prompt_text
 from engine.data.chat import tokenize
+from engine.data.messages import is_answer, is_learned, plain_text
+from engine.data.template import _with_ids, special_texts
 from scripts.template_table import (
     CALL,
     OURS,
@@ -166,6 +170,27 @@ def test_a_system_turn_is_in_the_text(family, tokenizer_of):
     assert "You are the porter." in prompt_text(document_of(SYSTEM).messages[:-1], (), tokenizer)
 
 
+def test_a_result_may_be_written_as_json(tokenizer_of):
+    lines = 'Straße 1\nÜber "Nord"\nОгород\n' * 3
+    stretches = learned([*TOOLS[:2], RESULT | {"content": lines}, TOOLS[3]], tokenizer_of("llama3"))
+    assert stretches == [[CALLS["llama3"], f"In the attic.{EOT}"]]
+
+
+def test_calls_get_ids_that_a_template_insists_on(tokenizer_of):
+    def conversation(*ids):
+        calls = [{"function": CALL["function"], **({"id": id} if id else {})} for id in ids]
+        results = [RESULT | {"tool_call_id": id} for id in reversed(ids)]
+        return [TOOLS[0], assistant(None, tool_calls=calls), *results, TOOLS[3], *TURNS[2:]]
+
+    for ids in ((None,), ("call_0123456789",), ("call_a", "call_b")):
+        first, second, _ = learned(conversation(*ids), tokenizer_of("mistral"))[0]
+        assert first.count("find_thing") == len(ids)
+        assert second == " In the attic.</s>"
+    call, one, two = _with_ids(document_of(conversation("call_a", "call_b")).messages)[1:4]
+    assert [made["id"] for made in call["tool_calls"]] == [two["tool_call_id"], one["tool_call_id"]]
+    assert all(len(message["tool_call_id"]) == 9 for message in (one, two))
+
+
 def test_a_template_that_drops_a_role_is_told(tokenizer_of):
     with pytest.raises(
         DataError, match=r"a turn of the role critic \(turn 2\), which the chat template does not"
@@ -282,3 +307,54 @@ def test_an_object_that_a_template_prints_as_python_is_written_as_json(tokenizer
 def test_the_page_is_up_to_date():
     page = PAGE.read_text()
     assert made(page) == page
+
+
+# ---- any conversation
+
+MARK = re.compile(r"[A-Z]\d+q")
+
+
+def any_conversation(random: Random) -> list[dict]:
+    """Turns of every kind, each with a mark of its own: S, U and T in context, R, C and A in answers."""
+    turns = [{"role": "system", "content": "Be S0q"}] if random.random() < 0.3 else []
+    for _ in range(random.randrange(1, 4)):
+        n = len(turns)
+        turns.append(user(f"Ask U{n}q"))
+        if random.random() < 0.3:
+            call = CALL | {"function": {"name": "find_thing", "arguments": {"what": f"C{n}q"}}}
+            thought = {"reasoning": f"R{n}q"} if random.random() < 0.4 else {}
+            turns += [
+                assistant(None, tool_calls=[call], **thought),
+                RESULT | {"content": f'{{"place": "T{n}q"}}'},
+            ]
+        answer = f"Say A{n}q."
+        turns.append(
+            random.choice(
+                [
+                    assistant(answer),
+                    assistant(answer, reasoning=f"Hm R{n + 9}q"),
+                    assistant(f"<think>\nHm R{n + 9}q\n</think>\n\n{answer}"),
+                    assistant(answer, weight=0),
+                ]
+            )
+        )
+    return [*turns, user("And?"), assistant("That is all, A99q.")]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_of_any_conversation_all_answers_and_nothing_else_are_learned_or_it_is_refused(family, tokenizer_of):
+    tokenizer, random, refused = tokenizer_of(family), Random(family), 0
+    for _ in range(12):
+        document = replace(document_of(any_conversation(random)), whole_history=random.random() < 0.5)
+        try:
+            texts = learned_texts(document, tokenizer)
+        except DataError:
+            refused += 1
+            continue
+        stretches = [text.text[start:end] for text in texts for start, end in text.spans]
+        answers = [plain_text(message) for message in document.messages if is_learned(message)]
+        context = [message["content"] for message in document.messages if not is_answer(message)]
+        assert sorted(MARK.findall(" ".join(stretches))) == sorted(MARK.findall(" ".join(answers)))
+        assert all(stretch.endswith(special_texts(tokenizer, tokenizer.eos_token)) for stretch in stretches)
+        assert set(MARK.findall(" ".join(context))) <= set(MARK.findall(texts[-1].text))
+    assert refused < 12
