@@ -375,7 +375,7 @@ class Ingest:
             problems = rows.run_json(self._batch, number, watch.path, well_formed(read_json(path)))
         except Exception as error:
             rows.run_json(self._batch, number, watch.path, {})
-            problems = [explain(error)]
+            problems = [str(error.strerror) if isinstance(error, OSError) else explain(error)]
         for problem in problems:
             rows.unreadable(self._batch, number, None, 0.0, RUN_JSON, problem, b"")
         self._batch.runs[number] = state
