@@ -144,7 +144,7 @@ class Ingest:
         is, in words.
         """
         with self._told:
-            self._told.wait_for(lambda: self._complete or self.problem is not None, wait_s)
+            self._told.wait_for(lambda: self.reading is None or self.problem is not None, wait_s)
         return self.problem or self.reading
 
     def notify(self, run: int) -> None:
