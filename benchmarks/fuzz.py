@@ -1,4 +1,4 @@
-"""Damage to every file of a home, and what it costs: `python -m benchmarks.fuzz [--runs 3000] [--seed 0] [--docs]`.
+"""Damage to every file of a home, and what it costs: `python -m benchmarks.fuzz [--runs 2000] [--seed 0] [--docs]`.
 
 A home of --runs runs is made, one file of each (but of every tenth) is damaged in one way, and the home is taken up as
 the daemon does it: the queue's records, the logs into the database. Held means: no error, the undamaged runs whole,
@@ -369,6 +369,38 @@ def asides(projection: Projection) -> int:
         return cursor.execute("SELECT count(*) FROM events WHERE kind = 'unreadable'").fetchall()[0][0]
 
 
+def fuzz_caches(home: Home, count: int, rng: random.Random, figures: Figures) -> None:
+    """What a damaged cache gives is what was computed, or it is computed again."""
+    from engine.evals.generate import Answer, Question  # imports torch
+    from engine.training.base_cache import BaseCache
+
+    home.create()
+    cache = BaseCache(RunDir(home.runs / "000001-x"), "base")
+    tokens = [[rng.randrange(1000) for _ in range(20)] for _ in range(5)]
+    questions = [Question("", [1, 2, number], "", True) for number in range(5)]
+    answers = [Answer(f"answer {number}", True) for number in range(5)]
+    computed: list[str] = []
+
+    def draw() -> list[list[int]]:
+        computed.append("samples")
+        return tokens
+
+    def generate() -> list[Answer]:
+        computed.append("answers")
+        return answers
+
+    for _ in range(count):
+        assert cache.samples(5, draw) == tokens
+        assert cache.answers(questions, 9, generate) == answers
+        computed.clear()
+        path = rng.choice(sorted((home.path / "cache" / "base").iterdir()))
+        kind = damage(path, rng)
+        if (cache.samples(5, draw), cache.answers(questions, 9, generate)) != (tokens, answers):
+            figures.broken.append(f"{path.name}, {kind}: other values")
+        figures.count("cache/base", kind, bool(computed))
+        remove(path)
+
+
 def fuzz_store(home: Home, count: int, rng: random.Random, figures: Figures) -> None:
     """A damaged database is made again from the logs, at the start or when it is read."""
     home.create()
@@ -436,13 +468,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--runs", type=int, default=3000, help="runs in the home, nine of ten with a damaged file"
+        "--runs", type=int, default=2000, help="runs in the home, nine of ten with a damaged file"
     )
     parser.add_argument(
         "--others", type=int, default=1000, help="trials of config.toml and of checkpoints each"
     )
     parser.add_argument(
-        "--stores", type=int, default=100, help="trials of the database, and of the hardware log"
+        "--stores", type=int, default=60, help="trials of database, hardware log and caches each"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--docs", action="store_true", help="write the figures into docs/damage.md")
@@ -461,6 +493,7 @@ def main() -> None:
         (top / "checkpoints").mkdir()
         fuzz_checkpoints(top / "checkpoints", options.others, rng, figures)
         fuzz_store(Home(top / "stores"), options.stores, rng, figures)
+        fuzz_caches(Home(top / "caches"), options.stores, rng, figures)
     print(table(figures, options.seed))
     print(f"{time.monotonic() - started:.0f} s; not held: {len(figures.broken)}")
     for line in figures.broken[:50]:

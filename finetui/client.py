@@ -22,7 +22,7 @@ from finetui.errors import PartialResult, StoreError, Unavailable, first_line
 REPLY_TIMEOUT_S = 120.0
 GREETING_TIMEOUT_S = 30.0
 BYTES_OF_CREDENTIALS = struct.calcsize("3i")  # pid, uid, gid
-TELL_S = 2.0  # between looks at how far the logs are read
+TELL_S = 3.0  # between looks at how far the logs are read
 
 _OPTIONS = [
     # Without a pool of its own, a new client would wait out the old one's pause between attempts.

@@ -39,7 +39,7 @@ from store.explain import explain
 from store.line_fields import BadLine
 from store.lines import Header, Resume
 from store.logs import Line, header_id, parse, time_before, well_formed, whole_lines
-from store.paths import RUN_JSON, Listing, attempts_in, list_runs
+from store.paths import RUN_JSON, Lister, attempts_in
 from store.projection import Projection
 from store.states import ACTIVE, ENDED, RunState
 from store.turns import Turns
@@ -51,8 +51,6 @@ BATCH_ROWS = 20_000
 SETTLE_ROWS = 1_000_000
 # A round that takes longer than this is told to those who ask for data.
 TELL_S = 1.0
-# Seconds after a change of `runs/` until it is listed once more: its time may be too coarse for a second change.
-RELIST_S = 2.0
 GONE = "its directory is gone"
 _HOT = ACTIVE | {RunState.INTERRUPTED}
 # What the database says of rows that it cannot take.
@@ -146,7 +144,7 @@ class Ingest:
         is, in words.
         """
         with self._told:
-            self._told.wait_for(lambda: self._complete or self.problem is not None, wait_s)
+            self._told.wait_for(lambda: self.reading is None or self.problem is not None, wait_s)
         return self.problem or self.reading
 
     def notify(self, run: int) -> None:
@@ -219,8 +217,7 @@ class Ingest:
         self._unsettled: dict[int, None] = {}
         self._unsettled_rows = 0
         self._complained: set[Path] = set()
-        self._listing, self._listed_ns = Listing(), -1
-        self._relist_at: float | None = None
+        self._lister = Lister(self._runs_dir)
         self._swept = self._complete = False
 
     _written = 0
@@ -277,17 +274,10 @@ class Ingest:
 
     def _discover(self) -> None:
         """Run directories that have come, gone, or changed their name."""
-        try:
-            changed_ns = self._runs_dir.stat().st_mtime_ns
-            again = self._relist_at is not None and time.monotonic() > self._relist_at
-            if changed_ns == self._listed_ns and not again and not self._listing.outdated:
-                return
-            self._listing = list_runs(self._runs_dir, self._dirs)
-        except OSError:
+        listing = self._lister.look(self._dirs)
+        if listing is None:
             return
-        runs = self._listing.runs
-        self._relist_at = None if changed_ns == self._listed_ns else time.monotonic() + RELIST_S
-        self._listed_ns = changed_ns
+        runs = listing.runs
         for number in self._states.keys() - runs.keys():
             if number not in self._watches or not self._watches[number].path.is_dir():
                 self._lose(number)
@@ -375,7 +365,7 @@ class Ingest:
             problems = rows.run_json(self._batch, number, watch.path, well_formed(read_json(path)))
         except Exception as error:
             rows.run_json(self._batch, number, watch.path, {})
-            problems = [explain(error)]
+            problems = [str(error.strerror) if isinstance(error, OSError) else explain(error)]
         for problem in problems:
             rows.unreadable(self._batch, number, None, 0.0, RUN_JSON, problem, b"")
         self._batch.runs[number] = state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ from finetui.files import read_json
 
 RUN_NAME = re.compile(r"0*([0-9]{1,9})-[a-z0-9-]+")
 RUN_JSON = "run.json"
+# Seconds after a change of `runs/` until it is listed once more: its time may be too coarse for a second change.
+RELIST_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -22,10 +25,33 @@ class Listing:
     refused: dict[Path, str] = field(default_factory=dict)  # why one is not read, and what to do
     pending: tuple[Path, ...] = ()  # of these, those that lack a run.json
 
-    @property
-    def outdated(self) -> bool:
-        """Whether one that was pending no longer is."""
-        return any((path / RUN_JSON).exists() for path in self.pending)
+
+class Lister:
+    """Lists a home's runs, and again when something has changed. `listing` is the last one."""
+
+    def __init__(self, directory: Path) -> None:
+        self.listing = Listing()
+        self._directory = directory
+        self._listed_ns = -1  # time of the directory when it was listed
+        self._again_at: float | None = None
+
+    def look(self, known: Mapping[int, Path]) -> Listing | None:
+        """Return a new listing if directories may have come, gone or changed their name; None if not, or if all of them
+        are away (a disk that is not mounted, say). `known` as in `list_runs`.
+        """
+        try:
+            changed_ns = self._directory.stat().st_mtime_ns
+            again = self._again_at is not None and time.monotonic() > self._again_at
+            came = any((path / RUN_JSON).exists() for path in self.listing.pending)
+            if changed_ns == self._listed_ns and not again and not came:
+                return None
+            self.listing = list_runs(self._directory, known)
+        except OSError:
+            self._listed_ns = -1
+            return None
+        self._again_at = None if changed_ns == self._listed_ns else time.monotonic() + RELIST_S
+        self._listed_ns = changed_ns
+        return self.listing
 
 
 def number_of(name: str) -> int | None:

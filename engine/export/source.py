@@ -93,7 +93,13 @@ def read(run: RunDir) -> Source:
         raise ExportError(
             f"run #{run.number} is a classifier, and only language models are exported; what it left is in {run.path}"
         )
-    return Source(run, meta, recipe, events_of(run, *WORKER.values()))
+    try:
+        events = events_of(run, *WORKER.values())
+    except OSError as error:
+        raise ExportError(
+            f"{error.filename} cannot be read ({error.strerror}); the run cannot be exported"
+        ) from None
+    return Source(run, meta, recipe, events)
 
 
 def choose_checkpoint(source: Source, name: str) -> tuple[int, Path]:

@@ -37,11 +37,8 @@ from store.journal_lines import (
     Started,
     Starting,
 )
-from store.paths import Listing, list_runs
+from store.paths import Lister, Listing
 from store.states import RunState
-
-# Seconds after a change of `runs/` until it is listed once more: its time may be too coarse for a second change.
-RELIST_S = 2.0
 
 log = logging.getLogger("finetui.queue")
 
@@ -74,10 +71,8 @@ class Supervisor:
         self.waiting_for: dict[int, str] = {}
         self.problems: dict[int, str] = {}  # run → error at its last tick
         self.damaged: dict[int, str] = {}  # run → what is wrong with its journal
-        self._listing = Listing()
+        self._lister = Lister(home.runs)
         self._gone: dict[int, Path] = {}  # runs whose directory has gone → where it was
-        self._listed_ns = -1  # time of `runs/` when it was listed
-        self._relist_at: float | None = None
 
     def recover(self, last: int = 0, known: Mapping[int, Path] | None = None) -> None:
         """Read the state of all runs from their directories. `last`: the highest run number in the store; `known`: the
@@ -86,8 +81,7 @@ class Supervisor:
         with self._lock:
             accept.clear_unfinished(self._home)
             self._next = max(last, accept.last_number(self._home)) + 1
-            listing = list_runs(self._home.runs, known)
-            self._listing = listing
+            listing = self._lister.look(known or {}) or Listing()
             for path in listing.runs.values():
                 self._take_up(RunDir(path), moved_in=False)
             for record in self._open_records(active=True):
@@ -112,22 +106,13 @@ class Supervisor:
     @property
     def refused(self) -> list[str]:
         """Directories that are not read, each with why and what to do."""
-        return list(self._listing.refused.values())
+        return list(self._lister.listing.refused.values())
 
     def _look(self) -> None:
         """Find directories of runs that have come, gone or changed their name."""
-        try:
-            changed_ns = self._home.runs.stat().st_mtime_ns
-            again = self._relist_at is not None and time.monotonic() > self._relist_at
-            if changed_ns == self._listed_ns and not again and not self._listing.outdated:
-                return
-            listing = list_runs(self._home.runs, {number: run.path for number, run in self._dirs.items()})
-        except OSError:  # all of them are away: a disk that is not mounted, say
-            self._listed_ns = -1
+        listing = self._lister.look({number: run.path for number, run in self._dirs.items()})
+        if listing is None:
             return
-        self._relist_at = None if changed_ns == self._listed_ns else time.monotonic() + RELIST_S
-        self._listed_ns = changed_ns
-        self._listing = listing
         for number in self._dirs.keys() - listing.runs.keys():
             if not self._dirs[number].path.is_dir():
                 self._forget(number)
