@@ -41,7 +41,7 @@ def read(path: Path) -> Config:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+    except ValueError as error:  # not UTF-8, or too long
         raise ConfigError(f"{path}: cannot be read ({error})") from None
     try:
         return Config.model_validate(body)
