@@ -57,14 +57,14 @@ def test_show_of_a_run_that_has_logged_no_step(served: Served, finetui: Line) ->
 def test_checkpoints_that_are_gone_are_told(served: Served, finetui: Line) -> None:
     shown = finetui("show", 1).out
     assert "step-000" not in shown, "the made home has no checkpoint on disk"
-    assert "\n4 earlier checkpoints are deleted (train.keep_checkpoints)\n" in shown
+    assert "\n4 earlier checkpoints are no longer there (train.keep_checkpoints)\n" in shown
     there = served.home.runs / "000001-docstrings-full" / "checkpoints" / "step-000400"
     there.mkdir(parents=True)
     try:
         rows = json.loads(finetui("show", 1, "--json").out)["checkpoints"]
         assert [row["present"] for row in rows] == [False, False, False, True]
         shown = finetui("show", 1).out
-        assert f"{there}  (3.2 MiB)\n3 earlier checkpoints are deleted" in shown
+        assert f"{there}  (3.2 MiB)\n3 earlier checkpoints are no longer there" in shown
     finally:
         there.rmdir()
         there.parent.rmdir()

@@ -134,7 +134,7 @@ def checkpoints(rows: Sequence[Row], attempts: Sequence[Row], width: int) -> lis
     else:
         lines.append([("  none yet", "dim")])
     for row in rows:
-        there = row["path"] if row["present"] else "deleted"
+        there = row["path"] if row["present"] else "no longer there"
         text = f"{row['step']:>8}  {size(row['bytes']):>10}  {_when(row['t']):<19}  {there}"
         lines.append([(cut(text, width), "text" if row["present"] else "faint")])
     lines += [[], heading("Attempts")]
