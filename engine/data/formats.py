@@ -201,6 +201,7 @@ def _openai_pair(row: Fields) -> Document:
     )
     document = _pair(inner)
     row.unread_inside |= {f"input.{k}" for k in given if given.peek(k) not in EMPTY and k not in inner.read}
+    row.unread_inside |= {f"input.{k}" for k in inner.unread_inside}
     return document
 
 
