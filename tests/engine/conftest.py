@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 # What commands keep in the home must not land in that of whoever runs the tests.
-os.environ.setdefault("FINETUI_HOME", tempfile.mkdtemp(prefix="finetui-tests-"))
+_home = tempfile.TemporaryDirectory(prefix="finetui-tests-")
+os.environ.setdefault("FINETUI_HOME", _home.name)
 
 
 @pytest.fixture(scope="session")
