@@ -274,7 +274,7 @@ class Ingest:
 
     def _discover(self) -> None:
         """Run directories that have come, gone, or changed their name."""
-        listing = self._lister.look(self._dirs)
+        listing = self._lister.look(lambda: self._dirs)
         if listing is None:
             return
         runs = listing.runs

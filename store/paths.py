@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,9 @@ class Lister:
         self._listed_ns = -1  # time of the directory when it was listed
         self._again_at: float | None = None
 
-    def look(self, known: Mapping[int, Path]) -> Listing | None:
+    def look(self, known: Callable[[], Mapping[int, Path]]) -> Listing | None:
         """Return a new listing if directories may have come, gone or changed their name; None if not, or if all of them
-        are away (a disk that is not mounted, say). `known` as in `list_runs`.
+        are away (a disk that is not mounted, say). `known` gives what `list_runs` takes, and is called only then.
         """
         try:
             changed_ns = self._directory.stat().st_mtime_ns
@@ -45,7 +45,7 @@ class Lister:
             came = any((path / RUN_JSON).exists() for path in self.listing.pending)
             if changed_ns == self._listed_ns and not again and not came:
                 return None
-            self.listing = list_runs(self._directory, known)
+            self.listing = list_runs(self._directory, known())
         except OSError:
             self._listed_ns = -1
             return None

@@ -81,7 +81,7 @@ class Supervisor:
         with self._lock:
             accept.clear_unfinished(self._home)
             self._next = max(last, accept.last_number(self._home)) + 1
-            listing = self._lister.look(known or {}) or Listing()
+            listing = self._lister.look(lambda: known or {}) or Listing()
             for path in listing.runs.values():
                 self._take_up(RunDir(path), moved_in=False)
             for record in self._open_records(active=True):
@@ -110,7 +110,7 @@ class Supervisor:
 
     def _look(self) -> None:
         """Find directories of runs that have come, gone or changed their name."""
-        listing = self._lister.look({number: run.path for number, run in self._dirs.items()})
+        listing = self._lister.look(lambda: {number: run.path for number, run in self._dirs.items()})
         if listing is None:
             return
         for number in self._dirs.keys() - listing.runs.keys():
