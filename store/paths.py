@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,19 @@ class Lister:
         self._again_at = None if changed_ns == self._listed_ns else time.monotonic() + RELIST_S
         self._listed_ns = changed_ns
         return self.listing
+
+    def again(self) -> None:
+        """List once more soon: somebody could not use what there is yet."""
+        self._again_at = time.monotonic() + RELIST_S
+
+
+def is_settled(run: Path, after_s: float) -> bool:
+    """Whether nobody has changed a run's directory, or its two files, for so long: else it may be being copied."""
+    changed = 0.0
+    for path in (run, run / RUN_JSON, run / "journal.jsonl"):
+        with suppress(OSError):
+            changed = max(changed, path.stat().st_ctime)
+    return time.time() - changed > after_s
 
 
 def number_of(name: str) -> int | None:

@@ -37,10 +37,12 @@ from store.journal_lines import (
     Started,
     Starting,
 )
-from store.paths import Lister, Listing
+from store.paths import Lister, Listing, is_settled
 from store.states import RunState
 
 log = logging.getLogger("finetui.queue")
+
+SETTLE_S = 2.0  # that a directory which appears is left alone: it may be in the middle of a copy
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,9 @@ class Supervisor:
             if number not in self._dirs or self._dirs[number].path != path:
                 if number in self._dirs:
                     self._forget(number)
+                if not is_settled(path, SETTLE_S):
+                    self._lister.again()
+                    continue
                 self._take_up(RunDir(path), moved_in=True)
                 self._on_change(number)
 
