@@ -39,7 +39,7 @@ from store.explain import explain
 from store.line_fields import BadLine
 from store.lines import Header, Resume
 from store.logs import Line, header_id, parse, time_before, well_formed, whole_lines
-from store.paths import RUN_JSON, Lister, attempts_in
+from store.paths import RUN_JSON, Lister, attempts_in, is_settled
 from store.projection import Projection
 from store.states import ACTIVE, ENDED, RunState
 from store.turns import Turns
@@ -52,6 +52,7 @@ SETTLE_ROWS = 1_000_000
 # A round that takes longer than this is told to those who ask for data.
 TELL_S = 1.0
 GONE = "its directory is gone"
+SETTLE_S = 2.0  # that a run.json which cannot be read is left alone: it may be in the middle of a copy
 _HOT = ACTIVE | {RunState.INTERRUPTED}
 # What the database says of rows that it cannot take.
 _OF_DATA = (
@@ -274,7 +275,7 @@ class Ingest:
 
     def _discover(self) -> None:
         """Run directories that have come, gone, or changed their name."""
-        listing = self._lister.look(self._dirs)
+        listing = self._lister.look(lambda: self._dirs)
         if listing is None:
             return
         runs = listing.runs
@@ -340,6 +341,12 @@ class Ingest:
     def _read_logs(self, watch: _Watch) -> None:
         state = self._states.get(watch.number)
         if state is None:
+            if (
+                self._complete
+                and not is_settled(watch.path, SETTLE_S)
+                and not _is_whole(watch.path / RUN_JSON)
+            ):
+                return  # in the middle of a copy; the run is hot, so the next round looks again
             state = self._states[watch.number] = RunRow(watch.number, summaries={})
             self._read_run_json(watch, state)
         directory = watch.path
@@ -565,3 +572,12 @@ class Ingest:
             cursor.execute("DELETE FROM metrics_live WHERE list_contains($runs, run)", chosen)
         for run in runs:
             self._states[run].summaries = None
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a JSON file can be read."""
+    try:
+        read_json(path)
+    except (OSError, ValueError):
+        return False
+    return True

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,9 @@ class Lister:
         self._listed_ns = -1  # time of the directory when it was listed
         self._again_at: float | None = None
 
-    def look(self, known: Mapping[int, Path]) -> Listing | None:
+    def look(self, known: Callable[[], Mapping[int, Path]]) -> Listing | None:
         """Return a new listing if directories may have come, gone or changed their name; None if not, or if all of them
-        are away (a disk that is not mounted, say). `known` as in `list_runs`.
+        are away (a disk that is not mounted, say). `known` gives what `list_runs` takes, and is called only then.
         """
         try:
             changed_ns = self._directory.stat().st_mtime_ns
@@ -45,13 +46,26 @@ class Lister:
             came = any((path / RUN_JSON).exists() for path in self.listing.pending)
             if changed_ns == self._listed_ns and not again and not came:
                 return None
-            self.listing = list_runs(self._directory, known)
+            self.listing = list_runs(self._directory, known())
         except OSError:
             self._listed_ns = -1
             return None
         self._again_at = None if changed_ns == self._listed_ns else time.monotonic() + RELIST_S
         self._listed_ns = changed_ns
         return self.listing
+
+    def again(self) -> None:
+        """List once more soon: somebody could not use what there is yet."""
+        self._again_at = time.monotonic() + RELIST_S
+
+
+def is_settled(run: Path, after_s: float) -> bool:
+    """Whether nobody has changed a run's directory, or its two files, for so long: else it may be being copied."""
+    changed = 0.0
+    for path in (run, run / RUN_JSON, run / "journal.jsonl"):
+        with suppress(OSError):
+            changed = max(changed, path.stat().st_ctime)
+    return time.time() - changed > after_s
 
 
 def number_of(name: str) -> int | None:

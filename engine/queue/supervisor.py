@@ -37,10 +37,12 @@ from store.journal_lines import (
     Started,
     Starting,
 )
-from store.paths import Lister, Listing
+from store.paths import Lister, Listing, is_settled
 from store.states import RunState
 
 log = logging.getLogger("finetui.queue")
+
+SETTLE_S = 2.0  # that a directory which appears is left alone: it may be in the middle of a copy
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Supervisor:
         with self._lock:
             accept.clear_unfinished(self._home)
             self._next = max(last, accept.last_number(self._home)) + 1
-            listing = self._lister.look(known or {}) or Listing()
+            listing = self._lister.look(lambda: known or {}) or Listing()
             for path in listing.runs.values():
                 self._take_up(RunDir(path), moved_in=False)
             for record in self._open_records(active=True):
@@ -110,7 +112,7 @@ class Supervisor:
 
     def _look(self) -> None:
         """Find directories of runs that have come, gone or changed their name."""
-        listing = self._lister.look({number: run.path for number, run in self._dirs.items()})
+        listing = self._lister.look(lambda: {number: run.path for number, run in self._dirs.items()})
         if listing is None:
             return
         for number in self._dirs.keys() - listing.runs.keys():
@@ -120,6 +122,9 @@ class Supervisor:
             if number not in self._dirs or self._dirs[number].path != path:
                 if number in self._dirs:
                     self._forget(number)
+                if not is_settled(path, SETTLE_S):
+                    self._lister.again()
+                    continue
                 self._take_up(RunDir(path), moved_in=True)
                 self._on_change(number)
 

@@ -233,6 +233,12 @@ def test_the_worker_gets_its_share_of_the_cores_and_the_users_directory(
     said = client.action("status")
     env = Path(f"/proc/{worker.pid}/environ").read_text().split("\0")
     assert f"OMP_NUM_THREADS={said['threads']}" in env
+    limits = dict(
+        re.findall(r"(?m)^Max (data size) +(\S+ +\S+)", Path(f"/proc/{worker.pid}/limits").read_text())
+    )
+    assert len(set(limits["data size"].split())) == 1, "the daemon's own limit is lifted"
+    limits = dict(re.findall(r"(?m)^Max (data size) +(\S+)", Path(f"/proc/{said['pid']}/limits").read_text()))
+    assert limits["data size"] != "unlimited"
     assert str(Path(f"/proc/{worker.pid}/cwd").readlink()) == str(tmp_path)
     assert str(Path(f"/proc/{worker.pid}/fd/0").readlink()) == "/dev/null"
 

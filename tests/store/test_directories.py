@@ -197,3 +197,18 @@ def test_a_daemon_that_stops_reads_no_further(home: FakeHome, projection: Projec
     assert rows(projection, "SELECT count(*) FROM runs") == [(0,)]
     again(projection, home)
     assert rows(projection, LOSSES) == [(1, [3.0])]
+
+
+def test_a_run_json_in_the_middle_of_a_copy_is_waited_for(
+    home: FakeHome, projection: Projection, ingest: Ingest
+) -> None:
+    ingest.poll()
+    run = finished(home, 1, "demo", [3.0])
+    whole = (run.path / "run.json").read_text()
+    (run.path / "run.json").write_text(whole[:100])
+    ingest.poll()
+    assert rows(projection, "SELECT count(*) FROM runs") == [(0,)]
+    (run.path / "run.json").write_text(whole)
+    ingest.poll()
+    assert rows(projection, "SELECT state, host FROM runs") == [("finished", "box")]
+    assert ingest.damaged == {}
