@@ -266,7 +266,9 @@ def _print_files(row: dict[str, Any], checkpoints: list[dict[str, Any]]) -> None
         if checkpoint["present"]:
             out(f"{directory / checkpoint['path']}  ({size(checkpoint['bytes'])})")
     if gone := sum(not checkpoint["present"] for checkpoint in checkpoints):
-        out(f"{gone} earlier checkpoint{'s are' if gone > 1 else ' is'} no longer there (train.keep_checkpoints)")
+        out(
+            f"{gone} earlier checkpoint{'s are' if gone > 1 else ' is'} no longer there (train.keep_checkpoints)"
+        )
     out(f"{directory}")
 
 
