@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -20,10 +20,15 @@ class SmallDisk:
         self.path = path
 
     def fill(self) -> None:
-        """Take all that is left, at once: what a run gives back for its last words a moment later is not taken, too."""
+        """Take all that is left, in a moment: what a run gives back for its last words a little later is not taken."""
         with (self.path / "filler").open("ab", buffering=0) as file:
-            free = os.statvfs(self.path)
-            os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
+            space = os.statvfs(self.path)
+            with suppress(OSError):  # somebody else has just taken some of it
+                os.posix_fallocate(file.fileno(), 0, space.f_bavail * space.f_frsize - MIB)
+            file.seek(0, os.SEEK_END)
+            with suppress(OSError):
+                while True:
+                    file.write(os.urandom(4096))
 
     def clear(self) -> None:
         (self.path / "filler").unlink()

@@ -381,7 +381,7 @@ async def test_open_a_run_and_look_at_everything(make_app: MakeApp) -> None:
         assert isinstance(app.screen, RunScreen)
         assert "heldout/loss" in text_of(app, "#keys")
         for key, expected in (
-            ("2", "1.361"), ("3", "def area(r):"), ("4", "overfitting"), ("5", "step-000400"),
+            ("2", "1.361"), ("3", "def area(r):"), ("4", "overfitting"), ("5", "no longer there"),
             ("6", "bundled:docstrings"), ("7", "step 400: training"),
         ):  # fmt: skip
             await pilot.press(key)
@@ -516,7 +516,7 @@ async def test_a_hundred_thousand_rows(make_app: MakeApp) -> None:
         await until(pilot, lambda: screen.result is not None, "the result")
         assert screen.result is not None
         assert screen.result.rows == 100_000
-        assert "only the first 100,000 rows" in text_of(app, "#outcome")
+        assert "only the first 100,000 of 200,000 rows" in text_of(app, "#outcome")
         await pilot.press("tab", "G")
         assert text_of(app, "#results").splitlines()[-1].split() == ["▌100000", "99999", "9999800001"]
 
