@@ -55,17 +55,20 @@ class Server:
         self._actions = actions
         self._reading = reading
         self._flight: _Flight | None = None
+        self._thread: threading.Thread | None = None
         self._inode = 0
 
     def start(self) -> None:
         """Listen, and return once clients can connect. Raises OSError."""
         self.socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._flight = None  # the end of an old server removes whatever is at its path, so it has to come first
         self._clear()
         # The daemon's umask leaves no moment in which others could connect.
         self._flight = _Flight(f"grpc+unix://{self.socket}", self._projection, self._actions, self._reading)
         self.socket.chmod(0o600)
         self._inode = self.socket.lstat().st_ino
-        threading.Thread(target=self._flight.serve, name="flight", daemon=True).start()
+        self._thread = threading.Thread(target=self._flight.serve, name="flight", daemon=True)
+        self._thread.start()
 
     @property
     def reachable(self) -> bool:
@@ -89,6 +92,8 @@ class Server:
             closing = threading.Thread(target=self._flight.shutdown, name="shutdown", daemon=True)
             closing.start()
             closing.join(timeout=STOP_S)  # a client that does not read its answer would hold it up for ever
+            if self._thread is not None and not closing.is_alive():
+                self._thread.join(timeout=STOP_S)
             ended = not closing.is_alive() and self._flight.running.stuck_s == 0
         if self.reachable:
             self.socket.unlink(missing_ok=True)
