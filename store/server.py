@@ -61,7 +61,8 @@ class Server:
     def start(self) -> None:
         """Listen, and return once clients can connect. Raises OSError."""
         self.socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._flight = None  # the end of an old server removes whatever is at its path, so it has to come first
+        # The end of an old server removes whatever is at its path, so it has to come first.
+        self._flight = None
         self._clear()
         # The daemon's umask leaves no moment in which others could connect.
         self._flight = _Flight(f"grpc+unix://{self.socket}", self._projection, self._actions, self._reading)
