@@ -21,7 +21,7 @@ from engine.data.formats import Document
 from engine.data.messages import plain_text
 from engine.data.rows import DroppedRow, Source
 from engine.data.sources import RowNumber, number_order
-from engine.data.template import Note
+from engine.data.template import Note, special_texts
 
 T = TypeVar("T")
 
@@ -251,8 +251,7 @@ def text_warnings(
     source: str,
 ) -> list[Finding]:
     """Return warnings about special tokens written in the rows, and a missing beginning of sequence."""
-    specials = {str(token) for token in tokenizer.all_special_tokens}
-    specials |= {t.content for t in tokenizer.added_tokens_decoder.values() if t.special}
+    specials = special_texts(tokenizer, None)
     texts = {d.id: d.text + "".join(map(plain_text, d.messages)) for d in documents}
     written = [id for id, text in texts.items() if any(token in text for token in specials)]
     warnings = []

@@ -135,30 +135,13 @@ def brief_report(recipe: Recipe, base: Path) -> BriefReport:
     run_data = gather(recipe).checked()
     tokenizer = load_tokenizer(recipe.model)
     ensure_template(tokenizer)
-    source = run_data.source("train")
     sample = split.first_by_hash(run_data.train, BRIEF, "report")
-    make_items = _items_maker(recipe, run_data)
-    items, without_targets = masks.tokenize_documents(sample, tokenizer, source, make_items)
-    refusals, warnings = _no_target_findings(
-        [(source, sample, without_targets), *_others_without_targets(run_data, tokenizer, make_items)]
-    )
-    stop_ids = masks.stop_ids(model.local, tokenizer)
     longest = _longest_of_model(recipe, model, tokenizer) - recipe.virtual_tokens
-    truncation = _truncation(recipe, items, longest)
-    examined_refusals, examined_warnings = masks.examine(
-        sample,
-        chosen_texts(items),
-        tokenizer,
-        stop_ids,
-        source,
-        truncation.max_length if truncation else longest,
-    )
-    refusals += examined_refusals
-    warnings += examined_warnings
-    lost_targets = _lost_targets_refusals(truncation, items, source)
-    (refusals if len(sample) == len(run_data.train) else warnings).extend(lost_targets)
-    warnings += _cut_warnings(truncation, items, source)
-    return BriefReport(refusals, warnings)
+    seen = _examine(recipe, run_data, sample, tokenizer, longest, masks.stop_ids(model.local, tokenizer))
+    refusals = seen.untargeted[0] + seen.learned[0]
+    warnings = seen.untargeted[1] + seen.learned[1]
+    (refusals if len(sample) == len(run_data.train) else warnings).extend(seen.lost_targets)
+    return BriefReport(refusals, warnings + seen.cut)
 
 
 def report(recipe: Recipe, run_data: RunData, tokenizer: Any, longest: int, stop_ids: set[int]) -> DataReport:
@@ -171,24 +154,10 @@ def report(recipe: Recipe, run_data: RunData, tokenizer: Any, longest: int, stop
     examined = run_data.train
     if len(examined) > masks.EXAMINED_ROWS:
         examined = split.first_by_hash(examined, masks.EXAMINED_ROWS, "report")
-    make_items = _items_maker(recipe, run_data)
-    items, without_targets = masks.tokenize_documents(examined, tokenizer, source, make_items)
-    refusals, warnings = _no_target_findings(
-        [(source, examined, without_targets), *_others_without_targets(run_data, tokenizer, make_items)]
-    )
-    refusals = [*run_data.refusals, *refusals]
-    truncation = _truncation(recipe, items, longest)
-    refusals += _lost_targets_refusals(truncation, items, source)
-    examined_refusals, examined_warnings = masks.examine(
-        examined,
-        chosen_texts(items),
-        tokenizer,
-        stop_ids,
-        source,
-        truncation.max_length if truncation else longest,
-    )
-    refusals += examined_refusals
-    warnings += examined_warnings
+    seen = _examine(recipe, run_data, examined, tokenizer, longest, stop_ids)
+    items, truncation = seen.items, seen.truncation
+    refusals = [*run_data.refusals, *seen.untargeted[0], *seen.lost_targets, *seen.learned[0]]
+    warnings = seen.untargeted[1] + seen.learned[1]
     suites = [
         _suite_report(suite, leaks)
         for suite, leaks in zip(run_data.suites, scored_overlaps(run_data), strict=True)
@@ -196,7 +165,7 @@ def report(recipe: Recipe, run_data: RunData, tokenizer: Any, longest: int, stop
     examples = [tokens.as_example(text) for item in items for text in item_texts(item)]
     warnings += _warnings(recipe, run_data, suites, examined, examples, truncation)
     first_texts = [tokens.as_example(item_texts(item)[0]) for item in items]
-    warnings += _length_warnings(first_texts, source) + _cut_warnings(truncation, items, source)
+    warnings += _length_warnings(first_texts, source) + seen.cut
     return DataReport(
         name=recipe.name or "",
         sources=run_data.sources,
@@ -211,6 +180,46 @@ def report(recipe: Recipe, run_data: RunData, tokenizer: Any, longest: int, stop
         near_duplicates=near_duplicates(entries),
         refusals=refusals,
         warnings=warnings,
+    )
+
+
+@dataclass(frozen=True)
+class _Examined:
+    """What a model would learn of some training rows, and what is wrong with it."""
+
+    items: list[Item]
+    truncation: Truncation | None
+    untargeted: tuple[list[Finding], list[Finding]]  # (refusals, warnings) about rows without a target
+    learned: tuple[list[Finding], list[Finding]]  # (refusals, warnings) about tokens, masks and ends
+    lost_targets: list[Finding]  # where all targets are cut off
+    cut: list[Finding]  # warnings about rows that lose their answer
+
+
+def _examine(
+    recipe: Recipe,
+    run_data: RunData,
+    documents: Sequence[Document],
+    tokenizer: Any,
+    longest: int,
+    stop_ids: set[int],
+) -> _Examined:
+    """Examine training rows as the worker would; `longest` and `stop_ids` as in `report`."""
+    source = run_data.source("train")
+    make_items = _items_maker(recipe, run_data)
+    items, without_targets = masks.tokenize_documents(documents, tokenizer, source, make_items)
+    parts = [
+        (source, documents, without_targets),
+        *_others_without_targets(run_data, tokenizer, make_items),
+    ]
+    truncation = _truncation(recipe, items, longest)
+    max_length = truncation.max_length if truncation else longest
+    return _Examined(
+        items,
+        truncation,
+        _no_target_findings(parts),
+        masks.examine(documents, chosen_texts(items), tokenizer, stop_ids, source, max_length),
+        _lost_targets_refusals(truncation, items, source),
+        _cut_warnings(truncation, items, source),
     )
 
 
