@@ -97,17 +97,18 @@ def numbered(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
     with file:
         for number, line in enumerate(file, 1):
             if line.endswith(b"\n") and line.strip():
-                yield number, _entry(line)
+                yield number, parse_line(line)
 
 
 def last_entries(path: Path, window: int = 1 << 16) -> list[dict[str, Any]]:
     """Return the whole, readable lines in the last `window` bytes of a log, last one first."""
     data = tail(path, window)
-    entries = map(_entry, reversed(data[: data.rfind(b"\n") + 1].splitlines()))
+    entries = map(parse_line, reversed(data[: data.rfind(b"\n") + 1].splitlines()))
     return [entry for entry in entries if isinstance(entry, dict)]
 
 
-def _entry(line: bytes) -> dict[str, Any] | str:
+def parse_line(line: bytes) -> dict[str, Any] | str:
+    """Return the object on a line of a log, or in words why there is none."""
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError) as error:

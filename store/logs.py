@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from finetui.files import open_regular
-from finetui.log import CUT_OFF
+from finetui.log import parse_line
 from store.line_fields import BadLine
 
 CHUNK = 4 << 20
@@ -67,12 +67,10 @@ def whole_lines(path: Path, offset: int) -> Iterator[Line]:
 
 def parse(text: bytes) -> dict[str, Any]:
     """The object on a line. Raises BadLine."""
-    try:
-        entry = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        whole = text.rstrip().endswith(b"}")
-        raise BadLine(f"not valid JSON ({error})" if whole else CUT_OFF) from None
-    if not isinstance(entry, dict) or not isinstance(entry.get("kind"), str):
+    entry = parse_line(text)
+    if isinstance(entry, str):
+        raise BadLine(entry)
+    if not isinstance(entry.get("kind"), str):
         raise BadLine("not an object with a kind")
     # JSON can spell half a surrogate pair, which no database takes.
     return well_formed(entry) if b"\\ud" in text or b"\\uD" in text else entry
