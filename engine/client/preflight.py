@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.basics.errors import ModelError
 from engine.client import vocabulary
@@ -17,7 +17,6 @@ from engine.data.findings import Finding
 from engine.data.formats import Document
 from engine.data.gather import RunData, gather
 from engine.data.labels import labels_of
-from engine.data.messages import plain_text
 from engine.data.rows import Source
 from engine.evals.metrics import check_installed
 from engine.memory.storage import Storage, storage
@@ -29,6 +28,9 @@ from engine.recipe.sections import Recipe
 from engine.recipe.tasks import Classification
 from engine.runs import disk
 from finetui.home import home
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 # Role markers and end of turn, about, in any chat template.
 TEMPLATE_TOKENS = 4
@@ -136,9 +138,11 @@ def check(recipe: Recipe, base: Path) -> Report:
     if outline is None and isinstance(recipe.method, Lora | QLora):
         check_targets(recipe.method.targets, model)
     run_data = gather(recipe).checked()
-    vocabulary.check_rows(recipe, model, run_data)
+    tokenizer = vocabulary.load(model)
+    if tokenizer is not None:
+        vocabulary.check_rows(recipe, model, tokenizer, run_data)
     datasets = [_dataset(source) for source in run_data.sources]
-    tokens = _count_tokens(run_data.train, model)
+    tokens = None if tokenizer is None else _count_tokens(run_data.train, tokenizer)
     warnings = [
         *(outline.notes if outline else ()),
         *map(str, run_data.notes),
@@ -226,15 +230,10 @@ def _dataset(source: Source) -> Dataset:
     )
 
 
-def _count_tokens(documents: list[Document], model: ModelFiles) -> int | None:
-    """Estimate the tokens of all documents from some of them; None if the tokenizer is not on this machine."""
-    if model.local is None or not (model.local / "tokenizer.json").exists():
-        return None
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(model.local / "tokenizer.json"))
+def _count_tokens(documents: list[Document], tokenizer: Tokenizer) -> int:
+    """Estimate the tokens of all documents from some of them."""
     sample = documents[:: max(1, len(documents) // SAMPLE)]
-    texts = [text for d in sample for text in [d.text, *map(plain_text, (*d.messages, *d.rejected))] if text]
+    texts = [text for document in sample for text in document.texts]
     sample_tokens = sum(
         len(e.ids) + TEMPLATE_TOKENS for e in tokenizer.encode_batch(texts, add_special_tokens=False)
     )

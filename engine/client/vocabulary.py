@@ -3,52 +3,51 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engine.data.formats import Document
 from engine.data.gather import RunData
 from engine.models.outline import config_of
 from engine.models.source import ModelFiles, check_token
 from engine.recipe.sections import Recipe
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
-def check_rows(recipe: Recipe, model: ModelFiles, run_data: RunData) -> None:
+
+def load(model: ModelFiles) -> Tokenizer | None:
+    """Return a model's tokenizer; None if it is not on this machine."""
+    if model.local is None or not (model.local / "tokenizer.json").exists():
+        return None
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(model.local / "tokenizer.json"))
+
+
+def check_rows(recipe: Recipe, model: ModelFiles, tokenizer: Tokenizer, run_data: RunData) -> None:
     """Raise ModelError, in the words of the worker, if a row has a token beyond the embedding.
 
     Only a tokenizer that has such tokens is looked at more closely: its own tokens are sought in the template, the rows
     and its settings, and tokens of its vocabulary in the rows.
     """
-    if model.local is None or not (model.local / "tokenizer.json").exists():
+    if model.local is None:
         return
     config = config_of(recipe.model.path) or {}
     rows = (config.get("text_config") or config).get("vocab_size")
     if not isinstance(rows, int):
         return
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(model.local / "tokenizer.json"))
     beyond = {
         word: token for word, token in tokenizer.get_vocab(with_added_tokens=True).items() if token >= rows
     }
     if not beyond:
         return
     documents = [*run_data.train, *(d for suite in run_data.suites for d in suite.documents)]
-    texts = [_settings(model.local), *(text for document in documents for text in _texts(document))]
+    texts = [_settings(model.local), *(text for document in documents for text in document.texts)]
     added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     used = [beyond[word] for word in beyond.keys() & added if any(word in text for text in texts)]
     if beyond.keys() - added:
         used += [max(e.ids, default=0) for e in tokenizer.encode_batch(texts[1:], add_special_tokens=False)]
     check_token(recipe.model.path, max(used, default=0), rows)
-
-
-def _texts(document: Document) -> Iterator[str]:
-    if document.text:
-        yield document.text
-    for message in (*document.messages, *document.rejected):
-        if isinstance(message.get("content"), str):
-            yield message["content"]
 
 
 def _settings(directory: Path) -> str:

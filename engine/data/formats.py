@@ -106,6 +106,12 @@ class Document:
         return plain_text(self.messages[self._last_answer]) if self.messages else self.label or self.text
 
     @property
+    def texts(self) -> list[str]:
+        """All that the row says: the plain text, or every turn of both conversations."""
+        turns = [*map(plain_text, (*self.messages, *self.rejected))]
+        return [text for text in (self.text, *turns) if text]
+
+    @property
     def turns_before_answer(self) -> list[Message]:
         return list(self.messages[: self._last_answer])
 

@@ -199,8 +199,7 @@ def preview(document: Document) -> str:
 
 def _is_encodable(document: Document) -> bool:
     try:
-        turns = map(plain_text, (*document.messages, *document.rejected))
-        "".join([document.text, document.label, *turns]).encode()
+        "".join([document.label, *document.texts]).encode()
     except UnicodeEncodeError:
         return False
     return True

@@ -263,6 +263,24 @@ def test_check_sees_tokens_beyond_the_embedding(tmp_path: Path) -> None:
         preflight.check(recipe, tmp_path)
 
 
+def test_check_sees_such_tokens_in_reasoning_too(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer
+
+    directory = Path(shutil.copytree(model_path("stdlib-2m"), tmp_path / "model"))
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    tokenizer.add_special_tokens(["<|turn|>"])
+    tokenizer.save(str(directory / "tokenizer.json"))
+    answer = {"role": "assistant", "content": "Yes.", "reasoning_content": "Is it? <|turn|>"}
+    lines = [
+        {"messages": [{"role": "user", "content": f"{n}?"}, answer | {"content": f"{n}."}]} for n in range(60)
+    ]
+    (tmp_path / "thoughts.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    data = {"train": str(tmp_path / "thoughts.jsonl"), "heldout": 4}
+    recipe = recipe_of(str(directory), data=data, evals={"general": None})
+    with pytest.raises(ModelError, match="produces token 3072, but the model knows only 3072"):
+        preflight.check(recipe, tmp_path)
+
+
 def test_check_says_which_layers_get_an_adapter(tmp_path: Path) -> None:
     data = {"train": rows(tmp_path)}
     report = preflight.check(recipe_of("bundled:stdlib-2m", data=data, evals={"general": None}), tmp_path)
