@@ -74,13 +74,11 @@ class Batch:
     )  # by run; keys that changed
     resumes: list[tuple[int, int, int]] = field(default_factory=list)  # run, attempt, from_step
     meta: dict[str, str] = field(default_factory=dict)
-    damaged: dict[int | None, str] = field(
-        default_factory=dict
-    )  # by run: the first thing that cannot be read
+    # By run: the first thing that cannot be read.
+    damaged: dict[int | None, str] = field(default_factory=dict)
     dirs: dict[int, str] = field(default_factory=dict)  # runs whose directory has another name
-    present: dict[int, frozenset[str]] = field(
-        default_factory=dict
-    )  # by run: checkpoints that are on the disk
+    # By run: checkpoints that are on the disk.
+    present: dict[int, frozenset[str]] = field(default_factory=dict)
     offsets: dict[str, tuple[str, int]] = field(default_factory=dict)  # log: (path, byte offset)
 
     def __bool__(self) -> bool:

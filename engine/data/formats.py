@@ -86,9 +86,8 @@ class Document:
     label: str = ""  # the class of `text`, in labelled text
     rejected: tuple[Message, ...] = ()  # in a preference pair: the conversation with the worse answer, whole
     tools: tuple[dict[str, Any], ...] = ()  # that a conversation may call
-    whole_history: bool = (
-        False  # are all answers learned in one text, where the template would rewrite earlier ones?
-    )
+    # Are all answers learned in one text, where the template would rewrite earlier ones?
+    whole_history: bool = False
 
     @property
     def prompt(self) -> str:

@@ -45,9 +45,8 @@ class Source:
     documents: list[Document]  # in the order of the source
     numbers: list[RowNumber]  # of each document
     dropped: list[DroppedRow]
-    unread: Mapping[str, int] = field(
-        default_factory=dict
-    )  # keys that nothing reads: how many documents have them
+    # Keys that nothing reads: how many documents have them.
+    unread: Mapping[str, int] = field(default_factory=dict)
     notes: Sequence[str] = ()  # on what else is not read
 
     @property

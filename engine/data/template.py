@@ -237,9 +237,8 @@ def _pin_today(template: str) -> None:
     if "strftime_now" in template:
         from transformers.utils.chat_template_utils import _compile_jinja_template
 
-        _compile_jinja_template(template).globals["strftime_now"] = (
-            TODAY.strftime
-        )  # kept as long as it is cached
+        # Kept as long as the compiled template is cached.
+        _compile_jinja_template(template).globals["strftime_now"] = TODAY.strftime
 
 
 def _refusal(messages: Sequence[Message], error: Exception) -> TemplateError:

@@ -51,13 +51,11 @@ class Outline:
     tied ones once, linear layers [out, in]."""
 
     refusal: str | None = None  # one sentence: why it cannot be trained
-    config: dict[str, Any] | None = (
-        None  # of the text model, sizes under the names that transformers gives them
-    )
+    # Of the text model, sizes under the names that transformers gives them.
+    config: dict[str, Any] | None = None
     weights: tuple[tuple[str, tuple[int, ...], str], ...] = ()
-    trained: tuple[tuple[str, tuple[int, ...], str], ...] | None = (
-        None  # None: not known (classes have new weights)
-    )
+    # None: not known (classes have new weights).
+    trained: tuple[tuple[str, tuple[int, ...], str], ...] | None = None
     reached: str | None = None  # the layers that adapters or vectors are beside, for people
     notes: tuple[str, ...] = ()  # sentences about what is trained otherwise than one may think
 

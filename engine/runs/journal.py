@@ -69,12 +69,10 @@ class Reading:
     """What a journal adds up to."""
 
     record: RunRecord
-    bad: tuple[
-        Bad, ...
-    ] = ()  # lines that cannot be read, and values that cannot be used; both are passed over
-    certain: bool = (
-        True  # False: there is no state in it, or it may have changed after the last one that can be read
-    )
+    # Lines that cannot be read, and values that cannot be used; both are passed over.
+    bad: tuple[Bad, ...] = ()
+    # False: there is no state in it, or it may have changed after the last one that can be read.
+    certain: bool = True
 
 
 def read(run: RunDir) -> RunRecord:
