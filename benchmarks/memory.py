@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -100,14 +101,21 @@ class Measured:
         return max(self.loading, self.training)
 
 
-def measure(case: Case, exact_malloc: bool = True) -> Measured:
-    """Run a case in a process of its own."""
+def measure(cases: Sequence[Case], exact_malloc: bool = True) -> Iterator[Measured]:
+    """Run each case in a process of its own, forked from one that has the imports done."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | (EXACT_MALLOC if exact_malloc else {})
-    command = [sys.executable, str(Path(__file__).resolve()), "child", json.dumps(asdict(case))]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        raise RuntimeError(f"{case}: {done.stderr[-2000:]}")
-    return Measured(**json.loads(done.stdout.splitlines()[-1]))
+    command = [
+        sys.executable,
+        str(Path(__file__).resolve()),
+        "child",
+        json.dumps([asdict(case) for case in cases]),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            yield Measured(**json.loads(line))
+    if process.returncode:
+        raise RuntimeError(f"a measured process ended with {process.returncode}")
 
 
 def predict(case: Case) -> Estimate:
@@ -127,12 +135,29 @@ def save_model(directory: Path, config: dict[str, Any]) -> None:
 # ---- in the measured process ---------------------------------------------------------------------
 
 
-def child(case: Case) -> Measured:
+def fork_each(cases: Sequence[Case]) -> None:
+    """Print what each case takes, a line of JSON each. Nothing is computed before the fork, so no thread is lost."""
     import bitsandbytes  # noqa: F401  (part of the framework, not of the model)
     import peft  # noqa: F401
     import torch
 
+    import engine.losses.loss
+    import engine.models.load
+    import engine.training.optimiser  # noqa: F401
+
     torch.set_num_threads(1)
+    for case in cases:
+        if not (child := os.fork()):
+            print(json.dumps(asdict(_run(case))), flush=True)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if status:
+            sys.exit(f"{case} failed")
+
+
+def _run(case: Case) -> Measured:
+    import torch
+
     _warm_up()
     before = _status("VmRSS")
     _reset_peak()
@@ -331,8 +356,9 @@ def print_grid(exact_malloc: bool) -> None:
         print(
             f"{'case':<40} {'predicted':>10} {'measured':>10} {'ratio':>6} {'loaded':>8} {'before':>8}  (MiB)"
         )
-        for case in grid(str(llama)):
-            ours, theirs = predict(case), measure(case, exact_malloc)
+        cases = grid(str(llama))
+        for case, theirs in zip(cases, measure(cases, exact_malloc), strict=True):
+            ours = predict(case)
             figures = ours.for_model / MIB, theirs.peak / MIB, ours.for_model / theirs.peak
             print(
                 f"{case!s:<40} {figures[0]:>10.0f} {figures[1]:>10.0f} {figures[2]:>6.2f} "
@@ -346,13 +372,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", nargs="?", default="grid", choices=["grid", "count", "child"])
-    parser.add_argument("case", nargs="?")
+    parser.add_argument("cases", nargs="?")
     parser.add_argument("--architecture", action="append", default=[], help="count only these")
     parser.add_argument("--method", action="append", default=[], help="count only these")
     parser.add_argument("--plain-malloc", action="store_true", help="measure with glibc's defaults")
     arguments = parser.parse_args()
     if arguments.what == "child":
-        print(json.dumps(asdict(child(Case(**json.loads(arguments.case))))))
+        fork_each([Case(**case) for case in json.loads(arguments.cases)])
     elif arguments.what == "count":
         print_counts(arguments.architecture, arguments.method)
     else:

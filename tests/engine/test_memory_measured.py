@@ -58,9 +58,10 @@ def test_every_saved_tensor_of_a_layer_is_counted(
 def test_predicted_peak_is_the_measured_one(benchmark: ModuleType) -> None:
     """Where activations dominate. Seen in float32: ratios of 0.93 to 1.02."""
     ratios = []
-    for method, tokens in (("full", 3072), ("lora", 2048), ("qlora", 1024)):
-        case = benchmark.Case(benchmark.BUNDLED, method, tokens, 256)
-        predicted, measured = benchmark.predict(case).for_model, benchmark.measure(case).peak
+    sizes = (("full", 3072), ("lora", 2048), ("qlora", 1024))
+    cases = [benchmark.Case(benchmark.BUNDLED, method, tokens, 256) for method, tokens in sizes]
+    for case, run in zip(cases, benchmark.measure(cases), strict=True):
+        predicted, measured = benchmark.predict(case).for_model, run.peak
         ratios.append((predicted, measured))
         assert predicted == pytest.approx(measured, rel=0.2), f"{case}: {predicted / measured:.2f}"
     learned = correction(ratios)
