@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
+from shallow import save_shallow
 
 # Tests run beside each other, and threads that wait for each other cost more.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -30,6 +34,15 @@ LONGEST = (
     ),
     *("test_keys", "test_daemon_kill", "test_base_cache", "test_dpo", "test_disk", "test_export"),
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The processes of a session share a model, and by it the runs that are made once."""
+    if "FINETUI_SHALLOW" not in os.environ:
+        folder = Path(tempfile.mkdtemp(prefix="finetui-model-"))
+        config.add_cleanup(lambda: shutil.rmtree(folder))
+        os.environ["FINETUI_SHALLOW"] = str(folder / "shallow")
+        save_shallow(folder / "shallow")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

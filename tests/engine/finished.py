@@ -27,8 +27,8 @@ METHODS: dict[str, tuple[Any, float]] = {
     "qdora": ({"name": "qlora", "dora": True, "rslora": True}, 1e-3),
     "adapter": ("adapter", 1e-2),
     "ia3": ("ia3", 3e-2),
-    "prefix": ({"name": "prefix", "tokens": 8}, 1e-1),
-    "prompt": ({"name": "prompt", "tokens": 8, "text": "Describe this function."}, 2e-2),
+    "prefix": ({"name": "prefix", "tokens": 8}, 1e-2),
+    "prompt": ({"name": "prompt", "tokens": 8, "text": "Describe this function."}, 1e-2),
 }
 
 

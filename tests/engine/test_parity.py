@@ -69,7 +69,9 @@ def theirs(data, tmp_path_factory) -> dict[str, list[float]]:
 
 
 def _train(specs: list[Path]) -> None:
-    torch.set_num_threads(1)  # torch makes its pool anew after a fork: not in the threads that load weights, at once
+    torch.set_num_threads(
+        1
+    )  # torch makes its pool anew after a fork: not in the threads that load weights, at once
     for spec in specs:
         trl_sft.main(json.loads(spec.read_text()))
 

@@ -22,7 +22,7 @@ from workers import LEAN, curve, finish, last_error, make_run, of_kind, small, s
         ),
         ({"model": "/no/such/model"}, "model /no/such/model: there is no such directory"),
         ({"method": {"name": "lora", "targets": ["query"]}}, "has no layer query; layers: down_proj"),
-        ({"method": {"name": "freeze", "layers": 9}}, "method.layers: 9 is more than the 5 blocks"),
+        ({"method": {"name": "freeze", "layers": 9}}, "method.layers: 9 is more than the 2 blocks"),
         ({"method": {"name": "prompt", "tokens": 1024}}, "method.tokens: the model takes 1024 tokens in all"),
     ],
 )
@@ -52,6 +52,7 @@ def test_a_flag_that_stops_keeps_the_best_weights(tmp_path):
 
     tree = small(
         method="full",
+        data__train="bundled:docstrings",
         data__limit=84,
         data__heldout=60,
         train__lr=2.5e-3,

@@ -42,8 +42,8 @@ def test_training_lowers_the_loss_on_what_it_trains_on(finished, method):
         for e in of_kind(finished[method], 1, "eval")
         if e["suite"] == "seen"
     }
-    # 1,536 numbers in front of the text cannot do much in six steps.
-    assert seen[6] < seen[0] - (0.005 if method == "prompt" else 0.05)
+    # A few thousand numbers in front of the text cannot do much in six steps.
+    assert seen[6] < seen[0] - (0.003 if method in ("prefix", "prompt") else 0.05)
 
 
 def test_every_example_of_an_eval_adds_up_to_its_value(finished):

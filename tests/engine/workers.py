@@ -19,9 +19,11 @@ from engine.runs.home import RunDir
 from finetui.log import read_log
 
 WAIT_S = 240
+HERE = Path(__file__).parent
 SMALL = {
-    "model": "bundled:stdlib-2m",
-    "data": {"train": "bundled:docstrings", "limit": 48, "heldout": 8},
+    "model": os.environ["FINETUI_SHALLOW"],
+    # Some rows of bundled:docstrings and bundled:stdlib-prose: each of a hundred runs would read thousands.
+    "data": {"train": str(HERE / "rows.jsonl"), "heldout": 8},
     "train": {
         "max_steps": 6,
         "precision": "fp32",  # losses are compared with those of plain libraries
@@ -31,7 +33,15 @@ SMALL = {
         "lr": 1e-3,
         "checkpoint_every": 2,
     },
-    "evals": {"every": 3, "limit": 8, "few_shot": 0, "samples": 0, "generate": 1, "max_new_tokens": 4},
+    "evals": {
+        "every": 3,
+        "limit": 8,
+        "general": str(HERE / "prose.jsonl"),
+        "few_shot": 0,
+        "samples": 0,
+        "generate": 1,
+        "max_new_tokens": 4,
+    },
 }
 # Looks take more than the steps: for tests of what is trained, not of what is seen on the way.
 LEAN = {"evals__every": "100%", "evals__generate": 0, "evals__general": None, "evals__limit": 2}
@@ -44,7 +54,7 @@ def context() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["warm"])
     before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), before]))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), before]))
     try:
         forkserver.ensure_running()
     finally:
