@@ -13,12 +13,12 @@ import numpy as np
 from benchmarks import flag_baselines
 from benchmarks.flag_plants import FORGETS_LESS, PLANTS
 from benchmarks.flag_truth import (
-    FORGETS,
     FORGETS_BADLY,
     TURNED_UP,
     Score,
     Truth,
     outcome,
+    real_text,
     score,
     truth,
     upper_bound,
@@ -70,7 +70,7 @@ def judge(root: Path, seeds: range, only: str, picture: Path | None) -> None:
     general = {name: _general_score(told, name) for name in told[0].general}
     of_clean = _clean(told, lambda run: run.general)
     _table("Forgetting", general, of_clean)
-    plain = [r for r in told if r.truth.forgets is None or r.truth.drift >= PLAINLY * FORGETS]
+    plain = [r for r in told if r.truth.forgets is None or r.truth.excess >= PLAINLY]
     beyond = {name: _general_score(plain, name) for name in general}
     _table(f"Forgetting by {PLAINLY:g} times the margin or more, or never", beyond, of_clean)
     for line in [*_more(told), *_directions(told)]:
@@ -91,7 +91,7 @@ def tell(path: Path) -> Told:
         arrays = dict(file)
     meta = json.loads(str(arrays["meta"]))
     total, per_look = len(arrays["rates"]), Evals().per_look
-    whole = {name: history(arrays, name) for name in ("heldout", "seen", "general")}
+    whole = {name: real_text(history(arrays, name)) for name in ("heldout", "seen", "general")}
     # The looks of a run score a part first. Other detectors are given every example.
     heldout, seen, general = (replay_looks(suite, per_look, total) for suite in whole.values())
     # Training examples have no oracle beside them: all that is asked of them is the cause.
@@ -180,7 +180,7 @@ def _task_score(told: Sequence[Told], name: str) -> Score:
 
 def _general_score(told: Sequence[Told], name: str) -> Score:
     return _scored(
-        [(run.truth.forgets, run.general[name], run.truth.drift, run.truth.looks) for run in told], FORGETS
+        [(run.truth.forgets, run.general[name], run.truth.excess, run.truth.looks) for run in told], 1.0
     )
 
 
