@@ -179,8 +179,8 @@ def slices(run: int) -> Query:
 
 
 def distance(run: int) -> Query:
-    """suite, step, distance, lo, hi, n, kl: how far a run is from its base model at its last evaluation, nats per token.
-    `distance` is of `samples`, which the base model wrote. Empty before the second evaluation.
+    """suite, step, distance, lo, hi, n, kl: how far a run is from its base model at its last evaluation, nats per
+    token. `distance` is of `samples`, which the base model wrote. Empty before the second evaluation.
     """
     return "SELECT * FROM distance($run)", {"run": run}
 
@@ -283,8 +283,8 @@ def paired(a: int, b: int, suite: str = "heldout") -> Query:
     """
     return (
         f"""
-WITH x AS (SELECT * FROM eval_examples WHERE run = $a AND suite = $suite),
-     y AS (SELECT * FROM eval_examples WHERE run = $b AND suite = $suite),
+WITH x AS (SELECT * FROM eval_examples WHERE run = $a AND suite = $suite AND slice IS DISTINCT FROM 'samples'),
+     y AS (SELECT * FROM eval_examples WHERE run = $b AND suite = $suite AND slice IS DISTINCT FROM 'samples'),
      d AS (
        SELECT '' AS part, y.step, x.nll AS base, y.nll AS now, y.tokens
        FROM x JOIN y ON y.example = x.example AND y.tokens = x.tokens

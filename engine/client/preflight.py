@@ -106,6 +106,8 @@ class Report:
             f"  {data.role:<8} {data.source} ({data.rows:,} rows, {data.dropped:,} skipped)"
             for data in self.datasets
         ]
+        if self.recipe.general and self.recipe.flags.forgetting.do != "off":
+            lines.append(f"  flags    {self.recipe.flags.forgetting}")
         if self.storage:
             lines.append(f"  disk     {self.storage}")
         return lines + [f"  note     {warning}" for warning in self.warnings]

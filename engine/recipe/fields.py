@@ -63,7 +63,7 @@ def _check_slices(value: Any) -> Any:
     for name, source in value.items():
         if name == SAMPLES:
             raise ValueError(
-                f"{SAMPLES} are what the base model writes itself (evals.samples); choose another name"
+                f"{SAMPLES} is what the base model writes itself (evals.samples); choose another name"
             )
         if not re.fullmatch(r"\w[\w-]*", str(name)):
             raise ValueError(f"the slice {name!r} needs a name of letters, digits, - and _")

@@ -93,6 +93,15 @@ class OnForgetting(Section):
             self.critical if own.critical is None else own.critical,
         )
 
+    def __str__(self) -> str:
+        share = f" and {self.per_gain:g} of the gain" if self.per_gain else ""
+        own = "; ".join("{}: {:g} and {:g}".format(name, *self.margins(name)) for name in self.slices)
+        what = "stops the run" if self.do == "stop" else "warns"
+        return (
+            f"forgetting {what} above {self.warn:g} nats per token{share}, and is critical above {self.critical:g}"
+            + (f" ({own})" if own else "")
+        )
+
 
 def _check_margins(of: str, warn: float, critical: float) -> None:
     if warn > critical:

@@ -162,7 +162,8 @@ class Evals(Section):
         100,
         ge=0,
         le=1000,
-        description="Number of texts written by the base model itself, watched as another slice of `general`; 0: none.",
+        description="Number of texts written by the base model itself, by which the distance from it is measured; "
+        "0: none.",
     )
     limit: int = Field(
         300,
