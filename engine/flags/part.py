@@ -21,7 +21,7 @@ from scipy.special import ndtri, stdtr
 
 from engine.basics.statistics import TwoPhase, change
 from engine.flags import forgetting, overfitting
-from engine.flags.flag import History, losses
+from engine.flags.flag import History, Level, losses
 from engine.flags.multiplicity import level_at, standing
 from engine.recipe.sections import Flags
 
@@ -57,16 +57,17 @@ def wants_rest(history: History, flags: Flags = FLAGS) -> bool:
     """Whether the last look, which scored a part of the suite, has to score the rest: of `general` for forgetting, of
     any other suite for overfitting.
     """
+    lowest: Level = "warn"
     if history.suite == GENERAL:
         # Beyond the soft margin, whatever was gained: a price in proportion is reported, too.
-        hits, lowest = forgetting.hits(history, flags.forgetting), "info"
+        lowest, hits = "info", forgetting.hits(history, flags.forgetting)
         if standing({level: looks[:-1] for level, looks in hits.items()}) == "critical":
             return False  # there is nothing left to find out
         groups = history.groups()
         margins = [flags.forgetting.margins(name)[0] for name in groups]
         estimates = [history.estimate(-1, 0, chosen) for chosen in groups.values()]
     else:
-        hits, lowest = overfitting.hits(history, flags.overfitting), "warn"
+        hits = overfitting.hits(history, flags.overfitting)
         margins, estimates = [flags.overfitting.warn], [_rise(history)]
     return any(hits[lowest][-2:]) or any(
         chance(estimate, margin, history.looks) >= CHANCE

@@ -212,9 +212,9 @@ def test_cached_runs_are_replayed_and_judged(tmp_path, capsys):
         False,
     )
     assert clean.general["paired p<0.05"] is not None
-    forgot = tell(cached(runs / "far-0.npz", falling(), np.linspace(0, 1, LOOKS), falling(-2)))
+    forgot = tell(cached(runs / "far-0.npz", falling(), np.linspace(0, 2, LOOKS), falling(-2)))
     assert (forgot.truth.forgets, forgot.general["finetui"]) == (1, 2)
-    assert forgot.forecasts[0.25].lo < 1.0 < forgot.forecasts[0.25].hi
+    assert forgot.forecasts[0.25].lo < 2.0 < forgot.forecasts[0.25].hi
     overfit = tell(cached(runs / "overfit-full-0.npz", turning(), jumping(0.01), falling(-2)))
     assert (overfit.truth.turned_up, overfit.cause, overfit.truth.cause) == (5, "overfitting", "overfitting")
     helps = tell(cached(runs / "helps-0.npz", turning(), jumping(0.01), falling(-2), explained=0.9))
