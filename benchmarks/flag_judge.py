@@ -13,12 +13,12 @@ import numpy as np
 from benchmarks import flag_baselines
 from benchmarks.flag_plants import FORGETS_LESS, PLANTS
 from benchmarks.flag_truth import (
-    FORGETS,
     FORGETS_BADLY,
     TURNED_UP,
     Score,
     Truth,
     outcome,
+    real_text,
     score,
     truth,
     upper_bound,
@@ -49,6 +49,7 @@ class Told:
     task: dict[str, int | None]  # overfitting or instability, by detector
     general: dict[str, int | None]  # forgetting, by detector
     critical: int | None  # our critical flag for forgetting
+    in_proportion: bool  # a price told as information at some look, and never warned of
     cause: str | None  # of our first warning about the task
     overconfident: bool  # told as information at some look, and never warned
     dead: bool
@@ -70,15 +71,16 @@ def judge(root: Path, seeds: range, only: str, picture: Path | None) -> None:
     general = {name: _general_score(told, name) for name in told[0].general}
     of_clean = _clean(told, lambda run: run.general)
     _table("Forgetting", general, of_clean)
-    plain = [r for r in told if r.truth.forgets is None or r.truth.drift >= PLAINLY * FORGETS]
+    plain = [r for r in told if r.truth.forgets is None or r.truth.excess >= PLAINLY]
     beyond = {name: _general_score(plain, name) for name in general}
     _table(f"Forgetting by {PLAINLY:g} times the margin or more, or never", beyond, of_clean)
     for line in [*_more(told), *_directions(told)]:
         print(line)
     columns = (
-        "run | forgets at | drift | turned up at | harmless from | rise | cause | said | foretold and come"
+        "run | forgets at | pays from | drift | to margin | turned up at | harmless from | rise | cause | said | "
+        "foretold and come"
     )
-    print(f"\n| {columns} |\n{'|---' * 9}|")
+    print(f"\n| {columns} |\n{'|---' * 11}|")
     for run in told:
         print(_row(run))
     if picture:
@@ -91,14 +93,14 @@ def tell(path: Path) -> Told:
         arrays = dict(file)
     meta = json.loads(str(arrays["meta"]))
     total, per_look = len(arrays["rates"]), Evals().per_look
-    whole = {name: history(arrays, name) for name in ("heldout", "seen", "general")}
+    whole = {name: real_text(history(arrays, name)) for name in ("heldout", "seen", "general")}
     # The looks of a run score a part first. Other detectors are given every example.
     heldout, seen, general = (replay_looks(suite, per_look, total) for suite in whole.values())
     # Training examples have no oracle beside them: all that is asked of them is the cause.
     oracle = truth(history(arrays, "oracle-heldout"), history(arrays, "oracle-general"), whole["seen"])
     context = context_of(meta["recipe"], arrays["rates"])
     about_task = _replay(lambda k: overfitting(heldout.until(k), seen.until(k), context), heldout.looks)
-    about_general = _replay(lambda k: forgetting(general.until(k), context), general.looks)
+    about_general = _replay(lambda k: forgetting(general.until(k), context, heldout.until(k)), general.looks)
     warned = _first(about_task)
     # From the first look at each share of the run or after it; a run's last look is at its end.
     reached = {share: int(np.searchsorted(general.steps, share * total)) for share in FORECASTS}
@@ -117,6 +119,7 @@ def tell(path: Path) -> Told:
         general={OURS: _first(about_general)}
         | {name: _index(rule(whole["general"])) for name, rule in flag_baselines.FORGETTING.items()},
         critical=_first(about_general, "critical"),
+        in_proportion=_first(about_general) is None and any(f and f.level == "info" for f in about_general),
         cause=about_task[warned].flag if warned is not None else None,  # type: ignore[union-attr]
         overconfident=warned is None and any(f and f.flag == "overconfident" for f in about_task),
         dead=any(dead(seen.until(k), context) for k in range(1, len(seen.steps))),
@@ -180,7 +183,7 @@ def _task_score(told: Sequence[Told], name: str) -> Score:
 
 def _general_score(told: Sequence[Told], name: str) -> Score:
     return _scored(
-        [(run.truth.forgets, run.general[name], run.truth.drift, run.truth.looks) for run in told], FORGETS
+        [(run.truth.forgets, run.general[name], run.truth.excess, run.truth.looks) for run in told], 1.0
     )
 
 
@@ -230,6 +233,7 @@ def _more(told: Sequence[Told]) -> list[str]:
     same = sum(run.cause == run.truth.cause for run in hits)
     harmless = [r for r in told if r.truth.harmless is not None]
     shown = sum(run.overconfident for run in harmless)
+    paid = [r for r in told if r.truth.pays is not None]
     lines = [
         f"critical for forgetting ({FORGETS_BADLY:g}): precision {badly.precision:.2f}, recall {badly.recall:.2f}, "
         f"{badly.hits} hit, {badly.false} false, {badly.missed} missed, {badly.right} right, {badly.borderline} "
@@ -238,6 +242,8 @@ def _more(told: Sequence[Told]) -> list[str]:
         f"{upper_bound(warned, len(clean)):.1%})",
         f"cause right: {same} of {len(hits)}",
         f"harmless rises told as information, never as a warning: {shown} of {len(harmless)}",
+        f"prices in proportion told as information, never as a warning: {sum(r.in_proportion for r in paid)} of "
+        f"{len(paid)}",
         "largest disagreement with the worker's own scores: {:.2g} nats per token of an example, {:.2g} of a suite's "
         "change since step 0".format(*np.max([r.disagreement for r in told], axis=0)),
     ]
@@ -281,8 +287,9 @@ def _row(run: Told) -> str:
     t = run.truth
     said = [f"forgetting at {run.general[OURS]}"] if run.general[OURS] is not None else []
     said += [f"{run.cause} at {run.task[OURS]}"] if run.task[OURS] is not None else []
-    said += [word for word in ("overconfident", "dead", "jumped") if getattr(run, word)]
-    cells = [f"{run.plant} {run.seed}", t.forgets, f"{t.drift:.3f}", t.turned_up, t.harmless, f"{t.rise:.3f}"]
+    said += [word for word in ("in_proportion", "overconfident", "dead", "jumped") if getattr(run, word)]
+    cells = [f"{run.plant} {run.seed}", t.forgets, t.pays, f"{t.drift:.3f}", f"{t.excess:.2f}"]
+    cells += [t.turned_up, t.harmless, f"{t.rise:.3f}"]
     shown = ["–" if cell is None else str(cell) for cell in [*cells, t.cause]]
     foretold, end = run.forecasts[FROM], f"{t.end:.3f}"
     if foretold:

@@ -10,8 +10,10 @@ import numpy as np
 from scipy.special import betaincinv
 
 from engine.flags.flag import History
+from engine.recipe.fields import SAMPLES
 
-FORGETS, FORGETS_BADLY = 0.05, 0.15  # nats per token
+FORGETS, FORGETS_BADLY = 0.10, 0.30  # nats per token
+PER_GAIN = 0.2  # nats of general text per nat gained that are in proportion
 TURNED_UP = 0.01
 REMOVED, WORSE = 0.7, 0.01
 SEEN_ROSE = 0.01
@@ -27,7 +29,9 @@ class Truth:
     looks: int
     forgets: int | None  # onset
     forgets_badly: int | None  # onset
+    pays: int | None  # onset of a price in proportion, in a run that never forgets
     drift: float  # largest rise of general text, as a whole or in a slice, nats per token
+    excess: float  # largest ratio of that rise to its margin
     end: float  # rise of general text as a whole at the last look
     turned_up: int | None  # onset of a harmful rise of the task's loss
     harmless: int | None  # onset of a rise that is harmless at every look from then on
@@ -39,10 +43,17 @@ class Truth:
         return self.forgets is None and self.turned_up is None
 
 
-def truth(heldout: History, general: History, train: History) -> Truth:
-    """By the oracle's suites; all have the same looks, and `heldout` its losses at several temperatures."""
-    drifts = _drifts(general)
+def truth(heldout: History, general: History, train: History, weighs: bool = True) -> Truth:
+    """By the oracle's suites; all have the same looks, and `heldout` its losses at several temperatures.
+
+    `weighs`: whether the held-out loss is in nats per target token, so that its fall can be weighed against forgetting.
+    """
+    general = real_text(general)
+    prices = _drifts(general)
     losses = np.array([heldout.loss(k) for k in range(len(heldout.steps))])
+    gains = losses[0] - losses if weighs else np.zeros(len(losses))
+    margins = np.clip(PER_GAIN * gains, FORGETS, FORGETS_BADLY)
+    forgets = onset(prices > margins)
     best = np.array([int(np.argmin(losses[: k + 1])) for k in range(len(losses))])
     rises = losses - losses[best]
     up = rises > TURNED_UP
@@ -56,15 +67,22 @@ def truth(heldout: History, general: History, train: History) -> Truth:
         cause = "instability" if seen[at] > seen[best[at]] + SEEN_ROSE else "overfitting"
     return Truth(
         looks=len(heldout.steps) - 1,
-        forgets=onset(drifts > FORGETS),
-        forgets_badly=onset(drifts > FORGETS_BADLY),
-        drift=float(drifts.max()),
+        forgets=forgets,
+        forgets_badly=onset(prices > FORGETS_BADLY),
+        pays=onset(prices > FORGETS) if forgets is None else None,
+        drift=float(prices.max()),
+        excess=float((prices / margins).max()),
         end=float(general.loss(-1) - general.loss(0)),
         turned_up=harmful,
         harmless=since if harmful is None else None,
         rise=float(rises.max()),
         cause=cause,
     )
+
+
+def real_text(general: History) -> History:
+    """Return the general suite without texts that the base model wrote: their change is a distance, never below 0."""
+    return general.only(np.array(general.slices) != SAMPLES) if SAMPLES in general.slices else general
 
 
 def onset(holds: np.ndarray) -> int | None:

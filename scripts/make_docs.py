@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from engine.queue.config import Config
-from engine.recipe import methods, sections, tasks
+from engine.recipe import margins, methods, sections, tasks
 from finetui.errors import ExitCode
 from store import lines
 from store.line_fields import fields_of
@@ -52,6 +52,9 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("`train`", sections.Train),
     ("`evals`", sections.Evals),
     ("`flags`", sections.Flags),
+    ("`flags.forgetting`", margins.OnForgetting),
+    ("`flags.overfitting`", margins.OnRise),
+    ("`flags.forgetting.SLICE`", margins.SliceMargins),
 ]
 
 RECIPE_INTRO = """# Recipe reference

@@ -17,7 +17,9 @@ T = TypeVar("T")
 
 Step = Annotated[int, "optimiser step, 0 before the first"]
 Suite = Annotated[
-    str | None, "set of examples: `heldout`, `general`, `seen`; `heldout_few_shot` at step 0 only"
+    str | None,
+    "set of examples: `heldout`, `general`, `seen`, `samples` (what the base model wrote; an older finetui kept them "
+    "as a slice of `general`); `heldout_few_shot` at step 0 only",
 ]
 
 

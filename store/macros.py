@@ -37,7 +37,8 @@ ORDER BY 1""",
         "run",
         "General examples by how much worse they got since the base model: FROM forgotten(42)",
         """
-WITH e AS (SELECT * FROM eval_examples x WHERE x.run = run AND x.suite = 'general'),
+WITH e AS (SELECT * FROM eval_examples x WHERE x.run = run AND x.suite = 'general'
+                                          AND x.slice IS DISTINCT FROM 'samples'),
      ends AS (SELECT min(step) AS first, max(step) AS last FROM e)
 SELECT f.example, p.prompt, p.target, f.nll / f.tokens AS before, l.nll / l.tokens AS after,
        l.nll / l.tokens - f.nll / f.tokens AS increase
@@ -67,20 +68,51 @@ ORDER BY part""",
     ),
     "slices": (
         "run",
-        "General text at the last evaluation against step 0, whole and by slice: FROM slices(42)",
+        "The price of a run, whole and by slice: general text at the last evaluation against step 0, with what the "
+        "held-out loss gained and the nats paid for each nat of it: FROM slices(42)",
+        # An older finetui kept what the base model wrote as a slice of the general suite.
         f"""
-WITH e AS (SELECT * FROM eval_examples x WHERE x.run = run AND x.suite = 'general'),
-     p AS (SELECT h.slice, h.step, b.nll AS base, h.nll AS now, h.tokens, h.lost, h.gained
-           FROM e b JOIN e h ON h.example = b.example AND h.tokens = b.tokens
-           WHERE b.step = 0 AND h.step > 0 AND h.step = (SELECT max(step) FROM e) AND b.nll + h.nll IS NOT NULL),
-     d AS (SELECT slice AS part, * EXCLUDE slice FROM p WHERE slice IS NOT NULL
-           UNION ALL SELECT '', * EXCLUDE slice FROM p),
+WITH e AS (SELECT * FROM eval_examples x WHERE x.run = run AND x.suite IN ('general', 'heldout')
+                                          AND x.slice IS DISTINCT FROM 'samples'),
+     p AS (SELECT h.suite, h.slice, h.step, b.nll AS base, h.nll AS now, h.tokens, h.lost, h.gained
+           FROM e b JOIN e h ON h.suite = b.suite AND h.example = b.example AND h.tokens = b.tokens
+           WHERE b.step = 0 AND h.step > 0 AND h.step = (SELECT max(step) FROM e WHERE suite = 'general')
+             AND b.nll + h.nll IS NOT NULL),
+     g AS (SELECT * FROM p WHERE suite = 'general'),
+     weighed AS (SELECT t.run FROM runs t WHERE t.run = run AND t.task IN ('sft', 'completion')),
+     d AS (SELECT 'g' || slice AS part, * FROM g
+           WHERE slice IS NOT NULL AND (SELECT count(DISTINCT slice) FROM g) > 1
+           UNION ALL SELECT 'g', * FROM g
+           UNION ALL SELECT 'h', p.* FROM p SEMI JOIN weighed ON true WHERE suite = 'heldout'),
      {PAIRED},
-     flips AS (SELECT part, sum(lost) AS lost, sum(gained) AS gained FROM d GROUP BY part)
-SELECT nullif(part, '') AS slice, step, base_loss, loss, change, change - half AS lo, change + half AS hi,
-       n, lost, gained
-FROM q JOIN flips USING (part)
+     flips AS (SELECT part, sum(lost) AS lost, sum(gained) AS gained FROM d GROUP BY part),
+     h AS (SELECT -change AS gain, -change - half AS gain_lo, -change + half AS gain_hi FROM q WHERE part = 'h')
+SELECT nullif(substr(part, 2), '') AS slice, step, base_loss, loss, change, change - half AS lo, change + half AS hi,
+       n, lost, gained, gain, gain_lo, gain_hi, CASE WHEN gain > 0 THEN change / gain END AS per_gain
+FROM q JOIN flips USING (part) LEFT JOIN h ON true
+WHERE part <> 'h'
 ORDER BY part""",
+    ),
+    "distance": (
+        "run",
+        "How far a run is from its base model at the last evaluation, nats per token: how much less likely texts are "
+        "that the base model wrote itself, and the KL divergence where it was measured: FROM distance(42)",
+        f"""
+WITH e AS (SELECT CASE WHEN x.slice = 'samples' THEN x.slice ELSE x.suite END AS part, x.step, x.example, x.nll,
+                  x.tokens, x.kl
+           FROM eval_examples x WHERE x.run = run AND x.suite IN ('samples', 'general', 'heldout')),
+     now AS (SELECT * FROM e WHERE step > 0
+             AND step = (SELECT max(y.step) FROM e y WHERE y.part = e.part)),
+     d AS (SELECT h.part, h.step, b.nll AS base, h.nll AS now, h.tokens
+           FROM e b JOIN now h ON h.part = b.part AND h.example = b.example AND h.tokens = b.tokens
+           WHERE b.step = 0 AND h.part = 'samples' AND b.nll + h.nll IS NOT NULL),
+     {PAIRED},
+     k AS (SELECT part, max(step) AS step, sum(kl * tokens) / nullif(sum(tokens), 0) AS kl FROM now
+           WHERE kl IS NOT NULL GROUP BY part)
+SELECT part AS suite, coalesce(q.step, k.step) AS step, change AS distance, change - half AS lo, change + half AS hi,
+       n, kl
+FROM q FULL JOIN k USING (part)
+ORDER BY part = 'samples' DESC, part""",
     ),
     "hardware_use": (
         "since",

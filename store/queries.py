@@ -170,10 +170,19 @@ def baselines(run: int) -> Query:
 
 
 def slices(run: int) -> Query:
-    """slice (None, all of it, first), step, base_loss, loss, change, lo, hi, n, lost, gained: general text at the run's
-    last evaluation against step 0, nats per token, paired by example as in `baselines`. Empty before the second one.
+    """slice (None, all of it, first), step, base_loss, loss, change, lo, hi, n, lost, gained, gain, gain_lo, gain_hi,
+    per_gain: general text at the run's last evaluation against step 0, nats per token, paired by example as in
+    `baselines`; and the fall of the held-out loss there, with nats paid per nat gained (None where nothing was gained,
+    and for tasks whose loss is of another kind). Empty before the second evaluation.
     """
     return "SELECT * FROM slices($run)", {"run": run}
+
+
+def distance(run: int) -> Query:
+    """suite, step, distance, lo, hi, n, kl: how far a run is from its base model at its last evaluation, nats per
+    token. `distance` is of `samples`, which the base model wrote. Empty before the second evaluation.
+    """
+    return "SELECT * FROM distance($run)", {"run": run}
 
 
 def flags(run: int | None = None) -> Query:
@@ -274,8 +283,8 @@ def paired(a: int, b: int, suite: str = "heldout") -> Query:
     """
     return (
         f"""
-WITH x AS (SELECT * FROM eval_examples WHERE run = $a AND suite = $suite),
-     y AS (SELECT * FROM eval_examples WHERE run = $b AND suite = $suite),
+WITH x AS (SELECT * FROM eval_examples WHERE run = $a AND suite = $suite AND slice IS DISTINCT FROM 'samples'),
+     y AS (SELECT * FROM eval_examples WHERE run = $b AND suite = $suite AND slice IS DISTINCT FROM 'samples'),
      d AS (
        SELECT '' AS part, y.step, x.nll AS base, y.nll AS now, y.tokens
        FROM x JOIN y ON y.example = x.example AND y.tokens = x.tokens
@@ -337,6 +346,7 @@ NAMED: dict[str, Callable[..., Query]] = {
         evals,
         baselines,
         slices,
+        distance,
         eval_examples,
         flags,
         worst,

@@ -119,7 +119,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             _RUN,
             _ATTEMPT,
             _STEP,
-            ("suite", "VARCHAR", "set of examples: heldout, general"),
+            ("suite", "VARCHAR", "set of examples: heldout, general, seen, samples"),
             (
                 "key",
                 "VARCHAR",
@@ -142,7 +142,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             _RUN,
             _ATTEMPT,
             _STEP,
-            ("suite", "VARCHAR", "set of examples: heldout, general"),
+            ("suite", "VARCHAR", "set of examples: heldout, general, seen, samples"),
             ("example", "VARCHAR", "content hash of the example; its text is in `examples`"),
             ("slice", "VARCHAR", "part of the suite that the example is in; NULL where it is not divided"),
             (

@@ -106,6 +106,8 @@ class Report:
             f"  {data.role:<8} {data.source} ({data.rows:,} rows, {data.dropped:,} skipped)"
             for data in self.datasets
         ]
+        if self.recipe.general and self.recipe.flags.forgetting.do != "off":
+            lines.append(f"  flags    {self.recipe.flags.forgetting}")
         if self.storage:
             lines.append(f"  disk     {self.storage}")
         return lines + [f"  note     {warning}" for warning in self.warnings]
@@ -249,7 +251,7 @@ def _warnings(recipe: Recipe, run_data: RunData, tokens: int | None) -> list[Fin
     warnings += findings.train_size_warnings(recipe.method.name, recipe.train, len(run_data.train), tokens)
     if labels := [document.label for document in run_data.train if document.label]:
         warnings += findings.label_balance_warnings(labels)
-    if not recipe.general and recipe.flags.forgetting != "off":
+    if not recipe.general and recipe.flags.forgetting.do != "off":
         reason = "a classifier has no language-model head" if recipe.evals.general else "no evals.general"
         warnings.append(Finding("no-general", f"{reason}: forgetting cannot be measured"))
     return warnings

@@ -1,4 +1,10 @@
-"""Texts sampled from the base model, as a slice of the general suite: they show what the base model could do.
+"""Texts sampled from the base model, as a suite of their own: they show how far a model is from it.
+
+Under the base model such texts have the least loss that any model can give them in expectation, so that the rise of
+their loss since step 0 estimates KL(base || now), nats per token, which is never below 0. It is a distance and no harm:
+a model that learns anything moves. The end of a text is not scored: after fine-tuning, texts end with another token
+than pretraining texts, which says nothing of what is in them. Without it the estimate may fall below 0 by the
+probability that the base model gives to an end, about one in the length of a text.
 
 Drawn from its beginning-of-sequence token at temperature 1, with a seed of their own, so that runs on one base share
 them (as Bansal and Sanghavi do for replay, arXiv:2505.13811). They need no outside data. They are kept in the run's
@@ -17,11 +23,14 @@ import numpy as np
 import torch
 
 from engine.basics.errors import DataError
+from engine.basics.statistics import Measure
 from engine.data.chat import Example, padding
-from engine.data.formats import to_document
+from engine.data.formats import Document, to_document
 from engine.evals.generate import end_token_ids
+from engine.flags.flag import History
+from engine.flags.forgetting import distance, divergence
 from engine.models.random_states import random_states, set_random_states
-from engine.recipe.fields import SAMPLES, TEXT
+from engine.recipe.fields import SAMPLES
 from engine.tasks.prepare import Prepared, Suite
 from finetui.files import read_regular, write_json
 
@@ -80,11 +89,12 @@ def _cut_at_end(tokens: list[int], ends: Sequence[int]) -> list[int]:
     return tokens[:stop]
 
 
-def with_samples(data: Prepared, samples: Sequence[Sequence[int]], tokenizer: Any) -> Prepared:
-    """Return the data with one slice more in the general suite; duplicate and empty texts are skipped."""
-    general = data.suite("general")
-    documents, examples = list(general.documents), list(general.examples)
-    ids = {example.id for example in examples}
+def with_samples(
+    data: Prepared, samples: Sequence[Sequence[int]], tokenizer: Any, ends: Sequence[int]
+) -> Prepared:
+    """Return the data with one suite more; duplicate and empty texts are skipped, and so are all if none is left."""
+    documents, examples = list[Document](), list[Example]()
+    ids = {example.id for example in data.suite("general").examples}
     for tokens in samples:
         text = tokenizer.decode(tokens, skip_special_tokens=True)
         try:
@@ -94,9 +104,17 @@ def with_samples(data: Prepared, samples: Sequence[Sequence[int]], tokenizer: An
         if document.id not in ids:
             ids.add(document.id)
             documents.append(document)
-            mask = np.arange(len(tokens)) > 0
+            mask = (np.arange(len(tokens)) > 0) & ~np.isin(tokens, ends)
             examples.append(Example(document.id, np.array(tokens, dtype=np.int32), mask))
-    slices = general.slices or (TEXT,) * len(general.examples)
-    slices += (SAMPLES,) * (len(examples) - len(general.examples))
-    suite = Suite("general", documents, examples, slices)
-    return replace(data, suites=[suite if old.name == "general" else old for old in data.suites])
+    if not examples:
+        return data
+    return replace(data, suites=[*data.suites, Suite(SAMPLES, documents, list(examples))])
+
+
+def measures(history: History) -> dict[str, Measure]:
+    """Return how far the model is from the base model at the last look, nats per token: by how much less likely the
+    samples are, and the divergence of its predictions in them, a lower bound, where it was measured.
+    """
+    kl = divergence(history)
+    found = {"distance": distance(history).measure}
+    return found | ({"kl": kl.measure} if kl else {})

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from engine.recipe.fields import SAMPLES
 from engine.tasks.prepare import Suite
 
-WATCHED_SUITES = ("heldout", "general")
+WATCHED_SUITES = ("heldout", "general", SAMPLES)
 WATCHED_EXAMPLES, WATCHED_TARGETS = 50, 32  # at most, of a suite and of an example; evenly spread
 TOP = 64  # tokens
 MIN_PROBABILITY = 1e-7  # probability of all other tokens together

@@ -13,6 +13,7 @@ from engine.evals.base_scores import BasePredictions
 from engine.evals.score import TEMPERATURES, Scores
 from engine.flags.flag import History
 from engine.flags.template import Answers
+from engine.recipe.fields import SAMPLES, TEXT
 from engine.runs.events import FEW_SHOT, events_of
 from engine.runs.home import RunDir
 from store.lines import Eval, Flag, Metrics, Resume, Sample, Scored, WorkerLine
@@ -156,7 +157,7 @@ def _add_line(looks: Looks, line: WorkerLine) -> None:
         case Eval() if line.suite == FEW_SHOT:
             looks.has_few_shot = True
         case Eval():
-            looks.add(line.step, str(line.suite), _scores(line.examples))
+            looks.add(line.step, str(line.suite), _without_samples(_scores(line.examples)))
         case Sample():
             looks.add_answer(line.step, line.text or "", line.ended, line.fits)
         case Metrics():
@@ -164,6 +165,14 @@ def _add_line(looks: Looks, line: WorkerLine) -> None:
             looks.add_step(
                 line.step, nan if loss is None else float(loss), nan if norm is None else float(norm)
             )
+
+
+def _without_samples(scores: Scores) -> Scores:
+    """Leave out what the base model wrote, which an older finetui kept as a slice of the general suite."""
+    if SAMPLES not in scores.slices:
+        return scores
+    kept = scores.only(np.flatnonzero(np.array(scores.slices) != SAMPLES))
+    return kept if len(set(kept.slices)) > 1 or kept.slices[:1] != (TEXT,) else replace(kept, slices=())
 
 
 def _scores(examples: Scored) -> Scores:

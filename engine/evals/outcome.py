@@ -17,7 +17,10 @@ from engine.losses.class_loss import ClassLoss
 from engine.losses.dpo_loss import PairLoss, as_base
 from engine.losses.loss import TargetLoss
 from engine.losses.task import TaskLoss
+from engine.recipe.fields import SAMPLES
 from engine.tasks.prepare import Suite
+
+OF_TEXT = ("general", SAMPLES)  # suites of plain text, whatever the task
 
 
 @dataclass(frozen=True)
@@ -51,14 +54,14 @@ def score_suite(
     if not isinstance(loss, PairLoss):
         scores = score(loss, suite, tokens_at_once, device, check, base, only)
         return Outcome(scores, scores.measures)
-    if suite.name == "general":
+    if suite.name in OF_TEXT:
         return score_suite(loss.token_loss, suite, tokens_at_once, device, check, base, only)
     return _score_pairs(loss, suite, tokens_at_once, device, check)
 
 
 def is_scored_by_token(loss: TaskLoss, suite: Suite) -> bool:
     """Whether a suite is scored by target tokens, so that means over a part estimate those of the whole."""
-    return isinstance(loss, TargetLoss) or suite.name == "general"
+    return isinstance(loss, TargetLoss) or suite.name in OF_TEXT
 
 
 def _score_classes(loss: ClassLoss, suite: Suite, *options: Any) -> Outcome:

@@ -12,6 +12,8 @@ from engine.evals.looks import Looks
 from engine.evals.outcome import Outcome
 from engine.flags import part
 from engine.flags.flag import History
+from engine.recipe.fields import SAMPLES
+from engine.recipe.sections import Flags
 from engine.tasks.prepare import Suite
 
 Score = Callable[[Suite, np.ndarray | None], Outcome]  # at these indices; None: all of them
@@ -21,17 +23,23 @@ def first_part(suite: Suite, per_look: int, step: int, last: int, total: int) ->
     """Return the indices to score first at a step, int64; None: the whole suite. `last`: step of the look before."""
     if part.is_whole(suite.name, step, last, total):
         return None
-    places = np.flatnonzero(
-        part.choose_part([example.id for example in suite.examples], suite.slices, per_look)
-    )
+    places = np.flatnonzero(_part(suite, per_look))
     return None if len(places) == len(suite.examples) else places
 
 
+def _part(suite: Suite, per_look: int) -> np.ndarray:
+    """Return which examples a look scores first, bool [examples]; of what the base model wrote a quarter as many, since
+    no flag depends on them.
+    """
+    count = max(1, per_look // 4) if suite.name == SAMPLES and per_look else per_look
+    return part.choose_part([example.id for example in suite.examples], suite.slices, count)
+
+
 def complete(
-    outcomes: dict[str, Outcome], suites: list[Suite], looks: Looks, step: int, score: Score
+    outcomes: dict[str, Outcome], suites: list[Suite], looks: Looks, step: int, score: Score, flags: Flags
 ) -> dict[str, Outcome]:
     """Return every suite's outcome, with the rest of the suite scored where a detector needs it; the measures of a
-    suite that stays partial are estimates of the whole.
+    suite that stays partial are estimates of the whole. `flags`: the recipe's, for their margins.
     """
     partial = {
         suite.name: suite for suite in suites if len(outcomes[suite.name].scores.ids) < len(suite.examples)
@@ -39,7 +47,7 @@ def complete(
     histories = {name: looks.history(name, (step, outcomes[name].scores)) for name in partial}
     to_complete = set()
     for name, history in histories.items():
-        if history and name != "seen" and part.wants_rest(history):
+        if history and name not in ("seen", SAMPLES) and part.wants_rest(history, flags):
             to_complete |= {name} if name == part.GENERAL else {"heldout", "seen"}
     for name, suite in partial.items():
         outcome = outcomes[name]
@@ -60,7 +68,7 @@ def partial_cost(suites: list[Suite], per_look: int) -> float:
     read_tokens, all_tokens = 0, 0
     for suite in suites:
         lengths = np.array([len(example.tokens) for example in suite.examples])
-        chosen = part.choose_part([example.id for example in suite.examples], suite.slices, per_look)
+        chosen = _part(suite, per_look)
         read_tokens, all_tokens = read_tokens + int(lengths[chosen].sum()), all_tokens + int(lengths.sum())
     return read_tokens / all_tokens
 

@@ -52,6 +52,16 @@ def forgetting(context: Context) -> tuple[Action, ...]:
     )
 
 
+def in_proportion() -> tuple[Action, ...]:
+    """Advise about a price that the task's gain is worth."""
+    return (
+        Action(
+            "Nothing has to be done: what is in proportion is for you to say, with flags.forgetting.per_gain, warn and "
+            "critical."
+        ),
+    )
+
+
 def overfitting(context: Context, best_step: int) -> tuple[Action, ...]:
     fewer = _fewer_epochs(context, "data repeated more than four times teach little", "muennighoff2023")
     others = (

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from engine.basics.statistics import TwoPhase, two_phase
+from engine.recipe.sections import Flags
 
 # info: worth knowing, nothing is wrong. watch: a leading sign, not yet shown. warn and critical: shown, twice in a row.
 Level = Literal["info", "watch", "warn", "critical"]
@@ -173,7 +174,7 @@ class History:
 
 @dataclass(frozen=True)
 class Context:
-    """What advice and forecasts depend on: the recipe and the plan of the run."""
+    """What advice, margins and forecasts depend on: the recipe and the plan of the run."""
 
     method: str
     lr: float
@@ -184,6 +185,12 @@ class Context:
     task: str = "sft"
     stops: bool = False  # at the best step where it overfits
     rates: np.ndarray | None = field(default=None, compare=False)  # learning rate of every step of the run
+    flags: Flags = field(default_factory=Flags, compare=False)  # with their margins
+
+    @property
+    def weighs(self) -> bool:
+        """Whether the held-out loss is in nats per target token, as the general loss is, so that the two compare."""
+        return self.task in ("sft", "completion")
 
     @property
     def replays(self) -> bool:

@@ -21,12 +21,14 @@ from scipy.special import ndtri, stdtr
 
 from engine.basics.statistics import TwoPhase, change
 from engine.flags import forgetting, overfitting
-from engine.flags.flag import History, losses
+from engine.flags.flag import History, Level, losses
 from engine.flags.multiplicity import level_at, standing
+from engine.recipe.sections import Flags
 
 CHANCE = 0.01  # of a hit of the whole suite, below which its rest is left out
 TENTHS = 10  # of a run
 GENERAL = "general"
+FLAGS = Flags()  # with the default margins
 
 
 def choose_part(ids: Sequence[str], slices: Sequence[str], count: int) -> np.ndarray:
@@ -51,20 +53,25 @@ def is_whole(suite: str, step: int, last: int, total: int) -> bool:
     return step in (0, total) or (suite != GENERAL and tenth)
 
 
-def wants_rest(history: History) -> bool:
+def wants_rest(history: History, flags: Flags = FLAGS) -> bool:
     """Whether the last look, which scored a part of the suite, has to score the rest: of `general` for forgetting, of
     any other suite for overfitting.
     """
+    lowest: Level = "warn"
     if history.suite == GENERAL:
-        hits, margin = forgetting.hits(history), forgetting.MARGINS["warn"]
+        # Beyond the soft margin, whatever was gained: a price in proportion is reported, too.
+        lowest, hits = "info", forgetting.hits(history, flags.forgetting)
         if standing({level: looks[:-1] for level, looks in hits.items()}) == "critical":
             return False  # there is nothing left to find out
-        estimates = [history.estimate(-1, 0, chosen) for chosen in history.groups().values()]
+        groups = history.groups()
+        margins = [flags.forgetting.margins(name)[0] for name in groups]
+        estimates = [history.estimate(-1, 0, chosen) for chosen in groups.values()]
     else:
-        hits, margin = overfitting.hits(history), overfitting.MARGINS["warn"]
-        estimates = [_rise(history)]
-    return any(hits["warn"][-2:]) or any(
-        chance(estimate, margin, history.looks) >= CHANCE for estimate in estimates
+        hits = overfitting.hits(history, flags.overfitting)
+        margins, estimates = [flags.overfitting.warn], [_rise(history)]
+    return any(hits[lowest][-2:]) or any(
+        chance(estimate, margin, history.looks) >= CHANCE
+        for estimate, margin in zip(estimates, margins, strict=True)
     )
 
 

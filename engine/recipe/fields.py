@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 AUTO = "auto"
-TEXT, SAMPLES = "text", "samples"  # slices of the general suite: the recipe's text, and the base model's own
+TEXT = "text"  # slice of the general suite where the recipe names no other
+SAMPLES = "samples"  # suite of texts that the base model wrote; in older logs a slice of the general suite
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def _check_slices(value: Any) -> Any:
     for name, source in value.items():
         if name == SAMPLES:
             raise ValueError(
-                f"the slice {SAMPLES} is what the base model writes itself (evals.samples); choose another name"
+                f"{SAMPLES} is what the base model writes itself (evals.samples); choose another name"
             )
         if not re.fullmatch(r"\w[\w-]*", str(name)):
             raise ValueError(f"the slice {name!r} needs a name of letters, digits, - and _")

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 from engine.basics.errors import RecipeError
 from engine.basics.safe_text import one_line
 from engine.recipe import yaml_text
+from engine.recipe.margins import OnForgetting, SliceMargins
 from engine.recipe.methods import DEFAULT_LR
 from engine.recipe.sections import Recipe
 from engine.recipe.yaml_text import BadYaml
@@ -28,6 +29,14 @@ from engine.recipe.yaml_text import BadYaml
 MOST_RUNS = 1000  # of a sweep
 LONGEST_NAME = 200
 MOST_SENTENCES = 20  # about one recipe
+# Sections that a name alone stands for, and the key that it stands for.
+SHORT = {
+    "model": "path",
+    "method": "name",
+    "task": "name",
+    "flags.forgetting": "do",
+    "flags.overfitting": "do",
+}
 SHOWN = 60  # characters of a key or a value in a sentence, or in the name of a run
 
 
@@ -128,10 +137,11 @@ def _override(tree: Any, item: str) -> str:
 def set_key(tree: Any, dotted: str, value: Any) -> None:
     """Set a dotted key in a recipe as read; missing sections are added."""
     *parents, last = dotted.split(".")
-    for name in parents:
+    for place, name in enumerate(parents):
         inner = tree.get(name)
-        if isinstance(inner, str) and name in ("method", "model", "task"):  # shorthand: a name alone
-            inner = tree[name] = {"path" if name == "model" else "name": inner}
+        short = SHORT.get(".".join(parents[: place + 1]))
+        if isinstance(inner, str) and short:
+            inner = tree[name] = {short: inner}
         elif not isinstance(inner, dict):
             inner = tree[name] = {}
         tree = inner
@@ -230,14 +240,15 @@ def _known_keys(loc: list[Any]) -> list[str]:
     """Return the keys allowed at a location in the recipe; of every branch where the type is a union."""
     types: list[Any] = [Recipe]
     for part in loc:
-        types = [
-            inner
-            for model in types
-            if part in model.model_fields
-            for inner in _models_in(model.model_fields[part].annotation)
-        ]
+        types = [inner for model in types for inner in _models_under(model, part)]
     keys = [key for model in types for key in model.model_fields]
     return list(dict.fromkeys([*keys, "sweep"] if not loc else keys))
+
+
+def _models_under(model: type[BaseModel], key: Any) -> list[type[BaseModel]]:
+    if key in model.model_fields:
+        return _models_in(model.model_fields[key].annotation)
+    return [SliceMargins] if model is OnForgetting else []
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

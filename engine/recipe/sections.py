@@ -11,7 +11,8 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from engine.recipe.fields import (
     AUTO,
@@ -25,12 +26,11 @@ from engine.recipe.fields import (
     Slices,
     parse_share,
 )
+from engine.recipe.margins import Forgets, OnFlag, OnForgetting, OnRise, Rises
 from engine.recipe.methods import DEFAULT_LR, DEFAULT_WARMUP, Adapter, Method, Prefix, Prompt
 from engine.recipe.tasks import RATE, Classification, Dpo, Sft, Task
 
 METRICS = ("exact_match", "rouge", "bleu", "chrf")  # engine/evals/metrics.py
-
-OnFlag = Literal["warn", "stop", "off"]
 
 
 class ModelSpec(Section):
@@ -162,7 +162,8 @@ class Evals(Section):
         100,
         ge=0,
         le=1000,
-        description="Number of texts written by the base model itself, watched as another slice of `general`; 0: none.",
+        description="Number of texts written by the base model itself, by which the distance from it is measured; "
+        "0: none.",
     )
     limit: int = Field(
         300,
@@ -212,9 +213,14 @@ class Evals(Section):
 
 
 class Flags(Section):
-    overfitting: OnFlag = Field("warn", description="The held-out loss has risen beyond noise.")
-    forgetting: OnFlag = Field(
-        "warn", description="The general loss is above the base model's by more than noise and a margin."
+    overfitting: Rises = Field(
+        default_factory=lambda: OnRise(do="warn"),
+        description="The held-out loss has risen by more than noise and a margin: `warn`, `stop`, `off` or a section.",
+    )
+    forgetting: Forgets = Field(
+        default_factory=lambda: OnForgetting(do="warn"),
+        description="The general loss is above the base model's by more than noise, a margin, and what is in "
+        "proportion to the task's gain: `warn`, `stop`, `off` or a section.",
     )
     instability: OnFlag = Field(
         "warn", description="Losses or gradients jump, or the held-out and seen losses both rise."
@@ -229,10 +235,15 @@ class Flags(Section):
         description="Held-out or general rows are in the training data; `stop` refuses the run before it starts.",
     )
 
+    def action(self, kind: str) -> OnFlag:
+        """Return what a flag of this key does."""
+        setting: OnFlag | OnRise | OnForgetting = getattr(self, kind)
+        return setting if isinstance(setting, str) else setting.do
+
     @property
     def may_stop(self) -> bool:
         """Whether a flag may end the run once it trains."""
-        return "stop" in self.model_dump(exclude={"leak"}).values()
+        return any(self.action(kind) == "stop" for kind in type(self).model_fields if kind != "leak")
 
 
 class Recipe(Section):
@@ -298,6 +309,13 @@ class Recipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_slices(self) -> Recipe:
+        for name in self.flags.forgetting.slices:
+            if name not in self.general:
+                raise _at(("flags", "forgetting", name), _no_slice(self.general))
+        return self
+
     @property
     def virtual_tokens(self) -> int:
         """Trained positions that stand before every text."""
@@ -319,6 +337,17 @@ class Recipe(Section):
     def flat(self) -> dict[str, str]:
         """Return `{"method.r": "16", …}`: one entry per leaf, as stored in the table `params`."""
         return dict(_leaves(self.model_dump(mode="json"), ""))
+
+
+def _no_slice(general: dict[str, str]) -> str:
+    there = f"it has {', '.join(general)}" if general else "there is none"
+    return f"no such slice of evals.general: {there}"
+
+
+def _at(loc: tuple[str, ...], sentence: str) -> ValidationError:
+    """Return an error about a key far from the validator that finds it."""
+    what = PydanticCustomError("recipe", "{sentence}", {"sentence": sentence})
+    return ValidationError.from_exception_data("Recipe", [{"type": what, "loc": loc, "input": {}}])
 
 
 def _leaves(value: Any, prefix: str) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from engine.evals import scores_file
+from engine.evals import base_samples, scores_file
 from engine.evals.base_scores import BasePredictions
 from engine.evals.generate import choose_questions, generate_answers
 from engine.evals.outcome import Outcome, is_scored_by_token, score_suite
@@ -21,6 +21,7 @@ from engine.losses.loss import TargetLoss
 from engine.losses.packing import unpacked
 from engine.losses.task import TaskLoss
 from engine.models import distributed
+from engine.recipe.fields import SAMPLES
 from engine.tasks.prepare import Suite
 from engine.training.base_cache import BaseCache, base_cache_of, starts_as_base
 from engine.training.flagging import raise_flags
@@ -40,7 +41,7 @@ def evaluate(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> str | Non
     job.model.eval()
     with accelerator.autocast():
         outcomes = {suite.name: score(suite, _first_part(job, module, suite)) for suite in suites}
-        outcomes = complete(outcomes, suites, job.looks, job.step, score)
+        outcomes = complete(outcomes, suites, job.looks, job.step, score, recipe.flags)
         max_new_tokens = recipe.evals.max_new_tokens
         max_tokens = min(job.data.max_length, job.data.longest - max_new_tokens)
         questions = choose_questions(recipe, job.data.suite("heldout"), job.tokenizer, max_tokens)
@@ -60,9 +61,12 @@ def evaluate(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> str | Non
         if job.step == 0:
             _keep_base(job, suite, outcome.scores)
             report.examples(suite)
-        measures = outcome.measures | (text_measures if suite.name == "heldout" else {})
-        report.eval(job.step, suite.name, outcome.scores, measures, outcome.confusion, outcome.seconds)
         job.looks.add(job.step, suite.name, outcome.scores)
+        measures = outcome.measures | (text_measures if suite.name == "heldout" else {})
+        if suite.name == SAMPLES:
+            history = job.looks.history(SAMPLES)
+            measures = base_samples.measures(history) if history else {}
+        report.eval(job.step, suite.name, outcome.scores, measures, outcome.confusion, outcome.seconds)
     for index, (question, answer) in enumerate(zip(questions, answers, strict=True)):
         report.sample(job.step, index, question.prompt, answer.text, answer.ended, question.fits)
         job.looks.add_answer(job.step, answer.text, answer.ended, question.fits)

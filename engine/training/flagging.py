@@ -12,6 +12,7 @@ from engine.flags.instability import instability
 from engine.flags.overfitting import memorised, overfitting
 from engine.flags.progress import converged, dead, no_gradient
 from engine.flags.template import template
+from engine.recipe.fields import SAMPLES
 from engine.recipe.sections import Recipe
 from engine.training import checkpoint
 from engine.training.job import Job
@@ -36,7 +37,7 @@ def raise_flags(job: Job) -> str | None:
     """Log flags that are new or got worse; return the reason if one is to stop the run."""
     reason, rates = None, learning_rates(job.recipe.train, job.plan.total_steps)
     for flag in standing_flags(job.looks, replace(context_of(job.recipe), rates=rates)):
-        action = getattr(job.recipe.flags, KINDS[flag.flag])
+        action = job.recipe.flags.action(KINDS[flag.flag])
         if action == "off":
             continue
         written = job.looks.level_of(flag.flag, flag.suite)
@@ -51,12 +52,12 @@ def raise_flags(job: Job) -> str | None:
 
 def standing_flags(looks: Looks, context: Context) -> list[Flag]:
     """Return the flags that the detectors raise on the looks so far."""
-    heldout, seen, general = (looks.history(name) for name in ("heldout", "seen", "general"))
+    heldout, seen, general, samples = map(looks.history, ("heldout", "seen", "general", SAMPLES))
     first, losses, norms = looks.training()
     flags = [
         overfitting(heldout, seen, context) if heldout and seen else None,
         memorised(seen, context) if seen else None,
-        forgetting(general, context) if general else None,
+        forgetting(general, context, heldout, samples) if general else None,
         instability(losses, norms, first, context) if len(losses) else None,
         (no_gradient(norms, first + len(norms) - 1, context) if first == 1 else None)
         or (dead(seen, context) if seen else None),
@@ -82,8 +83,9 @@ def best_look(looks: Looks, recipe: Recipe) -> tuple[int, str] | None:
         return None
     candidates = range(1, len(heldout.steps))
     general, why = looks.history("general"), "it has the lowest held-out loss"
-    if general and recipe.flags.forgetting == "stop":
-        forgetting_seen = forgetting_hits(general)["warn"]
+    if general and recipe.flags.forgetting.do == "stop":
+        weighed = heldout if context_of(recipe).weighs else None
+        forgetting_seen = forgetting_hits(general, recipe.flags.forgetting, weighed)["warn"]
         without_forgetting = [look for look in candidates if not forgetting_seen[look - 1]]
         if candidates and not without_forgetting:
             step = general.steps[min(candidates, key=general.loss)]
@@ -124,5 +126,6 @@ def context_of(recipe: Recipe) -> Context:
         epochs=recipe.train.epochs if recipe.train.max_steps is None else 1.0,
         warmup=recipe.train.warmup or "5%",
         task=recipe.task.name,
-        stops=recipe.flags.overfitting == "stop",
+        stops=recipe.flags.overfitting.do == "stop",
+        flags=recipe.flags,
     )

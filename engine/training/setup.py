@@ -15,6 +15,7 @@ import torch
 from engine.basics.errors import ModelError
 from engine.data.chat import padding
 from engine.evals import base_samples
+from engine.evals.generate import end_token_ids
 from engine.evals.looks import read_looks
 from engine.evals.metrics import Metrics
 from engine.losses.dpo_loss import as_base
@@ -25,6 +26,7 @@ from engine.models.methods.vectors import initialise_tokens
 from engine.models.outline import outline_of
 from engine.models.source import check_token
 from engine.models.tokenizer import load_tokenizer
+from engine.recipe.fields import SAMPLES
 from engine.recipe.methods import Prefix, Prompt
 from engine.recipe.sections import Recipe
 from engine.recipe.tasks import Classification
@@ -147,7 +149,9 @@ def _training_autocast(dtype: torch.dtype) -> torch.autocast:
 
 
 def _add_samples(job: Job) -> None:
-    """Add texts sampled from the base model as a slice of the general suite, unless a look was taken without them."""
+    """Add texts sampled from the base model as a suite, unless a look was taken without them."""
+    if job.looks.has(0) and job.looks.history(SAMPLES) is None:
+        return
     recipe, model, tokenizer, count = job.recipe, job.model, job.tokenizer, job.recipe.evals.samples
     if tokenizer.bos_token_id is None:
         job.report.log(
@@ -167,7 +171,8 @@ def _add_samples(job: Job) -> None:
 
     path, may_draw = job.run.path / "base-samples.json", not job.looks.has(0)
     samples = base_samples.read_or_draw(path, draw, may_draw) if distributed.rank() == 0 else []
-    job.data = base_samples.with_samples(job.data, distributed.from_first(samples), tokenizer)
+    ends = end_token_ids(model, tokenizer) or []
+    job.data = base_samples.with_samples(job.data, distributed.from_first(samples), tokenizer, ends)
 
 
 def _forget_other_rows(job: Job) -> None:

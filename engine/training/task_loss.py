@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from accelerate import Accelerator
 
+from engine.evals.outcome import OF_TEXT
 from engine.evals.pairs import answer_log_probs
 from engine.losses.class_loss import ClassLoss
 from engine.losses.dpo_loss import PairLoss, as_base, keeps_base
@@ -37,7 +38,7 @@ def task_loss(job: Job, accelerator: Accelerator) -> TaskLoss:
 def _load_references(job: Job, loss: PairLoss, accelerator: Accelerator) -> None:
     """Load the base model's log-probabilities of every pair from the run's file, or compute and write them."""
     sets: dict[str, list[Any]] = {"train": job.data.train}
-    sets |= {suite.name: suite.examples for suite in job.data.suites if suite.name != "general"}
+    sets |= {suite.name: suite.examples for suite in job.data.suites if suite.name not in OF_TEXT}
     path = job.run.path / f"reference-{_digest(job, sets)}.npz"
     if distributed.agree(not path.exists()):  # all of several processes compute them, or none
         job.report.phase("data", job.step, "what the base model says to each pair")

@@ -1,4 +1,4 @@
-"""What the base model writes by itself is a slice of the general suite, the same for all runs on that base."""
+"""What the base model writes by itself is a suite of its own, the same for all runs on that base: a distance."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from workers import finish, make_run, measured, of_kind, small, start, wait_for,
 
 from engine.bundled.catalogue import model_path
 from engine.evals import base_samples
+from engine.evals.looks import read_looks
+from finetui.log import LogWriter
 
 CPU = torch.device("cpu")
 SAMPLES = 12
 
 
 def texts(run) -> list[str]:
-    rows = next(e["rows"] for e in of_kind(run, 1, "examples") if e["suite"] == "general")
+    rows = next(e["rows"] for e in of_kind(run, 1, "examples") if e["suite"] == "samples")
     return [row["target"] for row in rows]
 
 
@@ -47,12 +49,15 @@ def test_runs_on_one_base_watch_the_same_samples_and_a_resumed_run_its_own(tmp_p
     assert finish(process) == -signal.SIGKILL
     cache = (tmp_path / "cache").rename(tmp_path / "aside")
     assert work(one, attempt=2) == 0, one.attempt(2).stdout.read_text()
-    first, later = measured(one)[0, "general"], measured(one, 2)[6, "general"]
+    first, later = measured(one)[0, "samples"], measured(one, 2)[6, "samples"]
     assert later["id"] == first["id"]
-    assert later["slice"] == first["slice"] == sorted(first["slice"], reverse=True)
-    assert first["slice"].count("text") == 8
-    assert SAMPLES / 2 < first["slice"].count("samples") <= SAMPLES
-    assert all("slice" not in measured(one)[0, suite] for suite in ("heldout", "seen"))
+    assert SAMPLES / 2 < len(first["id"]) <= SAMPLES
+    assert len(measured(one)[0, "general"]["id"]) == 8
+    assert all("slice" not in measured(one)[0, suite] for suite in ("heldout", "seen", "general", "samples"))
+    values = {e["step"]: e["values"] for e in of_kind(one, 2, "eval") if e["suite"] == "samples"}
+    assert values[6].keys() == {"distance", "kl"}
+    assert values[6]["distance"]["n"] == len(first["id"])
+    assert 0 < values[6]["kl"]["value"] < 5
 
     shutil.rmtree(tmp_path / "cache", ignore_errors=True)
     cache.rename(tmp_path / "cache")
@@ -67,7 +72,7 @@ def test_a_model_without_a_beginning_has_none(tmp_path):
     model = str(decoder(tmp_path / "tiny"))
     run = make_run(tmp_path / "000001-tiny", small(model=model, method="full", **changes))
     assert work(run) == 0, run.attempt(1).stdout.read_text()
-    assert "slice" not in measured(run)[0, "general"]
+    assert (0, "samples") not in measured(run)
     assert any("no beginning-of-sequence token" in e["message"] for e in of_kind(run, 1, "log"))
 
 
@@ -77,3 +82,19 @@ def test_samples_that_are_gone_are_not_drawn_again(tmp_path):
     assert base_samples.read_or_draw(path, lambda: [[1, 2]], may_draw=True) == [[1, 2]]
     assert base_samples.read_or_draw(path, lambda: [[3]], may_draw=True) == [[1, 2]]
     assert [file.name for file in tmp_path.iterdir()] == ["base-samples.json"]
+
+
+def test_an_older_log_is_read_without_the_slice_that_they_were(tmp_path):
+    run = make_run(tmp_path / "000001-old", small(method="lora"))
+    log = LogWriter(run.attempt(1).events, "worker", 1, 1)
+    names = ["prose", "samples", "code", "samples"]
+    examples = {"id": list("abcd"), "nll": [8.0, 9.0, 7.0, 9.0], "tokens": [4] * 4, "right": [1] * 4}
+    log.write("eval", step=0, suite="general", values={}, examples=examples | {"slice": names}, seconds=1.0)
+    names = ["text", "samples", "text", "samples"]
+    log.write("eval", step=2, suite="general", values={}, examples=examples | {"slice": names}, seconds=1.0)
+    log.close()
+    looks = read_looks(run, 2, 2)
+    general = looks.history("general")
+    assert (general.ids, general.slices, general.loss(0)) == (("a", "c"), ("prose", "code"), 15 / 8)
+    assert looks.history("samples") is None
+    assert not looks.forget_other_rows("general", {"a": 4, "c": 4})

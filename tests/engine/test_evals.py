@@ -223,8 +223,12 @@ def test_named_sources_are_slices_beside_what_the_base_model_writes(tokenizer, t
     assert [document.id for document in data.suite("general").documents] == [
         example.id for example in data.suite("general").examples
     ]
-    drawn = [[1, *tokenizer("a base text")["input_ids"]]]
-    assert base_samples.with_samples(data, drawn, tokenizer).suite("general").slices[14:] == ("samples",)
+    end = tokenizer.eos_token_id
+    drawn = [[1, *tokenizer("a base text")["input_ids"], end], [1, end]]
+    more = base_samples.with_samples(data, drawn, tokenizer, [end])
+    assert more.suite("general") == data.suite("general")
+    (example,) = more.suite("samples").examples
+    assert example.mask.tolist() == [False, *[True] * (len(drawn[0]) - 2), False]  # neither beginning nor end
     assert [(o.suite, len(o.ids)) for o in data.overlaps] == [("heldout", 6), ("general", 24)]
     assert context_of(Recipe.model_validate(tree)).general == own
 

@@ -110,14 +110,33 @@ def test_overfitting_harmless_rises_and_instability():
     assert told(oracle(turning(), rng), train=2.0).cause == "instability"
 
 
-def test_forgetting_in_one_slice_is_forgetting():
+def test_forgetting_in_one_slice_is_forgetting_but_not_among_texts_of_the_base_model():
     rng = np.random.default_rng(4)
     general = history(jumping(0.0), rng, "general", n=300, noise=0.001)
-    general.nll[1:, :100] += 0.1 * general.tokens[:100]
+    general.nll[1:, :100] += 0.25 * general.tokens[:100]
     heldout, train = oracle(falling(), rng), history(falling(), rng, "train", n=500)
+
+    def of(*names):
+        slices = tuple(names[0] if i < 100 else names[1] for i in range(300))
+        return truth(heldout, dataclasses.replace(general, slices=slices), train)
+
     assert truth(heldout, general, train).forgets is None
-    slices = tuple("a" if i < 100 else "b" for i in range(300))
-    assert truth(heldout, dataclasses.replace(general, slices=slices), train).forgets == 1
+    assert of("a", "b").forgets == 1
+    assert (of("samples", "b").forgets, of("samples", "b").drift) == (None, pytest.approx(0, abs=0.002))
+
+
+def test_a_price_is_weighed_against_the_gain():
+    rng = np.random.default_rng(7)
+    gains, nothing = oracle(jumping(-1.0), rng), oracle(jumping(0.0), rng)
+    in_proportion = told(gains, drift=0.15)
+    assert (in_proportion.forgets, in_proportion.pays, in_proportion.clean) == (None, 1, True)
+    assert in_proportion.excess == pytest.approx(0.75, abs=0.02)
+    assert (told(gains, drift=0.25).forgets, told(gains, drift=0.25).pays) == (1, None)
+    assert (told(nothing, drift=0.15).forgets, told(nothing, drift=0.05).pays) == (1, None)
+    much = told(oracle(jumping(-3.0), rng), drift=0.35)
+    assert (much.forgets, much.forgets_badly) == (1, 1)
+    unweighed = truth(gains, history(jumping(0.15), rng, "general", noise=0.001), gains, weighs=False)
+    assert unweighed.forgets == 1
 
 
 def test_onset_passes_over_a_single_look():
@@ -193,9 +212,9 @@ def test_cached_runs_are_replayed_and_judged(tmp_path, capsys):
         False,
     )
     assert clean.general["paired p<0.05"] is not None
-    forgot = tell(cached(runs / "far-0.npz", falling(), np.linspace(0, 1, LOOKS), falling(-2)))
+    forgot = tell(cached(runs / "far-0.npz", falling(), np.linspace(0, 2, LOOKS), falling(-2)))
     assert (forgot.truth.forgets, forgot.general["finetui"]) == (1, 2)
-    assert forgot.forecasts[0.25].lo < 1.0 < forgot.forecasts[0.25].hi
+    assert forgot.forecasts[0.25].lo < 2.0 < forgot.forecasts[0.25].hi
     overfit = tell(cached(runs / "overfit-full-0.npz", turning(), jumping(0.01), falling(-2)))
     assert (overfit.truth.turned_up, overfit.cause, overfit.truth.cause) == (5, "overfitting", "overfitting")
     helps = tell(cached(runs / "helps-0.npz", turning(), jumping(0.01), falling(-2), explained=0.9))

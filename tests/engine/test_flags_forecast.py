@@ -92,8 +92,8 @@ def test_it_is_silent_before_a_quarter_and_at_the_end():
 def test_a_forecast_beyond_the_margin_is_a_leading_notice_only():
     rng, rates = np.random.default_rng(4), schedule("constant")
     context = Context("full", 1e-4, 0.0, rates=rates)
-    flag = forgetting(at_a_quarter(drifting(rates, 1.0, 0.16, rng)), context)
+    flag = forgetting(at_a_quarter(drifting(rates, 1.0, 0.32, rng)), context)
     assert flag is not None
     assert flag.level == "watch"
-    assert flag.effect < 0.05 < flag.forecast.lo < flag.forecast.value < flag.forecast.hi
+    assert flag.effect < 0.1 < flag.forecast.lo < flag.forecast.value < flag.forecast.hi
     assert "Forecast for the end, step 400" in flag.message

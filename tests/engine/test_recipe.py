@@ -133,7 +133,59 @@ def test_a_resolved_recipe_reads_back_as_itself() -> None:
             "train: {lr: 2e-4}",
             "evals: {general: {samples: mine.jsonl}}",
             5,
-            ["evals.general: the slice samples is what the base model writes itself", "choose another name"],
+            ["evals.general: samples is what the base model writes itself", "choose another name"],
+        ),
+        ("train: {lr: 2e-4}", "flags: {forgetting: stopp}", 5, ["flags.forgetting", "did you mean `stop`"]),
+        (
+            "train: {lr: 2e-4}",
+            "flags: {forgetting: 3}",
+            5,
+            ["flags.forgetting", "give warn, stop or off, or a"],
+        ),
+        (
+            "train: {lr: 2e-4}",
+            "flags: {forgetting: {crtical: 0.3}}",
+            5,
+            [
+                "flags.forgetting.crtical: unknown key",
+                "known keys: do, warn, critical, per_gain, or the name of a",
+            ],
+        ),
+        (
+            "train: {lr: 2e-4}",
+            "flags: {forgetting: {text: {wran: 0.3}}}",
+            5,
+            ["flags.forgetting.text.wran: unknown key", "did you mean `warn`"],
+        ),
+        (
+            "train: {lr: 2e-4}",
+            "flags: {forgetting: {pose: {warn: 0.05}}}",
+            5,
+            ["flags.forgetting.pose: no such slice of evals.general: it has "],
+        ),
+        (
+            "train: {lr: 2e-4}",
+            "flags: {forgetting: {warn: 0.4}}",
+            5,
+            ["flags.forgetting: the margin of warn, 0.4, is above that of critical, 0.3"],
+        ),
+        (
+            "train: {lr: 2e-4}",
+            "flags: {overfitting: {warn: 0.2}}",
+            5,
+            ["flags.overfitting: the margin of warn, 0.2, is above that of critical, 0.15"],
+        ),
+        (
+            "train: {lr: 2e-4}",
+            "flags: {forgetting: {warn: -1}}",
+            5,
+            ["flags.forgetting.warn", "or equal to 0"],
+        ),
+        (
+            "train: {lr: 2e-4}",
+            "flags: {forgetting: {critical: .inf}}",
+            5,
+            ["flags.forgetting.critical", "finite"],
         ),
     ],
 )
@@ -145,6 +197,25 @@ def test_a_wrong_key_or_value_is_one_sentence_with_file_and_line(
     assert "\n" not in message
     for part in says:
         assert part in message
+
+
+def test_flags_have_margins_beside_what_they_do() -> None:
+    general = "evals: {general: {prose: bundled:stdlib-prose, mine: mine.jsonl}}\n"
+    forgets = "{do: stop, critical: 0.4, prose: {warn: 0.05}}"
+    recipe = one(f"{GOOD}{general}flags: {{forgetting: {forgets}, overfitting: off}}\n")
+    flags = recipe.flags
+    assert [flags.action(kind) for kind in ("forgetting", "overfitting", "dead")] == ["stop", "off", "warn"]
+    assert flags.may_stop
+    assert [flags.forgetting.margins(name) for name in ("", "mine", "prose")] == [
+        (0.1, 0.4),
+        (0.1, 0.4),
+        (0.05, 0.4),
+    ]
+    assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
+    assert recipe.flat()["flags.forgetting.prose.warn"] == "0.05"
+    short = one(f"{GOOD}flags: {{forgetting: stop}}\n", "flags.forgetting.warn=0.2").flags.forgetting
+    assert (short.do, short.margins("")) == ("stop", (0.2, 0.3))
+    assert not one(f"{GOOD}flags: {{leak: stop}}\n").flags.may_stop
 
 
 def test_a_missing_section_is_named() -> None:

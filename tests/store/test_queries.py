@@ -216,7 +216,7 @@ def test_baselines_are_paired_with_the_last_evaluation(home: FakeHome, projectio
 
 def test_slices_are_paired_with_step_0_whole_and_one_by_one(home: FakeHome, projection: Projection) -> None:
     noise = np.random.default_rng(1)
-    tokens, names = noise.integers(5, 60, 30), ["prose", "samples", "prose"] * 10
+    tokens, names = noise.integers(5, 60, 30), ["prose", "code", "samples"] * 10
     base = tokens * noise.normal(3.0, 0.4, 30)
     now = base + tokens * noise.normal(0.1, 0.2, 30)
     run = home.run(1)
@@ -241,9 +241,15 @@ def test_slices_are_paired_with_step_0_whole_and_one_by_one(home: FakeHome, proj
     evaluate(4, now, slice(0, 20))  # a look at a part
     Ingest(projection, home.path).poll()
     rows = ask(projection, queries.slices(1))
-    assert [row["slice"] for row in rows] == [None, "prose", "samples"]
+    assert [row["slice"] for row in rows] == [None, "code", "prose"]
     for row in rows:
-        of = np.array([at for at in range(20) if row["slice"] in (None, names[at])])
+        of = np.array(
+            [
+                at
+                for at in range(20)
+                if row["slice"] == names[at] or (not row["slice"] and names[at] != "samples")
+            ]
+        )
         expected = change(base[of], now[of], tokens[of])
         assert (row["n"], row["step"], row["lost"], row["gained"]) == (len(of), 4, 2 * len(of), len(of))
         assert (row["base_loss"], row["loss"]) == pytest.approx(
@@ -252,6 +258,42 @@ def test_slices_are_paired_with_step_0_whole_and_one_by_one(home: FakeHome, proj
         assert (row["change"], row["lo"], row["hi"]) == pytest.approx(
             (expected.value, *expected.interval()), abs=1e-3
         )
+        assert (row["gain"], row["per_gain"]) == (None, None)
+    # An older finetui kept what the base model wrote as a slice of general text.
+    (row,) = ask(projection, queries.distance(1))
+    of = np.array([at for at in range(20) if names[at] == "samples"])
+    expected = change(base[of], now[of], tokens[of])
+    assert (row["suite"], row["step"], row["n"], row["kl"]) == ("samples", 4, len(of), None)
+    assert (row["distance"], row["lo"], row["hi"]) == pytest.approx(
+        (expected.value, *expected.interval()), abs=1e-2
+    )
+
+
+def test_the_price_stands_beside_the_gain_and_the_distance_by_suite(
+    home: FakeHome, projection: Projection
+) -> None:
+    run = home.run(1)
+    run.start()
+
+    def evaluate(step: int, suite: str, nll: list[float], kl: list[float | None] | None = None) -> None:
+        examples = {"id": [f"{suite}{at}" for at in range(len(nll))], "nll": nll, "tokens": [10] * len(nll)}
+        examples |= {"right": [5] * len(nll)} | ({"kl": kl} if kl else {})
+        run.write("eval", step=step, suite=suite, values={"loss": {"value": 1.0}}, examples=examples)
+
+    for step, fall, rise in ((0, 0.0, 0.0), (7, 10.0, 2.0)):
+        evaluate(step, "heldout", [30 - fall, 40 - fall, 50 - 0.7 * fall], [0.3, None, 0.5] if step else None)
+        evaluate(step, "general", [20 + rise, 30 + rise, 25 + 2 * rise])
+        evaluate(step, "samples", [20 + rise, 21 + rise], [0.1, 0.2] if step else None)
+    Ingest(projection, home.path).poll()
+    (row,) = ask(projection, queries.slices(1))
+    gain, price = 0.9, 8 / 30
+    assert (row["gain"], row["change"], row["per_gain"]) == pytest.approx((gain, price, price / gain))
+    assert row["gain_lo"] < gain < row["gain_hi"]
+    found = [(row["suite"], row["distance"], row["kl"]) for row in ask(projection, queries.distance(1))]
+    assert found == [
+        ("samples", pytest.approx(0.2), pytest.approx(0.15)),
+        ("heldout", None, pytest.approx(0.4)),
+    ]
 
 
 def test_general_text_that_is_not_divided_has_one_row(home: FakeHome, projection: Projection) -> None:

@@ -17,7 +17,7 @@ ROWS = [result(0, "loss", 2.5, 300), result(0, "exact_match", 0.1, 4),
 
 
 def test_the_evals_of_a_run_have_the_examples_of_each_look():
-    lines = ["".join(text for text, _ in line) for line in details.evals(ROWS, [], [], 100)]
+    lines = ["".join(text for text, _ in line) for line in details.evals(ROWS, [], [], [], 100)]
     assert [line.split()[0] for line in lines[2:]] == ["0", "20"]
     assert [line.split()[-1] for line in lines[2:]] == ["300", "100"]
 
@@ -30,13 +30,27 @@ def test_the_command_line_has_them_beside_the_loss(capsys):
     assert "3.0000, 1" in printed  # one example has no interval
 
 
-def test_what_general_text_has_lost_stands_by_slice(capsys):
+def test_what_general_text_has_lost_stands_by_slice_beside_the_gain_and_the_distance(capsys):
     whole = {"slice": None, "step": 20, "base_loss": 2.0, "loss": 2.1, "change": 0.1, "lo": 0.05, "hi": 0.15}
+    whole |= {"gain": 0.5, "gain_lo": 0.4, "gain_hi": 0.6, "per_gain": 0.2}
     rows = [whole | {"n": 200, "lost": 30, "gained": 10}]
-    rows += [whole | {"slice": "samples", "n": 100, "lost": None, "gained": None}]
-    lines = ["".join(text for text, _ in line).split() for line in details.evals(ROWS, [], rows, 100)]
-    assert ["all", "2.000", "2.100", "+0.100", "+0.050", "to", "+0.150", "200", "30", "10"] in lines
-    assert ["samples", "2.000", "2.100", "+0.100", "+0.050", "to", "+0.150", "100"] in lines
-    _print_baselines([], rows)
-    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["all", "2.000", "2.100", "+0.100", "+0.050", "to", "+0.150", "200", "30", "10"] in printed
+    rows += [whole | {"slice": "prose", "n": 100, "lost": None, "gained": None, "per_gain": None}]
+    distance = [
+        {"suite": "samples", "step": 20, "distance": 0.08, "lo": 0.06, "hi": 0.1, "n": 90, "kl": 0.07}
+    ]
+    distance += [distance[0] | dict.fromkeys(("distance", "lo", "hi", "n")) | {"suite": "heldout", "kl": 0.3}]
+    expected = [
+        "all 2.000 2.100 +0.100 +0.050 to +0.150 200 30 10 0.20",
+        "prose 2.000 2.100 +0.100 +0.050 to +0.150 100",
+        "paid +0.100 for a gain of +0.500 (+0.400 to +0.600) on held-out examples",
+        "samples +0.080 +0.060 to +0.100 90 0.070",
+        "heldout 0.300",
+    ]
+    lines = ["".join(text for text, _ in line) for line in details.evals(ROWS, [], rows, distance, 100)]
+    _print_baselines([], rows, distance)
+    for shown in (lines, capsys.readouterr().out.splitlines()):
+        folded = [" ".join(line.split()) for line in shown]
+        assert [line for line in folded if line in expected] == expected
+    without = [row | dict.fromkeys(("gain", "gain_lo", "gain_hi", "per_gain")) for row in rows]
+    _print_baselines([], without, [])
+    assert "paid +" not in capsys.readouterr().out

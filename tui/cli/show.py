@@ -96,6 +96,7 @@ def show(number: int, *, as_json: bool) -> None:
                 "evals",
                 "baselines",
                 "slices",
+                "distance",
                 "samples",
                 "checkpoints",
                 "memory",
@@ -116,7 +117,7 @@ def show(number: int, *, as_json: bool) -> None:
         _print_damage(parts["damage"])
         print_warnings(parts["warnings"])
         _print_evals(parts["evals"], row["task"])
-        _print_baselines(parts["baselines"], parts["slices"])
+        _print_baselines(parts["baselines"], parts["slices"], parts["distance"])
         if row["task"] == "classification":
             _print_confusion(client.query(f"{CONFUSION} AND run = {int(number)} ORDER BY t").to_pylist())
         print_flags(client, number)
@@ -209,7 +210,9 @@ def _result(row: dict[str, Any]) -> str:
     return f"{row['value']:.4f}{interval}"
 
 
-def _print_baselines(of_task: list[dict[str, Any]], of_slices: list[dict[str, Any]]) -> None:
+def _print_baselines(
+    of_task: list[dict[str, Any]], of_slices: list[dict[str, Any]], distance: list[dict[str, Any]]
+) -> None:
     """The base model beside the run: what fine-tuning has brought, and what it has cost."""
     if of_task:
         _section(f"Held-out loss of the base model and at step {of_task[0]['step']}, paired by example")
@@ -221,6 +224,12 @@ def _print_baselines(of_task: list[dict[str, Any]], of_slices: list[dict[str, An
         )
         cells = map(baselines.slice_cells, of_slices)
         print_table([dict(zip(baselines.SLICE_COLUMNS, row, strict=True)) for row in cells])
+        if trade := baselines.trade(of_slices):
+            out(trade)
+    if distance:
+        _section(f"At step {distance[0]['step']}, {baselines.DISTANCE}")
+        cells = map(baselines.distance_cells, distance)
+        print_table([dict(zip(baselines.DISTANCE_COLUMNS, row, strict=True)) for row in cells])
 
 
 def _print_confusion(events: list[dict[str, Any]]) -> None:

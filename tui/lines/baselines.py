@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from engine.basics.safe_text import one_line
 from tui.lines import format
 
 COLUMNS = ("base model", "loss", "fine-tuned", "change", "95% interval", "n")
-SLICE_COLUMNS = ("slice", "base", "fine-tuned", "change", "95% interval", "n", "lost", "gained")
+SLICE_COLUMNS = (
+    "slice",
+    "base",
+    "fine-tuned",
+    "change",
+    "95% interval",
+    "n",
+    "lost",
+    "gained",
+    "paid per nat",
+)
+DISTANCE_COLUMNS = ("suite", "less likely by", "95% interval", "n", "KL")
+DISTANCE = "distance from the base model, no loss: nats per token of what it wrote itself, and KL divergence"
 
 
 def baseline_cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -26,7 +39,26 @@ def slice_cells(row: dict[str, Any]) -> tuple[str, ...]:
     """A row under SLICE_COLUMNS. A task without flips (docs/flags.md) has them empty."""
     flips = ("" if row[name] is None else f"{row[name]:.0f}" for name in ("lost", "gained"))
     losses = format.loss(row["base_loss"]), format.loss(row["loss"])
-    return (one_line(row["slice"] or "all"), *losses, *_change(row), *flips)
+    paid = "" if row["per_gain"] is None else f"{row['per_gain']:.2f}"
+    return (one_line(row["slice"] or "all"), *losses, *_change(row), *flips, paid)
+
+
+def trade(rows: Sequence[dict[str, Any]]) -> str:
+    """What general text, in `rows`, was paid for; empty where that cannot be told."""
+    whole = next((row for row in rows if row["slice"] is None), None)
+    if whole is None or whole["gain"] is None:
+        return ""
+    gain, lo, hi = (format.delta(whole[name]) for name in ("gain", "gain_lo", "gain_hi"))
+    return f"paid {format.delta(whole['change'])} for a gain of {gain} ({lo} to {hi}) on held-out examples"
+
+
+def distance_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """A row under DISTANCE_COLUMNS."""
+    kl = "" if row["kl"] is None else f"{row['kl']:.3f}"
+    if row["distance"] is None:
+        return (one_line(row["suite"]), "", "", "", kl)
+    interval = f"{format.delta(row['lo'])} to {format.delta(row['hi'])}"
+    return (one_line(row["suite"]), format.delta(row["distance"]), interval, str(row["n"]), kl)
 
 
 def _change(row: dict[str, Any]) -> tuple[str, ...]:

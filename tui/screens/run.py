@@ -75,6 +75,7 @@ class RunScreen(BaseScreen, inherit_bindings=False):
             yield ask("evals", run=number)
             yield ask("baselines", run=number)
             yield ask("slices", run=number)
+            yield ask("distance", run=number)
         elif name == "flags":
             yield ask("flags", run=number)
             yield ask("worst", run=number)
@@ -157,7 +158,9 @@ class RunScreen(BaseScreen, inherit_bindings=False):
 
     def _lines(self, run: Run, name: str, width: int, height: int) -> list[Line]:
         if name == "evals":
-            return details.evals(self.rows(name), self.rows("baselines"), self.rows("slices"), width)
+            return details.evals(
+                self.rows(name), self.rows("baselines"), self.rows("slices"), self.rows("distance"), width
+            )
         if name == "samples":
             return details.samples(self.rows("samples"), width)
         if name == "flags":

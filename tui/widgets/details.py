@@ -8,7 +8,16 @@ from collections.abc import Sequence
 from engine.basics.safe_text import one_line
 from engine.basics.wording import duration, size
 from tui.lines import format
-from tui.lines.baselines import COLUMNS, SLICE_COLUMNS, baseline_cells, slice_cells
+from tui.lines.baselines import (
+    COLUMNS,
+    DISTANCE,
+    DISTANCE_COLUMNS,
+    SLICE_COLUMNS,
+    baseline_cells,
+    distance_cells,
+    slice_cells,
+    trade,
+)
 from tui.lines.text import Line, cut, folded, left, right, width_of, wrap
 from tui.rows import Row, Run
 
@@ -38,9 +47,15 @@ def _short(value: float | None) -> str:
     return format.NONE if value is None else f"{value:.4g}"
 
 
-def evals(rows: Sequence[Row], baselines: Sequence[Row], slices: Sequence[Row], width: int) -> list[Line]:
-    """What the base model does beside the run, on the task and on general text; then one table a suite: a row a step,
-    a column a measure, with its interval.
+def evals(
+    rows: Sequence[Row],
+    baselines: Sequence[Row],
+    slices: Sequence[Row],
+    distance: Sequence[Row],
+    width: int,
+) -> list[Line]:
+    """What the base model does beside the run, on the task and on general text, and how far the run is from it; then
+    one table a suite: a row a step, a column a measure, with its interval.
     """
     if not rows:
         return [[("no evaluations yet", "dim")]]
@@ -51,6 +66,11 @@ def evals(rows: Sequence[Row], baselines: Sequence[Row], slices: Sequence[Row], 
     if slices:
         title = f"the base model beside step {slices[0]['step']}: general text, paired by example"
         lines += _table(title, SLICE_COLUMNS, [slice_cells(row) for row in slices], width)
+        if paid := trade(slices):
+            lines[-1:] = [[(cut(f"  {paid}", width), "text")], []]
+    if distance:
+        title = f"step {distance[0]['step']}: {DISTANCE}"
+        lines += _table(title, DISTANCE_COLUMNS, [distance_cells(row) for row in distance], width)
     for suite in sorted({row["suite"] for row in rows}, key=lambda name: (name != "heldout", name)):
         of_suite = [row for row in rows if row["suite"] == suite]
         measures = list(dict.fromkeys(row["key"] for row in of_suite))
