@@ -30,6 +30,15 @@ from engine.recipe.tasks import RATE, Classification, Dpo, Sft, Task
 
 METRICS = ("exact_match", "rouge", "bleu", "chrf")  # engine/evals/metrics.py
 
+# The general text that comes along, by slice, the one to replay first.
+GENERAL = {
+    "prose": "bundled:stdlib-prose",
+    "code": "bundled:general-code",
+    "chat": "bundled:general-chat",
+    "arithmetic": "bundled:general-arithmetic",
+    "languages": "bundled:general-languages",
+}
+
 OnFlag = Literal["warn", "stop", "off"]
 
 
@@ -154,9 +163,10 @@ class Evals(Section):
         "the run.",
     )
     general: Slices | None = Field(
-        "bundled:stdlib-prose",
+        GENERAL,
         description="Text that the base model handles well, watched for forgetting: a source, or several by name "
-        "(`{mine: my.jsonl, prose: bundled:stdlib-prose}`), each a slice watched by itself.",
+        "(`{mine: my.jsonl, prose: bundled:stdlib-prose}`), each a slice watched by itself. By default the text that "
+        "comes along, as far as the base model knows it.",
     )
     samples: int = Field(
         100,

@@ -14,9 +14,10 @@ import torch
 
 from engine.basics.errors import ModelError
 from engine.data.chat import padding
-from engine.evals import base_samples
+from engine.evals import base_samples, known_slices
 from engine.evals.looks import read_looks
 from engine.evals.metrics import Metrics
+from engine.evals.score import score
 from engine.losses.dpo_loss import as_base
 from engine.losses.loss import TargetLoss, check_model
 from engine.losses.packing import pack, unpacked
@@ -26,7 +27,7 @@ from engine.models.outline import outline_of
 from engine.models.source import check_token
 from engine.models.tokenizer import load_tokenizer
 from engine.recipe.methods import Prefix, Prompt
-from engine.recipe.sections import Recipe
+from engine.recipe.sections import GENERAL, Recipe
 from engine.recipe.tasks import Classification
 from engine.runs.home import RunDir
 from engine.tasks.prepare import Prepared, item_texts, prepare
@@ -89,6 +90,8 @@ def set_up(
         checkpointing=checkpointing,
         step=step,
     )
+    if recipe.general == GENERAL:
+        _leave_out_unknown(job)
     if recipe.general and recipe.evals.samples:
         _add_samples(job)
     _forget_other_rows(job)
@@ -144,6 +147,30 @@ def _check_and_pack(recipe: Recipe, model: Any, dtype: torch.dtype, data: Prepar
 
 def _training_autocast(dtype: torch.dtype) -> torch.autocast:
     return torch.autocast(load.device().type, dtype, enabled=dtype == torch.bfloat16)
+
+
+def _leave_out_unknown(job: Job) -> None:
+    """Leave out the slices of the general text that comes along which the base model does not know."""
+    general = job.data.suite("general")
+    check = (
+        job.stop.check if distributed.world() == 1 else (lambda: None)
+    )  # all processes would have to call it
+
+    def decide() -> list[str]:
+        probed, loss = known_slices.probes(general), TargetLoss(job.model, job.packed)
+        with _training_autocast(job.dtype), as_base(job.model, job.recipe.method):
+            scores = score(loss, probed, job.eval_tokens, load.device(), check)
+        return known_slices.unknown_slices(general, probed, scores)
+
+    path, may_decide = job.run.path / "unknown-slices.json", not job.looks.has(0)
+    unknown = known_slices.read_or_decide(path, decide, may_decide) if distributed.rank() == 0 else []
+    if unknown := distributed.from_first(unknown):
+        job.data = known_slices.without(job.data, unknown)
+        job.report.log(
+            "info",
+            f"general text that the base model does not know is not watched: {', '.join(unknown)} (it predicts the "
+            "text no better than how often each byte occurs); name sources in evals.general to choose others",
+        )
 
 
 def _add_samples(job: Job) -> None:
