@@ -176,6 +176,20 @@ def slices(run: int) -> Query:
     return "SELECT * FROM slices($run)", {"run": run}
 
 
+def drift(run: int) -> Query:
+    """measure (tokens, entropy, distinct, repetition, ended, refused, switched), step, base, now, change, lo, hi, n:
+    what the model writes to general prompts at its last round against step 0, paired by prompt. Empty before that.
+    """
+    return "SELECT * FROM drift($run)", {"run": run}
+
+
+def choices(run: int) -> Query:
+    """slice, measure (accuracy, accuracy_norm), step, base, now, change, lo, hi, n, lost, gained, p: multiple-choice
+    questions at their last round against step 0, paired by question; p of McNemar's exact test. Empty before that.
+    """
+    return "SELECT * FROM choices($run)", {"run": run}
+
+
 def flags(run: int | None = None) -> Query:
     """The flags of a run (or of all), the latest first."""
     return "SELECT * FROM flags WHERE run = coalesce($run, run) ORDER BY t DESC", {"run": run}
@@ -337,6 +351,8 @@ NAMED: dict[str, Callable[..., Query]] = {
         evals,
         baselines,
         slices,
+        drift,
+        choices,
         eval_examples,
         flags,
         worst,

@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from engine.recipe.fields import (
     AUTO,
     TEXT,
+    Choices,
     Column,
     Percent,
     Section,
@@ -185,6 +186,18 @@ class Evals(Section):
         description="Examples of each suite that an evaluation scores first; the rest is scored if a flag is possible, "
         "and always at step 0, at the end and, for held-out ones, once in every tenth of the run. 0: always all.",
     )
+    choices: Choices = Field(
+        {},
+        description="Local files of multiple-choice questions by name (`{arc: arc.jsonl}`), each a slice of at most "
+        "`limit` questions; scored by the likelihood of the options, before the first step and after the last.",
+    )
+    drift: int = Field(
+        24,
+        ge=0,
+        le=48,
+        description="General prompts that come along, answered before the first step and after the last, to show how "
+        "what the model writes has changed; 0: none.",
+    )
     few_shot: int = Field(
         4,
         ge=0,
@@ -301,6 +314,10 @@ class Recipe(Section):
             raise ValueError(
                 "task classification and evals.metrics do not go together: a classifier writes no answers; "
                 "accuracy and macro F1 are always measured"
+            )
+        if isinstance(self.task, Classification) and self.evals.choices:
+            raise ValueError(
+                "task classification and evals.choices do not go together: a classifier has no head to score texts with"
             )
         if isinstance(self.task, Classification) and isinstance(self.method, Adapter | Prefix | Prompt):
             raise ValueError(

@@ -15,6 +15,7 @@ import torch
 from engine.basics.errors import ModelError
 from engine.data.chat import padding
 from engine.evals import base_samples, known_slices
+from engine.evals.choices import ChoiceSuite, choice_suite
 from engine.evals.looks import read_looks
 from engine.evals.metrics import Metrics
 from engine.evals.score import score
@@ -88,6 +89,7 @@ def set_up(
         plan=plan_of(recipe, data, packed),
         meter=meter,
         checkpointing=checkpointing,
+        choices=_choice_suites(recipe, data, tokenizer, model),
         step=step,
     )
     if recipe.general == GENERAL:
@@ -143,6 +145,15 @@ def _check_and_pack(recipe: Recipe, model: Any, dtype: torch.dtype, data: Prepar
     if not packed:
         report.log("info", "examples are padded, not packed: this model or method cannot take packed rows")
     return packed
+
+
+def _choice_suites(recipe: Recipe, data: Prepared, tokenizer: Any, model: Any) -> list[ChoiceSuite]:
+    """Tokenise the multiple-choice questions. Raises ModelError for a token that the model does not have."""
+    suites = [choice_suite(one, tokenizer, data.longest) for one in data.choices]
+    for suite in suites:
+        largest = max(int(example.tokens.max()) for example in suite.options.examples)
+        check_token(recipe.model.path, largest, model.get_input_embeddings().weight.shape[0])
+    return suites
 
 
 def _training_autocast(dtype: torch.dtype) -> torch.autocast:

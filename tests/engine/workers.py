@@ -31,7 +31,16 @@ SMALL = {
         "lr": 1e-3,
         "checkpoint_every": 2,
     },
-    "evals": {"every": 3, "limit": 8, "few_shot": 0, "samples": 0, "generate": 1, "max_new_tokens": 4},
+    "evals": {
+        "every": 3,
+        "limit": 8,
+        "general": "bundled:stdlib-prose",
+        "few_shot": 0,
+        "samples": 0,
+        "drift": 0,
+        "generate": 1,
+        "max_new_tokens": 4,
+    },
 }
 # Looks take more than the steps: for tests of what is trained, not of what is seen on the way.
 LEAN = {"evals__every": "100%", "evals__generate": 0, "evals__general": None, "evals__limit": 2}

@@ -96,6 +96,8 @@ def show(number: int, *, as_json: bool) -> None:
                 "evals",
                 "baselines",
                 "slices",
+                "choices",
+                "drift",
                 "samples",
                 "checkpoints",
                 "memory",
@@ -117,6 +119,7 @@ def show(number: int, *, as_json: bool) -> None:
         print_warnings(parts["warnings"])
         _print_evals(parts["evals"], row["task"])
         _print_baselines(parts["baselines"], parts["slices"])
+        _print_ends(parts["choices"], parts["drift"])
         if row["task"] == "classification":
             _print_confusion(client.query(f"{CONFUSION} AND run = {int(number)} ORDER BY t").to_pylist())
         print_flags(client, number)
@@ -221,6 +224,23 @@ def _print_baselines(of_task: list[dict[str, Any]], of_slices: list[dict[str, An
         )
         cells = map(baselines.slice_cells, of_slices)
         print_table([dict(zip(baselines.SLICE_COLUMNS, row, strict=True)) for row in cells])
+
+
+def _print_ends(of_choices: list[dict[str, Any]], of_drift: list[dict[str, Any]]) -> None:
+    """What the base model chooses and writes, beside the run at its end."""
+    if of_choices:
+        step = of_choices[0]["step"]
+        _section(
+            f"Multiple-choice questions under the base model and at step {step}, paired (McNemar's exact test)"
+        )
+        cells = map(baselines.choice_cells, of_choices)
+        print_table([dict(zip(baselines.CHOICE_COLUMNS, row, strict=True)) for row in cells])
+    if of_drift:
+        _section(
+            f"What the base model writes to general prompts, and at step {of_drift[0]['step']}, paired by prompt"
+        )
+        cells = map(baselines.drift_cells, of_drift)
+        print_table([dict(zip(baselines.DRIFT_COLUMNS, row, strict=True)) for row in cells])
 
 
 def _print_confusion(events: list[dict[str, Any]]) -> None:

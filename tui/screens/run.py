@@ -75,6 +75,8 @@ class RunScreen(BaseScreen, inherit_bindings=False):
             yield ask("evals", run=number)
             yield ask("baselines", run=number)
             yield ask("slices", run=number)
+            yield ask("choices", run=number)
+            yield ask("drift", run=number)
         elif name == "flags":
             yield ask("flags", run=number)
             yield ask("worst", run=number)
@@ -157,7 +159,8 @@ class RunScreen(BaseScreen, inherit_bindings=False):
 
     def _lines(self, run: Run, name: str, width: int, height: int) -> list[Line]:
         if name == "evals":
-            return details.evals(self.rows(name), self.rows("baselines"), self.rows("slices"), width)
+            baselines, slices, choices, drift = map(self.rows, ("baselines", "slices", "choices", "drift"))
+            return details.evals(self.rows(name), baselines, slices, width, choices, drift)
         if name == "samples":
             return details.samples(self.rows("samples"), width)
         if name == "flags":

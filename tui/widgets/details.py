@@ -8,7 +8,16 @@ from collections.abc import Sequence
 from engine.basics.safe_text import one_line
 from engine.basics.wording import duration, size
 from tui.lines import format
-from tui.lines.baselines import COLUMNS, SLICE_COLUMNS, baseline_cells, slice_cells
+from tui.lines.baselines import (
+    CHOICE_COLUMNS,
+    COLUMNS,
+    DRIFT_COLUMNS,
+    SLICE_COLUMNS,
+    baseline_cells,
+    choice_cells,
+    drift_cells,
+    slice_cells,
+)
 from tui.lines.text import Line, cut, folded, left, right, width_of, wrap
 from tui.rows import Row, Run
 
@@ -38,9 +47,16 @@ def _short(value: float | None) -> str:
     return format.NONE if value is None else f"{value:.4g}"
 
 
-def evals(rows: Sequence[Row], baselines: Sequence[Row], slices: Sequence[Row], width: int) -> list[Line]:
-    """What the base model does beside the run, on the task and on general text; then one table a suite: a row a step,
-    a column a measure, with its interval.
+def evals(
+    rows: Sequence[Row],
+    baselines: Sequence[Row],
+    slices: Sequence[Row],
+    width: int,
+    choices: Sequence[Row] = (),
+    drift: Sequence[Row] = (),
+) -> list[Line]:
+    """What the base model does beside the run: on the task, on general text, on multiple-choice questions, and what it
+    writes to general prompts; then one table a suite: a row a step, a column a measure, with its interval.
     """
     if not rows:
         return [[("no evaluations yet", "dim")]]
@@ -51,6 +67,12 @@ def evals(rows: Sequence[Row], baselines: Sequence[Row], slices: Sequence[Row], 
     if slices:
         title = f"the base model beside step {slices[0]['step']}: general text, paired by example"
         lines += _table(title, SLICE_COLUMNS, [slice_cells(row) for row in slices], width)
+    if choices:
+        title = f"the base model beside step {choices[0]['step']}: multiple-choice questions, paired, McNemar's test"
+        lines += _table(title, CHOICE_COLUMNS, [choice_cells(row) for row in choices], width)
+    if drift:
+        title = f"the base model beside step {drift[0]['step']}: what it writes, paired by prompt"
+        lines += _table(title, DRIFT_COLUMNS, [drift_cells(row) for row in drift], width)
     for suite in sorted({row["suite"] for row in rows}, key=lambda name: (name != "heldout", name)):
         of_suite = [row for row in rows if row["suite"] == suite]
         measures = list(dict.fromkeys(row["key"] for row in of_suite))
