@@ -19,7 +19,7 @@ from engine.evals.choices import ChoiceSuite, choice_suite
 from engine.evals.looks import read_looks
 from engine.evals.metrics import Metrics
 from engine.evals.score import score
-from engine.losses.dpo_loss import as_base
+from engine.losses.dpo_loss import as_base, keeps_base
 from engine.losses.loss import TargetLoss, check_model
 from engine.losses.packing import pack, unpacked
 from engine.models import distributed, load, skeleton
@@ -32,7 +32,7 @@ from engine.recipe.sections import GENERAL, Recipe
 from engine.recipe.tasks import Classification
 from engine.runs.home import RunDir
 from engine.tasks.prepare import Prepared, item_texts, prepare
-from engine.training.base_cache import BaseCache, model_key
+from engine.training.base_cache import BaseCache, base_cache_of, model_key, starts_as_base
 from engine.training.job import Job, plan_of
 from engine.training.leaking import raise_leaks
 from engine.training.meter import Meter
@@ -162,15 +162,18 @@ def _training_autocast(dtype: torch.dtype) -> torch.autocast:
 
 def _leave_out_unknown(job: Job) -> None:
     """Leave out the slices of the general text that comes along which the base model does not know."""
-    general = job.data.suite("general")
+    recipe, general = job.recipe, job.data.suite("general")
     check = (
         job.stop.check if distributed.world() == 1 else (lambda: None)
     )  # all processes would have to call it
 
     def decide() -> list[str]:
         probed, loss = known_slices.probes(general), TargetLoss(job.model, job.packed)
-        with _training_autocast(job.dtype), as_base(job.model, job.recipe.method):
-            scores = score(loss, probed, job.eval_tokens, load.device(), check)
+        is_base = starts_as_base(recipe.method) or keeps_base(recipe.method)
+        cache = base_cache_of(job) if is_base else None
+        score_now = partial(score, loss, probed, job.eval_tokens, load.device(), check)
+        with _training_autocast(job.dtype), as_base(job.model, recipe.method):
+            scores = cache.scores(probed, score_now) if cache else score_now()
         return known_slices.unknown_slices(general, probed, scores)
 
     path, may_decide = job.run.path / "unknown-slices.json", not job.looks.has(0)

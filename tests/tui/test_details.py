@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tui.cli.show import _print_baselines, _print_evals
+from tui.cli.show import _print_baselines, _print_ends, _print_evals
 from tui.widgets import details
 
 
@@ -40,3 +40,17 @@ def test_what_general_text_has_lost_stands_by_slice(capsys):
     _print_baselines([], rows)
     printed = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["all", "2.000", "2.100", "+0.100", "+0.050", "to", "+0.150", "200", "30", "10"] in printed
+
+
+def test_what_is_measured_at_both_ends_stands_beside_the_base(capsys):
+    change = {"step": 20, "base": 0.5, "now": 0.6, "change": 0.1, "lo": -0.05, "hi": 0.25, "n": 40}
+    drift = [change | {"measure": "refused"}]
+    choices = [change | {"slice": "arc", "measure": "accuracy_norm", "lost": 2, "gained": 6, "p": 0.289}]
+    shown = ["0.500", "0.600", "+0.100", "−0.050", "to", "+0.250", "40"]
+    found = details.evals(ROWS, [], [], 100, choices, drift)
+    lines = ["".join(text for text, _ in line).split() for line in found]
+    _print_ends(choices, drift)
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    for at in (lines, printed):
+        assert ["begin", "like", "a", "refusal", *shown] in at
+        assert ["arc", "accuracy", "norm", *shown, "2", "6", "0.289"] in at
