@@ -208,7 +208,7 @@ class Drift:
     entropy: Annotated[float | None, "mean of the distributions that its tokens were chosen from, nats"] = (
         None
     )
-    distinct: Annotated[float | None, "share of distinct pairs of tokens"] = None
+    distinct_pairs: Annotated[float | None, "share of distinct pairs of tokens"] = None
     repetition: Annotated[float | None, "share of four tokens in a row that were there before"] = None
     ended: Annotated[bool | None, "by itself"] = None
     refused: Annotated[bool | None, "it begins like a refusal"] = None

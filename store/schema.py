@@ -190,7 +190,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ("text", "VARCHAR", "what it answered"),
             ("tokens", "INTEGER", "tokens of the answer, its end not counted"),
             ("entropy", "DOUBLE", "mean entropy of the distributions that its tokens were chosen from, nats"),
-            ("distinct", "DOUBLE", "share of distinct pairs of tokens; NULL for fewer than two"),
+            ("distinct_pairs", "DOUBLE", "share of distinct pairs of tokens; NULL for fewer than two"),
             ("repetition", "DOUBLE", "share of four tokens in a row that were there before; NULL for fewer"),
             ("ended", "BOOLEAN", "the model ended it by itself"),
             ("refused", "BOOLEAN", "it begins like a refusal"),

@@ -44,7 +44,7 @@ class Written:
     text: str
     tokens: int
     entropy: float  # nats
-    distinct: float | None
+    distinct_pairs: float | None
     repetition: float | None
     ended: bool
     refused: bool

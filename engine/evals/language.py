@@ -9,15 +9,15 @@ import re
 import unicodedata
 from collections import Counter
 
-# The commonest words that are not shared with the others here.
+# The commonest words of each that few of the others here have.
 STOP_WORDS = {
     "en": "the of and to is that it for with as are this be you your they have not from can which what when how",
     "de": "der das und ist nicht ein eine zu den dem mit auf für sich auch wird sind ich wir oder aber kann nur",
-    "fr": "le les des est une dans pour que qui sur pas vous nous avec il elle ce cette sont plus ou du au aux",
-    "es": "el los las una del que por con para es está se su como más pero sus muy y también hay este esta",
-    "it": "il gli della che di non per con una sono è si più anche come nel alla questo questa dei delle ed",
-    "pt": "o os uma das dos não com para que é em por mais como mas seu sua ao também são isso você foi",
-    "nl": "de het een en van is niet dat te zijn voor met op je ook aan er maar wordt deze naar bij ik",
+    "fr": "le les des est une dans pour qui sur pas vous nous avec il elle ce cette sont plus ou du au aux et",
+    "es": "el los las una del con está y más pero sus muy también hay este esta lo al es porque",
+    "it": "il gli della che di per una sono è più anche nel alla questo questa dei delle ed",
+    "pt": "o os um uma das dos não com é em mais mas seu sua ao também são isso você foi pelo pela",
+    "nl": "het een van niet dat te zijn voor met op je ook aan er maar wordt deze naar bij ik dit kan",
     "pl": "i w nie na się z do jest że to jak ale dla po tym które jego są przez tak być oraz",
 }
 _WORDS = {language: frozenset(words.split()) for language, words in STOP_WORDS.items()}

@@ -17,7 +17,7 @@ CHOICE_COLUMNS = ("questions", "base", "fine-tuned", "change", "95% interval", "
 DRIFT_WORDS = {
     "tokens": "length, tokens",
     "entropy": "entropy, nats",
-    "distinct": "distinct pairs of tokens",
+    "distinct_pairs": "distinct pairs of tokens",
     "repetition": "repeated fours of tokens",
     "ended": "ended by themselves",
     "refused": "begin like a refusal",
