@@ -210,7 +210,7 @@ class Drift:
     )
     distinct_pairs: Annotated[float | None, "share of distinct pairs of tokens"] = None
     repetition: Annotated[float | None, "share of four tokens in a row that were there before"] = None
-    ended: Annotated[bool | None, "by itself"] = None
+    finished: Annotated[bool | None, "the model ended it by itself"] = None
     refused: Annotated[bool | None, "it begins like a refusal"] = None
     switched: Annotated[
         bool | None, "it is in another language than the prompt asks for; null where that cannot be told"

@@ -101,7 +101,7 @@ WITH e AS (SELECT * FROM drift_answers x WHERE x.run = run),
              {{'place': 3, 'part': 'distinct_pairs', 'share': false, 'base': f.distinct_pairs,
               'now': h.distinct_pairs}},
              {{'place': 4, 'part': 'repetition', 'share': false, 'base': f.repetition, 'now': h.repetition}},
-             {{'place': 5, 'part': 'ended', 'share': true, 'base': f.ended::DOUBLE, 'now': h.ended::DOUBLE}},
+             {{'place': 5, 'part': 'finished', 'share': true, 'base': f.finished::DOUBLE, 'now': h.finished::DOUBLE}},
              {{'place': 6, 'part': 'refused', 'share': true, 'base': f.refused::DOUBLE, 'now': h.refused::DOUBLE}},
              {{'place': 7, 'part': 'switched', 'share': true, 'base': f.switched::DOUBLE, 'now': h.switched::DOUBLE}}
            ], recursive := true)

@@ -192,7 +192,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ("entropy", "DOUBLE", "mean entropy of the distributions that its tokens were chosen from, nats"),
             ("distinct_pairs", "DOUBLE", "share of distinct pairs of tokens; NULL for fewer than two"),
             ("repetition", "DOUBLE", "share of four tokens in a row that were there before; NULL for fewer"),
-            ("ended", "BOOLEAN", "the model ended it by itself"),
+            ("finished", "BOOLEAN", "the model ended it by itself"),
             ("refused", "BOOLEAN", "it begins like a refusal"),
             (
                 "switched",

@@ -46,7 +46,7 @@ class Written:
     entropy: float  # nats
     distinct_pairs: float | None
     repetition: float | None
-    ended: bool
+    finished: bool
     refused: bool
     switched: bool | None
 

@@ -70,7 +70,7 @@ def test_the_measures_of_an_answer():
     one = drift.measured(
         prompt, "The end of the story is that it was all a dream.", [5, 6, 5, 6, 5, 6], True, 0.5
     )
-    assert (one.tokens, one.entropy, one.ended, one.refused, one.switched) == (6, 0.5, True, False, True)
+    assert (one.tokens, one.entropy, one.finished, one.refused, one.switched) == (6, 0.5, True, False, True)
     assert one.distinct_pairs == pytest.approx(2 / 5)  # 56 65
     assert one.repetition == pytest.approx(1 / 3)  # 5656 and 6565 of three
     short = drift.measured(prompt, "?", [5], False, 0.5)

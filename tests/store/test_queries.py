@@ -270,14 +270,14 @@ def test_what_is_measured_at_both_ends_is_paired(home: FakeHome, projection: Pro
                 "refused": refused[step][at],
                 "switched": switched,
             }
-            run.write("drift", step=step, index=at, prompt=f"p{at}", text="t", ended=True, **values)
+            run.write("drift", step=step, index=at, prompt=f"p{at}", text="t", finished=True, **values)
         ids = [f"q{at}" for at in range(30)]
         asked = {"id": ids, "answer": [0] * 29 + [1], "chosen": chosen[step], "chosen_norm": [0] * 30}
         run.write("choices", step=step, slice="arc", values={"accuracy": {"value": 0.5}}, questions=asked)
     Ingest(projection, home.path).poll()
 
     rows = {row["measure"]: row for row in ask(projection, queries.drift(1))}
-    assert list(rows) == ["tokens", "entropy", "ended", "refused", "switched"]  # as far as measured
+    assert list(rows) == ["tokens", "entropy", "finished", "refused", "switched"]  # as far as measured
     expected = change(entropy[0], entropy[9], np.ones(24))
     found = rows["entropy"]["change"], rows["entropy"]["lo"], rows["entropy"]["hi"]
     assert found == pytest.approx((expected.value, *expected.interval()), abs=1e-3)
@@ -285,7 +285,7 @@ def test_what_is_measured_at_both_ends_is_paired(home: FakeHome, projection: Pro
     half = 1.959964 * np.sqrt(4 - 9 / 26) / 26
     found = [rows["refused"][key] for key in ("base", "now", "change", "lo", "hi", "n")]
     assert found == pytest.approx([0.0, 0.125, 0.125, 3 / 26 - half, 3 / 26 + half, 24])
-    assert rows["ended"]["lo"] < 0 < rows["ended"]["hi"]  # no change in 24 prompts is no proof of none
+    assert rows["finished"]["lo"] < 0 < rows["finished"]["hi"]  # no change in 24 prompts is no proof of none
     assert (rows["switched"]["n"], rows["tokens"]["step"]) == (1, 9)
 
     by_sum, by_length = ask(projection, queries.choices(1))

@@ -19,7 +19,7 @@ DRIFT_WORDS = {
     "entropy": "entropy, nats",
     "distinct_pairs": "distinct pairs of tokens",
     "repetition": "repeated fours of tokens",
-    "ended": "ended by themselves",
+    "finished": "ended by themselves",
     "refused": "begin like a refusal",
     "switched": "in another language",
 }
