@@ -27,7 +27,10 @@ _ARROW = {
 _KINDS = {table: {name: kind for name, kind, _ in columns} for table, (_, columns) in TABLES.items()}
 
 # Tables whose rows a resume takes back; `metrics` is both halves.
-OF_STEPS = ("metrics_live", "metrics_cold", "evals", "eval_examples", "samples", "flags", "checkpoints")
+OF_STEPS = (
+    *("metrics_live", "metrics_cold", "evals", "eval_examples", "samples", "drift_answers", "choice_answers"),
+    *("flags", "checkpoints"),
+)
 
 # Fields of an attempt that later lines do not change.
 FIRST_WINS = frozenset({"started", "first_step", "first_t"})

@@ -8,7 +8,7 @@ from typing import Any
 
 from store.batch import Batch, RunRow
 from store.line_fields import BadLine, body, maybe_real, maybe_small, maybe_text, real, small
-from store.lines import Eval, Examples, Flag, Forecast, Sample, Scored
+from store.lines import Choices, Drift, Eval, Examples, Flag, Forecast, Result, Sample, Scored
 
 Entry = dict[str, Any]  # a line as it was parsed
 
@@ -16,25 +16,32 @@ Entry = dict[str, Any]  # a line as it was parsed
 def eval_line(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: Eval) -> list[str]:
     """Returns why the examples are left out, if they cannot be used."""
     t, suite = real(entry.get("t")), str(line.suite)
-    # An older finetui wrote NaN and infinities as null.
-    results = {name: one for name, one in line.values.items() if one.value is not None}
     bad: list[str] = []
     try:
         columns = _columns_of(line.examples)
     except (BadLine, TypeError) as error:
         columns, bad = _columns_of(Scored()), [f"examples: {error}"]
     common = {"run": run.run, "attempt": attempt, "step": line.step}
-    for name, one in results.items():
-        batch.add("evals", **common, suite=suite, key=name, t=t, **body(one))
-    values = {f"{suite}/{name}": one.value for name, one in results.items() if one.value is not None}
-    batch.points(run, attempt, line.step, t, values)
+    shown = _add_results(batch, run, attempt, t, line.step, suite, line.values)
     batch.extend("eval_examples", len(columns["example"]), **common, suite=suite, **columns)
-    shown = ", ".join(f"{name} {one.value:.4g}" for name, one in results.items())
     seen = {"kind": "eval", "t": t, "step": line.step, "suite": suite, "seconds": line.seconds}
     if line.confusion:
         seen["confusion"] = line.confusion
     batch.event(run.run, attempt, seen, f"step {line.step} {suite}: {shown}")
     return bad
+
+
+def _add_results(
+    batch: Batch, run: RunRow, attempt: int, t: float, step: int, suite: str, values: dict[str, Result]
+) -> str:
+    """Add the results of a suite, each as a metric, too. Returns them in words."""
+    # An older finetui wrote NaN and infinities as null.
+    results = {name: one for name, one in values.items() if one.value is not None}
+    for name, one in results.items():
+        batch.add("evals", run=run.run, attempt=attempt, step=step, suite=suite, key=name, t=t, **body(one))
+    points = {f"{suite}/{name}": one.value for name, one in results.items() if one.value is not None}
+    batch.points(run, attempt, step, t, points)
+    return ", ".join(f"{name} {one.value:.4g}" for name, one in results.items())
 
 
 def _columns_of(scored: Scored) -> dict[str, list[Any]]:
@@ -90,6 +97,36 @@ def sample_line(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: Sam
         text=line.text,
         t=real(entry.get("t")),
     )
+
+
+def drift_line(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: Drift) -> None:
+    values = body(line)
+    values["idx"] = values.pop("index")
+    batch.add("drift_answers", run=run.run, attempt=attempt, t=real(entry.get("t")), **values)
+
+
+def choices_line(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: Choices) -> list[str]:
+    """Returns why the questions are left out, if they cannot be used."""
+    t, suite, one = real(entry.get("t")), f"choices.{line.slice}", line.questions
+    lists, bad = (one.answer, one.chosen, one.chosen_norm), list[str]()
+    shown = _add_results(batch, run, attempt, t, line.step, suite, line.values)
+    if {len(values) for values in lists} == {len(one.id)}:
+        names = ("answer", "chosen", "chosen_norm")
+        batch.extend(
+            "choice_answers",
+            len(one.id),
+            run=run.run,
+            attempt=attempt,
+            step=line.step,
+            slice=str(line.slice),
+            example=[str(id) for id in one.id],
+            **{name: [small(v) for v in values] for name, values in zip(names, lists, strict=True)},
+        )
+    else:
+        bad = ["questions: their lists differ in length"]
+    seen = {"kind": "choices", "t": t, "step": line.step, "slice": line.slice, "seconds": line.seconds}
+    batch.event(run.run, attempt, seen, f"step {line.step} {suite}: {shown}")
+    return bad
 
 
 def flag_line(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: Flag) -> None:

@@ -198,6 +198,54 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Drift:
+    """The model answered a general prompt, at step 0 and at the end: how has what it writes changed?"""
+
+    kind: ClassVar[str] = "drift"
+    step: Step
+    index: Annotated[Small, "which prompt, from 0"] = 0
+    prompt: Annotated[str | None, "what the model was given"] = None
+    text: Annotated[str | None, "what it answered"] = None
+    tokens: Annotated[Small | None, "of the answer, its end not counted"] = None
+    entropy: Annotated[float | None, "mean of the distributions that its tokens were chosen from, nats"] = (
+        None
+    )
+    distinct_pairs: Annotated[float | None, "share of distinct pairs of tokens"] = None
+    repetition: Annotated[float | None, "share of four tokens in a row that were there before"] = None
+    finished: Annotated[bool | None, "the model ended it by itself"] = None
+    refused: Annotated[bool | None, "it begins like a refusal"] = None
+    switched: Annotated[
+        bool | None, "it is in another language than the prompt asks for; null where that cannot be told"
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a model chose for each multiple-choice question: lists of one length; options are counted from 0."""
+
+    id: Annotated[list[Json], "content hash of the question"] = field(default_factory=list)
+    answer: Annotated[list[int], "the right option"] = field(default_factory=list)
+    chosen: Annotated[list[int], "the likeliest option"] = field(default_factory=list)
+    chosen_norm: Annotated[list[int], "the likeliest for its length in characters"] = field(
+        default_factory=list
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """A slice of multiple-choice questions was scored, at step 0 or at the end."""
+
+    kind: ClassVar[str] = "choices"
+    step: Step
+    slice: Annotated[str | None, "its name in the recipe"] = None
+    values: Annotated[dict[str, Result], "result by name: `accuracy`, `accuracy_norm`"] = field(
+        default_factory=dict
+    )
+    questions: Annotated[Answered, "the questions one by one"] = field(default_factory=Answered)
+    seconds: Annotated[Json, "that it took"] = None
+
+
+@dataclass(frozen=True, slots=True)
 class Forecast:
     """What the effect of a flag is expected to be."""
 
@@ -309,7 +357,20 @@ class Device:
 
 
 WorkerLine = (
-    Resume | Plan | Phase | Metrics | Eval | Examples | Sample | Flag | Checkpoint | Memory | Log | End
+    Resume
+    | Plan
+    | Phase
+    | Metrics
+    | Eval
+    | Examples
+    | Sample
+    | Drift
+    | Choices
+    | Flag
+    | Checkpoint
+    | Memory
+    | Log
+    | End
 )
 HardwareLine = HardwareSample | Device
 
@@ -323,6 +384,8 @@ WORKER: dict[str, type[WorkerLine]] = {
         Eval,
         Examples,
         Sample,
+        Drift,
+        Choices,
         Flag,
         Checkpoint,
         Memory,

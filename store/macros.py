@@ -16,6 +16,14 @@ PAIRED = """m AS (SELECT part, sum(now - base) / sum(tokens) AS mean, count(*) A
          + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)) AS half FROM r
      )"""
 
+# (part, base, now) of each prompt or question, true (1) or false (0), `b`, to a row a part, `s`: the difference of two
+# paired shares with the 95% interval of Agresti and Min 2005 (Statistics in Medicine 24, 729-740), which adds half a
+# case to each of the four cells.
+SHARES = """c AS (SELECT part, count(*) AS n, avg(base) AS base, avg(now) AS now,
+                  count(*) FILTER (base > now) AS lost, count(*) FILTER (now > base) AS gained FROM b GROUP BY part),
+     s AS (SELECT *, (gained - lost) / n AS change, (gained - lost) / (n + 2.0) AS middle,
+                  1.959964 * sqrt((gained + lost + 1) - (gained - lost) ** 2 / (n + 2.0)) / (n + 2.0) AS half FROM c)"""
+
 # macro: (parameters, comment, SELECT)
 MACROS: dict[str, tuple[str, str, str]] = {
     "curve": (
@@ -113,6 +121,56 @@ SELECT part AS suite, coalesce(q.step, k.step) AS step, change AS distance, chan
        n, kl
 FROM q FULL JOIN k USING (part)
 ORDER BY part = 'samples' DESC, part""",
+    ),
+    "drift": (
+        "run",
+        "What the model writes to general prompts at the end beside step 0, prompt by prompt: FROM drift(42)",
+        f"""
+WITH e AS (SELECT * FROM drift_answers x WHERE x.run = run),
+     p AS (SELECT h.step, unnest([
+             {{'place': 1, 'part': 'tokens', 'share': false, 'base': f.tokens::DOUBLE, 'now': h.tokens::DOUBLE}},
+             {{'place': 2, 'part': 'entropy', 'share': false, 'base': f.entropy, 'now': h.entropy}},
+             {{'place': 3, 'part': 'distinct_pairs', 'share': false, 'base': f.distinct_pairs,
+              'now': h.distinct_pairs}},
+             {{'place': 4, 'part': 'repetition', 'share': false, 'base': f.repetition, 'now': h.repetition}},
+             {{'place': 5, 'part': 'finished', 'share': true, 'base': f.finished::DOUBLE, 'now': h.finished::DOUBLE}},
+             {{'place': 6, 'part': 'refused', 'share': true, 'base': f.refused::DOUBLE, 'now': h.refused::DOUBLE}},
+             {{'place': 7, 'part': 'switched', 'share': true, 'base': f.switched::DOUBLE, 'now': h.switched::DOUBLE}}
+           ], recursive := true)
+           FROM e f JOIN e h ON h.prompt = f.prompt
+           WHERE f.step = 0 AND h.step > 0 AND h.step = (SELECT max(step) FROM e)),
+     kept AS (SELECT * FROM p WHERE base + now IS NOT NULL),
+     d AS (SELECT part, step, base, now, 1 AS tokens FROM kept WHERE NOT share),
+     {PAIRED},
+     b AS (SELECT part, base, now FROM kept WHERE share),
+     {SHARES},
+     a AS (SELECT part, base_loss AS base, loss AS now, change, change - half AS lo, change + half AS hi, n FROM q
+           UNION ALL SELECT part, base, now, change, middle - half, middle + half, n FROM s)
+SELECT part AS measure, o.step, a.* EXCLUDE part
+FROM a JOIN (SELECT DISTINCT part, place, step FROM p) o USING (part)
+ORDER BY o.place""",
+    ),
+    "choices": (
+        "run",
+        "Multiple-choice questions at the end beside step 0, with McNemar's exact test: FROM choices(42)",
+        f"""
+WITH e AS (SELECT * FROM choice_answers x WHERE x.run = run),
+     l AS (SELECT slice, max(step) AS step FROM e GROUP BY slice),
+     p AS (SELECT h.slice, h.step, unnest([
+             {{'measure': 'accuracy', 'base': (f.chosen = f.answer)::INT, 'now': (h.chosen = h.answer)::INT}},
+             {{'measure': 'accuracy_norm', 'base': (f.chosen_norm = f.answer)::INT,
+              'now': (h.chosen_norm = h.answer)::INT}}
+           ], recursive := true)
+           FROM e f JOIN e h ON h.slice = f.slice AND h.example = f.example
+           JOIN l ON l.slice = h.slice AND l.step = h.step
+           WHERE f.step = 0 AND h.step > 0),
+     b AS (SELECT slice || '/' || measure AS part, base, now FROM p),
+     {SHARES}
+SELECT o.slice, o.measure, o.step, base, now, change, middle - half AS lo, middle + half AS hi, n, lost, gained,
+       least(1.0, 2 * list_sum(list_transform(range(0, least(lost, gained) + 1), k -> exp(
+         lgamma(lost + gained + 1) - lgamma(k + 1) - lgamma(lost + gained - k + 1) - (lost + gained) * ln(2))))) AS p
+FROM s JOIN (SELECT DISTINCT slice || '/' || measure AS part, slice, measure, step FROM p) o USING (part)
+ORDER BY o.slice, o.measure""",
     ),
     "hardware_use": (
         "since",

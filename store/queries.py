@@ -185,6 +185,20 @@ def distance(run: int) -> Query:
     return "SELECT * FROM distance($run)", {"run": run}
 
 
+def drift(run: int) -> Query:
+    """measure (tokens, entropy, distinct_pairs, repetition, finished, refused, switched), step, base, now, change, lo,
+    hi, n: what the model writes to general prompts at its last round against step 0, paired by prompt. Empty before it.
+    """
+    return "SELECT * FROM drift($run)", {"run": run}
+
+
+def choices(run: int) -> Query:
+    """slice, measure (accuracy, accuracy_norm), step, base, now, change, lo, hi, n, lost, gained, p: multiple-choice
+    questions at their last round against step 0, paired by question; p of McNemar's exact test. Empty before that.
+    """
+    return "SELECT * FROM choices($run)", {"run": run}
+
+
 def flags(run: int | None = None) -> Query:
     """The flags of a run (or of all), the latest first."""
     return "SELECT * FROM flags WHERE run = coalesce($run, run) ORDER BY t DESC", {"run": run}
@@ -347,6 +361,8 @@ NAMED: dict[str, Callable[..., Query]] = {
         baselines,
         slices,
         distance,
+        drift,
+        choices,
         eval_examples,
         flags,
         worst,

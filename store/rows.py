@@ -237,7 +237,7 @@ def worker_line(batch: Batch, run: RunRow, attempt: int, entry: Entry) -> list[s
     kind = entry["kind"]
     bad: list[str] = []
     if kind in lines.WORKER:
-        if kind in (lines.Metrics.kind, lines.Eval.kind):
+        if kind in (lines.Metrics.kind, lines.Eval.kind, lines.Choices.kind):
             entry, bad = _usable(entry, real if kind == lines.Metrics.kind else lines.Result.from_log)
         line, more = read_most(lines.WORKER[kind], entry)
         bad += more
@@ -338,6 +338,8 @@ _WORKER: dict[str, Callable[[Batch, RunRow, int, Entry, Any], list[str] | None]]
     "eval": eval_rows.eval_line,
     "examples": eval_rows.examples_line,
     "sample": eval_rows.sample_line,
+    "drift": eval_rows.drift_line,
+    "choices": eval_rows.choices_line,
     "flag": eval_rows.flag_line,
     "checkpoint": _checkpoint,
     "memory": _memory,

@@ -179,6 +179,42 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             _T,
         ],
     ),
+    "drift_answers": (
+        "Answers to general prompts at step 0 and at the end, with what is measured of each",
+        [
+            _RUN,
+            _ATTEMPT,
+            _STEP,
+            ("idx", "INTEGER", "which prompt, from 0"),
+            ("prompt", "VARCHAR", "what the model was given"),
+            ("text", "VARCHAR", "what it answered"),
+            ("tokens", "INTEGER", "tokens of the answer, its end not counted"),
+            ("entropy", "DOUBLE", "mean entropy of the distributions that its tokens were chosen from, nats"),
+            ("distinct_pairs", "DOUBLE", "share of distinct pairs of tokens; NULL for fewer than two"),
+            ("repetition", "DOUBLE", "share of four tokens in a row that were there before; NULL for fewer"),
+            ("finished", "BOOLEAN", "the model ended it by itself"),
+            ("refused", "BOOLEAN", "it begins like a refusal"),
+            (
+                "switched",
+                "BOOLEAN",
+                "it is in another language than asked for; NULL where that cannot be told",
+            ),
+            _T,
+        ],
+    ),
+    "choice_answers": (
+        "What was chosen for each multiple-choice question, at step 0 and at the end; options count from 0",
+        [
+            _RUN,
+            _ATTEMPT,
+            _STEP,
+            ("slice", "VARCHAR", "name of the questions in the recipe"),
+            ("example", "VARCHAR", "content hash of the question; its text is in `examples`"),
+            ("answer", "INTEGER", "the right option"),
+            ("chosen", "INTEGER", "the likeliest option"),
+            ("chosen_norm", "INTEGER", "the likeliest option for its length in characters"),
+        ],
+    ),
     "flags": (
         "Statements, with evidence, that a run is going wrong",
         [

@@ -9,6 +9,9 @@ paragraph goes to exactly one of four places, so that what a run measures is wha
 - the text that the base model `stdlib-2m` was trained on;
 - docstrings held out from all of these, for the base model's own loss.
 
+More general text stands in files beside this one: `general-code`, `general-chat`, `general-arithmetic` and
+`general-languages`, with a NOTICE of where they are from. Nothing of them is in the other data either.
+
 Which one is decided by a hash of the function's, module's or topic's name. The base model was
 trained under one Python version and is used under others: an edited docstring keeps its name, so
 it stays on its side.
@@ -29,12 +32,15 @@ from finetui.files import write_whole_file
 
 NAMES: dict[str, tuple[str, ...]] = {
     "model": ("stdlib-2m",),
-    "data": ("docstrings", "stdlib-prose", "docstring-subjects", "docstring-preferences"),
+    "data": (
+        *("docstrings", "stdlib-prose", "docstring-subjects", "docstring-preferences"),
+        *("general-code", "general-chat", "general-arithmetic", "general-languages"),
+    ),
 }
 
 Row = dict[str, Any]
 
-_FORMAT = 1  # raise when the same Python would give other rows
+_FORMAT = 2  # raise when the same Python would give other rows
 
 # Shares in percent of the names. What is left over goes to the base model whole.
 _PROSE_SHARE = 50  # of topics and modules, to stdlib-prose
@@ -81,9 +87,18 @@ def model_path(name: str) -> Path:
 
 def load(name: str) -> list[Row]:
     """Return the rows of a bundled data set: `docstrings` (messages), `stdlib-prose` (text), `docstring-subjects`
-    (text and label) or `docstring-preferences` (prompt, chosen and rejected). Raises ValueError.
+    (text and label), `docstring-preferences` (prompt, chosen and rejected), `general-chat` (messages) or another
+    `general-…` (text). Raises ValueError.
+
+    Rows of general text say in `document` which text they are from: a module, a catalogue, a kind of problem, a topic.
     """
-    return _read_rows(_check_name(name, "data"))
+    name = _check_name(name, "data")
+    return _read_file(_packaged(name)) if name.startswith("general-") else _read_rows(name)
+
+
+def general_prompts() -> list[Row]:
+    """Return the prompts (`prompt`) by which drift is measured, each with the language of its answer (`language`)."""
+    return _read_file(_packaged("general-prompts"))
 
 
 def pretraining_text() -> list[str]:
@@ -118,8 +133,16 @@ def _read_rows(name: str) -> list[Row]:
     if not path.exists():
         for other, rows in build().items():
             _write(_cache_path(other), rows)
+    return _read_file(path)
+
+
+def _read_file(path: Path) -> list[Row]:
     # Not splitlines(), which also cuts at characters that JSON leaves in strings.
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+def _packaged(name: str) -> Path:
+    return Path(str(files("engine.bundled") / f"{name}.jsonl"))
 
 
 def _cache_path(name: str) -> Path:
@@ -143,7 +166,7 @@ def build() -> dict[str, list[Row]]:
     # Each paragraph belongs to the first claim, so held-out text claims before the rest.
     claimed: set[str] = set()
     prose = [
-        {"text": passage}
+        {"text": passage, "document": title}
         for title, text in documents.items()
         if _hash_percent(title) < _PROSE_SHARE
         for passage in _passages(_claim_text(text, claimed))

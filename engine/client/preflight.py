@@ -143,7 +143,10 @@ def check(recipe: Recipe, base: Path) -> Report:
     tokenizer = vocabulary.load(model)
     if tokenizer is not None:
         vocabulary.check_rows(recipe, model, tokenizer, run_data)
-    datasets = [_dataset(source) for source in run_data.sources]
+    datasets = [_dataset(source) for source in run_data.sources] + [
+        Dataset("choices", one.source, one.fingerprint.digest, one.fingerprint.rows, one.fingerprint.bytes, 0)
+        for one in run_data.choices
+    ]
     tokens = None if tokenizer is None else _count_tokens(run_data.train, tokenizer)
     warnings = [
         *(outline.notes if outline else ()),
@@ -181,6 +184,7 @@ def absolute(recipe: Recipe, base: Path) -> Recipe:
         body["evals"]["general"] = _path(general, base)
     elif general:
         body["evals"]["general"] = {name: _path(source, base) for name, source in general.items()}
+    body["evals"]["choices"] = {name: _path(source, base) for name, source in recipe.evals.choices.items()}
     local = Path(recipe.model.path).expanduser()
     if not recipe.model.path.startswith("bundled:") and (local.is_dir() or (base / local).is_dir()):
         body["model"]["path"] = str((local if local.is_dir() else base / local).absolute())

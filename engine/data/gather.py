@@ -7,13 +7,14 @@ Torch-free.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from engine.basics.errors import DataError
-from engine.data import overlap, rows, split
+from engine.data import choices, overlap, rows, split
+from engine.data.choices import ChoiceSet
 from engine.data.findings import Finding, label_set_warnings
 from engine.data.formats import Document, form_of
 from engine.data.overlap import Leak
@@ -74,6 +75,7 @@ class RunData:
     replay: list[Document]  # general rows to mix in, in order, none of them in a suite
     refusals: list[Finding]
     notes: list[Finding]  # about keys and rows that are not read, not used or not scored
+    choices: list[ChoiceSet] = field(default_factory=list)  # multiple-choice questions, a slice each
 
     @property
     def suites(self) -> list[SuiteData]:
@@ -94,13 +96,14 @@ def gather(recipe: Recipe) -> RunData:
 
     Raises DataError for a source that cannot be read or has one row; other problems are refusals in the result.
     """
+    limit = recipe.evals.limit
     sources = _read_sources(recipe)
+    questions = [choices.read(name, source, limit) for name, source in recipe.evals.choices.items()]
     by_role = {source.role: source for source in sources if source.role != "general"}
     train_source, heldout_source = by_role["train"], by_role.get("heldout")
     own_heldout = heldout_source.documents if heldout_source else []
     train, heldout = split.split_task(recipe.data, train_source.documents, own_heldout)
     training = train_source.entries(split.first_by_hash(train, None, "report"))
-    limit = recipe.evals.limit
     training_rows = TrainingRows(training, overlap.shingle_sets(training))
     heldout_suite = _suite_data("heldout", "", heldout_source or train_source, heldout, limit, training_rows)
     general = _general_slices(
@@ -123,8 +126,11 @@ def gather(recipe: Recipe) -> RunData:
         train_labels, heldout_labels = ([document.label for document in side] for side in (train, heldout))
         notes += label_set_warnings(train_labels, heldout_labels, recipe.task.labels)
     notes += [Finding("left-out", _leak_note(suite, train_source)) for suite in suites if suite.leaks]
+    notes += [Finding("left-out", note) for one in questions for note in one.notes]
     distinct_notes = list(dict.fromkeys(notes))  # one source may have several roles
-    return RunData(sources, train, training, heldout_suite, general, replay, refusals, distinct_notes)
+    return RunData(
+        sources, train, training, heldout_suite, general, replay, refusals, distinct_notes, questions
+    )
 
 
 def _read_sources(recipe: Recipe) -> list[Source]:

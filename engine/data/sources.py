@@ -60,6 +60,11 @@ def read(source: str) -> Content:
     return content
 
 
+def is_local(source: str) -> bool:
+    """Whether a source means a file or a folder, be it there or not."""
+    return not source.startswith("bundled:") and _is_file(source)
+
+
 def is_data_file(source: str) -> bool:
     """Whether a source has the name of a file that can be read, be it there or not."""
     return readers.is_data_file(source)

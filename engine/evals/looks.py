@@ -16,7 +16,7 @@ from engine.flags.template import Answers
 from engine.recipe.fields import SAMPLES, TEXT
 from engine.runs.events import FEW_SHOT, events_of
 from engine.runs.home import RunDir
-from store.lines import Eval, Flag, Metrics, Resume, Sample, Scored, WorkerLine
+from store.lines import Choices, Drift, Eval, Flag, Metrics, Resume, Sample, Scored, WorkerLine
 
 
 class Looks:
@@ -30,6 +30,7 @@ class Looks:
         self._steps: dict[int, tuple[float, float]] = {}
         self._raised: dict[tuple[str, str], str] = {}  # by flag and suite
         self._bases: dict[str, BasePredictions | None] = {}  # by suite
+        self._ends: set[tuple[str, int]] = set()  # what was measured at both ends only, and at which step
         self.has_few_shot = False
 
     def add(self, step: int, suite: str, scores: Scores) -> None:
@@ -48,6 +49,13 @@ class Looks:
 
     def add_answer(self, step: int, text: str, ended: bool, fits: bool) -> None:
         self._answers.setdefault(step, []).append((text, ended, fits))
+
+    def add_end(self, part: str, step: int) -> None:
+        """Remember that a part of what is measured at both ends only was measured: `drift`, `choices.NAME`."""
+        self._ends.add((part, step))
+
+    def has_end(self, part: str, step: int) -> bool:
+        return (part, step) in self._ends
 
     def add_step(self, step: int, loss: float, norm: float) -> None:
         """Training loss and gradient norm of a step."""
@@ -144,7 +152,7 @@ def _stacked(rows: list[np.ndarray | None]) -> np.ndarray | None:
 def read_looks(run: RunDir, attempt: int, from_step: int) -> Looks:
     """Read the looks of the attempts before `attempt` up to `from_step`; superseded evaluations are skipped."""
     looks = Looks()
-    earlier = events_of(run, Eval, Flag, Sample, Metrics, before=attempt)
+    earlier = events_of(run, Eval, Flag, Sample, Drift, Choices, Metrics, before=attempt)
     for line in Resume(from_step).kept(earlier):
         _add_line(looks, line)
     return looks
@@ -160,6 +168,10 @@ def _add_line(looks: Looks, line: WorkerLine) -> None:
             looks.add(line.step, str(line.suite), _without_samples(_scores(line.examples)))
         case Sample():
             looks.add_answer(line.step, line.text or "", line.ended, line.fits)
+        case Drift():
+            looks.add_end(line.kind, line.step)
+        case Choices():
+            looks.add_end(f"choices.{line.slice}", line.step)
         case Metrics():
             loss, norm = line.values.get("train/loss"), line.values.get("train/grad_norm")
             looks.add_step(

@@ -114,6 +114,15 @@ class Schedule:
         return self._agree(is_affordable(step, self._total, self._last, spent, self._budget))
 
     @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Count the time inside neither as training nor as a look."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._began += time.monotonic() - began
+
+    @contextmanager
     def timing(self, step: int) -> Iterator[None]:
         """Measure the time of the look inside."""
         began = time.monotonic()

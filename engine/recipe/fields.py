@@ -60,7 +60,17 @@ def _check_slices(value: Any) -> Any:
         return value
     if not isinstance(value, dict) or not value:
         raise ValueError("give a source, or sources by name such as {mine: my.jsonl}")
-    for name, source in value.items():
+    return _check_sources(value)
+
+
+def _check_choices(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError("give files by name such as {arc: arc.jsonl}")
+    return _check_sources(value)
+
+
+def _check_sources(sources: dict[Any, Any]) -> dict[Any, Any]:
+    for name, source in sources.items():
         if name == SAMPLES:
             raise ValueError(
                 f"{SAMPLES} is what the base model writes itself (evals.samples); choose another name"
@@ -69,12 +79,13 @@ def _check_slices(value: Any) -> Any:
             raise ValueError(f"the slice {name!r} needs a name of letters, digits, - and _")
         if not isinstance(source, str) or not source:
             raise ValueError(f"the slice {name} needs a source, such as my.jsonl")
-    return value
+    return sources
 
 
 ShareField = Annotated[str | int, BeforeValidator(_check_share)]
 ShareOrAuto = Annotated[str | int, BeforeValidator(_check_share_or_auto)]
 Percent = Annotated[str, BeforeValidator(_check_percent)]
+Choices = Annotated[dict[str, str], BeforeValidator(_check_choices)]
 Slices = Annotated[str | dict[str, str], BeforeValidator(_check_slices)]
 
 

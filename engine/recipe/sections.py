@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 from engine.recipe.fields import (
     AUTO,
     TEXT,
+    Choices,
     Column,
     Percent,
     Section,
@@ -31,6 +32,15 @@ from engine.recipe.methods import DEFAULT_LR, DEFAULT_WARMUP, Adapter, Method, P
 from engine.recipe.tasks import RATE, Classification, Dpo, Sft, Task
 
 METRICS = ("exact_match", "rouge", "bleu", "chrf")  # engine/evals/metrics.py
+
+# The general text that comes along, by slice, the one to replay first.
+GENERAL = {
+    "prose": "bundled:stdlib-prose",
+    "code": "bundled:general-code",
+    "chat": "bundled:general-chat",
+    "arithmetic": "bundled:general-arithmetic",
+    "languages": "bundled:general-languages",
+}
 
 
 class ModelSpec(Section):
@@ -154,9 +164,10 @@ class Evals(Section):
         "the run.",
     )
     general: Slices | None = Field(
-        "bundled:stdlib-prose",
+        GENERAL,
         description="Text that the base model handles well, watched for forgetting: a source, or several by name "
-        "(`{mine: my.jsonl, prose: bundled:stdlib-prose}`), each a slice watched by itself.",
+        "(`{mine: my.jsonl, prose: bundled:stdlib-prose}`), each a slice watched by itself. By default the text that "
+        "comes along, as far as the base model knows it.",
     )
     samples: int = Field(
         100,
@@ -175,6 +186,18 @@ class Evals(Section):
         ge=0,
         description="Examples of each suite that an evaluation scores first; the rest is scored if a flag is possible, "
         "and always at step 0, at the end and, for held-out ones, once in every tenth of the run. 0: always all.",
+    )
+    choices: Choices = Field(
+        {},
+        description="Local files of multiple-choice questions by name (`{arc: arc.jsonl}`), each a slice of at most "
+        "`limit` questions; scored by the likelihood of the options, before the first step and after the last.",
+    )
+    drift: int = Field(
+        24,
+        ge=0,
+        le=48,
+        description="General prompts that come along, answered before the first step and after the last, to show how "
+        "what the model writes has changed; 0: none.",
     )
     few_shot: int = Field(
         4,
@@ -302,6 +325,10 @@ class Recipe(Section):
             raise ValueError(
                 "task classification and evals.metrics do not go together: a classifier writes no answers; "
                 "accuracy and macro F1 are always measured"
+            )
+        if isinstance(self.task, Classification) and self.evals.choices:
+            raise ValueError(
+                "task classification and evals.choices do not go together: a classifier has no head to score texts with"
             )
         if isinstance(self.task, Classification) and isinstance(self.method, Adapter | Prefix | Prompt):
             raise ValueError(

@@ -13,6 +13,7 @@ import numpy as np
 from engine.basics.errors import DataError
 from engine.data import masks
 from engine.data.chat import Example, auto_length, tokenize, truncate
+from engine.data.choices import ChoiceSet
 from engine.data.formats import Document
 from engine.data.gather import Overlap, RunData, SuiteData, gather, scored_overlaps, suite_overlaps
 from engine.data.labels import labels_of
@@ -53,6 +54,7 @@ class Prepared:
     labels: list[str]  # the classes, of a classification
     overlaps: list[Overlap]
     fingerprints: dict[str, str] = field(default_factory=dict)  # of each source
+    choices: list[ChoiceSet] = field(default_factory=list)  # multiple-choice questions, a slice each
 
     @cached_property
     def digest(self) -> str:
@@ -102,7 +104,10 @@ def prepare(recipe: Recipe, tokenizer: Any, longest: int) -> Prepared:
         [] if recipe.flags.leak == "off" else suite_overlaps(run_data.suites, scored_overlaps(run_data))
     )
     fingerprints = {source.source: source.fingerprint.digest for source in run_data.sources}
-    return Prepared(train, suites, max_length, longest, notes, labels, overlaps, fingerprints)
+    fingerprints |= {one.source: one.fingerprint.digest for one in run_data.choices}
+    return Prepared(
+        train, suites, max_length, longest, notes, labels, overlaps, fingerprints, run_data.choices
+    )
 
 
 def items_maker(task: Task, labels: list[str]) -> MakeItems:

@@ -12,6 +12,7 @@ import os
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 import transformers
 
 from engine.evals import scores_file
+from engine.evals.drift import MAX_TOKENS, Prompt, Written
 from engine.evals.generate import Answer, Question
 from engine.evals.score import Scores
 from engine.models import distributed
@@ -69,6 +71,22 @@ class BaseCache:
             body = {"answers": [[answer.text, answer.ended] for answer in answers]}
             _write(path, json.dumps(body).encode())
         return answers
+
+    def written(self, asked: Sequence[Prompt]) -> list[Written] | None:
+        """Return the answers to general prompts; None where they are not cached."""
+        try:
+            written = [Written(**one) for one in json.loads(_read(self._written_path(asked)))]
+        except (TypeError, ValueError):
+            return None
+        return written if [one.prompt for one in written] == [prompt.text for prompt in asked] else None
+
+    def keep_written(self, asked: Sequence[Prompt], written: Sequence[Written]) -> None:
+        """Cache the answers to general prompts."""
+        _write(self._written_path(asked), json.dumps([asdict(one) for one in written]).encode())
+
+    def _written_path(self, asked: Sequence[Prompt]) -> Path | None:
+        prompts = json.dumps([prompt.tokens for prompt in asked]).encode()
+        return self._path([b"written", str(MAX_TOKENS).encode(), prompts], "json")
 
     def samples(self, count: int, compute: Callable[[], list[list[int]]]) -> list[list[int]]:
         """Return texts sampled from the base model, as tokens; `compute` is called where they are not cached."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from engine.evals.choices import ChoiceSuite
 from engine.evals.looks import Looks
 from engine.evals.metrics import Metrics
 from engine.losses.batches import Plan
@@ -40,6 +41,7 @@ class Job:
     plan: Plan
     meter: Meter
     checkpointing: bool  # activations are computed again in the backward pass
+    choices: list[ChoiceSuite] = field(default_factory=list)
     step: int = 0
     micro_tokens: int = 0  # of one forward pass; less than the recipe's where memory is short
 

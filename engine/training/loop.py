@@ -25,6 +25,7 @@ from engine.recipe.methods import Lora, QLora
 from engine.tasks.items import Item
 from engine.training import checkpoint
 from engine.training.checkpoint import Position
+from engine.training.ends import measure_ends
 from engine.training.evaluation import evaluate
 from engine.training.few_shot import few_shot_baseline
 from engine.training.flagging import best_step, context_of, is_new_best, raise_flags, stop_at_best
@@ -195,15 +196,24 @@ class Trainer:
         """The base model's few-shot result and the first look, unless they are there; the reason to stop at once."""
         job = self.job
         if job.step == 0 and not job.looks.has_few_shot:
-            self._evaluate(few_shot_baseline)
+            with self.schedule.apart():
+                self._evaluate(few_shot_baseline)
         if job.looks.has(job.step):  # killed after a look, before the attempt did what a flag said
-            return raise_flags(job)
+            return self._measure_ends(raise_flags(job))
         return self.look() if self.schedule.is_certain(job.step) else None
 
     def look(self) -> str | None:
         """Evaluate every suite and raise flags; the reason if one of them stops the run."""
         with self.schedule.timing(self.job.step):
-            return self._evaluate(evaluate)
+            reason = self._evaluate(evaluate)
+        return self._measure_ends(reason)
+
+    def _measure_ends(self, reason: str | None) -> str | None:
+        """At both ends of the run, measure what is measured there only; `reason`: why the run ends here, if it does."""
+        if reason or self.job.step in (0, self.job.plan.total_steps):
+            with self.schedule.apart():
+                self._evaluate(measure_ends)
+        return reason
 
     def _evaluate(self, work: Callable[[Job, Accelerator, TaskLoss], str | None]) -> str | None:
         """Done again with fewer tokens at once for as long as memory runs out. Raises TrainingError."""

@@ -13,6 +13,8 @@ import numpy as np
 
 from engine.basics.statistics import Measure
 from engine.basics.wording import size
+from engine.evals.choices import ChoiceSuite, Chosen
+from engine.evals.drift import Written
 from engine.evals.score import TEMPERATURES, Scores
 from engine.flags.flag import Flag
 from engine.memory.estimate import MIB
@@ -94,6 +96,32 @@ class Report:
     def sample(self, step: int, index: int, prompt: str, text: str, ended: bool, fits: bool) -> None:
         write(self._log, lines.Sample(step, index, prompt, text, ended, fits))
 
+    def questions(self, suite: ChoiceSuite) -> None:
+        """Report the texts of multiple-choice questions, each with its right option."""
+        rows = [lines.ExampleText(q.id, q.context, q.options[q.answer]) for q in suite.questions]
+        write(self._log, lines.Examples(suite.options.name, rows))
+
+    def choices(self, step: int, chosen: Chosen, seconds: float) -> None:
+        questions, measures = chosen.questions, chosen.measures
+        answered = lines.Answered(
+            [question.id for question in questions],
+            [question.answer for question in questions],
+            chosen.by_sum.tolist(),
+            chosen.by_length.tolist(),
+        )
+        results = {name: lines.Result(**dataclasses.asdict(measure)) for name, measure in measures.items()}
+        write(self._log, lines.Choices(step, chosen.name, results, answered, seconds), sync=True)
+        shown = ", ".join(f"{name} {m.value:.4f} ({m.lo:.3f} to {m.hi:.3f})" for name, m in measures.items())
+        _print_line("eval", f"choices.{chosen.name} at step {step}: {shown}, {len(questions)} questions")
+
+    def drift(self, step: int, written: Sequence[Written]) -> None:
+        """Report the answers to the general prompts, all at one step."""
+        for index, one in enumerate(written):
+            write(self._log, lines.Drift(step, index, **dataclasses.asdict(one)))
+        tokens, entropy = (sum(values) / len(written) for values in zip(*_sizes(written), strict=True))
+        what = f"{len(written)} general prompts at step {step}"
+        _print_line("eval", f"{what}: answers of {tokens:.1f} tokens, entropy {entropy:.3f} nats")
+
     def flag(self, flag: Flag) -> None:
         body = _finite(dataclasses.asdict(flag))
         forecast = lines.Forecast(**body["forecast"]) if flag.forecast else None
@@ -136,6 +164,10 @@ class Report:
         write(self._log, lines.End(status, step, error, reason), sync=True)
         because = error or reason
         _print_line(status, f"at step {step}" + (f": {because}" if because else ""))
+
+
+def _sizes(written: Sequence[Written]) -> list[tuple[float, float]]:
+    return [(one.tokens, one.entropy) for one in written]
 
 
 def _example_scores(scores: Scores) -> lines.Scored:

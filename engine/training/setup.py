@@ -14,11 +14,13 @@ import torch
 
 from engine.basics.errors import ModelError
 from engine.data.chat import padding
-from engine.evals import base_samples
+from engine.evals import base_samples, known_slices
+from engine.evals.choices import ChoiceSuite, choice_suite
 from engine.evals.generate import end_token_ids
 from engine.evals.looks import read_looks
 from engine.evals.metrics import Metrics
-from engine.losses.dpo_loss import as_base
+from engine.evals.score import score
+from engine.losses.dpo_loss import as_base, keeps_base
 from engine.losses.loss import TargetLoss, check_model
 from engine.losses.packing import pack, unpacked
 from engine.models import distributed, load, skeleton
@@ -28,11 +30,11 @@ from engine.models.source import check_token
 from engine.models.tokenizer import load_tokenizer
 from engine.recipe.fields import SAMPLES
 from engine.recipe.methods import Prefix, Prompt
-from engine.recipe.sections import Recipe
+from engine.recipe.sections import GENERAL, Recipe
 from engine.recipe.tasks import Classification
 from engine.runs.home import RunDir
 from engine.tasks.prepare import Prepared, item_texts, prepare
-from engine.training.base_cache import BaseCache, model_key
+from engine.training.base_cache import BaseCache, base_cache_of, model_key, starts_as_base
 from engine.training.job import Job, plan_of
 from engine.training.leaking import raise_leaks
 from engine.training.meter import Meter
@@ -89,8 +91,11 @@ def set_up(
         plan=plan_of(recipe, data, packed),
         meter=meter,
         checkpointing=checkpointing,
+        choices=_choice_suites(recipe, data, tokenizer, model),
         step=step,
     )
+    if recipe.general == GENERAL:
+        _leave_out_unknown(job)
     if recipe.general and recipe.evals.samples:
         _add_samples(job)
     _forget_other_rows(job)
@@ -144,8 +149,44 @@ def _check_and_pack(recipe: Recipe, model: Any, dtype: torch.dtype, data: Prepar
     return packed
 
 
+def _choice_suites(recipe: Recipe, data: Prepared, tokenizer: Any, model: Any) -> list[ChoiceSuite]:
+    """Tokenise the multiple-choice questions. Raises ModelError for a token that the model does not have."""
+    suites = [choice_suite(one, tokenizer, data.longest) for one in data.choices]
+    for suite in suites:
+        largest = max(int(example.tokens.max()) for example in suite.options.examples)
+        check_token(recipe.model.path, largest, model.get_input_embeddings().weight.shape[0])
+    return suites
+
+
 def _training_autocast(dtype: torch.dtype) -> torch.autocast:
     return torch.autocast(load.device().type, dtype, enabled=dtype == torch.bfloat16)
+
+
+def _leave_out_unknown(job: Job) -> None:
+    """Leave out the slices of the general text that comes along which the base model does not know."""
+    recipe, general = job.recipe, job.data.suite("general")
+    check = (
+        job.stop.check if distributed.world() == 1 else (lambda: None)
+    )  # all processes would have to call it
+
+    def decide() -> list[str]:
+        probed, loss = known_slices.probes(general), TargetLoss(job.model, job.packed)
+        is_base = starts_as_base(recipe.method) or keeps_base(recipe.method)
+        cache = base_cache_of(job) if is_base else None
+        score_now = partial(score, loss, probed, job.eval_tokens, load.device(), check)
+        with _training_autocast(job.dtype), as_base(job.model, recipe.method):
+            scores = cache.scores(probed, score_now) if cache else score_now()
+        return known_slices.unknown_slices(general, probed, scores)
+
+    path, may_decide = job.run.path / "unknown-slices.json", not job.looks.has(0)
+    unknown = known_slices.read_or_decide(path, decide, may_decide) if distributed.rank() == 0 else []
+    if unknown := distributed.from_first(unknown):
+        job.data = known_slices.without(job.data, unknown)
+        job.report.log(
+            "info",
+            f"general text that the base model does not know is not watched: {', '.join(unknown)} (it predicts the "
+            "text no better than how often each byte occurs); name sources in evals.general to choose others",
+        )
 
 
 def _add_samples(job: Job) -> None:

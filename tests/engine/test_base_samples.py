@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 
@@ -42,7 +43,12 @@ def test_samples_are_whole_texts_and_leave_the_random_numbers_alone():
 
 
 def test_runs_on_one_base_watch_the_same_samples_and_a_resumed_run_its_own(tmp_path):
-    one = make_run(tmp_path / "runs" / "000001-one", small(method="lora", evals__samples=SAMPLES))
+    questions = [
+        {"question": f"What is {n}?", "choices": ["a number", "a name"], "answer": 0} for n in range(3)
+    ]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in questions))
+    ends = {"evals__samples": SAMPLES, "evals__drift": 2, "evals__choices": {"q": str(tmp_path / "q.jsonl")}}
+    one = make_run(tmp_path / "runs" / "000001-one", small(method="lora", **ends))
     process = start(one)
     wait_for(one, 1, "checkpoint", process, step=4)
     process.kill()
@@ -50,6 +56,9 @@ def test_runs_on_one_base_watch_the_same_samples_and_a_resumed_run_its_own(tmp_p
     cache = (tmp_path / "cache").rename(tmp_path / "aside")
     assert work(one, attempt=2) == 0, one.attempt(2).stdout.read_text()
     first, later = measured(one)[0, "samples"], measured(one, 2)[6, "samples"]
+    for kind, lines in (("drift", 2), ("choices", 1)):  # at both ends only
+        assert [e["step"] for e in of_kind(one, 1, kind)] == [0] * lines
+        assert [e["step"] for e in of_kind(one, 2, kind)] == [6] * lines
     assert later["id"] == first["id"]
     assert SAMPLES / 2 < len(first["id"]) <= SAMPLES
     assert len(measured(one)[0, "general"]["id"]) == 8
@@ -61,7 +70,7 @@ def test_runs_on_one_base_watch_the_same_samples_and_a_resumed_run_its_own(tmp_p
 
     shutil.rmtree(tmp_path / "cache", ignore_errors=True)
     cache.rename(tmp_path / "cache")
-    other = make_run(tmp_path / "runs" / "000002-other", small(method="qlora", evals__samples=SAMPLES))
+    other = make_run(tmp_path / "runs" / "000002-other", small(method="qlora", **ends))
     assert work(other) == 0, other.attempt(1).stdout.read_text()
     assert texts(other) == texts(one)
 

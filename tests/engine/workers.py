@@ -39,6 +39,7 @@ SMALL = {
         "general": str(HERE / "prose.jsonl"),
         "few_shot": 0,
         "samples": 0,
+        "drift": 0,
         "generate": 1,
         "max_new_tokens": 4,
     },

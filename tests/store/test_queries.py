@@ -296,6 +296,49 @@ def test_the_price_stands_beside_the_gain_and_the_distance_by_suite(
     ]
 
 
+def test_what_is_measured_at_both_ends_is_paired(home: FakeHome, projection: Projection) -> None:
+    noise = np.random.default_rng(2)
+    run = home.run(1)
+    run.start()
+    entropy = {step: noise.normal(2.0, 0.5, 24) for step in (0, 9)}
+    refused = {0: [False] * 24, 9: [True] * 3 + [False] * 21}
+    chosen = {0: [0] * 30, 9: [1] * 4 + [0] * 26}
+    for step in (0, 9):
+        for at in range(24):
+            switched = None if at else False
+            values = {
+                "tokens": 5,
+                "entropy": entropy[step][at],
+                "refused": refused[step][at],
+                "switched": switched,
+            }
+            run.write("drift", step=step, index=at, prompt=f"p{at}", text="t", finished=True, **values)
+        ids = [f"q{at}" for at in range(30)]
+        asked = {"id": ids, "answer": [0] * 29 + [1], "chosen": chosen[step], "chosen_norm": [0] * 30}
+        run.write("choices", step=step, slice="arc", values={"accuracy": {"value": 0.5}}, questions=asked)
+    Ingest(projection, home.path).poll()
+
+    rows = {row["measure"]: row for row in ask(projection, queries.drift(1))}
+    assert list(rows) == ["tokens", "entropy", "finished", "refused", "switched"]  # as far as measured
+    expected = change(entropy[0], entropy[9], np.ones(24))
+    found = rows["entropy"]["change"], rows["entropy"]["lo"], rows["entropy"]["hi"]
+    assert found == pytest.approx((expected.value, *expected.interval()), abs=1e-3)
+    # Agresti and Min 2005: half a case more in each cell of 0 lost and 3 gained of 24.
+    half = 1.959964 * np.sqrt(4 - 9 / 26) / 26
+    found = [rows["refused"][key] for key in ("base", "now", "change", "lo", "hi", "n")]
+    assert found == pytest.approx([0.0, 0.125, 0.125, 3 / 26 - half, 3 / 26 + half, 24])
+    assert rows["finished"]["lo"] < 0 < rows["finished"]["hi"]  # no change in 24 prompts is no proof of none
+    assert (rows["switched"]["n"], rows["tokens"]["step"]) == (1, 9)
+
+    by_sum, by_length = ask(projection, queries.choices(1))
+    assert (by_sum["measure"], by_sum["lost"], by_sum["gained"], by_sum["n"]) == ("accuracy", 4, 0, 30)
+    assert (by_sum["base"], by_sum["now"]) == pytest.approx((29 / 30, 25 / 30))
+    assert by_sum["p"] == pytest.approx(2 * 0.5**4)  # four of four discordant pairs on one side, twice
+    assert (by_length["change"], by_length["p"]) == (0.0, 1.0)
+    metrics = ask(projection, queries.curves([1], "choices.arc/accuracy"))
+    assert [row["last"] for row in metrics] == [0.5, 0.5]
+
+
 def test_general_text_that_is_not_divided_has_one_row(home: FakeHome, projection: Projection) -> None:
     run = trained(home, 1, [3.0])
     run.eval(3, "general", [12.0, 12.0])

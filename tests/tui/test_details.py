@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tui.cli.show import _print_baselines, _print_evals
+from tui.cli.show import _print_baselines, _print_ends, _print_evals
 from tui.widgets import details
 
 
@@ -17,7 +17,7 @@ ROWS = [result(0, "loss", 2.5, 300), result(0, "exact_match", 0.1, 4),
 
 
 def test_the_evals_of_a_run_have_the_examples_of_each_look():
-    lines = ["".join(text for text, _ in line) for line in details.evals(ROWS, [], [], [], 100)]
+    lines = ["".join(text for text, _ in line) for line in details.evals(ROWS, [], [], [], [], [], 100)]
     assert [line.split()[0] for line in lines[2:]] == ["0", "20"]
     assert [line.split()[-1] for line in lines[2:]] == ["300", "100"]
 
@@ -46,7 +46,9 @@ def test_what_general_text_has_lost_stands_by_slice_beside_the_gain_and_the_dist
         "samples +0.080 +0.060 to +0.100 90 0.070",
         "heldout 0.300",
     ]
-    lines = ["".join(text for text, _ in line) for line in details.evals(ROWS, [], rows, distance, 100)]
+    lines = [
+        "".join(text for text, _ in line) for line in details.evals(ROWS, [], rows, distance, [], [], 100)
+    ]
     _print_baselines([], rows, distance)
     for shown in (lines, capsys.readouterr().out.splitlines()):
         folded = [" ".join(line.split()) for line in shown]
@@ -54,3 +56,17 @@ def test_what_general_text_has_lost_stands_by_slice_beside_the_gain_and_the_dist
     without = [row | dict.fromkeys(("gain", "gain_lo", "gain_hi", "per_gain")) for row in rows]
     _print_baselines([], without, [])
     assert "paid +" not in capsys.readouterr().out
+
+
+def test_what_is_measured_at_both_ends_stands_beside_the_base(capsys):
+    change = {"step": 20, "base": 0.5, "now": 0.6, "change": 0.1, "lo": -0.05, "hi": 0.25, "n": 40}
+    drift = [change | {"measure": "refused"}]
+    choices = [change | {"slice": "arc", "measure": "accuracy_norm", "lost": 2, "gained": 6, "p": 0.289}]
+    shown = ["0.500", "0.600", "+0.100", "−0.050", "to", "+0.250", "40"]
+    found = details.evals(ROWS, [], [], [], choices, drift, 100)
+    lines = ["".join(text for text, _ in line).split() for line in found]
+    _print_ends(choices, drift)
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    for at in (lines, printed):
+        assert ["begin", "like", "a", "refusal", *shown] in at
+        assert ["arc", "accuracy", "norm", *shown, "2", "6", "0.289"] in at

@@ -97,6 +97,8 @@ def show(number: int, *, as_json: bool) -> None:
                 "baselines",
                 "slices",
                 "distance",
+                "choices",
+                "drift",
                 "samples",
                 "checkpoints",
                 "memory",
@@ -118,6 +120,7 @@ def show(number: int, *, as_json: bool) -> None:
         print_warnings(parts["warnings"])
         _print_evals(parts["evals"], row["task"])
         _print_baselines(parts["baselines"], parts["slices"], parts["distance"])
+        _print_ends(parts["choices"], parts["drift"])
         if row["task"] == "classification":
             _print_confusion(client.query(f"{CONFUSION} AND run = {int(number)} ORDER BY t").to_pylist())
         print_flags(client, number)
@@ -230,6 +233,23 @@ def _print_baselines(
         _section(f"At step {distance[0]['step']}, {baselines.DISTANCE}")
         cells = map(baselines.distance_cells, distance)
         print_table([dict(zip(baselines.DISTANCE_COLUMNS, row, strict=True)) for row in cells])
+
+
+def _print_ends(of_choices: list[dict[str, Any]], of_drift: list[dict[str, Any]]) -> None:
+    """What the base model chooses and writes, beside the run at its end."""
+    if of_choices:
+        step = of_choices[0]["step"]
+        _section(
+            f"Multiple-choice questions under the base model and at step {step}, paired (McNemar's exact test)"
+        )
+        cells = map(baselines.choice_cells, of_choices)
+        print_table([dict(zip(baselines.CHOICE_COLUMNS, row, strict=True)) for row in cells])
+    if of_drift:
+        _section(
+            f"What the base model writes to general prompts, and at step {of_drift[0]['step']}, paired by prompt"
+        )
+        cells = map(baselines.drift_cells, of_drift)
+        print_table([dict(zip(baselines.DRIFT_COLUMNS, row, strict=True)) for row in cells])
 
 
 def _print_confusion(events: list[dict[str, Any]]) -> None:

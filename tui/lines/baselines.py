@@ -1,4 +1,6 @@
-"""The base model beside a fine-tuned one, in words: rows of the named queries `baselines` and `slices`."""
+"""The base model beside a fine-tuned one, in words: rows of the named queries `baselines`, `slices`, `drift` and
+`choices`.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +24,18 @@ SLICE_COLUMNS = (
 )
 DISTANCE_COLUMNS = ("suite", "less likely by", "95% interval", "n", "KL")
 DISTANCE = "distance from the base model, no loss: nats per token of what it wrote itself, and KL divergence"
+
+DRIFT_COLUMNS = ("answers to general prompts", "base", "fine-tuned", "change", "95% interval", "n")
+CHOICE_COLUMNS = ("questions", "base", "fine-tuned", "change", "95% interval", "n", "lost", "gained", "p")
+DRIFT_WORDS = {
+    "tokens": "length, tokens",
+    "entropy": "entropy, nats",
+    "distinct_pairs": "distinct pairs of tokens",
+    "repetition": "repeated fours of tokens",
+    "finished": "ended by themselves",
+    "refused": "begin like a refusal",
+    "switched": "in another language",
+}
 
 
 def baseline_cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -59,6 +73,22 @@ def distance_cells(row: dict[str, Any]) -> tuple[str, ...]:
         return (one_line(row["suite"]), "", "", "", kl)
     interval = f"{format.delta(row['lo'])} to {format.delta(row['hi'])}"
     return (one_line(row["suite"]), format.delta(row["distance"]), interval, str(row["n"]), kl)
+
+
+def drift_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """A row under DRIFT_COLUMNS."""
+    return (DRIFT_WORDS.get(row["measure"], one_line(row["measure"])), *_both(row), *_change(row))
+
+
+def choice_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """A row under CHOICE_COLUMNS; lost and gained are questions."""
+    p = "below 0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
+    name = f"{one_line(row['slice'])} {row['measure'].replace('_', ' ')}"
+    return (name, *_both(row), *_change(row), f"{row['lost']:.0f}", f"{row['gained']:.0f}", p)
+
+
+def _both(row: dict[str, Any]) -> tuple[str, str]:
+    return format.loss(row["base"]), format.loss(row["now"])
 
 
 def _change(row: dict[str, Any]) -> tuple[str, ...]:

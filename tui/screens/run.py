@@ -76,6 +76,8 @@ class RunScreen(BaseScreen, inherit_bindings=False):
             yield ask("baselines", run=number)
             yield ask("slices", run=number)
             yield ask("distance", run=number)
+            yield ask("choices", run=number)
+            yield ask("drift", run=number)
         elif name == "flags":
             yield ask("flags", run=number)
             yield ask("worst", run=number)
@@ -158,9 +160,8 @@ class RunScreen(BaseScreen, inherit_bindings=False):
 
     def _lines(self, run: Run, name: str, width: int, height: int) -> list[Line]:
         if name == "evals":
-            return details.evals(
-                self.rows(name), self.rows("baselines"), self.rows("slices"), self.rows("distance"), width
-            )
+            names = ("baselines", "slices", "distance", "choices", "drift")
+            return details.evals(self.rows(name), *map(self.rows, names), width)
         if name == "samples":
             return details.samples(self.rows("samples"), width)
         if name == "flags":

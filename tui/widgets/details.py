@@ -9,12 +9,16 @@ from engine.basics.safe_text import one_line
 from engine.basics.wording import duration, size
 from tui.lines import format
 from tui.lines.baselines import (
+    CHOICE_COLUMNS,
     COLUMNS,
     DISTANCE,
     DISTANCE_COLUMNS,
+    DRIFT_COLUMNS,
     SLICE_COLUMNS,
     baseline_cells,
+    choice_cells,
     distance_cells,
+    drift_cells,
     slice_cells,
     trade,
 )
@@ -52,10 +56,13 @@ def evals(
     baselines: Sequence[Row],
     slices: Sequence[Row],
     distance: Sequence[Row],
+    choices: Sequence[Row],
+    drift: Sequence[Row],
     width: int,
 ) -> list[Line]:
-    """What the base model does beside the run, on the task and on general text, and how far the run is from it; then
-    one table a suite: a row a step, a column a measure, with its interval.
+    """What the base model does beside the run: on the task, on general text, on multiple-choice questions, and what it
+    writes to general prompts, and how far the run is from it; then one table a suite: a row a step, a column a measure,
+    with its interval.
     """
     if not rows:
         return [[("no evaluations yet", "dim")]]
@@ -71,6 +78,12 @@ def evals(
     if distance:
         title = f"step {distance[0]['step']}: {DISTANCE}"
         lines += _table(title, DISTANCE_COLUMNS, [distance_cells(row) for row in distance], width)
+    if choices:
+        title = f"the base model beside step {choices[0]['step']}: multiple-choice questions, paired, McNemar's test"
+        lines += _table(title, CHOICE_COLUMNS, [choice_cells(row) for row in choices], width)
+    if drift:
+        title = f"the base model beside step {drift[0]['step']}: what it writes, paired by prompt"
+        lines += _table(title, DRIFT_COLUMNS, [drift_cells(row) for row in drift], width)
     for suite in sorted({row["suite"] for row in rows}, key=lambda name: (name != "heldout", name)):
         of_suite = [row for row in rows if row["suite"] == suite]
         measures = list(dict.fromkeys(row["key"] for row in of_suite))
