@@ -89,6 +89,16 @@ def instability(context: Context) -> tuple[Action, ...]:
     )
 
 
+def displacement(context: Context) -> tuple[Action, ...]:
+    beta = float(f"{2 * context.beta:.1e}")
+    return (
+        *_lower_rate(context, "razin2024"),
+        Action(f"Stay closer to the base model: task.beta={beta:g}.", {"task.beta": beta}, "pal2024"),
+        Action("Train on the chosen answers first (task: sft), then on the pairs.", {}, "pal2024"),
+        Action("Look for pairs whose two answers are nearly the same.", {}, "razin2024"),
+    )
+
+
 def not_a_number(context: Context) -> tuple[Action, ...]:
     return (
         *_lower_rate(context, "mosbach2021"),
