@@ -191,7 +191,7 @@ def flags(run: int | None = None) -> Query:
 
 
 def worst(run: int) -> Query:
-    """flag, level, step, suite, example, before, after (nats per token), prompt, target: what flags were last hit by."""
+    """flag, level, step, suite, example, before, after (nats per token), prompt, target: what its flags were hit by."""
     return "SELECT * FROM worst($run)", {"run": run}
 
 

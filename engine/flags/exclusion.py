@@ -102,9 +102,9 @@ def _as_instability(
         since_step=before.since_step if before else rise.since_step,
         message=(
             f"The {heldout.suite} loss is {rise.effect:.3f} {heldout.unit} above its best at step "
-            f"{heldout.steps[best]} (95% interval {rise.lo:.3f} to {rise.hi:.3f}, {rise.n} examples), and the run has not come back from its "
-            f"instability: the loss on training examples has changed by {moved.value:+.3f} since then ({lo:+.3f} to "
-            f"{hi:+.3f}), which does not show that it did not rise."
+            f"{heldout.steps[best]} (95% interval {rise.lo:.3f} to {rise.hi:.3f}, {rise.n} examples), and the run has "
+            f"not come back from its instability: the loss on training examples has changed by {moved.value:+.3f} "
+            f"since then ({lo:+.3f} to {hi:+.3f}), which does not show that it did not rise."
         ),
         actions=actions.instability(context),
     )

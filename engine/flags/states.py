@@ -1,10 +1,10 @@
 """A flag over time: what a look makes of it, by what it shows today.
 
 A flag is `raised` when a detector first shows it, and again when its level rises; at every later look that shows it,
-it is `confirmed`, or `weakened` if its level is lower. A look that does not show it leaves a warning `fading`, and a second
-one in a row withdraws it: a flag takes two looks to come and two to go. A sign that was never a warning (`watch`,
-`info`) is withdrawn by the first. Every line has that look's evidence, so the last one says how things stand now, and
-a resumed run goes on from it.
+it is `confirmed`, or `weakened` if its level is lower. A look that does not show it leaves a warning `fading`, and a
+second one in a row withdraws it: a flag takes two looks to come and two to go. A sign that was never a warning
+(`watch`, `info`) is withdrawn by the first. Every line has that look's evidence, so the last one says how things stand
+now, and a resumed run goes on from it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Today:
     lo: float = math.nan
     hi: float = math.nan
     n: int = 0
+    replaced: bool = False  # another flag says the opposite, so this one goes at once
 
 
 def stands(flag: Flag | None) -> bool:
@@ -84,7 +85,7 @@ def missed(last: Flag, step: int, looks: int, today: Today) -> Flag:
         message=today.message,
         forecast=None,
     )
-    if last.level in WARNS and last.state != "fading":
+    if last.level in WARNS and last.state != "fading" and not today.replaced:
         return replace(now, level="warn", state="fading")
     return withdrawn(now)
 

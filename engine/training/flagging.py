@@ -50,11 +50,10 @@ def raise_flags(job: Job) -> str | None:
     evidence = evidence_so_far(job.looks, context)
     stated = [flag for flag in job.looks.stated if flag.flag in KINDS]
     found = [flag for flag in standing_flags(evidence, context, stated) if _action(job, flag) != "off"]
-    if job.step > 0:
-        looks = sum(step > 0 for step in job.looks.steps)
-        for flag in follow(stated, found, job.step, looks, partial(_today, evidence=evidence, found=found)):
-            job.looks.add_flag(flag)
-            job.report.flag(flag)
+    looks = sum(step > 0 for step in job.looks.steps)
+    for flag in follow(stated, found, job.step, looks, partial(_today, evidence=evidence, found=found)):
+        job.looks.add_flag(flag)
+        job.report.flag(flag)
     for flag in found:
         if _action(job, flag) == "stop" and (flag.level in WARNS or flag.flag == "converged"):
             reason = f"stopped by the flag {flag.flag}"
@@ -72,7 +71,7 @@ def _today(flag: Flag, evidence: Evidence, found: Sequence[Flag]) -> Today:
     if other is None:
         return today_of(flag, evidence)
     message = f"It is seen as {other.flag} now: {other.message}"
-    return Today(message, other.effect, other.lo, other.hi, other.n)
+    return Today(message, other.effect, other.lo, other.hi, other.n, replaced=True)
 
 
 def evidence_so_far(looks: Looks, context: Context) -> Evidence:

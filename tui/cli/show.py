@@ -183,7 +183,7 @@ def _print_damage(rows: list[dict[str, Any]]) -> None:
         out(f"and {len(rows) - 20} more")
 
 
-def _print_evals(evals: list[dict[str, Any]], task: str, kept_step: int | None) -> None:
+def _print_evals(evals: list[dict[str, Any]], task: str, kept_step: int | None = None) -> None:
     losses = [row for row in evals if row["key"] == "loss" and row["suite"] != FEW_SHOT]
     if not losses:
         return
