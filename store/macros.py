@@ -37,8 +37,9 @@ ORDER BY 1""",
         "run",
         "General examples by how much worse they got since the base model: FROM forgotten(42)",
         """
-WITH e AS (SELECT * FROM eval_examples x WHERE x.run = run AND x.suite = 'general'),
-     ends AS (SELECT min(step) AS first, coalesce((SELECT t.kept_step FROM runs t WHERE t.run = run), max(step)) AS last
+WITH kept AS (SELECT t.kept_step FROM runs t WHERE t.run = run),
+     e AS (SELECT * FROM eval_examples x WHERE x.run = run AND x.suite = 'general'),
+     ends AS (SELECT min(step) AS first, coalesce((SELECT kept_step FROM kept), max(step)) AS last
               FROM e)
 SELECT f.example, p.prompt, p.target, f.nll / f.tokens AS before, l.nll / l.tokens AS after,
        l.nll / l.tokens - f.nll / f.tokens AS increase
@@ -51,12 +52,13 @@ ORDER BY increase DESC""",
         "The base model against the run at its last evaluation (of a stopped run, that of the kept step), on the same "
         "held-out examples: FROM baselines(42)",
         f"""
-WITH tokens AS (SELECT t.run FROM runs t WHERE t.run = run AND t.task IN ('sft', 'completion')),
+WITH kept AS (SELECT t.kept_step FROM runs t WHERE t.run = run),
+     tokens AS (SELECT t.run FROM runs t WHERE t.run = run AND t.task IN ('sft', 'completion')),
      shots AS (SELECT s.value FROM evals s WHERE s.run = run AND s.suite = 'heldout_few_shot' AND s.key = 'shots'),
      e AS (SELECT x.suite, x.step, x.example, x.nll, x.tokens FROM eval_examples x
            WHERE x.run = run AND x.suite IN ('heldout', 'heldout_few_shot')),
      h AS (SELECT * FROM e WHERE suite = 'heldout' AND step > 0
-                             AND step = coalesce((SELECT t.kept_step FROM runs t WHERE t.run = run),
+                             AND step = coalesce((SELECT kept_step FROM kept),
                                                  (SELECT max(step) FROM e WHERE suite = 'heldout'))),
      d AS (SELECT b.suite AS part, h.step, b.nll AS base, h.nll AS now, h.tokens
            FROM e b JOIN h ON h.example = b.example AND h.tokens = b.tokens
@@ -73,11 +75,12 @@ ORDER BY part""",
         "General text at the last evaluation (of a stopped run, that of the kept step) against step 0, whole and by "
         "slice: FROM slices(42)",
         f"""
-WITH e AS (SELECT * FROM eval_examples x WHERE x.run = run AND x.suite = 'general'),
+WITH kept AS (SELECT t.kept_step FROM runs t WHERE t.run = run),
+     e AS (SELECT * FROM eval_examples x WHERE x.run = run AND x.suite = 'general'),
      p AS (SELECT h.slice, h.step, b.nll AS base, h.nll AS now, h.tokens, h.lost, h.gained
            FROM e b JOIN e h ON h.example = b.example AND h.tokens = b.tokens
            WHERE b.step = 0 AND h.step > 0 AND b.nll + h.nll IS NOT NULL
-             AND h.step = coalesce((SELECT t.kept_step FROM runs t WHERE t.run = run), (SELECT max(step) FROM e))),
+             AND h.step = coalesce((SELECT kept_step FROM kept), (SELECT max(step) FROM e))),
      d AS (SELECT slice AS part, * EXCLUDE slice FROM p WHERE slice IS NOT NULL
            UNION ALL SELECT '', * EXCLUDE slice FROM p),
      {PAIRED},

@@ -9,6 +9,7 @@ stay are a warning; a loss above where it began is critical. A warning stands fo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,22 +72,38 @@ def loss_jumps(losses: np.ndarray) -> Jump:
     """Find the latest steps whose loss is far above that of the steps before, and beyond what these had shown; float
     [steps].
     """
-    level, scale = _before(losses)
-    with np.errstate(invalid="ignore"):
+
+    def outlying(level: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rise = losses - level
-        outlying = (rise > SPIKE * scale) & (rise > LEAST)
-    return Jump(level, scale, _unusual(outlying, rise))
+        return (rise > SPIKE * scale) & (rise > LEAST), rise
+
+    return _jumps(losses, outlying)
 
 
 def norm_jumps(norms: np.ndarray) -> Jump:
     """Find the latest steps whose gradient norm is a multiple of that of the steps before, and beyond what these had
     shown; float [steps].
     """
-    level, scale = _before(norms)
+
+    def outlying(level: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return norms > EXPLODED * level, np.where(level > 0, norms / level, np.nan)
+
+    return _jumps(norms, outlying)
+
+
+Outlying = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def _jumps(values: np.ndarray, outlying: Outlying) -> Jump:
+    """`outlying` gives which steps are outliers, and how far out each is, from level and scale before them. What the
+    earlier steps had shown is only looked at where there is something to compare with it.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
-        times = np.where(level > 0, norms / level, np.nan)
-        outlying = norms > EXPLODED * level
-    return Jump(level, scale, _unusual(outlying, times))
+        level, scale = _before(values, LATEST)
+        if not outlying(level, scale)[0].any():
+            return Jump(level, scale, np.zeros(len(values), dtype=bool))
+        level, scale = _before(values, MEMORY)
+        return Jump(level, scale, _unusual(*outlying(level, scale)))
 
 
 def back_to_normal(losses: np.ndarray, norms: np.ndarray, first_step: int, since_step: int) -> str:
@@ -119,13 +136,13 @@ def _unusual(outlying: np.ndarray, size: np.ndarray) -> np.ndarray:
     return hit
 
 
-def _before(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the median and robust standard deviation of up to WINDOW steps before each one; NaN for the first steps,
-    and for those more than MEMORY ago.
+def _before(values: np.ndarray, last: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the median and robust standard deviation of up to WINDOW steps before each of the `last` ones; NaN for
+    the others, and for the first steps.
     """
     n = len(values)
     level, scale = np.full(n, np.nan), np.full(n, np.nan)
-    start = max(FEWEST, n - MEMORY)
+    start = max(FEWEST, n - last)
     if start >= n:
         return level, scale
     for step in range(start, min(n, WINDOW)):

@@ -52,7 +52,7 @@ def when(flag: Fields) -> str:
 
 def history(flag: Fields) -> str:
     """Return what became of a flag, in a sentence; empty where it was only raised."""
-    state, step = flag.get("state"), flag["step"]
+    state, step = flag.get("state"), flag.get("step")
     worst_seen = f"{flag['worst_level']} at step {flag['worst_step']}" if flag.get("worst_level") else ""
     at_worst = f"; at its worst {worst_seen}" if worst_seen else ""
     match state:

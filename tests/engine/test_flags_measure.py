@@ -137,8 +137,8 @@ def test_a_run_that_overfits_is_stopped_and_keeps_its_best_step(task, tmp_path):
 
 
 def test_pairs_whose_margins_only_grow_too_large_are_overconfident_not_worse(tmp_path):
-    """A fifth of the pairs is the wrong way round, and their losses grow with the margins of the others."""
-    looks = pairs(curve(3, 3), curve(0, 1.5, 6.0), wrong=0.2)
+    """A third of the pairs is the wrong way round, and their losses grow with the margins of the others."""
+    looks = pairs(curve(3, 3), curve(0, 0.8, 6.0), wrong=0.35)
     found, stopped = lines(looks, "dpo", tmp_path, overfitting="stop")
     assert at_the_end(found)["overconfident"] in ("raised info", "confirmed info")
     assert stopped is None

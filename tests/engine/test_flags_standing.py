@@ -58,21 +58,21 @@ def mixture(rng, steps=200, hard=0.05):
 
 def test_a_narrow_mixture_of_easy_and_hard_rows_is_no_instability():
     rng, warned = np.random.default_rng(4), 0
-    for _ in range(100):
+    for _ in range(40):
         losses = mixture(rng)
         flags = [instability(losses[:k], np.ones(k), 1, CONTEXT) for k in (20, 40, *range(60, 201, 20))]
         warned += any(flag and flag.level != "info" for flag in flags)
-    assert warned <= 5
+    assert warned <= 2
 
 
 @pytest.mark.parametrize("make", [lambda rng: training(rng)[0], mixture])
-@pytest.mark.parametrize(("to", "steps"), [(9.0, 2), (5.5, 3)])
-def test_a_loss_that_leaves_what_was_seen_is_caught_at_once(make, to, steps):
+@pytest.mark.parametrize(("to", "steps", "level"), [(9.0, 2, "warn"), (5.5, 3, "critical")])
+def test_a_loss_that_leaves_what_was_seen_is_caught_at_once(make, to, steps, level):
     losses = make(np.random.default_rng(5))
     losses[150:] = to
     flag = instability(losses[: 150 + steps], np.ones(150 + steps), 1, CONTEXT)
     assert flag is not None
-    assert flag.level == "critical"
+    assert flag.level == level
 
 
 def test_a_warning_stands_until_the_loss_has_come_back():

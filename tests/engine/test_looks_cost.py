@@ -73,7 +73,7 @@ def test_it_is_said_in_a_line():
         f"11 looks at 800 examples, 106,400 tokens, or 46,400 of a part; about {forecast(48).share:.0%} of the time, "
         "estimated from the tokens"
     )
-    line = foretell(Evals(generate=4), 1000, 4096, SUITES, 100, 0.5, measured_by=12).line()
+    line = foretell(Evals(generate=4), 9000, 4096, SUITES, 100, 0.5, measured_by=12).line()
     assert "as measured by run #12" in line
     assert "(11 whatever they cost) at 400 examples, 40,400 tokens" in line
 

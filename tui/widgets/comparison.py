@@ -115,7 +115,9 @@ def _number(key: str, value: float | None) -> str:
 def _difference(key: str, value: float | None, first: float | None, paired: Row | None) -> Line:
     if value is None or first is None:
         return []
-    of_pairs = bool(paired) and paired.get("per") == "pair"  # then it is the preference loss that was paired
+    of_pairs = (
+        paired is not None and paired.get("per") == "pair"
+    )  # then it is the preference loss that was paired
     if (
         key.endswith("/preference_loss" if of_pairs else "/loss")
         and paired
