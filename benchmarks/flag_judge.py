@@ -26,7 +26,7 @@ from benchmarks.flag_truth import (
 from engine.flags.flag import LEVELS, Context, Flag, Forecast, History, Level
 from engine.flags.forecast import FROM, forecast
 from engine.flags.forgetting import divergence, forgetting
-from engine.flags.instability import loss_jumps, norm_jumps
+from engine.flags.instability import instability
 from engine.flags.overfitting import overfitting
 from engine.flags.part import replay_looks
 from engine.flags.progress import dead
@@ -106,7 +106,9 @@ def tell(path: Path) -> Told:
     reached = {share: int(np.searchsorted(general.steps, share * total)) for share in FORECASTS}
     forecasts = {share: forecast(general.until(look), context) for share, look in reached.items()}
     kl = divergence(heldout)
-    hit = loss_jumps(arrays["train_loss"]).hit | norm_jumps(arrays["grad_norm"]).hit
+    jumps = [
+        instability(arrays["train_loss"][:k], arrays["grad_norm"][:k], 1, context) for k in general.steps[1:]
+    ]
     return Told(
         plant=meta["plant"],
         seed=meta["seed"],
@@ -123,7 +125,7 @@ def tell(path: Path) -> Told:
         cause=about_task[warned].flag if warned is not None else None,  # type: ignore[union-attr]
         overconfident=warned is None and any(f and f.flag == "overconfident" for f in about_task),
         dead=any(dead(seen.until(k), context) for k in range(1, len(seen.steps))),
-        jumped=bool(np.convolve(hit, np.ones(5)).max() >= 2) if len(hit) else False,
+        jumped=any(flag and flag.level in ("warn", "critical") for flag in jumps),
         forecasts=forecasts,
         end_kl=kl.value if kl else float("nan"),
         disagreement=(float(arrays["disagreement"]), float(arrays["disagreement_of_change"])),

@@ -56,6 +56,7 @@ class RunRow:
     pid: int | None = None
     parameters: int | None = None
     trainable: int | None = None
+    kept_step: int | None = None
     # Not a column: the run's rows of run_summary; None until they are needed.
     summaries: Summaries | None = None
 

@@ -60,6 +60,7 @@ def _columns_of(scored: Scored) -> dict[str, list[Any]]:
         "lost": column(scored.lost, maybe_small),
         "gained": column(scored.gained, maybe_small),
         "kl": column(scored.kl, maybe_real),
+        "margin": column(scored.margin, maybe_real),
         "tempered": _by_temperature(scored.tempered or {}, len(scored.id)),
     }
     if {len(column) for column in columns.values()} != {len(scored.id)}:
@@ -156,13 +157,18 @@ def flag_line(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: Flag)
         advice=json.dumps(line.advice or [], ensure_ascii=False),
         actions=json.dumps(line.actions or [], ensure_ascii=False),
         worst=json.dumps(line.worst or [], ensure_ascii=False),
+        state=line.state or "raised",
+        per=line.per or "token",
         t=t,
     )
+    if line.state == "confirmed":
+        return
     seen = {"kind": "flag", "t": t, "step": line.step, "flag": line.flag}
+    said = "" if line.state in (None, "raised") else f"{line.state}: "
     batch.event(
         run.run,
         attempt,
         seen,
-        f"{line.flag}: {line.message}",
+        f"{line.flag}: {said}{line.message}",
         "error" if level == "critical" else level,
     )

@@ -142,6 +142,11 @@ class Scored:
         "KL divergence from step 0, nats per token; null where it was not measured",
         LEFT_OUT,
     ] = None
+    margin: Annotated[
+        list[float | None] | None,
+        "of a pair: its reward margin, beta times what the chosen answer has gained over the rejected one; nats",
+        LEFT_OUT,
+    ] = None
     tempered: Annotated[
         dict[str, Json] | None, "`nll` with the logits divided by a temperature, a list for each", LEFT_OUT
     ] = None
@@ -257,7 +262,9 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """A statement that the run is going wrong, with its evidence; written again when its level rises."""
+    """A statement that the run is going wrong, with its evidence; written again at every later look, until it is
+    withdrawn.
+    """
 
     kind: ClassVar[str] = "flag"
     step: Step
@@ -278,6 +285,16 @@ class Flag:
     gained: Annotated[int | None, "tokens wrong under the base model and right now"] = None
     forecast: Annotated[Forecast | None, "what becomes of the effect"] = None
     advice: Annotated[Json, "the actions as a list of sentences"] = None
+    state: Annotated[
+        str | None,
+        "what became of it since the line before: `raised` (new, or a higher level), `confirmed`, `weakened` (a lower "
+        "level), `fading` (not seen at this look), `withdrawn` (nor at the look before; its level is `info`); null in "
+        "an older log, where it was written when its level rose",
+        LEFT_OUT,
+    ] = None
+    per: Annotated[
+        str | None, "what the effect is a mean over, where it is in nats: `token`, `text` or `pair`", LEFT_OUT
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +336,17 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
+class Timing:
+    """What an attempt spent on training and on looks after step 0: the next run's cost is foretold from it."""
+
+    train_s: Annotated[float | None, "seconds of training, without looks"] = None
+    train_tokens: Annotated[int | None, "tokens trained on in that time"] = None
+    looks: Annotated[int | None, "evaluations"] = None
+    eval_s: Annotated[float | None, "seconds that they took"] = None
+    eval_tokens: Annotated[int | None, "tokens that they read"] = None
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """The last line: how the attempt ended."""
 
@@ -330,6 +358,10 @@ class End:
         str | None,
         "why it paused, or ended before its last step: a flag set to `stop` keeps the best weights",
     ] = None
+    kept_step: Annotated[
+        int | None, "step whose weights were saved, where a flag ended the run", LEFT_OUT
+    ] = None
+    timing: Annotated[Timing | None, "what the looks cost", LEFT_OUT] = None
 
 
 # ---- hardware.jsonl, the sampler's word ------------------------------------------------------------------

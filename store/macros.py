@@ -45,9 +45,11 @@ ORDER BY 1""",
         "run",
         "General examples by how much worse they got since the base model: FROM forgotten(42)",
         """
-WITH e AS (SELECT * FROM eval_examples x WHERE x.run = run AND x.suite = 'general'
+WITH kept AS (SELECT t.kept_step FROM runs t WHERE t.run = run),
+     e AS (SELECT * FROM eval_examples x WHERE x.run = run AND x.suite = 'general'
                                           AND x.slice IS DISTINCT FROM 'samples'),
-     ends AS (SELECT min(step) AS first, max(step) AS last FROM e)
+     ends AS (SELECT min(step) AS first, coalesce((SELECT kept_step FROM kept), max(step)) AS last
+              FROM e)
 SELECT f.example, p.prompt, p.target, f.nll / f.tokens AS before, l.nll / l.tokens AS after,
        l.nll / l.tokens - f.nll / f.tokens AS increase
 FROM e f JOIN e l ON l.example = f.example LEFT JOIN examples p ON p.example = f.example
@@ -56,14 +58,17 @@ ORDER BY increase DESC""",
     ),
     "baselines": (
         "run",
-        "The base model against the run at its last evaluation, on the same held-out examples: FROM baselines(42)",
+        "The base model against the run at its last evaluation (of a stopped run, that of the kept step), on the same "
+        "held-out examples: FROM baselines(42)",
         f"""
-WITH tokens AS (SELECT t.run FROM runs t WHERE t.run = run AND t.task IN ('sft', 'completion')),
+WITH kept AS (SELECT t.kept_step FROM runs t WHERE t.run = run),
+     tokens AS (SELECT t.run FROM runs t WHERE t.run = run AND t.task IN ('sft', 'completion')),
      shots AS (SELECT s.value FROM evals s WHERE s.run = run AND s.suite = 'heldout_few_shot' AND s.key = 'shots'),
      e AS (SELECT x.suite, x.step, x.example, x.nll, x.tokens FROM eval_examples x
            WHERE x.run = run AND x.suite IN ('heldout', 'heldout_few_shot')),
      h AS (SELECT * FROM e WHERE suite = 'heldout' AND step > 0
-                             AND step = (SELECT max(step) FROM e WHERE suite = 'heldout')),
+                             AND step = coalesce((SELECT kept_step FROM kept),
+                                                 (SELECT max(step) FROM e WHERE suite = 'heldout'))),
      d AS (SELECT b.suite AS part, h.step, b.nll AS base, h.nll AS now, h.tokens
            FROM e b JOIN h ON h.example = b.example AND h.tokens = b.tokens
            WHERE b.step = 0 AND b.nll + h.nll IS NOT NULL),
@@ -76,16 +81,17 @@ ORDER BY part""",
     ),
     "slices": (
         "run",
-        "The price of a run, whole and by slice: general text at the last evaluation against step 0, with what the "
-        "held-out loss gained and the nats paid for each nat of it: FROM slices(42)",
+        "The price of a run, whole and by slice: general text at the last evaluation (of a stopped run, that of the "
+        "kept step) against step 0, with what the held-out loss gained and the nats paid for each nat of it: FROM slices(42)",
         # An older finetui kept what the base model wrote as a slice of the general suite.
         f"""
-WITH e AS (SELECT * FROM eval_examples x WHERE x.run = run AND x.suite IN ('general', 'heldout')
+WITH kept AS (SELECT t.kept_step FROM runs t WHERE t.run = run),
+     e AS (SELECT * FROM eval_examples x WHERE x.run = run AND x.suite IN ('general', 'heldout')
                                           AND x.slice IS DISTINCT FROM 'samples'),
      p AS (SELECT h.suite, h.slice, h.step, b.nll AS base, h.nll AS now, h.tokens, h.lost, h.gained
            FROM e b JOIN e h ON h.suite = b.suite AND h.example = b.example AND h.tokens = b.tokens
-           WHERE b.step = 0 AND h.step > 0 AND h.step = (SELECT max(step) FROM e WHERE suite = 'general')
-             AND b.nll + h.nll IS NOT NULL),
+           WHERE b.step = 0 AND h.step > 0 AND b.nll + h.nll IS NOT NULL
+             AND h.step = coalesce((SELECT kept_step FROM kept), (SELECT max(step) FROM e WHERE suite = 'general'))),
      g AS (SELECT * FROM p WHERE suite = 'general'),
      weighed AS (SELECT t.run FROM runs t WHERE t.run = run AND t.task IN ('sft', 'completion')),
      d AS (SELECT 'g' || slice AS part, * FROM g
@@ -187,11 +193,14 @@ ORDER BY key""",
     ),
     "worst": (
         "run",
-        "Examples that the flags of a run were hit by hardest, with their text: FROM worst(42)",
+        "Examples that the flags of a run were last hit by hardest, with their text: FROM worst(42)",
         """
 SELECT f.flag, f.level, f.step, f.suite, f.one.id AS example, f.one.before, f.one.after, p.prompt, p.target
 FROM (SELECT x.*, unnest(from_json(x.worst, '[{"id": "VARCHAR", "before": "DOUBLE", "after": "DOUBLE"}]')) AS one
-      FROM flags x WHERE x.run = run) f
+      FROM (SELECT * FROM flags y WHERE y.run = run
+            QUALIFY row_number() OVER (PARTITION BY y.flag, y.suite
+                                       ORDER BY y.step DESC, y.attempt DESC, y.t DESC) = 1) x
+     ) f
 LEFT JOIN examples p ON p.example = f.one.id
 ORDER BY f.step, f.flag, f.one.after - f.one.before DESC""",
     ),

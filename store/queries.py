@@ -10,21 +10,26 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from store.best import sql_of_task
 from store.macros import PAIRED
 from store.states import ACTIVE, RunState, sql_list
 
 Query = tuple[str, dict[str, Any]]
 
-_SUMMARIES = """
+# What the held-out suite of a run's task is judged by: the name of its curve.
+_JUDGED = sql_of_task("r.task", "'{metric}'")
+
+_SUMMARIES = f"""
 summaries AS (
   SELECT run,
          any_value(last) FILTER (key = 'train/loss') AS loss,
-         any_value(last) FILTER (key = 'heldout/loss') AS heldout,
-         any_value(best) FILTER (key = 'heldout/loss') AS heldout_best,
+         any_value(last) FILTER (key = judged) AS heldout,
+         any_value(best) FILTER (key = judged) AS heldout_best,
+         any_value(best_step) FILTER (key = judged) AS heldout_best_step,
          any_value(last) FILTER (key = 'general/loss') AS general,
          any_value(last) FILTER (key = 'train/tokens_per_s') AS tokens_per_s
-  FROM run_summary
-  WHERE key IN ('train/loss', 'heldout/loss', 'general/loss', 'train/tokens_per_s')
+  FROM run_summary JOIN (SELECT r.run, {_JUDGED} AS judged FROM runs r) USING (run)
+  WHERE key IN ('train/loss', 'general/loss', 'train/tokens_per_s') OR key = judged
   GROUP BY run
 )"""
 
@@ -37,11 +42,12 @@ times AS (
                                     THEN $now ELSE a.last_t END, a.started) - a.started) AS elapsed_s
   FROM attempts a JOIN runs r USING (run) GROUP BY a.run
 ),
-flagged AS (
-  SELECT run, count(DISTINCT (flag, suite)) FILTER (level IN ('warn', 'critical')) AS flags,
+flagged AS (  -- as they stand: the last line of each counts
+  SELECT run, count(*) FILTER (level IN ('warn', 'critical')) AS flags,
          CASE max(CASE level WHEN 'critical' THEN 3 WHEN 'warn' THEN 2 ELSE 1 END)
            WHEN 3 THEN 'critical' WHEN 2 THEN 'warn' ELSE 'info' END AS flag_level
-  FROM flags GROUP BY run
+  FROM (SELECT run, flag, suite, arg_max(level, (step, t)) AS level FROM flags GROUP BY run, flag, suite)
+  GROUP BY run
 )
 SELECT r.run, r.name, r.state, r.reason, r.waiting_for, r.priority, r.method, r.model, r.step, r.total_steps,
        CASE WHEN r.state = '{RunState.FINISHED}' THEN 1.0
@@ -49,9 +55,12 @@ SELECT r.run, r.name, r.state, r.reason, r.waiting_for, r.priority, r.method, r.
        CASE WHEN r.state = '{RunState.RUNNING}' AND c.last_step > c.first_step THEN greatest(0.0,
             (r.total_steps - r.step) * (c.last_t - c.first_t) / (c.last_step - c.first_step)
             - ($now - c.last_t)) END AS eta_s,
-       t.elapsed_s, s.loss, s.heldout, s.heldout_best, s.general, s.tokens_per_s,
+       t.elapsed_s, s.loss,
+       -- Of a run that a flag stopped: the weights that it kept are nearly always those of the best step.
+       CASE WHEN r.kept_step = s.heldout_best_step THEN s.heldout_best ELSE s.heldout END AS heldout,
+       s.heldout_best, s.general, s.tokens_per_s,
        coalesce(f.flags, 0) AS flags, f.flag_level, r.phase, r.attempt, r.sweep, r.parent,
-       r.created, r.started, r.ended
+       r.created, r.started, r.ended, r.task
 FROM runs r
 LEFT JOIN summaries s USING (run)
 LEFT JOIN attempts c ON c.run = r.run AND c.attempt = r.attempt
@@ -64,14 +73,14 @@ SELECT r.run, r.name, r.method, r.trainable,
        h0.value AS heldout_base, h.last AS heldout_last, h.best AS heldout_best,
        g0.value AS general_base, g.last AS general_last, g.last - g0.value AS general_delta,
        speed.last AS tokens_per_s, memory.last AS peak_memory_mb,
-       (SELECT count(DISTINCT (flag, suite)) FROM flags f
-        WHERE f.run = r.run AND f.level IN ('warn', 'critical')) AS flags
+       (SELECT count(*) FROM (SELECT arg_max(level, (step, t)) AS level FROM flags f
+                              WHERE f.run = r.run GROUP BY flag, suite) WHERE level IN ('warn', 'critical')) AS flags
 FROM runs r
-LEFT JOIN run_summary h ON h.run = r.run AND h.key = 'heldout/loss'
+LEFT JOIN run_summary h ON h.run = r.run AND h.key = {judged}
 LEFT JOIN run_summary g ON g.run = r.run AND g.key = 'general/loss'
 LEFT JOIN run_summary speed ON speed.run = r.run AND speed.key = 'train/tokens_per_s'
 LEFT JOIN run_summary memory ON memory.run = r.run AND memory.key = 'memory/peak_mb'
-LEFT JOIN evals h0 ON h0.run = r.run AND h0.suite = 'heldout' AND h0.key = 'loss' AND h0.step = 0
+LEFT JOIN evals h0 ON h0.run = r.run AND h0.suite = 'heldout' AND h0.key = split_part(h.key, '/', 2) AND h0.step = 0
 LEFT JOIN evals g0 ON g0.run = r.run AND g0.suite = 'general' AND g0.key = 'loss' AND g0.step = 0
 WHERE r.run IN ({runs})
 ORDER BY r.run"""
@@ -90,7 +99,7 @@ def run(run: int) -> Query:
     """One run with every column of `runs`, and its columns of the run table. No rows: no such run."""
     return (
         f"SELECT r.*, t.* EXCLUDE (run, name, state, reason, waiting_for, priority, method, model, step, total_steps,"
-        f" phase, attempt, sweep, parent, created, started, ended)"
+        f" phase, attempt, sweep, parent, created, started, ended, task)"
         f" FROM runs r JOIN ({RUNS_SQL}) t ON t.run = r.run WHERE r.run = $run",
         {"run": run, "now": time.time()},
     )
@@ -200,7 +209,7 @@ def choices(run: int) -> Query:
 
 
 def flags(run: int | None = None) -> Query:
-    """The flags of a run (or of all), the latest first."""
+    """The flags of a run (or of all), a row a look, the latest first."""
     return "SELECT * FROM flags WHERE run = coalesce($run, run) ORDER BY t DESC", {"run": run}
 
 
@@ -289,25 +298,32 @@ def compare_metrics(runs: Sequence[int]) -> Query:
 
 
 def paired(a: int, b: int, suite: str = "heldout") -> Query:
-    """difference, lo, hi, n, step_a, step_b: how much worse b is than a, in nats per token, over the same examples.
+    """difference, lo, hi, n, step_a, step_b, per: how much worse b is than a, nats per token, over the same examples.
 
-    Sum of (nll_b - nll_a) over the sum of the tokens, at each run's last evaluation of the suite, of the examples that
-    have as many tokens in both (others were read by another tokenizer). The interval is that of the ratio estimator, as
-    in `baselines`; NULL for fewer than two common examples. One row.
+    Sum of (nll_b - nll_a) over the sum of the tokens, at each run's last evaluation of the suite (of a stopped run,
+    that of the kept step), of the examples that have as many tokens in both (others were read by another tokenizer).
+    Held-out preference pairs: of the preference loss (label smoothing aside), per pair. The interval is that of the
+    ratio estimator, as in `baselines`; NULL for fewer than two common examples. One row.
     """
     return (
         f"""
-WITH x AS (SELECT * FROM eval_examples WHERE run = $a AND suite = $suite AND slice IS DISTINCT FROM 'samples'),
-     y AS (SELECT * FROM eval_examples WHERE run = $b AND suite = $suite AND slice IS DISTINCT FROM 'samples'),
+WITH e AS (SELECT *, greatest(-margin, 0) + ln(1 + exp(-abs(margin))) AS preference FROM eval_examples
+           WHERE run IN ($a, $b) AND suite = $suite AND slice IS DISTINCT FROM 'samples'),
+     x AS (SELECT * FROM e WHERE run = $a),
+     y AS (SELECT * FROM e WHERE run = $b),
+     ends AS (SELECT coalesce((SELECT kept_step FROM runs WHERE run = $a), (SELECT max(step) FROM x)) AS step_a,
+                     coalesce((SELECT kept_step FROM runs WHERE run = $b), (SELECT max(step) FROM y)) AS step_b),
      d AS (
-       SELECT '' AS part, y.step, x.nll AS base, y.nll AS now, y.tokens
+       SELECT '' AS part, y.step, coalesce(x.preference, x.nll) AS base, coalesce(y.preference, y.nll) AS now,
+              CASE WHEN x.preference IS NULL THEN y.tokens ELSE 1 END AS tokens
        FROM x JOIN y ON y.example = x.example AND y.tokens = x.tokens
-       WHERE x.step = (SELECT max(step) FROM x) AND y.step = (SELECT max(step) FROM y)
-         AND y.tokens > 0 AND x.nll + y.nll IS NOT NULL
+       WHERE x.step = (SELECT step_a FROM ends) AND y.step = (SELECT step_b FROM ends)
+         AND (x.preference IS NULL) = (y.preference IS NULL) AND y.tokens > 0 AND x.nll + y.nll IS NOT NULL
      ),
      {PAIRED}
-SELECT change AS difference, change - half AS lo, change + half AS hi, coalesce(n, 0) AS n, step_a, step_b
-FROM (SELECT (SELECT max(step) FROM x) AS step_a, (SELECT max(step) FROM y) AS step_b) LEFT JOIN q ON true""",
+SELECT change AS difference, change - half AS lo, change + half AS hi, coalesce(n, 0) AS n, step_a, step_b,
+       CASE WHEN (SELECT count(preference) FROM x) > 0 THEN 'pair' ELSE 'token' END AS per
+FROM ends LEFT JOIN q ON true""",
         {"a": a, "b": b, "suite": suite},
     )
 
@@ -334,7 +350,7 @@ def leaderboard(limit: int = 100) -> Query:
 
 def compare_table_sql(runs: Sequence[int]) -> str:
     """The SQL of `compare_table`, whole and without parameters: what the command line prints under the table."""
-    return COMPARE_TABLE_SQL.strip().format(runs=_numbers(runs))
+    return COMPARE_TABLE_SQL.strip().format(runs=_numbers(runs), judged=_JUDGED)
 
 
 def compare_table(runs: Sequence[int]) -> Query:

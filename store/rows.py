@@ -245,7 +245,7 @@ def worker_line(batch: Batch, run: RunRow, attempt: int, entry: Entry) -> list[s
     else:  # of a later finetui
         level = str(entry.get("level") or "info")
         batch.event(run.run, attempt, entry, str(entry.get("message") or kind), level)
-    if kind in ("resume", "plan", "phase", "metrics"):
+    if kind in ("resume", "plan", "phase", "metrics", "end"):
         batch.runs[run.run] = run
     return bad
 
@@ -289,6 +289,7 @@ def _resume(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.R
     batch.resumes.append((run.run, attempt, line.from_step))
     batch.attempt(run.run, attempt, resumed_from=None if fresh else line.from_step)
     run.step = max(0, line.from_step)
+    run.kept_step = None
 
 
 def _plan(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.Plan) -> None:
@@ -328,6 +329,7 @@ def _end(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.End)
     status, because = str(line.status), line.error or line.reason
     level = "error" if status == RunState.FAILED else "warn" if status == RunState.PAUSED else "info"
     batch.event(run.run, attempt, entry, f"{status}: {because}" if because else status, level)
+    run.kept_step = line.kept_step
 
 
 _WORKER: dict[str, Callable[[Batch, RunRow, int, Entry, Any], list[str] | None]] = {

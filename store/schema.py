@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
+from store.best import sql_of_task
 from store.macros import MACROS
 from store.states import RunState
 
@@ -65,6 +66,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ("pid", "BIGINT", "process of the latest attempt"),
             ("parameters", "BIGINT", "parameters of the model"),
             ("trainable", "BIGINT", "parameters that are trained"),
+            ("kept_step", "BIGINT", "step whose weights were saved, where a flag ended the run; else NULL"),
         ],
     ),
     "attempts": (
@@ -155,6 +157,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ("lost", "INTEGER", "tokens right at step 0 and wrong now"),
             ("gained", "INTEGER", "tokens wrong at step 0 and right now"),
             ("kl", "DOUBLE", "KL divergence from step 0, nats per token; NULL for examples without it"),
+            ("margin", "DOUBLE", "reward margin of a preference pair, nats; NULL for other examples"),
             ("tempered", "VARCHAR", "nll with the logits divided by a temperature: JSON {temperature: nll}"),
         ],
     ),
@@ -216,7 +219,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
         ],
     ),
     "flags": (
-        "Statements, with evidence, that a run is going wrong",
+        "Statements, with evidence, that a run is going wrong; one row a look, see flags_now for the last word",
         [
             _RUN,
             _ATTEMPT,
@@ -245,6 +248,12 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
                 "the same: JSON list of {text, change (recipe keys and values), source (in docs/flags.md)}",
             ),
             ("worst", "VARCHAR", "examples hit hardest: JSON list of {id, before, after}"),
+            (
+                "state",
+                "VARCHAR",
+                "what became of it at this look: raised, confirmed, weakened, fading, withdrawn",
+            ),
+            ("per", "VARCHAR", "what the effect is a mean over, where it is in nats: token, text or pair"),
             _T,
         ],
     ),
@@ -339,15 +348,38 @@ VIEWS: dict[str, tuple[str, str, dict[str, str]]] = {
         "SELECT * FROM metrics_live UNION ALL SELECT * FROM metrics_cold",
         {name: comment for name, _, comment in _METRICS},
     ),
-    "leaderboard": (
-        "Runs by their best held-out loss, among those of one task and held-out set",
+    "flags_now": (
+        "Every flag of every run as it stands at its last look, and at its worst",
         """
+SELECT run, flag, suite, slice, state, level, step, since_step, effect, lo, hi, n, per,
+       worst_level, worst_step, worst_effect, message
+FROM (SELECT *, first_value(level) OVER worst AS worst_level, first_value(step) OVER worst AS worst_step,
+             first_value(effect) OVER worst AS worst_effect,
+             row_number() OVER (PARTITION BY run, flag, suite ORDER BY step DESC, attempt DESC, t DESC) AS place
+      FROM flags
+      WINDOW worst AS (PARTITION BY run, flag, suite
+                       ORDER BY list_position(['info', 'watch', 'warn', 'critical'], level) DESC NULLS LAST, step, t))
+WHERE place = 1
+ORDER BY run, flag, suite""",
+        {
+            "state": "what its last look made of it: raised, confirmed, weakened, fading, withdrawn",
+            "level": "level at its last look; info where it is withdrawn",
+            "step": "its last look",
+            "effect": "size of the effect at its last look",
+            "worst_level": "highest level that it had",
+            "worst_step": "first look with that level",
+            "worst_effect": "size of the effect there",
+        },
+    ),
+    "leaderboard": (
+        "Runs by their best held-out loss (of preferences, preference loss), among those of one task and held-out set",
+        f"""
 SELECT row_number() OVER (PARTITION BY r.task, d.heldout_set ORDER BY h.best NULLS LAST, r.run) AS place,
        r.run, r.name, r.task, r.state, r.method, r.model,
        h.best AS heldout_best, h.best_step, h.last AS heldout_last, g.last - b.value AS general_delta,
        t.last AS tokens_per_s, r.trainable, d.heldout_set
 FROM runs r
-JOIN run_summary h ON h.run = r.run AND h.key = 'heldout/loss'
+JOIN run_summary h ON h.run = r.run AND h.key = {sql_of_task("r.task", "'{metric}'")}
 LEFT JOIN run_summary g ON g.run = r.run AND g.key = 'general/loss'
 LEFT JOIN run_summary t ON t.run = r.run AND t.key = 'train/tokens_per_s'
 LEFT JOIN (SELECT run, arg_min(value, step) AS value FROM evals WHERE suite = 'general' AND key = 'loss' GROUP BY run) b
@@ -368,7 +400,7 @@ ORDER BY r.task, d.heldout_set, place""",
             "state": "state of the run",
             "method": "what is trained",
             "model": "base model",
-            "heldout_best": "least held-out loss, nats per token (classification: per text)",
+            "heldout_best": "least held-out loss, nats per token (of texts per text; of preferences per pair)",
             "best_step": "step of the least held-out loss",
             "heldout_last": "held-out loss at the last evaluation",
             "general_delta": "general loss now minus that of the base model; above 0 is forgetting",

@@ -53,6 +53,7 @@ class Run(NamedTuple):
     flags: int = 0
     flag_level: str = ""
     parent: int | None = None  # the run that this one was made from
+    task: str = ""
 
     @property
     def live(self) -> bool:

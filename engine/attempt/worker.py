@@ -24,7 +24,7 @@ from engine.training.stop import Cancelled, Stop
 from finetui.errors import FinetuiError
 from finetui.log import LogWriter
 from store.line_fields import write
-from store.lines import Log, Phase
+from store.lines import Log, Phase, Timing
 from store.states import RunState, WorkerExit
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def main(run_dir: str, attempt: int) -> int:
         this_attempt.go()
         return WorkerExit.FINISHED
     except Cancelled:
-        report.end(RunState.CANCELLED, this_attempt.step)
+        report.end(RunState.CANCELLED, this_attempt.step, timing=this_attempt.timing)
         return WorkerExit.CANCELLED
     except Exception as error:
         if disk.is_full(error):
@@ -102,6 +102,11 @@ class Attempt:
     def step(self) -> int:
         return self.job.step if self.job else 0
 
+    @property
+    def timing(self) -> Timing | None:
+        """What training and looks have cost so far."""
+        return self.job.timing if self.job else None
+
     def go(self) -> None:
         """Train and save. Raises Cancelled, and any error as it is."""
         meta = json.loads(self.run.meta.read_text())
@@ -124,9 +129,18 @@ class Attempt:
         gc.enable()
         self.job = set_up(self.run, self.number, recipe, resume_from, self.report, self.stop)
 
-        reason = train(self.job, resume_from)
+        stopped = train(self.job, resume_from)
         self._save_weights(recipe)
-        self.report.end(RunState.FINISHED, self.step, reason=reason)
+        if stopped:
+            self.report.end(
+                RunState.FINISHED,
+                self.step,
+                reason=stopped.reason,
+                kept_step=stopped.kept_step,
+                timing=self.job.timing,
+            )
+        else:
+            self.report.end(RunState.FINISHED, self.step, timing=self.job.timing)
 
     def _save_weights(self, recipe: Recipe) -> None:
         """Save `model/` or `adapter/`, as plain transformers, PEFT and `bottleneck.load` read them."""

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
@@ -24,7 +23,7 @@ from engine.basics.errors import FixError
 from engine.basics.safe_text import one_line
 from engine.client import preflight, submit
 from engine.flags.actions import OF_METHOD, fix
-from engine.flags.flag import Action, Flag
+from engine.flags.flag import Action, Flag, flag_of
 from engine.flags.words import newest
 from engine.recipe import recipe_file
 from engine.recipe.recipe_file import RecipeFile
@@ -94,10 +93,13 @@ class Fix:
 def propose(run: RunDir) -> Fix:
     """Return the recipe that answers a run's flags. Raises FixError if no flag warns, and RecipeError."""
     meta, old = _read(run)
-    flags = [_flag_of(line) for line in newest(map(body, events_of(run, lines.Flag)))]
+    flags = [flag_of(line) for line in newest(map(body, events_of(run, lines.Flag)))]
     warnings = [flag for flag in flags if flag.level in ("warn", "critical")]
     if not warnings:
-        harmless = f" (only {', '.join(f'{flag.level}: {flag.flag}' for flag in flags)})" if flags else ""
+        others = ", ".join(
+            f"{'withdrawn' if flag.state == 'withdrawn' else flag.level}: {flag.flag}" for flag in flags
+        )
+        harmless = f" (only {others})" if flags else ""
         raise FixError(f"run #{run.number} has no flag that warns{harmless}, so there is nothing to fix")
     tree = old.model_dump(mode="json")
     chosen = fix(tree, warnings, _tried_keys(run, meta, old))
@@ -169,13 +171,6 @@ def _tried_keys(run: RunDir, meta: dict[str, Any], recipe: Recipe) -> set[str]:
         )
         recipe = parent
     return tried - {REPEATABLE}
-
-
-def _flag_of(line: Mapping[str, Any]) -> Flag:
-    """Return a flag from its line in the log; numbers that are null there become NaN."""
-    known = {field.name for field in fields(Flag) if field.init} - {"actions", "worst", "forecast"}
-    values: dict[str, Any] = {key: math.nan if line[key] is None else line[key] for key in known}
-    return Flag(**values, actions=tuple(Action(**action) for action in line["actions"] or []))
 
 
 def _changed_recipe(old: Recipe, actions: list[Action], name: str) -> Recipe:

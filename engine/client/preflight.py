@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from engine.basics.errors import ModelError
 from engine.client import vocabulary
+from engine.client.looks_cost import look_cost
 from engine.data import findings, sources
 from engine.data.findings import Finding
 from engine.data.formats import Document
 from engine.data.gather import RunData, gather
 from engine.data.labels import labels_of
 from engine.data.rows import Source
+from engine.evals.cost import Cost
 from engine.evals.metrics import check_installed
 from engine.memory.storage import Storage, storage
 from engine.memory.workload import recipe_shapes, workload_of
@@ -66,13 +68,13 @@ class Report:
     storage: Storage | None  # on disk; None where the model's shapes are not known yet
     labels: list[str]  # the classes, of a classification
     reached: str | None  # the layers that adapters are beside
+    looks: (
+        Cost | None
+    )  # what evaluations will cost; None where the number of steps or tokens is not known yet
 
     @property
     def steps(self) -> int | None:
-        train = self.recipe.train
-        if train.max_steps or self.tokens is None:
-            return train.max_steps
-        return max(1, math.ceil(self.tokens * train.epochs / train.tokens_per_step))
+        return _steps(self.recipe, self.tokens)
 
     def summary(self) -> str:
         """Return one line: `lora of bundled:stdlib-2m, 2,910 examples, about 120 steps`."""
@@ -108,6 +110,8 @@ class Report:
         ]
         if self.recipe.general and self.recipe.flags.forgetting.do != "off":
             lines.append(f"  flags    {self.recipe.flags.forgetting}")
+        if self.looks:
+            lines.append(f"  looks    {self.looks.line()}")
         if self.storage:
             lines.append(f"  disk     {self.storage}")
         return lines + [f"  note     {warning}" for warning in self.warnings]
@@ -121,6 +125,7 @@ class Report:
             "heldout_examples": self.heldout_examples,
             "tokens": self.tokens,
             "steps": self.steps,
+            "looks": asdict(self.looks) if self.looks else None,
             "disk": vars(self.storage) | {"total": self.storage.total} if self.storage else None,
             "warnings": self.warnings,
             "labels": self.labels,
@@ -153,6 +158,11 @@ def check(recipe: Recipe, base: Path) -> Report:
         *map(str, run_data.notes),
         *map(str, _warnings(recipe, run_data, tokens)),
     ]
+    steps = _steps(recipe, tokens)
+    looks = None
+    if tokenizer is not None and tokens and steps:
+        looks = look_cost(recipe, run_data, tokenizer, tokens, steps, _count_tokens)
+        warnings += filter(None, [looks.warning()])
     disk_use = _storage(recipe, model)
     if disk_use and (warning := disk_use.warning(disk.free_bytes(home().runs))):
         warnings.append(warning)
@@ -168,6 +178,7 @@ def check(recipe: Recipe, base: Path) -> Report:
         storage=disk_use,
         labels=labels,
         reached=outline.reached if outline else _reached(recipe, model),
+        looks=looks,
     )
 
 
@@ -234,6 +245,14 @@ def _dataset(source: Source) -> Dataset:
         fingerprint.bytes,
         len(source.dropped),
     )
+
+
+def _steps(recipe: Recipe, tokens: int | None) -> int | None:
+    """Return about how many steps a run has; None where neither the recipe nor the tokens tell."""
+    train = recipe.train
+    if train.max_steps or tokens is None:
+        return train.max_steps
+    return max(1, math.ceil(tokens * train.epochs / train.tokens_per_step))
 
 
 def _count_tokens(documents: list[Document], tokenizer: Tokenizer) -> int:

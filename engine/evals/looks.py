@@ -11,24 +11,24 @@ import numpy as np
 
 from engine.evals.base_scores import BasePredictions
 from engine.evals.score import TEMPERATURES, Scores
+from engine.flags import flag as flags
 from engine.flags.flag import History
 from engine.flags.template import Answers
 from engine.recipe.fields import SAMPLES, TEXT
 from engine.runs.events import FEW_SHOT, events_of
 from engine.runs.home import RunDir
+from store.line_fields import body
 from store.lines import Choices, Drift, Eval, Flag, Metrics, Resume, Sample, Scored, WorkerLine
 
 
 class Looks:
-    """Scores by suite and step, answers, the loss and gradient of every step, and the highest level at which each
-    flag was written.
-    """
+    """Scores by suite and step, answers, the loss and gradient of every step, and each flag as it was last written."""
 
     def __init__(self) -> None:
         self._scores: dict[str, dict[int, Scores]] = {}
         self._answers: dict[int, list[tuple[str, bool, bool]]] = {}
         self._steps: dict[int, tuple[float, float]] = {}
-        self._raised: dict[tuple[str, str], str] = {}  # by flag and suite
+        self._stated: dict[tuple[str, str], flags.Flag] = {}  # by flag and suite
         self._bases: dict[str, BasePredictions | None] = {}  # by suite
         self._ends: set[tuple[str, int]] = set()  # what was measured at both ends only, and at which step
         self.has_few_shot = False
@@ -72,13 +72,19 @@ class Looks:
         """Return the first look's predictions for a suite; None where they are not known."""
         return self._bases.get(suite)
 
-    def add_flag(self, flag: str, suite: str, level: str) -> None:
-        """Remember that a flag was written at a level."""
-        self._raised[flag, suite] = level
+    def add_flag(self, flag: flags.Flag) -> None:
+        """Remember a flag as it was written."""
+        self._stated[flag.flag, flag.suite] = flag
+
+    @property
+    def stated(self) -> list[flags.Flag]:
+        """Every flag as it was last written, withdrawn ones too."""
+        return list(self._stated.values())
 
     def level_of(self, flag: str, suite: str) -> str | None:
         """Return the level at which a flag was last written; None: never."""
-        return self._raised.get((flag, suite))
+        stated = self._stated.get((flag, suite))
+        return stated.level if stated else None
 
     @property
     def answers(self) -> list[Answers]:
@@ -94,6 +100,11 @@ class Looks:
     def has(self, step: int) -> bool:
         """Whether every suite was evaluated at a step."""
         return bool(self._scores) and all(step in by_step for by_step in self._scores.values())
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps at which anything was evaluated, in order."""
+        return sorted({step for by_step in self._scores.values() for step in by_step})
 
     def last_before(self, step: int) -> int:
         """Return the step of the look before; `step` itself at the first."""
@@ -122,6 +133,7 @@ class Looks:
             temperatures=() if tempered is None else TEMPERATURES,
             tempered=tempered,
             slices=first.slices,
+            margins=_stacked_margins(rows),
         )
 
 
@@ -138,7 +150,8 @@ def _align(scores: Scores, first: Scores) -> Scores:
         return np.where(columns >= 0, values[..., columns].astype(float), np.nan)
 
     parts = {
-        key: aligned(getattr(scores, key)) for key in ("nll", "right", "lost", "gained", "kl", "tempered")
+        key: aligned(getattr(scores, key))
+        for key in ("nll", "right", "lost", "gained", "kl", "tempered", "margins")
     }
     return replace(scores, ids=first.ids, tokens=first.tokens, **parts)
 
@@ -147,6 +160,13 @@ def _stacked(rows: list[np.ndarray | None]) -> np.ndarray | None:
     """Stack one row per look; None unless all looks have one."""
     present = [row for row in rows if row is not None]
     return np.stack(present) if len(present) == len(rows) else None
+
+
+def _stacked_margins(rows: list[Scores]) -> np.ndarray | None:
+    """Stack one row per look, NaN where it kept none; None if no look did."""
+    if all(row.margins is None for row in rows):
+        return None
+    return np.stack([np.full(len(row.nll), nan) if row.margins is None else row.margins for row in rows])
 
 
 def read_looks(run: RunDir, attempt: int, from_step: int) -> Looks:
@@ -161,7 +181,7 @@ def read_looks(run: RunDir, attempt: int, from_step: int) -> Looks:
 def _add_line(looks: Looks, line: WorkerLine) -> None:
     match line:
         case Flag():
-            looks.add_flag(str(line.flag), str(line.suite), str(line.level))
+            looks.add_flag(flags.flag_of(body(line)))
         case Eval() if line.suite == FEW_SHOT:
             looks.has_few_shot = True
         case Eval():
@@ -201,6 +221,7 @@ def _scores(examples: Scored) -> Scores:
         lost=array(examples.lost),
         gained=array(examples.gained),
         kl=array(examples.kl),
+        margins=array(examples.margin),
         slices=tuple(examples.slice or ()),
         tempered=np.array([tempered[str(t)] for t in TEMPERATURES], dtype=float) if whole else None,
     )

@@ -78,6 +78,7 @@ def _score_pairs(loss: PairLoss, suite: Suite, *options: Any) -> Outcome:
         with as_base(loss.token_loss.model, loss.method):
             loss.suite_references[suite.name] = pairs.answer_log_probs(loss, examples, *options)[0]
     log_probs, right = pairs.answer_log_probs(loss, examples, *options)
-    scores = pairs.pair_scores(examples, log_probs, right)
-    preferences = pairs.measures(loss, log_probs, loss.suite_references[suite.name])
+    margins = pairs.margins_of(loss, log_probs, loss.suite_references[suite.name])
+    scores = pairs.pair_scores(examples, log_probs, right, margins)
+    preferences = pairs.measures(margins, loss.task.label_smoothing)
     return Outcome(scores, {**scores.measures, **preferences})

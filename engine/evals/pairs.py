@@ -9,8 +9,9 @@ import torch
 
 from engine.basics.statistics import Measure, mean, share
 from engine.evals.score import Scores
+from engine.flags.measure import preference_losses
 from engine.losses.batches import micro_batches
-from engine.losses.dpo_loss import PairLoss, preference_loss
+from engine.losses.dpo_loss import PairLoss
 from engine.tasks.items import Pair
 
 
@@ -39,22 +40,27 @@ def answer_log_probs(
     return log_probs, right
 
 
-def pair_scores(pairs: Sequence[Pair], log_probs: np.ndarray, right: np.ndarray) -> Scores:
-    """Return the scores of the chosen answers, from the result of `answer_log_probs`."""
+def pair_scores(
+    pairs: Sequence[Pair], log_probs: np.ndarray, right: np.ndarray, margins: np.ndarray
+) -> Scores:
+    """Return the scores of the chosen answers, from the result of `answer_log_probs`, with the pairs' margins."""
     targets = np.array([pair.chosen.targets for pair in pairs])
-    return Scores([pair.id for pair in pairs], -log_probs[0], targets, right)
+    return Scores([pair.id for pair in pairs], -log_probs[0], targets, right, margins=margins)
 
 
-def measures(loss: PairLoss, log_probs: np.ndarray, reference: np.ndarray) -> dict[str, Measure]:
-    """Return the measures of pairs; both arrays float64 [2, pairs], `reference` under the base model.
+def margins_of(loss: PairLoss, log_probs: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Return the margin of each pair, float64 [pairs]; both arrays float64 [2, pairs], `reference` under the base."""
+    return loss.margins(torch.from_numpy(log_probs), torch.from_numpy(reference)).numpy()
+
+
+def measures(margins: np.ndarray, label_smoothing: float) -> dict[str, Measure]:
+    """Return the measures of pairs from their margins, float64 [pairs].
 
     A reward is beta · (log p - log p_base) of an answer. `reward_accuracy` is the share of the pairs whose chosen
     answer has the higher one, equal ones counted as half: 0.5 for the base model itself.
     """
-    margins = loss.margins(torch.from_numpy(log_probs), torch.from_numpy(reference))
-    losses = preference_loss(margins, loss.task.label_smoothing)
     return {
-        "preference_loss": mean(losses.numpy()),
-        "reward_margin": mean(margins.numpy()),
-        "reward_accuracy": share((margins.sign().numpy() + 1) / 2),
+        "preference_loss": mean(preference_losses(margins, label_smoothing)),
+        "reward_margin": mean(margins),
+        "reward_accuracy": share((np.sign(margins) + 1) / 2),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -61,6 +61,12 @@ def complete(
         elif history := histories[name]:
             outcomes[name] = replace(outcome, measures=_whole_measures(history))
     return outcomes
+
+
+def tokens_read(suite: Suite, ids: Sequence[str]) -> int:
+    """Return how many tokens a look read of the examples of a suite that it scored."""
+    scored = set(ids)
+    return sum(len(example.tokens) for example in suite.examples if example.id in scored)
 
 
 def partial_cost(suites: list[Suite], per_look: int) -> float:

@@ -85,14 +85,17 @@ class Schedule:
         step: int,
         agree: Callable[[bool], bool] = bool,
         share: float = 1.0,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         """`step`: where the attempt begins. `agree`: makes all of several processes decide the same. `share`: what a
         look that is not certain is expected to take, of the time of one that is; once there was one, its time counts.
+        `clock`: seconds, where they are foretold instead of measured.
         """
         self._every = None if every == AUTO else parse_share(every)
         self._budget = (parse_share(budget).percent or 0.0) / 100
         self._total, self._first, self._last, self._agree = total, step, step, agree
-        self._began = time.monotonic()
+        self._clock = clock or time.monotonic
+        self._began = self._clock()
         self._share, self._eval_s, self._certain_s = share, 0.0, 0.0
         self._look_s: float | None = None
 
@@ -106,7 +109,7 @@ class Schedule:
             return True
         if self._every or not is_wanted(step, self._total):
             return False
-        train_s = time.monotonic() - self._began - self._eval_s
+        train_s = self._clock() - self._began - self._eval_s
         steps = self._total - self._first
         look_s = self._share * self._certain_s if self._look_s is None else self._look_s
         certain_s = max(self._certain_s, look_s)  # the first look may have been read from the base cache
@@ -125,11 +128,11 @@ class Schedule:
     @contextmanager
     def timing(self, step: int) -> Iterator[None]:
         """Measure the time of the look inside."""
-        began = time.monotonic()
+        began = self._clock()
         try:
             yield
         finally:
-            seconds = time.monotonic() - began
+            seconds = self._clock() - began
             if self.is_certain(step):
                 self._certain_s = seconds
             else:

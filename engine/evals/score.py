@@ -38,6 +38,7 @@ class Scores:
         None  # float64, nats per target from step 0; NaN for examples that are not watched
     )
     tempered: np.ndarray | None = None  # float64 [temperatures, examples], nll at each of TEMPERATURES
+    margins: np.ndarray | None = None  # float64, of pairs
     base: BasePredictions | None = None  # what later looks are compared with, of the first look
     slices: tuple[str, ...] = ()  # of each example; empty: the suite is not divided
 
@@ -71,7 +72,7 @@ class Scores:
         return joined.only(np.array([place[id] for id in ids]))
 
 
-_OF_EXAMPLES = ("nll", "tokens", "right", "lost", "gained", "kl", "tempered")
+_OF_EXAMPLES = ("nll", "tokens", "right", "lost", "gained", "kl", "tempered", "margins")
 
 
 def _concatenate(one: Any, other: Any) -> Any:

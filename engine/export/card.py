@@ -165,15 +165,15 @@ def _change(before: Eval, now: Eval) -> str:
 
 
 def _flags(source: Source, step: int) -> Iterator[str]:
-    """List the flags that were raised up to the step of the weights."""
+    """List the flags that were raised up to the step of the weights, as they stood there."""
     yield from ("## Flags", "")
     texts = {
         row.id: row.prompt or row.target or "" for suite in source.of_kind(Examples) for row in suite.rows
     }
     flags = words.newest(body(flag) for flag in source.of_kind(Flag) if flag.step <= step)
     for flag in flags:
-        place = f"of {markdown(words.where(flag))}, since step {words.since(flag)}"
-        head = markdown(f"{flag['level']}: {flag['flag']}")
+        place = f"of {markdown(words.where(flag))}, {words.when(flag)}"
+        head = markdown(f"{words.level(flag)}: {flag['flag']}")
         yield f"- **{head}** {place}. {markdown(flag['message'] or '')}"
         yield from (f"  - {name}: {text}" for name, text in words.evidence(flag))
         yield from (

@@ -18,6 +18,7 @@ from engine.runs import journal
 from engine.runs.events import events_of
 from engine.runs.home import RunDir
 from finetui.errors import first_line
+from store.best import judged_by
 from store.lines import WORKER, Eval, Plan, WorkerLine
 from store.states import ACTIVE, WAITING
 
@@ -74,9 +75,10 @@ class Source:
         return dict(self.run.whole_checkpoints())
 
     def heldout_losses(self) -> dict[int, float]:
-        """Return the held-out loss by step, nats per token."""
-        evals = [event for event in self.of_kind(Eval) if event.suite == "heldout" and "loss" in event.values]
-        losses = {look.step: look.values["loss"].value for look in evals}
+        """Return by step what the held-out suite of the task is judged by, nats; the least is the best."""
+        key = judged_by(self.recipe.task.name).key
+        evals = [event for event in self.of_kind(Eval) if event.suite == "heldout" and key in event.values]
+        losses = {look.step: look.values[key].value for look in evals}
         return {step: loss for step, loss in losses.items() if loss is not None and isfinite(loss)}
 
 
@@ -103,7 +105,7 @@ def read(run: RunDir) -> Source:
 
 
 def choose_checkpoint(source: Source, name: str) -> tuple[int, Path]:
-    """Return the checkpoint of a step, `best` (lowest held-out loss) or `last`. Raises ExportError."""
+    """Return the checkpoint of a step, `best` (by what its task is judged by) or `last`. Raises ExportError."""
     checkpoints = source.checkpoints()
     if not checkpoints:
         raise ExportError(f"run #{source.number} has no whole checkpoint yet; wait for one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,6 @@ from safetensors.torch import load_file
 
 from engine.basics.errors import DataError, ExportError
 from engine.data.template import ensure_template
-from engine.evals.looks import read_looks
 from engine.export.compare import compare
 from engine.export.result import Difference
 from engine.export.source import Source, choose_checkpoint
@@ -21,14 +21,12 @@ from engine.models import load
 from engine.models.source import resolve
 from engine.models.tokenizer import load_tokenizer
 from engine.training import checkpoint
-from engine.training.flagging import best_step
 from finetui.errors import first_line
 from store.lines import End
 
 Progress = Callable[[str], None]
 
 COMPARED_EXAMPLES = 64  # held-out examples
-FOREVER = 2**62  # later than every attempt and step
 MERGE_TOLERANCE = 0.1  # of the spread of the logits: more than rounding to 16 bits ever does
 
 
@@ -112,13 +110,12 @@ def _load_whole(path: str, source: Source, dtype: torch.dtype) -> Any:
 
 
 def _finished_step(source: Source) -> int:
-    """Return the step whose weights were saved: the last, or the best if a flag stopped the run."""
+    """Return the step whose weights were saved: the last, or the one that was kept when a flag stopped the run."""
     end = source.last(End) or End()
-    if (end.reason or "").startswith("stopped by the flag"):
-        best = best_step(read_looks(source.run, FOREVER, FOREVER), source.recipe)
-        if best is not None:
-            return best
-    return end.step
+    if end.kept_step is not None:
+        return end.kept_step
+    told = re.search(r"; the weights of step (\d+) are kept", end.reason or "")  # by an older finetui
+    return int(told[1]) if told else end.step
 
 
 @torch.no_grad()

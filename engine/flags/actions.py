@@ -99,6 +99,15 @@ def instability(context: Context) -> tuple[Action, ...]:
     )
 
 
+def displacement(context: Context) -> tuple[Action, ...]:
+    return (
+        *_lower_rate(context, "razin2024"),
+        _higher_beta(context),
+        Action("Train on the chosen answers first (task: sft), then on the pairs.", {}, "pal2024"),
+        Action("Look for pairs whose two answers are nearly the same.", {}, "razin2024"),
+    )
+
+
 def not_a_number(context: Context) -> tuple[Action, ...]:
     return (
         *_lower_rate(context, "mosbach2021"),
@@ -108,6 +117,11 @@ def not_a_number(context: Context) -> tuple[Action, ...]:
 
 
 def overconfident(context: Context) -> tuple[Action, ...]:
+    if context.task == "dpo":
+        return (
+            Action("Continue: as many pairs are told apart as at the best step, by larger margins."),
+            _higher_beta(context),
+        )
     return (
         Action("Continue: judge the run by its answers and the task's own measure.", {}, "ouyang2022"),
         Action("Where probabilities matter, sample at the temperature named here.", {}, "guo2017"),
@@ -248,6 +262,11 @@ def _fewer_epochs(context: Context, why: str, source: str) -> tuple[Action, ...]
     return (
         Action(f"Train for fewer epochs, train.epochs={fewer:g}: {why}.", {"train.epochs": fewer}, source),
     )
+
+
+def _higher_beta(context: Context) -> Action:
+    beta = float(f"{2 * context.beta:.1e}")
+    return Action(f"Stay closer to the base model: task.beta={beta:g}.", {"task.beta": beta}, "rafailov2023")
 
 
 def _warm_up(context: Context) -> tuple[Action, ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
+from math import nan
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,8 @@ from engine.recipe.sections import Flags
 # info: worth knowing, nothing is wrong. watch: a leading sign, not yet shown. warn and critical: shown, twice in a row.
 Level = Literal["info", "watch", "warn", "critical"]
 LEVELS: tuple[Level, ...] = ("info", "watch", "warn", "critical")
+# What became of a flag since its line before; engine/flags/states.py has the rules.
+State = Literal["raised", "confirmed", "weakened", "fading", "withdrawn"]
 
 WORST = 5  # examples shown
 
@@ -72,10 +75,45 @@ class Flag:
     lost: int | None = None  # tokens right under the base model and wrong now
     gained: int | None = None  # the other way round
     forecast: Forecast | None = None
+    state: State = "raised"
+    per: str = "token"  # what the effect is a mean over, where it is in nats: token, text or pair
     advice: tuple[str, ...] = field(init=False)  # the actions as sentences, for the log and the screen
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "advice", tuple(action.text for action in self.actions))
+
+
+def flag_of(line: Mapping[str, Any]) -> Flag:
+    """Return a flag from the fields of its line in the log, of whatever program: what is not there has its default, or
+    is NaN.
+    """
+    fields = {each.name: each.default for each in dataclasses.fields(Flag) if each.init}
+    plain = {name: line.get(name) for name in fields if name not in ("actions", "worst", "forecast")}
+    values: dict[str, Any] = {
+        name: (nan if fields[name] is MISSING else fields[name]) if value is None else value
+        for name, value in plain.items()
+    }
+    values["level"] = values["level"] if values["level"] in LEVELS else "info"
+    values["suite"] = str(line.get("suite") or "")
+    forecast = line.get("forecast") or {}
+    return Flag(
+        **values,
+        actions=tuple(
+            Action(str(one["text"]), one.get("change") or {}, one.get("source") or "")
+            for one in _objects(line.get("actions"))
+            if "text" in one
+        ),
+        worst=tuple(
+            Worst(str(one["id"]), one["before"], one["after"])
+            for one in _objects(line.get("worst"))
+            if "id" in one and all(isinstance(one.get(key), int | float) for key in ("before", "after"))
+        ),
+        forecast=Forecast(**forecast) if forecast.get("value") is not None else None,
+    )
+
+
+def _objects(value: Any) -> list[Mapping[str, Any]]:
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list | tuple) else []
 
 
 @dataclass(frozen=True)
@@ -99,6 +137,12 @@ class History:
     tempered: np.ndarray | None = None  # [evaluations, temperatures, examples], nll at each temperature
     metric: np.ndarray | None = None  # [evaluations, examples], the task's own measure, larger is better
     slices: tuple[str, ...] = ()  # of each example; empty: the suite is not divided
+    margins: np.ndarray | None = None  # [evaluations, examples], of pairs; NaN: that look did not keep them
+    per: str = "token"  # what `tokens` counts: token, text or pair
+
+    @property
+    def unit(self) -> str:
+        return f"nats per {self.per}"
 
     @property
     def looks(self) -> int:
@@ -166,8 +210,12 @@ class History:
         of = np.array(self.slices)
         return everything | {name: of == name for name in names}
 
+    def of(self, per: str) -> History:
+        """Return the same history, counted by `per`."""
+        return self if per == self.per else dataclasses.replace(self, per=per)
+
     def _map(self, cut: Any, **fields: Any) -> History:
-        names = ("nll", "right", "lost", "gained", "kl", "tempered", "metric")
+        names = ("nll", "right", "lost", "gained", "kl", "tempered", "metric", "margins")
         arrays = {name: cut(rows) for name in names if (rows := getattr(self, name)) is not None}
         return dataclasses.replace(self, **arrays, **fields)
 
@@ -183,6 +231,8 @@ class Context:
     epochs: float = 1.0
     warmup: str | int = "5%"
     task: str = "sft"
+    beta: float = 0.1  # of preferences
+    label_smoothing: float = 0.0
     stops: bool = False  # at the best step where it overfits
     rates: np.ndarray | None = field(default=None, compare=False)  # learning rate of every step of the run
     flags: Flags = field(default_factory=Flags, compare=False)  # with their margins

@@ -1,22 +1,29 @@
 """Instability: training losses or gradients that jump far out of what the steps before them were like.
 
 The scale is robust (median and median absolute deviation of the last steps), so that a spike does not hide the next
-one. One spike that passes is information; spikes that stay are a warning; a loss above where it began is critical.
+one. It knows nothing of mixtures, though: where one row in twenty is hard, and the others are all alike, every hard one
+is many deviations away. So a step has only jumped if it is beyond what the earlier steps had shown, or if there are
+more such steps among the latest than their share so far makes likely. One spike that passes is information; spikes that
+stay are a warning; a loss above where it began is critical. A warning stands for as long as the loss has not come back.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import bdtrc
 
 from engine.flags import actions
 from engine.flags.flag import Context, Flag, Level
 
 WINDOW, FEWEST = 50, 20  # steps before, that a step is compared with
+MEMORY, BEYOND = 1000, 1.25  # steps before, that show what is usual; times the largest of them
 SPIKE, LEAST = 8.0, 0.2  # robust standard deviations, and nats per token, above the median
 EXPLODED = 10.0  # times the median gradient norm
 LATEST, HITS = 5, 2  # a warning needs this many hits among the latest steps
+UNLIKELY = 0.001  # chance of as many outliers among the latest steps, from which on they are no mixture
 _MAD_TO_SD = 1.4826  # of a normal distribution
 
 
@@ -29,15 +36,18 @@ class Jump:
     hit: np.ndarray  # bool
 
 
-def instability(losses: np.ndarray, norms: np.ndarray, first_step: int, context: Context) -> Flag | None:
+def instability(
+    losses: np.ndarray, norms: np.ndarray, first_step: int, context: Context, since_step: int | None = None
+) -> Flag | None:
     """Return the flag as it stands at the last step. `losses` (nats per token) and `norms` (of the gradient, before
-    clipping) are float [steps]; the first is of optimiser step `first_step`.
+    clipping) are float [steps]; the first is of optimiser step `first_step`. `since_step`: of a warning that stands;
+    it is shown until the loss is back where it was before that step.
     """
-    loss, norm = loss_jumps(losses, LATEST), norm_jumps(norms, LATEST)
+    loss, norm = loss_jumps(losses), norm_jumps(norms)
     either = loss.hit | norm.hit
     latest = either[-LATEST:]
     if not latest.any():
-        return None
+        return _not_recovered(losses, first_step, context, since_step)
     level = _level(losses, latest)
     since = len(either) - LATEST + int(np.argmax(latest)) if len(either) > LATEST else int(np.argmax(either))
     at = len(losses) - 1 - int(np.argmax(latest[::-1]))  # the latest hit
@@ -58,31 +68,133 @@ def instability(losses: np.ndarray, norms: np.ndarray, first_step: int, context:
     )
 
 
-def loss_jumps(losses: np.ndarray, last: int | None = None) -> Jump:
-    """Find steps whose loss is far above that of the steps before; float [steps]. Only the `last` ones are tested."""
-    level, scale = _before(losses, last)
-    rise = losses - level
-    with np.errstate(invalid="ignore"):
-        return Jump(level, scale, (rise > SPIKE * scale) & (rise > LEAST))
-
-
-def norm_jumps(norms: np.ndarray, last: int | None = None) -> Jump:
-    """Find steps whose gradient norm is a multiple of that of the steps before; float [steps]. Only the `last` ones are
-    tested.
+def loss_jumps(losses: np.ndarray) -> Jump:
+    """Find the latest steps whose loss is far above that of the steps before, and beyond what these had shown; float
+    [steps].
     """
-    level, scale = _before(norms, last)
+
+    def outlying(level: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rise = losses - level
+        return (rise > SPIKE * scale) & (rise > LEAST), rise
+
+    return _jumps(losses, outlying)
+
+
+def norm_jumps(norms: np.ndarray) -> Jump:
+    """Find the latest steps whose gradient norm is a multiple of that of the steps before, and beyond what these had
+    shown; float [steps].
+    """
+
+    def outlying(level: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return norms > EXPLODED * level, np.where(level > 0, norms / level, np.nan)
+
+    return _jumps(norms, outlying)
+
+
+Outlying = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def _jumps(values: np.ndarray, outlying: Outlying) -> Jump:
+    """`outlying` gives which steps are outliers, and how far out each is, from level and scale before them. What the
+    earlier steps had shown is only looked at where there is something to compare with it.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        level, scale = _before(values, LATEST)
+        if not outlying(level, scale)[0].any():
+            return Jump(level, scale, np.zeros(len(values), dtype=bool))
+        level, scale = _before(values, MEMORY)
+        return Jump(level, scale, _unusual(*outlying(level, scale)))
+
+
+def back_to_normal(losses: np.ndarray, norms: np.ndarray, first_step: int, since_step: int) -> str:
+    """Return in a sentence where the training loss stands, after jumps from `since_step` on that have passed."""
+    at = since_step - first_step
+    if not 0 < at < len(losses):
+        return f"No step has jumped since step {since_step}."
+    now, before = float(np.median(losses[-LATEST:])), _level_before(losses, at)
+    return (
+        f"None of the last {LATEST} steps jumped, and the training loss is {now:.3f} (it was {before:.3f} nats per "
+        f"token before step {since_step})."
+    )
+
+
+def _unusual(outlying: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Return which of the latest steps jumped, bool [steps]: those outliers that are clearly larger than all that came
+    before the latest steps; or all of them, if so many are unlikely at the share of outliers so far.
+    """
+    hit = np.zeros(len(outlying), dtype=bool)
+    latest = slice(max(0, len(outlying) - LATEST), len(outlying))
+    earlier = size[: latest.start]
+    known = ~np.isnan(earlier)
+    largest = max(0.0, float(earlier[known].max())) if known.any() else 0.0
     with np.errstate(invalid="ignore"):
-        return Jump(level, scale, norms > EXPLODED * level)
+        hit[latest] = outlying[latest] & (size[latest] > BEYOND * largest)
+    count = int(outlying[latest].sum())
+    share = (int(outlying[: latest.start].sum()) + 1) / (int(known.sum()) + 2)
+    if count >= HITS and bdtrc(count - 1, LATEST, share) < UNLIKELY:
+        hit[latest] = outlying[latest]
+    return hit
 
 
-def _before(values: np.ndarray, last: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the median and robust standard deviation of the steps before each one (NaN but for the `last` ones)."""
-    level, scale = np.full(len(values), np.nan), np.full(len(values), np.nan)
-    for step in range(max(FEWEST, len(values) - (last or len(values))), len(values)):
-        window = values[max(0, step - WINDOW) : step]
-        level[step] = np.median(window)
-        scale[step] = _MAD_TO_SD * np.median(np.abs(window - level[step]))
+def _before(values: np.ndarray, last: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the median and robust standard deviation of up to WINDOW steps before each of the `last` ones; NaN for
+    the others, and for the first steps.
+    """
+    n = len(values)
+    level, scale = np.full(n, np.nan), np.full(n, np.nan)
+    start = max(FEWEST, n - last)
+    if start >= n:
+        return level, scale
+    for step in range(start, min(n, WINDOW)):
+        level[step : step + 1], scale[step : step + 1] = _robust(values[None, :step])
+    if n > WINDOW:
+        start = max(start, WINDOW)
+        windows = np.lib.stride_tricks.sliding_window_view(values, WINDOW)[start - WINDOW : n - WINDOW]
+        level[start:], scale[start:] = _robust(windows)
     return level, scale
+
+
+def _robust(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return median and robust standard deviation of each row; float [rows, steps] to float [rows]."""
+    level = np.median(windows, axis=1)
+    return level, _MAD_TO_SD * np.median(np.abs(windows - level[:, None]), axis=1)
+
+
+def _level_before(losses: np.ndarray, at: int) -> float:
+    """Return the median loss of up to WINDOW steps before a step, float [steps] without NaN."""
+    return float(np.median(losses[max(0, at - WINDOW) : at]))
+
+
+def _not_recovered(
+    losses: np.ndarray, first_step: int, context: Context, since_step: int | None
+) -> Flag | None:
+    """Return the warning that stands, if the loss is still above where it was before the jumps."""
+    at = -1 if since_step is None else since_step - first_step
+    if since_step is None or not 0 < at < len(losses):
+        return None
+    before, latest = losses[max(0, at - WINDOW) : at], losses[-2 * LATEST :]
+    level = _level_before(losses, at)
+    spread = _MAD_TO_SD * float(np.median(np.abs(before - level)))
+    rise = float(np.median(latest)) - level
+    if not rise > max(LEAST, 2 * spread):
+        return None
+    return Flag(
+        flag="instability",
+        level=_level(losses, np.ones(HITS, dtype=bool)),
+        step=first_step + len(losses) - 1,
+        since_step=since_step,
+        suite="train",
+        effect=rise,
+        lo=rise - 2 * spread,
+        hi=rise + 2 * spread,
+        n=len(before),
+        looks=len(losses),
+        message=(
+            f"The training loss has not come back since it jumped at step {since_step}: {level + rise:.3f} nats per "
+            f"token over the last {len(latest)} steps, {level:.3f} over the {len(before)} before it."
+        ),
+        actions=actions.instability(context),
+    )
 
 
 def _level(losses: np.ndarray, latest: np.ndarray) -> Level:

@@ -85,6 +85,7 @@ def leak(
             ]
         ),
         actions=actions.leak(suite, bool(scored_hits)),
+        per=history.per if history else "token",
     )
 
 

@@ -99,6 +99,7 @@ def overfitting(heldout: History, seen: History, context: Context) -> Flag | Non
         message=" ".join(_message(heldout, seen, rise, best, overfitted, harm, level)),
         actions=_actions(name, heldout.steps[best], context),
         worst=worst_examples(heldout, np.where(rise.scored, rise.before, np.nan)),
+        per=heldout.per,
     )
 
 
@@ -227,7 +228,7 @@ def _message(
 ) -> list[str]:
     lo, hi = rise.estimate.interval()
     sentences = [
-        f"The {heldout.suite} loss has risen by {rise.estimate.value:.3f} nats per token (95% interval {lo:.3f} to "
+        f"The {heldout.suite} loss has risen by {rise.estimate.value:.3f} {heldout.unit} (95% interval {lo:.3f} to "
         f"{hi:.3f}, {rise.estimate.n} examples) since its best at step {heldout.steps[best]}, while the loss on "
         f"training examples {'did not rise' if overfitted else 'rose too'} (from {seen.loss(best):.3f} to "
         f"{seen.loss(-1):.3f})."

@@ -66,9 +66,10 @@ def dead(seen: History, context: Context) -> Flag | None:
         looks=seen.looks,
         message=(
             f"Nothing has been learned in {seen.steps[-1]} steps: the loss on training examples has changed by "
-            f"{estimate.value:+.4f} nats per token (95% interval {lo:+.4f} to {hi:+.4f}, {estimate.n} examples)."
+            f"{estimate.value:+.4f} {seen.unit} (95% interval {lo:+.4f} to {hi:+.4f}, {estimate.n} examples)."
         ),
         actions=actions.dead(context, no_gradient=False),
+        per=seen.per,
     )
 
 
@@ -102,10 +103,11 @@ def converged(heldout: History, context: Context) -> Flag | None:
         n=estimate.n,
         looks=heldout.looks,
         message=(
-            f"The {heldout.suite} loss has moved by {estimate.value:+.4f} nats per token (95% interval {lo:+.4f} to "
+            f"The {heldout.suite} loss has moved by {estimate.value:+.4f} {heldout.unit} (95% interval {lo:+.4f} to "
             f"{hi:+.4f}, {estimate.n} examples) since step {heldout.steps[since]}: the run has converged."
         ),
         actions=actions.converged(heldout.steps[since]),
+        per=heldout.per,
     )
 
 

@@ -16,10 +16,55 @@ SHARES = ("memorised", "endless", "repeating")  # flags whose effect is a share,
 
 
 def newest(flags: Iterable[Fields]) -> list[Fields]:
-    """Return the latest line of every flag of a suite, gravest first. A flag is written again when its level rises."""
-    last = {(flag["flag"], flag.get("suite")): flag for flag in sorted(flags, key=lambda flag: flag["step"])}
+    """Return the latest line of every flag of a suite, with how bad it was at its worst (`worst_level`, `worst_step`)
+    where it is less than that now; the gravest first, what was withdrawn last.
+    """
+    lines: dict[tuple[Any, Any], list[Fields]] = {}
+    for flag in sorted(flags, key=lambda flag: (flag["step"], flag.get("t") or 0)):
+        lines.setdefault((flag["flag"], flag.get("suite")), []).append(flag)
     order = {level: place for place, level in enumerate(GRAVEST_FIRST)}
-    return sorted(last.values(), key=lambda flag: order.get(flag["level"], len(order)))
+
+    def place(flag: Fields) -> int:
+        return order.get(flag["level"], len(order))
+
+    found = []
+    for of_one in lines.values():
+        last, worst_line = of_one[-1], min(of_one, key=place)
+        worse = place(worst_line) < place(last)
+        now = {"worst_level": worst_line["level"], "worst_step": worst_line["step"]} if worse else {}
+        found.append({**last, **now} if now else last)
+    return sorted(found, key=lambda flag: (is_withdrawn(flag), place(flag)))
+
+
+def is_withdrawn(flag: Fields) -> bool:
+    return flag.get("state") == "withdrawn"
+
+
+def level(flag: Fields) -> str:
+    """Return `warn`, or `withdrawn`: nothing is wrong any more."""
+    return "withdrawn" if is_withdrawn(flag) else str(flag["level"] or "")
+
+
+def when(flag: Fields) -> str:
+    """Return `since step 30`, `from step 30 to 60` of a flag that was withdrawn."""
+    return f"from step {since(flag)} to {flag['step']}" if is_withdrawn(flag) else f"since step {since(flag)}"
+
+
+def history(flag: Fields) -> str:
+    """Return what became of a flag, in a sentence; empty where it was only raised."""
+    state, step = flag.get("state"), flag.get("step")
+    worst_seen = f"{flag['worst_level']} at step {flag['worst_step']}" if flag.get("worst_level") else ""
+    at_worst = f"; at its worst {worst_seen}" if worst_seen else ""
+    match state:
+        case "confirmed":
+            return f"confirmed at step {step}{at_worst}"
+        case "weakened":
+            return f"weakened at step {step}{at_worst}"
+        case "fading":
+            return f"not seen at step {step}: the next look withdraws it, or confirms it{at_worst}"
+        case "withdrawn":
+            return f"withdrawn at step {step}{at_worst}"
+    return f"at its worst {worst_seen}" if worst_seen else ""
 
 
 def where(flag: Fields) -> str:
@@ -33,8 +78,15 @@ def since(flag: Fields) -> int:
 
 
 def evidence(flag: Fields) -> list[tuple[str, str]]:
-    """Return what was measured, as (name, value): effect with interval, on how many, tokens, forecast."""
-    rows = [("effect", _effect(flag)), ("seen on", _counts(flag)), ("tokens", _tokens(flag))]
+    """Return what was measured, as (name, value): what became of it, effect with interval, on how many, tokens,
+    forecast.
+    """
+    rows = [
+        ("now", history(flag)),
+        ("effect", _effect(flag)),
+        ("seen on", _counts(flag)),
+        ("tokens", _tokens(flag)),
+    ]
     return [(name, text) for name, text in [*rows, ("forecast", _forecast(flag))] if text]
 
 
@@ -76,7 +128,9 @@ def _effect(flag: Fields) -> str:
     if flag.get("effect") is None:
         return ""
     form = "{:.0%}" if _is_share(flag) else "{:+.3f}"
-    text = form.format(flag["effect"]) + ("" if _is_share(flag) else " nats per token")
+    text = form.format(flag["effect"]) + (
+        "" if _is_share(flag) else f" nats per {flag.get('per') or 'token'}"
+    )
     return text + _interval(flag, "95%", form)
 
 

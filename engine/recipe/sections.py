@@ -248,6 +248,10 @@ class Flags(Section):
     instability: OnFlag = Field(
         "warn", description="Losses or gradients jump, or the held-out and seen losses both rise."
     )
+    displacement: OnFlag = Field(
+        "warn",
+        description="Preferences: the chosen answers become less likely, and the rejected ones even less.",
+    )
     dead: OnFlag = Field(
         "warn", description="Nothing is learned: no gradient, or the seen loss does not move."
     )

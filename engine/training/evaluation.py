@@ -15,7 +15,7 @@ from engine.evals import base_samples, scores_file
 from engine.evals.base_scores import BasePredictions
 from engine.evals.generate import choose_questions, generate_answers
 from engine.evals.outcome import Outcome, is_scored_by_token, score_suite
-from engine.evals.part_scores import complete, first_part
+from engine.evals.part_scores import complete, first_part, tokens_read
 from engine.evals.score import Scores
 from engine.losses.loss import TargetLoss
 from engine.losses.packing import unpacked
@@ -54,6 +54,8 @@ def evaluate(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> str | Non
             )
     job.model.train()
     job.stop.check()
+    if job.step > 0:
+        job.spent.eval_tokens += sum(tokens_read(suite, outcomes[suite.name].scores.ids) for suite in suites)
     texts = [answer.text for answer in answers]
     text_measures = job.metrics.measures(texts, [question.reference for question in questions])
     for suite in suites:

@@ -21,6 +21,24 @@ from engine.tasks.prepare import Prepared
 from engine.training.meter import Meter
 from engine.training.report import Report
 from engine.training.stop import Stop
+from store.lines import Timing
+
+
+@dataclass
+class Spent:
+    """What an attempt has spent so far on training steps and on looks after step 0, which may be read from a cache."""
+
+    train_s: float = 0.0
+    train_tokens: int = 0
+    looks: int = 0
+    eval_s: float = 0.0
+    eval_tokens: int = 0  # read by looks
+
+    def step(self, seconds: float, tokens: int) -> None:
+        self.train_s, self.train_tokens = self.train_s + seconds, self.train_tokens + tokens
+
+    def look(self, seconds: float) -> None:
+        self.eval_s, self.looks = self.eval_s + seconds, self.looks + 1
 
 
 @dataclass
@@ -44,6 +62,7 @@ class Job:
     choices: list[ChoiceSuite] = field(default_factory=list)
     step: int = 0
     micro_tokens: int = 0  # of one forward pass; less than the recipe's where memory is short
+    spent: Spent = field(default_factory=Spent)
 
     def __post_init__(self) -> None:
         train = self.recipe.train
@@ -53,6 +72,11 @@ class Job:
                 self.micro_tokens = min(
                     train.micro_tokens, math.ceil(train.tokens_per_step / self.recipe.processes)
                 )
+
+    @property
+    def timing(self) -> Timing:
+        """What the attempt has spent, for its log."""
+        return Timing(**vars(self.spent))
 
     @property
     def eval_tokens(self) -> int:

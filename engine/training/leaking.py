@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from engine.flags.flag import LEVELS
 from engine.flags.leak import leak
+from engine.flags.measure import judged
+from engine.training.context import context_of
 from engine.training.job import Job
 
 
@@ -17,12 +19,16 @@ def raise_leaks(job: Job, last: bool = False) -> None:
         return
     for overlap in job.data.overlaps:
         scored = [document.id for document in job.data.suite(overlap.suite).documents]
-        flag = leak(overlap.suite, overlap.ids, overlap.hits, scored, job.looks.history(overlap.suite))
+        history = job.looks.history(overlap.suite)
+        if overlap.suite == "heldout":
+            history = judged(history, context_of(job.recipe))
+        flag = leak(overlap.suite, overlap.ids, overlap.hits, scored, history)
         if flag is None:
             continue
         written = job.looks.level_of(flag.flag, flag.suite)
         before = LEVELS.index(written) if written else -1
         level = LEVELS[max(before, LEVELS.index(flag.level))]  # what was shown once stays shown
         if level != written or (last and flag.looks):
-            job.looks.add_flag(flag.flag, flag.suite, level)
-            job.report.flag(replace(flag, level=level))
+            flag = replace(flag, level=level, state="confirmed" if level == written else "raised")
+            job.looks.add_flag(flag)
+            job.report.flag(flag)

@@ -25,10 +25,11 @@ from engine.recipe.methods import Lora, QLora
 from engine.tasks.items import Item
 from engine.training import checkpoint
 from engine.training.checkpoint import Position
+from engine.training.context import context_of
 from engine.training.ends import measure_ends
 from engine.training.evaluation import evaluate
 from engine.training.few_shot import few_shot_baseline
-from engine.training.flagging import best_step, context_of, is_new_best, raise_flags, stop_at_best
+from engine.training.flagging import Stopped, best_step, is_new_best, raise_flags, stop_at_best
 from engine.training.job import Job, compile_backbone
 from engine.training.memory_guard import MemoryGuard
 from engine.training.optimiser import learning_rate, make_optimiser, set_rate
@@ -36,8 +37,8 @@ from engine.training.stop import Cancelled
 from engine.training.task_loss import task_loss
 
 
-def train(job: Job, resume_from: int | None) -> str | None:
-    """Train to the end, from a checkpoint's step if one is given; the reason if a flag stopped the run early.
+def train(job: Job, resume_from: int | None) -> Stopped | None:
+    """Train to the end, from a checkpoint's step if one is given; why and with which weights if a flag stopped the run.
 
     Leaves the weights to be saved in `job.model`. Raises Cancelled (after saving), TrainingError, SaveError.
     """
@@ -141,11 +142,13 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         job.step += 1
         self.tokens += tokens
+        seconds = time.perf_counter() - started
+        job.spent.step(seconds, tokens)
         return {
             "train/loss": loss,
             "train/grad_norm": grad_norm,
             "train/target_tokens": targets,
-            "train/tokens_per_s": tokens / (time.perf_counter() - started),
+            "train/tokens_per_s": tokens / seconds,
             "train/lr": rate,
             "train/tokens": self.tokens,
             **routers,
@@ -204,8 +207,11 @@ class Trainer:
 
     def look(self) -> str | None:
         """Evaluate every suite and raise flags; the reason if one of them stops the run."""
+        started = time.perf_counter()
         with self.schedule.timing(self.job.step):
             reason = self._evaluate(evaluate)
+        if self.job.step > 0:
+            self.job.spent.look(time.perf_counter() - started)
         return self._measure_ends(reason)
 
     def _measure_ends(self, reason: str | None) -> str | None:

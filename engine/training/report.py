@@ -126,7 +126,10 @@ class Report:
         body = _finite(dataclasses.asdict(flag))
         forecast = lines.Forecast(**body["forecast"]) if flag.forecast else None
         write(self._log, lines.Flag(**{**body, "forecast": forecast}), sync=True)
-        _print_line(f"flag {flag.flag}", f"{flag.level}: {flag.message} {' '.join(flag.advice)}")
+        if flag.state == "raised":
+            _print_line(f"flag {flag.flag}", f"{flag.level}: {flag.message} {' '.join(flag.advice)}")
+        elif flag.state != "confirmed":
+            _print_line(f"flag {flag.flag}", f"{flag.state}: {flag.message}")
 
     def checkpoint(self, step: int, path: Path, written: int) -> None:
         write(self._log, lines.Checkpoint(step, str(path), written), sync=True)
@@ -159,9 +162,19 @@ class Report:
         write(self._log, lines.Log(level, message))
         _print_line(level, message)
 
-    def end(self, status: str, step: int, error: str | None = None, reason: str | None = None) -> None:
-        """Report the end, as the last line. `reason`: why a finished run ended before its last step."""
-        write(self._log, lines.End(status, step, error, reason), sync=True)
+    def end(
+        self,
+        status: str,
+        step: int,
+        error: str | None = None,
+        reason: str | None = None,
+        kept_step: int | None = None,
+        timing: lines.Timing | None = None,
+    ) -> None:
+        """Report the end, as the last line. `reason`: why a finished run ended before its last step; `kept_step`: whose
+        weights it then saved.
+        """
+        write(self._log, lines.End(status, step, error, reason, kept_step, timing), sync=True)
         because = error or reason
         _print_line(status, f"at step {step}" + (f": {because}" if because else ""))
 
@@ -189,6 +202,7 @@ def _example_scores(scores: Scores) -> lines.Scored:
         listed(scores.gained),
         list(scores.slices) or None,
         None if scores.kl is None else listed(scores.kl.round(6)),
+        listed(scores.margins),
         tempered,
     )
 

@@ -25,7 +25,7 @@ from engine.losses.loss import TargetLoss
 from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
 from engine.tasks.prepare import Suite, prepare
-from engine.training.flagging import context_of
+from engine.training.context import context_of
 from engine.training.stop import Cancelled
 from finetui.log import LogWriter
 

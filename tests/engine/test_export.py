@@ -215,9 +215,14 @@ def test_the_weights_of_a_stopped_run_are_those_of_its_best_step(tmp_path):
         examples = {"id": ["a", "b"], "nll": [nll, nll], "tokens": [5, 5], "right": [1, 1]}
         loss = {"value": nll / 5, "lo": 0.0, "hi": 9.0, "n": 2}
         log.write("eval", step=step, suite="heldout", values={"loss": loss}, examples=examples, seconds=0.1)
-    log.write("end", status="finished", step=6, error=None, reason="stopped by the flag overfitting: it rose")
+    reason = "stopped by the flag overfitting at step 6; the weights of step 4 are kept: it is the best"
+    log.write("end", status="finished", step=6, error=None, reason=reason)
+    assert _finished_step(read(run)) == 4, "of an older finetui"
+    log.write(
+        "end", status="finished", step=6, error=None, reason="stopped by the flag forgetting", kept_step=2
+    )
     log.close()
-    assert _finished_step(read(run)) == 4
+    assert _finished_step(read(run)) == 2
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,8 @@ def every_action() -> list[Action]:
             actions.instability(context),
             actions.not_a_number(context),
             actions.overconfident(context),
+            actions.overconfident(replace(context, task="dpo")),
+            actions.displacement(replace(context, task="dpo")),
             actions.memorised(context),
             actions.converged(40),
             actions.dead(context, no_gradient=False),
@@ -86,6 +88,7 @@ def test_every_change_is_a_recipe():
     text = json.dumps(RECIPE)  # which is YAML
     for change in {str(action.change): action.change for action in every_action()}.values():
         overrides = [f"{key}={value}" for key, value in change.items()]
+        overrides += ["task.name=dpo"] if "task.beta" in change else []
         recipe = parse(text, Path("recipe.yaml"), overrides).recipes[0]
         assert {key: recipe.flat().get(key) for key in change if key != "method"} == {
             key: str(value) for key, value in change.items() if key != "method"

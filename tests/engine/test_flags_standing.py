@@ -10,7 +10,7 @@ from flag_runs import CONTEXT, LOOKS, ever, falling, history
 
 from engine.data.overlap import Leak
 from engine.flags.flag import Context
-from engine.flags.instability import instability
+from engine.flags.instability import back_to_normal, instability
 from engine.flags.leak import leak
 from engine.flags.progress import converged, dead, no_gradient
 from engine.flags.template import Answers, repeats, template
@@ -48,6 +48,44 @@ def test_one_spike_is_information_and_soon_forgotten():
     losses[150] = 6
     assert instability(losses[:151], norms[:151], 1, CONTEXT).level == "info"
     assert instability(losses[:160], norms[:160], 1, CONTEXT) is None
+
+
+def mixture(rng, steps=200, hard=0.05):
+    """One step in twenty has a hard row, two nats above the others, which are all alike."""
+    losses = 2 + 0.02 * rng.standard_normal(steps)
+    return losses + (rng.uniform(size=steps) < hard) * (2 + 0.2 * rng.standard_normal(steps))
+
+
+def test_a_narrow_mixture_of_easy_and_hard_rows_is_no_instability():
+    rng, warned = np.random.default_rng(4), 0
+    for _ in range(40):
+        losses = mixture(rng)
+        flags = [instability(losses[:k], np.ones(k), 1, CONTEXT) for k in (20, 40, *range(60, 201, 20))]
+        warned += any(flag and flag.level != "info" for flag in flags)
+    assert warned <= 2
+
+
+@pytest.mark.parametrize("make", [lambda rng: training(rng)[0], mixture])
+@pytest.mark.parametrize(("to", "steps", "level"), [(9.0, 2, "warn"), (5.5, 3, "critical")])
+def test_a_loss_that_leaves_what_was_seen_is_caught_at_once(make, to, steps, level):
+    losses = make(np.random.default_rng(5))
+    losses[150:] = to
+    flag = instability(losses[: 150 + steps], np.ones(150 + steps), 1, CONTEXT)
+    assert flag is not None
+    assert flag.level == level
+
+
+def test_a_warning_stands_until_the_loss_has_come_back():
+    losses, norms = training(np.random.default_rng(6))
+    losses[150:170] = 3.5
+    assert instability(losses[:170], norms[:170], 1, CONTEXT) is None, "no step has jumped lately"
+    flag = instability(losses[:170], norms[:170], 1, CONTEXT, since_step=151)
+    assert flag is not None
+    assert (flag.level, flag.since_step, flag.step) == ("warn", 151, 170)
+    assert flag.effect == pytest.approx(1.45, abs=0.15)
+    assert "has not come back since it jumped at step 151" in flag.message
+    assert instability(losses[:190], norms[:190], 1, CONTEXT, since_step=151) is None
+    assert "it was 2.0" in back_to_normal(losses[:190], norms[:190], 1, 151)
 
 
 def test_exploding_gradients_are_flagged():

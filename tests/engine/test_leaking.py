@@ -20,6 +20,7 @@ from engine.data.overlap import Leak
 from engine.evals.looks import Looks
 from engine.evals.score import Scores
 from engine.flags.actions import leak
+from engine.flags.flag import Flag
 from engine.recipe.sections import Recipe
 from engine.training.leaking import raise_leaks
 from engine.training.report import Report
@@ -110,7 +111,8 @@ def test_an_attempt_that_goes_on_says_only_what_got_worse_and_results_at_the_end
         raise_leaks(job, last)
         return [(e["step"], e["level"]) for e in read_log(path) if e["kind"] == "flag"]
 
-    looks.add_flag("leak", "heldout", "info")  # as an earlier attempt wrote it
+    # As an earlier attempt wrote it.
+    looks.add_flag(Flag("leak", "info", 0, 0, "heldout", 0.2, 0.1, 0.3, 100, 0, "m"))
     assert raise_at(0, 0.0) == []
     assert raise_at(10, 5.0) == []
     assert raise_at(20, 5.0) == [(20, "critical")]

@@ -70,6 +70,27 @@ def test_checkpoints_that_are_gone_are_told(served: Served, finetui: Line) -> No
         there.parent.rmdir()
 
 
+def test_the_results_of_a_stopped_run_are_those_of_the_step_that_was_kept(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    evals = [
+        {"suite": "heldout", "key": key, "step": step, "value": step / 10, "lo": None, "hi": None, "n": 3}
+        for step in (0, 6, 24)
+        for key in ("loss", "preference_loss")
+    ]
+    show._print_evals(evals, "dpo", kept_step=6)
+    losses, results = capsys.readouterr().out.split("Held-out results")
+    assert "24" in losses, "the curve is shown whole"
+    assert "judged by preference_loss, nats per pair" in results
+    assert ("step 6" in results, "0.6000" in results, "step 24" in results) == (True, True, False)
+    show._print_evals(evals, "dpo", kept_step=None)
+    assert "step 24" in capsys.readouterr().out.split("Held-out results")[1]
+    show._print_samples(
+        [{"step": step, "prompt": "p", "text": f"t{step}"} for step in (0, 6, 24)], kept_step=6
+    )
+    assert "Answers at step 6\n> p\nt6\n" in capsys.readouterr().out
+
+
 def test_show_says_each_warning_of_the_worker_once(capsys: pytest.CaptureFixture[str]) -> None:
     said = [(1, "4 of 80 rows are skipped"), (2, "4 of 80 rows are skipped"), (2, "the data have changed")]
     show.print_warnings([{"attempt": attempt, "message": message} for attempt, message in said])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tui.cli.show import _print_baselines, _print_ends, _print_evals
-from tui.widgets import details
+from tui.rows import Run
+from tui.widgets import details, panes
 
 
 def result(step: int, key: str, value: float, n: int, lo: float | None = 1.0) -> dict:
@@ -70,3 +71,33 @@ def test_what_is_measured_at_both_ends_stands_beside_the_base(capsys):
     for at in (lines, printed):
         assert ["begin", "like", "a", "refusal", *shown] in at
         assert ["arc", "accuracy", "norm", *shown, "2", "6", "0.289"] in at
+
+
+def test_the_pane_of_flags_shows_how_each_stands_now():
+    row = {"flag": "overfitting", "suite": "heldout", "since_step": 10, "n": 40, "message": "m", "t": 1.0}
+    evidence = {"effect": 0.2, "lo": 0.1, "hi": 0.3, "actions": [{"text": "Do this.", "source": ""}]}
+    rows = [
+        row | evidence | {"level": "critical", "state": "raised", "step": 20},
+        row
+        | {
+            "level": "info",
+            "state": "withdrawn",
+            "step": 40,
+            "effect": 0.0,
+            "lo": -0.1,
+            "hi": 0.1,
+            "per": "pair",
+        },
+        row
+        | evidence
+        | {"flag": "forgetting", "suite": "general", "level": "warn", "state": "fading", "step": 40},
+    ]
+    lines = panes.flags(rows, [], Run(1, "run", "finished", flags=1), 100)
+    text = ["".join(part for part, _ in line) for line in lines]
+    assert text[0].startswith("⚑ forgetting warn  since step 10 · general")
+    assert "not seen at step 40: the next look withdraws it, or confirms it" in text[1]
+    gone = next(at for at, line in enumerate(text) if "overfitting" in line)
+    assert text[gone].startswith("⚑ overfitting withdrawn  from step 10 to 40 · heldout")
+    assert {style for _, style in lines[gone]} <= {"dim", "text", ""}
+    assert "withdrawn at step 40; at its worst critical at step 20" in text[gone + 1]
+    assert "+0.000 nats per pair (95% interval -0.100 to +0.100)" in text[gone + 2]

@@ -45,8 +45,8 @@ def compare(numbers: list[int], *, as_json: bool) -> None:
     print_table(metrics)
     if paired:
         out()
-        out("Loss difference over the same examples, nats per token, with 95% interval")
-        print_table(paired, ("suite", "runs", "difference", "lo", "hi", "n"))
+        out("Loss difference over the same examples, nats per token or pair, with 95% interval")
+        print_table(paired, ("suite", "runs", "difference", "lo", "hi", "n", "per"))
 
 
 def _by_key(rows: list[dict[str, Any]], value: str, runs: list[int]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ JSON_COLUMNS = ("advice", "actions", "worst")
 
 
 def flags_of(client: Client, number: int) -> list[dict[str, Any]]:
-    """Rows of `flags`, the latest first, with JSON read and the text of the examples that were hit."""
+    """Rows of `flags`, a row a look, the latest first, with JSON read and the text of the examples that were hit."""
     texts = _texts(client, number)
     rows = client.named("flags", run=number).to_pylist()
     for row in rows:
@@ -27,16 +27,16 @@ def flags_of(client: Client, number: int) -> list[dict[str, Any]]:
 
 
 def print_flags(client: Client, number: int) -> None:
-    """Each flag at its last word, gravest first; nothing if there is none."""
+    """Each flag as it stands now, gravest first, those that were withdrawn last; nothing if there is none."""
     rows = client.named("flags", run=number).to_pylist()
     if not rows:
         return
     texts = _texts(client, number)
     out()
     out(f"Flags of #{number}")
-    for flag in words.newest(rows):
-        level = str(flag["level"] or "").upper()
-        out(f"{level} {flag['flag']} of {words.where(flag)}, since step {words.since(flag)}")
+    flags = words.newest(rows)
+    for flag in flags:
+        out(f"{words.level(flag).upper()} {flag['flag']} of {words.where(flag)}, {words.when(flag)}")
         out(f"  {flag['message']}")
         for name, text in words.evidence(flag):
             out(f"  {name:<9} {text}")
@@ -44,7 +44,7 @@ def print_flags(client: Client, number: int) -> None:
             out(f"  {'to do' if place == 1 else '':<9} {place}. {step}")
         for place, (change, text) in enumerate(words.worst(flag, texts)[:SHOWN]):
             out(f"  {'worst' if place == 0 else '':<9} {change}  {text[:80]}")
-    if any(flag["level"] in ("warn", "critical") for flag in rows):
+    if any(flag["level"] in ("warn", "critical") for flag in flags):
         out(
             f"`finetui fix {number}` turns the first suggestions into a new recipe; sources are in docs/flags.md"
         )

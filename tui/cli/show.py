@@ -12,6 +12,7 @@ from engine.basics.wording import NONE, duration, size
 from engine.runs.events import FEW_SHOT
 from finetui.daemon import connect
 from finetui.errors import StoreError
+from store.best import judged_by
 from store.states import WAITING, RunState
 from tui.cli.flags import flags_of, print_flags
 from tui.cli.output import cell, out, print_json, print_listing, print_table, say
@@ -118,13 +119,14 @@ def show(number: int, *, as_json: bool) -> None:
         _print_head(row)
         _print_damage(parts["damage"])
         print_warnings(parts["warnings"])
-        _print_evals(parts["evals"], row["task"])
+        _print_evals(parts["evals"], row["task"], row["kept_step"])
         _print_baselines(parts["baselines"], parts["slices"], parts["distance"])
         _print_ends(parts["choices"], parts["drift"])
         if row["task"] == "classification":
-            _print_confusion(client.query(f"{CONFUSION} AND run = {int(number)} ORDER BY t").to_pylist())
+            confusion = client.query(f"{CONFUSION} AND run = {int(number)} ORDER BY t").to_pylist()
+            _print_confusion(confusion, row["kept_step"])
         print_flags(client, number)
-        _print_samples(parts["samples"])
+        _print_samples(parts["samples"], row["kept_step"])
         _print_memory(parts["memory"])
         _print_files(row, parts["checkpoints"])
         _section("Recipe")
@@ -152,6 +154,8 @@ def _print_head(row: dict[str, Any]) -> None:
     trained = ""
     if row["parameters"] is not None:  # else its model has not been loaded
         trained = f", {cell(row['trainable'])} of {cell(row['parameters'])} parameters trained"
+    if row["kept_step"] is not None:
+        out(f"the weights are those of step {row['kept_step']}, and so are the results below")
     out(f"{cell(row['task'])} with {cell(row['method'])} of {cell(row['model'])}{trained}")
     if row["parent"] is not None:
         out(f"made from #{row['parent']}")
@@ -183,10 +187,11 @@ def _print_damage(rows: list[dict[str, Any]]) -> None:
         out(f"and {len(rows) - 20} more")
 
 
-def _print_evals(evals: list[dict[str, Any]], task: str) -> None:
+def _print_evals(evals: list[dict[str, Any]], task: str, kept_step: int | None = None) -> None:
     losses = [row for row in evals if row["key"] == "loss" and row["suite"] != FEW_SHOT]
     if not losses:
         return
+    # Pairs, too: their `loss` is that of the chosen answers.
     unit = "text" if task == "classification" else "token"
     _section(f"Loss, nats per {unit}, with 95% interval and number of examples")
     suites = list(dict.fromkeys(row["suite"] for row in losses))
@@ -195,8 +200,11 @@ def _print_evals(evals: list[dict[str, Any]], task: str) -> None:
     print_table([{"step": step, **{suite: at.get((step, suite)) for suite in suites}} for step in steps])
     results = [row for row in evals if row["key"] != "loss" and row["suite"] == "heldout"]
     shown = sorted({row["step"] for row in results})
-    shown = [*shown[:1], *shown[1:][-1:]]
-    _section("Held-out results, with 95% interval")
+    last = kept_step if kept_step in shown else shown[-1] if shown else None
+    shown = [*shown[:1], *(step for step in shown[1:] if step == last)]
+    judged = judged_by(task)
+    by = "" if judged.key == "loss" else f"; the run is judged by {judged.key}, {judged.unit}"
+    _section(f"Held-out results, with 95% interval{by}")
     print_table(
         [
             {"result": key, **{f"step {row['step']}": _result(row) for row in results if row["key"] == key}}
@@ -252,10 +260,11 @@ def _print_ends(of_choices: list[dict[str, Any]], of_drift: list[dict[str, Any]]
         print_table([dict(zip(baselines.DRIFT_COLUMNS, row, strict=True)) for row in cells])
 
 
-def _print_confusion(events: list[dict[str, Any]]) -> None:
-    """Of the last evaluation of the held-out suite, if the run classifies."""
+def _print_confusion(events: list[dict[str, Any]], kept_step: int | None) -> None:
+    """Of the last evaluation of the held-out suite, or that of the step that was kept, if the run classifies."""
     bodies = {kind: [json.loads(e["body"]) for e in events if e["kind"] == kind] for kind in ("plan", "eval")}
     found = [body for body in bodies["eval"] if body.get("confusion") and body["suite"] == "heldout"]
+    found = [body for body in found if body["step"] == kept_step] or found
     labels = (bodies["plan"][-1].get("labels") if bodies["plan"] else None) or []
     if not found or {len(labels)} != {len(found[-1]["confusion"]), *map(len, found[-1]["confusion"])}:
         return
@@ -266,10 +275,11 @@ def _print_confusion(events: list[dict[str, Any]]) -> None:
     print_table([{"": label, **dict(zip(labels, counts, strict=True))} for label, counts in rows])
 
 
-def _print_samples(samples: list[dict[str, Any]]) -> None:
+def _print_samples(samples: list[dict[str, Any]], kept_step: int | None) -> None:
     if not samples:
         return
-    last = max(row["step"] for row in samples)
+    steps = {row["step"] for row in samples}
+    last = kept_step if kept_step in steps else max(steps)
     _section(f"Answers at step {last}")
     for row in samples:
         if row["step"] == last:

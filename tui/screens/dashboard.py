@@ -12,6 +12,7 @@ from textual.message import Message
 from textual.widget import Widget
 
 from engine.basics.safe_text import one_line
+from store.best import judged_by
 from store.states import RunState
 from tui.lines import theme
 from tui.lines.text import Line, cut, spread
@@ -25,7 +26,6 @@ from tui.widgets.chart import Shown
 from tui.widgets.panel import Panel
 
 PANES = ("training", "held-out", "general", "hardware", "flags", "log")
-CHART_KEYS = {"held-out": "heldout/loss", "general": "general/loss"}
 
 
 class Dashboard(BaseScreen, inherit_bindings=False):
@@ -106,7 +106,10 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         super().changed()
 
     def _key(self, index: int) -> str:
-        return self.state.view.metric if index == 0 else CHART_KEYS[PANES[index]]
+        if index == 0:
+            return self.state.view.metric
+        run = self.target()
+        return judged_by(run.task if run else None).metric if PANES[index] == "held-out" else "general/loss"
 
     def _visible(self) -> list[int]:
         if self.small:

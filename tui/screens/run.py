@@ -160,8 +160,9 @@ class RunScreen(BaseScreen, inherit_bindings=False):
 
     def _lines(self, run: Run, name: str, width: int, height: int) -> list[Line]:
         if name == "evals":
-            names = ("baselines", "slices", "distance", "choices", "drift")
-            return details.evals(self.rows(name), *map(self.rows, names), width)
+            baselines, slices, distance = map(self.rows, ("baselines", "slices", "distance"))
+            choices, drift = map(self.rows, ("choices", "drift"))
+            return details.evals(self.rows(name), baselines, slices, distance, choices, drift, width)
         if name == "samples":
             return details.samples(self.rows("samples"), width)
         if name == "flags":

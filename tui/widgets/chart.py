@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from engine.flags import words
 from store.states import RunState
 from tui.lines.text import Line
 from tui.rows import Request, Row, Run, Snapshot, ask
@@ -123,7 +124,9 @@ def smooth(values: Sequence[float], weight: float) -> tuple[float, ...]:
 def _marks(snapshot: Snapshot, shown: Sequence[Shown], key: str) -> Iterable[Mark]:
     suite = key.split("/", 1)[0]
     for item in shown:
-        for row in snapshot.rows(ask("flags", run=item.run.number)):
+        for row in words.newest(snapshot.rows(ask("flags", run=item.run.number))):
+            if words.is_withdrawn(row):
+                continue
             if row.get("suite") in (None, "", suite) or is_training(key):
                 since = row.get("since_step")
                 yield Mark(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from engine.basics.safe_text import one_line
-from store.best import HIGHER_IS_BETTER
+from store.best import HIGHER_IS_BETTER, judged_by
 from tui.lines import format, theme
 from tui.lines.text import Line, left, line_width, right, width_of
 from tui.rows import Row, Run
@@ -13,6 +13,7 @@ from tui.widgets.plot import MARKERS
 
 # Shown first and by these names; every other metric follows under its own key.
 _FIRST = {
+    "heldout/preference_loss": "preference loss",
     "heldout/loss": "held-out loss",
     "heldout/token_accuracy": "held-out accuracy",
     "general/loss": "general loss",
@@ -37,12 +38,15 @@ def metrics(rows: Sequence[Row], runs: Sequence[Run], paired: Paired, width: int
     by_cell = {(row["key"], row["run"]): row for row in rows}
     known = {row["key"] for row in rows}
     keys = [key for key in _FIRST if key in known] + sorted(known - set(_FIRST))
+    judged = next(
+        key for key in (judged_by("dpo").metric, "heldout/loss") if key in known or key == "heldout/loss"
+    )
     columns = _columns(len(runs), width - _NAME)
     lines: list[Line] = [_run_names(runs, columns)]
     for key in keys:
         cells = [by_cell.get((key, run.number)) for run in runs]
         lines.append(_metric(key, cells, runs, "last", paired, columns))
-        if key == "heldout/loss":
+        if key == judged:
             lines.append(_metric(key, cells, runs, "best", {}, columns))
     return lines
 
@@ -111,7 +115,14 @@ def _number(key: str, value: float | None) -> str:
 def _difference(key: str, value: float | None, first: float | None, paired: Row | None) -> Line:
     if value is None or first is None:
         return []
-    if key.endswith("/loss") and paired and paired["difference"] is not None:
+    of_pairs = (
+        paired is not None and paired.get("per") == "pair"
+    )  # then it is the preference loss that was paired
+    if (
+        key.endswith("/preference_loss" if of_pairs else "/loss")
+        and paired
+        and paired["difference"] is not None
+    ):
         text = f" {format.delta(paired['difference'])}"
         if paired["lo"] is None:
             return [(text, "dim")]
@@ -129,7 +140,8 @@ def explanation(runs: Sequence[Run], paired: Paired) -> str:
     if not counts:
         return f"differences from #{runs[0].number}" if runs else ""
     n = "/".join(str(count) for count in sorted(counts))
-    return f"differences from #{runs[0].number}; [95% interval] paired over the same {n} examples, nats per token"
+    per = " or ".join(sorted({row.get("per") or "token" for row in paired.values()}, reverse=True))
+    return f"differences from #{runs[0].number}; [95% interval] paired over the same {n} examples, nats per {per}"
 
 
 def recipes(rows: Sequence[Row], runs: Sequence[Run], width: int) -> list[Line]:

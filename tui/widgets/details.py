@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from engine.basics.safe_text import one_line
 from engine.basics.wording import duration, size
+from store.best import judged_by
 from tui.lines import format
 from tui.lines.baselines import (
     CHOICE_COLUMNS,
@@ -87,14 +88,18 @@ def evals(
     for suite in sorted({row["suite"] for row in rows}, key=lambda name: (name != "heldout", name)):
         of_suite = [row for row in rows if row["suite"] == suite]
         measures = list(dict.fromkeys(row["key"] for row in of_suite))
+        pairs = judged_by("dpo").key
+        judged = pairs if pairs in measures else "loss"
         best = min(
-            (row["value"] for row in of_suite if row["key"] == "loss" and row["value"] is not None),
+            (row["value"] for row in of_suite if row["key"] == judged and row["value"] is not None),
             default=None,
         )
         lines += [heading(suite), _eval_head(measures)]
         cells = {(row["step"], row["key"]): row for row in of_suite}
         for step in dict.fromkeys(row["step"] for row in of_suite):
-            lines.append(_eval_row(step, [cells.get((step, measure)) for measure in measures], best))
+            lines.append(
+                _eval_row(step, [cells.get((step, measure)) for measure in measures], (judged, best))
+            )
         lines.append([])
     return lines[:-1]
 
@@ -117,14 +122,15 @@ def _eval_head(measures: Sequence[str]) -> Line:
     ]
 
 
-def _eval_row(step: int, cells: Sequence[Row | None], best: float | None) -> Line:
+def _eval_row(step: int, cells: Sequence[Row | None], best: tuple[str, float | None]) -> Line:
+    """`best`: the measure that the suite is judged by, and its best value."""
     line: Line = [(right(str(step), 7), "dim")]
     number = None
     for cell in cells:
         if cell is None:
             line.append((" " * 27, ""))
             continue
-        is_best = cell["key"] == "loss" and cell["value"] == best
+        is_best = (cell["key"], cell["value"]) == best
         line += [
             (right(format.loss(cell["value"]), 10), "good" if is_best else "text"),
             ("  " + left(format.interval(cell["lo"], cell["hi"]), 15), "dim"),

@@ -131,9 +131,9 @@ def _no_flags_yet(run: Run, width: int) -> list[Line]:
 
 
 def _flag(row: Mapping[str, Any], texts: Mapping[str, str], width: int) -> list[Line]:
-    style = _LEVEL_STYLE.get(row["level"], "warn")
-    head: Line = [(f"⚑ {row['flag']}", style), (f" {row['level']}", style)]
-    head += [(f"  since step {words.since(row)}", "text"), (f" · {one_line(words.where(row))}", "dim")]
+    style = "dim" if words.is_withdrawn(row) else _LEVEL_STYLE.get(row["level"], "warn")
+    head: Line = [(f"⚑ {row['flag']}", style), (f" {words.level(row)}", style)]
+    head += [(f"  {words.when(row)}", "text"), (f" · {one_line(words.where(row))}", "dim")]
     lines = [fit(head, width)]
     for name, text in words.evidence(row):
         lines += _fact(name, text, "text", width)
