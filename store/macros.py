@@ -82,7 +82,8 @@ ORDER BY part""",
     "slices": (
         "run",
         "The price of a run, whole and by slice: general text at the last evaluation (of a stopped run, that of the "
-        "kept step) against step 0, with what the held-out loss gained and the nats paid for each nat of it: FROM slices(42)",
+        "kept step) against step 0, with what the held-out loss gained and the nats paid for each nat of it: FROM "
+        "slices(42)",
         # An older finetui kept what the base model wrote as a slice of the general suite.
         f"""
 WITH kept AS (SELECT t.kept_step FROM runs t WHERE t.run = run),
