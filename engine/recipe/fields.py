@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 AUTO = "auto"
+SEEN_LIMIT = 100  # training examples scored like held-out ones
 TEXT, SAMPLES = "text", "samples"  # slices of the general suite: the recipe's text, and the base model's own
 
 
