@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from engine.data.formats import Document
 from engine.data.gather import RunData
 from engine.evals.cost import FORWARD, Cost, SuiteSize, foretell
+from engine.recipe.fields import SEEN_LIMIT
 from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
-from engine.tasks.prepare import SEEN_LIMIT
 from finetui.home import home
 from store.line_fields import last_line
 from store.lines import End

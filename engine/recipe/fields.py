@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 AUTO = "auto"
+SEEN_LIMIT = 100  # training examples scored like held-out ones
 TEXT = "text"  # slice of the general suite where the recipe names no other
 SAMPLES = "samples"  # suite of texts that the base model wrote; in older logs a slice of the general suite
 

@@ -20,11 +20,11 @@ from engine.data.labels import labels_of
 from engine.data.split import choose_replay, first_by_hash
 from engine.data.template import ensure_template
 from engine.models.source import locate
+from engine.recipe.fields import SEEN_LIMIT
 from engine.recipe.sections import Recipe
 from engine.recipe.tasks import Classification, Completion, Dpo, Task
 from engine.tasks.items import Item, Labelled, Pair, labelled_items, pair_items, text_items, windows
 
-SEEN_LIMIT = 100  # training examples scored like held-out ones
 LONGEST_TEXT = 1024  # tokens of a general passage
 
 # From a document and the tokenizer; several items where the answers of a conversation need a text each.
