@@ -5,8 +5,8 @@
 
 For each planted run with a flag for forgetting or overfitting, every action that a key of the recipe or a command
 stands for is followed by itself, and beside them L2-SP, replay of the base model's own texts, and training of the upper
-half of the blocks alone. Goals, on at least 40 such runs, from the first action down: the flag goes in 90%, and 90% of the
-gain stays in 80%.
+half of the blocks alone. Goals, on at least 40 such runs, from the first action down: the flag goes in 90%, and 90% of
+the gain stays in 80%.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import json
 import math
 import re
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.resources import files
 from itertools import groupby
@@ -98,9 +98,9 @@ class Fix:
         }
 
 
-def propose(run: RunDir, similar: Sequence[Mapping[str, Any]] = ()) -> Fix:
-    """Return the recipe that answers a run's flags. `similar`: rows of the named query of that name; a change that did
-    not pay in those runs is not made. Raises FixError if no flag warns, and RecipeError.
+def propose(run: RunDir, similar: Callable[[], Sequence[Mapping[str, Any]]] = tuple) -> Fix:
+    """Return the recipe that answers a run's flags. `similar`: gives the rows of the named query of that name; a change
+    that did not pay in those runs is not made. Raises FixError if no flag warns, and RecipeError.
     """
     meta, old = _read(run)
     flags = [_flag_of(line) for line in newest(map(body, events_of(run, lines.Flag)))]
@@ -109,7 +109,7 @@ def propose(run: RunDir, similar: Sequence[Mapping[str, Any]] = ()) -> Fix:
         harmless = f" (only {', '.join(f'{flag.level}: {flag.flag}' for flag in flags)})" if flags else ""
         raise FixError(f"run #{run.number} has no flag that warns{harmless}, so there is nothing to fix")
     tree = old.model_dump(mode="json")
-    weighed = _Weighed(run.number, old, similar)
+    weighed = _Weighed(run.number, old, similar())
     chosen = fix(tree, warnings, _tried_keys(run, meta, old), lambda *one: weighed(*one).worth is not False)
     advice = [
         Advice(

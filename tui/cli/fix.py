@@ -16,7 +16,7 @@ from tui.cli.output import out, print_json, print_table, say
 
 def fix(number: int, out: Path | None, *, add: bool, dry_run: bool, as_json: bool) -> None:
     """Print what differs; save the recipe, or queue it with `add`. Exit code 4 if there is only advice."""
-    found = engine_fix.propose(find(number), _similar(number))
+    found = engine_fix.propose(find(number), lambda: _similar(number))
     path, queued = None, None
     if found.changes and not dry_run:
         report = engine_fix.check(found)
