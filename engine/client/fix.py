@@ -111,22 +111,7 @@ def propose(run: RunDir, similar: Callable[[], Sequence[Mapping[str, Any]]] = tu
     tree = old.model_dump(mode="json")
     weighed = _Weighed(run.number, old, similar())
     chosen = fix(tree, warnings, _tried_keys(run, meta, old), lambda *one: weighed(*one).worth is not False)
-    advice = [
-        Advice(
-            flag.flag,
-            flag.level,
-            action.text,
-            action.source,
-            f"finetui {action.command} {run.number}" if action.command else "",
-            weighed(flag, action).text if action.command or action.change else "",
-            weighed(flag, action).worth,
-        )
-        for flag in warnings
-        for action in flag.actions
-        if action.command
-        or weighed(flag, action).worth is False
-        or not any(flag is answered for answered, _ in chosen)
-    ]
+    advice = list(_advice(run.number, warnings, chosen, weighed))
     # A line break in a name would end the comment of the new recipe, and what follows it would be keys.
     made_from = one_line(str(meta.get("name") or old.name or run.path.name))
     new = changed_recipe(old, [action for _, action in chosen], _next_name(made_from))
@@ -134,6 +119,25 @@ def propose(run: RunDir, similar: Callable[[], Sequence[Mapping[str, Any]]] = tu
     text = _header(run.number, made_from, changes) + _yaml(new)
     path = Path(meta.get("recipe_path") or f"{new.name}.yaml")
     return Fix(run.number, made_from, changes, advice, recipe_file.parse(text, path))
+
+
+def _advice(
+    run: int, warnings: Sequence[Flag], chosen: Sequence[tuple[Flag, Action]], weighed: _Weighed
+) -> Iterator[Advice]:
+    """Yield each command once, what is not worth it, and all that is left to do about a flag without a change."""
+    commands = set()
+    for flag in warnings:
+        answered = any(flag is other for other, _ in chosen)
+        for action in flag.actions:
+            expected = weighed(flag, action)
+            if action.command in commands or (
+                answered and not action.command and expected.worth is not False
+            ):
+                continue
+            commands |= {action.command} - {""}
+            command = f"finetui {action.command} {run}" if action.command else ""
+            told = expected.text if command or expected.worth is False else ""
+            yield Advice(flag.flag, flag.level, action.text, action.source, command, told, expected.worth)
 
 
 def check(proposal: Fix) -> preflight.Report:
@@ -199,6 +203,7 @@ def _flag_of(line: Mapping[str, Any]) -> Flag:
 
 
 def changed_recipe(old: Recipe, actions: list[Action], name: str) -> Recipe:
+    """Return the recipe with the changes that some actions stand for. Raises pydantic's ValidationError."""
     tree = old.model_dump(mode="json") | {"name": name}
     changes = {key: value for action in actions for key, value in action.change.items()}
     if "method" in changes:  # a rate that is right for one method is wrong for another
@@ -221,7 +226,7 @@ class _Weighed:
             return foretell_scaling(self._similar, self._run)
         if not action.change:
             return Foretold(0, text="")
-        new = changed_recipe(self._recipe, [action], "").flat()
+        new = changed_recipe(self._recipe, [action], str(self._recipe.name)).flat()
         keys = ["method.name" if key == "method" else key for key in action.change]
         return foretell(self._similar, flag.flag, {key: (self._flat.get(key), new.get(key)) for key in keys})
 

@@ -82,7 +82,8 @@ def overfitting(context: Context, best_step: int) -> tuple[Action, ...]:
             {"train.max_steps": best_step},
             "prechelt1998",
         )
-    return (*scale, stop, *fewer, *others, *slower, CHANGE_LESS[context.method])
+    first = (stop, *scale) if context.stops else (*scale, stop)
+    return (*first, *fewer, *others, *slower, CHANGE_LESS[context.method])
 
 
 def instability(context: Context) -> tuple[Action, ...]:
