@@ -27,7 +27,6 @@ class ScalePoint:
 
     factor: Annotated[float, "0: the base model, 1: what was trained"]
     half: Annotated[str | None, "`choose` or `confirm`"] = None
-    chosen: Annotated[bool, "the factor to take"] = False
     heldout: Annotated[float | None, "held-out loss"] = None
     change: Annotated[ScalePart | None, "of the held-out loss"] = None
     general: Annotated[list[ScalePart], "change on general text: all of it, then by slice"] = field(

@@ -24,8 +24,8 @@ def scale_line(batch: Batch, run: int, entry: Entry) -> list[str]:
             values = {key: getattr(line, key) for key in ("step", "factor", "helps", "kept", "message")}
             batch.add("scalings", run=run, t=t, **values)
             for point in line.points:
-                _add_point(batch, {"run": run, "t": t}, point)
-            batch.event(run, None, seen, f"scaled: {line.message}")
+                _add_point(batch, {"run": run, "t": t, "chosen": point.factor == line.factor}, point)
+            batch.event(run, None, seen | {"helps": line.helps}, f"scaled: {line.message}")
         case Scaled():
             batch.add("scaled", run=run, t=t, **body(line))
             batch.event(run, None, seen, f"{line.output} at factor {line.factor:g} written to {line.path}")
@@ -41,7 +41,6 @@ def _add_point(batch: Batch, common: dict[str, Any], point: ScalePoint) -> None:
             **common,
             half=point.half,
             factor=point.factor,
-            chosen=point.chosen,
             suite=suite,
             slice=part.slice or None,
             loss=loss,

@@ -24,7 +24,7 @@ GRID = tuple(
 KEEP = 0.9  # of the best gain: what a factor keeps at least
 ROOM = 0.8  # of the margin for forgetting: a price at the margin itself is above it in every second sample
 CHOOSE, CONFIRM = "choose", "confirm"  # what a half of the rows is for
-FEWEST = 8  # held-out rows, four a half
+FEWEST = 4  # held-out rows: two a half, fewer have no interval
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,6 @@ class Front:
             ScalePoint(
                 factor=one.factor,
                 half=half,
-                chosen=one.factor == self.choice.factor,
                 heldout=one.heldout.value,
                 change=_part("", one.change),
                 general=[_part(name, part) for name, part in (("", one.general), *one.slices) if part],

@@ -170,7 +170,7 @@ def test_what_was_tried_comes_last():
     forgot = flag("forgetting", "warn", actions.forgetting(FULL))
     (chosen,) = actions.fix(RECIPE, [forgot], {"train.lr"})
     assert chosen[1].change == {"data.replay.source": "bundled:stdlib-prose", "data.replay.ratio": 0.01}
-    only = flag("forgetting", "warn", actions.forgetting(FULL)[:1])
+    only = flag("forgetting", "warn", actions.forgetting(FULL)[1:2])
     (chosen,) = actions.fix(RECIPE, [only], {"train.lr"})
     assert chosen[1].change == {"train.lr": 1e-4}
 

@@ -19,17 +19,17 @@ def scaled(run: FakeRun, kind: str, **fields: Any) -> None:
     writer.close()
 
 
-def a_point(half: str, factor: float, change: float, general: float, chosen: bool = False) -> dict[str, Any]:
+def a_point(half: str, factor: float, change: float, general: float) -> dict[str, Any]:
     part = {"value": general, "lo": general - 0.01, "hi": general + 0.01, "n": 20}
     return {
-        "half": half, "factor": factor, "chosen": chosen, "heldout": 3 + change,
+        "half": half, "factor": factor, "heldout": 3 + change,
         "change": {**part, "value": change, "slice": ""},
         "general": [{**part, "slice": ""}, {**part, "slice": "prose"}],
     }  # fmt: skip
 
 
 def a_scaling(run: FakeRun, factor: float, kept: float) -> None:
-    points = [a_point("choose", factor, -0.6, 0.04, chosen=True), a_point("confirm", 1.0, -0.65, 0.09)]
+    points = [a_point("choose", factor, -0.6, 0.04), a_point("confirm", 1.0, -0.65, 0.09)]
     scaled(run, "scaling", step=6, factor=factor, helps=True, kept=kept, message="it helps", points=points)
 
 

@@ -77,11 +77,15 @@ class ScaleScreen(BaseScreen, inherit_bindings=False):
             self.host.in_thread(lambda client: client.action("look", run=self.number), lambda _: None)
         else:
             self.word = entry["say"]
-        self.changed()
+        self._repaint()
 
     def _show_error(self, sentence: str) -> None:
         self.word, self.failed = sentence, True
-        self.changed()
+        self._repaint()
+
+    def _repaint(self) -> None:
+        if self.is_current:  # else it has been left, and what others want to know must stay
+            self.changed()
 
     # ---- painting -------------------------------------------------------------------------------
 
