@@ -60,9 +60,9 @@ def scale(
     tokenizer = load_tokenizer(recipe.model)
     progress("reading the held-out and general text")
     data = prepare(recipe, tokenizer, load.longest(recipe.model, tokenizer))
-    if (rows := len(data.suite("heldout").examples)) < FEWEST:
+    if (count := len(data.suite("heldout").examples)) < FEWEST:
         raise ExportError(
-            f"run #{source.number} has {rows} held-out rows, and a factor that is chosen on one half and confirmed on "
+            f"run #{source.number} has {count} held-out rows, and a factor that is chosen on one half and confirmed on "
             f"the other needs {FEWEST}; hold out more (data.heldout)"
         )
     for sentence in _changed(source, data):

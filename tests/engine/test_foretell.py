@@ -70,7 +70,8 @@ def test_seeds_are_averaged_and_pairs_at_another_rate_count_with_an_interval():
 
 
 @pytest.mark.parametrize(
-    "other", [{"train__lr": "0.0025"}, {"train__lr": "0.00001"}, {"train__lr": "0.001", "method__name": "lora"}]
+    "other",
+    [{"train__lr": "0.0025"}, {"train__lr": "0.00001"}, {"train__lr": "0.001", "method__name": "lora"}],
 )
 def test_another_direction_size_or_key_is_not_the_same_change(other):
     found = foretell([a_row(1, 3.0), a_row(2, 2.0, **other)], "forgetting", LOWER)

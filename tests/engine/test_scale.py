@@ -105,7 +105,8 @@ def test_virtual_tokens_and_runs_without_weights_are_refused_in_a_sentence(finis
         check_finished(read(finished["prefix"]))
     run = copy(finished["lora"], tmp_path / "000007-gone")
     (run.path / "adapter" / "COMPLETE").unlink()
-    with pytest.raises(ExportError, match=r"run #7 is .* has not saved its weights: resume it"):
+    run.journal.write_text('{"kind": "ended", "state": "cancelled", "t": 1.0}\n')
+    with pytest.raises(ExportError, match="run #7 is cancelled and has not saved its weights: resume it"):
         check_finished(read(run))
     run.journal.write_text('{"kind": "ended", "state": "finished", "t": 1.0}\n')
     with pytest.raises(ExportError, match=r"the weights of run #7 are gone from .*/adapter; train it again"):
