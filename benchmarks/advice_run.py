@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -255,7 +255,7 @@ def _scaled(name: str, run: RunDir, paths: dict[str, str], started: float) -> Re
 
 def _rise(now: Estimate, best: Estimate) -> Estimate:
     """Halves differ, so the two are not paired: the difference of independent estimates."""
-    return Estimate(now.value - best.value, float(np.hypot(now.se, best.se)), min(now.n, best.n))
+    return replace(now, value=now.value - best.value, se=float(np.hypot(now.se, best.se)))
 
 
 def _judge(

@@ -8,7 +8,7 @@ other, so that the figures that are told are not those that it was chosen by.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,10 @@ KEEP = 0.9  # of the best gain: what a factor keeps at least
 ROOM = 0.8  # of the margin for forgetting: a price at the margin itself is above it in every second sample
 CHOOSE, CONFIRM = "choose", "confirm"  # what a half of the rows is for
 FEWEST = 4  # held-out rows: two a half, fewer have no interval
+
+
+# By slice of the general text, "" for all of it: the rise of its loss that is warned of, nats per token.
+Margins = Callable[[str], float]
 
 
 @dataclass(frozen=True)
@@ -66,10 +70,18 @@ class Point:
         return -self.change.value
 
     @property
+    def rises(self) -> dict[str, float]:
+        """The rise of the loss on general text, as a whole ("") and by slice; empty without any."""
+        return {name: part.value for name, part in (("", self.general), *self.slices) if part}
+
+    @property
     def price(self) -> float:
-        """The rise of the loss on general text, as a whole or in the slice that is hit worst; 0 without any."""
-        rises = [part.value for part in (self.general, *(part for _, part in self.slices)) if part]
-        return max(rises, default=0.0)
+        """The rise on general text, as a whole or in the slice that is hit worst; 0 without any."""
+        return max(self.rises.values(), default=0.0)
+
+    def room(self, margins: Margins) -> bool:
+        """Whether every rise leaves room below its margin."""
+        return all(rise <= ROOM * margins(name) for name, rise in self.rises.items())
 
 
 @dataclass(frozen=True)
@@ -174,8 +186,8 @@ def halves(ids: Sequence[str], slices: Sequence[str] = ()) -> tuple[np.ndarray, 
     return np.array(sorted(order[::2])), np.array(sorted(order[1::2]))
 
 
-def choose(points: Sequence[Point], margin: float) -> Choice:
-    """Choose among the points of one half. `margin`: the rise of the general loss that is warned of, nats per token.
+def choose(points: Sequence[Point], margins: Margins) -> Choice:
+    """Choose among the points of one half.
 
     Of the factors that keep `KEEP` of the best gain and leave room below the margin, the one with the most gain less
     price; where none leaves room, the cheapest that keeps so much.
@@ -186,15 +198,14 @@ def choose(points: Sequence[Point], margin: float) -> Choice:
             None, best.factor, False, "no factor does better on the held-out rows than the base model"
         )
     keeping = [point for point in points if point.gain >= KEEP * best.gain]
-    cheap = [point for point in keeping if point.price <= ROOM * margin]
+    cheap = [point for point in keeping if point.room(margins)]
     if cheap:
         chosen = max(cheap, key=lambda point: point.gain - point.price)
-        return Choice(
-            chosen.factor, best.factor, True, f"the most gain for its price below {ROOM * margin:.3g}"
-        )
+        why = "the most gain less price, with room below the margin for forgetting"
+        return Choice(chosen.factor, best.factor, True, why)
     chosen = min(keeping, key=lambda point: point.price)
-    why = f"the cheapest that keeps {KEEP:.0%} of the best gain; no such factor costs less than {ROOM * margin:.3g}"
-    affordable = [point for point in points if point.factor > 0 and point.price <= ROOM * margin]
+    why = f"the cheapest that keeps {KEEP:.0%} of the best gain; none of these has room below the margin for forgetting"
+    affordable = [point for point in points if point.factor > 0 and point.room(margins)]
     if affordable:
         most = max(affordable, key=lambda point: point.gain)
         why += f" ({most.factor:g} does, and keeps {most.gain / best.gain:.0%})"
@@ -216,15 +227,11 @@ def confirm(
     gain, gain_here = base.loss.value - whole.loss.value, base.loss.value - here.loss.value
     kept = gain_here / gain if gain > 0 else float("nan")
     saved = general[2].since(general[1]) if general else None
-    better = _change_of_sign(cost).p_above(0.0) < 0.05
+    better = whole.since(here).p_above(0.0) < 0.05
     cheaper = saved is not None and saved.p_above(0.0) < 0.05
     keeps = kept >= KEEP if gain > 0 else gain_here > 0
     message = _message(factor, kept, gain_here, gain, cost, general)
     return Verdict(factor, kept, cost, saved, factor < 1 and keeps and (better or cheaper), message)
-
-
-def _change_of_sign(estimate: Estimate) -> Estimate:
-    return Estimate(-estimate.value, estimate.se, estimate.n)
 
 
 def _message(

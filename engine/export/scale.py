@@ -75,8 +75,7 @@ def scale(
     for factor in GRID:
         points.append(scorer.point(0, factor))
         scored(point_dict(points[-1], CHOOSE))
-    margin = MARGINS["warn"]
-    choice = choose(points, margin)
+    choice = choose(points, margin_of)
     confirmed: list[Point] = []
     verdict = None
     if choice.factor is not None:
@@ -87,7 +86,14 @@ def scale(
         verdict = confirm(choice.factor, *scorer.compared(choice.factor))
     rows = {name: scorer.sizes(name) for name in scorer.suites}
     unit = "nats per pair" if isinstance(recipe.task, Dpo) else "nats per token"
-    return Front(source.number, finished_step(source), unit, margin, points, confirmed, rows, choice, verdict)
+    return Front(
+        source.number, finished_step(source), unit, margin_of(""), points, confirmed, rows, choice, verdict
+    )
+
+
+def margin_of(slice: str) -> float:
+    """Return the rise of the loss on general text, nats per token, that is warned of."""
+    return MARGINS["warn"]
 
 
 class _Scorer:

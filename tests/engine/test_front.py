@@ -5,21 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.basics.statistics import Estimate
+from engine.basics.statistics import Estimate, ratio
 from engine.export.front import GRID, Losses, Point, choose, confirm, halves, point
 
 TOKENS = np.full(40, 10)
-NOISE = np.random.default_rng(0).normal(0, 0.02, 40) * 10
+NOISE = np.tile([-0.2, 0.2], 20)
 
 
 def at(factor: float, gain: float, price: float, prose: float | None = None) -> Point:
     """A point whose errors do not matter."""
-    slices = (
-        () if prose is None else (("chat", Estimate(price, 0.01, 20)), ("prose", Estimate(prose, 0.01, 20)))
-    )
-    return Point(
-        factor, Estimate(3 - gain, 0.01, 40), Estimate(-gain, 0.01, 40), Estimate(price, 0.01, 40), slices
-    )
+    slices = () if prose is None else (("chat", about(price)), ("prose", about(prose)))
+    return Point(factor, about(3 - gain), about(-gain), about(price), slices)
+
+
+def about(value: float) -> Estimate:
+    return ratio(value + NOISE, np.ones(40))
+
+
+def margin(at: float):
+    return lambda _: at
 
 
 def losses(mean: float) -> Losses:
@@ -54,26 +58,31 @@ def test_a_point_compares_the_same_rows_with_factor_0_and_its_price_is_that_of_t
 def test_the_factor_keeps_the_gain_and_leaves_room_below_the_margin():
     # Gains as they often are: concave; prices grow with the square.
     points = [at(t, 0.7 * (1 - (1 - t) ** 2), 0.12 * t**2) for t in GRID]
-    choice = choose(points, margin=0.1)
+    choice = choose(points, margin(0.1))
     assert (choice.factor, choice.within) == (0.8, True)  # 0.0768, where 0.9 costs 0.0972
-    assert choose(points, margin=0.2).factor == 0.9  # the last tenth costs more text than it gains
+    assert choose(points, margin(0.2)).factor == 0.9  # the last tenth costs more text than it gains
 
 
 def test_where_none_is_cheap_enough_the_cheapest_that_keeps_the_gain_is_taken_and_the_other_is_named():
-    choice = choose([at(t, 0.7 * (1 - (1 - t) ** 2), 0.6 * t**2) for t in GRID], margin=0.1)
+    choice = choose([at(t, 0.7 * (1 - (1 - t) ** 2), 0.6 * t**2) for t in GRID], margin(0.1))
     assert (choice.factor, choice.within) == (0.7, False)
     assert "0.3 does, and keeps 51%" in choice.why
 
 
+def test_each_slice_has_a_margin_of_its_own():
+    points = [at(t, t, 0.0, prose=0.2 * t) for t in GRID]
+    assert choose(points, lambda slice: 0.3 if slice == "prose" else 0.01).factor == 1.0
+
+
 def test_an_overfitted_run_is_best_in_the_middle():
     points = [at(t, 0.6 - 2.4 * (t - 0.5) ** 2, 0.0) for t in GRID]
-    assert choose(points, margin=0.1).factor == 0.5
+    assert choose(points, margin(0.1)).factor == 0.5
 
 
 def test_a_slice_that_is_hit_counts_and_nothing_is_chosen_where_nothing_was_gained():
     points = [at(t, t, 0.0, prose=0.2 * t) for t in GRID]
-    assert choose(points, margin=0.1).factor == 0.9  # the cheapest that keeps 90%
-    choice = choose([at(t, -t, 0.1 * t) for t in GRID], margin=0.1)
+    assert choose(points, margin(0.1)).factor == 0.9  # the cheapest that keeps 90%
+    choice = choose([at(t, -t, 0.1 * t) for t in GRID], margin(0.1))
     assert choice.factor is None
     assert "than the base model" in choice.why
 
