@@ -11,7 +11,7 @@ at zero, so that a new adapter changes nothing. Nothing is ever merged: at infer
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
@@ -185,13 +185,19 @@ def load(model: Any, directory: Path, name: str = "default") -> Any:
         raise AdapterError(f"{directory / WEIGHTS_FILE}: cannot be read ({first_line(error)})") from None
     _check_tensors(tensors, model, saved, directory)
     _insert(model, saved.config, name)
+    set_weights(model, tensors, name)
+    for adapter in _adapters(model, name).values():
+        adapter.requires_grad_(False)
+    return model
+
+
+def set_weights(model: Any, tensors: Mapping[str, torch.Tensor], name: str = "default") -> None:
+    """Put weights, named as `save` names them, into an adapter of the model."""
     for key, adapter in _adapters(model, name).items():
         prefix = f"{key}."
         adapter.load_state_dict(
             {k.removeprefix(prefix): value for k, value in tensors.items() if k.startswith(prefix)}
         )
-        adapter.requires_grad_(False)
-    return model
 
 
 def read_config(directory: Path) -> SavedAdapter:

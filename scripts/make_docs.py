@@ -164,6 +164,7 @@ def architecture() -> str:
         "header": _kinds([lines.Header]),
         "journal": _kinds(lines.JOURNAL.values(), but=("state", "reason")),
         "worker": _kinds(lines.WORKER.values()),
+        "scale": _kinds(lines.SCALES.values()),
         "hardware": _kinds(lines.HARDWARE.values()),
         "exits": _table("code", "meaning", rows=((str(int(code)), code.meaning) for code in WorkerExit)),
         "states": _table("state", "meaning", rows=((f"`{state}`", state.meaning) for state in RunState)),

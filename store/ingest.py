@@ -41,6 +41,8 @@ from store.lines import Header, Resume
 from store.logs import Line, header_id, parse, time_before, well_formed, whole_lines
 from store.paths import RUN_JSON, Lister, attempts_in, is_settled
 from store.projection import Projection
+from store.scale_lines import LOG_NAME
+from store.scale_rows import scale_line
 from store.states import ACTIVE, ENDED, RunState
 from store.turns import Turns
 
@@ -51,6 +53,7 @@ BATCH_ROWS = 20_000
 SETTLE_ROWS = 1_000_000
 # A round that takes longer than this is told to those who ask for data.
 TELL_S = 1.0
+JOURNAL_NAME = "journal.jsonl"
 GONE = "its directory is gone"
 SETTLE_S = 2.0  # that a run.json which cannot be read is left alone: it may be in the middle of a copy
 _HOT = ACTIVE | {RunState.INTERRUPTED}
@@ -234,7 +237,7 @@ class Ingest:
             ).fetchall():
                 self._offsets[identity] = offset
                 self._ids[path] = identity
-                if path.endswith("/journal.jsonl"):
+                if path.endswith(f"/{JOURNAL_NAME}"):
                     self._journals[int(identity.partition(".")[0])] = identity
             for row in cursor.execute(f"SELECT {', '.join(STATE_COLUMNS)} FROM runs").fetchall():
                 self._states[row[0]] = RunRow(*row)
@@ -351,9 +354,10 @@ class Ingest:
             self._read_run_json(watch, state)
         directory = watch.path
         journal_grew = self._read_log(
-            directory / "journal.jsonl", watch, None, partial(self._journal, state, directory)
+            directory / JOURNAL_NAME, watch, None, partial(self._journal, state, directory)
         )
         grew = journal_grew
+        grew |= self._read_log(directory / LOG_NAME, watch, None, partial(self._scales, state))
         hot = watch.number in self._turns.hot
         if journal_grew or hot or state.state not in ENDED:
             grew |= self._read_attempts(watch, state)
@@ -442,7 +446,7 @@ class Ingest:
             return False
         log_id = found or f"path:{relative}"
         before, identity = identity, log_id if run is None else f"{run}.{attempt or 0}/{log_id}"
-        if run is not None and (before not in (None, identity) or self._is_strange(run, attempt, identity)):
+        if run is not None and (before not in (None, identity) or self._is_strange(path, run, identity)):
             raise _Replaced
         self._ids[relative] = identity
         self._sizes[relative] = size
@@ -461,9 +465,9 @@ class Ingest:
                 self._flush(partial(self._set_aside, line, path, run, attempt))
         return grew
 
-    def _is_strange(self, run: int, attempt: int | None, identity: str) -> bool:
+    def _is_strange(self, path: Path, run: int, identity: str) -> bool:
         """Whether a journal is another one than this run had."""
-        return attempt is None and self._journals.setdefault(run, identity) != identity
+        return path.name == JOURNAL_NAME and self._journals.setdefault(run, identity) != identity
 
     def _use_line(
         self,
@@ -522,6 +526,9 @@ class Ingest:
 
     def _worker(self, state: RunRow, attempt: int, entry: dict[str, Any]) -> list[str]:
         return rows.worker_line(self._batch, state, attempt, entry)
+
+    def _scales(self, state: RunRow, entry: dict[str, Any]) -> list[str]:
+        return scale_line(self._batch, state.run, entry)
 
     def _hardware(self, entry: dict[str, Any]) -> list[str]:
         return rows.hardware_line(self._batch, entry)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from store.journal_lines import JOURNAL
 from store.line_fields import HEADER, LEFT_OUT, Json, Small, read
+from store.scale_lines import SCALES
 
 T = TypeVar("T")
 
@@ -33,7 +34,7 @@ class Header:
     kind: ClassVar[str] = HEADER
     log: Annotated[str, "identity under which ingest remembers its byte offset, a UUID"]
     version: Annotated[int, "of the format"] = 1
-    source: Annotated[str | None, "`journal`, `worker` or `hardware`"] = None
+    source: Annotated[str | None, "`journal`, `worker`, `scale` or `hardware`"] = None
     run: Annotated[int | None, "number of the run; null for the hardware"] = None
     attempt: Annotated[int | None, "of a worker's log"] = None
 
@@ -430,5 +431,6 @@ HARDWARE: dict[str, type[HardwareLine]] = {line.kind: line for line in (Hardware
 LOGS: dict[str, dict[str, Any]] = {
     "journal.jsonl": JOURNAL,
     "attempts/N/events.jsonl": WORKER,
+    "scale.jsonl": SCALES,
     "hardware.jsonl": HARDWARE,
 }

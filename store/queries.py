@@ -254,6 +254,67 @@ def memory(run: int) -> Query:
     )
 
 
+def similar(run: int) -> Query:
+    """run, heldout_base, heldout, general_base, general, params (list of {key, value}), scaling, scaling_factor,
+    scaling_helps, scaling_kept: the finished runs with the base model, task and data of one, itself too.
+
+    Losses at step 0 and at the last evaluation, nats per token (of preference pairs: nats per pair); the scaling is the
+    last one, its message in `scaling`.
+    """
+    return (
+        """
+WITH data AS (  -- which rows a run was trained on and held out
+  SELECT r.run, r.model, r.task,
+         (SELECT string_agg(concat_ws(' ', d.role, d.fingerprint), ', ' ORDER BY d.role, d.source)
+           FROM datasets d WHERE d.run = r.run AND d.role IN ('train', 'heldout')) AS files,
+         (SELECT string_agg(concat_ws(' ', p.key, p.value), ', ' ORDER BY p.key)
+           FROM params p WHERE p.run = r.run AND p.key IN ('data.heldout', 'data.limit')) AS share
+  FROM runs r
+),
+alike AS (
+  SELECT o.run, CASE o.task WHEN 'dpo' THEN 'preference_loss' ELSE 'loss' END AS key
+  FROM data o JOIN data d ON d.run = $run AND o.model = d.model AND o.task = d.task
+    AND o.files IS NOT DISTINCT FROM d.files AND o.share IS NOT DISTINCT FROM d.share
+  JOIN runs r ON r.run = o.run AND (r.state = 'finished' OR o.run = $run)
+),
+ends AS (
+  SELECT a.run, e.suite, arg_min(e.value, e.step) AS base, arg_max(e.value, e.step) AS last
+  FROM alike a JOIN evals e ON e.run = a.run
+   AND ((e.suite = 'heldout' AND e.key = a.key) OR (e.suite = 'general' AND e.key = 'loss'))
+  GROUP BY a.run, e.suite
+),
+last_scaling AS (SELECT run, arg_max(struct_pack(message, factor, helps, kept), t) AS s FROM scalings GROUP BY run)
+SELECT a.run, h.base AS heldout_base, h.last AS heldout, g.base AS general_base, g.last AS general,
+       (SELECT list(struct_pack(key := p.key, value := p.value) ORDER BY p.key)
+          FROM params p WHERE p.run = a.run) AS params,
+       s.s.message AS scaling, s.s.factor AS scaling_factor, s.s.helps AS scaling_helps, s.s.kept AS scaling_kept
+FROM alike a JOIN ends h ON h.run = a.run AND h.suite = 'heldout'
+LEFT JOIN ends g ON g.run = a.run AND g.suite = 'general'
+LEFT JOIN last_scaling s ON s.run = a.run
+ORDER BY a.run""",
+        {"run": run},
+    )
+
+
+def scalings(run: int) -> Query:
+    """t, step, factor, helps, kept, message: the times that a run was scored at factors below 1, the last one last."""
+    return "SELECT * EXCLUDE (run) FROM scalings WHERE run = $run ORDER BY t", {"run": run}
+
+
+def scale_points(run: int) -> Query:
+    """half, factor, chosen, suite, slice, loss, change, lo, hi, n: the factors of a run's last scaling."""
+    return (
+        "SELECT * EXCLUDE (run, t) FROM scale_points WHERE run = $run"
+        " AND t = (SELECT max(t) FROM scalings WHERE run = $run) ORDER BY half, factor, suite DESC, slice NULLS FIRST",
+        {"run": run},
+    )
+
+
+def scaled(run: int) -> Query:
+    """t, step, factor, output, path: the folders that hold weights of a run at a factor below 1."""
+    return "SELECT * EXCLUDE (run) FROM scaled WHERE run = $run ORDER BY t", {"run": run}
+
+
 def datasets(run: int) -> Query:
     """role, source, fingerprint, n_rows, bytes."""
     return "SELECT * EXCLUDE (run) FROM datasets WHERE run = $run ORDER BY role, source", {"run": run}
@@ -386,6 +447,10 @@ NAMED: dict[str, Callable[..., Query]] = {
         checkpoints,
         damage,
         memory,
+        similar,
+        scalings,
+        scale_points,
+        scaled,
         datasets,
         events,
         params_diff,

@@ -288,6 +288,46 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             _T,
         ],
     ),
+    "scalings": (
+        "Runs that were scored at factors between the base model (0) and what they trained (1), without training",
+        [
+            _RUN,
+            _T,
+            ("step", "BIGINT", "optimiser step of the weights"),
+            ("factor", "DOUBLE", "chosen on one half of the rows; NULL: none is better than the base model"),
+            ("helps", "BOOLEAN", "whether the other half of the rows confirms it"),
+            ("kept", "DOUBLE", "share of the gain at factor 1 that stays, on the other half"),
+            ("message", "VARCHAR", "what was found, in words"),
+        ],
+    ),
+    "scale_points": (
+        "The factors of each scaling, on the half of the rows that chose and on the one that confirmed",
+        [
+            _RUN,
+            ("t", "DOUBLE", "of its row in `scalings`, Unix seconds"),
+            ("half", "VARCHAR", "choose or confirm"),
+            ("factor", "DOUBLE", "0: the base model, 1: what was trained"),
+            ("chosen", "BOOLEAN", "the factor that was chosen"),
+            ("suite", "VARCHAR", "heldout or general"),
+            ("slice", "VARCHAR", "part of the general text; NULL: all of it"),
+            ("loss", "DOUBLE", "held-out loss, nats per token (of preference pairs: nats per pair)"),
+            ("change", "DOUBLE", "change of the loss since factor 0, paired by example"),
+            ("lo", "DOUBLE", "lower end of its 95% interval"),
+            ("hi", "DOUBLE", "upper end of its 95% interval"),
+            ("n", "BIGINT", "examples"),
+        ],
+    ),
+    "scaled": (
+        "Folders with weights of a run at a factor below 1",
+        [
+            _RUN,
+            _T,
+            ("step", "BIGINT", "optimiser step of the weights"),
+            ("factor", "DOUBLE", "0: the base model, 1: what was trained"),
+            ("output", "VARCHAR", "adapter, model, merged or gguf"),
+            ("path", "VARCHAR", "the folder, when it was written"),
+        ],
+    ),
     "datasets": (
         "Data that each run was given",
         [

@@ -21,6 +21,7 @@ SCREENS = {
     "compare": "Compare",
     "data": "Data",
     "fix": "Fix",
+    "scale": "Scale",
     "sql": "SQL",
     "help": "Help",
 }
@@ -100,11 +101,11 @@ def _compare(context: Context) -> str | None:
     return "mark two or more runs with space, then compare them"
 
 
-LISTS = ("dashboard", "run", "compare", "data", "fix", "sql")
+LISTS = ("dashboard", "run", "compare", "data", "fix", "scale", "sql")
 RUNS = ("dashboard", "run")
 CHARTS = ("dashboard", "run", "compare")
 PANED = (*CHARTS, "data")
-PLAIN = (*PANED, "fix")  # screens on which every letter is a key
+PLAIN = (*PANED, "fix", "scale")  # screens on which every letter is a key
 
 BINDINGS: tuple[Binding, ...] = (
     Binding(("enter",), "open", "open", "Open the run under the cursor.", unless=_run, footer=True),
@@ -127,6 +128,10 @@ BINDINGS: tuple[Binding, ...] = (
             RUNS, _fix),
     Binding(("a",), "add", "queue", "Queue the new recipe as a run (asks first).", ("fix",), footer=True),
     Binding(("w",), "write", "save", "Save the new recipe to a file (asks first).", ("fix",), footer=True),
+    Binding(("s",), "scale", "scale", "Score what was trained at factors from 0 to 1, without training (asks first).",
+            ("fix",), footer=True),
+    Binding(("w",), "write", "write", "Write the weights at the chosen factor to a folder (asks first).", ("scale",),
+            footer=True),
     Binding(("d",), "data", "data", "Show the run's data: rows, lengths, trained tokens, duplicates, findings.",
             RUNS, _run),
     Binding(("n",), "next_example", "next example", "The next example.", ("data",), footer=True),

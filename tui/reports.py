@@ -1,12 +1,14 @@
-"""The report on data, made in a process of its own: the screen imports no tokenizer."""
+"""What is made in a process of its own, since the screen imports neither tokenizer nor torch: reports, exports."""
 
 from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from engine.basics.errors import DataError
+from engine.basics.errors import DataError, ExportError
 from finetui.start import program
 
 
@@ -29,3 +31,34 @@ class Reporting:
     def stop(self) -> None:
         """Nobody waits for it any more."""
         self._process.kill()
+
+
+class Exporting:
+    """An export or a scoring of factors under way (`engine.export`)."""
+
+    def __init__(self, run: Path, request: dict[str, Any]) -> None:
+        command = program("engine.export", str(run), json.dumps(request))
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+
+    def entries(self) -> Iterator[dict[str, Any]]:
+        """What it says, as it comes; `done` last. Raises ExportError with its sentence."""
+        assert self._process.stdout is not None
+        done = False
+        for line in self._process.stdout:
+            entry = json.loads(line)
+            if "error" in entry:
+                raise ExportError(entry["error"])
+            done = done or "done" in entry
+            yield entry
+        if not done:
+            raise ExportError("it ended without a message; nothing was written")
+
+    def result(self) -> dict[str, Any]:
+        """Wait for it. Raises ExportError."""
+        return next(dict(entry["done"]) for entry in self.entries() if "done" in entry)
+
+    def stop(self) -> None:
+        """Nobody waits for it any more: it removes what is half written, and ends."""
+        self._process.terminate()

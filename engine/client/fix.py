@@ -1,6 +1,6 @@
 """A new recipe from an old run: the run's recipe, changed by the first suggestions for its flags.
 
-Only the run's directory is read. Torch-free.
+Only the run's directory is read; what similar runs did comes from the caller, who asks the store. Torch-free.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import io
 import json
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import groupby
@@ -22,7 +22,8 @@ from ruamel.yaml import YAML
 from engine.basics.errors import FixError
 from engine.basics.safe_text import one_line
 from engine.client import preflight, submit
-from engine.flags.actions import OF_METHOD, fix
+from engine.client.foretell import Foretold, foretell, foretell_scaling
+from engine.flags.actions import OF_METHOD, SCALE, fix
 from engine.flags.flag import Action, Flag, flag_of
 from engine.flags.words import newest
 from engine.recipe import recipe_file
@@ -53,16 +54,22 @@ class Change:
     level: str
     why: str
     source: str  # key of the literature list, or empty
+    foretold: str = ""  # what similar runs in the store did
 
 
 @dataclass(frozen=True)
 class Advice:
-    """Something to do by hand about a flag that no change of the recipe answers."""
+    """Something else to do about a flag: a command that needs no new run, what no key of the recipe stands for, or a
+    change that is not worth it.
+    """
 
     flag: str
     level: str
     text: str
     source: str
+    command: str = ""  # whole, to be typed
+    foretold: str = ""  # what similar runs in the store did
+    worth: bool | None = None  # None: unknown
 
 
 @dataclass(frozen=True)
@@ -90,8 +97,10 @@ class Fix:
         }
 
 
-def propose(run: RunDir) -> Fix:
-    """Return the recipe that answers a run's flags. Raises FixError if no flag warns, and RecipeError."""
+def propose(run: RunDir, similar: Callable[[], Sequence[Mapping[str, Any]]] = tuple) -> Fix:
+    """Return the recipe that answers a run's flags. `similar`: gives the rows of the named query of that name; a change
+    that did not pay in those runs is not made. Raises FixError if no flag warns, and RecipeError.
+    """
     meta, old = _read(run)
     flags = [flag_of(line) for line in newest(map(body, events_of(run, lines.Flag)))]
     warnings = [flag for flag in flags if flag.level in ("warn", "critical")]
@@ -102,20 +111,35 @@ def propose(run: RunDir) -> Fix:
         harmless = f" (only {others})" if flags else ""
         raise FixError(f"run #{run.number} has no flag that warns{harmless}, so there is nothing to fix")
     tree = old.model_dump(mode="json")
-    chosen = fix(tree, warnings, _tried_keys(run, meta, old))
-    advice = [
-        Advice(flag.flag, flag.level, action.text, action.source)
-        for flag in warnings
-        if not any(flag is answered for answered, _ in chosen)
-        for action in flag.actions
-    ]
+    weighed = _Weighed(run.number, old, similar())
+    chosen = fix(tree, warnings, _tried_keys(run, meta, old), lambda *one: weighed(*one).worth is not False)
+    advice = list(_advice(run.number, warnings, chosen, weighed))
     # A line break in a name would end the comment of the new recipe, and what follows it would be keys.
     made_from = one_line(str(meta.get("name") or old.name or run.path.name))
-    new = _changed_recipe(old, [action for _, action in chosen], _next_name(made_from))
-    changes = list(_differences(old, new, chosen))
+    new = changed_recipe(old, [action for _, action in chosen], _next_name(made_from))
+    changes = list(_differences(old, new, chosen, weighed))
     text = _header(run.number, made_from, changes) + _yaml(new)
     path = Path(meta.get("recipe_path") or f"{new.name}.yaml")
     return Fix(run.number, made_from, changes, advice, recipe_file.parse(text, path))
+
+
+def _advice(
+    run: int, warnings: Sequence[Flag], chosen: Sequence[tuple[Flag, Action]], weighed: _Weighed
+) -> Iterator[Advice]:
+    """Yield each command once, what is not worth it, and all that is left to do about a flag without a change."""
+    commands = set()
+    for flag in warnings:
+        answered = any(flag is other for other, _ in chosen)
+        for action in flag.actions:
+            expected = weighed(flag, action)
+            if action.command in commands or (
+                answered and not action.command and expected.worth is not False
+            ):
+                continue
+            commands |= {action.command} - {""}
+            command = f"finetui {action.command} {run}" if action.command else ""
+            told = expected.text if command or expected.worth is False else ""
+            yield Advice(flag.flag, flag.level, action.text, action.source, command, told, expected.worth)
 
 
 def check(proposal: Fix) -> preflight.Report:
@@ -173,7 +197,8 @@ def _tried_keys(run: RunDir, meta: dict[str, Any], recipe: Recipe) -> set[str]:
     return tried - {REPEATABLE}
 
 
-def _changed_recipe(old: Recipe, actions: list[Action], name: str) -> Recipe:
+def changed_recipe(old: Recipe, actions: list[Action], name: str) -> Recipe:
+    """Return the recipe with the changes that some actions stand for. Raises pydantic's ValidationError."""
     tree = old.model_dump(mode="json") | {"name": name}
     changes = {key: value for action in actions for key, value in action.change.items()}
     if "method" in changes:  # a rate that is right for one method is wrong for another
@@ -184,7 +209,26 @@ def _changed_recipe(old: Recipe, actions: list[Action], name: str) -> Recipe:
     return Recipe.model_validate(tree)
 
 
-def _differences(old: Recipe, new: Recipe, chosen: list[tuple[Flag, Action]]) -> Iterator[Change]:
+class _Weighed:
+    """What is foretold of each action."""
+
+    def __init__(self, run: int, recipe: Recipe, similar: Sequence[Mapping[str, Any]]) -> None:
+        self._run, self._recipe, self._similar = run, recipe, similar
+        self._flat = recipe.flat()
+
+    def __call__(self, flag: Flag, action: Action) -> Foretold:
+        if action.command == SCALE:
+            return foretell_scaling(self._similar, self._run)
+        if not action.change:
+            return Foretold(0, text="")
+        new = changed_recipe(self._recipe, [action], str(self._recipe.name)).flat()
+        keys = ["method.name" if key == "method" else key for key in action.change]
+        return foretell(self._similar, flag.flag, {key: (self._flat.get(key), new.get(key)) for key in keys})
+
+
+def _differences(
+    old: Recipe, new: Recipe, chosen: list[tuple[Flag, Action]], weighed: _Weighed
+) -> Iterator[Change]:
     """Yield every key that differs, with the flag and the action that it comes from."""
     before, after = old.flat(), new.flat()
     of_method = next(((flag, action) for flag, action in chosen if "method" in action.change), None)
@@ -192,7 +236,14 @@ def _differences(old: Recipe, new: Recipe, chosen: list[tuple[Flag, Action]]) ->
         for key in action.change:
             key = "method.name" if key == "method" else key
             yield Change(
-                key, before.get(key), after.get(key), flag.flag, flag.level, action.text, action.source
+                key,
+                before.get(key),
+                after.get(key),
+                flag.flag,
+                flag.level,
+                action.text,
+                action.source,
+                weighed(flag, action).text,
             )
     named_keys = {key for _, action in chosen for key in action.change} | {"name", "method.name"}
     for key in sorted((before.keys() | after.keys()) - named_keys):

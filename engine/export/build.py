@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from engine.basics.errors import ExportError
 from engine.export import gguf
+from engine.export import scale_log as log
 from engine.export.card import card
 from engine.export.request import DTYPES, ExportRequest
 from engine.export.result import Difference, ExportResult
@@ -20,6 +21,7 @@ from engine.export.source import Source
 from engine.export.weights import compare_quantised, merge, weights_of
 from engine.recipe.methods import QLora
 from finetui.files import write_directory
+from store.scale_lines import Scaled
 
 
 def export(source: Source, request: ExportRequest, progress: Callable[[str], None]) -> dict[str, Any]:
@@ -30,7 +32,7 @@ def export(source: Source, request: ExportRequest, progress: Callable[[str], Non
     results: list[ExportResult] = []
 
     def fill(folder: Path) -> None:
-        with weights_of(source, request.checkpoint, progress) as (step, weights):
+        with weights_of(source, request.checkpoint, request.factor, progress) as (step, weights):
             comparison = None
             if request.kind == "gguf":
                 with tempfile.TemporaryDirectory(prefix="finetui-") as model:
@@ -45,7 +47,7 @@ def export(source: Source, request: ExportRequest, progress: Callable[[str], Non
                     weights, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("COMPLETE")
                 )
         dtype = DTYPES[request.dtype] if request.kind in ("merged", "gguf") else None
-        results.append(ExportResult(request.kind, request.out, step, dtype, comparison))
+        results.append(ExportResult(request.kind, request.out, step, dtype, comparison, request.factor))
         (folder / "README.md").write_text(card(source, results[0]))
 
     try:
@@ -54,6 +56,8 @@ def export(source: Source, request: ExportRequest, progress: Callable[[str], Non
         raise ExportError(
             f"{request.out} could not be written ({error}); make room, or choose another --out"
         ) from None
+    if request.factor != 1:
+        log.append(source, Scaled(request.factor, results[0].step, request.kind, str(request.out)))
     return results[0].as_dict()
 
 

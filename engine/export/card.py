@@ -19,6 +19,7 @@ from engine.basics.safe_text import markdown, markdown_block, markdown_code
 from engine.basics.statistics import change
 from engine.export.loading import base_of, loading_code
 from engine.export.result import ExportResult
+from engine.export.scale_log import last_scaling
 from engine.export.source import Source
 from engine.flags import words
 from engine.models.source import locate
@@ -26,6 +27,7 @@ from engine.recipe.methods import Adapter
 from engine.runs.events import FEW_SHOT
 from store.line_fields import body
 from store.lines import End, Eval, Examples, Flag, Metrics, Plan, Result
+from store.scale_lines import ScalePart
 
 SHOWN = 120  # characters of an example
 LIBRARIES = ("finetui", "torch", "transformers", "peft")
@@ -47,7 +49,8 @@ def card(source: Source, exported: ExportResult) -> str:
         "",
         *markdown_block(loading_code(source, exported.kind, exported.path), "python"),
         "",
-        *_results(source, exported.step),
+        *_scaled(source, exported.factor),
+        *_results(source, exported),
         *_flags(source, exported.step),
         *_data(source),
         *_training(source),
@@ -100,11 +103,48 @@ def _summary(source: Source, exported: ExportResult) -> str:
             f"weights{quantised}."
         )
     merged = f"\n\nWhat the merge changed: {exported.comparison}." if exported.comparison else ""
+    if exported.factor != 1:
+        what += f" What was trained is scaled by {exported.factor:g}."
     return f"{what} Weights of step {exported.step} of run #{source.number}, made with finetui.{merged}"
 
 
-def _results(source: Source, step: int) -> Iterator[str]:
+def _scaled(source: Source, factor: float) -> Iterator[str]:
+    """Tell that these are not the weights that were trained, and what was measured of them."""
+    if factor == 1:
+        return
+    yield from ("## Scaled", "")
+    yield (
+        f"These weights lie between the base model (factor 0) and what run #{source.number} trained (factor 1), at "
+        f"factor {factor:g}. They were not trained themselves."
+    )
+    yield ""
+    scaling = last_scaling(source)
+    if scaling is None:
+        return
+    if scaling.message:
+        yield from (f"On rows that did not choose the factor: {markdown(scaling.message)}.", "")
+    yield from (
+        "| rows | factor | held-out loss | its change | general text, change | examples |",
+        "|---|" + "---|" * 5,
+    )
+    for point in scaling.points:
+        general = _part(point.general[0]) if point.general else "–"
+        heldout = "–" if point.heldout is None else f"{point.heldout:.4f}"
+        part = point.change or ScalePart()
+        yield f"| {point.half} | {point.factor:g} | {heldout} | {_part(part)} | {general} | {part.n} |"
+    yield from ("", "Changes since the base model, paired by example, with 95% intervals.", "")
+
+
+def _part(part: ScalePart) -> str:
+    if part.value is None:
+        return "–"
+    interval = "" if part.lo is None or part.hi is None else f" ({part.lo:+.4f} to {part.hi:+.4f})"
+    return f"{part.value:+.4f}{interval}"
+
+
+def _results(source: Source, exported: ExportResult) -> Iterator[str]:
     """Return a table of every suite's metrics for the base and this model, and the paired change of the loss."""
+    step = exported.step
     evals = [look for look in source.of_kind(Eval) if look.step <= step]
     if not evals:
         return
@@ -112,12 +152,17 @@ def _results(source: Source, step: int) -> Iterator[str]:
     by_suite = {(look.step, look.suite): look for look in evals}
     yield from ("## Results", "")
     when = f"at step {last_step}" + ("" if last_step == step else f", the last evaluation before step {step}")
+    whole = "" if exported.factor == 1 else " with all that was trained (factor 1)"
     bits = " with the base in 4 bits" if source.recipe.method.name == "qlora" else ""
     yield (
-        f"Measured on the base model and {when}{bits}, with 95% intervals over examples; loss in nats per token, "
-        "its change paired by example."
+        f"Measured on the base model and {when}{whole}{bits}, with 95% intervals over examples; loss in nats per "
+        "token, its change paired by example."
     )
-    yield from ("", "| suite | metric | base | this model | change | examples |", "|---|---|---|---|---|---|")
+    yield from (
+        "",
+        f"| suite | metric | base | {'this model' if not whole else 'factor 1'} | change | examples |",
+        "|---|---|---|---|---|---|",
+    )
     for suite in dict.fromkeys(look.suite for look in evals):
         if (last_step, suite) not in by_suite:
             continue

@@ -10,6 +10,8 @@ from engine.basics.errors import ExportError
 from engine.export import gguf
 from engine.export.source import Source, choose_checkpoint, refuse_unfinished
 from engine.recipe.methods import Adapter, Prefix, Prompt
+from engine.runs import journal
+from store.states import ACTIVE, WAITING, RunState
 
 Kind = Literal["adapter", "model", "merged", "gguf"]
 
@@ -25,6 +27,7 @@ class ExportRequest:
     dtype: str = "bf16"  # of a merged model or GGUF file, a key of DTYPES
     force: bool = False  # replace `out`
     checkpoint: str | None = None  # a step, `best` or `last`, instead of the finished weights
+    factor: float = 1.0  # of what was trained; 0 would be the base model
 
 
 def choose_kind(source: Source, requested: str | None) -> Kind:
@@ -58,9 +61,49 @@ def check_request(source: Source, request: ExportRequest) -> None:
         refuse_unfinished(source)
     else:
         choose_checkpoint(source, request.checkpoint)
+    if request.factor != 1:
+        _check_factor(source, request.factor)
     if request.out.exists() and not request.force:
         raise ExportError(f"{request.out} exists; choose another --out, or replace it with --force")
     if request.out.exists() and not request.out.is_dir():
         raise ExportError(f"{request.out} is not a folder; choose another --out")
     if request.out.resolve().is_relative_to(source.run.path.resolve()):
         raise ExportError(f"{request.out} is inside the run's own directory; choose another --out")
+
+
+def check_scalable(source: Source) -> None:
+    """Raise ExportError for a method whose weights mean nothing at a part of their size."""
+    method = source.recipe.method
+    if isinstance(method, Prefix | Prompt):
+        raise ExportError(
+            f"run #{source.number} trained virtual tokens ({method.name}), which have no scale: half of a token is "
+            "another token; follow its other advice, or train with method lora"
+        )
+
+
+def check_finished(source: Source) -> None:
+    """Raise ExportError for a run that cannot be scaled: its method has no scale, or it has no weights; with what to do
+    instead.
+    """
+    check_scalable(source)
+    if source.finished:
+        return
+    state = journal.read(source.run).state
+    if state in ACTIVE | WAITING:
+        raise ExportError(f"run #{source.number} is {state}: wait for its end, then scale it")
+    if state == RunState.FINISHED:
+        raise ExportError(
+            f"the weights of run #{source.number} are gone from {source.weights}; train it again: "
+            f"finetui requeue {source.number}"
+        )
+    raise ExportError(
+        f"run #{source.number} is {state} and has not saved its weights: resume it, and scale it when it has ended"
+    )
+
+
+def _check_factor(source: Source, factor: float) -> None:
+    check_scalable(source)
+    if not 0 < factor <= 1:
+        raise ExportError(
+            f"factor {factor:g}: give one above 0, which is the base model, and up to 1, which is all that was trained"
+        )

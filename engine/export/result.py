@@ -45,6 +45,7 @@ class ExportResult:
     comparison: Difference | str | None = (
         None  # of a merge with the model as it was trained, or why there is none
     )
+    factor: float = 1.0  # of what was trained
 
     def as_dict(self) -> dict[str, Any]:
         compared = self.comparison.as_dict() if isinstance(self.comparison, Difference) else self.comparison

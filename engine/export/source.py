@@ -82,24 +82,24 @@ class Source:
         return {step: loss for step, loss in losses.items() if loss is not None and isfinite(loss)}
 
 
-def read(run: RunDir) -> Source:
-    """Read a run's directory. Raises ExportError."""
+def read(run: RunDir, what: str = "exported") -> Source:
+    """Read a run's directory, for what is to be done with it. Raises ExportError."""
     try:
         meta = json.loads(run.meta.read_text())
         recipe = Recipe.model_validate(meta["recipe"])
     except (OSError, ValueError, KeyError, ValidationError) as error:
         raise ExportError(
-            f"{run.meta} cannot be read ({first_line(error)}); the run cannot be exported"
+            f"{run.meta} cannot be read ({first_line(error)}); the run cannot be {what}"
         ) from None
     if isinstance(recipe.task, Classification):
         raise ExportError(
-            f"run #{run.number} is a classifier, and only language models are exported; what it left is in {run.path}"
+            f"run #{run.number} is a classifier, and only language models are {what}; what it left is in {run.path}"
         )
     try:
         events = events_of(run, *WORKER.values())
     except OSError as error:
         raise ExportError(
-            f"{error.filename} cannot be read ({error.strerror}); the run cannot be exported"
+            f"{error.filename} cannot be read ({error.strerror}); the run cannot be {what}"
         ) from None
     return Source(run, meta, recipe, events)
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from engine.basics.errors import DataError, ExportError
 from engine.data.template import ensure_template
 from engine.export.compare import compare
+from engine.export.factors import Scalable
 from engine.export.result import Difference
 from engine.export.source import Source, choose_checkpoint
 from engine.models import load
@@ -31,10 +32,28 @@ MERGE_TOLERANCE = 0.1  # of the spread of the logits: more than rounding to 16 b
 
 
 @contextmanager
-def weights_of(source: Source, checkpoint_name: str | None, progress: Progress) -> Iterator[tuple[int, Path]]:
-    """Yield the step and the directory of the exported weights: the finished ones, or those of a checkpoint."""
+def weights_of(
+    source: Source, checkpoint_name: str | None, factor: float, progress: Progress
+) -> Iterator[tuple[int, Path]]:
+    """Yield the step and the directory of the exported weights: the finished ones, or those of a checkpoint; scaled
+    by a factor.
+    """
+    with _trained_weights(source, checkpoint_name, progress) as (step, weights):
+        if factor == 1:
+            yield step, weights
+            return
+        progress(f"scaling by {factor:g}")
+        with tempfile.TemporaryDirectory(prefix="finetui-") as temporary:
+            Scalable(source, weights, training_dtype(source)).save(factor, Path(temporary))
+            yield step, Path(temporary)
+
+
+@contextmanager
+def _trained_weights(
+    source: Source, checkpoint_name: str | None, progress: Progress
+) -> Iterator[tuple[int, Path]]:
     if checkpoint_name is None:
-        yield _finished_step(source), source.weights
+        yield finished_step(source), source.weights
         return
     step, path = choose_checkpoint(source, checkpoint_name)
     recipe = source.recipe
@@ -109,7 +128,7 @@ def _load_whole(path: str, source: Source, dtype: torch.dtype) -> Any:
         raise ExportError(f"model {path}: cannot be loaded ({first_line(error)})") from None
 
 
-def _finished_step(source: Source) -> int:
+def finished_step(source: Source) -> int:
     """Return the step whose weights were saved: the last, or the one that was kept when a flag stopped the run."""
     end = source.last(End) or End()
     if end.kept_step is not None:

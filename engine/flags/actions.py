@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 from engine.flags.flag import LEVELS, Action, Context, Flag
 from engine.recipe.tasks import RATE
 
+SCALE = "fix --scale"  # the command of an action
+# Methods whose weights have no scale: half of a virtual token is another token.
+UNSCALED = ("prefix", "prompt")
 REPLAY = (0.01, 0.05, 0.25)  # shares, in the order in which to try them
 LOWEST_LR = {
     "full": 2e-6,
@@ -44,6 +47,7 @@ CHANGE_LESS: dict[str, Action] = {
 
 def forgetting(context: Context) -> tuple[Action, ...]:
     return (
+        *_scale(context, "it often keeps most of the gain and gives back half of what was forgotten"),
         *_lower_rate(context, "lin2025"),
         *_replay(context),
         CHANGE_LESS[context.method],
@@ -69,11 +73,12 @@ def overfitting(context: Context, best_step: int) -> tuple[Action, ...]:
         Action("Add training data, or look for wrong answers in it."),
     )
     slower = _lower_rate(context, "lin2025")
+    scale = _scale(context, "less of what was learned by heart is often better on other rows")
     if not best_step:  # stopping earlier would leave the base model
         ask = Action(
             "No step was better than the base model: check that the held-out rows ask for what is trained."
         )
-        return (ask, *slower, *fewer, *others, CHANGE_LESS[context.method])
+        return (ask, *scale, *slower, *fewer, *others, CHANGE_LESS[context.method])
     if context.stops:
         stop = Action(
             "Use the weights of the best step, which this run keeps because flags.overfitting is stop.",
@@ -87,7 +92,8 @@ def overfitting(context: Context, best_step: int) -> tuple[Action, ...]:
             {"train.max_steps": best_step},
             "prechelt1998",
         )
-    return (stop, *fewer, *others, *slower, CHANGE_LESS[context.method])
+    first = (stop, *scale) if context.stops else (*scale, stop)
+    return (*first, *fewer, *others, *slower, CHANGE_LESS[context.method])
 
 
 def instability(context: Context) -> tuple[Action, ...]:
@@ -182,19 +188,24 @@ def leak(suite: str, scored: bool) -> tuple[Action, ...]:
 
 
 def fix(
-    recipe: Mapping[str, Any], flags: Sequence[Flag], tried: Set[str] = frozenset()
+    recipe: Mapping[str, Any],
+    flags: Sequence[Flag],
+    tried: Set[str] = frozenset(),
+    worth: Callable[[Flag, Action], bool] = lambda *_: True,
 ) -> list[tuple[Flag, Action]]:
     """Choose what to change in a recipe: for each flag, the gravest first, its first action that applies.
 
     An action applies if it stands for a change that the recipe does not have already and that touches no key
-    that a graver flag has changed. Actions on keys that were `tried` come last. Flags below `warn` change nothing.
+    that a graver flag has changed, and if it is `worth` it. Actions on keys that were `tried` come last. Flags below
+    `warn` change nothing.
     Empty if nothing applies.
     """
     chosen: list[tuple[Flag, Action]] = []
     changed: set[str] = set()
     grave = [flag for flag in flags if flag.level in ("warn", "critical")]
     for flag in sorted(grave, key=lambda flag: -LEVELS.index(flag.level)):
-        fitting = [a for a in flag.actions if a.change and _applies(recipe, a.change, changed)]
+        applying = [a for a in flag.actions if a.change and _applies(recipe, a.change, changed)]
+        fitting = [a for a in applying if worth(flag, a)]
         if fitting:
             action = next((a for a in fitting if not tried & a.change.keys()), fitting[0])
             chosen.append((flag, action))
@@ -222,6 +233,14 @@ def _value(recipe: Mapping[str, Any], key: str) -> Any:
             return None
         value = value.get(part)
     return value.get("name") if key == "method" and isinstance(value, Mapping) else value
+
+
+def _scale(context: Context, why: str) -> tuple[Action, ...]:
+    """Advise to scale what was trained, which costs minutes and no training."""
+    if context.method in UNSCALED or context.task == "classification":
+        return ()
+    text = f"Scale what was trained, without training again: finetui {SCALE}. {why[0].upper()}{why[1:]}."
+    return (Action(text, {}, "wortsman2022", SCALE),)
 
 
 def _lower_rate(context: Context, source: str) -> tuple[Action, ...]:

@@ -46,12 +46,14 @@ class Action:
     """Something to do about a flag.
 
     `change` is the change of the recipe, by dotted key (`{"train.lr": 1e-4}`), and empty where no key stands for it.
-    `source` is a key of the literature list in docs/flags.md, empty for common sense.
+    `source` is a key of the literature list in docs/flags.md, empty for common sense. `command` is what does it without
+    a new run, after `finetui` and before the run's number; empty where none does.
     """
 
     text: str
     change: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
+    command: str = ""
 
 
 @dataclass(frozen=True)

@@ -206,6 +206,9 @@ class Daemon:
                 case "note":
                     queue.note(_whole_number(name, body, "run"), str(body.get("text", "")))
                     return {}
+                case "look":  # somebody has written to one of its logs
+                    self._ingest.notify(_whole_number(name, body, "run"))
+                    return {}
                 case "status":
                     return self.status()
                 case "drain":

@@ -24,7 +24,7 @@ from engine.export.build import export
 from engine.export.compare import compare
 from engine.export.request import ExportRequest, check_request, choose_kind
 from engine.export.source import read
-from engine.export.weights import _finished_step
+from engine.export.weights import finished_step
 from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
 from finetui.log import LogWriter
@@ -217,12 +217,12 @@ def test_the_weights_of_a_stopped_run_are_those_of_its_best_step(tmp_path):
         log.write("eval", step=step, suite="heldout", values={"loss": loss}, examples=examples, seconds=0.1)
     reason = "stopped by the flag overfitting at step 6; the weights of step 4 are kept: it is the best"
     log.write("end", status="finished", step=6, error=None, reason=reason)
-    assert _finished_step(read(run)) == 4, "of an older finetui"
+    assert finished_step(read(run)) == 4, "of an older finetui"
     log.write(
         "end", status="finished", step=6, error=None, reason="stopped by the flag forgetting", kept_step=2
     )
     log.close()
-    assert _finished_step(read(run)) == 2
+    assert finished_step(read(run)) == 2
 
 
 @pytest.mark.parametrize(

@@ -177,3 +177,49 @@ def test_a_name_cannot_write_keys_into_the_new_recipe(tmp_path: Path, end: str) 
     proposal = fix.propose(run)
     assert proposal.recipe.seed == meta["recipe"]["seed"] != 99
     assert proposal.file.text.startswith("# Made by `finetui fix 7` from run #7 mine seed: 99 #:\n")
+
+
+SCALE = {"text": "Scale it.", "change": {}, "source": "wortsman2022", "command": "fix --scale"}
+
+
+def similar(*rows: tuple[int, float, float, float]) -> list[dict[str, Any]]:
+    """Rows of the named query: (run, rate, held-out loss, general loss), all else as the run's own recipe."""
+    flat = Recipe.model_validate(small(method="full", train__lr=3e-3) | {"name": "mine"}).flat()
+    return [
+        {
+            "run": run, "heldout_base": 4.0, "heldout": heldout, "general_base": 2.0, "general": general,
+            "params": [{"key": k, "value": v} for k, v in {**flat, "train.lr": str(rate)}.items()],
+            "scaling": None, "scaling_factor": None, "scaling_helps": None, "scaling_kept": None,
+        }
+        for run, rate, heldout, general in rows
+    ]  # fmt: skip
+
+
+def test_a_command_comes_first_and_once_and_the_recipe_has_the_first_change(tmp_path):
+    flags = [
+        flag("forgetting", "warn", SCALE, LOWER, REPLAY),
+        flag("overfitting", "warn", SCALE, suite="heldout"),
+    ]
+    found = fix.propose(a_run(tmp_path, flags))
+    assert [change.key for change in found.changes] == ["train.lr"]
+    assert found.changes[0].foretold.startswith("no similar run in the store")
+    assert [(one.flag, one.command, one.worth) for one in found.advice] == [
+        ("forgetting", "finetui fix --scale 7", None)
+    ]
+
+
+def test_a_change_that_did_not_pay_is_not_made_and_why_is_said(tmp_path):
+    run = a_run(tmp_path, [flag("forgetting", "warn", SCALE, LOWER, REPLAY)])
+    costs = similar((7, 0.003, 3.0, 2.1), (8, 0.001, 3.4, 2.0))
+    found = fix.propose(run, lambda: costs)
+    assert [change.key for change in found.changes] == ["data.replay.source", "data.replay.ratio"]
+    told = {one.text: one.foretold for one in found.advice}
+    assert told["Lower the learning rate."].startswith(
+        "not worth it: foretold from 2 similar runs: held-out +0.400"
+    )
+    pays = similar((7, 0.003, 3.0, 2.5), (8, 0.001, 3.05, 2.1))
+    found = fix.propose(run, lambda: pays)
+    assert [change.key for change in found.changes] == ["train.lr"]
+    assert found.changes[0].foretold.startswith(
+        "foretold from 2 similar runs: held-out +0.050, 95% of the gain stays"
+    )

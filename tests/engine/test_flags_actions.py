@@ -62,8 +62,30 @@ def flag(name, level, found) -> Flag:
 
 def test_forgetting_is_answered_in_order():
     texts = [action.text for action in actions.forgetting(FULL)]
-    words = ("1.0e-04", "data.replay.ratio to 0.01", "method.name=lora", "freeze", "train.epochs=2:")
-    assert [word in text for word, text in zip(words, texts, strict=True)] == [True] * 5
+    words = (
+        "finetui fix --scale",
+        "1.0e-04",
+        "data.replay.ratio to 0.01",
+        "method.name=lora",
+        "freeze",
+        "train.epochs=2:",
+    )
+    assert [word in text for word, text in zip(words, texts, strict=True)] == [True] * 6
+
+
+def test_what_needs_no_training_comes_first_where_the_weights_have_a_scale():
+    def commands(context):
+        advised = (
+            actions.forgetting(context),
+            actions.overfitting(context, 40),
+            actions.overfitting(context, 0),
+        )
+        return [[action.command for action in found].index("fix --scale") for found in advised]
+
+    assert commands(FULL) == [0, 0, 1]  # where no step was better than the base, the rows are looked at first
+    for other in (replace(FULL, method="prompt"), replace(FULL, task="classification")):
+        with pytest.raises(ValueError, match="not in list"):
+            commands(other)
 
 
 def test_tasks_that_cannot_replay_are_not_told_to():
@@ -151,7 +173,7 @@ def test_what_was_tried_comes_last():
     forgot = flag("forgetting", "warn", actions.forgetting(FULL))
     (chosen,) = actions.fix(RECIPE, [forgot], {"train.lr"})
     assert chosen[1].change == {"data.replay.source": "bundled:stdlib-prose", "data.replay.ratio": 0.01}
-    only = flag("forgetting", "warn", actions.forgetting(FULL)[:1])
+    only = flag("forgetting", "warn", actions.forgetting(FULL)[1:2])
     (chosen,) = actions.fix(RECIPE, [only], {"train.lr"})
     assert chosen[1].change == {"train.lr": 1e-4}
 

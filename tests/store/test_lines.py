@@ -23,6 +23,7 @@ from store.ingest import Ingest
 from store.journal_lines import JOURNAL, Ended, Other, Priority, Starting
 from store.line_fields import Bad, BadLine, body, fields_of, last_line, read, read_lines, write
 from store.projection import Projection
+from store.scale_lines import LOG_NAME
 from store.states import RunState
 
 ALL = [(log, kind) for log, kinds in lines.LOGS.items() for kind in kinds.values()]
@@ -202,6 +203,10 @@ def test_the_store_keeps_every_field_of_every_line(
             write(hardware, line, t=1.0)
         elif log == "journal.jsonl":
             run.journal(line.kind, **body(line))
+        elif log == LOG_NAME:
+            scales = LogWriter(run.path / LOG_NAME, "scale", 1)
+            write(scales, line)
+            scales.close()
         else:
             run.write(line.kind, **body(line))
         wanted |= leaves(line, kind.kind)

@@ -27,6 +27,7 @@ from tui.screens.data import DataScreen
 from tui.screens.fix import FixScreen
 from tui.screens.help import HelpScreen
 from tui.screens.run import RunScreen
+from tui.screens.scale import ScaleScreen
 from tui.screens.sql import SqlScreen
 
 MakeApp = Callable[..., FinetuiApp]
@@ -56,6 +57,7 @@ def test_every_binding_can_be_done() -> None:
         "compare": CompareScreen,
         "data": DataScreen,
         "fix": FixScreen,
+        "scale": ScaleScreen,
         "sql": SqlScreen,
         "help": HelpScreen,
     }

@@ -186,17 +186,41 @@ def fix(
     number: RunNumber,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="The recipe to write; default: next to the run's own."),
+        typer.Option(
+            "-o",
+            "--out",
+            help="The recipe to write; default: next to the run's own. With --scale: the folder.",
+        ),
     ] = None,
     add: Annotated[
         bool, typer.Option("--add", help="Queue it as a new run instead of writing a file.")
     ] = False,
+    scale: Annotated[
+        bool,
+        typer.Option(
+            "--scale",
+            help="Train nothing: score what the run trained at factors from 0 to 1, and write the weights of the one "
+            "that keeps the gain and costs least.",
+        ),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --scale: replace the folder if it exists.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Turn the suggestions of a run's flags into a new recipe, or queue it."""
+    """Turn the suggestions of a run's flags into a new recipe, or queue it; or scale what it trained."""
     if add and out:
         raise typer.BadParameter("give one of --add and --out")
+    if scale and add:
+        raise typer.BadParameter("--scale queues nothing; leave --add out")
+    if force and not scale:
+        raise typer.BadParameter("--force goes with --scale; without it no file is replaced")
+    if scale:
+        from tui.cli import scale as scale_module
+
+        scale_module.scale(number, out, dry_run=dry_run, force=force, as_json=as_json)
+        return
     from tui.cli import fix as module
 
     module.fix(number, out, add=add, dry_run=dry_run, as_json=as_json)
@@ -251,6 +275,10 @@ def export(
     checkpoint: Annotated[
         str | None, typer.Option(help="A step, `best` or `last`, instead of the final weights.")
     ] = None,
+    factor: Annotated[
+        float,
+        typer.Option(help="Scale what was trained: above 0 (the base model) and up to 1 (all of it)."),
+    ] = 1.0,
     force: Annotated[bool, typer.Option("--force", help="Replace the folder if it exists.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -262,7 +290,14 @@ def export(
 
     kind = asked[0] if asked else None
     module.export(
-        number, as_json=as_json, kind=kind, out=out, dtype=dtype, checkpoint=checkpoint, force=force
+        number,
+        as_json=as_json,
+        kind=kind,
+        out=out,
+        dtype=dtype,
+        checkpoint=checkpoint,
+        factor=factor,
+        force=force,
     )
 
 

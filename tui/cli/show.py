@@ -103,6 +103,9 @@ def show(number: int, *, as_json: bool) -> None:
                 "samples",
                 "checkpoints",
                 "memory",
+                "scalings",
+                "scale_points",
+                "scaled",
                 "datasets",
                 "params",
                 "damage",
@@ -126,6 +129,7 @@ def show(number: int, *, as_json: bool) -> None:
             confusion = client.query(f"{CONFUSION} AND run = {int(number)} ORDER BY t").to_pylist()
             _print_confusion(confusion, row["kept_step"])
         print_flags(client, number)
+        _print_scaling(parts["scalings"], parts["scale_points"], parts["scaled"])
         _print_samples(parts["samples"], row["kept_step"])
         _print_memory(parts["memory"])
         _print_files(row, parts["checkpoints"])
@@ -273,6 +277,19 @@ def _print_confusion(events: list[dict[str, Any]], kept_step: int | None) -> Non
     )
     rows = zip(labels, found[-1]["confusion"], strict=True)
     print_table([{"": label, **dict(zip(labels, counts, strict=True))} for label, counts in rows])
+
+
+def _print_scaling(
+    scalings: list[dict[str, Any]], points: list[dict[str, Any]], written: list[dict[str, Any]]
+) -> None:
+    """What it is worth at factors below 1, where that was scored, and the folders that were written."""
+    if scalings:
+        _section("At factors between the base model (0) and what was trained (1): losses since factor 0")
+        out(f"{scalings[-1]['message']}" + ("" if scalings[-1]["helps"] else " (not worth it)"))
+        shown = [{**row, "chosen": "→" if row["chosen"] else ""} for row in points]
+        print_table(shown, ("chosen", "half", "factor", "suite", "slice", "loss", "change", "lo", "hi", "n"))
+    for row in written:
+        out(f"{row['path']}  ({row['output']} at factor {cell(row['factor'])})")
 
 
 def _print_samples(samples: list[dict[str, Any]], kept_step: int | None) -> None:

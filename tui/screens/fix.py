@@ -80,6 +80,16 @@ class FixScreen(BaseScreen, inherit_bindings=False):
                 f"Save the recipe of {self._new_name()}?", lambda: self._do("checking the data …")
             )
 
+    def do_scale(self) -> None:
+        def begin() -> None:
+            from tui.screens.scale import ScaleScreen
+
+            self.host.open_screen(ScaleScreen(self.number, self.name_of_run))
+
+        self.host.confirm(
+            f"Score run #{self.number} at factors from 0 to 1? It takes minutes and trains nothing.", begin
+        )
+
     def _new_name(self) -> str:
         return one_line(str(self.fix and self.fix["name"]))
 
@@ -127,6 +137,13 @@ def command(home: Home, number: int, *words: str) -> dict[str, Any]:
 def lines_of(fix: dict[str, Any], width: int) -> list[Line]:
     """The changes with their reasons, what is left to do by hand, and the new recipe."""
     lines: list[Line] = []
+    for first in (advice for advice in fix["advice"] if _comes_first(advice)):
+        lines += [
+            [("s  ", "title"), (first["command"], "good"), (f"  for {first['level']} {first['flag']}", "dim")]
+        ]
+        lines += [[("  ", ""), (line, "dim")] for line in wrap(_cited(first, "text"), width - 2)]
+        lines += [[("  ", ""), (line, "text")] for line in wrap(one_line(first["foretold"]), width - 2)]
+        lines.append([])
     for _, same in groupby(fix["changes"], lambda change: (change["flag"], change["why"])):
         for change in (group := list(same)):
             values: Line = [
@@ -137,11 +154,16 @@ def lines_of(fix: dict[str, Any], width: int) -> list[Line]:
             why = (f"  for {change['level']} {change['flag']}", "dim")
             lines.append([(f"{change['key']}  ", "title"), *values, why])
         lines += [[("  ", ""), (line, "dim")] for line in wrap(_cited(group[0], "why"), width - 2)]
-    for flag in dict.fromkeys((advice["level"], advice["flag"]) for advice in fix["advice"]):
+        lines += [
+            [("  ", ""), (line, "text")] for line in wrap(one_line(group[0].get("foretold", "")), width - 2)
+        ]
+    by_hand = [advice for advice in fix["advice"] if not _comes_first(advice)]
+    for flag in dict.fromkeys((advice["level"], advice["flag"]) for advice in by_hand):
         lines += [[], [(f"By hand, for {' '.join(flag)}", "title")]]
-        for advice in fix["advice"]:
+        for advice in by_hand:
             if (advice["level"], advice["flag"]) == flag:
-                wrapped = wrap(_cited(advice, "text"), width - 4)
+                foretold = f" {one_line(advice['foretold'])}" if advice.get("foretold") else ""
+                wrapped = wrap(_cited(advice, "text") + foretold, width - 4)
                 lines += [
                     [("  → " if at == 0 else "    ", "warn"), (line, "text")]
                     for at, line in enumerate(wrapped)
@@ -154,6 +176,11 @@ def lines_of(fix: dict[str, Any], width: int) -> list[Line]:
             *([(one_line(one), "text")] for one in recipe),
         ]
     return lines
+
+
+def _comes_first(advice: dict[str, Any]) -> bool:
+    """Whether it needs no new run, and is not known to be not worth it."""
+    return bool(advice.get("command")) and advice.get("worth") is not False
 
 
 def _cited(advice: dict[str, Any], key: str) -> str:
