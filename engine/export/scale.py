@@ -33,7 +33,6 @@ from engine.export.front import (
 from engine.export.request import check_finished
 from engine.export.source import Source
 from engine.export.weights import finished_step, training_dtype
-from engine.flags.forgetting import MARGINS
 from engine.losses.dpo_loss import PairLoss, preference_loss
 from engine.losses.loss import TargetLoss
 from engine.losses.packing import pack
@@ -75,7 +74,8 @@ def scale(
     for factor in GRID:
         points.append(scorer.point(0, factor))
         scored(point_dict(points[-1], CHOOSE))
-    choice = choose(points, margin_of)
+    margins = recipe.flags.forgetting
+    choice = choose(points, lambda slice: margins.margins(slice)[0])
     confirmed: list[Point] = []
     verdict = None
     if choice.factor is not None:
@@ -87,13 +87,8 @@ def scale(
     rows = {name: scorer.sizes(name) for name in scorer.suites}
     unit = "nats per pair" if isinstance(recipe.task, Dpo) else "nats per token"
     return Front(
-        source.number, finished_step(source), unit, margin_of(""), points, confirmed, rows, choice, verdict
+        source.number, finished_step(source), unit, margins.warn, points, confirmed, rows, choice, verdict
     )
-
-
-def margin_of(slice: str) -> float:
-    """Return the rise of the loss on general text, nats per token, that is warned of."""
-    return MARGINS["warn"]
 
 
 class _Scorer:
