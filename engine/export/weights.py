@@ -20,7 +20,7 @@ from engine.export.source import Source, choose_checkpoint
 from engine.models import load
 from engine.models.source import resolve
 from engine.models.tokenizer import load_tokenizer
-from engine.training import checkpoint
+from engine.training import beginning, checkpoint
 from engine.training.flagging import best_step
 from finetui.errors import first_line
 from store.lines import End
@@ -42,7 +42,8 @@ def weights_of(source: Source, checkpoint_name: str | None, progress: Progress) 
     recipe = source.recipe
     progress(f"reading the checkpoint of step {step}")
     with tempfile.TemporaryDirectory(prefix="finetui-") as temporary:
-        model = load.load_model(recipe.model, recipe.method, training_dtype(source))
+        start = beginning.kept(source.run, recipe.method)
+        model = load.load_model(recipe.model, recipe.method, training_dtype(source), start=start)
         checkpoint.load_weights(path, model)
         load.save_model(model, recipe.method, Path(temporary))
         tokenizer = load_tokenizer(recipe.model)
