@@ -145,6 +145,7 @@ class Attempt:
     def _save_weights(self, recipe: Recipe) -> None:
         """Save `model/` or `adapter/`, as plain transformers, PEFT and `bottleneck.load` read them."""
         from engine.models import distributed, load
+        from engine.training import beginning
         from engine.training.checkpoint import put_weights, tensor_bytes, trained_weights, write_directory
 
         assert self.job is not None
@@ -153,7 +154,8 @@ class Attempt:
         if distributed.rank() > 0:
             return distributed.wait()
         if distributed.is_sharded(model):  # a model of its own, since libraries save whole ones only
-            model = load.load_model(recipe.model, recipe.method, self.job.dtype)
+            start = beginning.kept(self.run, recipe.method)
+            model = load.load_model(recipe.model, recipe.method, self.job.dtype, start=start)
             put_weights(weights, model)
         path = self.run.path / ("model" if recipe.method.name in WHOLE_MODEL else "adapter")
 

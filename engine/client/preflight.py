@@ -25,7 +25,7 @@ from engine.memory.storage import Storage, storage
 from engine.memory.workload import recipe_shapes, workload_of
 from engine.models.outline import outline_of
 from engine.models.source import ModelFiles, check_targets, resolve_model
-from engine.recipe.methods import Lora, QLora
+from engine.recipe.methods import Targeted
 from engine.recipe.sections import Recipe
 from engine.recipe.tasks import Classification
 from engine.runs import disk
@@ -142,7 +142,7 @@ def check(recipe: Recipe, base: Path) -> Report:
     recipe = absolute(recipe, base)
     model = resolve_model(recipe.model.path, recipe.task.name)
     outline = outline_of(recipe)
-    if outline is None and isinstance(recipe.method, Lora | QLora):
+    if outline is None and isinstance(recipe.method, Targeted):
         check_targets(recipe.method.targets, model)
     run_data = gather(recipe).checked()
     tokenizer = vocabulary.load(model)
@@ -204,9 +204,11 @@ def absolute(recipe: Recipe, base: Path) -> Recipe:
 
 def _reached(recipe: Recipe, model: ModelFiles) -> str | None:
     """Return which layers of a plain model get an adapter; None without its files, and for other methods."""
-    if not isinstance(recipe.method, Lora | QLora) or not model.linear_layers:
+    if not isinstance(recipe.method, Targeted) or not model.linear_layers:
         return None
     targets = recipe.method.targets
+    if targets == "mlp":
+        return f"{', '.join(model.mlp_layers)} (the linear layers of the MLPs)"
     if isinstance(targets, str):
         return f"{', '.join(model.linear_layers)} (all linear layers of the blocks)"
     rest = [name for name in model.linear_layers if not any(t.endswith(name) for t in targets)]

@@ -17,8 +17,8 @@ from engine.data.sources import RowNumber
 from engine.recipe.sections import Train
 
 # Rows below which a method rarely beats its base model by more than noise; a rule of thumb, so a warning.
-ENOUGH_EXAMPLES = {"full": 500, "freeze": 500, "adapter": 200, "lora": 100, "qlora": 100}
-ENOUGH_FOR_OTHERS = 50  # prompt, prefix, ia3: few parameters
+ENOUGH_EXAMPLES = {"full": 500, "freeze": 500, "adapter": 200, "lora": 100, "qlora": 100, "osf": 100}
+ENOUGH_FOR_OTHERS = 50  # prompt, prefix, ia3, shira, oft: few parameters, or little that they can change
 ENOUGH_STEPS = 10
 MANY_PASSES = 20
 # Standard normal quantiles of a two-sided test at 5% and of 80% power.

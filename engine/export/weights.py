@@ -21,7 +21,7 @@ from engine.export.source import Source, choose_checkpoint
 from engine.models import load
 from engine.models.source import resolve
 from engine.models.tokenizer import load_tokenizer
-from engine.training import checkpoint
+from engine.training import beginning, checkpoint
 from finetui.errors import first_line
 from store.lines import End
 
@@ -59,7 +59,8 @@ def _trained_weights(
     recipe = source.recipe
     progress(f"reading the checkpoint of step {step}")
     with tempfile.TemporaryDirectory(prefix="finetui-") as temporary:
-        model = load.load_model(recipe.model, recipe.method, training_dtype(source))
+        start = beginning.kept(source.run, recipe.method)
+        model = load.load_model(recipe.model, recipe.method, training_dtype(source), start=start)
         checkpoint.load_weights(path, model)
         load.save_model(model, recipe.method, Path(temporary))
         tokenizer = load_tokenizer(recipe.model)

@@ -34,6 +34,9 @@ CHANGE_LESS: dict[str, Action] = {
     "qlora": Action(
         "Adapt fewer layers: list some in method.targets, or lower method.r.", {}, "biderman2024"
     ),
+    "shira": Action("Train fewer weights: lower method.r, or set method.targets=mlp."),
+    "oft": Action("Rotate less: lower method.block, or set method.targets=mlp."),
+    "osf": Action("Keep more of the model as it is: raise method.keep, or set method.targets=mlp."),
     "adapter": Action(
         "Make the adapters smaller: raise method.reduction, or set method.placement=pfeiffer.",
         {},

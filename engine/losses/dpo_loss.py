@@ -109,8 +109,8 @@ def preference_loss(margins: torch.Tensor, label_smoothing: float) -> torch.Tens
 
 
 def keeps_base(method: Method) -> bool:
-    """Whether the base model is unchanged beneath the trained weights. PiSSA moves part of it into the adapter."""
-    return method.name not in WHOLE_MODEL and not (isinstance(method, Lora) and method.init == "pissa")
+    """Whether the base is unchanged beneath the trained weights. PiSSA and CorDA move part of it into the adapter."""
+    return method.name not in WHOLE_MODEL and not (isinstance(method, Lora) and method.rewrites_base)
 
 
 @contextmanager

@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from engine.memory.shapes import ModelShapes
-from engine.memory.trained import is_target, is_trained, out_in
+from engine.memory.trained import adapted_layers, is_trained, low_directions, out_in
 from engine.memory.weights import Weight
 from engine.memory.workload import Workload
+from engine.models.targets import is_target
 
 F32 = 4
 
@@ -21,7 +22,7 @@ F32 = 4
 class Reader(NamedTuple):
     """Linear layers of a block that read the same tensor."""
 
-    names: tuple[str, ...]
+    layers: tuple[str, ...]  # by their paths
     width: int
     kept_anyway: bool  # attention saves its own output, which is what the output projection reads
 
@@ -120,11 +121,11 @@ def _linear_inputs(model: ModelShapes, workload: Workload, layer: int, trained: 
     norms_trained = workload.method == "full" or any("norm" in name or ".ln_" in name for name in trained)
     return sum(
         _input_bytes(model, workload, reader, trained_layers, norms_trained)
-        for reader in _readers(model, workload, layer)
+        for reader in readers(model, workload, layer)
     )
 
 
-def _readers(model: ModelShapes, workload: Workload, layer: int) -> list[Reader]:
+def readers(model: ModelShapes, workload: Workload, layer: int) -> list[Reader]:
     """Return the linear layers of a layer, by the tensor that they read."""
     linears = [weight for weight in in_layer(model, layer) if weight.role == "linear"]
     hidden, others, attention_output = [], [], []
@@ -132,13 +133,13 @@ def _readers(model: ModelShapes, workload: Workload, layer: int) -> list[Reader]
         name = weight.module.rpartition(".")[2]
         width = out_in(model, weight)[1]
         if name in ("o_proj", "dense", "out_proj") or weight.module.endswith("attn.c_proj"):
-            attention_output.append(name)
+            attention_output.append(weight.module)
         elif width == model.hidden and not name.startswith(("down", "fc2", "dense_4h", "w2")):
-            hidden.append((weight.module, name))
+            hidden.append(weight.module)
         else:
-            others.append((name, width))
-    attention = tuple(name for module, name in hidden if "att" in module)
-    mlp = tuple(name for module, name in hidden if "att" not in module)
+            others.append((weight.module, width))
+    attention = tuple(module for module in hidden if "att" in module)
+    mlp = tuple(module for module in hidden if "att" not in module)
     # Attention's output is copied where its values were a view, or its scores are computed one by one.
     copied = (
         model.eager or (model.fused_qkv and model.rms_norm) or (model.dropout and workload.device == "cpu")
@@ -147,7 +148,7 @@ def _readers(model: ModelShapes, workload: Workload, layer: int) -> list[Reader]
         Reader(attention, model.hidden, False),
         Reader(tuple(attention_output), model.query_width, not copied),
         Reader(mlp, model.hidden, False),
-        *(Reader((name,), width, False) for name, width in others),
+        *(Reader((module,), width, False) for module, width in others),
     ]
 
 
@@ -157,14 +158,20 @@ def _input_bytes(
     """Return what one reader saves; `trained_layers`: last names of linear layers whose weights are trained;
     `norms_trained`: whether the gains before them are, too."""
     b = compute_bytes(workload)
+    adapted = sum(is_target(layer, workload.targets) for layer in reader.layers)
+    if workload.method in ("shira", "oft", "osf"):
+        if (
+            workload.bf16 and workload.method != "shira"
+        ):  # cast to float32, and a copy back by autocast for each
+            return adapted * reader.width * b
+        return 0 if reader.kept_anyway or not adapted else reader.width * b
     if workload.method not in ("lora", "qlora"):
-        trained = [name for name in reader.names if name in trained_layers]
+        trained = [layer for layer in reader.layers if layer.rpartition(".")[2] in trained_layers]
         if not trained:
             return 0
         if workload.bf16 and norms_trained and reader.width == model.hidden and not reader.kept_anyway:
             return len(trained) * reader.width * b  # autocast makes a copy of the float32 norm for each
         return 0 if reader.kept_anyway else reader.width * b
-    adapted = sum(is_target(name, workload.targets) for name in reader.names)
     if not adapted:
         return 0
     low_rank = adapted * workload.r * b  # A's output, which B reads
@@ -190,16 +197,20 @@ def _method_extras(model: ModelShapes, workload: Workload) -> int:
     """Return what methods other than plain LoRA save in addition."""
     b = compute_bytes(workload)
     if workload.dora:  # the base's output and the adapter's, which are both scaled by the trained length
-        linears = [
-            w for w in in_layer(model, 0) if w.role == "linear" and is_target(w.module, workload.targets)
-        ]
-        return 2 * b * sum(out_in(model, weight)[0] for weight in linears)
+        return 2 * b * sum(out_in(model, weight)[0] for weight in _adapted_in_first(model, workload))
+    if workload.method == "osf":  # between the two products of its directions, new and old
+        shapes = (out_in(model, weight) for weight in _adapted_in_first(model, workload))
+        return 2 * b * sum(low_directions(*shape, workload.keep) for shape in shapes)
     if workload.method == "adapter":  # what both of its layers and its activation read
         return workload.bottlenecks * b * (model.hidden + 2 * max(1, model.hidden // workload.reduction))
     if workload.method == "ia3":  # what is scaled: keys, values, and in float32 the product inside the MLP
         keys = model.query_width + 2 * model.kv_width if model.fused_qkv else 2 * model.kv_width
         return keys * b + model.intermediate * F32
     return 0
+
+
+def _adapted_in_first(model: ModelShapes, workload: Workload) -> list[Weight]:
+    return [weight for weight in adapted_layers(model, workload) if weight in in_layer(model, 0)]
 
 
 def in_layer(model: ModelShapes, layer: int) -> list[Weight]:

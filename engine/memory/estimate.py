@@ -18,8 +18,16 @@ from engine.memory.activations import (
     norm_bytes,
     residual_bytes,
 )
+from engine.memory.constrained import decomposition_bytes, fixed_bytes, made_bytes
 from engine.memory.shapes import ModelShapes
-from engine.memory.trained import first_layer, head_trained, merged_tensors, out_in, trained_weights
+from engine.memory.trained import (
+    adapted_layers,
+    first_layer,
+    head_trained,
+    merged_tensors,
+    out_in,
+    trained_weights,
+)
 from engine.memory.weights import Weight
 from engine.memory.workload import Optimiser, Workload
 
@@ -97,7 +105,8 @@ def estimate(model: ModelShapes, workload: Workload) -> Estimate:
     held_gradients = gradients if workload.accumulates else 0
     activations = activation_bytes(model, workload)
     logits, head = _loss_bytes(model, workload)
-    copies, merged = _copy_bytes(model, trained, workload), _merged_bytes(model, workload)
+    copies = _copy_bytes(model, trained, workload)
+    merged = _merged_bytes(model, workload) + made_bytes(model, workload)
     backward_copies = copies + merged
     if workload.checkpointing:
         merged, backward_copies = merged // model.layers, backward_copies // model.layers
@@ -116,7 +125,7 @@ def estimate(model: ModelShapes, workload: Workload) -> Estimate:
     )
     held_gradients, activations, logits, workspace = max(moments, key=sum)
     return Estimate(
-        parameters=parameter_bytes(model, workload),
+        parameters=parameter_bytes(model, workload) + fixed_bytes(model, workload),
         gradients=held_gradients,
         optimiser=optimiser_bytes(trained, workload),
         activations=activations,
@@ -255,6 +264,10 @@ def _unpacked_bytes(model: ModelShapes, workload: Workload) -> int:
     if workload.dora:
         pairs = (out_in(model, weight) for weight in model.linears)
         return max((into * into + 3 * out * into for out, into in pairs), default=0) * F32
+    if workload.method == "shira":  # the changed weight's gradient, and the weight itself in an evaluation
+        return (
+            2 * max((w.numel for w in adapted_layers(model, workload)), default=0) * compute_bytes(workload)
+        )
     if workload.method != "qlora":
         return 0
     return max((weight.numel for weight in model.linears), default=0) * compute_bytes(workload)
@@ -274,5 +287,7 @@ def _evaluation_bytes(model: ModelShapes, workload: Workload) -> int:
 
 
 def _loading_bytes(model: ModelShapes, workload: Workload) -> int:
-    """Return the bytes of loading: on a CPU the mapped file (2 bytes a weight in today's models) counts while read."""
-    return 2 * model.parameters if workload.device == "cpu" else 0
+    """Return the bytes of loading: on a CPU the mapped file (2 bytes a weight in today's models) counts while read.
+    What is decomposed before the first step comes on top."""
+    file = 2 * model.parameters if workload.device == "cpu" else 0
+    return file + decomposition_bytes(model, workload)

@@ -10,7 +10,7 @@ from engine.memory.estimate import moment_bytes
 from engine.memory.shapes import ModelShapes
 from engine.memory.trained import trained_weights
 from engine.memory.workload import Workload
-from engine.recipe.methods import WHOLE_MODEL, Lora
+from engine.recipe.methods import WHOLE_MODEL, Lora, Osf
 from engine.recipe.sections import Recipe
 
 
@@ -49,7 +49,9 @@ def storage(recipe: Recipe, model: ModelShapes, workload: Workload) -> Storage:
     keeps_best = recipe.flags.may_stop
     if recipe.method.name in WHOLE_MODEL:
         final = F32 * model.parameters
-    else:  # PiSSA's adapter has twice the rank for the unchanged base
-        final = weights * (2 if isinstance(recipe.method, Lora) and recipe.method.init == "pissa" else 1)
+    else:  # for the unchanged base the adapter has twice the rank
+        method = recipe.method
+        doubled = isinstance(method, Osf) or (isinstance(method, Lora) and method.rewrites_base)
+        final = weights * (2 if doubled else 1)
     checkpoints = recipe.train.keep_checkpoints + 1 + keeps_best
     return Storage(weights + moment_bytes(trained, workload.optimiser), checkpoints, final)

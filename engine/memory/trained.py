@@ -7,6 +7,7 @@ import re
 from engine.memory.shapes import ModelShapes
 from engine.memory.weights import Weight
 from engine.memory.workload import Workload
+from engine.models.targets import is_target
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 _FINAL_NORM = re.compile(r"(?:^|\.)(?:norm|ln_f|final_layernorm|final_layer_norm)\.(?:weight|bias)$")
@@ -22,6 +23,8 @@ def trained_weights(model: ModelShapes, workload: Workload) -> list[Weight]:
         return [weight for weight in model.weights if is_trained(model, workload, weight.name)]
     if workload.method in ("lora", "qlora"):
         return _low_rank(model, workload)
+    if workload.method in ("shira", "oft", "osf"):
+        return _constrained(model, workload)
     if workload.method == "adapter":
         return _bottlenecks(model, workload)
     if workload.method == "ia3":
@@ -86,13 +89,6 @@ def layer_of(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def is_target(module: str, targets: str | tuple[str, ...]) -> bool:
-    """Whether peft puts an adapter on a linear layer: by its whole name or its last parts."""
-    if isinstance(targets, str):
-        return True  # all-linear
-    return any(module == target or module.endswith(f".{target}") for target in targets)
-
-
 def _head(workload: Workload) -> bool:
     return any(module.endswith(("lm_head", "embed_out")) for module in workload.trained_modules)
 
@@ -101,14 +97,52 @@ def _low_rank(model: ModelShapes, workload: Workload) -> list[Weight]:
     """Return the two low-rank matrices of each adapted layer (Hu et al. 2021, arXiv 2106.09685); DoRA's length of each
     output (Liu et al. 2024, arXiv 2402.09353)."""
     adapters = []
-    for weight in model.linears:
-        if is_target(weight.module, workload.targets):
-            out, into = out_in(model, weight)
-            adapters.append(Weight(f"{weight.module}.lora_A.weight", (workload.r, into), "linear"))
-            adapters.append(Weight(f"{weight.module}.lora_B.weight", (out, workload.r), "linear"))
-            if workload.dora:
-                adapters.append(Weight(f"{weight.module}.lora_magnitude_vector.weight", (out,), "vector"))
+    for weight in adapted_layers(model, workload):
+        out, into = out_in(model, weight)
+        adapters.append(Weight(f"{weight.module}.lora_A.weight", (workload.r, into), "linear"))
+        adapters.append(Weight(f"{weight.module}.lora_B.weight", (out, workload.r), "linear"))
+        if workload.dora:
+            adapters.append(Weight(f"{weight.module}.lora_magnitude_vector.weight", (out,), "vector"))
     return adapters
+
+
+def _constrained(model: ModelShapes, workload: Workload) -> list[Weight]:
+    """Return what SHiRA, OFT and OSF train of each layer: r (m + n) single weights; the numbers above the diagonal of a
+    skew-symmetric matrix for each block of inputs; the smallest singular values with their directions."""
+    trained = []
+    for weight in adapted_layers(model, workload):
+        out, into = out_in(model, weight)
+        if workload.method == "shira":
+            count = workload.r * (out + into)
+            trained.append(Weight(f"{weight.module}.shira_weight", (count,), "vector"))
+        elif workload.method == "oft":
+            block = block_of(into, workload.block)
+            numbers = block * (block - 1) // 2
+            trained.append(Weight(f"{weight.module}.oft_R.weight", (into // block, numbers), "vector"))
+        else:
+            low = low_directions(out, into, workload.keep)
+            shapes = (("U_low", (out, low)), ("S_low", (low,)), ("V_low", (low, into)))
+            trained += [
+                Weight(f"{weight.module}.osf_svd_params.{name}", shape, "vector") for name, shape in shapes
+            ]
+    return trained
+
+
+def adapted_layers(model: ModelShapes, workload: Workload) -> list[Weight]:
+    """Return the linear layers that `targets` means."""
+    return [weight for weight in model.linears if is_target(weight.module, workload.targets)]
+
+
+def block_of(inputs: int, block: int) -> int:
+    """Return the size of OFT's blocks in a layer: the divisor of its inputs that is nearest, the smaller of two."""
+    divisors = [n for n in range(1, inputs + 1) if inputs % n == 0]
+    return min(divisors, key=lambda n: (abs(n - block), n))
+
+
+def low_directions(out: int, into: int, keep: float) -> int:
+    """Return how many singular directions of a layer OSF trains."""
+    smaller = min(out, into)
+    return smaller - int(smaller * keep)
 
 
 def _bottlenecks(model: ModelShapes, workload: Workload) -> list[Weight]:

@@ -10,11 +10,13 @@ from engine.memory.families import PRESETS
 from engine.memory.shapes import ModelShapes, from_outline, model_shapes
 from engine.memory.weights import Role, Weight
 from engine.models.outline import outline_of
-from engine.recipe.methods import Adapter, Freeze, Lora, QLora
+from engine.recipe.methods import Adapter, Freeze, Lora, Oft, Osf, QLora, Shira, Targeted
 from engine.recipe.sections import Recipe
 
 Device = Literal["cuda", "cpu"]
-MethodName = Literal["full", "freeze", "lora", "qlora", "adapter", "ia3", "prefix", "prompt"]
+MethodName = Literal[
+    "full", "freeze", "lora", "qlora", "shira", "oft", "osf", "adapter", "ia3", "prefix", "prompt"
+]
 # paged: bitsandbytes keeps the moments in memory that the driver moves to the host under pressure.
 Optimiser = Literal["adamw", "adamw8bit", "paged_adamw", "paged_adamw8bit", "adafactor"]
 
@@ -40,6 +42,9 @@ class Workload:
     targets: str | tuple[str, ...] = "all-linear"
     double_quant: bool = True
     dora: bool = False
+    covariance: bool = False  # init: corda, which needs one of each layer's inputs before the first step
+    block: int = 32  # oft: inputs that are rotated together
+    keep: float = 0.9  # osf: share of the singular directions that stay
     trained_layers: int = 0  # freeze: how many of the last layers
     trained_modules: tuple[str, ...] = ()  # freeze: names of modules instead
     bottlenecks: int = 0  # adapter: how many in a layer
@@ -58,7 +63,17 @@ class Workload:
         """The settings that decide which weights are trained, the rank of low-rank matrices aside."""
         kind = "lora" if self.method == "qlora" else self.method
         modules = (self.trained_layers, self.trained_modules)
-        return kind, self.targets, self.dora, *modules, self.bottlenecks, self.reduction, self.virtual
+        limits = (self.r if kind == "shira" else 0, self.block, self.keep)
+        return (
+            kind,
+            self.targets,
+            self.dora,
+            *modules,
+            self.bottlenecks,
+            self.reduction,
+            self.virtual,
+            *limits,
+        )
 
     @property
     def frozen_base(self) -> bool:
@@ -121,15 +136,21 @@ def _with_method(workload: Workload, recipe: Recipe) -> Workload:
     if isinstance(method, Adapter):
         bottlenecks = 2 if method.placement == "houlsby" else 1
         return replace(workload, bottlenecks=bottlenecks, reduction=method.reduction)
-    if not isinstance(method, Lora | QLora):
+    if not isinstance(method, Targeted):
         return workload
     targets = method.targets if isinstance(method.targets, str) else tuple(method.targets)
-    double = method.double_quant if isinstance(method, QLora) else True
+    workload = replace(workload, targets=targets)
+    if isinstance(method, Oft):
+        return replace(workload, block=method.block)
+    if isinstance(method, Osf):
+        return replace(workload, keep=method.keep)
+    if isinstance(method, Shira):
+        return replace(workload, r=method.r)
     return replace(
         workload,
         r=method.r,
         lora_dropout=method.dropout,
-        targets=targets,
         dora=method.dora,
-        double_quant=double,
+        double_quant=method.double_quant if isinstance(method, QLora) else True,
+        covariance=isinstance(method, Lora) and method.init == "corda",
     )

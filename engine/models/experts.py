@@ -18,6 +18,7 @@ from engine.models.outline import listed
 from engine.models.source import setting
 from engine.recipe.methods import IA3, Lora, Method, Prefix, Prompt, QLora
 
+INITS = {"pissa": "PiSSA", "eva": "EVA", "corda": "CorDA"}
 COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 
@@ -35,13 +36,15 @@ def expert_tensors(model: Any) -> dict[str, torch.nn.Parameter]:
     }
 
 
-def check(model: Any, method: Lora | QLora) -> None:
-    """Raise ModelError for settings of LoRA that PEFT lacks for the tensors of experts and routers."""
-    tensors, others = _targets(model, method.targets)
+def check(model: Any, method: Lora | QLora, targets: str | list[str]) -> None:
+    """Raise ModelError for settings of LoRA that PEFT lacks for the tensors of experts and routers. `targets`: the
+    method's, as PEFT takes them."""
+    tensors, others = _targets(model, targets)
     if not tensors:
         return
+    init = method.init if isinstance(method, Lora) else "default"
     settings = (
-        ("init", "PiSSA", isinstance(method, Lora) and method.init == "pissa"),
+        ("init", INITS.get(init, init), init != "default"),
         ("dora", "DoRA", method.dora),
         ("dropout", "dropout", method.dropout > 0),
     )
@@ -56,11 +59,20 @@ def check(model: Any, method: Lora | QLora) -> None:
 
 def reaches(model: Any, target: str) -> bool:
     """Whether PEFT takes the name of a target for one of an expert's layers, which are part of a larger tensor."""
+    return target.rpartition(".")[2] in _names(model)
+
+
+def mlp_names(model: Any) -> list[str]:
+    """Return the names by which PEFT adapts the tensors of experts, those of routers left out."""
+    return sorted(name for name, tensor in _names(model).items() if not tensor.startswith("gate."))
+
+
+def _names(model: Any) -> dict[str, str]:
+    """Return the names of an expert's layers, each with the tensor that PEFT takes it for; empty if it adapts none."""
     from peft.utils import transformers_weight_conversion as conversion
 
     kind = conversion._MODEL_TO_CONVERSION_PATTERN.get(model.config.model_type)
-    names = conversion._MOE_TARGET_MODULE_MAPPING.get(kind, {}) if kind else {}
-    return target.rpartition(".")[2] in names
+    return conversion._MOE_TARGET_MODULE_MAPPING.get(kind, {}) if kind else {}
 
 
 def _targets(model: Any, targets: str | list[str]) -> tuple[list[str], list[str]]:

@@ -13,12 +13,27 @@ import torch
 from engine.basics.cpu import cpu_has_bf16
 from engine.basics.errors import ModelError
 from engine.models.classifier import MAY_BE_NEW, load_classifier, train_head
+from engine.models.lora_start import first_weights
+from engine.models.methods.constrained import made_parts, put_parts, save_osf, with_constrained
 from engine.models.methods.freeze import freeze
 from engine.models.methods.low_rank import save_lora, with_lora
 from engine.models.methods.vectors import with_vectors
 from engine.models.source import resolve
+from engine.models.start import NOTHING, Start
 from engine.models.towers import freeze_towers
-from engine.recipe.methods import IA3, WHOLE_MODEL, Adapter, Freeze, Lora, Method, Prefix, Prompt, QLora
+from engine.recipe.methods import (
+    IA3,
+    WHOLE_MODEL,
+    Adapter,
+    Constrained,
+    Freeze,
+    Lora,
+    Method,
+    Osf,
+    Prefix,
+    Prompt,
+    QLora,
+)
 from engine.recipe.sections import ModelSpec, Train
 from finetui import bottleneck
 from finetui.errors import first_line
@@ -54,17 +69,24 @@ def load_model(
     dtype: torch.dtype,
     activation_checkpointing: bool = False,
     classes: Classes | None = None,
+    start: Start = NOTHING,
 ) -> Any:
     """Load the model on its device, ready to train: trainable weights float32, frozen ones in `dtype` or 4 bits.
 
-    A language model, or with `classes` a sequence classifier, whose head is trained by every method.
+    A language model, or with `classes` a sequence classifier, whose head is trained by every method. `start`: what
+    the method begins from, for those that `makes_start` names. Raises ModelError.
     """
     base = _load_base(spec, method, dtype, classes)
     if not classes:
         freeze_towers(base)
     if activation_checkpointing:
         base.activation_checkpointing_enable({"use_reentrant": False})
-    model = adapt(base, method)
+    try:
+        model = adapt(base, method, start)
+    except KeyError as error:
+        raise ModelError(
+            f"what the run keeps of its start is not of this recipe ({error}); requeue it"
+        ) from None
     if classes:
         train_head(model)
     return model
@@ -75,10 +97,16 @@ def without_adapters(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "peft_config") else model
 
 
-def adapt(base: Any, method: Method) -> Any:
-    """Apply a method to a language model, whose weights may be missing. Raises ModelError."""
+def adapt(base: Any, method: Method, start: Start = NOTHING) -> Any:
+    """Apply a method to a language model, whose weights may be missing. Raises ModelError, and KeyError where `start`
+    was made by another recipe."""
     if isinstance(method, Lora | QLora):
-        return with_lora(base, method)
+        return with_lora(base, method, start)
+    if isinstance(method, Constrained):
+        model = with_constrained(base, method)
+        if start.made is not None:
+            put_parts(model, start.made)
+        return model
     if isinstance(method, IA3 | Prefix | Prompt):
         return with_vectors(base, method)
     if isinstance(method, Adapter):
@@ -156,7 +184,7 @@ def save_model(model: Any, method: Method, directory: Path) -> None:
             model.cpu().float()  # one format for all of it, that of the trained part: training is over
         model.save_pretrained(directory)
     else:
-        save_lora(model, directory)
+        (save_osf if isinstance(method, Osf) else save_lora)(model, directory)
         if model.active_peft_config.task_type == "SEQ_CLS":
             _save_config(model, directory)
 
@@ -179,6 +207,11 @@ def longest(spec: ModelSpec, tokenizer: Any) -> int:
         raise ModelError(f"model {spec.path}: its config cannot be read ({first_line(error)})") from error
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     return int(positions or tokenizer.model_max_length)
+
+
+def start_of(model: Any, method: Method) -> dict[str, torch.Tensor]:
+    """Return what the method made of base and data, on the CPU; to be called before the first step."""
+    return first_weights(model) if isinstance(method, Lora) else made_parts(model)
 
 
 def count_parameters(model: Any, trained_only: bool = False) -> int:

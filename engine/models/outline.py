@@ -18,7 +18,7 @@ from typing import Any
 
 from engine.basics.errors import ModelError
 from engine.models.source import locate, read_config
-from engine.recipe.methods import Freeze, Lora, Prefix, QLora
+from engine.recipe.methods import Constrained, Freeze, Lora, Prefix, QLora, Shira
 from engine.recipe.sections import Recipe
 from finetui.errors import first_line
 from finetui.files import write_whole_file
@@ -86,7 +86,8 @@ def is_plain(recipe: Recipe, config: dict[str, Any]) -> bool:
         config.get("model_type") in PLAIN
         and not config.get("is_encoder_decoder")
         and "auto_map" not in config
-        and not isinstance(method, Prefix)
+        and not isinstance(method, Prefix | Shira)
+        and not (isinstance(method, Constrained) and config.get("model_type") == "gpt2")
         and not (isinstance(method, Freeze) and method.modules)
     )
 

@@ -19,13 +19,15 @@ from torch import nn
 from engine.basics.errors import ModelError
 from engine.models import experts
 from engine.models.classifier import HEADS
+from engine.models.layers import chosen
 from engine.models.load import adapt
 from engine.models.methods.vectors import window_notes
 from engine.models.outline import Outline, listed, question, unknown
 from engine.models.quiet import quiet_libraries
 from engine.models.source import resolve, setting
+from engine.models.targets import is_target
 from engine.models.towers import freeze_towers
-from engine.recipe.methods import IA3, Lora, Method, Prefix, QLora
+from engine.recipe.methods import IA3, Lora, Method, Prefix, Targeted
 from engine.recipe.sections import ModelSpec, Recipe
 from finetui.errors import first_line
 
@@ -138,14 +140,16 @@ def _described(base: Any, spec: ModelSpec, method: Method, task: str) -> Outline
     notes = experts.notes(base, method, task)
     if isinstance(method, Prefix):
         notes += window_notes(config, method)
-    if isinstance(method, Lora) and method.init == "pissa":
-        experts.check(base, method)
+    if isinstance(method, Lora) and method.init != "default":
+        experts.check(base, method, chosen(base, method.targets))
         method = method.model_copy(update={"init": "default"})  # no singular vectors without weights
     with torch.device("meta"):
         trained = _trained(adapt(base, method))
     reached = None
-    if isinstance(method, Lora | QLora | IA3):
-        names = list(dict.fromkeys(re.split(r"\.(?:lora_|ia3_l)", name)[0] for name, *_ in trained))
+    if isinstance(method, Targeted | IA3):
+        names = list(
+            dict.fromkeys(re.split(r"\.(?:lora_|ia3_l|shira_|oft_|osf_)", name)[0] for name, *_ in trained)
+        )
         reached = listed(names)
         notes += _left_out(names, layers, method)
     known = task != "classification" and (method.name != "full" or len(trained) < len(weights))  # towers
@@ -202,7 +206,10 @@ def _trained(model: Any) -> tuple[tuple[str, tuple[int, ...], str], ...]:
             tensor = "" if wrapped[layer] == "weight" else f".{wrapped[layer]}"
             name = f"{layer.replace('.base_layer', '')}{tensor}.lora_{rest}"
         name = name.removeprefix("base_model.model.").replace(".default", "")
-        role = "linear" if parameter.dim() > 1 else "vector"
+        made_of = parameter.dim() < 2 or re.search(
+            r"\.(oft_R|osf_svd_params)\.", name
+        )  # no layer multiplies with it
+        role = "vector" if made_of else "linear"
         trained.append((name, tuple(parameter.shape), role))
     return tuple(trained)
 
@@ -220,17 +227,12 @@ def _layers(model: Any) -> dict[str, int]:
     }
 
 
-def _left_out(names: list[str], layers: dict[str, int], method: Lora | QLora | IA3) -> list[str]:
+def _left_out(names: list[str], layers: dict[str, int], method: Targeted | IA3) -> list[str]:
     """Return which layers stay as they are though the targets seem to mean them."""
     if isinstance(method, IA3):
         return []
     targets = method.targets
-    left = {
-        name: count
-        for name, count in layers.items()
-        if name not in names
-        and (isinstance(targets, str) or any(f".{name}".endswith(f".{target}") for target in targets))
-    }
+    left = {name: count for name, count in layers.items() if name not in names and is_target(name, targets)}
     if not left:
         return []
     share = sum(left.values()) / sum(layers.values())

@@ -13,6 +13,7 @@ from typing import Any
 
 from engine.basics.errors import ModelError
 from engine.bundled import catalogue
+from engine.models.targets import in_mlp
 from finetui.errors import first_line
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -29,6 +30,7 @@ class ModelFiles:
     parameters: int | None
     linear_layers: tuple[str, ...]  # last parts of the names of two-dimensional weights, such as `q_proj`
     max_positions: int | None
+    mlp_layers: tuple[str, ...] = ()  # those of `linear_layers` that are in MLPs
 
 
 def resolve_model(source: str, task: str = "sft") -> ModelFiles:
@@ -90,6 +92,7 @@ def _local(path: Path, source: str) -> ModelFiles:
         parameters=sum(prod(shape) for shape in shapes.values()),
         linear_layers=_linear_layers(shapes),
         max_positions=config.get("max_position_embeddings"),
+        mlp_layers=_linear_layers({name: shape for name, shape in shapes.items() if in_mlp(name)}),
     )
 
 

@@ -8,6 +8,9 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from engine.recipe.fields import Section
 
+# Layers by the ends of their names; all linear layers but the head; those of the MLPs.
+Targets = Literal["all-linear", "mlp"] | list[str]
+
 
 class Full(Section):
     name: Literal["full"] = Field(description="Train every weight.")
@@ -28,8 +31,8 @@ class Lora(Section):
     r: int = Field(16, ge=1, description="Rank of the adapters.")
     alpha: float = Field(32, gt=0, description="Scale: the adapter's output is multiplied by alpha / r.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the adapters.")
-    targets: Literal["all-linear"] | list[str] = Field(
-        "all-linear", description="Names of the layers that get an adapter, or `all-linear`."
+    targets: Targets = Field(
+        "all-linear", description="Names of the layers that get an adapter, `all-linear`, or `mlp`."
     )
     rslora: bool = Field(False, description="Scale by alpha / √r instead: for high ranks.")
     dora: bool = Field(
@@ -40,15 +43,28 @@ class Lora(Section):
         gt=0,
         description="Learning rate of the B matrices over that of the A matrices (LoRA+ suggests 16).",
     )
-    init: Literal["default", "pissa"] = Field(
-        "default", description="Start at zero, or with the base's largest singular vectors (`pissa`)."
+    init: Literal["default", "pissa", "eva", "corda"] = Field(
+        "default",
+        description="Start at random directions; with the base's largest singular vectors (`pissa`); or, from some of "
+        "the training data, with the main directions of each layer's inputs (`eva`) or with the largest singular "
+        "vectors as these inputs weigh them (`corda`).",
     )
 
     @model_validator(mode="after")
     def _check_combination(self) -> Lora:
-        if self.dora and self.init == "pissa":
-            raise ValueError("dora and init: pissa do not go together; leave one of them out")
+        if self.dora and self.rewrites_base:
+            raise ValueError(f"dora and init: {self.init} do not go together; leave one of them out")
         return self
+
+    @property
+    def rewrites_base(self) -> bool:
+        """Whether the adapter begins with a part of the base, which is taken out of it."""
+        return self.init in ("pissa", "corda")
+
+    @property
+    def learns_from_data(self) -> bool:
+        """Whether the adapter's beginning is computed from some of the training data."""
+        return self.init in ("eva", "corda")
 
 
 class QLora(Section):
@@ -56,8 +72,8 @@ class QLora(Section):
     r: int = Field(16, ge=1, description="Rank of the adapters.")
     alpha: float = Field(32, gt=0, description="Scale: the adapter's output is multiplied by alpha / r.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the adapters.")
-    targets: Literal["all-linear"] | list[str] = Field(
-        "all-linear", description="Names of the layers that get an adapter, or `all-linear`."
+    targets: Targets = Field(
+        "all-linear", description="Names of the layers that get an adapter, `all-linear`, or `mlp`."
     )
     rslora: bool = Field(False, description="Scale by alpha / √r instead: for high ranks.")
     dora: bool = Field(
@@ -70,6 +86,47 @@ class QLora(Section):
     )
     quant: Literal["nf4", "fp4"] = Field("nf4", description="4-bit number format of the base.")
     double_quant: bool = Field(True, description="Quantise the quantisation constants as well.")
+
+
+class Shira(Section):
+    name: Literal["shira"] = Field(
+        description="Train a few single weights of each layer, chosen at random (SHiRA), on a frozen base."
+    )
+    r: int = Field(
+        16,
+        ge=1,
+        description="A layer of m x n gets r (m + n) trained weights, as many as LoRA's at this rank.",
+    )
+    targets: Targets = Field(
+        "all-linear", description="Names of the layers that are changed, `all-linear`, or `mlp`."
+    )
+
+
+class Oft(Section):
+    name: Literal["oft"] = Field(
+        description="Train rotations of what each layer reads (OFT): lengths and angles of its weights stay."
+    )
+    block: int = Field(
+        32,
+        ge=2,
+        description="Inputs that are rotated together; a layer whose inputs it does not divide takes the nearest that "
+        "does.",
+    )
+    targets: Targets = Field(
+        "all-linear", description="Names of the layers that are rotated, `all-linear`, or `mlp`."
+    )
+
+
+class Osf(Section):
+    name: Literal["osf"] = Field(
+        description="Train the smallest singular directions of each layer (OSF); the largest stay as they are."
+    )
+    keep: float = Field(
+        0.9, gt=0, lt=1, description="Share of each layer's singular directions that stay as they are."
+    )
+    targets: Targets = Field(
+        "all-linear", description="Names of the layers that are trained, `all-linear`, or `mlp`."
+    )
 
 
 class Adapter(Section):
@@ -113,24 +170,32 @@ class Prompt(Section):
     )
 
 
+Constrained = Shira | Oft | Osf  # they change the base's layers themselves, within limits
+Targeted = Lora | QLora | Constrained  # methods with `targets`
+
+
 def _method_by_name(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
 Method = Annotated[
-    Full | Freeze | Lora | QLora | Adapter | IA3 | Prefix | Prompt,
+    Full | Freeze | Lora | QLora | Shira | Oft | Osf | Adapter | IA3 | Prefix | Prompt,
     Field(discriminator="name"),
     BeforeValidator(_method_by_name),
 ]
 
 
 # Starting points for models of 1B parameters and more; a model of a few million needs five to ten times as much.
-# The fewer weights a method trains, the farther each has to move.
+# The fewer weights a method trains, the farther each has to move. Those of shira, oft and osf are the settings of
+# PEFT's own benchmark (MetaMathQA, Llama-3.2-3B), where lora has 1e-4 at twice our rank.
 DEFAULT_LR = {
     "full": 2e-5,
     "freeze": 2e-5,
     "lora": 2e-4,
     "qlora": 2e-4,
+    "shira": 3e-4,
+    "oft": 1e-4,
+    "osf": 5e-5,
     "adapter": 2e-4,
     "ia3": 5e-3,
     "prefix": 1e-2,
@@ -144,6 +209,9 @@ DEFAULT_WARMUP = {
     "freeze": "5%",
     "lora": "5%",
     "qlora": "5%",
+    "shira": "5%",
+    "oft": "5%",
+    "osf": "5%",
     "adapter": "10%",
     "ia3": "6%",
     "prefix": "10%",

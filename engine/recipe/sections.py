@@ -28,7 +28,16 @@ from engine.recipe.fields import (
     parse_share,
 )
 from engine.recipe.margins import Forgets, OnFlag, OnForgetting, OnRise, Rises
-from engine.recipe.methods import DEFAULT_LR, DEFAULT_WARMUP, Adapter, Method, Prefix, Prompt
+from engine.recipe.methods import (
+    DEFAULT_LR,
+    DEFAULT_WARMUP,
+    Adapter,
+    Constrained,
+    Method,
+    Prefix,
+    Prompt,
+    Shira,
+)
 from engine.recipe.tasks import RATE, Classification, Dpo, Sft, Task
 
 METRICS = ("exact_match", "rouge", "bleu", "chrf")  # engine/evals/metrics.py
@@ -320,6 +329,12 @@ class Recipe(Section):
             raise ValueError(
                 "train.sharding fsdp goes with train.optimiser adamw only, and not with train.compile: use ddp"
             )
+        if self.train.sharding == "fsdp" and isinstance(self.method, Constrained):
+            raise ValueError(
+                f"method {self.method.name} and train.sharding fsdp do not go together: use ddp, or method lora"
+            )
+        if self.train.compile and isinstance(self.method, Shira):
+            raise ValueError("method shira and train.compile do not go together: leave train.compile out")
         if self.data.replay and isinstance(self.task, Classification | Dpo):
             raise ValueError(
                 f"task {self.task.name} and data.replay do not go together: replayed text has no "

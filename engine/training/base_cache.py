@@ -25,7 +25,7 @@ from engine.evals.generate import Answer, Question
 from engine.evals.score import Scores
 from engine.models import distributed
 from engine.models.source import locate
-from engine.recipe.methods import IA3, Adapter, Freeze, Full, Lora, Method, QLora
+from engine.recipe.methods import IA3, Adapter, Freeze, Full, Lora, Method, Oft, QLora, Shira
 from engine.runs.home import RunDir
 from engine.tasks.prepare import Suite
 from engine.training.job import Job
@@ -123,8 +123,8 @@ def base_cache_of(job: Job) -> BaseCache | None:
 def starts_as_base(method: Method) -> bool:
     """Whether a model with this method computes at step 0 exactly what its base computes."""
     if isinstance(method, Lora):
-        return method.init == "default"
-    return isinstance(method, Full | Freeze | QLora | IA3 | Adapter)
+        return not method.rewrites_base
+    return isinstance(method, Full | Freeze | QLora | Shira | Oft | IA3 | Adapter)
 
 
 def base_key(path: str, method: Method, dtype: torch.dtype, model: Any, packed: bool) -> str:

@@ -18,8 +18,8 @@ FLOOR = 0.1  # of the peak rate: where cosine and linear end
 
 
 def make_optimiser(model: nn.Module, train: Train, lora_b_scale: float = 1.0) -> torch.optim.Optimizer:
-    """Make the recipe's optimiser of the trainable weights; decay on matrices only, not on gains, biases and IA3's
-    vectors.
+    """Make the recipe's optimiser of the trainable weights; decay on matrices only, not on gains, biases, IA3's
+    vectors, and OSF's parts of the base, which it would take out of the model.
 
     `lora_b_scale` multiplies the rate of LoRA's B matrices (LoRA+, Hayou et al. 2024, arXiv:2402.12354).
     """
@@ -31,7 +31,7 @@ def make_optimiser(model: nn.Module, train: Train, lora_b_scale: float = 1.0) ->
             continue
         if lora_b_scale != 1.0 and ".lora_B." in name:
             lora_b.append(parameter)
-        elif parameter.dim() < 2 or ".ia3_l." in name:
+        elif parameter.dim() < 2 or ".ia3_l." in name or ".osf_svd_params." in name:
             vectors.append(parameter)
         else:
             matrices.append(parameter)

@@ -35,6 +35,7 @@ from engine.recipe.tasks import Classification
 from engine.runs.home import RunDir
 from engine.tasks.prepare import Prepared, item_texts, prepare
 from engine.training.base_cache import BaseCache, base_cache_of, model_key, starts_as_base
+from engine.training.beginning import begin_from, keep
 from engine.training.job import Job, plan_of
 from engine.training.leaking import raise_leaks
 from engine.training.meter import Meter
@@ -71,7 +72,7 @@ def set_up(
     meter = Meter(recipe.train.memory_limit)
     longest = max(len(example.tokens) for example in data.train)
     checkpointing = choose_checkpointing(recipe, longest, meter.limit, report)
-    model = _load_model(recipe, data, tokenizer, dtype, checkpointing)
+    model = _load_model(run, recipe, data, tokenizer, dtype, checkpointing)
     packed = _check_and_pack(recipe, model, dtype, data, report)
     stop.check()
 
@@ -125,10 +126,13 @@ def _max_tokens(recipe: Recipe, tokenizer: Any) -> int:
 
 
 def _load_model(
-    recipe: Recipe, data: Prepared, tokenizer: Any, dtype: torch.dtype, checkpointing: bool
+    run: RunDir, recipe: Recipe, data: Prepared, tokenizer: Any, dtype: torch.dtype, checkpointing: bool
 ) -> Any:
     classes = load.Classes(data.labels, padding(tokenizer)) if data.labels else None
-    model = load.load_model(recipe.model, recipe.method, dtype, checkpointing, classes)
+    start = begin_from(run, recipe, data.train)
+    model = load.load_model(recipe.model, recipe.method, dtype, checkpointing, classes, start)
+    if distributed.rank() == 0:
+        keep(run, model, recipe.method)
     if isinstance(recipe.method, Prefix | Prompt):
         text = recipe.method.text
         begin = tokenizer(text, add_special_tokens=False)["input_ids"] if text else None

@@ -160,8 +160,11 @@ def test_trained_parameters_are_those_of_peft() -> None:
         {"name": "freeze", "layers": 2},
         {"name": "freeze", "modules": ["self_attn", "layers.4.mlp"]},
         {"name": "freeze", "modules": ["lm_head"]},  # tied to the embedding
-        {"name": "lora", "dora": True, "r": 4},
+        {"name": "lora", "dora": True, "r": 4, "targets": "mlp"},
         {"name": "qlora"},
+        {"name": "shira", "r": 3, "targets": "mlp"},
+        {"name": "oft", "block": 20},  # which divides no layer's inputs
+        {"name": "osf"},
         {"name": "adapter"},
         {"name": "adapter", "placement": "pfeiffer", "reduction": 3},
         {"name": "ia3"},

@@ -61,7 +61,7 @@ def test_of_a_plain_architecture_the_formulas_know_all(kind: str, tmp_path: Path
     directory = saved(tmp_path, kind)
     config = json.loads((Path(directory) / "config.json").read_text())
     whole = tiny_config(kind).to_dict()
-    for method in ("full", LORA, "ia3"):
+    for method in ("full", LORA, LORA | {"targets": "mlp"}, "ia3"):
         recipe = recipe_of(directory, method)
         assert outline.is_plain(recipe, config)
         found = skeleton.outline(recipe)
@@ -90,6 +90,25 @@ def test_of_a_plain_architecture_the_formulas_know_all(kind: str, tmp_path: Path
             LORA | {"init": "pissa"},
             "sft",
             r"method.init: PiSSA does not work on experts .*\[k_proj, o",
+        ),
+        ("mixtral", LORA | {"init": "eva"}, "sft", "method.init: EVA does not work on experts and routers"),
+        (
+            "mamba",
+            LORA | {"targets": "mlp"},
+            "sft",
+            "method.targets: MambaForCausalLM has no MLP that finetui knows",
+        ),
+        (
+            "gpt2",
+            "oft",
+            "sft",
+            r"oft changes layers of type Linear, and GPT2LMHeadModel has others \(Conv1D\)",
+        ),
+        (
+            "llama",
+            {"name": "shira", "r": 40},
+            "sft",
+            r"key method.r: 40 asks .* self_attn.k_proj has \(32 x 64\); at most 21",
         ),
         ("mixtral", LORA | {"dora": True}, "sft", "method.dora: DoRA does not work on experts and routers"),
         ("qwen3_moe", LORA | {"dropout": 0.1}, "sft", "method.dropout: dropout does not work on experts"),

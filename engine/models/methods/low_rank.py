@@ -10,28 +10,49 @@ from typing import Any
 import torch
 
 from engine.basics.errors import ModelError
-from engine.models import experts
+from engine.models import experts, lora_start
 from engine.models.classifier import modules_to_save
+from engine.models.layers import check_targets, chosen, linear_layers, odd_layers
 from engine.models.outline import listed
-from engine.models.source import unknown_target
+from engine.models.start import NOTHING, Start
 from engine.models.towers import linear_in_towers
 from engine.recipe.methods import Lora, QLora
 from finetui.errors import first_line
 
-# The weights that PiSSA began with, kept with the model: training learned the difference from them.
+# The weights that PiSSA or CorDA began with, kept with the model: training learned the difference from them.
 INITIAL = "initial_adapter"
-# Subclasses of nn.Linear whose output is not the product with their weight, so that PEFT's sum with it does not fit.
-ODD_LAYERS = ("DeepseekV4GroupedLinear", "PhimoeTopKRouter")
 
 
-def with_lora(base: Any, method: Lora | QLora) -> Any:
+def with_lora(base: Any, method: Lora | QLora, start: Start = NOTHING) -> Any:
     """Add a new adapter to the base; it alone is trained. Raises ModelError."""
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
-    experts.check(base, method)
     layers = linear_layers(base)  # before PEFT has replaced some
-    _check_targets(base, method.targets, layers)
-    odd = _odd_layers(base)
+    check_targets(base, method.targets)
+    init = method.init if isinstance(method, Lora) else "default"
+    targets = chosen(base, method.targets, as_paths=init == "corda")
+    experts.check(base, method, chosen(base, method.targets))
+    config, made = _config(base, method, targets), start.made
+    if init == "corda" and made is None and start.texts:
+        made = lora_start.weigh(base, config, start.texts)
+    try:
+        model = get_peft_model(base, config)
+    except ValueError as error:
+        raise ModelError(_unfit(base, method.targets, layers, first_line(error))) from None
+    if made is not None:
+        lora_start.put_first(model, made, takes_from_base=init == "corda")
+    elif init == "eva" and start.texts:
+        lora_start.explain(model, method.r, start.texts)
+    if init == "pissa" or (init == "corda" and made is not None):
+        setattr(model, INITIAL, {name: value.cpu() for name, value in _trained(model).items()})
+    return model
+
+
+def _config(base: Any, method: Lora | QLora, targets: str | list[str]) -> Any:
+    """Return PEFT's configuration of an adapter. Raises ModelError."""
+    from peft import LoraConfig
+
+    odd = odd_layers(base)
     if odd and isinstance(method, QLora):
         raise ModelError(
             f"key method: qlora would make plain 4-bit layers of {listed(odd)}, which {type(base).__name__} computes "
@@ -39,38 +60,18 @@ def with_lora(base: Any, method: Lora | QLora) -> Any:
         )
     pissa = isinstance(method, Lora) and method.init == "pissa"
     new = modules_to_save(base)
-    config = LoraConfig(
+    return LoraConfig(
         task_type="CAUSAL_LM" if new is None else "SEQ_CLS",
         modules_to_save=new,
         r=method.r,
         lora_alpha=method.alpha,  # only ever divided by r or its root
         lora_dropout=method.dropout,
-        target_modules=method.targets,
+        target_modules=targets,
         exclude_modules=[*odd, *(() if new else linear_in_towers(base))] or None,
         use_rslora=method.rslora,
         use_dora=method.dora,
         init_lora_weights="pissa" if pissa else True,
     )
-    try:
-        model = get_peft_model(base, config)
-    except ValueError as error:
-        raise ModelError(_unfit(base, method.targets, layers, first_line(error))) from None
-    if pissa:
-        setattr(model, INITIAL, {name: value.cpu() for name, value in _trained(model).items()})
-    return model
-
-
-def _odd_layers(base: Any) -> list[str]:
-    """Return the paths of layers that only look linear."""
-    return [path for path, module in base.named_modules() if type(module).__name__ in ODD_LAYERS]
-
-
-def _check_targets(base: Any, targets: str | list[str], layers: list[str]) -> None:
-    """Raise ModelError for a target that is no layer: PEFT says so only if none is one."""
-    paths = [f".{path}" for path, _ in base.named_modules()]
-    for target in targets if isinstance(targets, list) else ():
-        if not any(path.endswith(f".{target}") for path in paths) and not experts.reaches(base, target):
-            raise unknown_target(target, type(base).__name__, [name for name in layers if name != "lm_head"])
 
 
 def _unfit(base: Any, targets: str | list[str], layers: list[str], reason: str) -> str:
@@ -88,8 +89,8 @@ def _unfit(base: Any, targets: str | list[str], layers: list[str], reason: str) 
 def save_lora(model: Any, directory: Path) -> None:
     """Write the adapter as plain LoRA for the unchanged base.
 
-    PiSSA (Meng et al. 2024, arXiv:2404.02948) takes the base's largest singular vectors into the adapter:
-    W = W' + s B0 A0. It learned s (B A - B0 A0) on top of W, a plain adapter of twice the rank.
+    PiSSA (Meng et al. 2024, arXiv:2404.02948) and CorDA take a part of the base into the adapter: W = W' + s B0 A0.
+    They learned s (B A - B0 A0) on top of W, a plain adapter of twice the rank.
     """
     # Looking at the hub for whether embeddings changed would need the network; they never do.
     options: dict[str, Any] = {"save_embedding_layers": False}
@@ -103,12 +104,6 @@ def save_lora(model: Any, directory: Path) -> None:
         model.save_pretrained(start, **options)
         _put(model, learnt)
         model.save_pretrained(directory, path_initial_model_for_weight_conversion=start, **options)
-
-
-def linear_layers(model: Any) -> list[str]:
-    """Return the last parts of the names of a model's linear layers: what `method.targets` may name."""
-    names = (name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear))
-    return sorted({name.rpartition(".")[2] for name in names})
 
 
 def _trained(model: Any) -> dict[str, torch.Tensor]:
