@@ -49,7 +49,7 @@ def trade(rows: Sequence[dict[str, Any]]) -> str:
     if whole is None or whole["gain"] is None:
         return ""
     gain, lo, hi = (format.delta(whole[name]) for name in ("gain", "gain_lo", "gain_hi"))
-    return f"paid {format.delta(whole['change'])} for a gain of {gain} ({lo} to {hi}) on held-out examples, nats per token"
+    return f"paid {format.delta(whole['change'])} for a gain of {gain} ({lo} to {hi}) nats per held-out token"
 
 
 def distance_cells(row: dict[str, Any]) -> tuple[str, ...]:
