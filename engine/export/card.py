@@ -228,8 +228,8 @@ def _flags(source: Source, step: int) -> Iterator[str]:
             f"  - {change} nats per token: {markdown_code(text[:SHOWN])}"
             for change, text in words.worst(flag, texts)
         )
-    settings = source.recipe.flags.model_dump()
-    watched = [name for name, action in settings.items() if action != "off"]
+    settings = source.recipe.flags
+    watched = [kind for kind in type(settings).model_fields if settings.action(kind) != "off"]
     if not flags:
         yield f"None was raised up to step {step}; watched: {', '.join(watched) or 'nothing'}."
     elif any("[" in step for flag in flags for step in words.advice(flag)):

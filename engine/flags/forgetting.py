@@ -25,6 +25,8 @@ from engine.flags.price import Trade, gain_at
 from engine.recipe.margins import OnForgetting
 
 DEFAULT = OnForgetting(do="warn")
+# Nats per token, where no recipe says otherwise.
+MARGINS: dict[Level, float] = {"warn": DEFAULT.warn, "critical": DEFAULT.critical}
 
 Groups = dict[str, list[bool]]  # slice to whether it hit, look by look (from 1)
 

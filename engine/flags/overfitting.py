@@ -24,6 +24,8 @@ from engine.flags.multiplicity import HITS_IN_A_ROW, level_at, standing, streak
 from engine.recipe.margins import OnRise
 
 DEFAULT = OnRise(do="warn")
+# Nats per token, where no recipe says otherwise.
+MARGINS: dict[Level, float] = {"warn": DEFAULT.warn, "critical": DEFAULT.critical}
 FEWEST = 4  # examples in a half
 REMOVED = 0.7  # of the rise: from here on temperature explains it
 WORSE = 0.02  # of the task's measure: a larger drop than this is one, however unsure
@@ -58,7 +60,7 @@ class Harm:
         return dropped.value <= WORSE and dropped.p_above(0.0) >= SURE
 
 
-def hits(heldout: History, margins: OnRise = DEFAULT) -> dict[Level, list[bool]]:
+def hits(heldout: History, *, margins: OnRise = DEFAULT) -> dict[Level, list[bool]]:
     """Return at which looks (from 1) the loss had risen beyond each margin since its best."""
     by_level: dict[Level, float] = {"warn": margins.warn, "critical": margins.critical}
     looks = [(level_at(look), rise_at(heldout, look)) for look in range(1, len(heldout.steps))]
@@ -73,7 +75,7 @@ def overfitting(heldout: History, seen: History, context: Context) -> Flag | Non
 
     `seen` has the same evaluations as `heldout`.
     """
-    by_level = hits(heldout, context.flags.overfitting)
+    by_level = hits(heldout, margins=context.flags.overfitting)
     rise = rise_at(heldout, heldout.looks) if heldout.looks else None
     level = standing(by_level) or ("watch" if by_level["warn"] and by_level["warn"][-1] else None)
     if level is None or rise is None:

@@ -67,7 +67,7 @@ def wants_rest(history: History, flags: Flags = FLAGS) -> bool:
         margins = [flags.forgetting.margins(name)[0] for name in groups]
         estimates = [history.estimate(-1, 0, chosen) for chosen in groups.values()]
     else:
-        hits = overfitting.hits(history, flags.overfitting)
+        hits = overfitting.hits(history, margins=flags.overfitting)
         margins, estimates = [flags.overfitting.warn], [_rise(history)]
     return any(hits[lowest][-2:]) or any(
         chance(estimate, margin, history.looks) >= CHANCE

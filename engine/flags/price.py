@@ -14,7 +14,7 @@ proportion has at most two chances of a false hit at a look; every other run has
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -56,7 +56,8 @@ class Trade:
             return 0.0
         share = self.per_gain
         se = float(np.hypot(self.price.se, share * self.gain.se))  # of different examples
-        excess = Estimate(self.price.value - share * self.gain.value, se, min(self.price.n, self.gain.n))
+        value, n = self.price.value - share * self.gain.value, min(self.price.n, self.gain.n)
+        excess = replace(self.price, value=value, se=se, n=n)
         return excess.p_above(0.0)
 
 
@@ -64,5 +65,5 @@ def gain_at(heldout: History | None, step: int) -> Estimate | None:
     """Return the fall of the held-out loss from step 0 to a step, nats per token; None if it was not scored there."""
     if heldout is None or step not in heldout.steps or step == 0:
         return None
-    fall = heldout.estimate(heldout.steps.index(step), 0).estimate
-    return Estimate(-fall.value, fall.se, fall.n)
+    change = heldout.estimate(heldout.steps.index(step), 0).estimate
+    return replace(change, value=-change.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from engine.export.card import card
 from engine.export.result import ExportResult
 from engine.export.source import Source
 from engine.recipe.recipe_file import parse
+from engine.recipe.sections import Flags
 from engine.runs.home import RunDir
 from store import lines
 
@@ -78,3 +80,11 @@ def test_no_text_makes_a_link_html_or_the_end_of_a_block(source: Source, tmp_pat
     assert len(rows) == 2 * 6 + 5, "no text makes a cell: two results and a data set"
     shown = " ".join(token.content for token in tokens if token.type == "text")
     assert shown.count("[link](http://x.y)") >= 8, "all of it can be read"
+
+
+def test_what_was_watched_is_listed_whatever_its_margins(source: Source, tmp_path: Path) -> None:
+    flags = {"forgetting": {"do": "off", "warn": 0.2}, "overfitting": "stop", "leak": "off"}
+    recipe = source.recipe.model_copy(update={"flags": Flags.model_validate(flags)})
+    quiet = replace(source, recipe=recipe, events=[e for e in source.events if not isinstance(e, lines.Flag)])
+    watched = "watched: overfitting, instability, dead, plateau, template."
+    assert watched in card(quiet, ExportResult("adapter", tmp_path, 4))

@@ -13,7 +13,18 @@ from flag_runs import LOOKS, falling, history, jumping, turning
 from benchmarks import flag_baselines as rules
 from benchmarks.flag_judge import judge, tell
 from benchmarks.flag_plants import FORGETS_LESS, PLANTS
-from benchmarks.flag_truth import onset, outcome, score, truth, upper_bound
+from benchmarks.flag_truth import (
+    FORGETS,
+    FORGETS_BADLY,
+    PER_GAIN,
+    TURNED_UP,
+    onset,
+    outcome,
+    score,
+    truth,
+    upper_bound,
+)
+from engine.flags import forgetting, overfitting
 from engine.recipe.sections import Recipe
 
 
@@ -137,6 +148,12 @@ def test_a_price_is_weighed_against_the_gain():
     assert (much.forgets, much.forgets_badly) == (1, 1)
     unweighed = truth(gains, history(jumping(0.15), rng, "general", noise=0.001), gains, weighs=False)
     assert unweighed.forgets == 1
+
+
+def test_the_margins_of_truth_are_the_default_ones():
+    assert {"warn": FORGETS, "critical": FORGETS_BADLY} == forgetting.MARGINS
+    assert overfitting.MARGINS["warn"] == TURNED_UP
+    assert forgetting.DEFAULT.per_gain == PER_GAIN
 
 
 def test_onset_passes_over_a_single_look():

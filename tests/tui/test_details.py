@@ -43,7 +43,7 @@ def test_what_general_text_has_lost_stands_by_slice_beside_the_gain_and_the_dist
     expected = [
         "all 2.000 2.100 +0.100 +0.050 to +0.150 200 30 10 0.20",
         "prose 2.000 2.100 +0.100 +0.050 to +0.150 100",
-        "paid +0.100 for a gain of +0.500 (+0.400 to +0.600) on held-out examples",
+        "paid +0.100 for a gain of +0.500 (+0.400 to +0.600) nats per held-out token",
         "samples +0.080 +0.060 to +0.100 90 0.070",
         "heldout 0.300",
     ]

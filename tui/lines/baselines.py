@@ -20,7 +20,7 @@ SLICE_COLUMNS = (
     "n",
     "lost",
     "gained",
-    "paid per nat",
+    "ratio",  # of what was paid to what was gained
 )
 DISTANCE_COLUMNS = ("suite", "less likely by", "95% interval", "n", "KL")
 DISTANCE = "distance from the base model, no loss: nats per token of what it wrote itself, and KL divergence"
@@ -63,7 +63,7 @@ def trade(rows: Sequence[dict[str, Any]]) -> str:
     if whole is None or whole["gain"] is None:
         return ""
     gain, lo, hi = (format.delta(whole[name]) for name in ("gain", "gain_lo", "gain_hi"))
-    return f"paid {format.delta(whole['change'])} for a gain of {gain} ({lo} to {hi}) on held-out examples"
+    return f"paid {format.delta(whole['change'])} for a gain of {gain} ({lo} to {hi}) nats per held-out token"
 
 
 def distance_cells(row: dict[str, Any]) -> tuple[str, ...]:

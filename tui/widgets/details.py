@@ -110,7 +110,7 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], wi
     widths = [max(map(width_of, column)) + 2 for column in zip(*cells, strict=True)]
     for at, line in enumerate(cells):
         text = "".join(left(cell, room) for cell, room in zip(line, widths, strict=True))
-        lines.append([(cut(f"  {text}", width), "text" if at else "faint")])
+        lines.append([(cut(f"  {text}".rstrip(), width), "text" if at else "faint")])
     return [*lines, []]
 
 
