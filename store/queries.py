@@ -177,8 +177,8 @@ def slices(run: int) -> Query:
 
 
 def drift(run: int) -> Query:
-    """measure (tokens, entropy, distinct_pairs, repetition, finished, refused, switched), step, base, now, change, lo, hi,
-    n: what the model writes to general prompts at its last round against step 0, paired by prompt. Empty before that.
+    """measure (tokens, entropy, distinct_pairs, repetition, finished, refused, switched), step, base, now, change, lo,
+    hi, n: what the model writes to general prompts at its last round against step 0, paired by prompt.
     """
     return "SELECT * FROM drift($run)", {"run": run}
 
