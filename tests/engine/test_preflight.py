@@ -33,7 +33,7 @@ def test_a_good_recipe_says_what_will_run(tmp_path: Path) -> None:
     assert report.train_examples + report.heldout_examples == report.datasets[0].rows
     assert report.steps
     assert report.steps > 10
-    assert [data.role for data in report.datasets] == ["train", "general"]
+    assert [data.role for data in report.datasets] == ["train", *["general"] * 5]
     assert report.model.parameters
     assert not report.warnings
 
@@ -44,9 +44,13 @@ def test_paths_are_relative_to_the_recipe_and_become_absolute(tmp_path: Path) ->
     assert report.recipe.data.train == str(tmp_path / "mine.jsonl")
     rows(tmp_path / "own.jsonl", 100)
     named = {"own": "own.jsonl", "prose": "bundled:stdlib-prose"}
-    report = preflight.check(recipe(train="mine.jsonl", evals={"general": named}), tmp_path)
+    asked = {"question": "Two?", "choices": ["2", "3"], "answer": 0}
+    (tmp_path / "arc.jsonl").write_text(json.dumps(asked) + "\n")
+    evals = {"general": named, "choices": {"arc": "arc.jsonl"}}
+    report = preflight.check(recipe(train="mine.jsonl", evals=evals), tmp_path)
     assert report.recipe.evals.general == named | {"own": str(tmp_path / "own.jsonl")}
-    assert [data.role for data in report.datasets] == ["train", "general", "general"]
+    assert [data.role for data in report.datasets] == ["train", "general", "general", "choices"]
+    assert report.recipe.evals.choices == {"arc": str(tmp_path / "arc.jsonl")}
     assert report.recipe.data.heldout == "10%"
 
 

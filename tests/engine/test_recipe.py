@@ -9,7 +9,7 @@ import pytest
 from engine.basics.errors import RecipeError
 from engine.recipe.fields import Share, parse_share
 from engine.recipe.recipe_file import parse, read
-from engine.recipe.sections import Recipe
+from engine.recipe.sections import GENERAL, Recipe
 
 GOOD = """\
 model: bundled:stdlib-2m
@@ -81,7 +81,8 @@ def test_overrides_reach_any_depth_and_shorthands() -> None:
 
 
 def test_the_general_suite_is_one_source_or_several_by_name() -> None:
-    assert one(GOOD).general == {"text": "bundled:stdlib-prose"}
+    assert one(GOOD).general == GENERAL
+    assert one(GOOD, "evals.general=bundled:stdlib-prose").general == {"text": "bundled:stdlib-prose"}
     assert one(GOOD, "evals.general=null").general == {}
     both = {"mine": "my.jsonl", "prose": "bundled:stdlib-prose"}
     several = one(GOOD, "evals.general={mine: my.jsonl, prose: 'bundled:stdlib-prose'}")
