@@ -72,7 +72,7 @@ class Cost:
         """Return what to drop if the looks will take clearly more than their budget."""
         if self.share <= max(1.2 * self.budget, self.budget + 0.01):
             return None
-        less = ", ".join(f"{setting} leaves {share:.0%}" for setting, share in self.savings.items())
+        less = ", ".join(f"{setting} ({share:.0%})" for setting, share in self.savings.items())
         return (
             f"evaluations will take about {self.share:.0%} of the time, and evals.budget is {self.budget:.0%}: step 0 "
             "and every tenth of the run are always evaluated" + (f"; to spend less: {less}" if less else "")
@@ -99,11 +99,15 @@ def foretell(
         return _looks(changed, steps, tokens_per_step, sizes, answer_tokens, ratio).share
 
     looks = _looks(evals, steps, tokens_per_step, suites, answer_tokens, ratio)
-    savings = {}
+    savings: dict[str, float] = {}
+    together: dict[str, object] = {}
     for setting, changes in _offers(evals):
         share = share_with(evals.model_copy(update=changes))
         if share < (1 - SAVES) * looks.share:
             savings[setting] = share
+            together |= changes
+    if len(savings) > 1:
+        savings["all of these"] = share_with(evals.model_copy(update=together))
     whole = sum(suite.tokens for suite in suites) + evals.generate * answer_tokens
     part = sum(suite.part(evals.per_look) for suite in suites) + evals.generate * answer_tokens
     return Cost(

@@ -17,6 +17,7 @@ from scipy.special import bdtrc
 
 from engine.flags import actions
 from engine.flags.flag import Context, Flag, Level
+from store.best import judged_by
 
 WINDOW, FEWEST = 50, 20  # steps before, that a step is compared with
 MEMORY, BEYOND = 1000, 1.25  # steps before, that show what is usual; times the largest of them
@@ -56,15 +57,16 @@ def instability(
         flag="instability",
         level=level,
         step=first_step + len(losses) - 1,
-        since_step=first_step + since,
+        since_step=min(first_step + since, since_step or first_step + since),
         suite="train",
         effect=float(effect),
         lo=float(effect - spread),
         hi=float(effect + spread),
         n=int(min(WINDOW, at)),
         looks=len(losses),
-        message=_message(losses, norms, loss, norm, at, first_step, level),
+        message=_message(losses, norms, loss, norm, at, first_step, level, judged_by(context.task).unit),
         actions=actions.instability(context),
+        per=judged_by(context.task).per,
     )
 
 
@@ -113,8 +115,8 @@ def back_to_normal(losses: np.ndarray, norms: np.ndarray, first_step: int, since
         return f"No step has jumped since step {since_step}."
     now, before = float(np.median(losses[-LATEST:])), _level_before(losses, at)
     return (
-        f"None of the last {LATEST} steps jumped, and the training loss is {now:.3f} (it was {before:.3f} nats per "
-        f"token before step {since_step})."
+        f"None of the last {LATEST} steps jumped, and the training loss is {now:.3f} (it was {before:.3f} before "
+        f"step {since_step})."
     )
 
 
@@ -190,10 +192,12 @@ def _not_recovered(
         n=len(before),
         looks=len(losses),
         message=(
-            f"The training loss has not come back since it jumped at step {since_step}: {level + rise:.3f} nats per "
-            f"token over the last {len(latest)} steps, {level:.3f} over the {len(before)} before it."
+            f"The training loss has not come back since it jumped at step {since_step}: {level + rise:.3f} "
+            f"{judged_by(context.task).unit} over the last {len(latest)} steps, {level:.3f} over the {len(before)} "
+            "before it."
         ),
         actions=actions.instability(context),
+        per=judged_by(context.task).per,
     )
 
 
@@ -204,11 +208,18 @@ def _level(losses: np.ndarray, latest: np.ndarray) -> Level:
 
 
 def _message(
-    losses: np.ndarray, norms: np.ndarray, loss: Jump, norm: Jump, at: int, first_step: int, level: Level
+    losses: np.ndarray,
+    norms: np.ndarray,
+    loss: Jump,
+    norm: Jump,
+    at: int,
+    first_step: int,
+    level: Level,
+    unit: str,
 ) -> str:
     parts = []
     if loss.hit[at]:
-        parts.append(f"the training loss jumped to {losses[at]:.3f} from {loss.level[at]:.3f} nats per token")
+        parts.append(f"the training loss jumped to {losses[at]:.3f} from {loss.level[at]:.3f} {unit}")
     if norm.hit[at]:
         parts.append(f"the gradient norm jumped to {norms[at]:.3g} from {norm.level[at]:.3g}")
     sentence = " and ".join(parts)

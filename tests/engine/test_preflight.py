@@ -35,7 +35,8 @@ def test_a_good_recipe_says_what_will_run(tmp_path: Path) -> None:
     assert report.steps > 10
     assert [data.role for data in report.datasets] == ["train", *["general"] * 5]
     assert report.model.parameters
-    assert not report.warnings
+    assert report.looks is not None
+    assert report.warnings == [report.looks.warning()], "and what its looks cost, since the run is short"
 
 
 def test_paths_are_relative_to_the_recipe_and_become_absolute(tmp_path: Path) -> None:
