@@ -282,12 +282,12 @@ def _print_confusion(events: list[dict[str, Any]], kept_step: int | None) -> Non
 def _print_scaling(
     scalings: list[dict[str, Any]], points: list[dict[str, Any]], written: list[dict[str, Any]]
 ) -> None:
-    """What it is worth at factors below 1, where that was scored, and the folders that were written."""
+    """What it is worth at the chosen factor, where that was scored, and the folders that were written."""
     if scalings:
-        _section("At factors between the base model (0) and what was trained (1): losses since factor 0")
+        _section("Scaled between the base model (factor 0) and what was trained (1): changes since factor 0")
         out(f"{scalings[-1]['message']}" + ("" if scalings[-1]["helps"] else " (not worth it)"))
-        shown = [{**row, "chosen": "→" if row["chosen"] else ""} for row in points]
-        print_table(shown, ("chosen", "half", "factor", "suite", "slice", "loss", "change", "lo", "hi", "n"))
+        rows = [{**row, "": "→" if row["chosen"] else ""} for row in points if row["half"] == "confirm"]
+        print_table(rows, ("", "factor", "suite", "slice", "loss", "change", "lo", "hi", "n"))
     for row in written:
         out(f"{row['path']}  ({row['output']} at factor {cell(row['factor'])})")
 
