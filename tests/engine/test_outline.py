@@ -96,7 +96,7 @@ def test_of_a_plain_architecture_the_formulas_know_all(kind: str, tmp_path: Path
             "mamba",
             LORA | {"targets": "mlp"},
             "sft",
-            "method.targets: MambaForCausalLM has no MLP that finetui knows",
+            "method.targets: MambaForCausalLM has no MLP of linear layers",
         ),
         (
             "gpt2",
