@@ -269,6 +269,9 @@ COUNTED_METHODS = (
     "lora dora=true",
     "qlora",
     "qlora dropout=0.1",
+    "shira",
+    "oft",
+    "osf",
     "adapter",
     "adapter placement=pfeiffer",
     "ia3",
@@ -307,6 +310,8 @@ def _saved_bytes(case: Case) -> int:
 
     def pack(tensor: Any) -> Any:
         # The sizes of activations are multiples of the number of tokens; those of weights' copies are not.
+        if tensor.is_sparse:  # SHiRA's trained weights in their places
+            return tensor
         if tensor.untyped_storage().data_ptr() not in weights:
             kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes(), tensor
         return tensor

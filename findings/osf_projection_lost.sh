@@ -6,7 +6,8 @@
 #           replaces them by copies in float32 (autocast_adapter_dtype, the default), which have none. And where it is
 #           projected, AdamW's steps leave the subspace all the same: it divides each number by its own history.
 # Seen on 29 November 2026 (share of the norm that lies in the directions that are kept):
-SEEN
+#   base in torch.float32   gradient 0.000  first step of AdamW 0.312
+#   base in torch.bfloat16  gradient 0.525  first step of AdamW 0.518
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

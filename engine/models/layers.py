@@ -57,7 +57,7 @@ def chosen(base: Any, targets: str | list[str], as_paths: bool = False) -> str |
     ]
     if not names and not paths:
         raise ModelError(
-            f"key method.targets: {type(base).__name__} has no MLP that finetui knows; use all-linear, or name layers: "
+            f"key method.targets: {type(base).__name__} has no MLP of linear layers; use all-linear, or name layers: "
             f"{', '.join(name for name in linear_layers(base) if name != 'lm_head')}"
         )
     return [*names, *paths]

@@ -83,7 +83,8 @@ def weigh(base: Any, config: Any, texts: Sequence[Text]) -> dict[str, torch.Tens
     """Return the first weights of CorDA's adapter, float32, by their later names. Raises ModelError.
 
     PEFT can do it too, but needs the package attrs for it, which it does not ask for, holds the singular vectors of all
-    layers at once, and rounds the adapter to the base's number format after it was taken from the base.
+    layers at once, rounds the adapter to the base's number format after it was taken from the base, and leaves C's
+    scale to B.
     """
     from peft.tuners.lora import LoraModel
     from transformers.pytorch_utils import Conv1D
@@ -107,8 +108,9 @@ def weigh(base: Any, config: Any, texts: Sequence[Text]) -> dict[str, torch.Tens
         u, s, v = _largest_parts(
             weight.T if isinstance(layer, Conv1D) else weight, covariances[path], config.r
         )
-        root, name = (s / scale).sqrt(), f"base_model.model.{path}"
-        first[f"{name}.lora_A.default.weight"] = (root[:, None] * v).contiguous()
+        lengths, name = v.norm(dim=1), f"base_model.model.{path}"
+        root = (s * lengths / scale).sqrt()  # both factors get as much: without C these are PiSSA's
+        first[f"{name}.lora_A.default.weight"] = ((root / lengths)[:, None] * v).contiguous()
         first[f"{name}.lora_B.default.weight"] = (u * root).contiguous()
     return first
 
