@@ -55,8 +55,12 @@ class Order:
 class Pool:
     """The parent of the forks."""
 
-    def __init__(self, server: socket.socket, place: pool.Place, worker: str) -> None:
+    def __init__(
+        self, server: socket.socket, place: pool.Place, worker: str, environment: dict[str, str]
+    ) -> None:
+        """`environment`: what the imports were done in."""
         self._server, self._place, self._worker = server, place, worker
+        self._environment = environment
         self._socket_file = place.socket.stat()
         self._children: dict[int, socket.socket | None] = {}  # process → who waits for its end
         self._last_request = time.monotonic()
@@ -120,7 +124,7 @@ class Pool:
             {str(name): str(value) for name, value in request["environment"].items()},
             str(request["output"]),
         )
-        different = pool.difference(pool.circumstances(os.environ), request["circumstances"])
+        different = pool.difference(pool.circumstances(self._environment), request["circumstances"])
         if different:
             pool.send(connection, {"refused": f"{different} is not that of the pool"})
             connection.close()
@@ -190,6 +194,7 @@ def main() -> int:
     place = pool.Place(pool.place(worker).directory, key)
     for descriptor in (listening, lock):
         os.set_inheritable(descriptor, False)
+    environment = dict(os.environ)
     identity = identify(os.getpid())
     os.ftruncate(lock, 0)
     os.pwrite(lock, json.dumps(identity.to_dict() if identity else {}).encode(), 0)
@@ -200,21 +205,22 @@ def main() -> int:
         return 1
     gc.collect()
     gc.freeze()  # a collection in a fork would copy all that it looks at
-    parent = Pool(server, place, worker)
+    set_by_imports = {name: value for name, value in os.environ.items() if environment.get(name) != value}
+    parent = Pool(server, place, worker, environment)
     parent.holds(lock)
     order = parent.serve()
     if order is None:
         return 0
-    begin(order)
+    begin(order, set_by_imports)
     fork.run(order.module, *order.arguments)
 
 
-def begin(order: Order) -> None:
+def begin(order: Order, set_by_imports: dict[str, str]) -> None:
     """In a fork: take over what the order says. What goes wrong is as when a program cannot be started."""
     try:
         fork.redirect(os.open(os.devnull, os.O_RDONLY), 0)
         fork.redirect(append_regular(Path(order.output)), 1, 2)
-        fork.begin(order.environment)
+        fork.begin({**order.environment, **set_by_imports})
     except BaseException as error:
         os.write(2, f"the fork cannot begin: {error}\n".encode())
         os._exit(127)

@@ -114,7 +114,7 @@ def test_a_fork_is_what_a_program_is_that_is_executed(
 
 def test_a_forked_run_trains_as_one_that_was_executed(home: Home) -> None:
     """On two threads each, to the last digit: losses, scores, weights; and the figures for its memory."""
-    tree = small(evals__every=6, evals__generate=0)
+    tree = small(method="full", evals__every=6, evals__generate=0)
     runs = []
     for use_pool in (False, True):
         body = {"recipe": tree, "name": "same"}
