@@ -20,8 +20,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 OWN_POOL = None if "FINETUI_POOL" in os.environ else tempfile.mkdtemp(prefix="finetui-pool-")
 if OWN_POOL:
     os.environ["FINETUI_POOL"] = OWN_POOL
-    here = str(Path(__file__).parent / "engine")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
+MODULES = [str(Path(__file__).parent / "engine"), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, MODULES)))
 # With `--dist loadscope` a process takes a whole file at a time: the longest first, so that all end together.
 LONGEST = (
     *(

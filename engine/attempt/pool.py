@@ -76,12 +76,12 @@ class Pool:
         """Fork whenever somebody asks. Returns None when the pool is to end, and the order in each fork."""
         looked = time.monotonic()
         while not self._ending:
-            ready, _, _ = select.select([self._server, self._wake], [], [], LOOK_S)
+            ready, _, _ = select.select([self._server.fileno(), self._wake], [], [], LOOK_S)
             if self._wake in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wake, 4096)
             self._reap()
-            if self._server in ready and (order := self._accept()):
+            if self._server.fileno() in ready and (order := self._accept()):
                 return order
             if time.monotonic() - looked > LOOK_S:
                 looked = time.monotonic()

@@ -154,7 +154,7 @@ def circumstances(environment: Mapping[str, str]) -> dict[str, Any]:
     """Return what a process has from its parent, or reads as it begins, and what a fork therefore cannot change: it has
     to be the same on both sides. As JSON has it.
     """
-    limits = {
+    limits: dict[str, tuple[int, ...]] = {
         name: resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name[:7] == "RLIMIT_"
     }
     limits["RLIMIT_DATA"] = limits["RLIMIT_DATA"][1:]  # a daemon limits itself, and nobody else

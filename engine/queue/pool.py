@@ -77,14 +77,16 @@ class Pool:
             place = self._place = pool.place(worker_module())
             connection = pool.connect(place) or self._begin(place, environment)
             if connection is None:
-                return self._fail("another process is just starting or ending it")
+                self._fail("another process is just starting or ending it")
+                return None
             patience = PATIENCE_S if place.key == self._answered else IMPORTS_S
             deadline = time.monotonic() + patience
             order = Order(module, arguments, environment, output, connection, wait, deadline)
             _send(order)
             return order
         except (OSError, ValueError) as error:
-            return self._fail(str(error))
+            self._fail(str(error))
+            return None
 
     def answer(self, order: Order, wait_s: float) -> Identity | None:
         """Return the process. Raises TimeoutError while there is no answer, LookupError if there will be none."""
