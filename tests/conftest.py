@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -14,6 +16,13 @@ from shallow import save_shallow
 
 # Tests run beside each other, and threads that wait for each other cost more.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# One pool of forks for all processes of a session and the daemons that they start; the first of them names its place,
+# and ends it. What it forks for a test is found in tests/engine, by every Python that is started from here.
+OWN_POOL = None if "FINETUI_POOL" in os.environ else tempfile.mkdtemp(prefix="finetui-pool-")
+if OWN_POOL:
+    os.environ["FINETUI_POOL"] = OWN_POOL
+MODULES = [str(Path(__file__).parent / "engine"), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, MODULES)))
 # With `--dist loadscope` a process takes a whole file at a time: the longest first, so that all end together.
 LONGEST = (
     *(
@@ -48,6 +57,23 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
+def pytest_unconfigure() -> None:
+    if OWN_POOL:
+        end_pools(Path(OWN_POOL))
+
+
+def end_pools(directory: Path) -> None:
+    """End the pools of this session, whatever became of it."""
+    from engine.basics.process import Identity, send
+    from finetui.files import read_json
+
+    for lock in directory.glob("*.lock"):
+        with contextlib.suppress(OSError, ValueError):
+            if identity := Identity.from_dict(read_json(lock)):
+                send(identity, signal.SIGTERM)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

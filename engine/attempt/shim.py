@@ -24,6 +24,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
+from engine.attempt import fork
 from engine.basics import memory_limit
 from engine.basics.process import Identity, identify
 from engine.runs import disk, journal
@@ -33,6 +34,7 @@ from finetui.lock import Lock
 from finetui.start import program
 from store.states import RunState
 
+WORKER = "engine.attempt.worker"
 LOCK_WAIT_S = 10.0
 FULL_DISK_WAIT_S = 2.0
 DIRECTORY_LOOK_S = 2.0  # between looks at the attempt's directory; two in a row must miss it
@@ -74,15 +76,15 @@ def main() -> int:
     directory = attempt.path.stat()
     pid = os.fork()  # this process has one thread, so a fork is safe
     if pid == 0:
-        become_worker(run, attempt, shim)
+        become_worker(run, attempt, shim, lock)
     if not watch(attempt, directory, pid):
         print(f"{attempt.path} is gone; its worker was killed", file=sys.stderr)
     write_exit(attempt, pid, started)
     return DONE
 
 
-def become_worker(run: RunDir, attempt: AttemptDir, shim: Identity | None) -> NoReturn:
-    """Write this child's identity to disk, then turn it into the worker.
+def become_worker(run: RunDir, attempt: AttemptDir, shim: Identity | None, lock: Lock) -> NoReturn:
+    """Write this child's identity to disk, then turn it into the worker: by exec, or at once in a fork of the pool.
 
     The identity is written before the worker begins (exec keeps pid and start time), so that no worker can
     live unknown, even if the shim is killed right here.
@@ -92,19 +94,21 @@ def become_worker(run: RunDir, attempt: AttemptDir, shim: Identity | None) -> No
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
             signal.signal(signum, signal.SIG_DFL)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        output = append_regular(attempt.stdout)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
+        fork.redirect(os.open(os.devnull, os.O_RDONLY), 0)
+        fork.redirect(append_regular(attempt.stdout), 1, 2)
         worker = identify(os.getpid())
         write_json(attempt.process, {"shim": as_dict(shim), "worker": as_dict(worker)})
         os.chdir(working_directory(run))
-        module = os.environ.get("FINETUI_WORKER_MODULE", "engine.attempt.worker")
-        command = program(module, str(run.path), str(attempt.number))
-        os.execv(command[0], command)
+        module = os.environ.get("FINETUI_WORKER_MODULE", WORKER)
+        if not fork.forked or module != WORKER:
+            command = program(module, str(run.path), str(attempt.number))
+            os.execv(command[0], command)
+        lock.release()  # in this process alone; exec would have done it
+        fork.reset_signals()
     except BaseException as error:
         os.write(2, f"the worker cannot be started: {error}\n".encode())
-    os._exit(CANNOT_START_WORKER)
+        os._exit(CANNOT_START_WORKER)
+    fork.run(module, str(run.path), str(attempt.number))
 
 
 def working_directory(run: RunDir) -> Path:

@@ -93,6 +93,27 @@ def kill_group(leader: Identity, session: int) -> None:
                     os.kill(int(entry.name), signal.SIGKILL)
 
 
+def set_command_line(words: list[str]) -> None:
+    """Change what `ps` shows of this process, as far as there is room; setproctitle(3) of BSD does the same.
+
+    The words lie where the kernel put the first ones, and cannot take more space. The last byte there is made no NUL,
+    by which the kernel knows that one text, up to the first NUL, is meant.
+    """
+    import ctypes
+
+    try:
+        fields = Path("/proc/self/stat").read_bytes().rpartition(b") ")[2].split()
+        begin, end = int(fields[45]), int(fields[46])
+        known = Path("/proc/self/cmdline").read_bytes()
+    except (OSError, ValueError, IndexError):
+        return
+    size = end - begin
+    if begin == 0 or size < 2 or not ctypes.string_at(begin, size).startswith(known.rstrip(b"\0")):
+        return
+    text = os.fsencode(" ".join(words))[: size - 2]
+    ctypes.memmove(begin, text.ljust(size - 1, b"\0") + b" ", size)
+
+
 @functools.cache
 def boot_id() -> str:
     try:

@@ -258,6 +258,7 @@ class Daemon:
             "concurrency": self._settings.capacity.concurrency,
             "devices": list(self._settings.capacity.devices),
             "threads": self._settings.threads,
+            "pool": self._supervisor.pool_status(),
             "reading": self._ingest.reading,
             "problems": self._problems(),
             "notes": list(filter(None, [self.home.open_to_others()])),
@@ -275,7 +276,7 @@ def _settings(user_config: config.Config, nvml: Nvml) -> Settings:
     devices = usable_devices([gpu.name for gpu in nvml.gpus], os.environ.get("CUDA_VISIBLE_DEVICES"))
     concurrency = user_config.concurrency or len(devices) or 1
     threads = max(1, physical_cores() // concurrency)
-    return Settings(Capacity(concurrency, devices), threads, user_config.grace_s)
+    return Settings(Capacity(concurrency, devices), threads, user_config.grace_s, user_config.pool)
 
 
 def _whole_number(action: str, body: dict[str, Any], key: str) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from engine.basics.cpu import THREAD_VARIABLES
 from engine.basics.process import Identity, alive, identify, kill_group, send
+from engine.queue.pool import ANSWER_S, SHIM, Order, Pool
 from engine.runs.home import AttemptDir, RunDir
 from engine.runs.journal import RunRecord
 from engine.runs.lifecycle import Remains
@@ -42,22 +43,62 @@ class Processes:
 
 
 class Executor:
-    """The local machine."""
+    """The local machine. Shims are forked by the pool where it is of use, and executed elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, use_pool: bool = False) -> None:
+        self.pool = Pool(use_pool)
+        self._orders: dict[
+            int, Order
+        ] = {}  # run → the shim that the pool was asked for and has not forked yet
         # Our own children must be reaped; the shims of an earlier daemon are init's.
         self._children: list[subprocess.Popen[bytes]] = []
 
-    def start(self, run: RunDir, attempt: int, device: str, threads: int) -> Identity | None:
-        """Exec the shim of an attempt; None if it is already gone. Raises OSError (no memory, no file)."""
-        with os.fdopen(append_regular(run.shim_log), "ab") as log:
+    def start(self, run: RunDir, attempt: int, device: str, threads: int, processes: int) -> Identity | None:
+        """Start the shim of an attempt; None if it is already gone, or if the pool has to import first: see `collect`.
+        Raises OSError (no memory, no file).
+        """
+        arguments = [str(run.path), str(attempt)]
+        env = environment(os.environ, device, threads)
+        # With several processes the worker is light: it starts torchrun, whose ranks import by themselves.
+        order = self.pool.order(arguments, env, run.shim_log) if processes == 1 else None
+        if order is None:
+            return self._execute(arguments, env, run.shim_log)
+        self._orders[run.number] = order
+        return self.collect(run, ANSWER_S)
+
+    def is_ordered(self, run: RunDir) -> bool:
+        """Whether the pool has yet to say what became of a shim."""
+        return run.number in self._orders
+
+    def collect(self, run: RunDir, wait_s: float = 0.0) -> Identity | None:
+        """Return the shim that was ordered, executed now if the pool gives none; None if it is already gone, or while
+        it `is_ordered`. Raises OSError.
+        """
+        order = self._orders[run.number]
+        try:
+            shim = self.pool.answer(order, wait_s)
+        except TimeoutError:
+            return None
+        except LookupError:
+            del self._orders[run.number]
+            return self._execute(order.arguments, order.environment, order.output)
+        del self._orders[run.number]
+        return shim
+
+    def drop_order(self, run: RunDir) -> None:
+        """Want no shim of this run any more. One that is forked all the same reads so in the journal."""
+        if order := self._orders.pop(run.number, None):
+            order.drop()
+
+    def _execute(self, arguments: list[str], env: dict[str, str], output: Path) -> Identity | None:
+        with os.fdopen(append_regular(output), "ab") as log:
             child = subprocess.Popen(
-                program("engine.attempt.shim", str(run.path), str(attempt)),
+                program(SHIM, *arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd="/",
-                env=environment(os.environ, device, threads),
+                env=env,
                 start_new_session=True,
             )
         self._children.append(child)
@@ -65,10 +106,12 @@ class Executor:
 
     def reap(self) -> None:
         self._children = [child for child in self._children if child.poll() is None]
+        self.pool.reap()
 
     def find_processes(self, run: RunDir, record: RunRecord) -> Processes:
         body = _read_json(run.attempt(record.attempt).process) or {}
-        shim = record.shim or Identity.from_dict(body.get("shim"))
+        # Of two shims that were started for one attempt, by the pool and without it, one got to write this.
+        shim = Identity.from_dict(body.get("shim")) or record.shim
         return Processes(shim, Identity.from_dict(body.get("worker")) or record.worker)
 
     def ask_to_stop(self, worker: Identity) -> bool:

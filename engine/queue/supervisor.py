@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.basics.errors import QueueError
+from engine.basics.process import Identity
 from engine.queue import accept, recovery
 from engine.queue.executor import Executor, Processes
 from engine.queue.scheduler import Capacity, Start, decide
@@ -52,6 +53,7 @@ class Settings:
     capacity: Capacity
     threads: int  # for each run
     grace_s: float
+    pool: bool = False  # fork workers from a process that has the imports done
 
 
 class Supervisor:
@@ -62,7 +64,7 @@ class Supervisor:
         self._home = home
         self._settings = settings
         self._on_change = on_change
-        self._executor = Executor()
+        self._executor = Executor(settings.pool)
         self._lock = threading.RLock()
         self._dirs: dict[int, RunDir] = {}
         self._records: dict[int, RunRecord] = {}
@@ -93,6 +95,12 @@ class Supervisor:
         """Apply changed settings; active runs keep the device and threads that they have."""
         with self._lock:
             self._settings = settings
+            self._executor.pool.on = settings.pool
+
+    def pool_status(self) -> dict[str, Any]:
+        """Return what there is to say of the pool that workers are forked from."""
+        with self._lock:
+            return self._executor.pool.status()
 
     # ---- the watch -------------------------------------------------------------------------------
 
@@ -158,6 +166,7 @@ class Supervisor:
         """End what a run without its directory still does, and forget the run."""
         run, record = self._dirs.pop(number), self._records.pop(number)
         log.warning("run #%d: its directory %s is gone", number, run.path)
+        self._executor.drop_order(run)
         if record.active:
             self._executor.kill(Processes(record.shim, record.worker))
         self._open_runs.discard(number)
@@ -173,7 +182,15 @@ class Supervisor:
             return any(self._records[number].active for number in self._open_runs)
 
     def _watch(self, record: RunRecord) -> None:
-        processes = self._executor.find_processes(self._dirs[record.number], record)
+        run = self._dirs[record.number]
+        if self._executor.is_ordered(run):
+            if record.request is not None:
+                self._executor.drop_order(run)
+            else:
+                record = self._started(record, partial(self._executor.collect, run))
+            if self._executor.is_ordered(run) or not record.active:
+                return
+        processes = self._executor.find_processes(run, record)
         if not processes.alive:
             self._conclude(record)
             return
@@ -234,17 +251,22 @@ class Supervisor:
         attempt = max([record.attempt, *(attempt.number for attempt in run.attempts())]) + 1
         threads = self._settings.threads
         record = self._write(record, Starting(attempt, RunState.STARTING, start.device, threads))
+        start_shim = partial(self._executor.start, run, attempt, start.device, threads, record.processes)
+        self._started(record, start_shim)
+
+    def _started(self, record: RunRecord, start_shim: Callable[[], Identity | None]) -> RunRecord:
+        """Note the shim that was started, if there is one already, or why none could be."""
         try:
-            shim = self._executor.start(run, attempt, start.device, threads)
+            shim = start_shim()
         except OSError as error:
             reason = f"cannot start a process: {error}"
             if disk.is_full(error):
-                self._write(record, lifecycle.not_begun(record, reason))
-            else:
-                self._write(record, lifecycle.interruption(record, record.checkpoint, reason))
-            return
-        if shim is not None:
-            self._write(record, Started(attempt, start.device, threads, **shim.to_dict()))
+                return self._write(record, lifecycle.not_begun(record, reason))
+            return self._write(record, lifecycle.interruption(record, record.checkpoint, reason))
+        if shim is None:
+            return record
+        threads = self._settings.threads
+        return self._write(record, Started(record.attempt, record.device, threads, **shim.to_dict()))
 
     # ---- requests --------------------------------------------------------------------------------
 

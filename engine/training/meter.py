@@ -21,6 +21,7 @@ from engine.memory.estimate import GIB, MIB
 from engine.memory.workload import Device
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+SHARED = Path("/proc/self/smaps_rollup")
 M_MMAP_THRESHOLD = -3  # malloc.h
 SPARE = 0.95  # of what is free on the machine: the rest is for everybody else
 
@@ -58,7 +59,7 @@ class Meter:
         """The peak since the last reset."""
         if self.cuda:
             return torch.cuda.max_memory_allocated()
-        return _status("VmHWM") or _lifetime_peak()
+        return _figure(STATUS, "VmHWM") or _lifetime_peak()
 
     @property
     def highest(self) -> int:
@@ -89,10 +90,14 @@ class Meter:
 
 
 def available_ram() -> int:
-    """Return the bytes this process may hold: what it has and what is free, of the machine and of its control group."""
+    """Return the bytes this process may hold: what it has and what is free, of the machine and of its control group.
+
+    A fork of the pool counts the pool's imports among what it has, as a process with imports of its own does, but takes
+    memory for them only as it writes to them. So as much of what is free is kept for that.
+    """
     resident, memory = psutil.Process().memory_info().rss, psutil.virtual_memory()
-    free = [memory.available, *_free_in_groups()]
-    return resident + round(SPARE * min(free))
+    free = min(memory.available, *_free_in_groups(), sys.maxsize)
+    return resident + round(SPARE * max(0, free - _figure(SHARED, "Shared_Dirty:")))
 
 
 def _free_in_groups() -> list[int]:
@@ -125,10 +130,10 @@ def map_large_tensors() -> None:
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 256 * 1024)
 
 
-def _status(key: str) -> int:
-    """Return a figure of /proc/self/status in bytes; 0 where there is none."""
+def _figure(path: Path, key: str) -> int:
+    """Return a figure of /proc/self/status or the like in bytes; 0 where there is none."""
     try:
-        lines = STATUS.read_text().splitlines()
+        lines = path.read_text().splitlines()
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(key)), 0)

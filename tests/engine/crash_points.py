@@ -1,5 +1,6 @@
 """Lives one run's life under a supervisor that is SIGKILLed before every entry, rename and exec; after
-each, a second supervisor takes over. Prints one JSON line a point. Run by test_daemon_kill.py.
+each, a second supervisor takes over. With the argument `pool`, shims are forked by the pool, and every word between it
+and the supervisor is a point, too. Prints one JSON line a point. Run by test_daemon_kill.py.
 
 Forks for speed, which is safe here: this process has no threads.
 """
@@ -19,6 +20,7 @@ from typing import Any
 
 from supervision import kill_everything, submission
 
+from engine.basics import pool
 from engine.queue.scheduler import Capacity
 from engine.queue.supervisor import Settings, Supervisor
 from engine.runs import journal
@@ -77,7 +79,10 @@ def live(home: Home, crash_at: int) -> None:
     Path.rename = counted("rename", Path.rename)  # type: ignore[method-assign]
     Path.replace = counted("replace", Path.replace)  # type: ignore[method-assign]
     subprocess.Popen.__init__ = counted("exec", subprocess.Popen.__init__)  # type: ignore[method-assign]
-    queue = Supervisor(home, Settings(Capacity(1), threads=1, grace_s=5.0), on_change=lambda run: None)
+    for word in ("connect", "send", "receive"):
+        setattr(pool, word, counted(word, getattr(pool, word)))
+    settings = Settings(Capacity(1), threads=1, grace_s=5.0, pool="pool" in sys.argv)
+    queue = Supervisor(home, settings, on_change=lambda run: None)
     queue.recover()
     if not run_dirs(home):
         queue.submit(submission(steps=15, step_s=0.005, checkpoint_every=3))

@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from multiprocessing.context import ForkServerProcess
 
-from workers import context, keep_output, limit_file_size
+from workers import Call, keep_output, limit_file_size
 
 from engine.attempt import ranks
 from engine.runs.home import RunDir
@@ -20,12 +19,10 @@ from store.states import WorkerExit
 PROCESSES = 2
 
 
-def start_forked(run: RunDir, attempt: int = 1, file_size_limit: int | None = None) -> ForkServerProcess:
+def start_forked(run: RunDir, attempt: int = 1, file_size_limit: int | None = None) -> Call:
     """As `workers.start`."""
     run.attempt(attempt).path.mkdir(parents=True, exist_ok=True)
-    process = context().Process(target=_launch, args=(run, attempt, file_size_limit))
-    process.start()
-    return process
+    return Call(_launch, run, attempt, file_size_limit)
 
 
 def _launch(run: RunDir, attempt: int, file_size_limit: int | None) -> None:

@@ -39,10 +39,13 @@ def home(tmp_path: Path) -> Iterator[Home]:
         yield home
 
 
-def test_a_supervisor_killed_at_every_point_loses_nothing_and_starts_nothing_twice(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("how", "points"), [("exec", {"exec"}), ("pool", {"connect", "send", "receive"})])
+def test_a_supervisor_killed_at_every_point_loses_nothing_and_starts_nothing_twice(
+    tmp_path: Path, how: str, points: set[str]
+) -> None:
     """Every entry, rename and exec of a run's life is a point; see crash_points.py."""
     done = subprocess.run(
-        [sys.executable, "-P", str(Path(__file__).with_name("crash_points.py")), str(tmp_path)],
+        [sys.executable, "-P", str(Path(__file__).with_name("crash_points.py")), str(tmp_path), how],
         env={**os.environ, **worker_environment()},
         capture_output=True,
         text=True,
@@ -50,7 +53,7 @@ def test_a_supervisor_killed_at_every_point_loses_nothing_and_starts_nothing_twi
     )
     assert done.returncode == 0, done.stderr
     lives = [json.loads(line) for line in done.stdout.splitlines()]
-    assert {life["before"] for life in lives} >= {"entry", "rename", "replace", "exec", None}
+    assert {life["before"] for life in lives} >= {"entry", "rename", "replace", None} | points
     for life in lives:
         assert life["runs"] == [1], life
         assert life["state"] == "finished", life

@@ -15,7 +15,7 @@ import pytest
 from finished import Finished
 from forked_ranks import PROCESSES, start_forked
 from workers import (
-    context,
+    Call,
     curve,
     finish,
     keep_output,
@@ -171,8 +171,7 @@ def interpreter(tmp_path: Path) -> Path:
 def start_torchrun(run: RunDir, interpreter: Path) -> tuple[Any, list[psutil.Process]]:
     """The attempt's own process, and all below it: torchrun and the ranks, once these have logged a step."""
     run.attempt(1).path.mkdir(parents=True)
-    process = context().Process(target=_torchrun, args=(run, str(interpreter)))
-    process.start()
+    process = Call(_torchrun, run, str(interpreter))
     wait_for(run, 1, "metrics", process)
     below = psutil.Process(process.pid).children(recursive=True)
     assert len(below) == 1 + PROCESSES
@@ -231,9 +230,7 @@ def test_a_failure_ends_torchrun_and_is_told(tmp_path, interpreter):
 
 def test_what_processes_share_and_keep_for_themselves(tmp_path):
     """Two bare processes: parts of a window, agreement, and random numbers in a checkpoint."""
-    pair = [context().Process(target=_rank, args=(rank, str(tmp_path))) for rank in range(PROCESSES)]
-    for process in pair:
-        process.start()
+    pair = [Call(_rank, rank, str(tmp_path)) for rank in range(PROCESSES)]
     assert [finish(process) for process in pair] == [0, 0]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from trainers import make_trainer
-from workers import context, finish
+from workers import Call, finish
 
 from benchmarks import trl_sft
 from benchmarks.throughput import bundled, save_data
@@ -59,9 +59,7 @@ def theirs(data, tmp_path_factory) -> dict[str, list[float]]:
         specs.append(folder / f"{method}.json")
         spec = {"method": method, "out": str(folder / f"{method}-out.json"), "tokenizer": str(bundled())}
         specs[-1].write_text(json.dumps(same | spec | options))
-    process = context().Process(target=_train, args=(specs,))
-    process.start()
-    assert finish(process) == 0
+    assert finish(Call(_train, specs)) == 0
     return {
         method: json.loads((folder / f"{method}-out.json").read_text())["losses"]
         for method in ("full", "lora")
@@ -69,9 +67,8 @@ def theirs(data, tmp_path_factory) -> dict[str, list[float]]:
 
 
 def _train(specs: list[Path]) -> None:
-    torch.set_num_threads(
-        1
-    )  # torch makes its pool anew after a fork: not in the threads that load weights, at once
+    # torch makes its threads anew after a fork: here, and not at once in all the threads that load weights.
+    torch.set_num_threads(1)
     for spec in specs:
         trl_sft.main(json.loads(spec.read_text()))
 

@@ -1,19 +1,23 @@
-"""Real workers for tests: each is a process of its own, forked from a server that has the imports done."""
+"""Real workers for tests: each is a process of its own, forked from the pool that all processes of a session share."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
+import pickle
 import resource
+import signal
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from functools import cache
-from multiprocessing import forkserver
-from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from engine.basics import pool
+from engine.queue.executor import environment
+from engine.queue.pool import Order, Pool
 from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
 from finetui.log import read_log
@@ -48,21 +52,62 @@ SMALL = {
 LEAN = {"evals__every": "100%", "evals__generate": 0, "evals__general": None, "evals__limit": 2}
 
 
+class Call:
+    """A function that runs in a process of its own."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self._scratch = tempfile.TemporaryDirectory(prefix="finetui-call-")
+        task = Path(self._scratch.name) / "task"
+        with task.open("wb") as file:
+            pickle.dump(sys.path, file)
+            pickle.dump((function, arguments), file)
+        self.output = Path(self._scratch.name) / "output"
+        self._order = order(str(task), self.output)
+        identity = the_pool().answer(self._order, WAIT_S)
+        assert identity is not None
+        self.pid = identity.pid
+        self._exitcode: int | None = None
+
+    @property
+    def exitcode(self) -> int | None:
+        """As `subprocess` has it; None while the process lives."""
+        if self._exitcode is None:
+            self.join(0.001)
+        return self._exitcode
+
+    def join(self, wait_s: float = WAIT_S) -> None:
+        self._order.connection.settimeout(wait_s)
+        try:
+            reply = pool.receive(self._order.connection) if self._exitcode is None else None
+        except TimeoutError:
+            return
+        if self._exitcode is None:
+            assert reply is not None, "the pool has ended while a test waited for its fork"
+            self._order.drop()
+            self._exitcode = os.waitstatus_to_exitcode(reply["status"])
+
+    def terminate(self) -> None:
+        os.kill(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+
 @cache
-def context() -> ForkServerContext:
-    """The server is started here, once: it finds `warm` on PYTHONPATH alone."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["warm"])
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), before]))
-    try:
-        forkserver.ensure_running()
-    finally:
-        del os.environ["PYTHONPATH"]
-        if before is not None:
-            os.environ["PYTHONPATH"] = before
-    return context
+def the_pool() -> Pool:
+    """The pool of this session; FINETUI_POOL says where it is, for daemons of tests, too."""
+    return Pool(on=True)
+
+
+def order(task: str, output: Path) -> Order:
+    """Started by whichever process asks first; the others may come while it does so."""
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        asked = the_pool().order([task], environment(os.environ, "cpu", 1), output, "called", wait=True)
+        if asked is not None:
+            return asked
+        assert time.monotonic() < deadline, the_pool().problem
+        time.sleep(0.05)
 
 
 def small(**changes: Any) -> dict[str, Any]:
@@ -85,15 +130,13 @@ def make_run(path: Path, tree: dict[str, Any]) -> RunDir:
     return RunDir(path)
 
 
-def start(run: RunDir, attempt: int = 1, file_size_limit: int | None = None) -> ForkServerProcess:
+def start(run: RunDir, attempt: int = 1, file_size_limit: int | None = None) -> Call:
     """Start a worker; its output goes to the attempt's stdout.log."""
     run.attempt(attempt).path.mkdir(parents=True, exist_ok=True)
-    process = context().Process(target=_work, args=(str(run.path), attempt, file_size_limit))
-    process.start()
-    return process
+    return Call(_work, str(run.path), attempt, file_size_limit)
 
 
-def finish(process: ForkServerProcess) -> int:
+def finish(process: Call) -> int:
     """Wait for a worker; its exit code."""
     process.join(WAIT_S)
     if process.exitcode is None:
@@ -106,7 +149,7 @@ def work(run: RunDir, attempt: int = 1) -> int:
     return finish(start(run, attempt))
 
 
-def wait_for(run: RunDir, attempt: int, kind: str, process: ForkServerProcess, **fields: Any) -> None:
+def wait_for(run: RunDir, attempt: int, kind: str, process: Call, **fields: Any) -> None:
     """Until the attempt has written such an event; fails if the worker ends before."""
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline:

@@ -20,6 +20,7 @@ from engine.runs.disk import free_bytes
 from finetui.errors import ExitCode, FinetuiError
 from finetui.home import home
 from tui.cli.output import out, print_json
+from tui.cli.service import pool_words
 
 Verdict = Literal["good", "note", "bad"]
 FREE_BYTES = 5 * 2**30  # room for some checkpoints
@@ -150,7 +151,8 @@ def _daemon() -> Check:
         return Check("daemon", "note", "not running; the first command starts it")
     if problems := found.get("problems"):
         return Check("daemon", "bad", "; ".join(problems))
-    return Check("daemon", "good", f"pid {found['pid']}")
+    pool = f"; pool: {pool_words(found['pool'])}" if found.get("pool") else ""  # an older daemon has none
+    return Check("daemon", "good", f"pid {found['pid']}{pool}")
 
 
 def _logout() -> Check:

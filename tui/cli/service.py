@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from engine.basics.wording import duration
 from engine.client import service
@@ -31,6 +31,17 @@ def stop() -> None:
     say("the daemon has stopped; runs continue" if service.stop(home()) else "no daemon is running")
 
 
+def pool_words(pool: dict[str, Any]) -> str:
+    """Return what there is to say of the pool that workers are forked from, as the daemon's status has it."""
+    if not pool["on"]:
+        state = "off, every run imports by itself"
+    elif pool["pid"] is None:
+        state = "none now, the next run starts one"
+    else:
+        state = f"process {pool['pid']}, {pool['memory_mb'] or 0:,.0f} MB, {pool['forks']} runs forked"
+    return f"{state} ({pool['problem']})" if pool["problem"] else state
+
+
 def status(*, as_json: bool) -> None:
     """Exit code 1 when no daemon runs, so that scripts can ask. Raises ConfigError where none could be started."""
     found = service.status(home())
@@ -44,6 +55,8 @@ def status(*, as_json: bool) -> None:
         running = ", ".join(f"#{number}" for number in found["running"]) or "nothing"
         out(f"pid {found['pid']}, up {duration(found['uptime_s'])}, home {found['home']}")
         out(f"running {running}; {len(found['queued'])} waiting; {found['concurrency']} at a time")
+        if pool := found.get("pool"):
+            out(f"pool: {pool_words(pool)}")
         if found.get("reading"):
             out(found["reading"])
         for kind in ("problem", "note"):

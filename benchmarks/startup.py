@@ -1,0 +1,142 @@
+"""From the command to the first optimiser step: a cold TRL script, and `finetui run` without and with a warm pool.
+
+    python -m benchmarks.startup [--methods full lora qlora] [--rounds 1]
+
+TRL: a script that imports, loads the bundled model and steps once, on rows that are tokenised already; nothing is
+evaluated. finetui: the command `finetui run RECIPE`, which checks the recipe and the data, in a new home without a
+daemon or a pool (cold), then again with another learning rate (warm: daemon and pool are there, and the base model's
+scores are cached). Every time is from the start of the first process to the line that the first step leaves in the log;
+finetui's first evaluation lies before it. Of several rounds the fastest counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.throughput import RATES, ROWS, bundled, save_data
+from finetui.log import read_log
+
+FINETUI = str(Path(sys.executable).parent / "finetui")
+WAIT_S = 300.0
+RECIPE = """\
+model: bundled:stdlib-2m
+method: {method}
+data: {{train: bundled:docstrings}}
+train: {{max_steps: 2, tokens_per_step: {tokens}, lr: {lr}}}
+evals: {{every: 100%, generate: 0, samples: 0, few_shot: 0}}
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--methods", nargs="+", default=["full", "lora", "qlora"])
+    parser.add_argument("--rounds", type=int, default=1)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="finetui-startup-") as scratch:
+        tokens = round(ROWS * save_data(Path(scratch) / "data.npz"))
+        print(
+            "| method | TRL, s | finetui cold, s | warm, s | cold / TRL | warm / TRL |\n" + "|---" * 6 + "|"
+        )
+        for method in options.methods:
+            rounds = [
+                measure(Path(scratch) / f"{method}-{number}", method, tokens)
+                for number in range(options.rounds)
+            ]
+            theirs, cold, warm = (min(times) for times in zip(*rounds, strict=True))
+            cells = [f"{theirs:.2f}", f"{cold:.2f}", f"{warm:.2f}"]
+            cells += [f"{cold / theirs:.2f}", f"{warm / theirs:.2f} (1/{theirs / warm:.1f})"]
+            print("| " + " | ".join([method, *cells]) + " |", flush=True)
+
+
+def measure(folder: Path, method: str, tokens: int) -> tuple[float, float, float]:
+    """Seconds to the first step: TRL, finetui cold, finetui warm."""
+    folder.mkdir()
+    theirs = trl(folder, method)
+    environment = {
+        **os.environ,
+        "FINETUI_HOME": str(folder / "home"),
+        "FINETUI_POOL": str(folder / "pool"),
+    }
+    try:
+        cold, warm = (
+            finetui(folder, number, method, tokens, rate * RATES[method], environment)
+            for number, rate in ((1, 1.0), (2, 0.5))
+        )
+    finally:
+        subprocess.run([FINETUI, "daemon", "stop"], env=environment, capture_output=True, check=False)
+        end_pool(folder / "pool")
+    return theirs, cold, warm
+
+
+def trl(folder: Path, method: str) -> float:
+    spec = {
+        "model": str(bundled()),
+        "tokenizer": str(bundled()),
+        "data": str(folder.parent / "data.npz"),
+        "method": method,
+        "lr": RATES[method],
+        "steps": 1,
+        "flags": {},
+        "out": str(folder / "trl.json"),
+    }
+    (folder / "spec.json").write_text(json.dumps(spec))
+    started = time.time()
+    run([sys.executable, "-m", "benchmarks.trl_sft", str(folder / "spec.json")], None)
+    return float(json.loads((folder / "trl.json").read_text())["times"][0]) - started
+
+
+def finetui(
+    folder: Path, number: int, method: str, tokens: int, lr: float, environment: dict[str, str]
+) -> float:
+    recipe = folder / f"{number}.yaml"
+    recipe.write_text(RECIPE.format(method=method, tokens=tokens, lr=lr))
+    started = time.time()
+    run([FINETUI, "run", str(recipe)], environment)
+    events = until_ended(folder / "home" / "runs", number)
+    first = next((event for event in events if event["kind"] == "metrics"), None)
+    if first is None:
+        sys.exit(f"run {number} took no step: {events[-1]}")
+    return float(first["t"]) - started
+
+
+def until_ended(runs: Path, number: int) -> list[dict[str, Any]]:
+    """The events of a run's first attempt, once it has ended."""
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        for log in runs.glob(f"{number:06d}-*/attempts/1/events.jsonl"):
+            events = list(read_log(log))
+            if events and events[-1]["kind"] == "end" and (log.parent / "exit.json").exists():
+                return events
+        time.sleep(0.2)
+    sys.exit(f"run {number} has not ended in {WAIT_S:g} s")
+
+
+def run(command: list[str], environment: dict[str, str] | None) -> None:
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stdout + done.stderr)
+
+
+def end_pool(place: Path) -> None:
+    import signal
+
+    from engine.basics.process import Identity, send
+    from finetui.files import read_json
+
+    for lock in place.glob("*.lock"):
+        if identity := Identity.from_dict(read_json(lock)):
+            send(identity, signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""The pool as both its sides see it: where it listens, what it must have in common with whoever asks, and messages.
+
+A pool is a process that has the worker's imports done, and forks programs of ours on request (engine/attempt/pool.py;
+decision 12). One serves all homes of a user, as long as they run the same code with the same interpreter and libraries.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import resource
+import socket
+import stat
+import struct
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.basics.cpu import THREAD_VARIABLES
+from finetui.start import ROOT
+
+PLACE = "FINETUI_POOL"  # names the directory of the sockets
+PACKAGES = ("finetui", "store", "engine")  # whose code a worker may import
+LARGEST = 1 << 20  # bytes of a message; the kernel takes less, and says so
+# What libraries read as they are imported: a fork cannot read it again. Whatever else differs is put in its place.
+READ_AT_IMPORT = (
+    *(
+        "ACCELERATE_",
+        "AOT",
+        "ARROW_",
+        "BITSANDBYTES_",
+        "BLIS_",
+        "BNB_",
+        "COMPILE_",
+        "CUDA_",
+        "CUDNN_",
+        "CURL_",
+        "CXX",
+    ),
+    *(
+        "DATASETS_",
+        "ENABLE_",
+        "FSSPEC_",
+        "GLIBC_",
+        "GOMP_",
+        "HF_",
+        "HUGGINGFACE_",
+        "HUGGING_FACE_",
+        "INDUCTOR_",
+    ),
+    *(
+        "KINETO_",
+        "KMP_",
+        "LC_",
+        "LD_",
+        "LOGLEVEL",
+        "MALLOC_",
+        "MKL_",
+        "NCCL_",
+        "NETWORKX_",
+        "NPY_",
+        "NUMEXPR_",
+    ),
+    *(
+        "NUMPY_",
+        "NVIDIA_",
+        "OMP_",
+        "OPENBLAS_",
+        "PARTITIONER_",
+        "PEFT_",
+        "PT2_",
+        "PYDANTIC_",
+        "PYTHON",
+        "PYTORCH_",
+    ),
+    *(
+        "REQUESTS_",
+        "SAFETENSORS_",
+        "SCIPY_",
+        "SSL_",
+        "SYMPY_",
+        "TOKENIZERS_",
+        "TORCH",
+        "TQDM_",
+        "TRANSFORMERS_",
+    ),
+    *("TRITON_", "USE_", "XLA_"),
+    *("HOME", "LANG", "TMPDIR", "TZ", "XDG_CACHE_HOME"),
+)
+# … of these a fork takes the new values: threads are set again, and CUDA begins in the fork.
+SET_ANEW = (*THREAD_VARIABLES, "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the pool for one state of code and libraries is."""
+
+    directory: Path
+    key: str
+
+    @property
+    def socket(self) -> Path:
+        return self.directory / f"{self.key}.sock"
+
+    @property
+    def lock(self) -> Path:
+        """Held (flock) by the pool for as long as it lives; has the pool's identity as JSON."""
+        return self.directory / f"{self.key}.lock"
+
+    @property
+    def log(self) -> Path:
+        """What the pool printed: why it ended, if it did."""
+        return self.directory / f"{self.key}.log"
+
+    def create(self) -> None:
+        """Make the directory. Raises OSError, PermissionError if it is not this user's alone."""
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = self.directory.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise PermissionError(f"{self.directory} is not a directory of this user")
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            self.directory.chmod(0o700)
+
+
+def place(worker: str) -> Place:
+    """Return where the pool is that has what the module `worker` imports, as code and libraries are now."""
+    named = os.environ.get(PLACE)
+    # Not in a home, since homes share it, and not in $TMPDIR, which may differ from one daemon to the next.
+    directory = Path(named) if named else Path("/tmp") / f"finetui-{os.getuid()}-pool"
+    return Place(directory, key(worker))
+
+
+def key(worker: str) -> str:
+    """Return a digest of interpreter, installed libraries and our own code, by time and size of their files."""
+    digest = hashlib.sha256(f"{sys.executable} {sys.version} {worker}".encode())
+    for folder in sorted({path for path in sys.path if path.endswith(("site-packages", "dist-packages"))}):
+        with os.scandir(folder) as entries:
+            installed = [
+                entry for entry in entries if entry.name.endswith((".dist-info", ".egg-info", ".pth"))
+            ]
+        for entry in sorted(installed, key=lambda entry: entry.name):
+            digest.update(f"{entry.path} {entry.stat().st_mtime_ns}".encode())
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            found = path.stat()
+            digest.update(f"{path} {found.st_mtime_ns} {found.st_size}".encode())
+    return digest.hexdigest()[:20]
+
+
+def circumstances(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a process has from its parent, or reads as it begins, and what a fork therefore cannot change: it has
+    to be the same on both sides. As JSON has it.
+    """
+    limits: dict[str, tuple[int, ...]] = {
+        name: resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name[:7] == "RLIMIT_"
+    }
+    limits["RLIMIT_DATA"] = limits["RLIMIT_DATA"][1:]  # a daemon limits itself, and nobody else
+    seen = {
+        **{f"${name}": value for name, value in environment.items() if _is_read_at_import(name)},
+        **{f"the {kind} namespace": _link(f"/proc/self/ns/{kind}") for kind in ("mnt", "net", "pid", "user")},
+        "the control group": _text("/proc/self/cgroup"),
+        "the root directory": list(_identity("/")),
+        "the set of cores": sorted(os.sched_getaffinity(0)),
+        "the priority (nice)": os.getpriority(os.PRIO_PROCESS, 0),
+        "the user": [os.getresuid(), os.getresgid(), sorted(os.getgroups())],
+        "the limits (ulimit)": limits,
+        "the score for the out-of-memory killer": _text("/proc/self/oom_score_adj"),
+    }
+    return dict(json.loads(json.dumps(seen)))
+
+
+def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
+    """Return the first thing that differs, in words; None if nothing does."""
+    different = [name for name in sorted({*ours, *theirs}) if ours.get(name) != theirs.get(name)]
+    return different[0] if different else None
+
+
+def connect(place: Place) -> socket.socket | None:
+    """Return a connection to the pool; None where none listens. Raises OSError, PermissionError for a stranger."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        connection.connect(str(place.socket))
+        check_user(connection)
+    except (FileNotFoundError, ConnectionRefusedError):
+        connection.close()
+        return None
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def check_user(connection: socket.socket) -> None:
+    """Raise PermissionError unless the other side of a connection is a process of this user."""
+    told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, user, _ = struct.unpack("3i", told)
+    if user != os.geteuid():
+        raise PermissionError(f"another user ({user}) is at the other end of the pool's socket")
+
+
+def send(connection: socket.socket, body: Mapping[str, Any]) -> None:
+    """Send a message. Raises OSError, for one that is too long as well."""
+    connection.sendall(json.dumps(body).encode())
+
+
+def receive(connection: socket.socket) -> dict[str, Any] | None:
+    """Receive a message; None if the other side is gone, or says what is none. Raises OSError, TimeoutError."""
+    try:
+        body = json.loads(connection.recv(LARGEST))
+    except (ValueError, ConnectionResetError):
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _is_read_at_import(name: str) -> bool:
+    return name.startswith(READ_AT_IMPORT) and name not in SET_ANEW
+
+
+def _identity(path: str) -> tuple[int, int]:
+    found = Path(path).stat()
+    return found.st_dev, found.st_ino
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+def _link(path: str) -> str:
+    try:
+        return str(Path(path).readlink())
+    except OSError:
+        return ""
