@@ -50,8 +50,9 @@ def set_up(
     """Set up the job of an attempt and report its plan. Raises DataError, ModelError, MetricError, Cancelled."""
     distributed.begin()
     stop.check()
-    if threads := os.environ.get("OMP_NUM_THREADS"):
-        torch.set_num_threads(int(threads))
+    # Also where nothing changes: after a fork torch makes its threads anew at the first use, which must not be in the
+    # threads that load weights, in all of them at once.
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or torch.get_num_threads()))
     step = resume_from or 0
     metrics = Metrics(recipe.evals.metrics, _recipe_directory(run), report.log)
 
