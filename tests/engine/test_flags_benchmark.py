@@ -201,7 +201,7 @@ def test_cached_runs_are_replayed_and_judged(tmp_path, capsys):
     helps = tell(cached(runs / "helps-0.npz", turning(), jumping(0.01), falling(-2), explained=0.9))
     assert (helps.truth.harmless, helps.overconfident, helps.task["finetui"]) == (5, True, None)
 
-    judge(tmp_path, range(1), "", tmp_path / "picture.svg")
+    judge(tmp_path, PLANTS, range(1), tmp_path / "picture.svg")
     printed = capsys.readouterr().out
     assert "4 of" in printed
     assert "| finetui | 1.00 | 1.00 |" in printed
