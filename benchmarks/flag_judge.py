@@ -160,7 +160,7 @@ def preferences(chosen: History, rejected: np.ndarray, beta: float = Dpo(name="d
         chosen,
         nll=losses,
         tokens=np.ones(pairs, dtype=int),
-        right=margins > 0,
+        right=(margins > 0).astype(int),
         temperatures=(1.0,),
         tempered=losses[:, None],
     )
