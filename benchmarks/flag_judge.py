@@ -108,11 +108,16 @@ def tell(path: Path) -> Told:
     )
     oracle = truth(true_heldout, true_general, whole["seen"])
     about_task = _replay(lambda k: overfitting(heldout.until(k), seen.until(k), context), heldout.looks)
-    about_general = _replay(lambda k: forgetting(general.until(k), context), general.looks)
+    has_text = "general/nll" in arrays
+    about_general = _replay(
+        lambda k: forgetting(general.until(k), context) if has_text else None, general.looks
+    )
     warned = _first(about_task)
     # From the first look at each share of the run or after it; a run's last look is at its end.
     reached = {share: int(np.searchsorted(general.steps, share * total)) for share in FORECASTS}
-    forecasts = {share: forecast(general.until(look), context) for share, look in reached.items()}
+    forecasts = {
+        share: forecast(general.until(look), context) if has_text else None for share, look in reached.items()
+    }
     kl = divergence(heldout)
     hit = loss_jumps(arrays["train_loss"]).hit | norm_jumps(arrays["grad_norm"]).hit
     return Told(
