@@ -63,10 +63,11 @@ def make(root: Path, plant: Plant, seed: int) -> Path:
 
 
 def _asked(plant: Plant, tree: dict[str, Any], paths: dict[str, str], slice_of: dict[str, str]) -> Asked:
-    """What detectors see is more than the worker scores, where a plant says so, and without its samples: the general
-    rows have texts of the base model among them.
+    """What detectors see may be other rows than the worker scores; the general ones have texts of the base model among
+    them already.
     """
-    seen = tree | {"evals": tree["evals"] | {"limit": plant.scored, "samples": 0}}
+    rows = {"general": paths["general"], "limit": plant.scored, "samples": 0}
+    seen = tree | {"evals": tree["evals"] | rows}
     return Asked(Recipe.model_validate(seen), paths, slice_of, plant.oracle)
 
 
