@@ -41,6 +41,8 @@ LOOKS = {
     "max_new_tokens": 32,
 }
 
+RISES = ("overfitting", "instability")  # of the held-out loss, which the oracle measures
+
 
 def _plants() -> tuple[Plant, ...]:
     return tuple(
@@ -56,7 +58,7 @@ def _plants() -> tuple[Plant, ...]:
             task=task,
             heldout_rows=heldout,
             scored=150,
-            oracle=300,
+            oracle=100_000 if task == "classification" else 300,  # a text with a class costs little
             evals=LOOKS,
         )
         for model in MODELS
@@ -82,17 +84,23 @@ class Warned:
     flags: list[dict[str, Any]]
 
     @property
-    def false(self) -> list[str]:
-        """What was warned of, and the oracle knows nothing of, each once."""
-        return sorted({_kind(flag) for flag in self.flags if self._is_false(flag)})
+    def kinds(self) -> set[str]:
+        """What was warned of."""
+        return {_kind(flag) for flag in self._warnings}
 
-    def _is_false(self, flag: dict[str, Any]) -> bool:
-        truth = self.told.truth
-        if flag["level"] not in ("warn", "critical"):
-            return False
+    @property
+    def false(self) -> set[str]:
+        """What was warned of, and the oracle knows nothing of."""
+        return {_kind(flag) for flag in self._warnings if not self._is_true(flag)}
+
+    @property
+    def _warnings(self) -> list[dict[str, Any]]:
+        return [flag for flag in self.flags if flag["level"] in ("warn", "critical")]
+
+    def _is_true(self, flag: dict[str, Any]) -> bool:
         if flag["flag"] == "forgetting":
-            return truth.forgets is None
-        return flag["suite"] != "heldout" or truth.turned_up is None
+            return self.told.truth.forgets is not None
+        return flag["suite"] == "heldout" and flag["flag"] in RISES and self.told.truth.turned_up is not None
 
 
 def _kind(flag: dict[str, Any]) -> str:
@@ -113,11 +121,12 @@ def judge_clean(root: Path) -> None:
     risen = sum(run.told.truth.turned_up is not None for run in found)
     forgot = sum(run.told.truth.forgets is not None for run in found)
     print(f"by their oracle, {risen} rise above their best look and {forgot} forget\n")
-    kinds = Counter(kind for run in found for kind in run.false)
-    kinds["any"] = sum(bool(run.false) for run in found)
-    print("| false warning | runs | of | 95% bound |\n|---|---|---|---|")
-    for kind, count in kinds.most_common():
-        print(f"| {kind} | {count} | {len(found)} | {upper_bound(count, len(found)):.1%} |")
+    warned = Counter(kind for run in found for kind in run.kinds)
+    false = Counter(kind for run in found for kind in run.false)
+    warned["any"], false["any"] = sum(bool(run.kinds) for run in found), sum(bool(run.false) for run in found)
+    print(f"| warning | of {len(found)} runs | false | 95% bound of false |\n|---|---|---|---|")
+    for kind, count in warned.most_common():
+        print(f"| {kind} | {count} | {false[kind]} | {upper_bound(false[kind], len(found)):.1%} |")
     print()
     _by("task and method", found, lambda run: run.plant.regime)
     _by("model", found, lambda run: run.plant.model)
