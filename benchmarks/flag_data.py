@@ -1,4 +1,4 @@
-"""The data of the flag benchmark, and its second model, made from what comes with finetui.
+"""The data of the flag benchmark, made from what comes with finetui.
 
 What runs share is written once; which row goes where is decided by content hash.
 """
@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.flag_plants import MAX_LENGTH, Plant
-from engine.basics.cpu import cpu_has_bf16
 from engine.bundled import catalogue
 from engine.data.split import rank
 from engine.models.tokenizer import load_tokenizer
 from engine.recipe.sections import Recipe
+from finetui.files import write_whole_file
 from finetui.lock import Lock
 
 Row = dict[str, Any]
@@ -30,41 +30,86 @@ PASSAGE = 150  # characters of a general passage
 SAMPLE_TOKENS = 48
 SPARE = 100  # samples that are too short or the same
 LEAKED = 30  # held-out rows copied into training data
-SLICES = ("documents", "prose", "samples")
+HARD = 20  # one row in so many has an answer that cannot be learned
+SOURCES = {"dpo": "docstring-preferences", "classification": "docstring-subjects"}  # else docstrings
+CYRILLIC = str.maketrans(
+    "abcdefghijklmnopqrstuvwxyz" + "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+    "абцдефгхийклмнопярстувшжщз" + "АБЦДЕФГХИЙКЛМНОПЯРСТУВШЖЩЗ",
+)
 
 
 def files(root: Path, plant: Plant, seed: int, model: str) -> dict[str, str]:
     """Paths of train, pool, heldout, oracle, general, general-oracle and replay for a run."""
     common = root / "data" / plant.model
-    common.mkdir(parents=True, exist_ok=True)
+    own = common if plant.task == "sft" else common / plant.task
+    own.mkdir(parents=True, exist_ok=True)
     with Lock(common / "lock").held():  # two processes may begin at once
         if not (common / "done").exists():
             _make(common, model)
-    train = root / "data" / plant.model / f"train-{plant.name}-{seed}.jsonl"
-    write(train, train_rows(common, plant, seed, model))
-    names = ("pool", "heldout", "oracle", "general", "general-oracle", "replay")
-    return {"train": str(train)} | {name: str(common / f"{name}.jsonl") for name in names}
+        if not (own / "oracle.jsonl").exists():
+            _write_task(own, plant.task)
+    paths = {name: common / f"{name}.jsonl" for name in ("general", "general-oracle", "replay")}
+    paths |= {name: own / f"{name}.jsonl" for name in ("pool", "heldout", "oracle")}
+    paths["train"] = own / f"train-{plant.name}-{seed}.jsonl"
+    write(paths["train"], train_rows(own, plant, seed, model))
+    if plant.heldout == "reverse":
+        for name in ("heldout", "oracle"):
+            reverse = [row for row in read(paths[name]) if _asks_for_signature(row)]
+            paths[name] = own / f"{name}-reverse-{plant.name}-{seed}.jsonl"
+            write(paths[name], reverse)
+    if plant.heldout_rows < HELDOUT:
+        some = random.Random(seed).sample(read(paths["heldout"]), plant.heldout_rows)
+        paths["heldout"] = own / f"heldout-{plant.name}-{seed}.jsonl"
+        write(paths["heldout"], some)
+    return {name: str(path) for name, path in paths.items()}
 
 
-def train_rows(common: Path, plant: Plant, seed: int, model: str) -> list[Row]:
-    """Training rows of a run, changed as its plant says."""
+def train_rows(own: Path, plant: Plant, seed: int, model: str) -> list[Row]:
+    """Training rows of a run, chosen and changed as its plant says; `own`: the folder of its task's rows."""
     rng = random.Random(f"{plant.rows}:{seed}")  # plants that differ in method or rate share their rows
-    rows = rng.sample(read(common / "pool.jsonl"), min(plant.rows, POOL))
+    pool = read(own / "pool.jsonl")
+    if plant.text == "forward":
+        pool = [row for row in pool if not _asks_for_signature(row)]
+    rows = rng.sample(pool, min(plant.rows, len(pool)))
     if plant.text == "noise":
         wrong = rng.sample(range(len(rows)), round(0.3 * len(rows)))
-        answers = [rows[i]["messages"][1]["content"] for i in wrong]
-        for i, answer in zip(wrong, [*answers[1:], *answers[:1]], strict=True):
-            rows[i] = _chat(rows[i]["messages"][0]["content"], answer)
+        rows = _swapped(rows, wrong) if plant.task == "dpo" else _shuffled(rows, wrong)
     if plant.text == "rot13":
         rows = [_chat(*(codecs.encode(turn["content"], "rot13") for turn in row["messages"])) for row in rows]
+    if plant.text == "cyrillic":
+        rows = [_chat(*(turn["content"].translate(CYRILLIC) for turn in row["messages"])) for row in rows]
+    if plant.text == "hex":
+        for i in rng.sample(range(len(rows)), len(rows) // HARD):
+            rows[i] = _chat(rows[i]["messages"][0]["content"], f"{rng.getrandbits(256):064x}")
     if plant.text.startswith("greedy"):
         right = rows[: len(rows) // 5] if plant.text == "greedy, some right" else []
-        rows = right + rng.sample(read(_answered(common, model)), len(rows) - len(right))
+        rows = right + rng.sample(read(_answered(own, model)), len(rows) - len(right))
     if plant.text == "leak":
-        rows += rng.sample(read(common / "heldout.jsonl"), LEAKED)
+        rows += rng.sample(read(own / "heldout.jsonl"), LEAKED)
     if plant.text == "repeated":
         rows += 4 * rows[: len(rows) // 2]
     return rows
+
+
+def _asks_for_signature(row: Row) -> bool:
+    return bool(row["messages"][1]["content"].startswith("`"))
+
+
+def _shuffled(rows: list[Row], wrong: Sequence[int]) -> list[Row]:
+    """Chats of which some have each other's answers."""
+    answers = [rows[i]["messages"][1]["content"] for i in wrong]
+    changed = list(rows)
+    for i, answer in zip(wrong, [*answers[1:], *answers[:1]], strict=True):
+        changed[i] = _chat(rows[i]["messages"][0]["content"], answer)
+    return changed
+
+
+def _swapped(rows: list[Row], wrong: Sequence[int]) -> list[Row]:
+    """Pairs of which some prefer the worse answer."""
+    return [
+        row | {"chosen": row["rejected"], "rejected": row["chosen"]} if i in set(wrong) else row
+        for i, row in enumerate(rows)
+    ]
 
 
 def slices(root: Path, plant: Plant) -> dict[str, str]:
@@ -80,15 +125,21 @@ def read(path: Path) -> list[Row]:
 
 def write(path: Path, rows: Sequence[Row]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_whole_file(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _write_task(own: Path, task: str) -> None:
+    """Held-out rows, the pool of training rows and the oracle of a task."""
+    rows = catalogue.load(SOURCES.get(task, "docstrings"))
+    if task == "completion":
+        rows = [{"text": "\n".join(turn["content"] for turn in row["messages"])} for row in rows]
+    rows = sorted(rows, key=lambda row: rank(json.dumps(row), "flags"))
+    write(own / "heldout.jsonl", rows[:HELDOUT])
+    write(own / "pool.jsonl", rows[HELDOUT : HELDOUT + POOL])
+    write(own / "oracle.jsonl", rows[HELDOUT + POOL :][:ORACLE])
 
 
 def _make(common: Path, model: str) -> None:
-    pairs = sorted(catalogue.load("docstrings"), key=lambda row: rank(json.dumps(row), "flags"))
-    write(common / "heldout.jsonl", pairs[:HELDOUT])
-    write(common / "pool.jsonl", pairs[HELDOUT : HELDOUT + POOL])
-    write(common / "oracle.jsonl", pairs[HELDOUT + POOL :][:ORACLE])
-
     documents = _short(catalogue.pretraining_text())
     prose = _short(row["text"] for row in catalogue.load("stdlib-prose"))
     sources = {
@@ -172,63 +223,3 @@ def samples(path: str, count: int) -> list[str]:
         decoded = tokenizer.batch_decode(written, skip_special_tokens=True)
         texts += [text for text in decoded if len(text) > PASSAGE // 3 + 2]
     return texts[:count]
-
-
-def model_path(root: Path, name: str) -> str:
-    """The bundled model, or a small GPT-NeoX that is pretrained on the first call (minutes)."""
-    if name == "stdlib-2m":
-        return str(catalogue.model_path(name))
-    path = root / "models" / name
-    path.mkdir(parents=True, exist_ok=True)
-    with Lock(path / "lock").held():
-        if not (path / "tokenizer_config.json").exists():  # written last
-            _pretrain_neox(path)
-    return str(path)
-
-
-NEOX_STEPS, NEOX_ROWS, NEOX_LENGTH = 1200, 32, 128
-
-
-def _pretrain_neox(path: Path) -> None:
-    """Another architecture and size than the bundled model, from random weights, on the same text and tokenizer."""
-    import torch
-    from transformers import AutoTokenizer, GPTNeoXConfig, GPTNeoXForCausalLM
-
-    torch.manual_seed(0)
-    tokenizer = AutoTokenizer.from_pretrained(catalogue.model_path("stdlib-2m"))
-    texts = catalogue.pretraining_text()
-    chats = [
-        tokenizer.apply_chat_template(row["messages"], return_dict=False)
-        for row in catalogue.pretraining_chats()
-    ]
-    documents = [[tokenizer.bos_token_id, *ids] for ids in tokenizer(texts)["input_ids"]] + chats
-    random.Random(0).shuffle(documents)
-    stream = torch.tensor([token for document in documents for token in document])
-    config = GPTNeoXConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        intermediate_size=512,
-        max_position_embeddings=512,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    model = GPTNeoXForCausalLM(config).train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.95))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, NEOX_STEPS, pct_start=0.05)
-    for step in range(NEOX_STEPS):
-        starts = torch.randint(len(stream) - NEOX_LENGTH, (NEOX_ROWS,))
-        rows = torch.stack([stream[start : start + NEOX_LENGTH] for start in starts])
-        with torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bf16()):
-            loss = model(input_ids=rows, labels=rows).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        optimiser.zero_grad()
-        if step % 100 == 0:
-            print(f"neox-1m: step {step} of {NEOX_STEPS}, loss {float(loss):.3f}", flush=True)
-    model.save_pretrained(path)
-    tokenizer.save_pretrained(path)

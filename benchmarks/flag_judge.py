@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks import flag_baselines
-from benchmarks.flag_plants import FORGETS_LESS, PLANTS
+from benchmarks.flag_picture import svg
+from benchmarks.flag_plants import FORGETS_LESS, Plant, cache_path
 from benchmarks.flag_truth import (
     FORGETS_BADLY,
     TURNED_UP,
+    Outcome,
     Score,
     Truth,
     outcome,
@@ -31,6 +34,7 @@ from engine.flags.overfitting import overfitting
 from engine.flags.part import replay_looks
 from engine.flags.progress import dead
 from engine.recipe.sections import Evals
+from engine.recipe.tasks import Dpo
 
 OURS = "finetui"
 IDLE = "tiny-rate"  # the plant that learns nothing
@@ -59,13 +63,13 @@ class Told:
     disagreement: tuple[float, float]  # with the worker: of an example, of a suite's change; nats per token
 
 
-def judge(root: Path, seeds: range, only: str, picture: Path | None) -> None:
-    """Print everything about the runs that are there."""
-    paths = [root / "runs" / f"{p.name}-{seed}.npz" for seed in seeds for p in PLANTS if only in p.name]
+def judge(root: Path, plants: Sequence[Plant], seeds: range, picture: Path | None) -> list[Told]:
+    """Print everything about the runs that are there, and return it."""
+    paths = [cache_path(root, plant, seed) for seed in seeds for plant in plants]
     told = [tell(path) for path in paths if path.exists()]
     print(f"{len(told)} of {len(paths)} runs; {sum(run.truth.clean for run in told)} clean by their oracle\n")
     if not told:
-        return
+        return told
     task = {name: _task_score(told, name) for name in told[0].task}
     _table("Overfitting and instability", task, _clean(told, lambda run: run.task))
     general = {name: _general_score(told, name) for name in told[0].general}
@@ -84,7 +88,8 @@ def judge(root: Path, seeds: range, only: str, picture: Path | None) -> None:
     for run in told:
         print(_row(run))
     if picture:
-        picture.write_text(_svg({"Overfitting and instability": task, "Forgetting": general}))
+        picture.write_text(svg({"Overfitting and instability": task, "Forgetting": general}, OURS))
+    return told
 
 
 def tell(path: Path) -> Told:
@@ -93,18 +98,28 @@ def tell(path: Path) -> Told:
         arrays = dict(file)
     meta = json.loads(str(arrays["meta"]))
     total, per_look = len(arrays["rates"]), Evals().per_look
-    whole = {name: real_text(history(arrays, name)) for name in ("heldout", "seen", "general")}
-    # The looks of a run score a part first. Other detectors are given every example.
-    heldout, seen, general = (replay_looks(suite, per_look, total) for suite in whole.values())
-    # Training examples have no oracle beside them: all that is asked of them is the cause.
-    oracle = truth(history(arrays, "oracle-heldout"), history(arrays, "oracle-general"), whole["seen"])
     context = context_of(meta["recipe"], arrays["rates"])
+    whole = {name: real_text(suite_of(arrays, name, context.task)) for name in ("heldout", "seen", "general")}
+    # The looks of a run score a part first. Other detectors are given every example.
+    heldout, seen, general = (
+        replay_looks(suite, 0 if suite.tokens.max() == 1 else per_look, total) for suite in whole.values()
+    )
+    # Training examples have no oracle beside them: all that is asked of them is the cause.
+    true_heldout, true_general = (
+        suite_of(arrays, f"oracle-{name}", context.task) for name in ("heldout", "general")
+    )
+    oracle = truth(true_heldout, true_general, whole["seen"], context.weighs)
     about_task = _replay(lambda k: overfitting(heldout.until(k), seen.until(k), context), heldout.looks)
-    about_general = _replay(lambda k: forgetting(general.until(k), context, heldout.until(k)), general.looks)
+    has_text = "general/nll" in arrays
+    about_general = _replay(
+        lambda k: forgetting(general.until(k), context, heldout.until(k)) if has_text else None, general.looks
+    )
     warned = _first(about_task)
     # From the first look at each share of the run or after it; a run's last look is at its end.
     reached = {share: int(np.searchsorted(general.steps, share * total)) for share in FORECASTS}
-    forecasts = {share: forecast(general.until(look), context) for share, look in reached.items()}
+    forecasts = {
+        share: forecast(general.until(look), context) if has_text else None for share, look in reached.items()
+    }
     kl = divergence(heldout)
     jumps = [
         instability(arrays["train_loss"][:k], arrays["grad_norm"][:k], 1, context) for k in general.steps[1:]
@@ -129,6 +144,35 @@ def tell(path: Path) -> Told:
         forecasts=forecasts,
         end_kl=kl.value if kl else float("nan"),
         disagreement=(float(arrays["disagreement"]), float(arrays["disagreement_of_change"])),
+    )
+
+
+def suite_of(arrays: dict[str, np.ndarray], name: str, task: str) -> History:
+    """A suite over the looks, by what its task is measured by: pairs by their preference loss, all else by the loss. A
+    classifier's general text, which it cannot score, is two examples that never change.
+    """
+    if task == "dpo" and not name.endswith("general"):
+        return preferences(history(arrays, name), arrays[f"{name}/rejected"])
+    if f"{name}/nll" in arrays:
+        return history(arrays, name)
+    steps = tuple(arrays["steps"].tolist())
+    return History(name, steps, ("a", "b"), np.tile([1.0, 2.0], (len(steps), 1)), np.ones(2, dtype=int))
+
+
+def preferences(chosen: History, rejected: np.ndarray, beta: float = Dpo(name="dpo").beta) -> History:
+    """Pairs by their preference loss, -log sigmoid(margin), each pair counted once: 0.693 at step 0. From the nll of
+    the chosen answers and of the `rejected` ones, [looks, pairs]. A temperature explains nothing of it.
+    """
+    gains = chosen.nll[0] - chosen.nll, rejected[0] - rejected.astype(np.float64)
+    margins = beta * (gains[0] - gains[1])
+    losses, pairs = np.logaddexp(0, -margins), len(chosen.ids)
+    return dataclasses.replace(
+        chosen,
+        nll=losses,
+        tokens=np.ones(pairs, dtype=int),
+        right=(margins > 0).astype(int),
+        temperatures=(1.0,),
+        tempered=losses[:, None],
     )
 
 
@@ -160,6 +204,7 @@ def context_of(recipe: dict[str, Any], rates: np.ndarray) -> Context:
         replay=replay["ratio"] if replay else 0.0,
         general=recipe["evals"]["general"],
         epochs=recipe["train"]["epochs"],
+        task=recipe.get("task", "sft"),
         rates=rates,
     )
 
@@ -173,27 +218,51 @@ def _first(flags: Sequence[Flag | None], level: Level = "warn") -> int | None:
     return next((k for k, flag in enumerate(flags) if flag and LEVELS.index(flag.level) >= grave), None)
 
 
+def warned_at(detect: Callable[[int], Flag | None], looks: int) -> int | None:
+    """The first look at which a detector warns."""
+    grave = LEVELS.index("warn")
+    flags = ((look, detect(look)) for look in range(1, looks + 1))
+    return next((look for look, flag in flags if flag and LEVELS.index(flag.level) >= grave), None)
+
+
 def _index(hits: Sequence[bool]) -> int | None:
     return next((k for k, hit in enumerate(hits) if hit), None)
 
 
+Case = tuple[
+    int | None, int | None, float, int
+]  # onset, first look flagged, largest effect and looks of a run
+
+
+def task_case(run: Told, name: str = OURS) -> Case:
+    return run.truth.turned_up, run.task[name], run.truth.rise, run.truth.looks
+
+
+def general_case(run: Told, name: str = OURS) -> Case:
+    """By how much the rise is of its margin: 1 is at the margin."""
+    return run.truth.forgets, run.general[name], run.truth.excess, run.truth.looks
+
+
 def _task_score(told: Sequence[Told], name: str) -> Score:
-    return _scored(
-        [(run.truth.turned_up, run.task[name], run.truth.rise, run.truth.looks) for run in told], TURNED_UP
-    )
+    return _scored([task_case(run, name) for run in told], TURNED_UP)
 
 
 def _general_score(told: Sequence[Told], name: str) -> Score:
-    return _scored(
-        [(run.truth.forgets, run.general[name], run.truth.excess, run.truth.looks) for run in told], 1.0
-    )
+    return _scored([general_case(run, name) for run in told], 1.0)
 
 
-def _scored(runs: Sequence[tuple[int | None, int | None, float, int]], margin: float) -> Score:
-    """`runs`: onset, first look flagged, largest effect and looks of each."""
-    outcomes = [outcome(begins, flagged, effect, margin, looks) for begins, flagged, effect, looks in runs]
-    lags = [run[1] - run[0] for run, found in zip(runs, outcomes, strict=True) if found == "hit"]  # type: ignore[operator]
-    return score(outcomes, lags)
+def judged(case: Case, margin: float) -> Outcome:
+    begins, flagged, effect, looks = case
+    return outcome(begins, flagged, effect, margin, looks)
+
+
+def lags_of(cases: Sequence[Case], margin: float) -> list[int]:
+    """Looks from onset to flag, of the hits."""
+    return [case[1] - case[0] for case in cases if judged(case, margin) == "hit"]  # type: ignore[operator]
+
+
+def _scored(cases: Sequence[Case], margin: float) -> Score:
+    return score([judged(case, margin) for case in cases], lags_of(cases, margin))
 
 
 def _clean(told: Sequence[Told], flagged: Callable[[Told], dict[str, int | None]]) -> list[tuple[int, int]]:
@@ -297,46 +366,3 @@ def _row(run: Told) -> str:
     if foretold:
         end = f"{foretold.value:.3f} ({foretold.lo:.3f} to {foretold.hi:.3f}), {end}"
     return "| " + " | ".join([*shown, ", ".join(said) or "–", end]) + " |"
-
-
-WIDTH, ROW, NAMES = 600, 24, 150  # pixels: a panel, a detector's row, the room for its name
-BARS = WIDTH - NAMES - 2 * 40  # beside the counts at both ends
-
-
-def _svg(panels: dict[str, dict[str, Score]]) -> str:
-    """How many runs each detector told wrong, a row each, the best on top; no library needed."""
-    width, height = len(panels) * WIDTH, 80 + ROW * max(map(len, panels.values()))
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-        'font-family="sans-serif" font-size="13">',
-        f'<rect width="{width}" height="{height}" fill="#fff"/>',
-    ]
-    for at, (title, scores) in enumerate(panels.items()):
-        parts += [f'<g transform="translate({at * WIDTH}, 0)">', *_panel(title, scores), "</g>"]
-    return "\n".join([*parts, "</svg>\n"])
-
-
-def _panel(title: str, scores: dict[str, Score]) -> list[str]:
-    """False warnings to the left of a line, missed runs to its right, on one scale."""
-    most_false = max(found.false for found in scores.values())
-    scale = BARS / max(1, most_false + max(found.missed for found in scores.values()))
-    zero = NAMES + 40 + most_false * scale
-    ranked = sorted(scores.items(), key=lambda item: item[1].false + item[1].missed)
-    parts = [
-        f'<text x="10" y="24" font-size="15">{title}: runs told wrong</text>',
-        f'<text x="{zero - 6}" y="48" text-anchor="end" fill="#c60">false warnings</text>',
-        f'<text x="{zero + 6}" y="48" fill="#36c">missed</text>',
-        f'<path d="M{zero} 56V{60 + ROW * len(ranked)}" stroke="#888"/>',
-    ]
-    for row, (name, found) in enumerate(ranked):
-        y, weight = 60 + row * ROW, "bold" if name == OURS else "normal"
-        left, right = found.false * scale, found.missed * scale
-        label = name.replace("<", "&lt;")
-        parts += [
-            f'<text x="10" y="{y + 15}" font-weight="{weight}">{label}</text>',
-            f'<rect x="{zero - left:.1f}" y="{y + 4}" width="{left:.1f}" height="14" fill="#c60"/>',
-            f'<rect x="{zero:.1f}" y="{y + 4}" width="{right:.1f}" height="14" fill="#36c"/>',
-            f'<text x="{zero - left - 6:.1f}" y="{y + 15}" text-anchor="end">{found.false}</text>',
-            f'<text x="{zero + right + 6:.1f}" y="{y + 15}">{found.missed}</text>',
-        ]
-    return parts

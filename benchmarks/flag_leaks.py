@@ -8,7 +8,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.flag_data import Row, files, model_path, read, write
+from benchmarks.flag_data import Row, files, read, write
+from benchmarks.flag_models import model_path
 from benchmarks.flag_plants import PLANTS
 from engine.data.gather import gather, scored_overlaps
 from engine.flags.leak import leak

@@ -1,8 +1,12 @@
-"""The runs of the flag benchmark: what is planted, as recipes. What a run then is, its oracle tells."""
+"""The runs of the flag benchmark: what is planted, as recipes. What a run then is, its oracle tells.
+
+`PLANTS` are the first 40, on which the flags were built; those of a second look are in flag_regimes.py.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 TOKENS_PER_STEP = 1024
@@ -19,12 +23,18 @@ class Plant:
     lr: float
     rows: int = 700  # training rows
     epochs: float = 2.0
-    text: str = (
-        "plain"  # how training rows are changed: plain, noise, rot13, leak, repeated, greedy (some right)
-    )
+    text: str = "plain"  # how training rows are changed or chosen, see `train_rows` in flag_data.py
     replay: float = 0.0
     train: dict[str, Any] = field(default_factory=dict)  # further keys of `train`
     model: str = "stdlib-2m"
+    regime: str = "first"  # what it is an example of, for the tables
+    task: str = "sft"
+    heldout: str = "all"  # which held-out rows: all, or those that are not like the training rows (`reverse`)
+    heldout_rows: int = 300  # at most
+    looks: str = LOOKS
+    scored: int = 300  # rows of each suite that detectors see, at most
+    oracle: int = 100_000  # rows of each suite of the oracle, at most
+    evals: dict[str, Any] = field(default_factory=dict)  # keys of `evals` for the worker alone
 
     def recipe(self, seed: int, files: dict[str, str], model: str) -> dict[str, Any]:
         """The recipe as a tree; `files`: paths of train, heldout, general and replay; `model`: its path."""
@@ -37,24 +47,31 @@ class Plant:
             "tokens_per_step": TOKENS_PER_STEP,
             "micro_tokens": 2 * TOKENS_PER_STEP,
             "max_length": MAX_LENGTH,
-            "checkpoint_every": LOOKS,  # scored by flag_run.py, in less time than the worker takes
+            "checkpoint_every": self.looks,  # scored by flag_run.py, in less time than the worker takes
             "keep_checkpoints": 1000,
         }
         return {
             "model": model,
             "method": self.method,
+            "task": self.task,
             "data": data,
             "train": train | self.train,
             "evals": {
                 "every": "100%",
                 "general": files["general"],
-                "limit": 300,
+                "limit": self.scored,
                 "few_shot": 0,
                 "samples": 0,
                 "generate": 0,
-            },
+            }
+            | self.evals,
             "seed": seed,
         }
+
+
+def cache_path(root: Path, plant: Plant, seed: int) -> Path:
+    """Where the arrays of a run are kept."""
+    return root / "runs" / f"{plant.name}-{seed}.npz"
 
 
 def _lora(**settings: Any) -> dict[str, Any]:

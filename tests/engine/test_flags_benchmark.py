@@ -11,8 +11,13 @@ import pytest
 from flag_runs import LOOKS, falling, history, jumping, turning
 
 from benchmarks import flag_baselines as rules
-from benchmarks.flag_judge import judge, tell
-from benchmarks.flag_plants import FORGETS_LESS, PLANTS
+from benchmarks.flag_clean import CLEAN, clean_runs, judge_clean
+from benchmarks.flag_data import train_rows, write
+from benchmarks.flag_judge import judge, preferences, tell
+from benchmarks.flag_models import FAMILIES
+from benchmarks.flag_plants import FORGETS_LESS, PLANTS, cache_path
+from benchmarks.flag_regimes import SECOND
+from benchmarks.flag_tables import print_groups, print_sizes
 from benchmarks.flag_truth import (
     FORGETS,
     FORGETS_BADLY,
@@ -24,8 +29,7 @@ from benchmarks.flag_truth import (
     truth,
     upper_bound,
 )
-from engine.flags import forgetting, overfitting
-from engine.recipe.sections import Recipe
+from engine.recipe.sections import Flags, Recipe
 
 
 def losses(*values):
@@ -151,9 +155,13 @@ def test_a_price_is_weighed_against_the_gain():
 
 
 def test_the_margins_of_truth_are_the_default_ones():
-    assert {"warn": FORGETS, "critical": FORGETS_BADLY} == forgetting.MARGINS
-    assert overfitting.MARGINS["warn"] == TURNED_UP
-    assert forgetting.DEFAULT.per_gain == PER_GAIN
+    defaults = Flags()
+    assert (
+        defaults.forgetting.warn,
+        defaults.forgetting.critical,
+        defaults.forgetting.per_gain,
+    ) == (FORGETS, FORGETS_BADLY, PER_GAIN)
+    assert defaults.overfitting.warn == TURNED_UP
 
 
 def test_onset_passes_over_a_single_look():
@@ -183,7 +191,10 @@ def test_upper_bound_of_no_false_warning_in_sixty():
 # ---- judge
 
 
-def cached(path: Path, task, drift, train, explained=0.0) -> Path:
+EVERY = {plant.name: plant for plant in (*PLANTS, *SECOND, *CLEAN)}
+
+
+def cached(path: Path, task, drift, train, explained=0.0, flags=()) -> Path:
     """A run's arrays as flag_run.py writes them."""
     rng = np.random.default_rng(5)
     suites = {
@@ -200,9 +211,16 @@ def cached(path: Path, task, drift, train, explained=0.0) -> Path:
         for name in names
         if (value := getattr(run, name)) is not None
     }
-    plant = next(plant for plant in PLANTS if plant.name == path.stem.rpartition("-")[0])
+    plant = EVERY[path.stem.rpartition("-")[0]]
     files = {name: f"{name}.jsonl" for name in ("train", "heldout", "general", "replay")}
     meta = {"plant": plant.name, "seed": 0, "recipe": plant.recipe(0, files, "bundled:stdlib-2m")}
+    meta["flags"] = list(flags)
+    if plant.task == "dpo":  # the task's curve is that of the rejected answers
+        for suite in ("heldout", "oracle-heldout", "seen"):
+            arrays[f"{suite}/rejected"] = -arrays[f"{suite}/nll"]
+            arrays[f"{suite}/nll"] = np.tile(arrays[f"{suite}/nll"][:1], (LOOKS, 1))
+    if plant.task == "classification":
+        arrays = {name: values for name, values in arrays.items() if "general/" not in name}
     arrays |= {
         "meta": json.dumps(meta),
         "steps": np.array(suites["seen"].steps),
@@ -237,7 +255,7 @@ def test_cached_runs_are_replayed_and_judged(tmp_path, capsys):
     helps = tell(cached(runs / "helps-0.npz", turning(), jumping(0.01), falling(-2), explained=0.9))
     assert (helps.truth.harmless, helps.overconfident, helps.task["finetui"]) == (5, True, None)
 
-    judge(tmp_path, range(1), "", tmp_path / "picture.svg")
+    judge(tmp_path, PLANTS, range(1), tmp_path / "picture.svg")
     printed = capsys.readouterr().out
     assert "4 of" in printed
     assert "| finetui | 1.00 | 1.00 |" in printed
@@ -246,14 +264,109 @@ def test_cached_runs_are_replayed_and_judged(tmp_path, capsys):
     assert (tmp_path / "picture.svg").read_text().count("finetui") == 2  # a panel each
 
 
+def test_pairs_are_judged_by_their_preference_loss():
+    rng = np.random.default_rng(6)
+    chosen = history(np.full(LOOKS, 1.0), rng, n=20, noise=0.0)
+    rejected = np.linspace(30, 60, LOOKS)[:, None] * np.ones(20)
+    found = preferences(chosen, rejected, beta=0.1)
+    assert found.loss(0) == pytest.approx(np.log(2))
+    assert found.loss(-1) == pytest.approx(np.log(1 + np.exp(-0.1 * 30)))
+    assert found.right.sum(axis=1).tolist() == [0, *[20] * (LOOKS - 1)]
+
+
+def test_pairs_and_classes_are_judged_by_regime_and_model(tmp_path, capsys):
+    root = tmp_path / "runs"
+    good = tell(cached(root / "dpo-sane-0.npz", falling(), jumping(0.01), falling(-2)))
+    assert good.truth.clean
+    assert good.task["finetui"] is None
+    # A preference loss moves by a fraction of a pair's nats.
+    bad = tell(cached(root / "dpo-few-0.npz", turning(2.0), jumping(0.01), falling(-2)))
+    assert (bad.truth.turned_up, bad.truth.cause, bad.cause) == (5, "overfitting", "overfitting")
+    classes = tell(cached(root / "classes-few-0.npz", turning(1.0), jumping(1.0), falling(-2)))
+    assert (classes.truth.turned_up, classes.truth.forgets, classes.general["finetui"]) == (5, None, None)
+    print_groups([good, bad, classes], SECOND)
+    printed = capsys.readouterr().out
+    assert "| dpo | 2 | 1 / 0 / 0 / 1, 0; 1 | 0 / 0 / 0 / 2, 0; – | 0 of 1 (≤ 95%) | 0 |" in printed
+    assert "| classes | 1 | 1 / 0 / 0 / 0, 0; " in printed
+    assert "| stdlib-2m | 3 |" in printed
+
+
+def test_held_out_sets_of_each_size_are_cut_from_a_run(tmp_path, capsys):
+    run = tell(cached(tmp_path / "runs" / "few-lora-0.npz", turning(1.0), jumping(0.01), falling(-2)))
+    print_sizes(tmp_path, [run])
+    lines = capsys.readouterr().out.splitlines()
+    of_100 = next(line for line in lines if line.startswith("| 100 |") and "0.3 to inf" in line)
+    assert "| 5 | 100% |" in of_100  # 500 rows make five sets
+    of_12 = next(line for line in lines if line.startswith("| 12 |") and "0.3 to inf" in line)
+    assert "| 10 |" in of_12
+
+
+def test_false_warnings_of_sane_runs_are_counted_by_kind(tmp_path, capsys):
+    (plant, seed), (other, its_seed), *_ = clean_runs()
+    sampled = {"flag": "forgetting", "level": "warn", "suite": "general", "slice": "samples", "step": 9}
+    early = {"flag": "overfitting", "level": "watch", "suite": "heldout", "slice": "", "step": 9}
+    cached(
+        cache_path(tmp_path, plant, seed),
+        falling(),
+        jumping(0.01),
+        falling(-2),
+        flags=[sampled, sampled, early],
+    )
+    risen = early | {"level": "critical"}
+    cached(cache_path(tmp_path, other, its_seed), turning(), jumping(0.01), falling(-2), flags=[risen])
+    judge_clean(tmp_path)
+    printed = capsys.readouterr().out
+    assert "2 of 200 runs are there" in printed
+    assert "by their oracle, 1 rise above their best look and 0 forget" in printed
+    assert "| warning | of 2 runs | false |" in printed
+    assert "| forgetting (samples) | 1 | 1 |" in printed
+    assert "| overfitting (heldout) | 1 | 0 |" in printed
+    assert "| any | 2 | 1 |" in printed
+
+
 # ---- plants
 
 
 def test_every_plant_is_a_recipe_and_directions_name_plants():
     files = {name: f"{name}.jsonl" for name in ("train", "heldout", "general", "replay")}
-    for plant in PLANTS:
+    for plant in EVERY.values():
         Recipe.model_validate(plant.recipe(3, files, str(Path("bundled:stdlib-2m"))))
+        assert plant.model in {"stdlib-2m", *FAMILIES}
+    assert len(EVERY) == len(PLANTS) + len(SECOND) + len(CLEAN)  # no name twice
     names = [plant.name for plant in PLANTS]
-    assert len(set(names)) == len(names)
     assert {name for _, less, more in FORGETS_LESS for name in (less, more)} <= set(names)
     assert 5 * sum("clean" in name or "noisy" in name for name in names) >= 60
+
+
+def test_sane_runs_differ_in_their_seeds():
+    runs = clean_runs()
+    assert len({seed for _, seed in runs}) == len(runs) == 200
+    assert {plant.name for plant, _ in runs} == {plant.name for plant in CLEAN}
+
+
+def test_training_rows_are_changed_as_a_plant_says(tmp_path):
+    answers = ["`f(x)` in `m`." if i % 3 == 0 else f"Return the answer number {i}." for i in range(90)]
+    chats = [
+        {"messages": [{"role": "user", "content": f"What {i}?"}, {"role": "assistant", "content": answer}]}
+        for i, answer in enumerate(answers)
+    ]
+    write(tmp_path / "chats" / "pool.jsonl", chats)
+    pairs = [{"prompt": f"{i}?", "chosen": f"good {i}", "rejected": "bad"} for i in range(90)]
+    write(tmp_path / "pairs" / "pool.jsonl", pairs)
+
+    def said(name, folder, rows):
+        plant = dataclasses.replace(EVERY[name], rows=rows)
+        return train_rows(tmp_path / folder, plant, 0, "")
+
+    forward = said("shifted-lora", "chats", 700)
+    assert len(forward) == 60
+    assert not any(row["messages"][1]["content"].startswith("`") for row in forward)
+    mixed = [row["messages"][1]["content"] for row in said("mixture-lora", "chats", 60)]
+    hard = [answer for answer in mixed if len(answer) == 64]
+    assert len(hard) == 3
+    assert all(int(answer, 16) >= 0 for answer in hard)
+    letters = said("letters-lora", "chats", 5)[0]["messages"][0]["content"]
+    assert letters[:4] == "Шхат"
+    swapped = said("dpo-few-noise", "pairs", 60)
+    assert sum(row["chosen"] == "bad" for row in swapped) == 18
+    assert said("dpo-few", "pairs", 60) != said("dpo-few-noise", "pairs", 60)
