@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-# (part, step, base, now, tokens) of each example, `d`, to a row a part: `q`, with the ratio estimator of
-# engine/basics/statistics.py.
-PAIRED = """m AS (SELECT part, sum(now - base) / sum(tokens) AS mean, count(*) AS pairs, sum(tokens) AS total
-           FROM d GROUP BY part),
-     r AS (SELECT part, max(step) AS step, sum(base) / max(total) AS base_loss, sum(now) / max(total) AS loss,
-                  max(mean) AS change, max(pairs) AS n, max(pairs) - 1.0 AS v, 1.959964 AS z,
-                  sqrt(max(pairs) / nullif(max(pairs) - 1, 0) * sum((now - base - mean * tokens) ** 2))
-                    / max(total) AS se
-           FROM d JOIN m USING (part) GROUP BY part),
-     q AS (  -- Student's t from the normal quantile: Abramowitz and Stegun, 26.7.5
-       SELECT *, se * (z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
-         + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)) AS half FROM r
+# (part, draw, step, base, now, tokens) of each example, `d`, to a row a part: `q`, with the ratio estimator of
+# engine/basics/statistics.py. `draw`: the document that it is a passage of, or the example itself.
+PAIRED = """g AS (SELECT part, max(step) AS step, sum(base) AS base, sum(now) AS now, sum(tokens)::DOUBLE AS tokens,
+                  count(*) AS pairs FROM d GROUP BY part, draw),
+     m AS (SELECT part, max(step) AS step, sum(base) / sum(tokens) AS base_loss, sum(now) / sum(tokens) AS loss,
+                  sum(now - base) / sum(tokens) AS change, sum(pairs) AS n, sum(tokens) AS total,
+                  nullif(sum(tokens) ** 2 / sum(tokens ** 2), 1) AS kish FROM g GROUP BY part),
+     r AS (SELECT m.*, 1.959964 AS z, greatest(1, kish - 1) AS v,
+                  sqrt(kish / (kish - 1) * sum((now - base - change * tokens) ** 2)) / total AS se,
+                  coalesce(sum((now - base - change * tokens) ** 3)
+                    / nullif(sum((now - base - change * tokens) ** 2), 0) ** 1.5, 0) AS skew
+           FROM g JOIN m USING (part) GROUP BY ALL),
+     t AS (  -- Student's t from the normal quantile: Abramowitz and Stegun, 26.7.5
+       SELECT *, z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
+         + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3) AS t FROM r),
+     q AS (  -- and for changes that are askew, Hall's transform; its limit without skewness is t
+       SELECT *, CASE WHEN abs(skew) < 1e-9 THEN 0 ELSE 3 / skew END AS f,
+              change - CASE f WHEN 0 THEN t ELSE f * (cbrt(1 + skew * (t - skew / 6)) - 1) END * se AS lo,
+              change - CASE f WHEN 0 THEN -t ELSE f * (cbrt(1 - skew * (t + skew / 6)) - 1) END * se AS hi
+       FROM t
      )"""
 
 # macro: (parameters, comment, SELECT)
@@ -51,17 +59,17 @@ ORDER BY increase DESC""",
         f"""
 WITH tokens AS (SELECT t.run FROM runs t WHERE t.run = run AND t.task IN ('sft', 'completion')),
      shots AS (SELECT s.value FROM evals s WHERE s.run = run AND s.suite = 'heldout_few_shot' AND s.key = 'shots'),
-     e AS (SELECT x.suite, x.step, x.example, x.nll, x.tokens FROM eval_examples x
-           WHERE x.run = run AND x.suite IN ('heldout', 'heldout_few_shot')),
+     e AS (SELECT x.suite, x.step, x.example, coalesce(x.document, x.example) AS draw, x.nll, x.tokens
+           FROM eval_examples x WHERE x.run = run AND x.suite IN ('heldout', 'heldout_few_shot')),
      h AS (SELECT * FROM e WHERE suite = 'heldout' AND step > 0
                              AND step = (SELECT max(step) FROM e WHERE suite = 'heldout')),
-     d AS (SELECT b.suite AS part, h.step, b.nll AS base, h.nll AS now, h.tokens
+     d AS (SELECT b.suite AS part, h.draw, h.step, b.nll AS base, h.nll AS now, h.tokens
            FROM e b JOIN h ON h.example = b.example AND h.tokens = b.tokens
            WHERE b.step = 0 AND b.nll + h.nll IS NOT NULL),
      {PAIRED}
 SELECT CASE part WHEN 'heldout' THEN 'zero-shot' ELSE 'few-shot' END AS baseline,
        CASE part WHEN 'heldout' THEN 0.0 ELSE shots.value END AS shots,
-       step, base_loss, loss, change, change - half AS lo, change + half AS hi, n
+       step, base_loss, loss, change, lo, hi, n
 FROM q SEMI JOIN tokens ON true LEFT JOIN shots ON true
 ORDER BY part""",
     ),
@@ -70,15 +78,15 @@ ORDER BY part""",
         "General text at the last evaluation against step 0, whole and by slice: FROM slices(42)",
         f"""
 WITH e AS (SELECT * FROM eval_examples x WHERE x.run = run AND x.suite = 'general'),
-     p AS (SELECT h.slice, h.step, b.nll AS base, h.nll AS now, h.tokens, h.lost, h.gained
+     p AS (SELECT h.slice, coalesce(h.document, h.example) AS draw, h.step, b.nll AS base, h.nll AS now,
+                  h.tokens, h.lost, h.gained
            FROM e b JOIN e h ON h.example = b.example AND h.tokens = b.tokens
            WHERE b.step = 0 AND h.step > 0 AND h.step = (SELECT max(step) FROM e) AND b.nll + h.nll IS NOT NULL),
      d AS (SELECT slice AS part, * EXCLUDE slice FROM p WHERE slice IS NOT NULL
            UNION ALL SELECT '', * EXCLUDE slice FROM p),
      {PAIRED},
      flips AS (SELECT part, sum(lost) AS lost, sum(gained) AS gained FROM d GROUP BY part)
-SELECT nullif(part, '') AS slice, step, base_loss, loss, change, change - half AS lo, change + half AS hi,
-       n, lost, gained
+SELECT nullif(part, '') AS slice, step, base_loss, loss, change, lo, hi, n, lost, gained
 FROM q JOIN flips USING (part)
 ORDER BY part""",
     ),

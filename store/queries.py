@@ -277,13 +277,13 @@ def paired(a: int, b: int, suite: str = "heldout") -> Query:
 WITH x AS (SELECT * FROM eval_examples WHERE run = $a AND suite = $suite),
      y AS (SELECT * FROM eval_examples WHERE run = $b AND suite = $suite),
      d AS (
-       SELECT '' AS part, y.step, x.nll AS base, y.nll AS now, y.tokens
+       SELECT '' AS part, coalesce(y.document, y.example) AS draw, y.step, x.nll AS base, y.nll AS now, y.tokens
        FROM x JOIN y ON y.example = x.example AND y.tokens = x.tokens
        WHERE x.step = (SELECT max(step) FROM x) AND y.step = (SELECT max(step) FROM y)
          AND y.tokens > 0 AND x.nll + y.nll IS NOT NULL
      ),
      {PAIRED}
-SELECT change AS difference, change - half AS lo, change + half AS hi, coalesce(n, 0) AS n, step_a, step_b
+SELECT change AS difference, lo, hi, coalesce(n, 0) AS n, step_a, step_b
 FROM (SELECT (SELECT max(step) FROM x) AS step_a, (SELECT max(step) FROM y) AS step_b) LEFT JOIN q ON true""",
         {"a": a, "b": b, "suite": suite},
     )

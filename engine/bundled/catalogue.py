@@ -34,7 +34,7 @@ NAMES: dict[str, tuple[str, ...]] = {
 
 Row = dict[str, Any]
 
-_FORMAT = 1  # raise when the same Python would give other rows
+_FORMAT = 2  # raise when the same Python would give other rows
 
 # Shares in percent of the names. What is left over goes to the base model whole.
 _PROSE_SHARE = 50  # of topics and modules, to stdlib-prose
@@ -143,7 +143,7 @@ def build() -> dict[str, list[Row]]:
     # Each paragraph belongs to the first claim, so held-out text claims before the rest.
     claimed: set[str] = set()
     prose = [
-        {"text": passage}
+        {"text": passage, "document": title}
         for title, text in documents.items()
         if _hash_percent(title) < _PROSE_SHARE
         for passage in _passages(_claim_text(text, claimed))

@@ -113,6 +113,7 @@ class Looks:
             temperatures=() if tempered is None else TEMPERATURES,
             tempered=tempered,
             slices=first.slices,
+            documents=first.documents,
         )
 
 
@@ -181,5 +182,6 @@ def _scores(examples: Scored) -> Scores:
         gained=array(examples.gained),
         kl=array(examples.kl),
         slices=tuple(examples.slice or ()),
+        documents=tuple(map(str, examples.document or ())),
         tempered=np.array([tempered[str(t)] for t in TEMPERATURES], dtype=float) if whole else None,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,6 @@ def _score_pairs(loss: PairLoss, suite: Suite, *options: Any) -> Outcome:
         with as_base(loss.token_loss.model, loss.method):
             loss.suite_references[suite.name] = pairs.answer_log_probs(loss, examples, *options)[0]
     log_probs, right = pairs.answer_log_probs(loss, examples, *options)
-    scores = pairs.pair_scores(examples, log_probs, right)
+    scores = replace(pairs.pair_scores(examples, log_probs, right), documents=suite.passages_of)
     preferences = pairs.measures(loss, log_probs, loss.suite_references[suite.name])
     return Outcome(scores, {**scores.measures, **preferences})

@@ -1,7 +1,8 @@
 """Overfitting: the held-out loss has turned up beyond noise since its best evaluation.
 
-The best of many evaluations is partly luck, so any later one seems worse. So the held-out examples are split in two
-halves: the best step is chosen on one and the rise since then is measured on the other, both ways round.
+The best of many evaluations is partly luck, so any later one seems worse. So the held-out examples are split in ten
+folds: for each, the best step is chosen on the other nine and the rise since then is measured on this one. Where the
+whole model wobbles from look to look, every fold has the same luck: the rise must be above that, too.
 The loss on training examples shows the cause: it still falls (overfitting) or rises too (instability).
 
 Harm is another question. An overconfident model loses likelihood but answers no worse; dividing the logits by a
@@ -16,14 +17,20 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from scipy.special import ndtri
 
 from engine.basics.statistics import Estimate, change, ratio
 from engine.flags import actions
-from engine.flags.flag import Context, Flag, History, Level, losses, worst_examples
+from engine.flags.flag import Context, Flag, History, Level, worst_examples
 from engine.flags.multiplicity import HITS_IN_A_ROW, level_at, standing, streak
 
 MARGINS: dict[Level, float] = {"warn": 0.01, "critical": 0.15}  # nats per token
-FEWEST = 4  # examples in a half
+FEWEST = 8  # examples
+FOLDS = 10
+WARM_UP, AFTER = 0.1, 0.05  # of a run: a rise that soon is most often a bump that passes
+# From a simulation of looks that differ by chance: the median of the product of neighbouring third differences, with
+# the sign turned, is WOBBLE times their variance; BY_CHANCE times the covariance is what examples explain, and some.
+WOBBLE, BY_CHANCE = 6.4, 0.6
 REMOVED = 0.7  # of the rise: from here on temperature explains it
 WORSE = 0.02  # of the task's measure: a larger drop than this is one, however unsure
 SURE = 0.05  # one-sided, that the measure dropped or that the seen loss rose
@@ -38,6 +45,11 @@ class Rise:
     scored: np.ndarray  # bool [examples], at both looks
     best: np.ndarray  # int64 [examples], a look
     before: np.ndarray  # float64 [examples], nll at that look; estimated for those that only this look scored
+    luck: float = 0.0  # nats per token that the best look owes to the wobble of the whole model
+
+    def p_above(self, margin: float) -> float:
+        """p-value of the one-sided test that the true rise is not above `margin`."""
+        return self.estimate.p_above(margin + self.luck)
 
 
 @dataclass(frozen=True)
@@ -53,17 +65,32 @@ class Harm:
         """Overconfident, not worse."""
         if self.removed < REMOVED or self.metric is None:
             return False
-        dropped = Estimate(-self.metric.value, self.metric.se, self.metric.n)
+        dropped = self.metric.negative
         return dropped.value <= WORSE and dropped.p_above(0.0) >= SURE
 
 
-def hits(heldout: History) -> dict[Level, list[bool]]:
-    """Return at which looks (from 1) the loss had risen beyond each margin since its best."""
-    looks = [(level_at(look), rise_at(heldout, look)) for look in range(1, len(heldout.steps))]
-    return {
-        level: [rise is not None and rise.estimate.p_above(margin) < alpha for alpha, rise in looks]
-        for level, margin in MARGINS.items()
-    }
+def hits(heldout: History, settled: float = 0) -> dict[Level, list[bool]]:
+    """Return at which looks (from 1) the loss had risen beyond each margin since its best.
+
+    Before the step `settled` only a rise beyond the margin of critical counts.
+    """
+    found: dict[Level, list[bool]] = {level: [] for level in MARGINS}
+    wobbles = wobble_by_look(heldout)
+    for look in range(1, len(heldout.steps)):
+        rise, alpha = rise_at(heldout, look, wobbles[look]), level_at(look)
+        early = heldout.steps[look] < settled
+        for level, margin in MARGINS.items():
+            margin = MARGINS["critical"] if early else margin
+            found[level].append(rise is not None and rise.p_above(margin) < alpha)
+    return found
+
+
+def settled_at(context: Context) -> float:
+    """Return the step from which a small rise counts: after a tenth of the run, and after its warm-up; 0 if unknown."""
+    if context.rates is None:
+        return 0.0
+    total, peak = len(context.rates), int(np.argmax(context.rates))
+    return max(WARM_UP * total, peak + AFTER * total if peak < total - 1 else 0.0)
 
 
 def overfitting(heldout: History, seen: History, context: Context) -> Flag | None:
@@ -71,17 +98,19 @@ def overfitting(heldout: History, seen: History, context: Context) -> Flag | Non
 
     `seen` has the same evaluations as `heldout`.
     """
-    by_level = hits(heldout)
+    by_level = hits(heldout, settled_at(context))
     rise = rise_at(heldout, heldout.looks) if heldout.looks else None
     level = standing(by_level) or ("watch" if by_level["warn"] and by_level["warn"][-1] else None)
     if level is None or rise is None:
         return None
     best = int(np.median(rise.best[rise.scored]))
-    since_best = _seen_change(seen, best)
-    overfitted = since_best.value <= 0 or since_best.p_above(0.0) >= SURE
+    since_best = seen.change(best, seen.looks)
+    cause = cause_of(since_best)
     harm = harm_of(heldout, rise)
-    harmless = overfitted and harm is not None and harm.none and level != "watch"
-    name = "overconfident" if harmless else "overfitting" if overfitted else "instability"
+    harmless = cause == "overfitting" and harm is not None and harm.none and level != "watch"
+    # Where the cause is not known, the likelier one gives the name.
+    likelier = "overfitting" if since_best.value <= MARGINS["warn"] else "instability"
+    name = "overconfident" if harmless else cause or likelier
     lo, hi = rise.estimate.interval()
     return Flag(
         flag=name,
@@ -94,10 +123,19 @@ def overfitting(heldout: History, seen: History, context: Context) -> Flag | Non
         hi=hi,
         n=rise.estimate.n,
         looks=heldout.looks,
-        message=" ".join(_message(heldout, seen, rise, best, overfitted, harm, level)),
+        message=" ".join(_message(heldout, seen, rise, best, since_best, harm, level)),
         actions=_actions(name, heldout.steps[best], context),
         worst=worst_examples(heldout, np.where(rise.scored, rise.before, np.nan)),
     )
+
+
+def cause_of(since_best: Estimate) -> str | None:
+    """Return what a change of the loss on training examples says of a rise: `instability` if it rose too, beyond noise,
+    `overfitting` if it surely did not rise by more than the margin; None if neither is shown.
+    """
+    if since_best.p_above(0.0) < SURE:
+        return "instability"
+    return "overfitting" if since_best.negative.p_above(-MARGINS["warn"]) < SURE else None
 
 
 def memorised(seen: History, context: Context) -> Flag | None:
@@ -107,7 +145,7 @@ def memorised(seen: History, context: Context) -> Flag | None:
     accuracy = []
     for look in range(len(seen.steps)):
         scored = seen.scored(look)
-        accuracy.append(ratio(seen.right[look][scored], seen.tokens[scored]))
+        accuracy.append(seen.mean(seen.right[look], scored))
     known = [estimate.value >= SATURATED for estimate in accuracy]
     if streak(known) < HITS_IN_A_ROW:
         return None
@@ -132,35 +170,60 @@ def memorised(seen: History, context: Context) -> Flag | None:
     )
 
 
-def rise_at(history: History, look: int) -> Rise | None:
-    """Estimate the rise from the best look to this one; None if this is the best or there are too few examples."""
-    scored, everywhere = history.scored(0, look), half_of(history.ids)
-    halves, tokens, nll = everywhere[scored], history.tokens[scored], history.nll[: look + 1, scored]
-    if min(halves.sum(), (~halves).sum()) < FEWEST:
+def rise_at(history: History, look: int, wobble: float | None = None) -> Rise | None:
+    """Estimate the rise from the best look to this one; None if this is the best or there are too few examples.
+
+    `wobble`: of the whole model, as in `wobble_by_look`, if already known.
+    """
+    scored, everywhere = history.scored(0, look), fold_of(history.documents or history.ids)
+    folds, tokens, nll = everywhere[scored], history.tokens[scored], history.nll[: look + 1, scored]
+    if len(tokens) < FEWEST:
         return None
-    best_of = {half: _best(nll[:, halves == half], tokens[halves == half]) for half in (True, False)}
-    if look in best_of.values():
+    best_without = _best_without(nll, tokens, folds)
+    if (best_without == look).any():
         return None
-    before, rest = np.empty(len(tokens)), 0.0
-    for half in (True, False):
-        in_half = halves == half
-        before[in_half], error = _filled(nll[:, in_half], tokens[in_half], best_of[not half])
-        rest = float(np.hypot(rest, error * tokens[in_half].sum() / tokens.sum()))
-    best = np.where(everywhere, best_of[False], best_of[True])
-    both = scored & ~np.isnan(history.nll[best, np.arange(len(best))])
-    known = both[scored]
-    own = change(before[known], nll[-1][known], tokens[known]).se * float(np.sqrt(known.mean()))
+    best = best_without[folds]
+    before, missing = nll[best, np.arange(len(tokens))], 0.0
+    for fold in set(folds[np.isnan(before)].tolist()):
+        inside = folds == fold
+        before[inside], error = _filled(nll[:, inside], tokens[inside], best_without[fold])
+        missing = float(np.hypot(missing, error * tokens[inside].sum() / tokens.sum()))
+    documents, known = history.draws(scored), ~np.isnan(nll[best, np.arange(len(tokens))])
+    own = change(
+        before[known], nll[-1][known], tokens[known], None if documents is None else documents[known]
+    )
     value = change(before, nll[-1], tokens).value
-    filled = np.full(len(best), np.nan)
-    filled[scored] = before
-    return Rise(Estimate(value, float(np.hypot(own, rest)), len(tokens)), both, best, filled)
+    wobble = wobble_by_look(history)[look] if wobble is None else wobble
+    se = float(np.hypot(own.se * np.sqrt(known.mean()), np.hypot(missing, wobble)))
+    filled, both = np.full(len(everywhere), np.nan), scored.copy()
+    filled[scored], both[scored] = before, known
+    estimate = Estimate(value, se, len(tokens), own.df, own.skew if known.all() else 0.0)
+    return Rise(estimate, both, best_without[everywhere], filled, _luck(look) * wobble)
 
 
-def _best(nll: np.ndarray, tokens: np.ndarray) -> int:
-    """Return the look at which the loss of these examples was lowest; `nll` [looks, examples], the last one whole."""
-    loss_by_look = losses(nll, tokens)
-    loss_by_look[(~np.isnan(nll)).sum(axis=1) < FEWEST] = np.inf
-    return int(np.argmin(loss_by_look)) if loss_by_look.min() < loss_by_look[-1] else len(nll) - 1
+def _best_without(nll: np.ndarray, tokens: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Return, for each fold, the look at which the loss of the examples of all others was lowest: int64 [FOLDS].
+
+    `nll` [looks, examples], of which the first and the last look are whole. Losses as in `losses`.
+    """
+    member = np.zeros((len(folds), FOLDS))
+    member[np.arange(len(folds)), folds] = 1.0
+
+    def of_others(rows: np.ndarray) -> np.ndarray:
+        by_fold = rows @ member
+        return by_fold.sum(axis=1, keepdims=True) - by_fold
+
+    known = ~np.isnan(nll)
+    if known.all():
+        loss = of_others(nll) / of_others(tokens[None].astype(np.float64))
+    else:
+        last = np.maximum.accumulate(np.where(known.all(axis=1), np.arange(len(nll)), 0))
+        moved, scored_tokens = np.where(known, nll - nll[last], 0.0), known * tokens.astype(np.float64)
+        level = of_others(nll[last]) / of_others(tokens[None].astype(np.float64))
+        loss = level + of_others(moved) / np.maximum(1, of_others(scored_tokens))
+        loss[known.sum(axis=1) < FEWEST] = np.inf
+    best = np.argmin(loss, axis=0)
+    return np.where(loss[best, np.arange(FOLDS)] < loss[-1], best, len(nll) - 1)
 
 
 def _filled(nll: np.ndarray, tokens: np.ndarray, best: int) -> tuple[np.ndarray, float]:
@@ -170,14 +233,55 @@ def _filled(nll: np.ndarray, tokens: np.ndarray, best: int) -> tuple[np.ndarray,
     of the others in between.
     """
     known = ~np.isnan(nll[best])
-    if known.all():
-        return nll[best], 0.0
     whole = np.flatnonzero(~np.isnan(nll).any(axis=1))
-    near = {int(whole[whole < best][-1]), int(whole[whole > best][0])}
+    near = [int(whole[whole < best][-1]), int(whole[whole > best][0])]
+    if not known.any():
+        return nll[near[0]], np.inf
     moved = {at: change(nll[at][known], nll[best][known], tokens[known]) for at in near}
     nearest = min(near, key=lambda at: moved[at].se)
     filled = np.where(known, nll[best], nll[nearest] + moved[nearest].value * tokens)
     return filled, moved[nearest].se * float(np.sqrt(1 - known.mean()))
+
+
+def _luck(looks: int) -> float:
+    """Return by how many standard deviations the best of that many looks, and of step 0, is expected to be better than
+    their mean if they differ by chance alone (G. Blom, "Statistical estimates and transformed beta-variables", 1958).
+    """
+    return float(ndtri((looks + 0.625) / (looks + 1.25)))
+
+
+def wobble_by_look(history: History) -> np.ndarray:
+    """Return by how much all examples together move up and down from look to look, as known at each look: a standard
+    deviation in nats per token, float64 [looks].
+
+    More examples do not make it smaller, and splitting them does not take it out of the choice of the best look. It is
+    taken from the third differences over the looks, which are small for any smooth curve; those of neighbouring looks
+    have opposite signs where looks differ by chance, and the same sign on a curve that bends. What the scatter of the
+    examples explains of it is left out. 0 for the first five looks.
+    """
+    products = _products(history)
+    found = np.zeros(len(history.steps))
+    for look in range(5, len(found)):
+        found[look] = np.sqrt(max(0.0, np.median(products[: look - 3])))
+    return found
+
+
+def _products(history: History) -> np.ndarray:
+    """Return an estimate of the wobble's variance from every five looks in a row: float64 [looks - 3]."""
+    if len(history.steps) < 5:
+        return np.empty(0)
+    third = np.diff(history.nll, 3, axis=0)  # [looks - 2, examples]
+    first, second = third[:-1], third[1:]
+    known = ~np.isnan(first + second)
+    tokens = known * history.tokens
+    total = np.maximum(1, tokens.sum(axis=1))
+    centred, means = [], []
+    for rows in (first, second):
+        mean = np.where(known, rows, 0.0).sum(axis=1) / total
+        centred.append(np.where(known, rows - mean[:, None] * history.tokens, 0.0))
+        means.append(mean)
+    scatter = (centred[0] * centred[1]).sum(axis=1) / total**2
+    return (BY_CHANCE * scatter - means[0] * means[1]) / WOBBLE
 
 
 def harm_of(heldout: History, rise: Rise) -> Harm | None:
@@ -198,38 +302,42 @@ def harm_of(heldout: History, rise: Rise) -> Harm | None:
 
 def _metric_change(heldout: History, rise: Rise) -> Estimate | None:
     """Return the change of the task's own measure, or of token accuracy, since the best look."""
-    examples = np.flatnonzero(rise.scored)
-    best = rise.best[examples]
+    everyone = np.arange(len(rise.best))
     if heldout.metric is not None:
-        moved = heldout.metric[-1][examples] - heldout.metric[best, examples]
-        return ratio(moved, np.ones(len(examples)))
+        moved = (heldout.metric[-1] - heldout.metric[rise.best, everyone])[rise.scored]
+        return ratio(moved, np.ones(len(moved)), heldout.draws(rise.scored))
     if heldout.right is not None:
-        moved = heldout.right[-1][examples] - heldout.right[best, examples]
-        return ratio(moved, heldout.tokens[examples])
+        return heldout.mean(heldout.right[-1] - heldout.right[rise.best, everyone], rise.scored)
     return None
 
 
-def _seen_change(seen: History, best: int) -> Estimate:
-    scored = seen.scored(best, seen.looks)
-    return change(seen.nll[best][scored], seen.nll[-1][scored], seen.tokens[scored])
-
-
-@lru_cache(maxsize=4)
-def half_of(ids: tuple[str, ...]) -> np.ndarray:
-    """Return which examples are in the first half, by content hash: bool [examples]."""
-    return np.array([hashlib.sha256(f"half:{id}".encode()).digest()[0] % 2 == 0 for id in ids], dtype=bool)
+@lru_cache(maxsize=8)
+def fold_of(names: tuple[str, ...]) -> np.ndarray:
+    """Return the fold of each example, by a hash of its document's name or of its content: int64 [examples]."""
+    digests = (hashlib.sha256(f"fold:{name}".encode()).digest() for name in names)
+    return np.array([int.from_bytes(digest[:4]) % FOLDS for digest in digests])
 
 
 def _message(
-    heldout: History, seen: History, rise: Rise, best: int, overfitted: bool, harm: Harm | None, level: Level
+    heldout: History,
+    seen: History,
+    rise: Rise,
+    best: int,
+    since_best: Estimate,
+    harm: Harm | None,
+    level: Level,
 ) -> list[str]:
     lo, hi = rise.estimate.interval()
+    known = {"overfitting": "did not rise", "instability": "rose too"}
+    moved = known.get(cause_of(since_best) or "", f"may have risen or not, by {since_best.value:+.3f}")
     sentences = [
         f"The {heldout.suite} loss has risen by {rise.estimate.value:.3f} nats per token (95% interval {lo:.3f} to "
         f"{hi:.3f}, {rise.estimate.n} examples) since its best at step {heldout.steps[best]}, while the loss on "
-        f"training examples {'did not rise' if overfitted else 'rose too'} (from {seen.loss(best):.3f} to "
-        f"{seen.loss(-1):.3f})."
+        f"training examples {moved} (from {seen.loss(best):.3f} to {seen.loss(-1):.3f})."
     ]
+    if moved not in known.values():
+        lo, hi = since_best.interval()
+        sentences.append(f"So the cause is not known: its 95% interval is {lo:+.3f} to {hi:+.3f}.")
     if harm:
         sentences.append(
             f"At temperature {harm.temperature:g}, {max(0.0, min(1.0, harm.removed)):.0%} of the rise is gone"

@@ -158,6 +158,7 @@ def _example_scores(scores: Scores) -> lines.Scored:
         list(scores.slices) or None,
         None if scores.kl is None else listed(scores.kl.round(6)),
         tempered,
+        list(scores.documents) or None,
     )
 
 

@@ -116,7 +116,8 @@ def show(number: int, *, as_json: bool) -> None:
         _print_damage(parts["damage"])
         print_warnings(parts["warnings"])
         _print_evals(parts["evals"], row["task"])
-        _print_baselines(parts["baselines"], parts["slices"])
+        looks = len({row["step"] for row in parts["evals"] if row["suite"] == "heldout"}) - 1
+        _print_baselines(parts["baselines"], parts["slices"], looks)
         if row["task"] == "classification":
             _print_confusion(client.query(f"{CONFUSION} AND run = {int(number)} ORDER BY t").to_pylist())
         print_flags(client, number)
@@ -209,18 +210,32 @@ def _result(row: dict[str, Any]) -> str:
     return f"{row['value']:.4f}{interval}"
 
 
-def _print_baselines(of_task: list[dict[str, Any]], of_slices: list[dict[str, Any]]) -> None:
+def _print_baselines(of_task: list[dict[str, Any]], of_slices: list[dict[str, Any]], looks: int) -> None:
     """The base model beside the run: what fine-tuning has brought, and what it has cost."""
     if of_task:
         _section(f"Held-out loss of the base model and at step {of_task[0]['step']}, paired by example")
         cells = map(baselines.baseline_cells, of_task)
         print_table([dict(zip(baselines.COLUMNS, row, strict=True)) for row in cells])
+        _print_power(of_task[0], "held-out", looks)
     if of_slices:
         _section(
             f"General text under the base model and at step {of_slices[0]['step']}: loss and tokens, paired by example"
         )
         cells = map(baselines.slice_cells, of_slices)
         print_table([dict(zip(baselines.SLICE_COLUMNS, row, strict=True)) for row in cells])
+        for row in of_slices:
+            _print_power(row, row["slice"] or "general", looks)
+
+
+def _print_power(row: dict[str, Any], suite: str, looks: int) -> None:
+    """What these rows cannot show, from how much they differ in their change so far."""
+    from engine.flags import forgetting, overfitting, power  # import SciPy, which is slow
+
+    if row["n"] < 2 or None in (row["lo"], row["hi"]):
+        return
+    margin = (overfitting if suite == "held-out" else forgetting).MARGINS["warn"]
+    least = power.smallest(row["n"], power.sd_of(row["lo"], row["hi"], row["n"]), looks, margin)
+    out(f"{cell(suite)}: with {row['n']} rows, a rise below {least:.2g} nats per token is not seen by a flag")
 
 
 def _print_confusion(events: list[dict[str, Any]]) -> None:
