@@ -73,9 +73,9 @@ def at(rise: float) -> Curve:
     return lambda t: rise * (t > 0)
 
 
-def turning(rise: float, best: float = 0.3) -> Curve:
-    """Down to a best, then up."""
-    return lambda t: np.where(t < best, -t / best, -1 + rise * (t - best) / (1 - best))
+def turning(rise: float, best: float = 0.2) -> Curve:
+    """Down to a best, then up, less and less as the learning rate falls."""
+    return lambda t: np.where(t < best, -t / best, rise * (1 - (1 - (t - best) / (1 - best)) ** 2) - 1)
 
 
 def rising(rise: float) -> Curve:
@@ -173,6 +173,7 @@ def coverage(regime: Regime, runs: int) -> tuple[float, float]:
 
 # ---- regimes
 
+RISES = Regime("rise of 0.3", turning(0.3), sd=0.366, wander=0.3, scatter=0.1)
 NULL_CURVES: dict[str, Curve] = {
     "flat": flat,
     "falling": falling,
@@ -215,13 +216,13 @@ def null_overfitting() -> Iterator[Regime]:
             yield Regime(
                 f"bump of {height:g} in the first tenth, {looks} looks", hump(height, 0, 0.1), 300, looks
             )
-    yield Regime("double descent of 0.02, 300 rows, 60 looks", hump(0.02, 0.2, 0.6), 300, 60)
+    yield Regime("double descent of 0.02, 100 rows, 60 looks", hump(0.02, 0.2, 0.6), 100, 60)
 
 
 def power_overfitting() -> Iterator[Regime]:
-    """The held-out loss rises: as in real runs, by 0.3 nats with a standard deviation of 0.4 from row to row."""
+    """The held-out loss rises. With the standard error of real runs, 0.052 nats per token with 60 rows: `RISES`."""
     for n, looks, goal in (
-        (12, 11, 0.0),
+        (12, 11, None),
         (30, 11, 0.8),
         (30, 51, 0.8),
         (30, 60, 0.8),
@@ -230,17 +231,29 @@ def power_overfitting() -> Iterator[Regime]:
     ):
         for shape in ("normal", "right"):
             name = f"rise of 0.3, {shape}, {n} rows, {looks} looks"
-            yield Regime(name, turning(0.3), n, looks, 0.4, 0.3, 0.1, shape, goal=goal)
-    for looks in (11, 60):
-        yield Regime(f"slow rise of 0.05, 300 rows, {looks} looks", rising(0.05), 300, looks, 0.15, goal=0.9)
+            yield replace(RISES, name=name, n=n, looks=looks, shape=shape, goal=goal)
+    slow = Regime("", rising(0.05), 300, 60, 0.146, 1.0, 0.0, goal=0.9)
+    yield replace(slow, name="slow rise of 0.05, 300 rows, 60 looks")
+    yield replace(slow, name="slow rise of 0.05, 300 rows, 11 looks", looks=11)
+    yield replace(
+        slow, name="slow rise of 0.05, examples that scatter, 300 rows, 60 looks", scatter=0.25, wander=0.5
+    )
     for wobble in (0.005, 0.01):
-        name = f"slow rise of 0.05, wobble of {wobble:g}, 300 rows, 60 looks"
-        yield Regime(name, rising(0.05), 300, 60, 0.15, wobble=wobble, goal=0.0)
+        yield replace(
+            slow, name=f"slow rise of 0.05, wobble of {wobble:g}, 300 rows, 60 looks", wobble=wobble
+        )
         name = f"rise of 0.3, wobble of {wobble:g}, 60 rows, 60 looks"
-        yield Regime(name, turning(0.3), 60, 60, 0.4, 0.3, 0.1, wobble=wobble, goal=0.95)
-    yield Regime("rise from the first look on, 60 rows", rising(0.3), 60, 60, 0.4, 0.3, 0.1, goal=0.95)
-    yield Regime("bump of 0.05 in the first third, 60 looks", hump(0.05, 0, 0.35), 300, 60, goal=0.0)
-    yield Regime("double descent of 0.1, 300 rows, 60 looks", hump(0.1, 0.2, 0.6), 300, 60, goal=0.0)
+        yield replace(RISES, name=name, n=60, looks=60, wobble=wobble, goal=0.95)
+    yield replace(
+        RISES, name="rise of 0.3 from the first look on, 60 rows", curve=rising(0.3), n=60, goal=0.95
+    )
+
+
+def conflicts() -> Iterator[Regime]:
+    """What is warned of, as it should be by the rise that there is, and passes by itself."""
+    yield Regime("bump of 0.05 in the first third, 300 rows, 60 looks", hump(0.05, 0, 0.35), 300, 60)
+    yield Regime("double descent of 0.02, 300 rows, 60 looks", hump(0.02, 0.2, 0.6), 300, 60)
+    yield Regime("double descent of 0.1, 300 rows, 60 looks", hump(0.1, 0.2, 0.6), 300, 60)
 
 
 def null_forgetting() -> Iterator[Regime]:
@@ -288,6 +301,9 @@ def intervals() -> Iterator[Regime]:
             yield replace(common, name=name, n=300, documents=documents, alike=alike, lengths=lengths)
 
 
+POWER = {"Overfitting": power_overfitting, "Forgetting": power_forgetting, "Rises that pass": conflicts}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=int, default=1000)
@@ -305,7 +321,7 @@ def main() -> None:
                     f"| {regime.name} | {share:.1%} | {upper_bound(round(share * runs), runs):.1%} |",
                     flush=True,
                 )
-    for title, regimes in {"Overfitting": power_overfitting, "Forgetting": power_forgetting}.items():
+    for title, regimes in POWER.items():
         print(f"\n## {title}: power, of {runs} runs each\n\n| regime | warned | goal |\n|---|---|---|")
         for regime in regimes():
             if options.only in regime.name:

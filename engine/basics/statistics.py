@@ -121,19 +121,28 @@ def ratio(sums: np.ndarray, tokens: np.ndarray, documents: np.ndarray | None = N
 
     `documents`: from which document each example is, int64 [n], small numbers; None: each is a draw of its own.
     """
+    return ratios(np.asarray(sums)[None], tokens, documents)[0]
+
+
+def ratios(sums: np.ndarray, tokens: np.ndarray, documents: np.ndarray | None = None) -> list[Estimate]:
+    """Means per token of the same examples several times, as by `ratio`; `sums` float or int [times, n], n ≥ 1."""
     y, x = np.asarray(sums, dtype=np.float64), np.asarray(tokens, dtype=np.float64)
-    n = len(y)
+    n = len(x)
     if documents is not None:
-        y, x = np.bincount(documents, y), np.bincount(documents, x)
+        member = np.zeros((n, int(documents.max()) + 1))
+        member[np.arange(n), documents] = 1.0
+        y, x = y @ member, x @ member
     total = float(x.sum())
-    value = float(y.sum()) / total
-    residuals = y - value * x
+    values = y.sum(axis=1) / total
     kish = total**2 / float(x @ x)
     if kish < 1 + 1e-9:  # one example or document
-        return Estimate(value, np.inf, n, 1.0)
-    squares = float(residuals @ residuals)
-    skew = float((residuals**3).sum()) / squares**1.5 if squares > 0 else 0.0
-    return Estimate(value, float(np.sqrt(kish / (kish - 1) * squares)) / total, n, max(1.0, kish - 1), skew)
+        return [Estimate(float(value), np.inf, n, 1.0) for value in values]
+    residuals = y - values[:, None] * x
+    squares = np.einsum("ij,ij->i", residuals, residuals)
+    cubes = np.einsum("ij,ij,ij->i", residuals, residuals, residuals)
+    skews = cubes / np.where(squares > 0, squares, 1.0) ** 1.5
+    errors, df = np.sqrt(kish / (kish - 1) * squares) / total, max(1.0, kish - 1)
+    return [Estimate(*row[:2], n, df, row[2]) for row in np.stack([values, errors, skews], axis=1).tolist()]
 
 
 def change(

@@ -23,7 +23,7 @@ ENOUGH_STEPS = 10
 MANY_PASSES = 20
 # Standard normal quantiles of a two-sided test at 5% and of 80% power.
 _SIGNIFICANCE, _POWER = 1.960, 0.842
-COARSEST_EFFECT = 0.6  # standard deviations; a suite whose flags show only more is too small (below 50 rows)
+FEWEST_ROWS = 50  # of a suite; with fewer a rise must be large to be seen
 RARE_LABEL = 10  # examples
 NAMED_LABELS = 5  # in a sentence
 IMBALANCE = 10.0  # most to least frequent
@@ -53,8 +53,7 @@ class Detectable:
     """The smallest changes that a suite of n rows shows, with 80% power."""
 
     n: int
-    effect: float  # above the margin of a flag late in a run, in standard deviations of the change per row
-    change: float  # nats per token: the margin and that effect, where rows scatter as in most runs
+    change: float  # of the loss, nats per token, by a flag late in a run, where rows scatter as in most runs
     accuracy: (
         float  # difference of two accuracies near one half, unpaired and at the 5% level: the worst case
     )
@@ -69,20 +68,16 @@ def detectable(n: int, suite: str) -> Detectable:
 
     J. Cohen, "Statistical power analysis for the behavioral sciences", 1988.
     """
-    from engine.flags import forgetting, overfitting, power  # import SciPy, which is slow
+    from engine.flags import power  # imports SciPy, which is slow
 
-    general = suite != "heldout"
-    margin = (forgetting if general else overfitting).MARGINS["warn"]
-    sd = power.TYPICAL_SD["general" if general else "heldout"]
-    change = power.smallest(n, sd, power.ALL_LOOKS, margin)
     accuracy = (_SIGNIFICANCE + _POWER) * math.sqrt(0.5 / max(1, n))
-    return Detectable(n, (change - margin) / sd, change, min(1.0, accuracy))
+    return Detectable(n, power.smallest(suite, n, power.ALL_LOOKS), min(1.0, accuracy))
 
 
 def heldout_size_warnings(n: int, suite: str) -> list[Finding]:
     """Return a warning if the suite is too small to show a change."""
     smallest = detectable(n, suite)
-    if smallest.effect <= COARSEST_EFFECT:
+    if n >= FEWEST_ROWS:
         return []
     return [
         Finding(

@@ -22,9 +22,9 @@ ALPHA = 0.05  # chance of a false flag of a kind over all looks of a run, at mos
 HITS_IN_A_ROW = 2
 
 
-def level_at(look: int) -> float:
+def level_at(look: int, alpha: float = ALPHA) -> float:
     """Return the significance level of look k (from 1): 6 a / (pi j)^2 with j = 1 + floor(log2 k)."""
-    return 6 * ALPHA / (math.pi * look.bit_length()) ** 2
+    return 6 * alpha / (math.pi * look.bit_length()) ** 2
 
 
 def holm(p_values: Mapping[str, float], alpha: float) -> dict[str, bool]:

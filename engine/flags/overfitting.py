@@ -1,7 +1,7 @@
 """Overfitting: the held-out loss has turned up beyond noise since its best evaluation.
 
-The best of many evaluations is partly luck, so any later one seems worse. So the held-out examples are split in ten
-folds: for each, the best step is chosen on the other nine and the rise since then is measured on this one. Where the
+The best of many evaluations is partly luck, so any later one seems worse. So the held-out examples are split in five
+folds: for each, the best step is chosen on the other four and the rise since then is measured on this one. Where the
 whole model wobbles from look to look, every fold has the same luck: the rise must be above that, too.
 The loss on training examples shows the cause: it still falls (overfitting) or rises too (instability).
 
@@ -13,24 +13,28 @@ the rise and the task's measure is not worse, the flag is information: `overconf
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 from scipy.special import ndtri
 
-from engine.basics.statistics import Estimate, change, ratio
+from engine.basics.statistics import Estimate, change, ratio, ratios
 from engine.flags import actions
 from engine.flags.flag import Context, Flag, History, Level, worst_examples
 from engine.flags.multiplicity import HITS_IN_A_ROW, level_at, standing, streak
 
 MARGINS: dict[Level, float] = {"warn": 0.01, "critical": 0.15}  # nats per token
+# Spent by the levels of the looks. The rise since the best of many looks is tested, not that since a fixed one, so that
+# the chance of a false flag is far smaller: at most 5% in every regime of benchmarks/flag_simulation.py.
+ALPHA = 0.08
 FEWEST = 8  # examples
-FOLDS = 10
+FOLDS = 5
 WARM_UP, AFTER = 0.1, 0.05  # of a run: a rise that soon is most often a bump that passes
 # From a simulation of looks that differ by chance: the median of the product of neighbouring third differences, with
 # the sign turned, is WOBBLE times their variance; BY_CHANCE times the covariance is what examples explain, and some.
 WOBBLE, BY_CHANCE = 6.4, 0.6
+MOST_WOBBLE = 0.02  # nats per token: more than that is instability, or a curve that turns sharply
 REMOVED = 0.7  # of the rise: from here on temperature explains it
 WORSE = 0.02  # of the task's measure: a larger drop than this is one, however unsure
 SURE = 0.05  # one-sided, that the measure dropped or that the seen loss rose
@@ -45,11 +49,6 @@ class Rise:
     scored: np.ndarray  # bool [examples], at both looks
     best: np.ndarray  # int64 [examples], a look
     before: np.ndarray  # float64 [examples], nll at that look; estimated for those that only this look scored
-    luck: float = 0.0  # nats per token that the best look owes to the wobble of the whole model
-
-    def p_above(self, margin: float) -> float:
-        """p-value of the one-sided test that the true rise is not above `margin`."""
-        return self.estimate.p_above(margin + self.luck)
 
 
 @dataclass(frozen=True)
@@ -75,13 +74,11 @@ def hits(heldout: History, settled: float = 0) -> dict[Level, list[bool]]:
     Before the step `settled` only a rise beyond the margin of critical counts.
     """
     found: dict[Level, list[bool]] = {level: [] for level in MARGINS}
-    wobbles = wobble_by_look(heldout)
-    for look in range(1, len(heldout.steps)):
-        rise, alpha = rise_at(heldout, look, wobbles[look]), level_at(look)
-        early = heldout.steps[look] < settled
+    for look, estimate in enumerate(_estimates(heldout), start=1):
+        early, alpha = heldout.steps[look] < settled, level_at(look, ALPHA)
         for level, margin in MARGINS.items():
-            margin = MARGINS["critical"] if early else margin
-            found[level].append(rise is not None and rise.p_above(margin) < alpha)
+            least = MARGINS["critical"] if early else margin
+            found[level].append(estimate is not None and estimate.p_above(least) < alpha)
     return found
 
 
@@ -170,41 +167,73 @@ def memorised(seen: History, context: Context) -> Flag | None:
     )
 
 
-def rise_at(history: History, look: int, wobble: float | None = None) -> Rise | None:
-    """Estimate the rise from the best look to this one; None if this is the best or there are too few examples.
-
-    `wobble`: of the whole model, as in `wobble_by_look`, if already known.
-    """
-    scored, everywhere = history.scored(0, look), fold_of(history.documents or history.ids)
+def rise_at(history: History, look: int) -> Rise | None:
+    """Estimate the rise from the best look to this one; None if this is the best or there are too few examples."""
+    scored, everywhere = history.scored(0, look), _folds(history)
     folds, tokens, nll = everywhere[scored], history.tokens[scored], history.nll[: look + 1, scored]
     if len(tokens) < FEWEST:
         return None
-    best_without = _best_without(nll, tokens, folds)
-    if (best_without == look).any():
+    loss = _loss_of_others(nll, tokens, folds)
+    best_without = np.argmin(loss, axis=0)
+    if (loss[best_without, np.arange(FOLDS)] >= loss[-1]).any():
         return None
-    best = best_without[folds]
-    before, missing = nll[best, np.arange(len(tokens))], 0.0
-    for fold in set(folds[np.isnan(before)].tolist()):
+    before, missing = nll[best_without[folds], np.arange(len(tokens))], 0.0
+    known = ~np.isnan(before)
+    for fold in set(folds[~known].tolist()):
         inside = folds == fold
-        before[inside], error = _filled(nll[:, inside], tokens[inside], best_without[fold])
+        before[inside], error = _filled(nll[:, inside], tokens[inside], int(best_without[fold]))
         missing = float(np.hypot(missing, error * tokens[inside].sum() / tokens.sum()))
-    documents, known = history.draws(scored), ~np.isnan(nll[best, np.arange(len(tokens))])
-    own = change(
-        before[known], nll[-1][known], tokens[known], None if documents is None else documents[known]
-    )
+    draws = history.draws(scored)
+    own = change(before[known], nll[-1][known], tokens[known], None if draws is None else draws[known])
     value = change(before, nll[-1], tokens).value
-    wobble = wobble_by_look(history)[look] if wobble is None else wobble
-    se = float(np.hypot(own.se * np.sqrt(known.mean()), np.hypot(missing, wobble)))
+    se = float(np.hypot(own.se * np.sqrt(known.mean()), missing))
     filled, both = np.full(len(everywhere), np.nan), scored.copy()
     filled[scored], both[scored] = before, known
     estimate = Estimate(value, se, len(tokens), own.df, own.skew if known.all() else 0.0)
-    return Rise(estimate, both, best_without[everywhere], filled, _luck(look) * wobble)
+    return Rise(estimate, both, best_without[everywhere], filled)
 
 
-def _best_without(nll: np.ndarray, tokens: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Return, for each fold, the look at which the loss of the examples of all others was lowest: int64 [FOLDS].
+def _estimates(history: History) -> list[Estimate | None]:
+    """Return the rise at each look from 1 on as it is tested: what the best look may owe to luck is taken off."""
+    looks = range(1, len(history.steps))
+    if np.isnan(history.nll).any():
+        rises = [rise_at(history, look) for look in looks]
+        estimates = [None if rise is None else rise.estimate for rise in rises]
+    else:
+        estimates = _of_whole_looks(history)
+    wobbles = wobble_by_look(history)
+    return [
+        estimate and _wobbling(estimate, wobbles[look], look)
+        for look, estimate in zip(looks, estimates, strict=True)
+    ]
 
-    `nll` [looks, examples], of which the first and the last look are whole. Losses as in `losses`.
+
+def _of_whole_looks(history: History) -> list[Estimate | None]:
+    """Return the estimate of `rise_at` at each look from 1 on, where each scored all examples: all looks at once."""
+    folds, count = _folds(history), len(history.steps)
+    if len(folds) < FEWEST or count < 2:
+        return [None] * (count - 1)
+    loss = _loss_of_others(history.nll, history.tokens, folds)
+    lowest = np.minimum.accumulate(loss, axis=0)
+    # The look at which the lowest loss so far was reached.
+    best = np.maximum.accumulate(
+        np.where(np.diff(lowest, axis=0, prepend=np.inf) < 0, np.arange(count)[:, None], 0), axis=0
+    )
+    before = history.nll[best[:, folds], np.arange(len(folds))]
+    everyone = np.ones(len(folds), dtype=bool)
+    rises = ratios(history.nll - before, history.tokens, history.draws(everyone))
+    is_best = (best == np.arange(count)[:, None]).any(axis=1)
+    return [None if is_best[look] else rises[look] for look in range(1, count)]
+
+
+def _folds(history: History) -> np.ndarray:
+    return fold_of(history.documents or history.ids)
+
+
+def _loss_of_others(nll: np.ndarray, tokens: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Return the loss of the examples of all other folds at each look: float64 [looks, FOLDS], as by `losses`.
+
+    `nll` [looks, examples], of which the first and the last look are whole.
     """
     member = np.zeros((len(folds), FOLDS))
     member[np.arange(len(folds)), folds] = 1.0
@@ -213,17 +242,14 @@ def _best_without(nll: np.ndarray, tokens: np.ndarray, folds: np.ndarray) -> np.
         by_fold = rows @ member
         return by_fold.sum(axis=1, keepdims=True) - by_fold
 
-    known = ~np.isnan(nll)
+    known, x = ~np.isnan(nll), tokens.astype(np.float64)
     if known.all():
-        loss = of_others(nll) / of_others(tokens[None].astype(np.float64))
-    else:
-        last = np.maximum.accumulate(np.where(known.all(axis=1), np.arange(len(nll)), 0))
-        moved, scored_tokens = np.where(known, nll - nll[last], 0.0), known * tokens.astype(np.float64)
-        level = of_others(nll[last]) / of_others(tokens[None].astype(np.float64))
-        loss = level + of_others(moved) / np.maximum(1, of_others(scored_tokens))
-        loss[known.sum(axis=1) < FEWEST] = np.inf
-    best = np.argmin(loss, axis=0)
-    return np.where(loss[best, np.arange(FOLDS)] < loss[-1], best, len(nll) - 1)
+        return of_others(nll) / of_others(x[None])
+    last = np.maximum.accumulate(np.where(known.all(axis=1), np.arange(len(nll)), 0))
+    moved = of_others(np.where(known, nll - nll[last], 0.0)) / np.maximum(1, of_others(known * x))
+    loss = of_others(nll[last]) / of_others(x[None]) + moved
+    loss[known.sum(axis=1) < FEWEST] = np.inf
+    return loss
 
 
 def _filled(nll: np.ndarray, tokens: np.ndarray, best: int) -> tuple[np.ndarray, float]:
@@ -243,11 +269,12 @@ def _filled(nll: np.ndarray, tokens: np.ndarray, best: int) -> tuple[np.ndarray,
     return filled, moved[nearest].se * float(np.sqrt(1 - known.mean()))
 
 
-def _luck(looks: int) -> float:
-    """Return by how many standard deviations the best of that many looks, and of step 0, is expected to be better than
-    their mean if they differ by chance alone (G. Blom, "Statistical estimates and transformed beta-variables", 1958).
+def _wobbling(estimate: Estimate, wobble: float, looks: int) -> Estimate:
+    """Return a rise less what the best of that many looks, and of step 0, is expected to be better by if the whole
+    model wobbles (G. Blom, "Statistical estimates and transformed beta-variables", 1958), as unsure as that makes it.
     """
-    return float(ndtri((looks + 0.625) / (looks + 1.25)))
+    luck = wobble * float(ndtri((looks + 0.625) / (looks + 1.25)))
+    return replace(estimate, value=estimate.value - luck, se=float(np.hypot(estimate.se, wobble)))
 
 
 def wobble_by_look(history: History) -> np.ndarray:
@@ -263,7 +290,7 @@ def wobble_by_look(history: History) -> np.ndarray:
     found = np.zeros(len(history.steps))
     for look in range(5, len(found)):
         found[look] = np.sqrt(max(0.0, np.median(products[: look - 3])))
-    return found
+    return np.minimum(found, MOST_WOBBLE)
 
 
 def _products(history: History) -> np.ndarray:

@@ -32,7 +32,7 @@ GENERAL = "general"
 def choose_part(ids: Sequence[str], slices: Sequence[str], count: int) -> np.ndarray:
     """Return which `count` examples a look scores first; bool [examples]. All where `count` is 0 or there are no more.
 
-    Evenly spread over the suite's order (that of the content hash), so that each slice, and in each the ten folds by
+    Evenly spread over the suite's order (that of the content hash), so that each slice, and in each the folds by
     which overfitting is tested, has the share that it has in the suite.
     """
     n = len(ids)
@@ -60,16 +60,15 @@ def wants_rest(history: History) -> bool:
         if standing({level: looks[:-1] for level, looks in hits.items()}) == "critical":
             return False  # there is nothing left to find out
         estimates = [history.estimate(-1, 0, chosen) for chosen in history.groups().values()]
+        level = level_at(history.looks)
     else:
         hits, margin = overfitting.hits(history), overfitting.MARGINS["warn"]
-        estimates = [_rise(history)]
-    return any(hits["warn"][-2:]) or any(
-        chance(estimate, margin, history.looks) >= CHANCE for estimate in estimates
-    )
+        estimates, level = [_rise(history)], level_at(history.looks, overfitting.ALPHA)
+    return any(hits["warn"][-2:]) or any(chance(estimate, margin, level) >= CHANCE for estimate in estimates)
 
 
-def chance(estimate: TwoPhase, margin: float, look: int) -> float:
-    """Return the chance that the whole suite, were it scored, would be above `margin` at the level of look k.
+def chance(estimate: TwoPhase, margin: float, level: float) -> float:
+    """Return the chance that the whole suite, were it scored, would be above `margin` at a level.
 
     Given the part, its value is distributed around that of the part with the standard deviation of the rest, and it
     hits from margin + z · (its own standard error) on, or less where examples are skewed to the right. The error has no
@@ -77,7 +76,7 @@ def chance(estimate: TwoPhase, margin: float, look: int) -> float:
     """
     if not np.isfinite(estimate.own):
         return 1.0
-    z = skewed(-float(ndtri(level_at(look))), max(0.0, estimate.skew))
+    z = skewed(-float(ndtri(level)), max(0.0, estimate.skew))
     missing = margin + z * estimate.own - estimate.value
     if estimate.rest == 0:
         return float(missing < 0)

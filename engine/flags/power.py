@@ -14,7 +14,8 @@ import math
 
 from scipy.special import stdtrit
 
-from engine.flags.multiplicity import level_at
+from engine.flags import forgetting, overfitting
+from engine.flags.multiplicity import ALPHA, level_at
 
 CHANCE_QUANTILE = 0.842  # standard normal, of 80%
 # Standard deviation from row to row of the change of the loss, nats per token: of held-out rows in two runs that
@@ -23,14 +24,19 @@ TYPICAL_SD = {"heldout": 0.4, "general": 0.15}
 ALL_LOOKS = 57  # of a run with `evals.every: auto`, at most
 
 
-def smallest(n: int, sd: float, looks: int, margin: float) -> float:
-    """Return the smallest change, nats per token, that `n` rows show at look `looks`; infinite for fewer than 2 rows.
+def smallest(suite: str, n: int, looks: int, sd: float | None = None) -> float:
+    """Return the smallest rise of the loss, nats per token, that `n` rows of a suite show at look `looks`; infinite for
+    fewer than 2 rows. `heldout` is tested for overfitting, any other suite or slice for forgetting.
 
-    `sd`: standard deviation of the change from row to row, nats per token.
+    `sd`: standard deviation of the change from row to row, nats per token, if not the typical one.
     """
     if n < 2:
         return math.inf
-    t = float(stdtrit(n - 1, 1 - level_at(max(1, looks))))
+    rises = suite == "heldout"
+    margin = (overfitting if rises else forgetting).MARGINS["warn"]
+    level = level_at(max(1, looks), overfitting.ALPHA if rises else ALPHA)
+    sd = TYPICAL_SD["heldout" if rises else "general"] if sd is None else sd
+    t = float(stdtrit(n - 1, 1 - level))
     return margin + (t + CHANCE_QUANTILE * math.sqrt(1 + t**2 / (2 * (n - 1)))) * sd / math.sqrt(n)
 
 

@@ -99,13 +99,14 @@ def test_what_n_rows_cannot_show():
     """At the smallest effect a look hits in 80% of runs."""
     rng = np.random.default_rng(2)
     n, looks, sd = 40, 20, 0.4
-    least = power.smallest(n, sd, looks, 0.01)
+    least = power.smallest("general", n, looks, sd)
     moved = least + sd * rng.standard_normal((4000, n))
-    hits = [ratio(row, np.ones(n)).p_above(0.01) < level_at(looks) for row in moved]
+    hits = [ratio(row, np.ones(n)).p_above(MARGIN) < level_at(looks) for row in moved]
     assert np.mean(hits) == pytest.approx(0.8, abs=0.03)
     estimate = ratio(moved[0], np.ones(n))
     assert power.sd_of(*replace(estimate, skew=0.0).interval(), n) == pytest.approx(moved[0].std(ddof=1))
-    assert power.smallest(1, sd, looks, 0.01) == np.inf
+    assert power.smallest("general", 1, looks) == np.inf
+    assert power.smallest("heldout", 30, 20) < power.smallest("heldout", 20, 20)
 
 
 def test_a_rise_is_the_same_whether_looks_are_whole_or_marked_so():

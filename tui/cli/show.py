@@ -216,7 +216,7 @@ def _print_baselines(of_task: list[dict[str, Any]], of_slices: list[dict[str, An
         _section(f"Held-out loss of the base model and at step {of_task[0]['step']}, paired by example")
         cells = map(baselines.baseline_cells, of_task)
         print_table([dict(zip(baselines.COLUMNS, row, strict=True)) for row in cells])
-        _print_power(of_task[0], "held-out", looks)
+        _print_power(of_task[0], "heldout", looks)
     if of_slices:
         _section(
             f"General text under the base model and at step {of_slices[0]['step']}: loss and tokens, paired by example"
@@ -229,12 +229,11 @@ def _print_baselines(of_task: list[dict[str, Any]], of_slices: list[dict[str, An
 
 def _print_power(row: dict[str, Any], suite: str, looks: int) -> None:
     """What these rows cannot show, from how much they differ in their change so far."""
-    from engine.flags import forgetting, overfitting, power  # import SciPy, which is slow
+    from engine.flags import power  # imports SciPy, which is slow
 
     if row["n"] < 2 or None in (row["lo"], row["hi"]):
         return
-    margin = (overfitting if suite == "held-out" else forgetting).MARGINS["warn"]
-    least = power.smallest(row["n"], power.sd_of(row["lo"], row["hi"], row["n"]), looks, margin)
+    least = power.smallest(suite, row["n"], looks, power.sd_of(row["lo"], row["hi"], row["n"]))
     out(f"{cell(suite)}: with {row['n']} rows, a rise below {least:.2g} nats per token is not seen by a flag")
 
 
