@@ -9,11 +9,12 @@ PAIRED = """g AS (SELECT part, max(step) AS step, sum(base) AS base, sum(now) AS
      m AS (SELECT part, max(step) AS step, sum(base) / sum(tokens) AS base_loss, sum(now) / sum(tokens) AS loss,
                   sum(now - base) / sum(tokens) AS change, sum(pairs) AS n, sum(tokens) AS total,
                   nullif(sum(tokens) ** 2 / sum(tokens ** 2), 1) AS kish FROM g GROUP BY part),
-     r AS (SELECT m.*, 1.959964 AS z, greatest(1, kish - 1) AS v,
-                  sqrt(kish / (kish - 1) * sum((now - base - change * tokens) ** 2)) / total AS se,
-                  coalesce(sum((now - base - change * tokens) ** 3)
-                    / nullif(sum((now - base - change * tokens) ** 2), 0) ** 1.5, 0) AS skew
-           FROM g JOIN m USING (part) GROUP BY ALL),
+     u AS (SELECT part, sum((now - base - change * tokens) ** 2) AS squares,
+                  sum((now - base - change * tokens) ** 3) AS cubes
+           FROM (SELECT g.part, g.now, g.base, g.tokens, m.change FROM g JOIN m USING (part)) GROUP BY part),
+     r AS (SELECT *, 1.959964 AS z, greatest(1, kish - 1) AS v, sqrt(kish / (kish - 1) * squares) / total AS se,
+                  coalesce(cubes / nullif(squares, 0) ** 1.5, 0) AS skew
+           FROM m JOIN u USING (part)),
      t AS (  -- Student's t from the normal quantile: Abramowitz and Stegun, 26.7.5
        SELECT *, z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
          + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3) AS t FROM r),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import flag_simulation as simulation
-from benchmarks.flag_simulation import Regime, at, coverage, flat, hump, plateau, rate, rising, turning
+from benchmarks.flag_simulation import RISES, Regime, at, coverage, flat, hump, plateau, rate, rising, turning
 from engine.basics.statistics import change, ratio
 from engine.flags import forgetting, overfitting, power
 from engine.flags.multiplicity import level_at
@@ -36,10 +36,10 @@ def test_sane_runs_are_rarely_warned_of(regime):
 @pytest.mark.parametrize(
     "regime",
     [
-        Regime("30 rows", turning(0.3), 30, 11, 0.4, 0.3, 0.1),
-        Regime("60 rows", turning(0.3), 60, 21, 0.4, 0.3, 0.1),
+        replace(RISES, name="30 rows", n=30, looks=11),
+        replace(RISES, name="60 rows", n=60, looks=21),
         Regime("a slow rise", rising(0.06), 300, 41, 0.15),
-        Regime("a rise of a model that wobbles", turning(0.3), 100, 41, 0.4, 0.3, 0.1, wobble=0.005),
+        replace(RISES, name="a rise of a model that wobbles", looks=41, wobble=0.005),
     ],
     ids=lambda regime: regime.name,
 )

@@ -167,7 +167,7 @@ def test_what_is_known_by_heart_is_information():
     [
         (0.3, 0.01, "instability", "rose too"),
         (-0.3, 0.01, "overfitting", "did not rise"),
-        (0.2, 0.6, "instability", "the cause is not known"),
+        (0.05, 0.6, "instability", "the cause is not known"),
         (-0.05, 0.6, "overfitting", "the cause is not known"),
     ],
 )
