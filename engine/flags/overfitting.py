@@ -27,14 +27,16 @@ from engine.flags.multiplicity import HITS_IN_A_ROW, level_at, standing, streak
 MARGINS: dict[Level, float] = {"warn": 0.01, "critical": 0.15}  # nats per token
 # Spent by the levels of the looks. The rise since the best of many looks is tested, not that since a fixed one, so that
 # the chance of a false flag is far smaller: at most 5% in every regime of benchmarks/flag_simulation.py.
-ALPHA = 0.08
+ALPHA = 0.1
 FEWEST = 8  # examples
 FOLDS = 5
 WARM_UP, AFTER = 0.1, 0.05  # of a run: a rise that soon is most often a bump that passes
 # From a simulation of looks that differ by chance: the median of the product of neighbouring third differences, with
 # the sign turned, is WOBBLE times their variance; BY_CHANCE times the covariance is what examples explain, and some.
 WOBBLE, BY_CHANCE = 6.4, 0.6
-MOST_WOBBLE = 0.02  # nats per token: more than that is instability, or a curve that turns sharply
+WIDER = 0.4  # the quantile of few products is this much higher, over the root of their number
+UNKNOWN_WOBBLE = 0.01  # nats per token: of the first looks
+MOST_WOBBLE = 0.0125  # nats per token: more than that is instability, or a curve that turns sharply
 REMOVED = 0.7  # of the rise: from here on temperature explains it
 WORSE = 0.02  # of the task's measure: a larger drop than this is one, however unsure
 SURE = 0.05  # one-sided, that the measure dropped or that the seen loss rose
@@ -284,12 +286,13 @@ def wobble_by_look(history: History) -> np.ndarray:
     More examples do not make it smaller, and splitting them does not take it out of the choice of the best look. It is
     taken from the third differences over the looks, which are small for any smooth curve; those of neighbouring looks
     have opposite signs where looks differ by chance, and the same sign on a curve that bends. What the scatter of the
-    examples explains of it is left out. 0 for the first five looks.
+    examples explains of it is left out. From few looks it is taken rather too large.
     """
     products = _products(history)
-    found = np.zeros(len(history.steps))
+    found = np.full(len(history.steps), UNKNOWN_WOBBLE)
     for look in range(5, len(found)):
-        found[look] = np.sqrt(max(0.0, np.median(products[: look - 3])))
+        some = products[: look - 3]
+        found[look] = np.sqrt(max(0.0, np.quantile(some, 0.5 + WIDER / np.sqrt(len(some)))))
     return np.minimum(found, MOST_WOBBLE)
 
 
