@@ -111,7 +111,10 @@ def make(regime: Regime, rng: np.random.Generator) -> History:
     document = rng.integers(0, regime.documents, n) if regime.documents else np.arange(n)
 
     def draw(count: int) -> np.ndarray:
-        own, shared = _draw(regime.shape, (count, n), rng), _draw(regime.shape, (count, n), rng)
+        own = _draw(regime.shape, (count, n), rng)
+        if not regime.alike:
+            return own
+        shared = _draw(regime.shape, (count, regime.documents), rng)
         return np.sqrt(1 - regime.alike) * own + np.sqrt(regime.alike) * shared[:, document]
 
     slopes = 1 - regime.wander - regime.scatter

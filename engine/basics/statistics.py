@@ -142,7 +142,10 @@ def ratios(sums: np.ndarray, tokens: np.ndarray, documents: np.ndarray | None = 
     cubes = np.einsum("ij,ij,ij->i", residuals, residuals, residuals)
     skews = cubes / np.where(squares > 0, squares, 1.0) ** 1.5
     errors, df = np.sqrt(kish / (kish - 1) * squares) / total, max(1.0, kish - 1)
-    return [Estimate(*row[:2], n, df, row[2]) for row in np.stack([values, errors, skews], axis=1).tolist()]
+    return [
+        Estimate(value, error, n, df, skew)
+        for value, error, skew in zip(values.tolist(), errors.tolist(), skews.tolist(), strict=True)
+    ]
 
 
 def change(

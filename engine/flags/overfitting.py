@@ -13,6 +13,8 @@ the rise and the task's measure is not worse, the flag is information: `overconf
 from __future__ import annotations
 
 import hashlib
+import math
+from bisect import insort
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -288,12 +290,17 @@ def wobble_by_look(history: History) -> np.ndarray:
     have opposite signs where looks differ by chance, and the same sign on a curve that bends. What the scatter of the
     examples explains of it is left out. From few looks it is taken rather too large.
     """
-    products = _products(history)
     found = np.full(len(history.steps), UNKNOWN_WOBBLE)
-    for look in range(5, len(found)):
-        some = products[: look - 3]
-        found[look] = np.sqrt(max(0.0, np.quantile(some, 0.5 + WIDER / np.sqrt(len(some)))))
-    return np.minimum(found, MOST_WOBBLE)
+    ordered: list[float] = []
+    for look, product in enumerate(_products(history).tolist(), start=4):
+        insort(ordered, product)
+        if look > 4:
+            place = (len(ordered) - 1) * (0.5 + WIDER / math.sqrt(len(ordered)))
+            below = int(place)
+            upper = ordered[min(below + 1, len(ordered) - 1)]
+            variance = ordered[below] + (place - below) * (upper - ordered[below])
+            found[look] = min(MOST_WOBBLE, math.sqrt(max(0.0, variance)))
+    return found
 
 
 def _products(history: History) -> np.ndarray:
