@@ -54,6 +54,7 @@ def _columns_of(scored: Scored) -> dict[str, list[Any]]:
     columns = {
         "example": [str(item) for item in scored.id],
         "slice": column(scored.slice, maybe_text),
+        "document": column(scored.document, maybe_text),
         "nll": [maybe_real(item) for item in scored.nll],
         "tokens": [small(item) for item in scored.tokens],
         "tokens_right": column(scored.right, maybe_small),

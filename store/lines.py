@@ -151,6 +151,9 @@ class Scored:
     tempered: Annotated[
         dict[str, Json] | None, "`nll` with the logits divided by a temperature, a list for each", LEFT_OUT
     ] = None
+    document: Annotated[
+        list[Json] | None, "document that it is a passage of; its own id where that is not known", LEFT_OUT
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

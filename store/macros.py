@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-# (part, step, base, now, tokens) of each example, `d`, to a row a part: `q`, with the ratio estimator of
-# engine/basics/statistics.py.
-PAIRED = """m AS (SELECT part, sum(now - base) / sum(tokens) AS mean, count(*) AS pairs, sum(tokens) AS total
-           FROM d GROUP BY part),
-     r AS (SELECT part, max(step) AS step, sum(base) / max(total) AS base_loss, sum(now) / max(total) AS loss,
-                  max(mean) AS change, max(pairs) AS n, max(pairs) - 1.0 AS v, 1.959964 AS z,
-                  sqrt(max(pairs) / nullif(max(pairs) - 1, 0) * sum((now - base - mean * tokens) ** 2))
-                    / max(total) AS se
-           FROM d JOIN m USING (part) GROUP BY part),
-     q AS (  -- Student's t from the normal quantile: Abramowitz and Stegun, 26.7.5
-       SELECT *, se * (z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
-         + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)) AS half FROM r
+# (part, draw, step, base, now, tokens) of each example, `d`, to a row a part: `q`, with the ratio estimator of
+# engine/basics/statistics.py. `draw`: the document that it is a passage of, or the example itself.
+PAIRED = """g AS (SELECT part, max(step) AS step, sum(base) AS base, sum(now) AS now, sum(tokens)::DOUBLE AS tokens,
+                  count(*) AS pairs FROM d GROUP BY part, draw),
+     m AS (SELECT part, max(step) AS step, sum(base) / sum(tokens) AS base_loss, sum(now) / sum(tokens) AS loss,
+                  sum(now - base) / sum(tokens) AS change, sum(pairs) AS n, sum(tokens) AS total,
+                  nullif(sum(tokens) ** 2 / sum(tokens ** 2), 1) AS kish FROM g GROUP BY part),
+     u AS (SELECT part, sum((now - base - change * tokens) ** 2) AS squares,
+                  sum((now - base - change * tokens) ** 3) AS cubes
+           FROM (SELECT g.part, g.now, g.base, g.tokens, m.change FROM g JOIN m USING (part)) GROUP BY part),
+     r AS (SELECT *, 1.959964 AS z, greatest(1, kish - 1) AS v, sqrt(kish / (kish - 1) * squares) / total AS se,
+                  coalesce(cubes / nullif(squares, 0) ** 1.5, 0) AS skew
+           FROM m JOIN u USING (part)),
+     t AS (  -- Student's t from the normal quantile: Abramowitz and Stegun, 26.7.5
+       SELECT *, z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
+         + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3) AS t FROM r),
+     q AS (  -- and for changes that are askew, Hall's transform; its limit without skewness is t
+       SELECT *, CASE WHEN abs(skew) < 1e-9 THEN 0 ELSE 3 / skew END AS f,
+              change - CASE f WHEN 0 THEN t ELSE f * (cbrt(1 + skew * (t - skew / 6)) - 1) END * se AS lo,
+              change - CASE f WHEN 0 THEN -t ELSE f * (cbrt(1 - skew * (t + skew / 6)) - 1) END * se AS hi
+       FROM t
      )"""
 
 # (part, base, now) of each prompt or question, true (1) or false (0), `b`, to a row a part, `s`: the difference of two
@@ -64,18 +73,18 @@ ORDER BY increase DESC""",
 WITH kept AS (SELECT t.kept_step FROM runs t WHERE t.run = run),
      tokens AS (SELECT t.run FROM runs t WHERE t.run = run AND t.task IN ('sft', 'completion')),
      shots AS (SELECT s.value FROM evals s WHERE s.run = run AND s.suite = 'heldout_few_shot' AND s.key = 'shots'),
-     e AS (SELECT x.suite, x.step, x.example, x.nll, x.tokens FROM eval_examples x
-           WHERE x.run = run AND x.suite IN ('heldout', 'heldout_few_shot')),
+     e AS (SELECT x.suite, x.step, x.example, coalesce(x.document, x.example) AS draw, x.nll, x.tokens
+           FROM eval_examples x WHERE x.run = run AND x.suite IN ('heldout', 'heldout_few_shot')),
      h AS (SELECT * FROM e WHERE suite = 'heldout' AND step > 0
                              AND step = coalesce((SELECT kept_step FROM kept),
                                                  (SELECT max(step) FROM e WHERE suite = 'heldout'))),
-     d AS (SELECT b.suite AS part, h.step, b.nll AS base, h.nll AS now, h.tokens
+     d AS (SELECT b.suite AS part, h.draw, h.step, b.nll AS base, h.nll AS now, h.tokens
            FROM e b JOIN h ON h.example = b.example AND h.tokens = b.tokens
            WHERE b.step = 0 AND b.nll + h.nll IS NOT NULL),
      {PAIRED}
 SELECT CASE part WHEN 'heldout' THEN 'zero-shot' ELSE 'few-shot' END AS baseline,
        CASE part WHEN 'heldout' THEN 0.0 ELSE shots.value END AS shots,
-       step, base_loss, loss, change, change - half AS lo, change + half AS hi, n
+       step, base_loss, loss, change, lo, hi, n
 FROM q SEMI JOIN tokens ON true LEFT JOIN shots ON true
 ORDER BY part""",
     ),
@@ -89,20 +98,21 @@ ORDER BY part""",
 WITH kept AS (SELECT t.kept_step FROM runs t WHERE t.run = run),
      e AS (SELECT * FROM eval_examples x WHERE x.run = run AND x.suite IN ('general', 'heldout')
                                           AND x.slice IS DISTINCT FROM 'samples'),
-     p AS (SELECT h.suite, h.slice, h.step, b.nll AS base, h.nll AS now, h.tokens, h.lost, h.gained
+     p AS (SELECT h.suite, h.slice, coalesce(h.document, h.example) AS draw, h.step, b.nll AS base, h.nll AS now,
+                  h.tokens, h.lost, h.gained
            FROM e b JOIN e h ON h.suite = b.suite AND h.example = b.example AND h.tokens = b.tokens
            WHERE b.step = 0 AND h.step > 0 AND b.nll + h.nll IS NOT NULL
              AND h.step = coalesce((SELECT kept_step FROM kept), (SELECT max(step) FROM e WHERE suite = 'general'))),
-     g AS (SELECT * FROM p WHERE suite = 'general'),
+     text AS (SELECT * FROM p WHERE suite = 'general'),
      weighed AS (SELECT t.run FROM runs t WHERE t.run = run AND t.task IN ('sft', 'completion')),
-     d AS (SELECT 'g' || slice AS part, * FROM g
-           WHERE slice IS NOT NULL AND (SELECT count(DISTINCT slice) FROM g) > 1
-           UNION ALL SELECT 'g', * FROM g
+     d AS (SELECT 'g' || slice AS part, * FROM text
+           WHERE slice IS NOT NULL AND (SELECT count(DISTINCT slice) FROM text) > 1
+           UNION ALL SELECT 'g', * FROM text
            UNION ALL SELECT 'h', p.* FROM p SEMI JOIN weighed ON true WHERE suite = 'heldout'),
      {PAIRED},
      flips AS (SELECT part, sum(lost) AS lost, sum(gained) AS gained FROM d GROUP BY part),
-     h AS (SELECT -change AS gain, -change - half AS gain_lo, -change + half AS gain_hi FROM q WHERE part = 'h')
-SELECT nullif(substr(part, 2), '') AS slice, step, base_loss, loss, change, change - half AS lo, change + half AS hi,
+     h AS (SELECT -change AS gain, -hi AS gain_lo, -lo AS gain_hi FROM q WHERE part = 'h')
+SELECT nullif(substr(part, 2), '') AS slice, step, base_loss, loss, change, lo, hi,
        n, lost, gained, gain, gain_lo, gain_hi, CASE WHEN gain > 0 THEN change / gain END AS per_gain
 FROM q JOIN flips USING (part) LEFT JOIN h ON true
 WHERE part <> 'h'
@@ -118,13 +128,13 @@ WITH e AS (SELECT CASE WHEN x.slice = 'samples' THEN x.slice ELSE x.suite END AS
            FROM eval_examples x WHERE x.run = run AND x.suite IN ('samples', 'general', 'heldout')),
      now AS (SELECT * FROM e WHERE step > 0
              AND step = (SELECT max(y.step) FROM e y WHERE y.part = e.part)),
-     d AS (SELECT h.part, h.step, b.nll AS base, h.nll AS now, h.tokens
+     d AS (SELECT h.part, h.example AS draw, h.step, b.nll AS base, h.nll AS now, h.tokens
            FROM e b JOIN now h ON h.part = b.part AND h.example = b.example AND h.tokens = b.tokens
            WHERE b.step = 0 AND h.part = 'samples' AND b.nll + h.nll IS NOT NULL),
      {PAIRED},
      k AS (SELECT part, max(step) AS step, sum(kl * tokens) / nullif(sum(tokens), 0) AS kl FROM now
            WHERE kl IS NOT NULL GROUP BY part)
-SELECT part AS suite, coalesce(q.step, k.step) AS step, change AS distance, change - half AS lo, change + half AS hi,
+SELECT part AS suite, coalesce(q.step, k.step) AS step, change AS distance, lo, hi,
        n, kl
 FROM q FULL JOIN k USING (part)
 ORDER BY part = 'samples' DESC, part""",
@@ -134,7 +144,7 @@ ORDER BY part = 'samples' DESC, part""",
         "What the model writes to general prompts at the end beside step 0, prompt by prompt: FROM drift(42)",
         f"""
 WITH e AS (SELECT * FROM drift_answers x WHERE x.run = run),
-     p AS (SELECT h.step, unnest([
+     p AS (SELECT h.step, h.prompt AS draw, unnest([
              {{'place': 1, 'part': 'tokens', 'share': false, 'base': f.tokens::DOUBLE, 'now': h.tokens::DOUBLE}},
              {{'place': 2, 'part': 'entropy', 'share': false, 'base': f.entropy, 'now': h.entropy}},
              {{'place': 3, 'part': 'distinct_pairs', 'share': false, 'base': f.distinct_pairs,
@@ -147,11 +157,11 @@ WITH e AS (SELECT * FROM drift_answers x WHERE x.run = run),
            FROM e f JOIN e h ON h.prompt = f.prompt
            WHERE f.step = 0 AND h.step > 0 AND h.step = (SELECT max(step) FROM e)),
      kept AS (SELECT * FROM p WHERE base + now IS NOT NULL),
-     d AS (SELECT part, step, base, now, 1 AS tokens FROM kept WHERE NOT share),
+     d AS (SELECT part, draw, step, base, now, 1 AS tokens FROM kept WHERE NOT share),
      {PAIRED},
      b AS (SELECT part, base, now FROM kept WHERE share),
      {SHARES},
-     a AS (SELECT part, base_loss AS base, loss AS now, change, change - half AS lo, change + half AS hi, n FROM q
+     a AS (SELECT part, base_loss AS base, loss AS now, change, lo, hi, n FROM q
            UNION ALL SELECT part, base, now, change, middle - half, middle + half, n FROM s)
 SELECT part AS measure, o.step, a.* EXCLUDE part
 FROM a JOIN (SELECT DISTINCT part, place, step FROM p) o USING (part)

@@ -375,14 +375,15 @@ WITH e AS (SELECT *, greatest(-margin, 0) + ln(1 + exp(-abs(margin))) AS prefere
      ends AS (SELECT coalesce((SELECT kept_step FROM runs WHERE run = $a), (SELECT max(step) FROM x)) AS step_a,
                      coalesce((SELECT kept_step FROM runs WHERE run = $b), (SELECT max(step) FROM y)) AS step_b),
      d AS (
-       SELECT '' AS part, y.step, coalesce(x.preference, x.nll) AS base, coalesce(y.preference, y.nll) AS now,
+       SELECT '' AS part, coalesce(y.document, y.example) AS draw, y.step,
+              coalesce(x.preference, x.nll) AS base, coalesce(y.preference, y.nll) AS now,
               CASE WHEN x.preference IS NULL THEN y.tokens ELSE 1 END AS tokens
        FROM x JOIN y ON y.example = x.example AND y.tokens = x.tokens
        WHERE x.step = (SELECT step_a FROM ends) AND y.step = (SELECT step_b FROM ends)
          AND (x.preference IS NULL) = (y.preference IS NULL) AND y.tokens > 0 AND x.nll + y.nll IS NOT NULL
      ),
      {PAIRED}
-SELECT change AS difference, change - half AS lo, change + half AS hi, coalesce(n, 0) AS n, step_a, step_b,
+SELECT change AS difference, lo, hi, coalesce(n, 0) AS n, step_a, step_b,
        CASE WHEN (SELECT count(preference) FROM x) > 0 THEN 'pair' ELSE 'token' END AS per
 FROM ends LEFT JOIN q ON true""",
         {"a": a, "b": b, "suite": suite},

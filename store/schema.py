@@ -147,6 +147,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ("suite", "VARCHAR", "set of examples: heldout, general, seen, samples"),
             ("example", "VARCHAR", "content hash of the example; its text is in `examples`"),
             ("slice", "VARCHAR", "part of the suite that the example is in; NULL where it is not divided"),
+            ("document", "VARCHAR", "what the example is a passage of; NULL where that is not known"),
             (
                 "nll",
                 "DOUBLE",

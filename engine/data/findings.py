@@ -23,7 +23,7 @@ ENOUGH_STEPS = 10
 MANY_PASSES = 20
 # Standard normal quantiles of a two-sided test at 5% and of 80% power.
 _SIGNIFICANCE, _POWER = 1.960, 0.842
-COARSEST_EFFECT = 0.4  # standard deviations; a held-out set that shows only more is too small (below 50 rows)
+FEWEST_ROWS = 50  # of a suite; with fewer a rise must be large to be seen
 RARE_LABEL = 10  # examples
 NAMED_LABELS = 5  # in a sentence
 IMBALANCE = 10.0  # most to least frequent
@@ -50,35 +50,41 @@ class Finding:
 
 @dataclass(frozen=True)
 class Detectable:
-    """The smallest changes that a held-out set of n rows shows, with 80% power at the 5% level."""
+    """The smallest changes that a suite of n rows shows, with 80% power."""
 
     n: int
-    effect: float  # in standard deviations of the change per row (paired test)
-    accuracy: float  # difference of two accuracies near one half, unpaired: the worst case
+    change: float  # of the loss, nats per token, by a flag late in a run, where rows scatter as in most runs
+    accuracy: (
+        float  # difference of two accuracies near one half, unpaired and at the 5% level: the worst case
+    )
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def detectable(n: int) -> Detectable:
-    """Return the smallest changes that `n` rows show: (z + z') / √n, normal theory.
+def detectable(n: int, suite: str) -> Detectable:
+    """Return the smallest changes that `n` rows show: of the loss by the flags' own levels (engine/flags/power.py), of
+    an accuracy (z + z') √(1 / 2n), normal theory.
 
     J. Cohen, "Statistical power analysis for the behavioral sciences", 1988.
     """
-    z = _SIGNIFICANCE + _POWER
-    return Detectable(n, z / math.sqrt(max(1, n)), min(1.0, z * math.sqrt(0.5 / max(1, n))))
+    from engine.flags import power  # imports SciPy, which is slow
+
+    accuracy = (_SIGNIFICANCE + _POWER) * math.sqrt(0.5 / max(1, n))
+    return Detectable(n, power.smallest(suite, n, power.ALL_LOOKS), min(1.0, accuracy))
 
 
 def heldout_size_warnings(n: int, suite: str) -> list[Finding]:
-    """Return a warning if the held-out set is too small to show a change."""
-    smallest = detectable(n)
-    if smallest.effect <= COARSEST_EFFECT:
+    """Return a warning if the suite is too small to show a change."""
+    smallest = detectable(n, suite)
+    if n >= FEWEST_ROWS:
         return []
     return [
         Finding(
             "small-heldout",
-            f"{suite} has only {n} rows: a change of the loss below {smallest.effect:.2f} standard deviations, or of "
-            f"an accuracy below {100 * smallest.accuracy:.0f} points, cannot be told from noise",
+            f"{suite} has only {n} rows: no flag shows that its loss has risen by less than about "
+            f"{smallest.change:.2f} nats per token, and an accuracy that differs by less than "
+            f"{100 * smallest.accuracy:.0f} points cannot be told from noise",
         )
     ]
 

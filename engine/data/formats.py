@@ -8,6 +8,7 @@
 | `instruction`, `input` (may be missing or empty), `output` | Alpaca | chat |
 | besides any of these: `system` | the text of a system turn, before all others | chat, pair |
 | besides strings: `history` | earlier turns: a list of [question, answer], or of messages | chat, pair |
+| besides any of these: `document`, or `source` (of 20 names or more) | what the row is a passage of | all |
 | besides any of these: `label` (or `kto_tag`) | whether the answer is a good one; false ones are left out | chat |
 | `text` | plain text, every token of which counts | text |
 | `text` or `sentence`, `label` | text to classify and its class (text, or a whole number) | label |
@@ -88,6 +89,9 @@ class Document:
     tools: tuple[dict[str, Any], ...] = ()  # that a conversation may call
     # Are all answers learned in one text, where the template would rewrite earlier ones?
     whole_history: bool = False
+    passage_of: str = (
+        ""  # name of the document that it is a part of; rows of one are one draw. Empty: not known
+    )
 
     @property
     def prompt(self) -> str:

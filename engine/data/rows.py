@@ -16,6 +16,7 @@ from engine.data.fields import EMPTY, Fields
 from engine.data.formats import Document, Form, LeftOutError, to_document
 from engine.data.json_text import parse_json_text
 from engine.data.messages import plain_text
+from engine.data.passages import passage_names
 from engine.data.shingles import Entry, normalise
 from engine.data.sources import RowNumber
 from engine.recipe.sections import Data
@@ -104,12 +105,16 @@ def read(role: str, source: str, form: Form, names: Mapping[columns.Column, str]
     """
     documents, numbers, dropped = list[Document](), list[RowNumber](), list[DroppedRow]()
     content, names, unread = sources.read(source), names or {}, Counter[str]()
-    for raw, renamed in zip(content.rows, columns.rename(content.rows, names, source), strict=True):
+    renamed_rows = columns.rename(content.rows, names, source)
+    passage_column, passages = passage_names([raw.row for raw in renamed_rows])
+    for raw, renamed, passage in zip(content.rows, renamed_rows, passages, strict=True):
         try:
             document, read_keys, unread_inside = _document(renamed, form)
         except DataError as error:
             dropped.append(DroppedRow(raw.number, str(error), bad=not isinstance(error, LeftOutError)))
             continue
+        if passage:
+            document, read_keys = replace(document, passage_of=passage), read_keys | {passage_column}
         documents.append(document)
         numbers.append(raw.number)
         read_keys = {columns.original(key, names) for key in read_keys}

@@ -55,6 +55,7 @@ def score_classes(
         gained=(~reference.right & right).astype(np.int64),
         tempered=tempered if suite.name == TEMPERED_SUITE else None,
         base=None if base else predictions,
+        documents=suite.passages_of,
     )
     return scores, predicted
 

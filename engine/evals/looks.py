@@ -134,6 +134,7 @@ class Looks:
             tempered=tempered,
             slices=first.slices,
             margins=_stacked_margins(rows),
+            documents=first.documents,
         )
 
 
@@ -223,5 +224,6 @@ def _scores(examples: Scored) -> Scores:
         kl=array(examples.kl),
         margins=array(examples.margin),
         slices=tuple(examples.slice or ()),
+        documents=tuple(map(str, examples.document or ())),
         tempered=np.array([tempered[str(t)] for t in TEMPERATURES], dtype=float) if whole else None,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,6 @@ def _score_pairs(loss: PairLoss, suite: Suite, *options: Any) -> Outcome:
             loss.suite_references[suite.name] = pairs.answer_log_probs(loss, examples, *options)[0]
     log_probs, right = pairs.answer_log_probs(loss, examples, *options)
     margins = pairs.margins_of(loss, log_probs, loss.suite_references[suite.name])
-    scores = pairs.pair_scores(examples, log_probs, right, margins)
+    scores = replace(pairs.pair_scores(examples, log_probs, right, margins), documents=suite.passages_of)
     preferences = pairs.measures(margins, loss.task.label_smoothing)
     return Outcome(scores, {**scores.measures, **preferences})

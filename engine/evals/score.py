@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from engine.basics.statistics import Estimate, Measure, ratio
 from engine.evals.base_scores import BasePredictions, divergence, top_tokens, watched_targets
+from engine.flags.flag import number_names
 from engine.losses.batches import micro_batches
 from engine.losses.loss import TargetLoss
 from engine.tasks.prepare import Suite
@@ -41,14 +42,19 @@ class Scores:
     margins: np.ndarray | None = None  # float64, of pairs
     base: BasePredictions | None = None  # what later looks are compared with, of the first look
     slices: tuple[str, ...] = ()  # of each example; empty: the suite is not divided
+    documents: tuple[str, ...] = ()  # that each example is a passage of; empty: not known
 
     @property
     def loss(self) -> Estimate:
-        return ratio(self.nll, self.tokens)
+        return ratio(self.nll, self.tokens, self._draws)
 
     @property
     def token_accuracy(self) -> Estimate:
-        return ratio(self.right, self.tokens)
+        return ratio(self.right, self.tokens, self._draws)
+
+    @property
+    def _draws(self) -> np.ndarray | None:
+        return number_names(self.documents) if self.documents else None
 
     @property
     def measures(self) -> dict[str, Measure]:
@@ -60,15 +66,19 @@ class Scores:
         def pick(values: Any) -> Any:
             return values[..., places] if isinstance(values, np.ndarray) else values
 
-        ids, slices = [self.ids[i] for i in places], tuple(self.slices[i] for i in places if self.slices)
+        def named(names: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(names[i] for i in places if names)
+
+        ids, slices, documents = [self.ids[i] for i in places], named(self.slices), named(self.documents)
         arrays = {key: pick(getattr(self, key)) for key in _OF_EXAMPLES}
-        return replace(self, ids=ids, slices=slices, **arrays)
+        return replace(self, ids=ids, slices=slices, documents=documents, **arrays)
 
     def with_rest(self, other: Scores, ids: Sequence[str]) -> Scores:
         """Merge with the scores of other examples at the same look, in the order of `ids`."""
         place = {id: at for at, id in enumerate([*self.ids, *other.ids])}
         arrays = {key: _concatenate(getattr(self, key), getattr(other, key)) for key in _OF_EXAMPLES}
-        joined = replace(self, ids=list(place), slices=self.slices + other.slices, **arrays)
+        slices, documents = self.slices + other.slices, self.documents + other.documents
+        joined = replace(self, ids=list(place), slices=slices, documents=documents, **arrays)
         return joined.only(np.array([place[id] for id in ids]))
 
 
@@ -106,6 +116,7 @@ def score(
         target_scores.places = np.concatenate([np.arange(starts[i], starts[i] + counts[i]) for i in group])
         loss.with_logits(batch, target_scores.add)
     scores = target_scores.scores([example.id for example in examples], counts)
+    scores = replace(scores, documents=suite.passages_of)
     return scores if only is None else scores.only(only)
 
 

@@ -77,4 +77,5 @@ def _scores(arrays: dict[str, Any], suite: Suite) -> Scores:
         kl=np.where(np.isin(np.arange(len(counts)), owner), 0.0, np.nan) if len(base.top) else None,
         tempered=arrays.get("tempered"),
         base=base,
+        documents=suite.passages_of,
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field
+from functools import lru_cache
 from math import nan
 from typing import Any, Literal
 
 import numpy as np
 
-from engine.basics.statistics import TwoPhase, two_phase
+from engine.basics.statistics import Estimate, TwoPhase, change, ratio, two_phase
 from engine.recipe.sections import Flags
 
 # info: worth knowing, nothing is wrong. watch: a leading sign, not yet shown. warn and critical: shown, twice in a row.
@@ -140,6 +141,7 @@ class History:
     metric: np.ndarray | None = None  # [evaluations, examples], the task's own measure, larger is better
     slices: tuple[str, ...] = ()  # of each example; empty: the suite is not divided
     margins: np.ndarray | None = None  # [evaluations, examples], of pairs; NaN: that look did not keep them
+    documents: tuple[str, ...] = ()  # from which each example is; empty: each is a draw of its own
     per: str = "token"  # what `tokens` counts: token, text or pair
 
     @property
@@ -149,6 +151,19 @@ class History:
     @property
     def looks(self) -> int:
         return len(self.steps) - 1
+
+    def draws(self, chosen: np.ndarray) -> np.ndarray | None:
+        """Return the number of the document of each example that is chosen (bool [examples]), int64; None without."""
+        return number_names(self.documents)[chosen] if self.documents else None
+
+    def change(self, before: int, now: int) -> Estimate:
+        """Estimate the change of the loss between two looks over the examples that both scored; nats per token."""
+        both = self.scored(before, now)
+        return change(self.nll[before][both], self.nll[now][both], self.tokens[both], self.draws(both))
+
+    def mean(self, sums: np.ndarray, chosen: np.ndarray) -> Estimate:
+        """Estimate a mean per token of the examples that are chosen (bool [examples]); `sums` [examples]."""
+        return ratio(sums[chosen], self.tokens[chosen], self.draws(chosen))
 
     def loss(self, look: int) -> float:
         """Return nats per token of the whole suite, estimated where the look scored a part of it."""
@@ -178,7 +193,8 @@ class History:
         if since is not None:
             now, before = now - rows[since], before - rows[since]
         level = float(before[whole].sum() / self.tokens[whole].sum())
-        return two_phase(now[part], before[part], self.tokens[part], level, int(whole.sum()))
+        total = int(whole.sum())
+        return two_phase(now[part], before[part], self.tokens[part], level, total, self.draws(part))
 
     def peers(self, look: int) -> np.ndarray:
         """Return the looks up to this one that scored all examples that it scored, itself too: int64, ascending."""
@@ -201,6 +217,7 @@ class History:
             ids=tuple(self.ids[i] for i in places),
             tokens=self.tokens[places],
             slices=tuple(self.slices[i] for i in places) if self.slices else (),
+            documents=tuple(self.documents[i] for i in places) if self.documents else (),
         )
 
     def groups(self) -> dict[str, np.ndarray]:
@@ -252,6 +269,12 @@ class Context:
     @property
     def total_steps(self) -> int | None:
         return None if self.rates is None else len(self.rates)
+
+
+@lru_cache(maxsize=8)
+def number_names(names: tuple[str, ...]) -> np.ndarray:
+    """Return a number for each name, equal for equal ones: int64 [names], from 0 on."""
+    return np.unique(np.array(names), return_inverse=True)[1]
 
 
 def losses(nll: np.ndarray, tokens: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from engine.basics.statistics import Estimate, ratio
+from engine.basics.statistics import Estimate
 from engine.flags import actions
 from engine.flags.flag import Context, Flag, Forecast, History, Level, worst_examples
 from engine.flags.forecast import forecast
@@ -245,10 +245,10 @@ class Flips:
 
 
 def flipped(history: History, look: int = -1) -> Flips | None:
-    """Compute McNemar's test with examples as clusters, since tokens of an example depend on each other; None if not
-    measured.
+    """Compute McNemar's test with examples (or documents) as clusters, since tokens of one depend on each other; None
+    if not measured.
 
-    z = sum(b - c) / sqrt(sum((b - c)^2)) over examples with b tokens lost and c gained; McNemar's own for examples of
+    z = sum(b - c) / sqrt(sum((b - c)^2)) over clusters with b tokens lost and c gained; McNemar's own for clusters of
     one token. After V. Durkalski et al., "Analysis of clustered matched-pair data", 2003.
     """
     if history.lost is None or history.gained is None:
@@ -256,6 +256,8 @@ def flipped(history: History, look: int = -1) -> Flips | None:
     scored = history.scored(0, look)
     lost, gained = history.lost[look][scored], history.gained[look][scored]
     net = (lost - gained).astype(np.float64)
+    if (documents := history.draws(scored)) is not None:
+        net = np.bincount(documents, net)
     spread = math.sqrt((net**2).sum())
     p = float(ndtr(-net.sum() / spread)) if spread else 1.0
     return Flips(int(lost.sum()), int(gained.sum()), int(history.tokens[scored].sum()), p)
@@ -268,5 +270,4 @@ def divergence(history: History, look: int = -1) -> Estimate | None:
     measured = ~np.isnan(history.kl[look])
     if not measured.any():
         return None
-    tokens = history.tokens[measured]
-    return ratio(history.kl[look][measured] * tokens, tokens)
+    return history.mean(history.kl[look] * history.tokens, measured)

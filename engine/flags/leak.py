@@ -126,8 +126,8 @@ class _Look:
     def difference(self) -> Estimate:
         """How much further the hits' loss fell."""
         inside, outside = self.inside, self.outside
-        n = min(inside.n, outside.n)
-        return Estimate(outside.value - inside.value, math.hypot(outside.se, inside.se), n)
+        se, n = math.hypot(outside.se, inside.se), min(inside.n, outside.n)
+        return Estimate(outside.value - inside.value, se, n, min(inside.df, outside.df))
 
     @property
     def flatters(self) -> float:

@@ -1,7 +1,8 @@
 """Overfitting: the held-out loss has turned up beyond noise since its best evaluation.
 
-The best of many evaluations is partly luck, so any later one seems worse. So the held-out examples are split in two
-halves: the best step is chosen on one and the rise since then is measured on the other, both ways round.
+The best of many evaluations is partly luck, so any later one seems worse. So the held-out examples are split in five
+folds: for each, the best step is chosen on the other four and the rise since then is measured on this one. Where the
+whole model wobbles from look to look, every fold has the same luck: the rise must be above that, too.
 The loss on training examples shows the cause: it still falls (overfitting) or rises too (instability).
 
 Harm is another question. An overconfident model loses likelihood but answers no worse; dividing the logits by a
@@ -12,21 +13,35 @@ the rise and the task's measure is not worse, the flag is information: `overconf
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import math
+from bisect import insort
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+from scipy.special import ndtri
 
-from engine.basics.statistics import Estimate, change, ratio
+from engine.basics.statistics import Estimate, change, ratio, ratios
 from engine.flags import actions
-from engine.flags.flag import Context, Flag, History, Level, losses, worst_examples
+from engine.flags.flag import Context, Flag, History, Level, worst_examples
 from engine.flags.multiplicity import HITS_IN_A_ROW, level_at, standing, streak
 from engine.recipe.margins import OnRise
 
 DEFAULT = OnRise(do="warn")
 # Nats per token, where no recipe says otherwise.
 MARGINS: dict[Level, float] = {"warn": DEFAULT.warn, "critical": DEFAULT.critical}
-FEWEST = 4  # examples in a half
+# Spent by the levels of the looks. The rise since the best of many looks is tested, not that since a fixed one, so that
+# the chance of a false flag is far smaller: at most 5% in every regime of benchmarks/flag_simulation.py.
+ALPHA = 0.1
+FEWEST = 8  # examples
+FOLDS = 5
+WARM_UP, AFTER = 0.1, 0.05  # of a run: a rise that soon is most often a bump that passes
+# From a simulation of looks that differ by chance: the median of the product of neighbouring third differences, with
+# the sign turned, is WOBBLE times their variance; BY_CHANCE times the covariance is what examples explain, and some.
+WOBBLE, BY_CHANCE = 6.4, 0.6
+WIDER = 0.4  # the quantile of few products is this much higher, over the root of their number
+UNKNOWN_WOBBLE = 0.01  # nats per token: of the first looks
+MOST_WOBBLE = 0.0125  # nats per token: more than that is instability, or a curve that turns sharply
 REMOVED = 0.7  # of the rise: from here on temperature explains it
 WORSE = 0.02  # of the task's measure: a larger drop than this is one, however unsure
 SURE = 0.05  # one-sided, that the measure dropped or that the seen loss rose
@@ -56,18 +71,31 @@ class Harm:
         """Overconfident, not worse."""
         if self.removed < REMOVED or self.metric is None:
             return False
-        dropped = Estimate(-self.metric.value, self.metric.se, self.metric.n)
+        dropped = self.metric.negative
         return dropped.value <= WORSE and dropped.p_above(0.0) >= SURE
 
 
-def hits(heldout: History, *, margins: OnRise = DEFAULT) -> dict[Level, list[bool]]:
-    """Return at which looks (from 1) the loss had risen beyond each margin since its best."""
+def hits(heldout: History, settled: float = 0, *, margins: OnRise = DEFAULT) -> dict[Level, list[bool]]:
+    """Return at which looks (from 1) the loss had risen beyond each margin since its best.
+
+    Before the step `settled` only a rise beyond the margin of critical counts.
+    """
     by_level: dict[Level, float] = {"warn": margins.warn, "critical": margins.critical}
-    looks = [(level_at(look), rise_at(heldout, look)) for look in range(1, len(heldout.steps))]
-    return {
-        level: [rise is not None and rise.estimate.p_above(margin) < alpha for alpha, rise in looks]
-        for level, margin in by_level.items()
-    }
+    found: dict[Level, list[bool]] = {level: [] for level in by_level}
+    for look, estimate in enumerate(_estimates(heldout), start=1):
+        early, alpha = heldout.steps[look] < settled, level_at(look, ALPHA)
+        for level, margin in by_level.items():
+            least = margins.critical if early else margin
+            found[level].append(estimate is not None and estimate.p_above(least) < alpha)
+    return found
+
+
+def settled_at(context: Context) -> float:
+    """Return the step from which a small rise counts: after a tenth of the run, and after its warm-up; 0 if unknown."""
+    if context.rates is None:
+        return 0.0
+    total, peak = len(context.rates), int(np.argmax(context.rates))
+    return max(WARM_UP * total, peak + AFTER * total if peak < total - 1 else 0.0)
 
 
 def overfitting(heldout: History, seen: History, context: Context) -> Flag | None:
@@ -75,17 +103,19 @@ def overfitting(heldout: History, seen: History, context: Context) -> Flag | Non
 
     `seen` has the same evaluations as `heldout`.
     """
-    by_level = hits(heldout, margins=context.flags.overfitting)
+    by_level = hits(heldout, settled_at(context), margins=context.flags.overfitting)
     rise = rise_at(heldout, heldout.looks) if heldout.looks else None
     level = standing(by_level) or ("watch" if by_level["warn"] and by_level["warn"][-1] else None)
     if level is None or rise is None:
         return None
     best = int(np.median(rise.best[rise.scored]))
-    since_best = _seen_change(seen, best)
-    overfitted = since_best.value <= 0 or since_best.p_above(0.0) >= SURE
+    since_best = seen.change(best, seen.looks)
+    cause = cause_of(since_best)
     harm = harm_of(heldout, rise)
-    harmless = overfitted and harm is not None and harm.none and level != "watch"
-    name = "overconfident" if harmless else "overfitting" if overfitted else "instability"
+    harmless = cause == "overfitting" and harm is not None and harm.none and level != "watch"
+    # Where the cause is not known, the likelier one gives the name.
+    likelier = "overfitting" if since_best.value <= MARGINS["warn"] else "instability"
+    name = "overconfident" if harmless else cause or likelier
     lo, hi = rise.estimate.interval()
     return Flag(
         flag=name,
@@ -98,11 +128,20 @@ def overfitting(heldout: History, seen: History, context: Context) -> Flag | Non
         hi=hi,
         n=rise.estimate.n,
         looks=heldout.looks,
-        message=" ".join(_message(heldout, seen, rise, best, overfitted, harm, level)),
+        message=" ".join(_message(heldout, seen, rise, best, since_best, harm, level)),
         actions=_actions(name, heldout.steps[best], context),
         worst=worst_examples(heldout, np.where(rise.scored, rise.before, np.nan)),
         per=heldout.per,
     )
+
+
+def cause_of(since_best: Estimate) -> str | None:
+    """Return what a change of the loss on training examples says of a rise: `instability` if it rose too, beyond noise,
+    `overfitting` if it surely did not rise by more than the margin; None if neither is shown.
+    """
+    if since_best.p_above(0.0) < SURE:
+        return "instability"
+    return "overfitting" if since_best.negative.p_above(-MARGINS["warn"]) < SURE else None
 
 
 def memorised(seen: History, context: Context) -> Flag | None:
@@ -112,7 +151,7 @@ def memorised(seen: History, context: Context) -> Flag | None:
     accuracy = []
     for look in range(len(seen.steps)):
         scored = seen.scored(look)
-        accuracy.append(ratio(seen.right[look][scored], seen.tokens[scored]))
+        accuracy.append(seen.mean(seen.right[look], scored))
     known = [estimate.value >= SATURATED for estimate in accuracy]
     if streak(known) < HITS_IN_A_ROW:
         return None
@@ -139,33 +178,87 @@ def memorised(seen: History, context: Context) -> Flag | None:
 
 def rise_at(history: History, look: int) -> Rise | None:
     """Estimate the rise from the best look to this one; None if this is the best or there are too few examples."""
-    scored, everywhere = history.scored(0, look), half_of(history.ids)
-    halves, tokens, nll = everywhere[scored], history.tokens[scored], history.nll[: look + 1, scored]
-    if min(halves.sum(), (~halves).sum()) < FEWEST:
+    scored, everywhere = history.scored(0, look), _folds(history)
+    folds, tokens, nll = everywhere[scored], history.tokens[scored], history.nll[: look + 1, scored]
+    if len(tokens) < FEWEST:
         return None
-    best_of = {half: _best(nll[:, halves == half], tokens[halves == half]) for half in (True, False)}
-    if look in best_of.values():
+    loss = _loss_of_others(nll, tokens, folds)
+    best_without = np.argmin(loss, axis=0)
+    if (loss[best_without, np.arange(FOLDS)] >= loss[-1]).any():
         return None
-    before, rest = np.empty(len(tokens)), 0.0
-    for half in (True, False):
-        in_half = halves == half
-        before[in_half], error = _filled(nll[:, in_half], tokens[in_half], best_of[not half])
-        rest = float(np.hypot(rest, error * tokens[in_half].sum() / tokens.sum()))
-    best = np.where(everywhere, best_of[False], best_of[True])
-    both = scored & ~np.isnan(history.nll[best, np.arange(len(best))])
-    known = both[scored]
-    own = change(before[known], nll[-1][known], tokens[known]).se * float(np.sqrt(known.mean()))
+    before, missing = nll[best_without[folds], np.arange(len(tokens))], 0.0
+    known = ~np.isnan(before)
+    for fold in set(folds[~known].tolist()):
+        inside = folds == fold
+        before[inside], error = _filled(nll[:, inside], tokens[inside], int(best_without[fold]))
+        missing = float(np.hypot(missing, error * tokens[inside].sum() / tokens.sum()))
+    draws = history.draws(scored)
+    own = change(before[known], nll[-1][known], tokens[known], None if draws is None else draws[known])
     value = change(before, nll[-1], tokens).value
-    filled = np.full(len(best), np.nan)
-    filled[scored] = before
-    return Rise(Estimate(value, float(np.hypot(own, rest)), len(tokens)), both, best, filled)
+    se = float(np.hypot(own.se * np.sqrt(known.mean()), missing))
+    filled, both = np.full(len(everywhere), np.nan), scored.copy()
+    filled[scored], both[scored] = before, known
+    estimate = Estimate(value, se, len(tokens), own.df, own.skew if known.all() else 0.0)
+    return Rise(estimate, both, best_without[everywhere], filled)
 
 
-def _best(nll: np.ndarray, tokens: np.ndarray) -> int:
-    """Return the look at which the loss of these examples was lowest; `nll` [looks, examples], the last one whole."""
-    loss_by_look = losses(nll, tokens)
-    loss_by_look[(~np.isnan(nll)).sum(axis=1) < FEWEST] = np.inf
-    return int(np.argmin(loss_by_look)) if loss_by_look.min() < loss_by_look[-1] else len(nll) - 1
+def _estimates(history: History) -> list[Estimate | None]:
+    """Return the rise at each look from 1 on as it is tested: what the best look may owe to luck is taken off."""
+    looks = range(1, len(history.steps))
+    if np.isnan(history.nll).any():
+        rises = [rise_at(history, look) for look in looks]
+        estimates = [None if rise is None else rise.estimate for rise in rises]
+    else:
+        estimates = _of_whole_looks(history)
+    wobbles = wobble_by_look(history)
+    return [
+        estimate and _wobbling(estimate, wobbles[look], look)
+        for look, estimate in zip(looks, estimates, strict=True)
+    ]
+
+
+def _of_whole_looks(history: History) -> list[Estimate | None]:
+    """Return the estimate of `rise_at` at each look from 1 on, where each scored all examples: all looks at once."""
+    folds, count = _folds(history), len(history.steps)
+    if len(folds) < FEWEST or count < 2:
+        return [None] * (count - 1)
+    loss = _loss_of_others(history.nll, history.tokens, folds)
+    lowest = np.minimum.accumulate(loss, axis=0)
+    # The look at which the lowest loss so far was reached.
+    best = np.maximum.accumulate(
+        np.where(np.diff(lowest, axis=0, prepend=np.inf) < 0, np.arange(count)[:, None], 0), axis=0
+    )
+    before = history.nll[best[:, folds], np.arange(len(folds))]
+    everyone = np.ones(len(folds), dtype=bool)
+    rises = ratios(history.nll - before, history.tokens, history.draws(everyone))
+    is_best = (best == np.arange(count)[:, None]).any(axis=1)
+    return [None if is_best[look] else rises[look] for look in range(1, count)]
+
+
+def _folds(history: History) -> np.ndarray:
+    return fold_of(history.documents or history.ids)
+
+
+def _loss_of_others(nll: np.ndarray, tokens: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Return the loss of the examples of all other folds at each look: float64 [looks, FOLDS], as by `losses`.
+
+    `nll` [looks, examples], of which the first and the last look are whole.
+    """
+    member = np.zeros((len(folds), FOLDS))
+    member[np.arange(len(folds)), folds] = 1.0
+
+    def of_others(rows: np.ndarray) -> np.ndarray:
+        by_fold = rows @ member
+        return by_fold.sum(axis=1, keepdims=True) - by_fold
+
+    known, x = ~np.isnan(nll), tokens.astype(np.float64)
+    if known.all():
+        return of_others(nll) / of_others(x[None])
+    last = np.maximum.accumulate(np.where(known.all(axis=1), np.arange(len(nll)), 0))
+    moved = of_others(np.where(known, nll - nll[last], 0.0)) / np.maximum(1, of_others(known * x))
+    loss = of_others(nll[last]) / of_others(x[None]) + moved
+    loss[known.sum(axis=1) < FEWEST] = np.inf
+    return loss
 
 
 def _filled(nll: np.ndarray, tokens: np.ndarray, best: int) -> tuple[np.ndarray, float]:
@@ -175,14 +268,62 @@ def _filled(nll: np.ndarray, tokens: np.ndarray, best: int) -> tuple[np.ndarray,
     of the others in between.
     """
     known = ~np.isnan(nll[best])
-    if known.all():
-        return nll[best], 0.0
     whole = np.flatnonzero(~np.isnan(nll).any(axis=1))
-    near = {int(whole[whole < best][-1]), int(whole[whole > best][0])}
+    near = [int(whole[whole < best][-1]), int(whole[whole > best][0])]
+    if not known.any():
+        return nll[near[0]], np.inf
     moved = {at: change(nll[at][known], nll[best][known], tokens[known]) for at in near}
     nearest = min(near, key=lambda at: moved[at].se)
     filled = np.where(known, nll[best], nll[nearest] + moved[nearest].value * tokens)
     return filled, moved[nearest].se * float(np.sqrt(1 - known.mean()))
+
+
+def _wobbling(estimate: Estimate, wobble: float, looks: int) -> Estimate:
+    """Return a rise less what the best of that many looks, and of step 0, is expected to be better by if the whole
+    model wobbles (G. Blom, "Statistical estimates and transformed beta-variables", 1958), as unsure as that makes it.
+    """
+    luck = wobble * float(ndtri((looks + 0.625) / (looks + 1.25)))
+    return replace(estimate, value=estimate.value - luck, se=float(np.hypot(estimate.se, wobble)))
+
+
+def wobble_by_look(history: History) -> np.ndarray:
+    """Return by how much all examples together move up and down from look to look, as known at each look: a standard
+    deviation in nats per token, float64 [looks].
+
+    More examples do not make it smaller, and splitting them does not take it out of the choice of the best look. It is
+    taken from the third differences over the looks, which are small for any smooth curve; those of neighbouring looks
+    have opposite signs where looks differ by chance, and the same sign on a curve that bends. What the scatter of the
+    examples explains of it is left out. From few looks it is taken rather too large.
+    """
+    found = np.full(len(history.steps), UNKNOWN_WOBBLE)
+    ordered: list[float] = []
+    for look, product in enumerate(_products(history).tolist(), start=4):
+        insort(ordered, product)
+        if look > 4:
+            place = (len(ordered) - 1) * (0.5 + WIDER / math.sqrt(len(ordered)))
+            below = int(place)
+            upper = ordered[min(below + 1, len(ordered) - 1)]
+            variance = ordered[below] + (place - below) * (upper - ordered[below])
+            found[look] = min(MOST_WOBBLE, math.sqrt(max(0.0, variance)))
+    return found
+
+
+def _products(history: History) -> np.ndarray:
+    """Return an estimate of the wobble's variance from every five looks in a row: float64 [looks - 3]."""
+    if len(history.steps) < 5:
+        return np.empty(0)
+    third = np.diff(history.nll, 3, axis=0)  # [looks - 2, examples]
+    first, second = third[:-1], third[1:]
+    known = ~np.isnan(first + second)
+    tokens = known * history.tokens
+    total = np.maximum(1, tokens.sum(axis=1))
+    centred, means = [], []
+    for rows in (first, second):
+        mean = np.where(known, rows, 0.0).sum(axis=1) / total
+        centred.append(np.where(known, rows - mean[:, None] * history.tokens, 0.0))
+        means.append(mean)
+    scatter = (centred[0] * centred[1]).sum(axis=1) / total**2
+    return (BY_CHANCE * scatter - means[0] * means[1]) / WOBBLE
 
 
 def harm_of(heldout: History, rise: Rise) -> Harm | None:
@@ -203,38 +344,42 @@ def harm_of(heldout: History, rise: Rise) -> Harm | None:
 
 def _metric_change(heldout: History, rise: Rise) -> Estimate | None:
     """Return the change of the task's own measure, or of token accuracy, since the best look."""
-    examples = np.flatnonzero(rise.scored)
-    best = rise.best[examples]
+    everyone = np.arange(len(rise.best))
     if heldout.metric is not None:
-        moved = heldout.metric[-1][examples] - heldout.metric[best, examples]
-        return ratio(moved, np.ones(len(examples)))
+        moved = (heldout.metric[-1] - heldout.metric[rise.best, everyone])[rise.scored]
+        return ratio(moved, np.ones(len(moved)), heldout.draws(rise.scored))
     if heldout.right is not None:
-        moved = heldout.right[-1][examples] - heldout.right[best, examples]
-        return ratio(moved, heldout.tokens[examples])
+        return heldout.mean(heldout.right[-1] - heldout.right[rise.best, everyone], rise.scored)
     return None
 
 
-def _seen_change(seen: History, best: int) -> Estimate:
-    scored = seen.scored(best, seen.looks)
-    return change(seen.nll[best][scored], seen.nll[-1][scored], seen.tokens[scored])
-
-
-@lru_cache(maxsize=4)
-def half_of(ids: tuple[str, ...]) -> np.ndarray:
-    """Return which examples are in the first half, by content hash: bool [examples]."""
-    return np.array([hashlib.sha256(f"half:{id}".encode()).digest()[0] % 2 == 0 for id in ids], dtype=bool)
+@lru_cache(maxsize=8)
+def fold_of(names: tuple[str, ...]) -> np.ndarray:
+    """Return the fold of each example, by a hash of its document's name or of its content: int64 [examples]."""
+    digests = (hashlib.sha256(f"fold:{name}".encode()).digest() for name in names)
+    return np.array([int.from_bytes(digest[:4]) % FOLDS for digest in digests])
 
 
 def _message(
-    heldout: History, seen: History, rise: Rise, best: int, overfitted: bool, harm: Harm | None, level: Level
+    heldout: History,
+    seen: History,
+    rise: Rise,
+    best: int,
+    since_best: Estimate,
+    harm: Harm | None,
+    level: Level,
 ) -> list[str]:
     lo, hi = rise.estimate.interval()
+    known = {"overfitting": "did not rise", "instability": "rose too"}
+    moved = known.get(cause_of(since_best) or "", f"may have risen or not, by {since_best.value:+.3f}")
     sentences = [
         f"The {heldout.suite} loss has risen by {rise.estimate.value:.3f} {heldout.unit} (95% interval {lo:.3f} to "
         f"{hi:.3f}, {rise.estimate.n} examples) since its best at step {heldout.steps[best]}, while the loss on "
-        f"training examples {'did not rise' if overfitted else 'rose too'} (from {seen.loss(best):.3f} to "
-        f"{seen.loss(-1):.3f})."
+        f"training examples {moved} (from {seen.loss(best):.3f} to {seen.loss(-1):.3f})."
     ]
+    if moved not in known.values():
+        lo, hi = since_best.interval()
+        sentences.append(f"So the cause is not known: its 95% interval is {lo:+.3f} to {hi:+.3f}.")
     if harm:
         sentences.append(
             f"At temperature {harm.temperature:g}, {max(0.0, min(1.0, harm.removed)):.0%} of the rise is gone"

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import ndtri, stdtr
 
-from engine.basics.statistics import TwoPhase, change
+from engine.basics.statistics import TwoPhase, skewed
 from engine.flags import forgetting, overfitting
 from engine.flags.flag import History, Level, losses
 from engine.flags.multiplicity import level_at, standing
@@ -34,14 +34,14 @@ FLAGS = Flags()  # with the default margins
 def choose_part(ids: Sequence[str], slices: Sequence[str], count: int) -> np.ndarray:
     """Return which `count` examples a look scores first; bool [examples]. All where `count` is 0 or there are no more.
 
-    Evenly spread over the suite's order (that of the content hash), so that each slice, and in each the two halves by
+    Evenly spread over the suite's order (that of the content hash), so that each slice, and in each the folds by
     which overfitting is tested, has the share that it has in the suite.
     """
     n = len(ids)
     if not 0 < count < n:
         return np.ones(n, dtype=bool)
-    halves = overfitting.half_of(tuple(ids))
-    order = np.lexsort((np.arange(n), halves, np.array(slices or [""] * n)))
+    folds = overfitting.fold_of(tuple(ids))
+    order = np.lexsort((np.arange(n), folds, np.array(slices or [""] * n)))
     chosen = np.zeros(n, dtype=bool)
     chosen[order[np.arange(count) * n // count]] = True
     return chosen
@@ -64,38 +64,39 @@ def wants_rest(history: History, flags: Flags = FLAGS) -> bool:
         if standing({level: looks[:-1] for level, looks in hits.items()}) == "critical":
             return False  # there is nothing left to find out
         groups = history.groups()
-        margins = [flags.forgetting.margins(name)[0] for name in groups]
+        margins, level = [flags.forgetting.margins(name)[0] for name in groups], level_at(history.looks)
         estimates = [history.estimate(-1, 0, chosen) for chosen in groups.values()]
     else:
         hits = overfitting.hits(history, margins=flags.overfitting)
-        margins, estimates = [flags.overfitting.warn], [_rise(history)]
+        margins, level = [flags.overfitting.warn], level_at(history.looks, overfitting.ALPHA)
+        estimates = [_rise(history)]
     return any(hits[lowest][-2:]) or any(
-        chance(estimate, margin, history.looks) >= CHANCE
-        for estimate, margin in zip(estimates, margins, strict=True)
+        chance(estimate, margin, level) >= CHANCE for estimate, margin in zip(estimates, margins, strict=True)
     )
 
 
-def chance(estimate: TwoPhase, margin: float, look: int) -> float:
-    """Return the chance that the whole suite, were it scored, would be above `margin` at the level of look k.
+def chance(estimate: TwoPhase, margin: float, level: float) -> float:
+    """Return the chance that the whole suite, were it scored, would be above `margin` at a level.
 
     Given the part, its value is distributed around that of the part with the standard deviation of the rest, and it
-    hits from margin + z · (its own standard error) on.
+    hits from margin + z · (its own standard error) on, or less where examples are skewed to the right. The error has no
+    more than what the examples say by themselves: if they are of few documents it is larger, and a hit less likely.
     """
-    if estimate.n < 2:
+    if not np.isfinite(estimate.own):
         return 1.0
-    missing = margin - float(ndtri(level_at(look))) * estimate.own - estimate.value
+    z = skewed(-float(ndtri(level)), max(0.0, estimate.skew))
+    missing = margin + z * estimate.own - estimate.value
     if estimate.rest == 0:
         return float(missing < 0)
-    return float(stdtr(estimate.n - 1, -missing / estimate.rest))
+    return float(stdtr(estimate.df, -missing / estimate.rest))
 
 
 def _rise(history: History) -> TwoPhase:
     """Estimate the rise from the best look before the last. The best is chosen on all examples, so it errs upwards."""
     best = int(np.argmin(losses(history.nll, history.tokens)[:-1]))
-    now, both = history.estimate(-1), history.scored(best, history.looks)
-    rise = change(history.nll[best][both], history.nll[-1][both], history.tokens[both])
-    own = rise.se * float(np.sqrt(both.mean()))
-    return TwoPhase(now.value - history.loss(best), own, now.rest, now.n)
+    now, rise = history.estimate(-1), history.change(best, history.looks)
+    own = rise.se * float(np.sqrt(history.scored(best, history.looks).mean()))
+    return TwoPhase(now.value - history.loss(best), own, now.rest, now.n, now.df, rise.skew)
 
 
 def replay_looks(history: History, count: int, total: int) -> History:

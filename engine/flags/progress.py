@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.basics.statistics import Estimate, change
+from engine.basics.statistics import Estimate
 from engine.flags import actions
 from engine.flags.flag import Context, Flag, History
 from engine.flags.multiplicity import HITS_IN_A_ROW, level_at, streak
@@ -46,12 +46,12 @@ def dead(seen: History, context: Context) -> Flag | None:
     if seen.looks < HITS_IN_A_ROW or seen.steps[-1] < max(STEPS, SHARE * total):
         return None
     flat = [
-        _is_within(_moved(seen, 0, look), FLAT, level_at(look)) and seen.steps[look] >= STEPS
+        _is_within(seen.change(0, look), FLAT, level_at(look)) and seen.steps[look] >= STEPS
         for look in range(1, len(seen.steps))
     ]
     if streak(flat) < HITS_IN_A_ROW:
         return None
-    estimate = _moved(seen, 0, seen.looks)
+    estimate = seen.change(0, seen.looks)
     lo, hi = estimate.interval()
     return Flag(
         flag="dead",
@@ -79,17 +79,17 @@ def converged(heldout: History, context: Context) -> Flag | None:
     now = heldout.looks
     if now < 4 or heldout.steps[-1] < CONVERGED_FROM * total:
         return None
-    fell = _moved(heldout, now, 0)  # from now to the base: positive if the loss fell
+    fell = heldout.change(now, 0)  # from now to the base: positive if the loss fell
     if fell.p_above(2 * SETTLED) >= level_at(now):
         return None
     # A look at fewer examples is less sure, so it neither shows nor ends that the loss has settled.
     earlier = [int(look) for look in heldout.peers(now) if 0 < look < now]
-    settled = [_is_within(_moved(heldout, look, now), SETTLED, level_at(now)) for look in earlier]
+    settled = [_is_within(heldout.change(look, now), SETTLED, level_at(now)) for look in earlier]
     looks = streak(settled)
     since = earlier[-looks] if looks else now
     if looks < 2 or heldout.steps[since] > CONVERGED_BY * heldout.steps[-1]:
         return None
-    estimate = _moved(heldout, since, now)
+    estimate = heldout.change(since, now)
     lo, hi = estimate.interval()
     return Flag(
         flag="converged",
@@ -111,12 +111,6 @@ def converged(heldout: History, context: Context) -> Flag | None:
     )
 
 
-def _moved(history: History, before: int, now: int) -> Estimate:
-    both = history.scored(before, now)
-    return change(history.nll[before][both], history.nll[now][both], history.tokens[both])
-
-
 def _is_within(estimate: Estimate, margin: float, alpha: float) -> bool:
     """Whether both tests, that the true change is beyond one end or the other, are rejected."""
-    mirrored = Estimate(-estimate.value, estimate.se, estimate.n)
-    return max(estimate.p_above(-margin), mirrored.p_above(-margin)) < alpha
+    return max(estimate.p_above(-margin), estimate.negative.p_above(-margin)) < alpha

@@ -304,7 +304,7 @@ def _longest_of_model(recipe: Recipe, model: ModelFiles, tokenizer: Any) -> int:
 
 
 def _suite_report(suite: SuiteData, shared: list[Leak]) -> SuiteReport:
-    detectable = findings.detectable(len(suite.documents))
+    detectable = findings.detectable(len(suite.documents), suite.name)
     return SuiteReport(suite.label, suite.rows, len(suite.documents), detectable, suite.leaks, shared)
 
 

@@ -45,8 +45,8 @@ def _rows(report: dict[str, Any]) -> Iterator[str]:
     for suite in report["suites"]:
         shown = suite["detectable"]
         yield (
-            f"  power      {suite['name']}: {shown['n']:,} rows show a change from {shown['effect']:.2f} standard "
-            f"deviations of the loss, or {100 * shown['accuracy']:.0f} points of accuracy"
+            f"  power      {suite['name']}: {shown['n']:,} rows show a loss that has risen by about "
+            f"{shown['change']:.2f} nats per token or more, or {100 * shown['accuracy']:.0f} points of accuracy"
         )
 
 

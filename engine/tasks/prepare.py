@@ -41,6 +41,20 @@ class Suite:
     examples: list[Item]
     slices: tuple[str, ...] = ()
 
+    @cached_property
+    def passages_of(self) -> tuple[str, ...]:
+        """From which document each example is, its own id where that is not known; empty if it is known of none."""
+        names = [document.passage_of for document in self.documents]
+        slices = self.slices or [""] * len(names)
+        return (
+            tuple(
+                f"{slice}/{name}" if name else document.id
+                for slice, name, document in zip(slices, names, self.documents, strict=True)
+            )
+            if any(names)
+            else ()
+        )
+
 
 @dataclass(frozen=True)
 class Prepared:

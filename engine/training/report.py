@@ -209,6 +209,7 @@ def _example_scores(scores: Scores) -> lines.Scored:
         None if scores.kl is None else listed(scores.kl.round(6)),
         listed(scores.margins),
         tempered,
+        list(scores.documents) or None,
     )
 
 

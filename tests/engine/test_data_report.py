@@ -15,6 +15,8 @@ from engine.basics.errors import DataError
 from engine.bundled.catalogue import model_path
 from engine.data import chat, findings, rows
 from engine.data.gather import gather
+from engine.flags.forgetting import MARGINS
+from engine.flags.multiplicity import level_at
 from engine.recipe.recipe_file import parse
 from engine.recipe.sections import Recipe, Train
 from engine.report import build
@@ -352,11 +354,12 @@ def test_label_balance() -> None:
 
 def test_what_a_held_out_set_can_tell_is_what_a_simulation_finds() -> None:
     import numpy as np
+    from scipy.special import stdtrit
 
-    can = findings.detectable(100)
-    draws = np.random.default_rng(0).normal(can.effect, 1.0, size=(20_000, 100))
-    z = draws.mean(axis=1) * 10  # known deviation 1, n = 100
-    assert np.mean(np.abs(z) > 1.96) == pytest.approx(0.8, abs=0.01)
+    can = findings.detectable(40, "general")
+    draws = np.random.default_rng(0).normal(can.change - MARGINS["warn"], 0.15, size=(20_000, 40))
+    t = draws.mean(axis=1) / draws.std(axis=1, ddof=1) * np.sqrt(40)
+    assert np.mean(t > stdtrit(39, 1 - level_at(57))) == pytest.approx(0.8, abs=0.01)
     assert findings.heldout_size_warnings(100, "heldout") == []
     assert [f.code for f in findings.heldout_size_warnings(20, "heldout")] == ["small-heldout"]
 

@@ -157,3 +157,27 @@ def test_what_is_known_by_heart_is_information():
     assert (flag.flag, flag.level, flag.since_step, flag.effect) == ("memorised", "info", 70, 1.0)
     assert memorised(run.until(7), CONTEXT) is None
     assert memorised(history(falling(), rng, "seen"), CONTEXT) is None
+
+
+# ---- cause
+
+
+@pytest.mark.parametrize(
+    ("seen_rise", "noise", "flag", "words"),
+    [
+        (0.3, 0.01, "instability", "rose too"),
+        (-0.3, 0.01, "overfitting", "did not rise"),
+        (0.05, 0.6, "instability", "the cause is not known"),
+        (-0.05, 0.6, "overfitting", "the cause is not known"),
+    ],
+)
+def test_no_evidence_of_a_rise_is_no_evidence_of_none(seen_rise, noise, flag, words):
+    rng = np.random.default_rng(13)
+    run = history(turning(0.6), rng, noise=0.01)
+    seen = history(np.zeros(LOOKS), rng, "seen", noise=0.0)
+    scatter = noise * rng.standard_normal(100) * seen.tokens
+    scatter += seen.tokens * (seen_rise - scatter.sum() / seen.tokens.sum())
+    seen.nll[-1] += scatter
+    found = overfitting(run, seen, CONTEXT)
+    assert found.flag == flag
+    assert words in found.message

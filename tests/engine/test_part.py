@@ -33,16 +33,18 @@ def scored(run) -> list[int]:
 # ---- which part
 
 
-def test_a_part_has_each_slice_and_each_half_in_its_share():
+def test_a_part_has_each_slice_and_each_fold_in_its_share():
     ids = tuple(f"{n:x}" for n in range(300))
     slices = ("text",) * 180 + ("code",) * 120
     chosen = choose_part(ids, slices, 100)
     assert chosen.sum() == 100
-    halves = overfitting.half_of(ids)
+    folds = overfitting.fold_of(ids)
     for name, share in (("text", 0.6), ("code", 0.4)):
         of_slice = np.array(slices) == name
         assert abs((chosen & of_slice).sum() - 100 * share) <= 1
-        assert abs((chosen & of_slice & halves).sum() - (of_slice & halves).sum() / 3) <= 1
+        for fold in range(overfitting.FOLDS):
+            in_both = of_slice & (folds == fold)
+            assert abs((chosen & in_both).sum() - in_both.sum() / 3) <= 1
     assert np.array_equal(chosen, choose_part(ids, slices, 100))
 
 
@@ -72,7 +74,7 @@ def test_the_chance_of_a_hit_is_how_often_the_whole_suite_hits():
         values = rng.uniform(-0.1, 0.3) + 0.5 * rng.standard_normal(300)
         ones = np.ones(300)
         estimate = two_phase(values[:100], np.zeros(100), ones[:100], 0.0, 300)
-        said.append(chance(estimate, 0.05, look=3))
+        said.append(chance(estimate, 0.05, level_at(3)))
         hit.append(ratio(values, ones).p_above(0.05) < level_at(3))
     said, hit = np.array(said), np.array(hit)
     for low, high in ((0.01, 0.1), (0.1, 0.4), (0.4, 0.8), (0.8, 1.0)):
@@ -84,9 +86,9 @@ def test_the_chance_of_a_hit_is_how_often_the_whole_suite_hits():
 
 def test_what_is_scored_whole_has_no_chance_but_yes_or_no():
     edge = 0.05 - float(ndtri(level_at(2))) * 0.01
-    assert chance(TwoPhase(edge + 1e-6, 0.01, 0.0, 300), 0.05, 2) == 1.0
-    assert chance(TwoPhase(edge - 1e-6, 0.01, 0.0, 300), 0.05, 2) == 0.0
-    assert chance(TwoPhase(-9.0, np.inf, np.inf, 1), 0.05, 2) == 1.0  # one example says nothing
+    assert chance(TwoPhase(edge + 1e-6, 0.01, 0.0, 300), 0.05, level_at(2)) == 1.0
+    assert chance(TwoPhase(edge - 1e-6, 0.01, 0.0, 300), 0.05, level_at(2)) == 0.0
+    assert chance(TwoPhase(-9.0, np.inf, np.inf, 1), 0.05, level_at(2)) == 1.0  # one example says nothing
 
 
 def replayed(detector, means, suite, runs=40, noise=0.02, seed=1):

@@ -339,6 +339,28 @@ def test_what_is_measured_at_both_ends_is_paired(home: FakeHome, projection: Pro
     assert [row["last"] for row in metrics] == [0.5, 0.5]
 
 
+def test_passages_of_one_document_count_as_one(home: FakeHome, projection: Projection) -> None:
+    noise = np.random.default_rng(2)
+    tokens, of = noise.integers(5, 60, 40), np.arange(40) % 8
+    base = tokens * noise.normal(3.0, 0.4, 40)
+    now = base + tokens * (noise.exponential(0.3, 8)[of] + noise.normal(0, 0.05, 40))
+    run = home.run(1)
+    run.start()
+    for step, nll in ((0, base), (4, now)):
+        examples = {"id": [f"g{at}" for at in range(40)], "nll": nll.tolist(), "tokens": tokens.tolist()}
+        examples["document"] = [f"book {at}" for at in of]
+        run.write("eval", step=step, suite="general", values={"loss": {"value": 1.0}}, examples=examples)
+    Ingest(projection, home.path).poll()
+    (row,) = ask(projection, queries.slices(1))
+    expected = change(base, now, tokens, of)
+    assert row["n"] == 40
+    assert (row["change"], row["lo"], row["hi"]) == pytest.approx(
+        (expected.value, *expected.interval()), rel=0.01
+    )
+    narrow = change(base, now, tokens).interval()
+    assert row["hi"] - row["lo"] > 1.5 * (narrow[1] - narrow[0])
+
+
 def test_general_text_that_is_not_divided_has_one_row(home: FakeHome, projection: Projection) -> None:
     run = trained(home, 1, [3.0])
     run.eval(3, "general", [12.0, 12.0])

@@ -50,12 +50,12 @@ def test_what_general_text_has_lost_stands_by_slice_beside_the_gain_and_the_dist
     lines = [
         "".join(text for text, _ in line) for line in details.evals(ROWS, [], rows, distance, [], [], 100)
     ]
-    _print_baselines([], rows, distance)
+    _print_baselines([], rows, distance, 10)
     for shown in (lines, capsys.readouterr().out.splitlines()):
         folded = [" ".join(line.split()) for line in shown]
         assert [line for line in folded if line in expected] == expected
     without = [row | dict.fromkeys(("gain", "gain_lo", "gain_hi", "per_gain")) for row in rows]
-    _print_baselines([], without, [])
+    _print_baselines([], without, [], 10)
     assert "paid +" not in capsys.readouterr().out
 
 

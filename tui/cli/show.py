@@ -123,7 +123,8 @@ def show(number: int, *, as_json: bool) -> None:
         _print_damage(parts["damage"])
         print_warnings(parts["warnings"])
         _print_evals(parts["evals"], row["task"], row["kept_step"])
-        _print_baselines(parts["baselines"], parts["slices"], parts["distance"])
+        looks = len({row["step"] for row in parts["evals"] if row["suite"] == "heldout"}) - 1
+        _print_baselines(parts["baselines"], parts["slices"], parts["distance"], looks)
         _print_ends(parts["choices"], parts["drift"])
         if row["task"] == "classification":
             confusion = client.query(f"{CONFUSION} AND run = {int(number)} ORDER BY t").to_pylist()
@@ -226,13 +227,14 @@ def _result(row: dict[str, Any]) -> str:
 
 
 def _print_baselines(
-    of_task: list[dict[str, Any]], of_slices: list[dict[str, Any]], distance: list[dict[str, Any]]
+    of_task: list[dict[str, Any]], of_slices: list[dict[str, Any]], distance: list[dict[str, Any]], looks: int
 ) -> None:
     """The base model beside the run: what fine-tuning has brought, and what it has cost."""
     if of_task:
         _section(f"Held-out loss of the base model and at step {of_task[0]['step']}, paired by example")
         cells = map(baselines.baseline_cells, of_task)
         print_table([dict(zip(baselines.COLUMNS, row, strict=True)) for row in cells])
+        _print_power(of_task[0], "heldout", looks)
     if of_slices:
         _section(
             f"General text under the base model and at step {of_slices[0]['step']}: loss and tokens, paired by example"
@@ -241,10 +243,23 @@ def _print_baselines(
         print_table([dict(zip(baselines.SLICE_COLUMNS, row, strict=True)) for row in cells])
         if trade := baselines.trade(of_slices):
             out(trade)
+        for row in of_slices:
+            _print_power(row, row["slice"] or "general", looks)
+
     if distance:
         _section(f"At step {distance[0]['step']}, {baselines.DISTANCE}")
         cells = map(baselines.distance_cells, distance)
         print_table([dict(zip(baselines.DISTANCE_COLUMNS, row, strict=True)) for row in cells])
+
+
+def _print_power(row: dict[str, Any], suite: str, looks: int) -> None:
+    """What these rows cannot show, from how much they differ in their change so far."""
+    from engine.flags import power  # imports SciPy, which is slow
+
+    if row["n"] < 2 or None in (row["lo"], row["hi"]):
+        return
+    least = power.smallest(suite, row["n"], looks, power.sd_of(row["lo"], row["hi"], row["n"]))
+    out(f"{cell(suite)}: with {row['n']} rows, a rise below {least:.2g} nats per token is not seen by a flag")
 
 
 def _print_ends(of_choices: list[dict[str, Any]], of_drift: list[dict[str, Any]]) -> None:
