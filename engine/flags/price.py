@@ -14,7 +14,7 @@ proportion has at most two chances of a false hit at a look; every other run has
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -57,13 +57,11 @@ class Trade:
         share = self.per_gain
         se = float(np.hypot(self.price.se, share * self.gain.se))  # of different examples
         value, n = self.price.value - share * self.gain.value, min(self.price.n, self.gain.n)
-        excess = replace(self.price, value=value, se=se, n=n)
-        return excess.p_above(0.0)
+        return Estimate(value, se, n, min(self.price.df, self.gain.df), self.price.skew).p_above(0.0)
 
 
 def gain_at(heldout: History | None, step: int) -> Estimate | None:
     """Return the fall of the held-out loss from step 0 to a step, nats per token; None if it was not scored there."""
     if heldout is None or step not in heldout.steps or step == 0:
         return None
-    change = heldout.estimate(heldout.steps.index(step), 0).estimate
-    return replace(change, value=-change.value)
+    return heldout.estimate(heldout.steps.index(step), 0).estimate.negative
