@@ -138,6 +138,6 @@ def _pretrain(name: str, family: Family, path: Path) -> None:
         schedule.step()
         optimiser.zero_grad()
         if step % 100 == 0:
-            print(f"{name}: step {step} of {family.steps}, loss {float(loss):.3f}", flush=True)
+            print(f"{name}: step {step} of {family.steps}, loss {float(loss.detach()):.3f}", flush=True)
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
