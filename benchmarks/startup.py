@@ -31,7 +31,7 @@ model: bundled:stdlib-2m
 method: {method}
 data: {{train: bundled:docstrings}}
 train: {{max_steps: 2, tokens_per_step: {tokens}, lr: {lr}}}
-evals: {{every: 100%, generate: 0, samples: 0, few_shot: 0}}
+evals: {{every: 100%, limit: 50, generate: 0, samples: 0, few_shot: 0}}
 """
 
 

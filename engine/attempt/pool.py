@@ -191,7 +191,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     set_command_line(program("engine.attempt.pool", key))
     server = socket.socket(fileno=listening)
-    place = pool.Place(pool.place(worker).directory, key)
+    place = pool.Place(pool.directory(), key)
     for descriptor in (listening, lock):
         os.set_inheritable(descriptor, False)
     environment = dict(os.environ)

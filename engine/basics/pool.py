@@ -127,10 +127,15 @@ class Place:
 
 def place(worker: str) -> Place:
     """Return where the pool is that has what the module `worker` imports, as code and libraries are now."""
+    return Place(directory(), key(worker))
+
+
+def directory() -> Path:
+    """Return where this user's pools are: not in a home, since homes share them, and not in $TMPDIR, which may differ
+    from one daemon to the next.
+    """
     named = os.environ.get(PLACE)
-    # Not in a home, since homes share it, and not in $TMPDIR, which may differ from one daemon to the next.
-    directory = Path(named) if named else Path("/tmp") / f"finetui-{os.getuid()}-pool"
-    return Place(directory, key(worker))
+    return Path(named) if named else Path("/tmp") / f"finetui-{os.getuid()}-pool"
 
 
 def key(worker: str) -> str:
