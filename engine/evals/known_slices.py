@@ -1,8 +1,9 @@
 """Which slices of the general text that comes along the base model knows: what it never knew it cannot forget.
 
-A model that predicts a text hardly better than the frequencies of the text's bytes do knows nothing of it, and its loss
-there moves at random: a small English model on Chinese, say. Such slices are not watched, unless a recipe names them.
-Models that know a text need about a quarter of those nats, so the bound matters for very small ones alone. Decided once, by a few passages of each, and kept in the run's directory, since a resumed attempt must score the same.
+A model that predicts a text hardly better than the frequencies of the text's bytes do knows nothing of it, and its
+loss there moves at random: a small English model on Chinese, say. Such slices are not watched, unless a recipe names
+them. Decided once, by a few passages of each, and kept in the run's directory, since a resumed attempt must score the
+same. The bundled model needs 35% of those nats for prose of the kind that it has learned, and 92% for code.
 """
 
 from __future__ import annotations
