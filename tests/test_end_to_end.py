@@ -174,6 +174,18 @@ def test_killed_cancelled_and_resumed_it_ends_where_the_first_run_did(
     assert box.json("compare", str(whole), str(again))["config"] == []
 
 
+def test_the_base_model_stands_beside_what_was_trained(box: Box, again: int) -> None:
+    """Over three attempts: step 0 is of the first, the end of the last."""
+    with connect(Home(box.path / "home")) as client:
+        general = {row["slice"] for row in client.named("slices", run=again).to_pylist()}
+        drift = {row["measure"]: row for row in client.named("drift", run=again).to_pylist()}
+    # The text that comes along, without what the model does not know.
+    assert "prose" in general
+    assert not {"code", "languages"} & general
+    assert (drift["tokens"]["n"], drift["tokens"]["step"]) == (24, STEPS)
+    assert drift["entropy"]["base"] != drift["entropy"]["now"]
+
+
 @pytest.mark.parametrize(
     ("command", "override", "says"),
     [

@@ -30,7 +30,9 @@ def measure_ends(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> None:
     """
     loss = accelerator.unwrap_model(loss_of)
     token_loss = loss.token_loss if isinstance(loss, PairLoss) else loss
-    if not isinstance(token_loss, TargetLoss):  # a classifier writes nothing
+    if not isinstance(token_loss, TargetLoss):
+        if job.step == 0 and job.recipe.evals.drift:
+            job.report.log("info", "what the model writes is not compared: a classifier writes nothing")
         return
     is_base = job.step == 0 and starts_as_base(job.recipe.method)
     cache = base_cache_of(job) if is_base else None

@@ -190,7 +190,7 @@ def _leave_out_unknown(job: Job) -> None:
         job.report.log(
             "info",
             f"general text that the base model does not know is not watched: {', '.join(unknown)} (it predicts the "
-            "text no better than how often each byte occurs); name sources in evals.general to choose others",
+            "text hardly better than how often each byte occurs); name sources in evals.general to choose others",
         )
 
 

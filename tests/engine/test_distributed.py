@@ -42,7 +42,7 @@ def single(finished: Finished) -> Callable[[str], RunDir]:
 def recipe(method: str, count: int = PROCESSES, **changes: Any) -> dict[str, Any]:
     """Windows of one to four forward passes, so that now and then a process has none of its own."""
     quick = {"train__micro_tokens": 100, "evals__limit": 4, "evals__general": None, "evals__every": 6}
-    return small(method=method, processes=count, **{**quick, **changes})
+    return small(method=method, processes=count, **{**quick, "evals__drift": 1, **changes})
 
 
 def same_as_single(single: RunDir, run: RunDir, *attempts: int) -> None:
@@ -78,6 +78,9 @@ def test_ddp_trains_as_one_process_does_and_tells_one_story(single, tmp_path):
         for one in (run, single("lora"))  # several processes have no memory probe
     ]
     assert of_both[0] == of_both[1]
+    ours, theirs = ([e["text"] for e in of_kind(one, 1, "drift")] for one in (run, single("lora")))
+    assert ours == theirs
+    assert len(ours) == 2
     assert of_kind(run, 1, "plan")[0]["device"].startswith("2 × ")
     assert "step        6/6" in run.attempt(1).stdout.read_text()
 
