@@ -403,6 +403,11 @@ FROM (SELECT *, first_value(level) OVER worst AS worst_level, first_value(step) 
 WHERE place = 1
 ORDER BY run, flag, suite""",
         {
+            name: comment
+            for name, _, comment in TABLES["flags"][1]
+            if name in ("run", "flag", "suite", "slice", "since_step", "lo", "hi", "n", "per", "message")
+        }
+        | {
             "state": "what its last look made of it: raised, confirmed, weakened, fading, withdrawn",
             "level": "level at its last look; info where it is withdrawn",
             "step": "its last look",

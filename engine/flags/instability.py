@@ -24,7 +24,8 @@ MEMORY, BEYOND = 1000, 1.25  # steps before, that show what is usual; times the 
 SPIKE, LEAST = 8.0, 0.2  # robust standard deviations, and nats per token, above the median
 EXPLODED = 10.0  # times the median gradient norm
 LATEST, HITS = 5, 2  # a warning needs this many hits among the latest steps
-UNLIKELY = 0.001  # chance of as many outliers among the latest steps, from which on they are no mixture
+# The chance, in a mixture, that so many of the latest steps are the largest of all; and that so many are outliers.
+BY_CHANCE, UNLIKELY = 0.004, 0.001
 _MAD_TO_SD = 1.4826  # of a normal distribution
 
 
@@ -123,16 +124,22 @@ def back_to_normal(losses: np.ndarray, norms: np.ndarray, first_step: int, since
 def _unusual(outlying: np.ndarray, size: np.ndarray) -> np.ndarray:
     """Return which of the latest steps jumped, bool [steps]: those outliers that are clearly larger than all that came
     before the latest steps; or all of them, if so many are unlikely at the share of outliers so far.
+
+    Of steps in random order, the chance that the c largest of m + 5 are all among the last 5 is 5/(m + 5) · 4/(m + 4) ·
+    … (c factors). Where that is likely, because few steps came before, one jump is shown, which is no warning.
     """
     hit = np.zeros(len(outlying), dtype=bool)
     latest = slice(max(0, len(outlying) - LATEST), len(outlying))
     earlier = size[: latest.start]
-    known = ~np.isnan(earlier)
-    largest = max(0.0, float(earlier[known].max())) if known.any() else 0.0
+    known = int((~np.isnan(earlier)).sum())
+    largest = max(0.0, float(np.nanmax(earlier))) if known else 0.0
     with np.errstate(invalid="ignore"):
         hit[latest] = outlying[latest] & (size[latest] > BEYOND * largest)
+    beyond = np.arange(int(hit.sum()))
+    if len(beyond) >= HITS and np.prod((LATEST - beyond) / (known + LATEST - beyond)) > BY_CHANCE:
+        hit[:] = np.arange(len(hit)) == latest.start + int(np.nanargmax(size[latest]))
     count = int(outlying[latest].sum())
-    share = (int(outlying[: latest.start].sum()) + 1) / (int(known.sum()) + 2)
+    share = (int(outlying[: latest.start].sum()) + 1) / (known + 2)
     if count >= HITS and bdtrc(count - 1, LATEST, share) < UNLIKELY:
         hit[latest] = outlying[latest]
     return hit

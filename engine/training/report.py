@@ -175,13 +175,13 @@ class Report:
         weights it then saved.
         """
         write(self._log, lines.End(status, step, error, reason, kept_step, timing), sync=True)
-        because = error or reason
-        _print_line(status, f"at step {step}" + (f": {because}" if because else ""))
         if timing and timing.eval_s and timing.train_s:
             share = timing.eval_s / (timing.eval_s + timing.train_s)
             _print_line(
                 "looks", f"{timing.looks} after step 0 took {share:.0%} of the time of steps and looks"
             )
+        because = error or reason
+        _print_line(status, f"at step {step}" + (f": {because}" if because else ""))
 
 
 def _sizes(written: Sequence[Written]) -> list[tuple[float, float]]:

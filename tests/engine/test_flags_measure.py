@@ -11,6 +11,7 @@ from workers import small
 from engine.evals.looks import Looks
 from engine.evals.score import Scores
 from engine.flags.displacement import displacement
+from engine.flags.flag import flag_of
 from engine.flags.measure import judged, preference_losses
 from engine.recipe.sections import Recipe
 from engine.training.context import context_of
@@ -65,11 +66,17 @@ def pairs(
     return looks
 
 
-def lines(looks: Looks, task: str, tmp_path, **flags: str) -> tuple[list[dict], int | None]:
-    """The lines of flags that a run writes look by look, and the step at which one stops it."""
-    path = tmp_path / "events.jsonl"
+def lines(
+    looks: Looks, task: str, tmp_path, resumed: list[dict] | None = None, **flags: str
+) -> tuple[list[dict], int | None]:
+    """The lines of flags that a run writes look by look, and the step at which one stops it. `resumed`: lines of an
+    earlier attempt; the run goes on from the look of the last one.
+    """
+    path = tmp_path / f"events-{len(resumed or [])}.jsonl"
     own = recipe(task, **flags)
     so_far = Looks()
+    for line in resumed or []:
+        so_far.add_flag(flag_of(line))
     job = SimpleNamespace(
         recipe=own,
         report=Report(LogWriter(path, "worker", 1, 1)),
@@ -82,7 +89,7 @@ def lines(looks: Looks, task: str, tmp_path, **flags: str) -> tuple[list[dict], 
         for suite, by_step in looks._scores.items():
             so_far.add(step, suite, by_step[step])
         job.step = step
-        if raise_flags(job) and stopped is None:
+        if (not resumed or step > resumed[-1]["step"]) and raise_flags(job) and stopped is None:
             stopped = step
     return [line for line in read_log(path) if line["kind"] == "flag"], stopped
 
@@ -134,6 +141,22 @@ def test_a_run_that_overfits_is_stopped_and_keeps_its_best_step(task, tmp_path):
     best = best_look(looks, recipe(task))
     assert best is not None
     assert best[0] in (30, 40)
+
+
+def test_a_rise_that_passes_is_withdrawn_and_a_resumed_run_says_the_same(tmp_path):
+    looks = run("sft", curve(4, 3, 3.6, 2.5), curve(4, 2, 1), curve(0.3, 0.5, 0.3, 0.5))
+    found, _ = lines(looks, "sft", tmp_path)
+    of_rise = [line for line in found if line["flag"] == "overfitting"]
+    assert [line["state"] for line in of_rise][-2:] == ["fading", "withdrawn"]
+    assert "confirmed" in {line["state"] for line in of_rise}
+    assert max(line["effect"] or 0 for line in of_rise) > 0.3
+    assert of_rise[-1]["message"].startswith("The heldout loss is the lowest so far")
+    for step in sorted({line["step"] for line in found})[:-1]:
+        again, _ = lines(looks, "sft", tmp_path, resumed=[line for line in found if line["step"] <= step])
+        told = [(line["step"], line["flag"], line["state"], line["level"], line["message"]) for line in found]
+        assert [
+            (line["step"], line["flag"], line["state"], line["level"], line["message"]) for line in again
+        ] == [one for one in told if one[0] > step]
 
 
 def test_pairs_whose_margins_only_grow_too_large_are_overconfident_not_worse(tmp_path):
