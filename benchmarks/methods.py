@@ -114,6 +114,7 @@ def main() -> None:
     wanted = list(planned(options))
     for name, _, seed, tree in () if options.table else wanted:
         if not (path := file_of(options.results, tree)).exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
             print(f"{name}, rate {tree['train']['lr']:g}, seed {seed}", flush=True)
             write_json(path, {"name": name, "recipe": tree} | run(options.results / "runs", tree))
     print_table(lines(options.results, wanted))

@@ -108,7 +108,7 @@ def test_of_a_plain_architecture_the_formulas_know_all(kind: str, tmp_path: Path
             "llama",
             {"name": "shira", "r": 25},
             "sft",
-            r"key method.r: 25 asks .* self_attn.k_proj has \(32 x 64\); at most 21",
+            r"key method.r: 25 asks .*self_attn.k_proj has \(32 x 64\); at most 21",
         ),
         ("mixtral", LORA | {"dora": True}, "sft", "method.dora: DoRA does not work on experts and routers"),
         ("qwen3_moe", LORA | {"dropout": 0.1}, "sft", "method.dropout: dropout does not work on experts"),
