@@ -286,10 +286,14 @@ def _oracle(run: RunDir, source: sources.Source, paths: dict[str, str], factor: 
     data = prepare(recipe, tokenizer, load.longest(recipe.model, tokenizer))
     dtype = training_dtype(source)
     model = Scalable(source, source.weights, dtype)
+    names = ("heldout", "general")
+    key = (recipe.model.path, recipe.method.name == "qlora", dtype)
     with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16), torch.no_grad():
         loss = TargetLoss(model.model, pack(model.model))
-        of_base, now = ({name: _scores(loss, model, data.suite(name), at) for name in ("heldout", "general")}
-                        for at in (0.0, factor))  # fmt: skip
+        if key not in _OF_BASE:
+            _OF_BASE[key] = {name: _scores(loss, model, data.suite(name), 0.0) for name in names}
+        now = {name: _scores(loss, model, data.suite(name), factor) for name in names}
+    of_base = _OF_BASE[key]
     gain = -change(of_base["heldout"].nll, now["heldout"].nll, now["heldout"].tokens).value
     slices = np.array(data.suite("general").slices)
     drifts = [
@@ -298,6 +302,10 @@ def _oracle(run: RunDir, source: sources.Source, paths: dict[str, str], factor: 
         for part in sorted(set(slices))
     ]  # fmt: skip
     return gain, max(drifts)
+
+
+# What the base says of the oracle: by its path, whether it is in 4 bits, and the precision.
+_OF_BASE: dict[tuple[str, bool, torch.dtype], dict[str, Scores]] = {}
 
 
 def _scores(loss: TargetLoss, model: Scalable, suite: Suite, factor: float) -> Scores:
