@@ -77,8 +77,8 @@ def check_scalable(source: Source) -> None:
     name = source.recipe.method.name
     if name not in SCALED:
         raise ExportError(
-            f"run #{source.number} was trained with method {name}, whose weights have no scale: half of a virtual token, "
-            f"say, is another token; follow its other advice, or train with one of {', '.join(SCALED)}"
+            f"run #{source.number} was trained with method {name}, whose weights have no scale: half of a virtual "
+            f"token, say, is another token; follow its other advice, or train with one of {', '.join(SCALED)}"
         )
 
 
