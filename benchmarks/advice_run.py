@@ -75,7 +75,8 @@ def make(root: Path, plant: Plant, seed: int, say: Callable[[str], None]) -> Non
     base = model_path(root, plant.model)
     paths = _own_files(root, plant, seed, base)
     tree = _recipe(plant, seed, paths, base)
-    if "" not in done["results"] or (wanted(done) - done["results"].keys() and not run.path.exists()):
+    missing = "" in done["results"] and any(name not in done["results"] for name in wanted(done))
+    if "" not in done["results"] or (missing and not run.path.exists()):
         shutil.rmtree(run.path, ignore_errors=True)
         started = time.time()
         events = train(run, tree)
@@ -88,17 +89,19 @@ def make(root: Path, plant: Plant, seed: int, say: Callable[[str], None]) -> Non
             "steps": steps,
         }
         _add(path, done, _judge("", run, tree, paths, events, time.time() - started))
-    for name in sorted(wanted(done) - done["results"].keys()):
+    for name in wanted(done):
+        if name in done["results"]:
+            continue
         say(f"{plant.name} seed {seed}: {name}")
         _add(path, done, _follow(root, name, run, Recipe.model_validate(tree), paths, done))
     shutil.rmtree(run.path, ignore_errors=True)
 
 
-def wanted(done: Mapping[str, Any]) -> set[str]:
-    """Return what is to be followed of a planted run: nothing if no flag of WATCHED stands."""
+def wanted(done: Mapping[str, Any]) -> list[str]:
+    """Return what is to be followed of a planted run, in order: nothing if no flag of WATCHED stands."""
     if not Result(**done["results"][""]).stands:
-        return set()
-    return {name for name, *_ in done["actions"]} | set(EXTRA)
+        return []
+    return [*(name for name, *_ in done["actions"]), *EXTRA]
 
 
 def cache_path(root: Path, plant: Plant, seed: int) -> Path:
