@@ -75,7 +75,8 @@ def make(root: Path, plant: Plant, seed: int, say: Callable[[str], None]) -> Non
     base = model_path(root, plant.model)
     paths = _own_files(root, plant, seed, base)
     tree = _recipe(plant, seed, paths, base)
-    if "" not in done["results"] or (wanted(done) - done["results"].keys() and not run.path.exists()):
+    missing = "" in done["results"] and any(name not in done["results"] for name in wanted(done))
+    if "" not in done["results"] or (missing and not run.path.exists()):
         shutil.rmtree(run.path, ignore_errors=True)
         started = time.time()
         events = train(run, tree)
@@ -88,17 +89,19 @@ def make(root: Path, plant: Plant, seed: int, say: Callable[[str], None]) -> Non
             "steps": steps,
         }
         _add(path, done, _judge("", run, tree, paths, events, time.time() - started))
-    for name in sorted(wanted(done) - done["results"].keys()):
+    for name in wanted(done):
+        if name in done["results"]:
+            continue
         say(f"{plant.name} seed {seed}: {name}")
         _add(path, done, _follow(root, name, run, Recipe.model_validate(tree), paths, done))
     shutil.rmtree(run.path, ignore_errors=True)
 
 
-def wanted(done: Mapping[str, Any]) -> set[str]:
-    """Return what is to be followed of a planted run: nothing if no flag of WATCHED stands."""
+def wanted(done: Mapping[str, Any]) -> list[str]:
+    """Return what is to be followed of a planted run, in order: nothing if no flag of WATCHED stands."""
     if not Result(**done["results"][""]).stands:
-        return set()
-    return {name for name, *_ in done["actions"]} | set(EXTRA)
+        return []
+    return [*(name for name, *_ in done["actions"]), *EXTRA]
 
 
 def cache_path(root: Path, plant: Plant, seed: int) -> Path:
@@ -286,10 +289,14 @@ def _oracle(run: RunDir, source: sources.Source, paths: dict[str, str], factor: 
     data = prepare(recipe, tokenizer, load.longest(recipe.model, tokenizer))
     dtype = training_dtype(source)
     model = Scalable(source, source.weights, dtype)
+    names = ("heldout", "general")
+    key = (recipe.model.path, recipe.method.name == "qlora", dtype)
     with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16), torch.no_grad():
         loss = TargetLoss(model.model, pack(model.model))
-        of_base, now = ({name: _scores(loss, model, data.suite(name), at) for name in ("heldout", "general")}
-                        for at in (0.0, factor))  # fmt: skip
+        if key not in _OF_BASE:
+            _OF_BASE[key] = {name: _scores(loss, model, data.suite(name), 0.0) for name in names}
+        now = {name: _scores(loss, model, data.suite(name), factor) for name in names}
+    of_base = _OF_BASE[key]
     gain = -change(of_base["heldout"].nll, now["heldout"].nll, now["heldout"].tokens).value
     slices = np.array(data.suite("general").slices)
     drifts = [
@@ -298,6 +305,10 @@ def _oracle(run: RunDir, source: sources.Source, paths: dict[str, str], factor: 
         for part in sorted(set(slices))
     ]  # fmt: skip
     return gain, max(drifts)
+
+
+# What the base says of the oracle: by its path, whether it is in 4 bits, and the precision.
+_OF_BASE: dict[tuple[str, bool, torch.dtype], dict[str, Scores]] = {}
 
 
 def _scores(loss: TargetLoss, model: Scalable, suite: Suite, factor: float) -> Scores:

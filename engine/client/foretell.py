@@ -109,6 +109,8 @@ def _groups(rows: Sequence[Row], keys: Iterable[str]) -> list[dict[tuple[str | N
     """Group runs that differ in these keys alone: for each set of the other values, the runs by those of the keys."""
     groups: dict[tuple[tuple[str, str], ...], dict[tuple[str | None, ...], list[Row]]] = {}
     for row in rows:
+        if not _is_known(row["heldout_base"], row["heldout"]):
+            continue  # it came to nothing, so nothing is known of its end
         values = {item["key"]: item["value"] for item in row["params"]}
         ignored = (*NOT_LEARNED, *(OF_METHOD if "method.name" in keys else ()))
         rest = {
@@ -117,6 +119,10 @@ def _groups(rows: Sequence[Row], keys: Iterable[str]) -> list[dict[tuple[str | N
         of_keys = tuple(values.get(key) for key in keys)
         groups.setdefault(tuple(sorted(rest.items())), {}).setdefault(of_keys, []).append(row)
     return list(groups.values())
+
+
+def _is_known(*losses: float | None) -> bool:
+    return all(loss is not None and math.isfinite(loss) for loss in losses)
 
 
 def _alike(asked: tuple[str | None, str | None], done: tuple[str | None, str | None]) -> bool:
@@ -149,7 +155,7 @@ def _gain(runs: Sequence[Row]) -> float:
 
 def _drift(runs: Sequence[Row]) -> float:
     """The rise of the general loss since the base model; NaN without general text."""
-    if any(row["general"] is None or row["general_base"] is None for row in runs):
+    if not all(_is_known(row["general"], row["general_base"]) for row in runs):
         return math.nan
     return float(np.mean([row["general"] - row["general_base"] for row in runs]))
 

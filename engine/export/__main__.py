@@ -26,8 +26,6 @@ CANCELLED = 130
 
 
 def main(run_dir: str, argument: str) -> int:
-    # As an exception, so that what is half written is removed.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = json.loads(argument)
     scales = options["kind"] == "scale"
     try:
@@ -104,4 +102,6 @@ def _print_line(kind: str, value: Any) -> None:
 
 
 if __name__ == "__main__":
+    # As an exception, so that what is half written is removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main(sys.argv[1], sys.argv[2]))

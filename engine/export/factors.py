@@ -85,7 +85,7 @@ class Scalable:
             ) from None
 
     def set(self, factor: float) -> None:
-        """Put in the weights of a factor."""
+        """Put in the weights of a factor. Raises ExportError."""
         if _is_whole(self.method):
             return self._interpolate(factor)
         tensors = scaled(self._trained, factor, self._start)
@@ -93,7 +93,11 @@ class Scalable:
             return bottleneck.set_weights(self.model, tensors)
         from peft import set_peft_model_state_dict
 
-        set_peft_model_state_dict(self.model, tensors)
+        put = set_peft_model_state_dict(self.model, tensors)
+        if put.unexpected_keys:
+            raise ExportError(
+                f"{self._weights}: {put.unexpected_keys[0]} has no place in this base model; is it another one now?"
+            )
         return None
 
     def save(self, factor: float, directory: Path) -> None:
@@ -121,8 +125,6 @@ class Scalable:
         from peft import get_peft_model_state_dict
 
         start = get_peft_model_state_dict(self.model, save_embedding_layers=False)
-        if missing := trained.keys() ^ start.keys():
-            raise ValueError(f"they are not those of this base: {min(missing)}")
         return {
             name: value.detach().cpu() for name, value in start.items() if _part(name) == FROM_START
         }, trained

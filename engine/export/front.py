@@ -243,6 +243,8 @@ def _message(
     general: tuple[Losses, Losses, Losses] | None,
 ) -> str:
     lo, hi = cost.interval()
+    if factor == 1:
+        return "all that was trained is the best choice: no smaller factor keeps as much of the gain for less"
     share = f"{kept:.0%} of the gain stays" if np.isfinite(kept) else "the whole run gained nothing"
     sentence = (
         f"at {factor:g} the held-out loss falls by {here:.3f} instead of {whole:.3f} ({share}; it is {cost.value:+.3f} "

@@ -9,6 +9,7 @@ from typing import Literal
 from engine.basics.errors import ExportError
 from engine.export import gguf
 from engine.export.source import Source, choose_checkpoint, refuse_unfinished
+from engine.flags.actions import SCALED
 from engine.recipe.methods import Adapter, Prefix, Prompt
 from engine.runs import journal
 from store.states import ACTIVE, WAITING, RunState
@@ -73,11 +74,11 @@ def check_request(source: Source, request: ExportRequest) -> None:
 
 def check_scalable(source: Source) -> None:
     """Raise ExportError for a method whose weights mean nothing at a part of their size."""
-    method = source.recipe.method
-    if isinstance(method, Prefix | Prompt):
+    name = source.recipe.method.name
+    if name not in SCALED:
         raise ExportError(
-            f"run #{source.number} trained virtual tokens ({method.name}), which have no scale: half of a token is "
-            "another token; follow its other advice, or train with method lora"
+            f"run #{source.number} was trained with method {name}, whose weights have no scale: half of a virtual "
+            f"token, say, is another token; follow its other advice, or train with one of {', '.join(SCALED)}"
         )
 
 

@@ -47,10 +47,9 @@ def scale(
     source: Source,
     progress: Callable[[str], None],
     scored: Callable[[dict[str, Any]], None],
-    check: Callable[[], None] = lambda: None,
 ) -> Front:
     """Score every factor of GRID on one half of the rows, choose one, and confirm it on the other. `scored` is called
-    with each point as it comes; `check` between forward passes, and may raise to give up.
+    with each point as it comes.
 
     Raises ExportError, ModelError and DataError.
     """
@@ -68,7 +67,7 @@ def scale(
         progress(sentence)
     progress(f"loading {recipe.model.path} and what run #{source.number} trained")
     dtype = training_dtype(source)
-    scorer = _Scorer(source, Scalable(source, source.weights, dtype), data, dtype, check)
+    scorer = _Scorer(source, Scalable(source, source.weights, dtype), data, dtype)
     progress(f"scoring {len(GRID)} factors on {scorer.rows[0]} rows")
     points = []
     for factor in GRID:
@@ -91,13 +90,15 @@ def scale(
     )
 
 
+def _go_on() -> None:
+    """Called between forward passes: a scoring that is cancelled is interrupted."""
+
+
 class _Scorer:
     """The two halves of the suites, scored at any factor; what was scored is kept."""
 
-    def __init__(
-        self, source: Source, model: Scalable, data: Prepared, dtype: torch.dtype, check: Callable[[], None]
-    ) -> None:
-        self._model, self._check, self._dtype = model, check, dtype
+    def __init__(self, source: Source, model: Scalable, data: Prepared, dtype: torch.dtype) -> None:
+        self._model, self._dtype = model, dtype
         task, method = source.recipe.task, source.recipe.method
         self._tokens = EVAL_FACTOR * source.recipe.train.micro_tokens
         with self._autocast():
@@ -143,14 +144,14 @@ class _Scorer:
                 if self._pairs and name == "heldout":
                     self._kept[key] = self._pair_losses(self._pairs, suite, half, factor)
                 else:
-                    scores = score(self._loss, suite, self._tokens, load.device(), self._check)
+                    scores = score(self._loss, suite, self._tokens, load.device(), _go_on)
                     self._kept[key] = Losses(scores.nll, scores.tokens, suite.slices)
         return self._kept[key]
 
     def _pair_losses(self, loss: PairLoss, suite: Suite, half: int, factor: float) -> Losses:
         """The preference loss of each pair; the answers of factor 0 are those of the base."""
         pairs: list[Any] = suite.examples
-        answers, _ = answer_log_probs(loss, pairs, self._tokens, load.device(), self._check)
+        answers, _ = answer_log_probs(loss, pairs, self._tokens, load.device(), _go_on)
         if factor == 0:
             self._base_answers[half] = answers
         margins = loss.margins(torch.from_numpy(answers), torch.from_numpy(self._base_answers[half]))

@@ -12,8 +12,8 @@ from engine.flags.flag import LEVELS, Action, Context, Flag
 from engine.recipe.tasks import RATE
 
 SCALE = "fix --scale"  # the command of an action
-# Methods whose weights have no scale: half of a virtual token is another token.
-UNSCALED = ("prefix", "prompt")
+# Methods whose weights have a scale (engine/export/factors.py): half of a virtual token is another token.
+SCALED = ("full", "freeze", "lora", "qlora", "adapter", "ia3")
 REPLAY = (0.01, 0.05, 0.25)  # shares, in the order in which to try them
 LOWEST_LR = {
     "full": 2e-6,
@@ -240,7 +240,7 @@ def _value(recipe: Mapping[str, Any], key: str) -> Any:
 
 def _scale(context: Context, why: str) -> tuple[Action, ...]:
     """Advise to scale what was trained, which costs minutes and no training."""
-    if context.method in UNSCALED or context.task == "classification":
+    if context.method not in SCALED or context.task == "classification":
         return ()
     text = f"Scale what was trained, without training again: finetui {SCALE}. {why[0].upper()}{why[1:]}."
     return (Action(text, {}, "wortsman2022", SCALE),)

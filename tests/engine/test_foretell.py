@@ -85,6 +85,13 @@ def test_a_method_comes_with_settings_of_its_own():
     assert foretell(rows, "overfitting", change).worth is True
 
 
+def test_a_run_that_came_to_nothing_tells_nothing():
+    rows = [a_row(1, 3.0), a_row(2, float("nan"), train__lr="0.001")]
+    assert foretell(rows, "forgetting", LOWER).runs == 0
+    found = foretell([a_row(1, 3.0), a_row(2, 2.9, float("nan"), train__lr="0.001")], "forgetting", LOWER)
+    assert (found.general, found.worth) == (None, True)
+
+
 def test_without_general_text_only_the_task_is_foretold():
     found = foretell([a_row(1, 3.0, None), a_row(2, 3.1, None, train__lr="0.001")], "forgetting", LOWER)
     assert found.general is None

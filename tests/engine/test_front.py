@@ -110,7 +110,9 @@ def test_what_costs_the_gain_or_gives_nothing_back_does_not_help(here, now, why)
 
 
 def test_all_of_it_is_no_help_and_a_run_that_gained_nothing_is_helped_by_what_does():
-    assert not confirm(1.0, (losses(3.0), losses(2.3), losses(2.3)), None).helps
+    whole = confirm(1.0, (losses(3.0), losses(2.3), losses(2.3)), None)
+    assert not whole.helps
+    assert whole.message.startswith("all that was trained is the best choice")
     verdict = confirm(0.5, (losses(3.0), losses(2.8), losses(3.2)), None)
     assert verdict.helps
     assert np.isnan(verdict.kept)

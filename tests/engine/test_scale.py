@@ -101,7 +101,7 @@ def test_a_run_is_scored_at_every_factor_and_what_is_written_tells_where_it_come
 
 
 def test_virtual_tokens_and_runs_without_weights_are_refused_in_a_sentence(finished, tmp_path):
-    with pytest.raises(ExportError, match="half of a token is another token"):
+    with pytest.raises(ExportError, match="method prefix, whose weights have no scale"):
         check_finished(read(finished["prefix"]))
     run = copy(finished["lora"], tmp_path / "000007-gone")
     (run.path / "adapter" / "COMPLETE").unlink()

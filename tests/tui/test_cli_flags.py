@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from made_home import Served
@@ -81,3 +82,25 @@ def test_what_cannot_be_fixed_is_refused_in_a_sentence(
 
 def test_a_file_and_the_queue_exclude_each_other(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     assert finetui(served, monkeypatch, "fix", "1", "--add", "-o", "x.yaml") == ExitCode.USAGE
+
+
+def test_a_run_that_cannot_be_scaled_says_why(
+    served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert finetui(served, monkeypatch, "fix", "1", "--scale") == ExitCode.REFUSED
+    assert capsys.readouterr().err.startswith("finetui: the weights of run #1 are gone from ")
+    for words in (("--scale", "--add"), ("--force",)):
+        assert finetui(served, monkeypatch, "fix", "1", *words) == ExitCode.USAGE
+
+
+def test_a_front_is_printed_as_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    from test_scale_screen import a_front
+
+    from tui.cli import scale
+
+    scale._print(a_front())
+    printed = capsys.readouterr().out
+    assert "On 40 held-out and 20 general rows that chose the factor; nats per token" in printed
+    assert "On 41 held-out and 20 general rows that did not choose it" in printed
+    assert re.search(r"→ +0\.7 +2\.363 +−0\.637 ±0\.010 +\+0\.049 ±0\.010", printed)
+    assert printed.rstrip().endswith("at 0.7 it is so.\nChosen for: w.")

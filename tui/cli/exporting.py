@@ -41,7 +41,6 @@ def work(
         try:
             done = _follow(process.stdout, scored)
         finally:
-            process.terminate()  # it has ended, unless this one was interrupted
             passing.join()
     if done is None:
         raise ExportError("the export ended without a message; nothing was written")

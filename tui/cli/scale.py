@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from engine.runs.home import RunDir
 from finetui.daemon import answering
-from finetui.errors import ExitCode
+from finetui.errors import ExitCode, StoreError
 from finetui.home import home
 from tui.cli.exporting import export_folder, work
 from tui.cli.logs import find
@@ -56,6 +57,7 @@ def _print(found: dict[str, Any]) -> None:
 
 def _tell_daemon(run: RunDir) -> None:
     """Have the run's log read into the store now; a daemon that is started later reads it anyway."""
-    if client := answering(home()):
-        with client:
-            client.action("look", run=run.number)
+    with suppress(StoreError):
+        if client := answering(home()):
+            with client:
+                client.action("look", run=run.number)

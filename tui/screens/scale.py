@@ -74,7 +74,7 @@ class ScaleScreen(BaseScreen, inherit_bindings=False):
         elif "done" in entry:
             self.found = entry["done"]
             self.points, self.word = entry["done"]["points"], entry["done"]["message"]
-            self.host.in_thread(lambda client: client.action("look", run=self.number), lambda _: None)
+            self.host.in_thread(self._tell_daemon, lambda _: None)
         else:
             self.word = entry["say"]
         self._repaint()
@@ -135,11 +135,16 @@ class ScaleScreen(BaseScreen, inherit_bindings=False):
                 made = Exporting(path, {"kind": None, "out": None, "factor": factor}).result()
             except ExportError as error:
                 raise StoreError(str(error), "refused") from None
-            client.action("look", run=self.number)
+            self._tell_daemon(client)
             return made
 
         self.host.say("writing …", keep=True)
         self.host.in_thread(work, lambda made: self.host.say(f"wrote {made['path']}", "good"))
+
+    def _tell_daemon(self, client: Any) -> None:
+        """Have the run's log read into the store now; sooner or later it is read anyway."""
+        with suppress(StoreError):
+            client.action("look", run=self.number)
 
     def move(self, by: int) -> None:
         self.first_line = max(0, min(self._length, self.first_line + by))
