@@ -7,7 +7,7 @@ from __future__ import annotations
 PAIRED = """g AS (SELECT part, max(step) AS step, sum(base) AS base, sum(now) AS now, sum(tokens)::DOUBLE AS tokens,
                   count(*) AS pairs FROM d GROUP BY part, draw),
      m AS (SELECT part, max(step) AS step, sum(base) / sum(tokens) AS base_loss, sum(now) / sum(tokens) AS loss,
-                  sum(now - base) / sum(tokens) AS change, sum(pairs) AS n, sum(tokens) AS total,
+                  sum(now - base) / sum(tokens) AS change, sum(pairs)::BIGINT AS n, sum(tokens) AS total,
                   nullif(sum(tokens) ** 2 / sum(tokens ** 2), 1) AS kish FROM g GROUP BY part),
      u AS (SELECT part, sum((now - base - change * tokens) ** 2) AS squares,
                   sum((now - base - change * tokens) ** 3) AS cubes
