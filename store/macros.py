@@ -7,7 +7,7 @@ from __future__ import annotations
 PAIRED = """g AS (SELECT part, max(step) AS step, sum(base) AS base, sum(now) AS now, sum(tokens)::DOUBLE AS tokens,
                   count(*) AS pairs FROM d GROUP BY part, draw),
      m AS (SELECT part, max(step) AS step, sum(base) / sum(tokens) AS base_loss, sum(now) / sum(tokens) AS loss,
-                  sum(now - base) / sum(tokens) AS change, sum(pairs) AS n, sum(tokens) AS total,
+                  sum(now - base) / sum(tokens) AS change, sum(pairs)::BIGINT AS n, sum(tokens) AS total,
                   nullif(sum(tokens) ** 2 / sum(tokens ** 2), 1) AS kish FROM g GROUP BY part),
      u AS (SELECT part, sum((now - base - change * tokens) ** 2) AS squares,
                   sum((now - base - change * tokens) ** 3) AS cubes
@@ -18,10 +18,10 @@ PAIRED = """g AS (SELECT part, max(step) AS step, sum(base) AS base, sum(now) AS
      t AS (  -- Student's t from the normal quantile: Abramowitz and Stegun, 26.7.5
        SELECT *, z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
          + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3) AS t FROM r),
-     q AS (  -- and for changes that are askew, Hall's transform; its limit without skewness is t
-       SELECT *, CASE WHEN abs(skew) < 1e-9 THEN 0 ELSE 3 / skew END AS f,
-              change - CASE f WHEN 0 THEN t ELSE f * (cbrt(1 + skew * (t - skew / 6)) - 1) END * se AS lo,
-              change - CASE f WHEN 0 THEN -t ELSE f * (cbrt(1 - skew * (t + skew / 6)) - 1) END * se AS hi
+     q AS (  -- and for changes that are askew, Hall's transform where it widens the interval
+       SELECT *, least(skew, -1e-9) AS l, greatest(skew, 1e-9) AS g,
+              change - 3 / l * (cbrt(1 + l * (t - l / 6)) - 1) * se AS lo,
+              change - 3 / g * (cbrt(1 - g * (t + g / 6)) - 1) * se AS hi
        FROM t
      )"""
 

@@ -11,8 +11,9 @@ section 11.7): n where all are as long, few where a few long ones carry the toke
 
 Passages of one document are one draw: y and x are then summed by document first, so that n and k count documents (the
 ultimate-cluster estimator: M. Hansen, W. Hurwitz, W. Madow, Sample Survey Methods and Theory, 1953, volume 1, chapter
-6). Where examples changed askew, t is transformed (P. Hall, "On the removal of skewness by transformation", 1992).
-Pure functions of numpy arrays.
+6). Where examples changed askew, t is transformed (P. Hall, "On the removal of skewness by transformation", 1992) on
+the side on which that makes an interval wider: skewness that a few examples show may be chance, and heavy tails look
+like it. Pure functions of numpy arrays.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class Estimate:
         if not np.isfinite(self.se):
             return -np.inf, np.inf
         t = float(stdtrit(self.df, (1 + level) / 2))
-        return self.value - self.se * skewed(t, self.skew), self.value - self.se * skewed(-t, self.skew)
+        below, above = skewed(t, min(0.0, self.skew)), skewed(-t, max(0.0, self.skew))
+        return self.value - self.se * below, self.value - self.se * above
 
     @property
     def negative(self) -> Estimate:
@@ -68,7 +70,7 @@ class Estimate:
             return 1.0
         if self.se == 0:
             return 0.0 if self.value > margin else 1.0
-        return float(stdtr(self.df, -_straight((self.value - margin) / self.se, self.skew)))
+        return float(stdtr(self.df, -_straight((self.value - margin) / self.se, min(0.0, self.skew))))
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ DEFAULT = OnRise(do="warn")
 MARGINS: dict[Level, float] = {"warn": DEFAULT.warn, "critical": DEFAULT.critical}
 # Spent by the levels of the looks. The rise since the best of many looks is tested, not that since a fixed one, so that
 # the chance of a false flag is far smaller: at most 5% in every regime of benchmarks/flag_simulation.py.
-ALPHA = 0.1
+ALPHA = 0.15
 FEWEST = 8  # examples
 FOLDS = 5
 WARM_UP, AFTER = 0.1, 0.05  # of a run: a rise that soon is most often a bump that passes

@@ -10,9 +10,11 @@ import pytest
 
 from engine.basics.errors import DataError
 from engine.data.findings import label_set_warnings
+from engine.data.formats import Document
 from engine.data.gather import RunData, gather
 from engine.data.rows import read
 from engine.recipe.sections import Recipe
+from engine.tasks.prepare import Suite
 
 WORDS = ["amber", "birch", "cedar", "dune", "elm", "fern", "grove", "hazel"]
 WORDS += ["iris", "juniper", "kelp", "larch", "maple", "nettle", "oak", "pine"]
@@ -274,3 +276,35 @@ def test_labels_that_nothing_teaches_and_labels_hardly_different_are_told(tmp_pa
         "heldout-labels",
         "similar-labels",
     ]
+
+
+# ---- passages of one document
+
+
+@pytest.mark.parametrize(
+    ("column", "names", "known"),
+    [("document", 3, True), ("source", 25, True), ("source", 3, False), ("origin", 25, False)],
+)
+def test_rows_know_the_document_that_they_are_a_passage_of(tmp_path, column, names, known):
+    lines = [{"text": text(n), column: f"book {n % names}"} for n in range(1, 60)]
+    (tmp_path / "general.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = read("general", str(tmp_path / "general.jsonl"), "general")
+    assert found.documents[4].passage_of == (f"book {5 % names}" if known else "")
+    assert (column in found.unread) is not known
+
+
+def test_a_document_that_is_a_text_is_no_name(tmp_path):
+    lines = [{"text": text(n), "document": text(n) * 5} for n in range(1, 9)]
+    (tmp_path / "general.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = read("general", str(tmp_path / "general.jsonl"), "general")
+    assert {document.passage_of for document in found.documents} == {""}
+    assert found.unread == {"document": 8}
+
+
+def test_a_suite_has_the_documents_of_each_slice_apart():
+    documents = [
+        Document(str(i), text=text(i), passage_of=name) for i, name in enumerate(["a", "a", "a", ""])
+    ]
+    suite = Suite("general", documents, [], ("mine", "mine", "prose", "prose"))
+    assert suite.passages_of == ("mine/a", "mine/a", "prose/a", "3")
+    assert Suite("general", documents[3:], []).passages_of == ()

@@ -250,6 +250,24 @@ def test_partial_looks_in_between_do_not_hide_that_a_run_has_settled():
     assert flag.since_step <= 100
 
 
+def test_documents_are_kept_from_the_scores_to_the_history():
+    rng = np.random.default_rng(10)
+    run = history(falling(), rng, "general", n=40)
+    run = dataclasses.replace(run, documents=tuple(f"book {i // 10}" for i in range(40)))
+    looks = Looks()
+    for step, row in zip(run.steps, run.nll, strict=True):
+        scores = Scores(list(run.ids), row, run.tokens, run.tokens, documents=run.documents)
+        looks.add(step, "general", scores if step != 50 else scores.only(np.arange(0, 40, 2)))
+    found = looks.history("general")
+    assert found.documents == run.documents
+    assert found.only(np.arange(40) >= 30).documents == ("book 3",) * 10
+    assert found.change(0, 10) == run.change(0, 10)
+    assert found.change(0, 10).df < 4 < run.only(np.arange(40) < 40).change(0, 10).n
+    # A look at a part of each document is as unsure of the whole as those documents leave it.
+    alone = dataclasses.replace(found, documents=()).estimate(5, 0)
+    assert found.estimate(5, 0).estimate.df < 4 < alone.estimate.df
+
+
 # ---- a worker
 
 

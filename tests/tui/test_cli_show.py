@@ -32,6 +32,7 @@ def test_show_has_everything_of_a_run(served: Served, finetui: Line) -> None:
             "Loss, nats per token, with 95% interval and number of examples",
             "Held-out results, with 95% interval",
             "Held-out loss of the base model and at step 400, paired by example",
+            "heldout: with ",
             "CRITICAL forgetting of general, slice prose",
             "Answers at step 400\n> def area(r):\nreturn 400 * r",
             "\nFiles\n",
