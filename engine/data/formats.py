@@ -143,8 +143,6 @@ def to_document(row: Row, form: Form = "chat") -> Document:
         return _pair(row)
     if form == "label":
         return _labelled(row)
-    if form in ("text", "general"):
-        row.get("document")  # which text a passage is from: nothing to learn
     if form != "text" and (turns := _turns(row)):
         _refuse_media(row)
         messages, tools = _conversation(row, _with_system(row, turns)), _tools(row)

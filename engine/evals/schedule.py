@@ -119,11 +119,11 @@ class Schedule:
     @contextmanager
     def apart(self) -> Iterator[None]:
         """Count the time inside neither as training nor as a look."""
-        began = time.monotonic()
+        began = self._clock()
         try:
             yield
         finally:
-            self._began += time.monotonic() - began
+            self._began += self._clock() - began
 
     @contextmanager
     def timing(self, step: int) -> Iterator[None]:

@@ -53,7 +53,7 @@ def test_a_flag_says_what_was_paid_for_what():
     assert "beyond the hard margin of 0.3, whatever was gained" in told(0.5, 9.0).message
     assert "for no gain beyond noise: the held-out loss fell by -0.0" in told(0.18, -0.05).message
     assert told(0.18, 2.0).actions[0].change == {}
-    assert "train.lr" in told(0.18, 0.6).actions[0].change
+    assert any("train.lr" in action.change for action in told(0.18, 0.6).actions)
 
 
 def test_a_loss_in_other_units_is_not_weighed():
@@ -71,7 +71,7 @@ def test_a_price_in_proportion_is_rarely_warned_of():
 def test_p_values_are_nested_and_an_unsure_gain_warns_of_nothing():
     rng = np.random.default_rng(1)
     for _ in range(50):
-        price, gain = (Estimate(float(rng.normal(0.2, 0.1)), 0.02, 50) for _ in "ab")
+        price, gain = (Estimate(float(rng.normal(0.2, 0.1)), 0.02, 50, 49) for _ in "ab")
         p = Trade(price, gain, 0.1, 0.3, 0.2).p_values()
         assert p["info"] <= p["warn"] <= p["critical"]
     price = Estimate(0.2, 0.001, 50)

@@ -274,7 +274,7 @@ def test_documents_are_kept_from_the_scores_to_the_history():
 def looked(path, lr: float, steps: int, samples: int) -> RunDir:
     """A finished run that looks at 8 of 16 examples after every step."""
     data = {"train": "bundled:docstrings", "limit": 40, "heldout": 16}
-    evals = {"every": 1, "limit": 16, "per_look": 8, "few_shot": 0, "samples": samples, "generate": 0}
+    evals = small()["evals"] | {"every": 1, "limit": 16, "per_look": 8, "samples": samples, "generate": 0}
     train = small()["train"] | {
         "max_steps": steps,
         "lr": lr,

@@ -38,6 +38,7 @@ def test_every_table_column_view_and_macro_explains_itself(projection: Projectio
         "choices",
         "compare",
         "curve",
+        "distance",
         "drift",
         "forgotten",
         "hardware_use",
