@@ -85,7 +85,8 @@ class Pool:
                 return order
             if time.monotonic() - looked > LOOK_S:
                 looked = time.monotonic()
-                self._ending = self._is_over()
+                if self._is_over():  # not assigned: a SIGTERM may have come meanwhile
+                    self._ending = True
         self._remove_socket()
         while self._waits():  # those who connected before it was removed
             if order := self._accept():

@@ -31,6 +31,15 @@ from finetui.start import program
 from store.journal_lines import Starting
 from store.states import RunState
 
+IMPATIENT = """
+import sys
+from engine.attempt import pool
+pool.LOOK_S = 0.05
+{change}
+sys.exit(pool.main())
+"""
+KEYS = "keys = iter([sys.argv[3]]); pool.pool.key = lambda worker: next(keys, 'another')"
+
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:
@@ -282,7 +291,12 @@ def test_while_the_pool_does_not_answer(light: pool.Place, home: Home, then: str
     assert len(starts(run)) == (0 if then == "cancelled" else 1)
 
 
-def test_a_pool_that_is_ended_takes_its_socket_along(light: pool.Place, tmp_path: Path) -> None:
+def test_a_pool_that_is_ended_takes_its_socket_along(
+    light: pool.Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At whatever it is just looking."""
+    patient = [sys.executable, "-P", "-u", "-c", IMPATIENT.format(change="pool.LOOK_S = 0.0")]
+    monkeypatch.setattr("engine.queue.pool.program", lambda module, *arguments: [*patient, *arguments])
     parent = Pool(on=True)
     order = parent.order(
         [str(tmp_path / "told")], environment(os.environ, "cpu", 1), tmp_path / "output", "told"
@@ -298,15 +312,6 @@ def test_a_pool_that_is_ended_takes_its_socket_along(light: pool.Place, tmp_path
 
 
 # ---- how it ends by itself
-
-IMPATIENT = """
-import sys
-from engine.attempt import pool
-pool.LOOK_S = 0.05
-{change}
-sys.exit(pool.main())
-"""
-KEYS = "keys = iter([sys.argv[3]]); pool.pool.key = lambda worker: next(keys, 'another')"
 
 
 @pytest.mark.parametrize(
