@@ -102,7 +102,9 @@ def flag_of(line: Mapping[str, Any]) -> Flag:
     return Flag(
         **values,
         actions=tuple(
-            Action(str(one["text"]), one.get("change") or {}, one.get("source") or "")
+            Action(
+                str(one["text"]), one.get("change") or {}, one.get("source") or "", one.get("command") or ""
+            )
             for one in _objects(line.get("actions"))
             if "text" in one
         ),
