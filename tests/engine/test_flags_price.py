@@ -74,11 +74,11 @@ def test_p_values_are_nested_and_an_unsure_gain_warns_of_nothing():
         price, gain = (Estimate(float(rng.normal(0.2, 0.1)), 0.02, 50, 49) for _ in "ab")
         p = Trade(price, gain, 0.1, 0.3, 0.2).p_values()
         assert p["info"] <= p["warn"] <= p["critical"]
-    price = Estimate(0.2, 0.001, 50, 50 - 1)
-    assert Trade(price, Estimate(0.5, 0.01, 50, 50 - 1), 0.1, 0.3, 0.2).p_values()["warn"] < 1e-6
-    assert Trade(price, Estimate(0.5, 5.0, 50, 50 - 1), 0.1, 0.3, 0.2).p_values()["warn"] > 0.3
-    assert Trade(price, Estimate(9.0, 0.01, 50, 50 - 1), 0.1, 0.3, 0.0).p_values()["warn"] < 1e-6
-    assert [Trade(price, Estimate(gain, 0.1, 50), 0.1, 0.3, 0.2).margin for gain in (-1, 1, 9)] == [
+    price = Estimate(0.2, 0.001, 50, 49)
+    assert Trade(price, Estimate(0.5, 0.01, 50, 49), 0.1, 0.3, 0.2).p_values()["warn"] < 1e-6
+    assert Trade(price, Estimate(0.5, 5.0, 50, 49), 0.1, 0.3, 0.2).p_values()["warn"] > 0.3
+    assert Trade(price, Estimate(9.0, 0.01, 50, 49), 0.1, 0.3, 0.0).p_values()["warn"] < 1e-6
+    assert [Trade(price, Estimate(gain, 0.1, 50, 49), 0.1, 0.3, 0.2).margin for gain in (-1, 1, 9)] == [
         0.1,
         0.2,
         0.3,
