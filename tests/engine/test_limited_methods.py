@@ -97,7 +97,7 @@ def test_they_begin_as_the_base_and_learn_and_peft_alone_reads_them_again(name, 
     torch.testing.assert_close(logits(again), learned, rtol=0, atol=0.05)
     assert (learned - untouched).abs().max() > 0.3
     merged = again.merge_and_unload(safe_merge=True)
-    torch.testing.assert_close(logits(merged), learned, rtol=0, atol=0.2)
+    torch.testing.assert_close(logits(merged), learned, rtol=0, atol=0 if name == "shira" else 0.2)
 
 
 @pytest.mark.parametrize("name", ["shira", "osf"])
