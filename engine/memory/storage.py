@@ -10,7 +10,7 @@ from engine.memory.estimate import moment_bytes
 from engine.memory.shapes import ModelShapes
 from engine.memory.trained import trained_weights
 from engine.memory.workload import Workload
-from engine.recipe.methods import WHOLE_MODEL, Lora, Osf
+from engine.recipe.methods import WHOLE_MODEL, Lora, Method, Osf, Shira
 from engine.recipe.sections import Recipe
 
 
@@ -20,7 +20,7 @@ class Storage:
 
     checkpoint: int  # trained weights and optimiser
     checkpoints: int  # at once: an old one is deleted only after the new one is whole
-    weights: int  # final: an adapter, or the whole model
+    weights: int  # final: an adapter, with what it began from, or the whole model
 
     @property
     def total(self) -> int:
@@ -52,6 +52,15 @@ def storage(recipe: Recipe, model: ModelShapes, workload: Workload) -> Storage:
     else:  # for the unchanged base the adapter has twice the rank
         method = recipe.method
         doubled = isinstance(method, Osf) or (isinstance(method, Lora) and method.rewrites_base)
-        final = weights * (2 if doubled else 1)
+        final = weights * (2 if doubled else 1) + _start_bytes(method, weights)
     checkpoints = recipe.train.keep_checkpoints + 1 + keeps_best
     return Storage(weights + moment_bytes(trained, workload.optimiser), checkpoints, final)
+
+
+def _start_bytes(method: Method, weights: int) -> int:
+    """Return what a run keeps of its start: two int32 for each weight of SHiRA, as much as is trained of OSF and of
+    adapters that begin from data."""
+    if isinstance(method, Shira):
+        return 2 * weights
+    kept = isinstance(method, Osf) or (isinstance(method, Lora) and method.learns_from_data)
+    return weights if kept else 0

@@ -19,7 +19,9 @@ from engine.models.start import Start, Text
 from engine.models.targets import in_mlp
 from engine.recipe.methods import Full, Lora, Oft, Osf, Shira
 from engine.recipe.sections import ModelSpec, Train
+from engine.runs.home import RunDir
 from engine.training.base_cache import starts_as_base
+from engine.training.beginning import kept
 from engine.training.optimiser import make_optimiser, set_rate
 
 BUNDLED = ModelSpec(path="bundled:stdlib-2m")
@@ -97,7 +99,7 @@ def test_they_begin_as_the_base_and_learn_and_peft_alone_reads_them_again(name, 
     torch.testing.assert_close(logits(again), learned, rtol=0, atol=0.05)
     assert (learned - untouched).abs().max() > 0.3
     merged = again.merge_and_unload(safe_merge=True)
-    torch.testing.assert_close(logits(merged), learned, rtol=0, atol=0.2)
+    torch.testing.assert_close(logits(merged), learned, rtol=0, atol=0 if name == "shira" else 0.2)
 
 
 @pytest.mark.parametrize("name", ["shira", "osf"])
@@ -217,3 +219,12 @@ def test_layers_of_mlps_are_known_by_their_paths(path):
 )
 def test_layers_of_attention_routers_and_state_spaces_are_not(path):
     assert not in_mlp(path)
+
+
+def test_a_start_that_cannot_be_read_is_told_and_not_made_anew(tmp_path):
+    run = RunDir(tmp_path)
+    assert kept(run, Osf(name="osf")).made is None
+    (tmp_path / "start.safetensors").write_bytes(b"\x00" * 20)
+    assert kept(run, Oft(name="oft")).made is None
+    with pytest.raises(ModelError, match=r"start\.safetensors cannot be read .*; requeue the run"):
+        kept(run, Osf(name="osf"))

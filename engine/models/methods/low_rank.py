@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from engine.basics.errors import ModelError
 from engine.models import experts, lora_start
@@ -98,20 +100,21 @@ def save_lora(model: Any, directory: Path) -> None:
     if initial is None:
         model.save_pretrained(directory, **options)
         return
-    learnt = _trained(model)
-    with tempfile.TemporaryDirectory() as start:
-        _put(model, initial)
-        model.save_pretrained(start, **options)
-        _put(model, learnt)
-        model.save_pretrained(directory, path_initial_model_for_weight_conversion=start, **options)
+    # PEFT's own conversion fails for a classifier, whose head it takes for a part of the adapter.
+    model.save_pretrained(directory, **options)
+    file, config_file = directory / "adapter_model.safetensors", directory / "adapter_config.json"
+    weights, config = load_file(file), json.loads(config_file.read_text())
+    for name, first in initial.items():
+        saved = name.replace(".default", "")
+        if ".lora_A." in name:
+            weights[saved] = torch.cat([weights[saved], first])
+        elif ".lora_B." in name:
+            weights[saved] = torch.cat([weights[saved], -first], 1).contiguous()
+    save_file(weights, file, metadata={"format": "pt"})
+    times = math.sqrt(2) if config["use_rslora"] else 2  # the scale stays as it was trained
+    config |= {"r": 2 * config["r"], "lora_alpha": times * config["lora_alpha"], "init_lora_weights": True}
+    config_file.write_text(json.dumps(config, indent=2))
 
 
 def _trained(model: Any) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
-
-
-@torch.no_grad()
-def _put(model: Any, weights: dict[str, torch.Tensor]) -> None:
-    for name, parameter in model.named_parameters():
-        if name in weights:
-            parameter.copy_(weights[name])
