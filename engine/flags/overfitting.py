@@ -31,7 +31,7 @@ DEFAULT = OnRise(do="warn")
 # Nats per token, where no recipe says otherwise.
 MARGINS: dict[Level, float] = {"warn": DEFAULT.warn, "critical": DEFAULT.critical}
 # Spent by the levels of the looks. The rise since the best of many looks is tested, not that since a fixed one, so that
-# the chance of a false flag is far smaller: at most 5% in every regime of benchmarks/flag_simulation.py.
+# the chance of a false flag is far smaller: it was at most 5% in the regimes of benchmarks/flag_simulation.py.
 ALPHA = 0.15
 FEWEST = 8  # examples
 FOLDS = 5
