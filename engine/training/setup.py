@@ -196,7 +196,13 @@ def _leave_out_unknown(job: Job) -> None:
 
 def _add_samples(job: Job) -> None:
     """Add texts sampled from the base model as a suite, unless a look was taken without them."""
-    if job.looks.has(0) and job.looks.history(SAMPLES) is None:
+    if (
+        job.looks.has(0) and job.looks.history(SAMPLES) is None
+    ):  # an older finetui had them in the general suite
+        job.report.log(
+            "info",
+            "the distance from the base model is not measured: it was not at the run's first evaluation",
+        )
         return
     recipe, model, tokenizer, count = job.recipe, job.model, job.tokenizer, job.recipe.evals.samples
     if tokenizer.bos_token_id is None:
