@@ -28,9 +28,7 @@ model: bundled:stdlib-2m
 method: lora
 data: {{train: bundled:docstrings, heldout: 16, limit: 400}}
 train: {{max_steps: {STEPS}, precision: fp32, lr: 1.0e-3, tokens_per_step: 512, checkpoint_every: 5}}
-evals:
-  {{every: 50%, general: bundled:stdlib-prose, limit: 8, samples: 4, drift: 2, few_shot: 0, generate: 1,
-    max_new_tokens: 8}}
+evals: {{every: 50%, limit: 8, samples: 4, drift: 2, few_shot: 0, generate: 1, max_new_tokens: 8}}
 """
 
 
@@ -182,7 +180,7 @@ def test_the_base_model_stands_beside_what_was_trained(box: Box, again: int) -> 
     # The text that comes along, without what the model does not know.
     assert "prose" in general
     assert not {"code", "languages"} & general
-    assert (drift["tokens"]["n"], drift["tokens"]["step"]) == (24, STEPS)
+    assert (drift["tokens"]["n"], drift["tokens"]["step"]) == (2, STEPS)
     assert drift["entropy"]["base"] != drift["entropy"]["now"]
 
 
