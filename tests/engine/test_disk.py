@@ -20,13 +20,20 @@ from engine.runs import disk
 from engine.runs.disk import DiskFullError, is_full
 from finetui.daemon import connect
 
-LORA = {"method": "lora", "evals__general": None, "evals__generate": 0, "evals__limit": 4}
+# The whole bundled model: its checkpoints are large enough for what can be mounted.
+LORA = {
+    "model": "bundled:stdlib-2m",
+    "method": "lora",
+    "evals__general": None,
+    "evals__generate": 0,
+    "evals__limit": 4,
+}
 
 
 @pytest.fixture
 def expected(finished: Finished) -> dict[int, float]:
     """The losses of a run that had room."""
-    return curve(finished["lora"])
+    return curve(finished.of(small(**LORA)))
 
 
 def test_no_room_for_a_checkpoint_pauses_and_the_run_goes_on_exactly(tmp_path: Path, expected) -> None:
