@@ -86,5 +86,5 @@ def test_what_was_watched_is_listed_whatever_its_margins(source: Source, tmp_pat
     flags = {"forgetting": {"do": "off", "warn": 0.2}, "overfitting": "stop", "leak": "off"}
     recipe = source.recipe.model_copy(update={"flags": Flags.model_validate(flags)})
     quiet = replace(source, recipe=recipe, events=[e for e in source.events if not isinstance(e, lines.Flag)])
-    watched = "watched: overfitting, instability, dead, plateau, template."
+    watched = "watched: overfitting, instability, displacement, dead, plateau, template."
     assert watched in card(quiet, ExportResult("adapter", tmp_path, 4))

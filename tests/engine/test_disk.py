@@ -108,7 +108,7 @@ def test_the_daemon_pauses_the_run_and_resumes_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["full", "lora", "adapter", "prefix"])
 def test_predicted_size_is_the_one_on_disk(finished: Finished, method: str) -> None:
     run, tree = finished[method], recipe_of(method)
-    recipe, shapes = Recipe.model_validate(tree), model_shapes("bundled:stdlib-2m")
+    recipe, shapes = Recipe.model_validate(tree), model_shapes(small()["model"])
     predicted = storage(recipe, shapes, workload_of(recipe, shapes, "cpu"))
     extra = 40_000  # random states, names
     for written in of_kind(run, 1, "checkpoint"):
@@ -118,7 +118,7 @@ def test_predicted_size_is_the_one_on_disk(finished: Finished, method: str) -> N
 
 
 def test_too_little_room_is_told_before_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = Recipe.model_validate(small(method="full"))
+    recipe = Recipe.model_validate(small(model="bundled:stdlib-2m", method="full"))
     with small_disk(tmp_path / "disk", 60) as small_one:
         monkeypatch.setenv("FINETUI_HOME", str(small_one.path / "home"))
         (warning,) = [note for note in preflight.check(recipe, tmp_path).warnings if "make room" in note]

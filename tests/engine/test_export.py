@@ -161,7 +161,7 @@ def test_the_card_tells_recipe_data_results_and_flags(finished, tmp_path):
     log.close()
     exported(run, tmp_path / "out")
     card = ModelCard.load(tmp_path / "out" / "README.md")
-    assert card.data.base_model == "bundled:stdlib-2m"
+    assert card.data.base_model == small()["model"]
     assert card.data.library_name == "peft"
     assert card.data.license == "other"
     assert {"finetui", "lora", "sft"} <= set(card.data.tags)

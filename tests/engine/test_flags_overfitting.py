@@ -46,8 +46,9 @@ def test_the_evidence_of_overfitting():
     assert flag.lo < 0.6 < flag.hi
     assert 40 < flag.since_step < 100
     assert "best at step 40" in flag.message
-    assert "train.max_steps=40" in flag.advice[0]
-    assert flag.actions[0].change == {"train.max_steps": 40}
+    assert flag.actions[0].command == "fix --scale"
+    assert "train.max_steps=40" in flag.advice[1]
+    assert flag.actions[1].change == {"train.max_steps": 40}
 
 
 def test_few_examples_or_looks_say_nothing():

@@ -126,7 +126,7 @@ def test_the_last_state_and_the_worst_one_are_both_told():
 
 def evidence(heldout: History, seen: History) -> Evidence:
     steps = heldout.steps[-1]
-    return Evidence(heldout, seen, None, None, [], 1, np.full(steps, 3.0), np.ones(steps))
+    return Evidence(heldout, seen, None, None, None, [], 1, np.full(steps, 3.0), np.ones(steps))
 
 
 def unstable(step: int, suite: str = "heldout") -> Flag:
