@@ -42,7 +42,9 @@ def test_a_command_that_needs_the_daemon_exits_with_3(
         cli.main()
     assert ended.value.code == ExitCode.BAD_INPUT
     out, err = capsys.readouterr()
-    assert (out, err) == ("", f"finetui: {bad_home.path}/{SENTENCE}\n")
+    *notes, last = err.splitlines()
+    assert (out, last) == ("", f"finetui: {bad_home.path}/{SENTENCE}")
+    assert all(note.startswith("note: ") for note in notes)
     assert not list(bad_home.runs.iterdir())
     assert not service.running(bad_home)
 

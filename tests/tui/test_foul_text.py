@@ -21,7 +21,7 @@ from finetui.errors import ExitCode, StoreError
 from finetui.home import Home
 from tui import cli
 from tui.app import FinetuiApp
-from tui.cli import export, output
+from tui.cli import exporting, output
 from tui.cli.commands import app
 from tui.cli.data import STYLES
 from tui.screens.data import DataScreen
@@ -238,5 +238,5 @@ def test_what_the_process_of_an_export_prints_is_passed_on_as_it_comes(
 ) -> None:
     terminal = Tty()
     monkeypatch.setattr("sys.stderr", output.Guarded(terminal))
-    export._pass_on(io.BytesIO(b"10%\r20%\r\nw\xc3\xb6r\xff\x1b]2;x\x07\x1b[1mbold"))
+    exporting._pass_on(io.BytesIO(b"10%\r20%\r\nw\xc3\xb6r\xff\x1b]2;x\x07\x1b[1mbold"))
     assert terminal.getvalue() == "10%\r20%\r\nwör\ufffd ]2;x \x1b[1mbold"
