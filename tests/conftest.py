@@ -9,7 +9,6 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -78,13 +77,10 @@ def end_pools(directory: Path) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> Iterator[None]:
+def _seeded() -> None:
     """A test that fails is to fail again, alone too."""
     random.seed(0)
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed(0)
     if torch := sys.modules.get("torch"):
         torch.manual_seed(0)
-    yield
-    # Set by torch where a test has compiled something; no daemon has it, and the pool refuses what has another.
-    os.environ.pop("TORCHINDUCTOR_CACHE_DIR", None)

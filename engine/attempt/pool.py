@@ -206,7 +206,8 @@ def main() -> int:
         return 1
     gc.collect()
     gc.freeze()  # a collection in a fork would copy all that it looks at
-    set_by_imports = {name: value for name, value in os.environ.items() if environment.get(name) != value}
+    changed = {name: value for name, value in os.environ.items() if environment.get(name) != value}
+    set_by_imports = {name: value for name, value in changed.items() if name not in pool.SET_ANEW}
     parent = Pool(server, place, worker, environment)
     parent.holds(lock)
     order = parent.serve()

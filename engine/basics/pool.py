@@ -90,8 +90,9 @@ READ_AT_IMPORT = (
     *("TRITON_", "USE_", "XLA_"),
     *("HOME", "LANG", "TMPDIR", "TZ", "XDG_CACHE_HOME"),
 )
-# … of these a fork takes the new values: threads are set again, and CUDA begins in the fork.
-SET_ANEW = (*THREAD_VARIABLES, "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
+# … of these a fork takes the new values: threads are set again, CUDA begins in the fork, and where compiled code is
+# kept is read when something is compiled.
+SET_ANEW = (*THREAD_VARIABLES, "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "TORCHINDUCTOR_CACHE_DIR")
 
 
 @dataclass(frozen=True)
