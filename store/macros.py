@@ -184,7 +184,7 @@ WITH e AS (SELECT * FROM choice_answers x WHERE x.run = run),
      b AS (SELECT slice || '/' || measure AS part, base, now FROM p),
      {SHARES}
 SELECT o.slice, o.measure, o.step, base, now, change, middle - half AS lo, middle + half AS hi, n, lost, gained,
-       least(1.0, 2 * list_sum(list_transform(range(0, least(lost, gained) + 1), k -> exp(
+       least(1.0, 2 * list_sum(list_transform(range(0, least(lost, gained) + 1), lambda k: exp(
          lgamma(lost + gained + 1) - lgamma(k + 1) - lgamma(lost + gained - k + 1) - (lost + gained) * ln(2))))) AS p
 FROM s JOIN (SELECT DISTINCT slice || '/' || measure AS part, slice, measure, step FROM p) o USING (part)
 ORDER BY o.slice, o.measure""",
