@@ -26,7 +26,7 @@ from engine.basics.errors import DataError
 from engine.basics.statistics import Measure
 from engine.data.chat import Example, padding
 from engine.data.formats import Document, to_document
-from engine.evals.generate import end_token_ids
+from engine.evals.generate import end_token_ids, without_router_loss
 from engine.flags.flag import History
 from engine.flags.forgetting import distance, divergence
 from engine.models.random_states import random_states, set_random_states
@@ -65,18 +65,19 @@ def draw(
             begin = torch.full(
                 (min(BATCH_SIZE, count - len(samples)), 1), tokenizer.bos_token_id, device=device
             )
-            output = model.generate(
-                input_ids=begin,
-                attention_mask=torch.ones_like(begin),
-                do_sample=True,
-                temperature=1.0,
-                top_k=0,
-                top_p=1.0,
-                max_new_tokens=MAX_TOKENS,
-                pad_token_id=padding(tokenizer),
-                eos_token_id=ends,
-                use_cache=True,
-            )
+            with without_router_loss(model):
+                output = model.generate(
+                    input_ids=begin,
+                    attention_mask=torch.ones_like(begin),
+                    do_sample=True,
+                    temperature=1.0,
+                    top_k=0,
+                    top_p=1.0,
+                    max_new_tokens=MAX_TOKENS,
+                    pad_token_id=padding(tokenizer),
+                    eos_token_id=ends,
+                    use_cache=True,
+                )
             samples += [_cut_at_end(tokens, ends or []) for tokens in output.tolist()]
     finally:
         set_random_states(states)

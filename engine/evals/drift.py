@@ -18,7 +18,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from engine.bundled import catalogue
 from engine.data.chat import padding, render_prompt
-from engine.evals.generate import end_token_ids
+from engine.evals.generate import end_token_ids, without_router_loss
 from engine.evals.language import is_refusal, language_of
 
 MAX_TOKENS = 64  # of an answer
@@ -143,16 +143,17 @@ def _answer_batch(
     rows = [[pad] * (longest - len(prompt.tokens)) + prompt.tokens for prompt in asked]
     mask = [[0] * (longest - len(prompt.tokens)) + [1] * len(prompt.tokens) for prompt in asked]
     ends = end_token_ids(model, tokenizer)
-    output = model.generate(
-        input_ids=torch.tensor(rows, device=device),
-        attention_mask=torch.tensor(mask, device=device),
-        do_sample=False,
-        max_new_tokens=MAX_TOKENS,
-        pad_token_id=pad,
-        eos_token_id=ends,
-        use_cache=True,
-        logits_processor=LogitsProcessorList([watch]),
-    )
+    with without_router_loss(model):
+        output = model.generate(
+            input_ids=torch.tensor(rows, device=device),
+            attention_mask=torch.tensor(mask, device=device),
+            do_sample=False,
+            max_new_tokens=MAX_TOKENS,
+            pad_token_id=pad,
+            eos_token_id=ends,
+            use_cache=True,
+            logits_processor=LogitsProcessorList([watch]),
+        )
     by_prompt = torch.stack(watch.entropies, dim=1).tolist()
     written = []
     for prompt, tokens, values in zip(asked, output[:, longest:].tolist(), by_prompt, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -87,19 +88,36 @@ def _answers(
     ids = torch.tensor([[pad] * (longest - len(prompt)) + prompt for prompt in prompts], device=device)
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
     ends = end_token_ids(model, tokenizer)
-    output = model.generate(
-        input_ids=ids,
-        attention_mask=mask,
-        do_sample=False,
-        max_new_tokens=max_new_tokens,
-        pad_token_id=pad,
-        eos_token_id=ends,
-        use_cache=True,
-    )
+    with without_router_loss(model):
+        output = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            do_sample=False,
+            max_new_tokens=max_new_tokens,
+            pad_token_id=pad,
+            eos_token_id=ends,
+            use_cache=True,
+        )
     new = output[:, longest:]
     texts = tokenizer.batch_decode(new, skip_special_tokens=True)
     ended = [bool(set(row) & set(ends or [])) for row in new.tolist()]
     return [Answer(text, end) for text, end in zip(texts, ended, strict=True)]
+
+
+@contextmanager
+def without_router_loss(model: Any) -> Iterator[None]:
+    """Let a mixture of experts write. Where its config asks for the routers' loss, transformers computes it at every
+    token, and fails on texts of unequal length once the earlier ones are in the cache.
+    """
+    config = model.config.get_text_config()
+    wanted = getattr(config, "output_router_logits", None)
+    if wanted:
+        config.output_router_logits = False
+    try:
+        yield
+    finally:
+        if wanted:
+            config.output_router_logits = wanted
 
 
 def end_token_ids(model: Any, tokenizer: Any) -> list[int] | None:

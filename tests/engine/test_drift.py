@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from transformers import AutoTokenizer, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from engine.bundled.catalogue import general_prompts, model_path
 from engine.data.template import ensure_template
@@ -83,6 +83,19 @@ def loaded():
     tokenizer = AutoTokenizer.from_pretrained(path)
     ensure_template(tokenizer)
     return LlamaForCausalLM.from_pretrained(path, dtype=torch.float32).eval(), tokenizer
+
+
+def test_a_mixture_of_experts_answers_whose_routers_have_a_loss(loaded):
+    model = Qwen3MoeForCausalLM(
+        Qwen3MoeConfig(
+            vocab_size=len(loaded[1]), hidden_size=32, intermediate_size=32, moe_intermediate_size=16, head_dim=16,
+            num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2, num_experts=4, num_experts_per_tok=2,
+            output_router_logits=True, pad_token_id=1,
+        )
+    ).eval()  # fmt: skip
+    answers = drift.answer(model, loaded[1], drift.prompts(3, loaded[1], 500), 10_000, CPU, lambda: None)
+    assert len(answers) == 3
+    assert model.config.output_router_logits
 
 
 def test_answers_are_greedy_and_their_entropy_is_of_the_models_distributions(loaded):
