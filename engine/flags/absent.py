@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.basics.statistics import Estimate, change
+from engine.basics.statistics import Estimate
 from engine.flags.evidence import Evidence
 from engine.flags.flag import Flag, History, losses
 from engine.flags.instability import back_to_normal
@@ -29,18 +29,18 @@ def today_of(flag: Flag, evidence: Evidence) -> Today:
                 back_to_normal(evidence.losses, evidence.norms, evidence.first_step, flag.since_step)
             )
         case "displacement", _ if evidence.pairs:
-            now = _moved(evidence.pairs, 0)
+            now = evidence.pairs.change(0, -1)
             return _measured(
                 now, "the loss of the chosen answers has changed since step 0 by", "no longer shown"
             )
         case "converged", _ if evidence.heldout and flag.since_step in evidence.heldout.steps:
             since = evidence.heldout.steps.index(flag.since_step)
-            moved = _moved(evidence.heldout, since)
+            moved = evidence.heldout.change(since, -1)
             return _measured(
                 moved, f"the loss has moved since step {flag.since_step} by", "so it has not settled"
             )
         case "dead", "seen" if evidence.seen:
-            moved = _moved(evidence.seen, 0)
+            moved = evidence.seen.change(0, -1)
             return _measured(
                 moved, "the loss on training examples has moved since step 0 by", "so something is learned"
             )
@@ -60,14 +60,9 @@ def _since_best(heldout: History | None) -> Today:
     best = int(np.argmin(losses(heldout.nll, heldout.tokens)))
     if best == heldout.looks:
         return Today(f"The {heldout.suite} loss is the lowest so far, {heldout.loss(-1):.3f} {heldout.unit}.")
-    moved = _moved(heldout, best)
+    moved = heldout.change(best, -1)
     what = f"since its best at step {heldout.steps[best]} the {heldout.suite} loss has risen by"
     return _measured(moved, what, "not beyond noise and margin")
-
-
-def _moved(history: History, since: int) -> Estimate:
-    both = history.scored(since, history.looks)
-    return change(history.nll[since][both], history.nll[-1][both], history.tokens[both])
 
 
 def _measured(now: Estimate, what: str, verdict: str) -> Today:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.basics.statistics import Measure, change, mean, share
+from engine.basics.statistics import Measure, mean, share
 from engine.flags import actions
 from engine.flags.flag import Context, Flag, History, Level, worst_examples
 from engine.flags.multiplicity import HITS_IN_A_ROW, level_at, streak
@@ -35,7 +35,7 @@ def displacement(pairs: History, context: Context) -> Flag | None:
     unlearned = all(one.lo <= 0.5 for one in preferred)
     far = all(_lost(pairs, look, FAR) for look in looks)
     level: Level = "warn" if unlearned or far else "info"
-    lost = change(pairs.nll[0], pairs.nll[-1], pairs.tokens)
+    lost = pairs.change(0, -1)
     lo, hi = lost.interval()
     return Flag(
         flag="displacement",
@@ -55,8 +55,7 @@ def displacement(pairs: History, context: Context) -> Flag | None:
 
 
 def _lost(pairs: History, look: int, margin: float) -> bool:
-    moved = change(pairs.nll[0], pairs.nll[look], pairs.tokens)
-    return moved.p_above(margin) < level_at(look)
+    return pairs.change(0, look).p_above(margin) < level_at(look)
 
 
 def _chosen_change(pairs: History) -> np.ndarray:
@@ -78,7 +77,7 @@ def _message(pairs: History, beta: float, unlearned: bool, far: bool) -> str:
     assert pairs.margins is not None
     chosen, rejected = mean(_chosen_change(pairs)), _rejected_change(pairs, beta)
     right = share((np.sign(pairs.margins[-1]) + 1) / 2)
-    lost = change(pairs.nll[0], pairs.nll[-1], pairs.tokens)
+    lost = pairs.change(0, -1)
     sentences = [
         f"Both answers have become less likely: since step 0 the log-likelihood of the chosen ones has changed by "
         f"{chosen.value:+.1f} nats an answer (95% interval {chosen.lo:+.1f} to {chosen.hi:+.1f}; {-lost.value:+.3f} a "

@@ -14,16 +14,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from engine.basics.statistics import Estimate, change
+from engine.basics.statistics import Estimate
 from engine.flags import actions
 from engine.flags.evidence import Evidence
 from engine.flags.flag import Context, Flag, History, losses
 from engine.flags.multiplicity import level_at
+from engine.flags.overfitting import SURE, surely_did_not_rise
 from engine.flags.states import stands, warns
 
 CAUSES = ("overfitting", "overconfident", "instability")  # of a rise of the held-out loss: one of them
-NO_RISE = 0.01  # nats: the training loss did not rise if it surely rose by less
-SURE = 0.05  # one-sided
 
 
 def are_opposite(one: Flag, other: Flag) -> bool:
@@ -50,8 +49,8 @@ def without_contradictions(
         return others
     if any(flag.flag == "instability" and warns(flag) for flag in (*stated, *others)):
         best = int(np.argmin(losses(evidence.heldout.nll, evidence.heldout.tokens)))
-        moved = _moved(evidence.seen, evidence.heldout.steps[best])
-        if not _surely_below(moved, NO_RISE):
+        moved = evidence.seen.change(evidence.seen.steps.index(evidence.heldout.steps[best]), -1)
+        if not surely_did_not_rise(moved):
             return [_as_instability(rise, evidence.heldout, best, moved, stated, context), *others]
     return [rise, *others]
 
@@ -65,28 +64,12 @@ def is_recovering(heldout: History) -> bool:
     peak = best + int(np.argmax(by_look[best:]))
     if peak == heldout.looks:
         return False
-    since_peak, lately = (_moved(heldout, heldout.steps[look]) for look in (peak, heldout.looks - 2))
-    return _p_below(since_peak, 0.0) < level_at(heldout.looks) and _p_below(lately, 0.0) < SURE
+    since_peak, lately = (heldout.change(look, -1).negative for look in (peak, heldout.looks - 2))
+    return since_peak.p_above(0.0) < level_at(heldout.looks) and lately.p_above(0.0) < SURE
 
 
 def _is_rise(flag: Flag) -> bool:
     return flag.flag in CAUSES and flag.suite == "heldout" and stands(flag)
-
-
-def _moved(history: History, step: int) -> Estimate:
-    """Estimate the change of the loss from the look at a step to the last one."""
-    since = history.steps.index(step)
-    both = history.scored(since, history.looks)
-    return change(history.nll[since][both], history.nll[-1][both], history.tokens[both])
-
-
-def _p_below(estimate: Estimate, margin: float) -> float:
-    """p-value of the one-sided test that the true value is not below `margin`."""
-    return replace(estimate, value=-estimate.value).p_above(-margin)
-
-
-def _surely_below(estimate: Estimate, margin: float) -> bool:
-    return _p_below(estimate, margin) < SURE
 
 
 def _as_instability(

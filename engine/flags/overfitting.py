@@ -141,7 +141,12 @@ def cause_of(since_best: Estimate) -> str | None:
     """
     if since_best.p_above(0.0) < SURE:
         return "instability"
-    return "overfitting" if since_best.negative.p_above(-MARGINS["warn"]) < SURE else None
+    return "overfitting" if surely_did_not_rise(since_best) else None
+
+
+def surely_did_not_rise(moved: Estimate) -> bool:
+    """Whether a change of the loss on training examples is surely less than a rise by the margin."""
+    return moved.negative.p_above(-MARGINS["warn"]) < SURE
 
 
 def memorised(seen: History, context: Context) -> Flag | None:

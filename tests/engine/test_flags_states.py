@@ -184,6 +184,19 @@ def test_a_loss_that_rises_is_not_recovering():
     assert not is_recovering(history(falling(), rng, noise=0.02))
 
 
+def test_rows_of_one_document_do_not_make_a_recovery_surer():
+    """The same scores, as rows on their own and as rows of two documents that move apart."""
+    shape = np.concatenate([[0.0, 3.0], np.linspace(2.5, 0.5, LOOKS - 2)])
+    rows = history(shape, np.random.default_rng(0), noise=0.02)
+    half = len(rows.ids) // 2
+    nll = rows.nll.copy()
+    nll[-1, half:] = nll[-2, half:] + 0.1 * rows.tokens[half:]
+    rows = replace(rows, nll=nll)
+    documents = tuple("ab"[place >= half] for place in range(len(rows.ids)))
+    assert is_recovering(rows)
+    assert not is_recovering(replace(rows, documents=documents))
+
+
 # ---- what is measured of a flag that is not shown
 
 
