@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from benchmarks.flag_data import files, model_path, read, write
+from benchmarks.flag_data import files, read, write
+from benchmarks.flag_models import model_path
 from benchmarks.flag_plants import Plant
 from benchmarks.flag_run import train
 from engine.basics.statistics import Estimate, change
@@ -31,7 +32,7 @@ from engine.export.factors import Scalable
 from engine.export.scale import scale
 from engine.export.weights import training_dtype
 from engine.flags.actions import SCALE
-from engine.flags.flag import Action
+from engine.flags.flag import WARNS, Action
 from engine.flags.forgetting import MARGINS
 from engine.flags.words import newest
 from engine.losses.loss import TargetLoss
@@ -149,7 +150,7 @@ def _actions(events: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any], st
     flags = newest(event for event in events if event["kind"] == "flag" and event["flag"] in WATCHED)
     found: dict[str, tuple[str, dict[str, Any], str]] = {}
     for flag in flags:
-        for action in flag["actions"] if flag["level"] in ("warn", "critical") else ():
+        for action in flag["actions"] if flag["level"] in WARNS else ():
             change, command = action["change"], action.get("command", "")
             if change or command:
                 name = command or ", ".join(f"{key}={value}" for key, value in sorted(change.items()))
@@ -244,7 +245,7 @@ def _scaled(name: str, run: RunDir, paths: dict[str, str], started: float) -> Re
         return Result(name, float("nan"), float("nan"), ["not-written"], time.time() - started, front.message)
     factor = front.choice.factor
     gain, drift = _oracle(run, source, paths, factor)
-    flags = []
+    flags: list[str] = []
     chosen = next(point for point in front.confirmed if point.factor == factor)
     parts = [part for part in (chosen.general, *(part for _, part in chosen.slices)) if part]
     for level, margin in sorted(MARGINS.items(), key=lambda item: -item[1]):
@@ -274,7 +275,7 @@ def _judge(
             name, float("nan"), float("nan"), ["critical nan"], seconds, str(events[-1].get("error"))
         )
     flags = newest(event for event in events if event["kind"] == "flag" and event["flag"] in WATCHED)
-    standing = [f"{flag['level']} {flag['flag']}" for flag in flags if flag["level"] in ("warn", "critical")]
+    standing = [f"{flag['level']} {flag['flag']}" for flag in flags if flag["level"] in WARNS]
     gain, drift = _oracle(run, sources.read(run), paths, 1.0)
     return Result(name, gain, drift, standing, seconds)
 
@@ -299,12 +300,9 @@ def _oracle(run: RunDir, source: sources.Source, paths: dict[str, str], factor: 
     of_base = _OF_BASE[key]
     gain = -change(of_base["heldout"].nll, now["heldout"].nll, now["heldout"].tokens).value
     slices = np.array(data.suite("general").slices)
-    drifts = [
-        change(*(scores["general"].nll[slices == part] for scores in (of_base, now)),
-               now["general"].tokens[slices == part]).value
-        for part in sorted(set(slices))
-    ]  # fmt: skip
-    return gain, max(drifts)
+    before, after = of_base["general"], now["general"]
+    parts = [slices == part for part in sorted(set(slices))]
+    return gain, max(change(before.nll[part], after.nll[part], after.tokens[part]).value for part in parts)
 
 
 # What the base says of the oracle: by its path, whether it is in 4 bits, and the precision.

@@ -17,6 +17,7 @@ import torch
 
 from benchmarks.flag_score import TEMPERATURES, Found, Scorer
 from engine.data.chat import padding
+from engine.evals.base_scores import BasePredictions
 from engine.evals.classes import score_classes
 from engine.losses.class_loss import ClassLoss
 from engine.models import load
@@ -189,7 +190,8 @@ def _by_example(suite: Suite, hits: np.ndarray) -> np.ndarray:
 def _class_looks(
     asked: Asked, run: RunDir, steps: Sequence[int], suites: dict[str, Suite]
 ) -> Iterator[tuple[str, Rows]]:
-    loss, first = _classifier(asked.recipe), {}
+    loss = _classifier(asked.recipe)
+    first: dict[str, BasePredictions | None] = {}
     for step in steps:
         if step:
             load_weights(run.checkpoints / checkpoint_name(step), loss.model)
@@ -200,11 +202,11 @@ def _class_looks(
                 loss, named, TEXTS_AT_ONCE, torch.device("cpu"), lambda: None, first.get(name)
             )
             first.setdefault(name, scores.base)
-            rows = {
-                "nll": scores.nll.astype(np.float32),
-                "right": scores.right,
-                "lost": scores.lost,
-                "gained": scores.gained,
+            rows = {"nll": scores.nll.astype(np.float32)}
+            rows |= {
+                key: counts
+                for key, counts in (("right", scores.right), ("lost", scores.lost), ("gained", scores.gained))
+                if counts is not None
             }
             if scores.tempered is not None:
                 own = TEMPERATURES.index(1.0)
@@ -233,7 +235,7 @@ def _disagreements(arrays: dict[str, np.ndarray], events: Sequence[Event]) -> tu
     each, changes = [0.0], [0.0]
     first: dict[str, dict[str, float]] = {}
     for event in events:
-        suite = event.get("suite")
+        suite = str(event.get("suite"))
         if event["kind"] != "eval" or event["step"] not in steps or f"{suite}/ids" not in arrays:
             continue
         place = {id: i for i, id in enumerate(arrays[f"{suite}/ids"].tolist())}

@@ -57,7 +57,7 @@ def make(root: Path, plant: Plant, seed: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_suffix(".events.jsonl.gz").write_bytes(log)
     beside = path.with_suffix(".part.npz")
-    np.savez_compressed(beside, meta=json.dumps(meta), **arrays)
+    np.savez_compressed(beside, allow_pickle=False, meta=json.dumps(meta), **arrays)
     beside.rename(path)
     return path
 

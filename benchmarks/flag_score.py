@@ -156,7 +156,7 @@ class Plain:
         base: Found | None = None,
     ) -> Found:
         """`keep`: the distributions of the first examples; `base`: that which kept them, to be compared with."""
-        examples = suite.examples
+        examples = [example for example in suite.examples if isinstance(example, Example)]
         tempered = np.zeros((len(temperatures), len(examples)))
         right: list[np.ndarray] = [np.zeros(0, dtype=bool)] * len(examples)
         for group, batch, hidden in self._passes(examples):

@@ -23,7 +23,7 @@ from benchmarks.flag_judge import (
     warned_at,
 )
 from benchmarks.flag_plants import Plant
-from benchmarks.flag_truth import TURNED_UP, upper_bound
+from benchmarks.flag_truth import TURNED_UP, Outcome, upper_bound
 from engine.flags.flag import History
 from engine.flags.overfitting import overfitting
 
@@ -62,7 +62,8 @@ def _group_cells(group: str, runs: Sequence[Told]) -> list[str]:
 
 def _counts(cases: Sequence[Case], margin: float) -> str:
     found = [judged(case, margin) for case in cases]
-    told = " / ".join(str(found.count(kind)) for kind in ("hit", "missed", "false", "right"))  # type: ignore[arg-type]
+    kinds: tuple[Outcome, ...] = ("hit", "missed", "false", "right")
+    told = " / ".join(str(found.count(kind)) for kind in kinds)
     lags = lags_of(cases, margin)
     unsure = found.count("last") + found.count("borderline")
     return f"{told}, {unsure}; {np.median(lags):g}" if lags else f"{told}, {unsure}; –"

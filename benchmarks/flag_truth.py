@@ -150,8 +150,10 @@ class Score:
 def score(outcomes: Sequence[Outcome], lags: Sequence[int]) -> Score:
     """`lags`: of the hits alone."""
     kinds: tuple[Outcome, ...] = ("hit", "false", "missed", "right", "borderline", "last")
-    counts = [sum(found == kind for found in outcomes) for kind in kinds]
-    return Score(*counts, lag=float(np.median(lags)) if lags else float("nan"))
+    hits, false, missed, right, borderline, last = (outcomes.count(kind) for kind in kinds)
+    return Score(
+        hits, false, missed, right, borderline, last, float(np.median(lags)) if lags else float("nan")
+    )
 
 
 def upper_bound(count: int, n: int, level: float = 0.95) -> float:

@@ -211,6 +211,7 @@ def bundled() -> Path:
 
 def save_data(path: Path) -> float:
     """The training examples of finetui, token by token, for TRL; their mean length."""
+    from engine.data.chat import Example
     from engine.models.tokenizer import load_tokenizer
     from engine.tasks.prepare import prepare
 
@@ -222,7 +223,8 @@ def save_data(path: Path) -> float:
             "evals": {"general": None},
         }
     )
-    examples = prepare(recipe, load_tokenizer(recipe.model), 1024).train
+    prepared = prepare(recipe, load_tokenizer(recipe.model), 1024).train
+    examples = [example for example in prepared if isinstance(example, Example)]
     lengths = np.array([len(example.tokens) for example in examples])
     np.savez(
         path,

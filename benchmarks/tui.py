@@ -38,7 +38,7 @@ def child(kind: str, home: str) -> None:
         from textual.widgets import Static
 
         class Bare(App[None]):
-            def compose(self):  # type: ignore[no-untyped-def]
+            def compose(self):
                 yield Static("painted")
 
         Bare().run()
@@ -46,7 +46,7 @@ def child(kind: str, home: str) -> None:
     from finetui.home import Home
     from tui.app import FinetuiApp
 
-    def connect():  # type: ignore[no-untyped-def]
+    def connect():
         from finetui.client import Client
 
         return Client(Home(Path(home)).socket)
@@ -127,7 +127,7 @@ def key_to_paint(terminal: Terminal, presses: int) -> list[float]:
 
 
 def measure(rounds: int, seconds: int) -> None:
-    import made_home
+    import made_home  # type: ignore[import-not-found]  # of the tests
 
     from engine.runs.home import RunDir
     from finetui.home import Home
@@ -165,7 +165,7 @@ def measure(rounds: int, seconds: int) -> None:
                 print(f"idle dashboard  {sum(counts)} bytes in {seconds} s")
 
 
-def _write(run, served, stop) -> None:  # type: ignore[no-untyped-def]
+def _write(run, served, stop) -> None:
     from finetui.log import LogWriter
 
     log = LogWriter(run.attempt(1).events, "worker")
