@@ -18,6 +18,7 @@ import numpy as np
 from benchmarks.flag_judge import OURS, Told, tell
 from benchmarks.flag_plants import Plant, cache_path
 from benchmarks.flag_truth import upper_bound
+from engine.flags.flag import WARNS
 
 RUNS = 200
 FIRST_SEED = 4000
@@ -95,7 +96,7 @@ class Warned:
 
     @property
     def _warnings(self) -> list[dict[str, Any]]:
-        return [flag for flag in self.flags if flag["level"] in ("warn", "critical")]
+        return [flag for flag in self.flags if flag["level"] in WARNS]
 
     def _is_true(self, flag: dict[str, Any]) -> bool:
         if flag["flag"] == "forgetting":

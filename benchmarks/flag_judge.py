@@ -26,7 +26,7 @@ from benchmarks.flag_truth import (
     truth,
     upper_bound,
 )
-from engine.flags.flag import LEVELS, Context, Flag, Forecast, History, Level
+from engine.flags.flag import LEVELS, WARNS, Context, Flag, Forecast, History, Level
 from engine.flags.forecast import FROM, forecast
 from engine.flags.forgetting import divergence, forgetting
 from engine.flags.instability import instability
@@ -140,7 +140,7 @@ def tell(path: Path) -> Told:
         cause=about_task[warned].flag if warned is not None else None,  # type: ignore[union-attr]
         overconfident=warned is None and any(f and f.flag == "overconfident" for f in about_task),
         dead=any(dead(seen.until(k), context) for k in range(1, len(seen.steps))),
-        jumped=any(flag and flag.level in ("warn", "critical") for flag in jumps),
+        jumped=any(flag and flag.level in WARNS for flag in jumps),
         forecasts=forecasts,
         end_kl=kl.value if kl else float("nan"),
         disagreement=(float(arrays["disagreement"]), float(arrays["disagreement_of_change"])),

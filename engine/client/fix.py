@@ -24,7 +24,7 @@ from engine.basics.safe_text import one_line
 from engine.client import preflight, submit
 from engine.client.foretell import Foretold, foretell, foretell_scaling
 from engine.flags.actions import OF_METHOD, SCALE, fix
-from engine.flags.flag import Action, Flag, flag_of
+from engine.flags.flag import WARNS, Action, Flag, flag_of
 from engine.flags.words import newest
 from engine.recipe import recipe_file
 from engine.recipe.recipe_file import RecipeFile
@@ -103,7 +103,7 @@ def propose(run: RunDir, similar: Callable[[], Sequence[Mapping[str, Any]]] = tu
     """
     meta, old = _read(run)
     flags = [flag_of(line) for line in newest(map(body, events_of(run, lines.Flag)))]
-    warnings = [flag for flag in flags if flag.level in ("warn", "critical")]
+    warnings = [flag for flag in flags if flag.level in WARNS]
     if not warnings:
         others = ", ".join(
             f"{'withdrawn' if flag.state == 'withdrawn' else flag.level}: {flag.flag}" for flag in flags

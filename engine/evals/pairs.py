@@ -9,7 +9,7 @@ import torch
 
 from engine.basics.statistics import Measure, mean, share
 from engine.evals.score import Scores
-from engine.flags.measure import preference_losses
+from engine.flags.measure import preference_losses, preferred
 from engine.losses.batches import micro_batches
 from engine.losses.dpo_loss import PairLoss
 from engine.tasks.items import Pair
@@ -62,5 +62,5 @@ def measures(margins: np.ndarray, label_smoothing: float) -> dict[str, Measure]:
     return {
         "preference_loss": mean(preference_losses(margins, label_smoothing)),
         "reward_margin": mean(margins),
-        "reward_accuracy": share((np.sign(margins) + 1) / 2),
+        "reward_accuracy": share(preferred(margins)),
     }

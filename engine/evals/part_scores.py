@@ -32,7 +32,8 @@ def _part(suite: Suite, per_look: int) -> np.ndarray:
     no flag depends on them.
     """
     count = max(1, per_look // 4) if suite.name == SAMPLES and per_look else per_look
-    return part.choose_part([example.id for example in suite.examples], suite.slices, count)
+    names = suite.passages_of or [example.id for example in suite.examples]
+    return part.choose_part(names, suite.slices, count)
 
 
 def complete(

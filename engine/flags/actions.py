@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
-from engine.flags.flag import LEVELS, Action, Context, Flag
+from engine.flags.flag import LEVELS, WARNS, Action, Context, Flag
 from engine.recipe.tasks import RATE
 
 SCALE = "fix --scale"  # the command of an action
@@ -205,7 +205,7 @@ def fix(
     """
     chosen: list[tuple[Flag, Action]] = []
     changed: set[str] = set()
-    grave = [flag for flag in flags if flag.level in ("warn", "critical")]
+    grave = [flag for flag in flags if flag.level in WARNS]
     for flag in sorted(grave, key=lambda flag: -LEVELS.index(flag.level)):
         applying = [a for a in flag.actions if a.change and _applies(recipe, a.change, changed)]
         fitting = [a for a in applying if worth(flag, a)]

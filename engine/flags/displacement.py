@@ -16,6 +16,7 @@ import numpy as np
 from engine.basics.statistics import Measure, mean, share
 from engine.flags import actions
 from engine.flags.flag import Context, Flag, History, Level, worst_examples
+from engine.flags.measure import preferred
 from engine.flags.multiplicity import HITS_IN_A_ROW, level_at, streak
 
 SHOWN, FAR = 0.05, 0.5  # nats per token that the chosen answers have lost
@@ -31,8 +32,8 @@ def displacement(pairs: History, context: Context) -> Flag | None:
     if streak(fallen) < HITS_IN_A_ROW or _rejected_change(pairs, context.beta).value >= 0:
         return None
     looks = range(len(pairs.steps) - HITS_IN_A_ROW, len(pairs.steps))
-    preferred = [share((np.sign(pairs.margins[look]) + 1) / 2) for look in looks]
-    unlearned = all(one.lo <= 0.5 for one in preferred)
+    ahead = [share(preferred(pairs.margins[look])) for look in looks]
+    unlearned = all(one.lo <= 0.5 for one in ahead)
     far = all(_lost(pairs, look, FAR) for look in looks)
     level: Level = "warn" if unlearned or far else "info"
     lost = pairs.change(0, -1)
@@ -76,7 +77,7 @@ def _rejected_change(pairs: History, beta: float) -> Measure:
 def _message(pairs: History, beta: float, unlearned: bool, far: bool) -> str:
     assert pairs.margins is not None
     chosen, rejected = mean(_chosen_change(pairs)), _rejected_change(pairs, beta)
-    right = share((np.sign(pairs.margins[-1]) + 1) / 2)
+    right = share(preferred(pairs.margins[-1]))
     lost = pairs.change(0, -1)
     sentences = [
         f"Both answers have become less likely: since step 0 the log-likelihood of the chosen ones has changed by "

@@ -17,6 +17,7 @@ from engine.recipe.sections import Flags
 # info: worth knowing, nothing is wrong. watch: a leading sign, not yet shown. warn and critical: shown, twice in a row.
 Level = Literal["info", "watch", "warn", "critical"]
 LEVELS: tuple[Level, ...] = ("info", "watch", "warn", "critical")
+WARNS = LEVELS[2:]
 # What became of a flag since its line before; engine/flags/states.py has the rules.
 State = Literal["raised", "confirmed", "weakened", "fading", "withdrawn"]
 

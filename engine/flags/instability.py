@@ -114,7 +114,7 @@ def back_to_normal(losses: np.ndarray, norms: np.ndarray, first_step: int, since
     at = since_step - first_step
     if not 0 < at < len(losses):
         return f"No step has jumped since step {since_step}."
-    now, before = float(np.median(losses[-LATEST:])), _level_before(losses, at)
+    now, before = float(np.median(losses[-LATEST:])), _before_step(losses, at)[0]
     return (
         f"None of the last {LATEST} steps jumped, and the training loss is {now:.3f} (it was {before:.3f} before "
         f"step {since_step})."
@@ -169,9 +169,12 @@ def _robust(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return level, _MAD_TO_SD * np.median(np.abs(windows - level[:, None]), axis=1)
 
 
-def _level_before(losses: np.ndarray, at: int) -> float:
-    """Return the median loss of up to WINDOW steps before a step, float [steps] without NaN."""
-    return float(np.median(losses[max(0, at - WINDOW) : at]))
+def _before_step(losses: np.ndarray, at: int) -> tuple[float, float]:
+    """Return the median loss of up to WINDOW steps before a step, and their robust standard deviation; `losses` is
+    float [steps] without NaN.
+    """
+    level, scale = _robust(losses[None, max(0, at - WINDOW) : at])
+    return float(level[0]), float(scale[0])
 
 
 def _not_recovered(
@@ -181,9 +184,8 @@ def _not_recovered(
     at = -1 if since_step is None else since_step - first_step
     if since_step is None or not 0 < at < len(losses):
         return None
-    before, latest = losses[max(0, at - WINDOW) : at], losses[-2 * LATEST :]
-    level = _level_before(losses, at)
-    spread = _MAD_TO_SD * float(np.median(np.abs(before - level)))
+    latest, before = losses[-2 * LATEST :], min(WINDOW, at)
+    level, spread = _before_step(losses, at)
     rise = float(np.median(latest)) - level
     if not rise > max(LEAST, 2 * spread):
         return None
@@ -196,11 +198,11 @@ def _not_recovered(
         effect=rise,
         lo=rise - 2 * spread,
         hi=rise + 2 * spread,
-        n=len(before),
+        n=before,
         looks=len(losses),
         message=(
             f"The training loss has not come back since it jumped at step {since_step}: {level + rise:.3f} "
-            f"{judged_by(context.task).unit} over the last {len(latest)} steps, {level:.3f} over the {len(before)} "
+            f"{judged_by(context.task).unit} over the last {len(latest)} steps, {level:.3f} over the {before} "
             "before it."
         ),
         actions=actions.instability(context),

@@ -47,10 +47,16 @@ def judged(history: History | None, context: Context) -> History | None:
         tempered=np.stack(
             [preference_losses(margins / t, context.label_smoothing) for t in TEMPERATURES], axis=1
         ),
-        metric=(np.sign(margins) + 1) / 2,
+        metric=preferred(margins),
         slices=history.slices,
+        documents=history.documents,
         per=judged_by(context.task).per,
     )
+
+
+def preferred(margins: np.ndarray) -> np.ndarray:
+    """Return of each pair whether its chosen answer has the higher reward, from its margin: 1, 0, or 0.5 for equal."""
+    return (np.sign(margins) + 1) / 2
 
 
 def preference_losses(margins: np.ndarray, label_smoothing: float) -> np.ndarray:

@@ -31,16 +31,17 @@ GENERAL = "general"
 FLAGS = Flags()  # with the default margins
 
 
-def choose_part(ids: Sequence[str], slices: Sequence[str], count: int) -> np.ndarray:
+def choose_part(names: Sequence[str], slices: Sequence[str], count: int) -> np.ndarray:
     """Return which `count` examples a look scores first; bool [examples]. All where `count` is 0 or there are no more.
 
-    Evenly spread over the suite's order (that of the content hash), so that each slice, and in each the folds by
-    which overfitting is tested, has the share that it has in the suite.
+    `names`: of the document that each example is from, else its id; they decide its fold. Evenly spread over the
+    suite's order (that of the content hash), so that each slice, and in each the folds by which overfitting is tested,
+    has the share that it has in the suite.
     """
-    n = len(ids)
+    n = len(names)
     if not 0 < count < n:
         return np.ones(n, dtype=bool)
-    folds = overfitting.fold_of(tuple(ids))
+    folds = overfitting.fold_of(tuple(names))
     order = np.lexsort((np.arange(n), folds, np.array(slices or [""] * n)))
     chosen = np.zeros(n, dtype=bool)
     chosen[order[np.arange(count) * n // count]] = True
@@ -105,7 +106,7 @@ def replay_looks(history: History, count: int, total: int) -> History:
     `history` has all examples. For the looks that stay partial, `nll` of the rest becomes NaN; the other arrays stay as
     they are.
     """
-    chosen = choose_part(history.ids, history.slices, count)
+    chosen = choose_part(history.documents or history.ids, history.slices, count)
     nll = history.nll.copy()
     for look in range(1, len(history.steps)):
         nll[look, ~chosen] = np.nan

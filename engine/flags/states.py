@@ -13,9 +13,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from engine.flags.flag import LEVELS, Flag, Level
-
-WARNS: tuple[Level, ...] = ("warn", "critical")
+from engine.flags.flag import LEVELS, WARNS, Flag
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from engine.flags.absent import today_of
 from engine.flags.displacement import displacement
 from engine.flags.evidence import Evidence
 from engine.flags.exclusion import are_opposite, without_contradictions
-from engine.flags.flag import Context, Flag
+from engine.flags.flag import WARNS, Context, Flag
 from engine.flags.forgetting import forgetting
 from engine.flags.forgetting import hits as forgetting_hits
 from engine.flags.instability import instability
 from engine.flags.measure import judged
 from engine.flags.overfitting import memorised, overfitting
 from engine.flags.progress import converged, dead, no_gradient
-from engine.flags.states import WARNS, Today, follow, warns
+from engine.flags.states import Today, follow, warns
 from engine.flags.template import template
 from engine.recipe.fields import SAMPLES
 from engine.recipe.sections import Recipe

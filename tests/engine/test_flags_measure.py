@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -191,6 +192,17 @@ def test_looks_at_pairs_of_an_older_finetui_are_left_out():
     assert judged(looks.history("heldout"), context) is None
     assert standing_flags(evidence_so_far(looks, context), context) == []
     assert best_look(looks, recipe("dpo")) is None
+
+
+def test_pairs_of_one_document_are_one_draw():
+    """Their losses move together, so the change of 60 pairs of 15 documents is known as that of 15."""
+    looks = pairs(curve(3, 3.4), curve(0, 2.0))
+    history = looks.history("heldout")
+    documents = tuple(f"{n // 4}" for n in range(len(history.ids)))
+    alike = judged(dataclasses.replace(history, documents=documents), context_of(recipe("dpo")))
+    alone = judged(history, context_of(recipe("dpo")))
+    assert alike.documents == documents
+    assert (alike.change(0, 1).df, alone.change(0, 1).df) == (14, 59)
 
 
 # ---- displacement

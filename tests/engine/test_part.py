@@ -48,6 +48,18 @@ def test_a_part_has_each_slice_and_each_fold_in_its_share():
     assert np.array_equal(chosen, choose_part(ids, slices, 100))
 
 
+def test_the_folds_of_a_part_are_those_of_the_documents():
+    """The part that a replay scores is spread over the folds by which a rise is tested."""
+    run = history(falling(), np.random.default_rng(0), "general", n=300)
+    run = dataclasses.replace(run, documents=tuple(f"{n // 4}" for n in range(300)))
+    seen = replay_looks(run, 100, STEPS)
+    part = next(part for part in map(seen.scored, range(LOOKS)) if not part.all())
+    folds = overfitting.fold_of(run.documents)
+    assert [int(part[folds == fold].sum()) for fold in range(overfitting.FOLDS)] == pytest.approx(
+        [(folds == fold).sum() / 3 for fold in range(overfitting.FOLDS)], abs=1
+    )
+
+
 @pytest.mark.parametrize("count", [0, 100, 200])
 def test_a_suite_that_is_no_larger_is_always_whole(count):
     ids = tuple(f"{n:x}" for n in range(100))

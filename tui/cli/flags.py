@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from engine.flags import words
+from engine.flags.flag import WARNS
 from tui.cli.output import out
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def print_flags(client: Client, number: int) -> None:
             out(f"  {'to do' if place == 1 else '':<9} {place}. {step}")
         for place, (change, text) in enumerate(words.worst(flag, texts)[:SHOWN]):
             out(f"  {'worst' if place == 0 else '':<9} {change}  {text[:80]}")
-    if any(flag["level"] in ("warn", "critical") for flag in flags):
+    if any(flag["level"] in WARNS for flag in flags):
         out(
             f"`finetui fix {number}` turns the first suggestions into a new recipe; sources are in docs/flags.md"
         )
