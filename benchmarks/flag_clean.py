@@ -132,9 +132,19 @@ def judge_clean(root: Path) -> None:
     _by("task and method", found, lambda run: run.plant.regime)
     _by("model", found, lambda run: run.plant.model)
     _by("held-out rows", found, lambda run: str(run.plant.heldout_rows))
-    again = [run for run in found if run.told.truth.turned_up is None and run.told.task[OURS] is not None]
-    more = [run for run in found if run.told.truth.forgets is None and run.told.general[OURS] is not None]
-    print(f"replayed on the stored scores: {len(again)} false of the task, {len(more)} of forgetting")
+    print("replayed on the stored scores with the detectors as they are now:")
+    for name, onset, flagged in (
+        ("the task", lambda told: told.truth.turned_up, lambda told: told.task[OURS]),
+        ("forgetting", lambda told: told.truth.forgets, lambda told: told.general[OURS]),
+    ):
+        nothing = [run.told for run in found if onset(run.told) is None]
+        something = [run.told for run in found if onset(run.told) is not None]
+        wrong = sum(flagged(told) is not None for told in nothing)
+        seen = sum(flagged(told) is not None for told in something)
+        bound = upper_bound(wrong, len(nothing))
+        print(
+            f"{name}: {wrong} false of {len(nothing)} (95% bound {bound:.1%}), {seen} seen of {len(something)}"
+        )
 
 
 def _by(title: str, found: Sequence[Warned], key: Callable[[Warned], str]) -> None:
