@@ -24,9 +24,9 @@ import torch
 
 from engine.basics.errors import DataError
 from engine.basics.statistics import Measure
-from engine.data.chat import Example, padding
+from engine.data.chat import Example
 from engine.data.formats import Document, to_document
-from engine.evals.generate import end_token_ids, without_router_loss
+from engine.evals.generate import continuations, end_token_ids
 from engine.flags.flag import History
 from engine.flags.forgetting import distance, divergence
 from engine.models.random_states import random_states, set_random_states
@@ -36,6 +36,7 @@ from finetui.files import read_regular, write_json
 
 MAX_TOKENS = 64  # tokens of a sample, at most
 BATCH_SIZE = 50
+AS_IT_IS = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}  # drawn from all that it says
 SEED = 0
 
 
@@ -62,23 +63,10 @@ def draw(
     try:
         while len(samples) < count:
             check()
-            begin = torch.full(
-                (min(BATCH_SIZE, count - len(samples)), 1), tokenizer.bos_token_id, device=device
-            )
-            with without_router_loss(model):
-                output = model.generate(
-                    input_ids=begin,
-                    attention_mask=torch.ones_like(begin),
-                    do_sample=True,
-                    temperature=1.0,
-                    top_k=0,
-                    top_p=1.0,
-                    max_new_tokens=MAX_TOKENS,
-                    pad_token_id=padding(tokenizer),
-                    eos_token_id=ends,
-                    use_cache=True,
-                )
-            samples += [_cut_at_end(tokens, ends or []) for tokens in output.tolist()]
+            begin = [tokenizer.bos_token_id]
+            begins = [begin] * min(BATCH_SIZE, count - len(samples))
+            written = continuations(model, tokenizer, begins, MAX_TOKENS, device, **AS_IT_IS)
+            samples += [_cut_at_end(begin + tokens, ends or []) for tokens in written]
     finally:
         set_random_states(states)
     return samples

@@ -17,8 +17,8 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from engine.bundled import catalogue
-from engine.data.chat import padding, render_prompt
-from engine.evals.generate import end_token_ids, without_router_loss
+from engine.data.chat import render_prompt
+from engine.evals.generate import continuations, end_token_ids
 from engine.evals.language import is_refusal, language_of
 
 MAX_TOKENS = 64  # of an answer
@@ -139,25 +139,13 @@ def answer(
 def _answer_batch(
     model: Any, tokenizer: Any, asked: Sequence[Prompt], device: torch.device, watch: _Watch
 ) -> list[Written]:
-    longest, pad = max(len(prompt.tokens) for prompt in asked), padding(tokenizer)
-    rows = [[pad] * (longest - len(prompt.tokens)) + prompt.tokens for prompt in asked]
-    mask = [[0] * (longest - len(prompt.tokens)) + [1] * len(prompt.tokens) for prompt in asked]
-    ends = end_token_ids(model, tokenizer)
-    with without_router_loss(model):
-        output = model.generate(
-            input_ids=torch.tensor(rows, device=device),
-            attention_mask=torch.tensor(mask, device=device),
-            do_sample=False,
-            max_new_tokens=MAX_TOKENS,
-            pad_token_id=pad,
-            eos_token_id=ends,
-            use_cache=True,
-            logits_processor=LogitsProcessorList([watch]),
-        )
+    prompts, processors = [prompt.tokens for prompt in asked], LogitsProcessorList([watch])
+    output = continuations(model, tokenizer, prompts, MAX_TOKENS, device, logits_processor=processors)
+    ends = end_token_ids(model, tokenizer) or []
     by_prompt = torch.stack(watch.entropies, dim=1).tolist()
     written = []
-    for prompt, tokens, values in zip(asked, output[:, longest:].tolist(), by_prompt, strict=True):
-        stop = next((place for place, token in enumerate(tokens) if token in (ends or [])), None)
+    for prompt, tokens, values in zip(asked, output, by_prompt, strict=True):
+        stop = next((place for place, token in enumerate(tokens) if token in ends), None)
         own = tokens[:stop]
         chosen = values[: len(own) + (stop is not None)]  # the end was chosen, too
         text = tokenizer.decode(own, skip_special_tokens=True)

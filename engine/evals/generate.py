@@ -83,29 +83,43 @@ def generate_answers(
 def _answers(
     model: Any, tokenizer: Any, prompts: Sequence[list[int]], max_new_tokens: int, device: torch.device
 ) -> list[Answer]:
-    longest = max(map(len, prompts))
-    pad = padding(tokenizer)
-    ids = torch.tensor([[pad] * (longest - len(prompt)) + prompt for prompt in prompts], device=device)
-    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
-    ends = end_token_ids(model, tokenizer)
-    with without_router_loss(model):
+    new = continuations(model, tokenizer, prompts, max_new_tokens, device)
+    texts = tokenizer.batch_decode(new, skip_special_tokens=True)
+    ends = set(end_token_ids(model, tokenizer) or [])
+    return [Answer(text, bool(set(row) & ends)) for text, row in zip(texts, new, strict=True)]
+
+
+def continuations(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    device: torch.device,
+    **options: Any,
+) -> list[list[int]]:
+    """Return what the model writes after each prompt, as tokens: the likeliest, unless `options` of transformers'
+    `generate` say otherwise. All have the length of the longest: after its end a text is padded.
+    """
+    longest, pad = max(map(len, prompts)), padding(tokenizer)
+    missing = [longest - len(prompt) for prompt in prompts]
+    rows = [[pad] * short + list(prompt) for short, prompt in zip(missing, prompts, strict=True)]
+    mask = [[0] * short + [1] * (longest - short) for short in missing]
+    with _without_router_loss(model):
         output = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            do_sample=False,
+            input_ids=torch.tensor(rows, device=device),
+            attention_mask=torch.tensor(mask, device=device),
             max_new_tokens=max_new_tokens,
             pad_token_id=pad,
-            eos_token_id=ends,
+            eos_token_id=end_token_ids(model, tokenizer),
             use_cache=True,
+            **{"do_sample": False} | options,
         )
-    new = output[:, longest:]
-    texts = tokenizer.batch_decode(new, skip_special_tokens=True)
-    ended = [bool(set(row) & set(ends or [])) for row in new.tolist()]
-    return [Answer(text, end) for text, end in zip(texts, ended, strict=True)]
+    written: list[list[int]] = output[:, longest:].tolist()
+    return written
 
 
 @contextmanager
-def without_router_loss(model: Any) -> Iterator[None]:
+def _without_router_loss(model: Any) -> Iterator[None]:
     """Let a mixture of experts write. Where its config asks for the routers' loss, transformers computes it at every
     token, and fails on texts of unequal length once the earlier ones are in the cache.
     """

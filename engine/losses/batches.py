@@ -171,6 +171,10 @@ class Plan:
         """Return the steps of an epoch: indices of examples, each example once."""
         return _epoch(self.lengths, self.seed, epoch, self.tokens_per_step)
 
+    def visited(self) -> np.ndarray:
+        """Return which examples the run trains on at all: sorted indices. A short run ends within its first epoch."""
+        return np.sort(np.concatenate(self.epoch(0)[: self.total_steps]))
+
     def split(self, chosen: np.ndarray, micro_tokens: int) -> list[np.ndarray]:
         """Split a step's examples into forward passes of at most `micro_tokens` tokens each."""
         return micro_batches(self._lengths, chosen, micro_tokens, self.packed)

@@ -36,8 +36,10 @@ def task_loss(job: Job, accelerator: Accelerator) -> TaskLoss:
 
 
 def _load_references(job: Job, loss: PairLoss, accelerator: Accelerator) -> None:
-    """Load the base model's log-probabilities of every pair from the run's file, or compute and write them."""
-    sets: dict[str, list[Any]] = {"train": job.data.train}
+    """Load the base model's log-probabilities of every pair that is trained on or scored from the run's file, or
+    compute and write them.
+    """
+    sets: dict[str, list[Any]] = {"train": [job.data.train[i] for i in job.plan.visited()]}
     sets |= {suite.name: suite.examples for suite in job.data.suites if suite.name not in OF_TEXT}
     path = job.run.path / f"reference-{_digest(job, sets)}.npz"
     if distributed.agree(not path.exists()):  # all of several processes compute them, or none

@@ -75,6 +75,16 @@ def test_max_steps_wins_over_epochs(max_steps):
     assert len(order(plan(max_steps=max_steps))) == plan(max_steps=max_steps).total_steps == max_steps
 
 
+@pytest.mark.parametrize(
+    ("changes", "all_of_them"), [({"max_steps": 7}, False), ({"epochs": 0.3}, False), ({}, True)]
+)
+def test_the_examples_of_a_run_are_those_of_its_steps(changes, all_of_them):
+    short = plan(**changes)
+    visited = short.visited().tolist()
+    assert visited == sorted({int(i) for _, chosen in short.steps(0) for i in chosen})
+    assert (visited == list(range(300))) is all_of_them
+
+
 @pytest.mark.parametrize("lengths", [(7,), (1000, 1, 1), (1, 1, 1000), (5,) * 3])
 def test_odd_data_sets_give_steps_that_are_not_empty(lengths):
     steps = order(plan(lengths=lengths, tokens_per_step=10, epochs=1.0))
