@@ -92,8 +92,13 @@ def load(name: str) -> list[Row]:
 
     Rows of general text say in `document` which text they are from: a module, a catalogue, a kind of problem, a topic.
     """
+    return _read_file(data_path(name))
+
+
+def data_path(name: str) -> Path:
+    """Return the file of a bundled data set, made if it does not exist. Raises ValueError."""
     name = _check_name(name, "data")
-    return _read_file(_packaged(name)) if name.startswith("general-") else _read_rows(name)
+    return _packaged(name) if name.startswith("general-") else _made(name)
 
 
 def general_prompts() -> list[Row]:
@@ -128,12 +133,16 @@ def _check_name(name: str, kind: str) -> str:
 
 
 def _read_rows(name: str) -> list[Row]:
-    """Read one of the data sets from the cache; make the cache first if it does not exist."""
+    return _read_file(_made(name))
+
+
+def _made(name: str) -> Path:
+    """Return the cached file of one of the data sets; make the cache first if it does not exist."""
     path = _cache_path(name)
     if not path.exists():
         for other, rows in build().items():
             _write(_cache_path(other), rows)
-    return _read_file(path)
+    return path
 
 
 def _read_file(path: Path) -> list[Row]:

@@ -42,7 +42,7 @@ _URL = re.compile(r"hf://datasets/(?P<repo>[^@]+)@(?P<revision>[^/]+)/(?P<path>.
 class Table:
     """A data set that `datasets` has read."""
 
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[Mapping[str, Any]]  # each is read when it is asked for
     fingerprint: str
     bytes: int
 
@@ -56,7 +56,7 @@ def find(source: str) -> list[File] | Table:
         urls = _resolve(source)
         if urls is None:
             table = datasets.load_dataset(source, split="train")
-            return Table(list(table), str(table._fingerprint), int(table.info.dataset_size or 0))
+            return Table(table, str(table._fingerprint), int(table.info.dataset_size or 0))
         return [_fetch(source, url) for url in urls]
     except DataError:
         raise

@@ -8,15 +8,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from engine.basics.errors import DataError
 from engine.bundled import catalogue
 from engine.data import hub, readers
 from engine.data.readers import RawRow, Row, RowNumber
 
+T = TypeVar("T")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
@@ -60,6 +62,26 @@ def read(source: str) -> Content:
     return content
 
 
+def identity(source: str) -> str:
+    """Return what tells the content of a source from any other, without parsing it. Raises DataError as `read` does.
+
+    Bundled rows are made by this Python, and kept in a file.
+    """
+    path = Path(source).expanduser()
+    if source.startswith("bundled:"):
+        return _file_digest(_bundled(lambda: catalogue.data_path(source), source), source)
+    if not _is_file(source):
+        dataset = hub.find(source)
+        if isinstance(dataset, hub.Table):
+            return dataset.fingerprint
+        files = dataset
+    elif path.is_dir():
+        files = [(file.name, file) for file in _files(path)]
+    else:
+        files = [("", path)]
+    return _digest_of_files({name: _file_digest(file, name or str(path)) for name, file in files})
+
+
 def is_local(source: str) -> bool:
     """Whether a source means a file or a folder, be it there or not."""
     return not source.startswith("bundled:") and _is_file(source)
@@ -96,12 +118,16 @@ def _is_file(source: str) -> bool:
 
 
 def _read_bundled(source: str) -> Content:
-    try:
-        rows = catalogue.load(source)
-    except (ValueError, KeyError) as error:
-        raise DataError(f"{source}: {error.args[0] if error.args else error}") from None
+    rows = _bundled(lambda: catalogue.load(source), source)
     body = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows).encode()
     return Content(_number_rows(rows), _fingerprint(body, len(rows)))
+
+
+def _bundled(find: Callable[[], T], source: str) -> T:
+    try:
+        return find()
+    except (ValueError, KeyError) as error:
+        raise DataError(f"{source}: {error.args[0] if error.args else error}") from None
 
 
 def _read_hub(source: str) -> Content:
@@ -138,10 +164,8 @@ def _read_files(files: Sequence[tuple[str, Path]], source: str) -> Content:
         for raw in content.rows
     ]
     parts = {name: content.fingerprint for name, content in contents.items()}
-    digests = json.dumps({name: part.digest for name, part in parts.items()}).encode()
-    fingerprint = Fingerprint(
-        hashlib.sha256(digests).hexdigest(), len(rows), sum(part.bytes for part in parts.values())
-    )
+    digest = _digest_of_files({name: part.digest for name, part in parts.items()})
+    fingerprint = Fingerprint(digest, len(rows), sum(part.bytes for part in parts.values()))
     return Content(rows, fingerprint, [note for content in contents.values() for note in content.notes])
 
 
@@ -155,9 +179,25 @@ def _fingerprint(data: bytes, rows: int) -> Fingerprint:
     return Fingerprint(hashlib.sha256(data).hexdigest(), rows, len(data))
 
 
+def _digest_of_files(digests: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+
+
+def _file_digest(path: Path, name: str) -> str:
+    def digest() -> str:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    return _readable(digest, name)
+
+
 def _bytes(path: Path, name: str) -> bytes:
+    return _readable(path.read_bytes, name)
+
+
+def _readable(read: Callable[[], T], name: str) -> T:
     try:
-        return path.read_bytes()
+        return read()
     except FileNotFoundError:
         raise DataError(f"{name}: there is no such file; check the path in the recipe") from None
     except OSError as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from engine.bundled import catalogue
 from engine.models.targets import in_mlp
 from finetui.errors import first_line
 
+HASHED_WHOLE = 64 * 2**20  # bytes
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 NEEDED = "a model directory has config.json, tokenizer.json and *.safetensors"
 
@@ -61,6 +64,22 @@ def locate(source: str) -> Path | None:
     if source.startswith((".", "/", "~")) or not HUB_ID.fullmatch(source):
         raise ModelError(f"model {source}: there is no such directory; {NEEDED}")
     return None
+
+
+def model_files_digest(directory: Path) -> str:
+    """Return a digest of a model's files; of a large one, of its size, its time and both ends."""
+    digest = hashlib.sha256()
+    for file in sorted(path for path in directory.iterdir() if path.is_file()):
+        size, time = file.stat().st_size, file.stat().st_mtime_ns
+        digest.update(f"{file.name} {size}".encode())
+        with file.open("rb") as content:
+            if size <= HASHED_WHOLE:
+                digest.update(content.read())
+                continue
+            digest.update(str(time).encode() + content.read(2**20))
+            content.seek(-(2**20), os.SEEK_END)
+            digest.update(content.read())
+    return digest.hexdigest()
 
 
 def resolve(path: str) -> str:

@@ -43,6 +43,10 @@ class RunDir:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
+    def cache(self, name: str) -> Path | None:
+        """Return a directory of what the runs of a home share; None for a run outside a home."""
+        return self.path.parent.parent / "cache" / name if self.path.parent.name == "runs" else None
+
     def attempt(self, number: int) -> AttemptDir:
         return AttemptDir(self.path / "attempts" / str(number))
 

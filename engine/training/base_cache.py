@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import zlib
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,28 +16,26 @@ from typing import Any
 import torch
 import transformers
 
+from engine.basics import cache_files
 from engine.evals import scores_file
 from engine.evals.drift import MAX_TOKENS, Prompt, Written
 from engine.evals.generate import Answer, Question
 from engine.evals.score import Scores
 from engine.models import distributed
-from engine.models.source import locate
+from engine.models.source import locate, model_files_digest
 from engine.recipe.methods import IA3, Adapter, Freeze, Full, Lora, Method, Oft, QLora, Shira
 from engine.runs.home import RunDir
 from engine.tasks.prepare import Suite
 from engine.training.job import Job
-from finetui.files import read_regular, write_whole_file
 
 MAX_FILES = 200
-HASHED_WHOLE = 64 * 2**20  # bytes; of a larger file, its size, its time and both ends
 
 
 class BaseCache:
     """The cache of one base model as one run loads it; a run outside a home has none."""
 
     def __init__(self, run: RunDir, base: str) -> None:
-        in_home = run.path.parent.name == "runs"
-        self._directory = run.path.parent.parent / "cache" / "base" if in_home else None
+        self._directory = run.cache("base")
         self._base = base
 
     def scores(self, suite: Suite, compute: Callable[[], Scores]) -> Scores:
@@ -142,49 +137,17 @@ def base_key(path: str, method: Method, dtype: torch.dtype, model: Any, packed: 
 def model_key(path: str, model: Any) -> str:
     """Return which model it is, in whatever number format."""
     directory = locate(path)
-    return _fingerprint(directory) if directory else f"{path}@{getattr(model.config, '_commit_hash', None)}"
-
-
-def _fingerprint(directory: Path) -> str:
-    digest = hashlib.sha256()
-    for file in sorted(path for path in directory.iterdir() if path.is_file()):
-        size, time = file.stat().st_size, file.stat().st_mtime_ns
-        digest.update(f"{file.name} {size}".encode())
-        with file.open("rb") as content:
-            if size <= HASHED_WHOLE:
-                digest.update(content.read())
-                continue
-            digest.update(str(time).encode() + content.read(2**20))
-            content.seek(-(2**20), os.SEEK_END)
-            digest.update(content.read())
-    return digest.hexdigest()
+    return (
+        model_files_digest(directory)
+        if directory
+        else f"{path}@{getattr(model.config, '_commit_hash', None)}"
+    )
 
 
 def _read(path: Path | None) -> bytes:
-    """Read a file; empty where there is none, or where it has changed since it was written."""
-    try:
-        content = read_regular(path) if path else b""
-        if path:
-            os.utime(path)  # the files not used for longest are deleted first
-    except OSError:
-        return b""
-    if path is None or path.suffix != ".json":  # an .npz has checksums of its own
-        return content
-    checksum, _, rest = content.partition(b"\n")
-    return rest if checksum == _checksum(rest) else b""
-
-
-def _checksum(content: bytes) -> bytes:
-    return b"%08x" % zlib.crc32(content)
+    return cache_files.read(path) if path else b""
 
 
 def _write(path: Path | None, content: bytes) -> None:
-    """Whole or not at all, and no more than so many; a full disk is no reason to stop."""
-    if path is None:
-        return
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole_file(path, _checksum(content) + b"\n" + content if path.suffix == ".json" else content)
-        by_age = sorted(path.parent.glob("*"), key=lambda file: file.stat().st_mtime)
-        for old in by_age[:-MAX_FILES]:
-            old.unlink(missing_ok=True)
+    if path:
+        cache_files.write(path, content, MAX_FILES)

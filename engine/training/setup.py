@@ -33,7 +33,8 @@ from engine.recipe.methods import Prefix, Prompt
 from engine.recipe.sections import GENERAL, Recipe
 from engine.recipe.tasks import Classification
 from engine.runs.home import RunDir
-from engine.tasks.prepare import Prepared, item_texts, prepare
+from engine.tasks.prepare import Prepared, item_texts
+from engine.tasks.prepared_cache import prepare_once
 from engine.training.base_cache import BaseCache, base_cache_of, model_key, starts_as_base
 from engine.training.beginning import begin_from, keep
 from engine.training.job import Job, plan_of
@@ -61,7 +62,7 @@ def set_up(
             report.log("info", note)
     report.phase("data", step, recipe.data.train)
     tokenizer = load_tokenizer(recipe.model)
-    data = prepare(recipe, tokenizer, _max_tokens(recipe, tokenizer))
+    data = prepare_once(recipe, tokenizer, _max_tokens(recipe, tokenizer), run.cache("data"))
     for note in [*data.notes, *_changed_sources(run, data)]:
         report.log("warning", note)
     stop.check()
