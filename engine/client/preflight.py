@@ -14,9 +14,10 @@ from engine.basics.errors import ModelError
 from engine.client import vocabulary
 from engine.client.looks_cost import look_cost
 from engine.data import findings, sources
+from engine.data.data_cache import gather_once
 from engine.data.findings import Finding
 from engine.data.formats import Document
-from engine.data.gather import RunData, gather
+from engine.data.gather import RunData
 from engine.data.labels import labels_of
 from engine.data.rows import Source
 from engine.evals.cost import Cost
@@ -144,7 +145,7 @@ def check(recipe: Recipe, base: Path) -> Report:
     outline = outline_of(recipe)
     if outline is None and isinstance(recipe.method, Targeted):
         check_targets(recipe.method.targets, model)
-    run_data = gather(recipe).checked()
+    run_data = gather_once(recipe, home().path / "cache" / "data").checked()
     tokenizer = vocabulary.load(model)
     if tokenizer is not None:
         vocabulary.check_rows(recipe, model, tokenizer, run_data)

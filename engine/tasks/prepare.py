@@ -87,12 +87,11 @@ class Prepared:
         return next(suite for suite in self.suites if suite.name == name)
 
 
-def prepare(recipe: Recipe, tokenizer: Any, longest: int) -> Prepared:
-    """Read, split, tokenise and cut the data of a recipe; `longest`: tokens that the model can take.
-
-    Raises DataError.
+def prepare(recipe: Recipe, tokenizer: Any, longest: int, gathered: RunData | None = None) -> Prepared:
+    """Read, split, tokenise and cut the data of a recipe; `longest`: tokens that the model can take; `gathered`: what
+    is read already. Raises DataError.
     """
-    run_data = gather(recipe).checked()
+    run_data = (gathered or gather(recipe)).checked()
     notes = list(map(str, run_data.notes))
     if not isinstance(recipe.task, Classification) and ensure_template(tokenizer):
         notes.append("the tokenizer has no chat template: a plain one (User: …, Assistant: …) is used")

@@ -13,7 +13,8 @@ from workers import HERE, small
 
 from engine.basics import cache_files
 from engine.bundled.catalogue import model_path
-from engine.data import sources
+from engine.data import data_cache, sources
+from engine.data.gather import gather
 from engine.models.tokenizer import load_tokenizer
 from engine.recipe.sections import Recipe
 from engine.tasks import prepared_cache
@@ -39,6 +40,10 @@ def once(tree, directory) -> Prepared:
     return prepare_once(asked, load_tokenizer(asked.model), LONGEST, directory)
 
 
+def examples(directory: Path) -> list[Path]:
+    return list(directory.glob("examples-*"))
+
+
 def content(prepared: Prepared) -> tuple:
     suites = [
         (suite.name, suite.documents, [one.content for one in suite.examples], suite.slices)
@@ -46,6 +51,17 @@ def content(prepared: Prepared) -> tuple:
     ]
     rest = (prepared.notes, prepared.labels, prepared.overlaps, prepared.fingerprints, prepared.choices)
     return (prepared.digest, [item.id for item in prepared.train], prepared.max_length, suites, rest)
+
+
+@pytest.fixture
+def pairs(tmp_path, monkeypatch):
+    """Of the recipe `dpo`."""
+    rows = [
+        {"prompt": f"What is {n}?", "chosen": f"It is {n}, no less.", "rejected": f"Is it {n + 1}?"}
+        for n in range(30)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setitem(RECIPES["dpo"]["data"], "train", str(tmp_path / "pairs.jsonl"))
 
 
 @pytest.fixture
@@ -57,14 +73,7 @@ def nothing_is_prepared(monkeypatch):
 
 
 @pytest.mark.parametrize("task", RECIPES)
-def test_it_is_what_would_be_prepared(task, tmp_path, nothing_is_prepared, monkeypatch):
-    if task == "dpo":
-        pairs = [
-            {"prompt": f"What is {n}?", "chosen": f"It is {n}, no less.", "rejected": f"Is it {n + 1}?"}
-            for n in range(30)
-        ]
-        (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
-        monkeypatch.setitem(RECIPES["dpo"]["data"], "train", str(tmp_path / "pairs.jsonl"))
+def test_it_is_what_would_be_prepared(task, pairs, tmp_path, nothing_is_prepared):
     asked = recipe(RECIPES[task])
     theirs = content(prepare(asked, load_tokenizer(asked.model), LONGEST))
     assert content(once(RECIPES[task], tmp_path / "cache")) == theirs
@@ -93,13 +102,13 @@ def test_another_length_text_or_row_is_prepared_anew(tmp_path):
         small(method="lora", data__train=str(mine), flags__leak="off"),
     ]
     assert len({str(content(once(tree, directory))) for tree in trees}) == len(trees)
-    assert len(list(directory.iterdir())) == len(trees)
+    assert len(examples(directory)) == len(trees)
     before = once(trees[0], directory)
     rows = mine.read_text().splitlines(keepends=True)
     mine.write_text("".join(rows[:-1]))
     after = once(trees[0], directory)
     assert len(after.train) == len(before.train) - 1
-    assert len(list(directory.iterdir())) == len(trees) + 1
+    assert len(examples(directory)) == len(trees) + 1
 
 
 def test_another_tokenizer_is_another_file(tmp_path):
@@ -110,7 +119,7 @@ def test_another_tokenizer_is_another_file(tmp_path):
     settings = json.loads((model / "tokenizer_config.json").read_text())
     (model / "tokenizer_config.json").write_text(json.dumps(settings | {"model_max_length": 99}))
     once(tree, tmp_path / "cache")
-    assert len(list((tmp_path / "cache").iterdir())) == 2
+    assert len(examples(tmp_path / "cache")) == 2
 
 
 def test_data_that_change_while_they_are_read_are_not_kept(tmp_path, monkeypatch):
@@ -124,7 +133,30 @@ def test_data_that_change_while_they_are_read_are_not_kept(tmp_path, monkeypatch
 
     monkeypatch.setattr(prepared_cache, "prepare", meanwhile)
     once(small(method="lora", data__train=str(mine)), tmp_path / "cache")
+    assert examples(tmp_path / "cache") == []
+
+
+def test_rows_that_change_while_they_are_gathered_are_not_kept(tmp_path, monkeypatch):
+    mine = tmp_path / "mine.jsonl"
+    shutil.copy(ROWS, mine)
+
+    def meanwhile(asked):
+        gathered = gather(asked)
+        mine.write_text("".join(mine.read_text().splitlines(keepends=True)[:-1]))
+        return gathered
+
+    monkeypatch.setattr(data_cache, "gather", meanwhile)
+    data_cache.gather_once(recipe(small(method="lora", data__train=str(mine))), tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("task", RECIPES)
+def test_what_is_gathered_is_what_would_be_gathered(task, pairs, tmp_path, monkeypatch):
+    asked = recipe(RECIPES[task])
+    theirs = gather(asked)
+    assert data_cache.gather_once(asked, tmp_path / "cache") == theirs
+    monkeypatch.delattr(data_cache, "gather")
+    assert data_cache.gather_once(asked, tmp_path / "cache") == theirs
 
 
 def damage_bit(path: Path) -> None:
@@ -149,17 +181,22 @@ def replace_by_other(path: Path) -> None:
 )
 def test_a_damaged_file_costs_the_preparation(damage, tmp_path):
     whole = content(once(RECIPES["sft"], tmp_path))
-    (path,) = tmp_path.iterdir()
-    damage(path)
+    for path in list(tmp_path.iterdir()):
+        damage(path)
     assert content(once(RECIPES["sft"], tmp_path)) == whole
     assert content(once(RECIPES["sft"], tmp_path)) == whole
 
 
-def test_a_file_of_somebody_else_is_not_run():
+def load(directory, made):
+    cache_files.write(directory / "x", pickle.dumps(made), 9)
+    return data_cache.load(directory / "x")
+
+
+def test_a_file_of_somebody_else_is_not_run(tmp_path):
     """Of a pickle nothing is called but what prepared data are made of."""
-    assert prepared_cache._loaded(pickle.dumps(OrderedDict(a=1))) is None
-    assert prepared_cache._loaded(pickle.dumps(Path("x"))) is None
-    assert prepared_cache._loaded(pickle.dumps(prepare)) is None
+    assert load(tmp_path, OrderedDict(a=1)) is None
+    assert load(tmp_path, Path("x")) is None
+    assert load(tmp_path, prepare) is None
 
 
 def test_the_oldest_go_first(tmp_path):
