@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from workers import curve, make_run, of_kind, small, work
 
+from engine.bundled import catalogue
 from engine.bundled.catalogue import model_path
 from engine.data.chat import Example
 from engine.data.formats import to_document
@@ -183,7 +185,11 @@ def test_a_batch_carries_the_references_that_are_remembered():
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("dpo")
+    """With some pairs of bundled:docstring-preferences: each of the runs would read thousands."""
+    folder = tmp_path_factory.mktemp("dpo")
+    rows = catalogue.load("docstring-preferences")[:400]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
 
 
 def recipe(method, **changes):
@@ -191,7 +197,6 @@ def recipe(method, **changes):
         **{
             "method": method,
             "task": {"name": "dpo", "beta": 0.1},
-            "data__train": "bundled:docstring-preferences",
             "train__max_length": 128,
             "train__tokens_per_step": 768,
             "train__max_steps": 8,
@@ -208,7 +213,8 @@ WHOLE: dict[str, RunDir] = {}
 def finished(home: Path, name: str) -> RunDir:
     """A run to its end, made when it is first asked for."""
     if name not in WHOLE:
-        run = make_run(home / f"{len(WHOLE) + 1:06d}-{name}", RECIPES[name])
+        tree = {**RECIPES[name], "data": {**RECIPES[name]["data"], "train": str(home / "pairs.jsonl")}}
+        run = make_run(home / f"{len(WHOLE) + 1:06d}-{name}", tree)
         assert work(run) == 0, run.attempt(1).stdout.read_text()
         WHOLE[name] = run
     return WHOLE[name]
