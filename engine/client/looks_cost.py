@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from engine.data.formats import Document
 from engine.data.gather import RunData
 from engine.evals.cost import FORWARD, Cost, SuiteSize, foretell
-from engine.recipe.fields import SEEN_LIMIT
+from engine.recipe.fields import SAMPLE_TOKENS, SEEN_LIMIT
 from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
 from finetui.home import home
@@ -20,7 +20,6 @@ from store.paths import list_runs
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-SAMPLE_TOKENS = 64  # of a text that the base model writes, at most
 LATEST = 50  # runs that are searched for one of the same shape
 BY_TOKEN = ("sft", "completion")  # tasks whose own suites are scored a part first
 

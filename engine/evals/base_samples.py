@@ -13,10 +13,8 @@ directory, since a resumed attempt must score the same texts.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,27 +28,12 @@ from engine.evals.generate import continuations, end_token_ids
 from engine.flags.flag import History
 from engine.flags.forgetting import distance, divergence
 from engine.models.random_states import random_states, set_random_states
-from engine.recipe.fields import SAMPLES
+from engine.recipe.fields import SAMPLE_TOKENS, SAMPLES
 from engine.tasks.prepare import Prepared, Suite
-from finetui.files import read_regular, write_json
 
-MAX_TOKENS = 64  # tokens of a sample, at most
 BATCH_SIZE = 50
 AS_IT_IS = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}  # drawn from all that it says
 SEED = 0
-
-
-def read_or_draw(path: Path, draw: Callable[[], list[list[int]]], may_draw: bool) -> list[list[int]]:
-    """Return the samples of a run from its file, or else draw them and write it; none where they may not be drawn."""
-    try:
-        return [[int(token) for token in tokens] for tokens in json.loads(read_regular(path))["samples"]]
-    except (OSError, KeyError, TypeError, ValueError):
-        pass
-    if not may_draw:
-        return []
-    samples = draw()
-    write_json(path, {"samples": samples})
-    return samples
 
 
 @torch.no_grad()
@@ -65,7 +48,7 @@ def draw(
             check()
             begin = [tokenizer.bos_token_id]
             begins = [begin] * min(BATCH_SIZE, count - len(samples))
-            written = continuations(model, tokenizer, begins, MAX_TOKENS, device, **AS_IT_IS)
+            written = continuations(model, tokenizer, begins, SAMPLE_TOKENS, device, **AS_IT_IS)
             samples += [_cut_at_end(begin + tokens, ends or []) for tokens in written]
     finally:
         set_random_states(states)

@@ -8,33 +8,17 @@ same. The bundled model needs 35% of those nats for prose of the kind that it ha
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from engine.evals.score import Scores
 from engine.tasks.prepare import Prepared, Suite
-from finetui.files import read_regular, write_json
 
 PROBES = 8  # passages of each slice
 HARDLY = 0.85  # of the nats per byte that a code by the frequencies of bytes needs
-
-
-def read_or_decide(path: Path, decide: Callable[[], list[str]], may_decide: bool) -> list[str]:
-    """Return the slices that a run leaves out from its file, or else decide and write it; none if it may not."""
-    try:
-        return [str(name) for name in json.loads(read_regular(path))["unknown"]]
-    except (OSError, KeyError, TypeError, ValueError):
-        pass
-    if not may_decide:
-        return []
-    unknown = decide()
-    write_json(path, {"unknown": unknown})
-    return unknown
 
 
 def probes(general: Suite) -> Suite:

@@ -118,7 +118,8 @@ class Scalable:
             start = {
                 name: p.detach().cpu().clone() for name, p in self.model.named_parameters() if p.requires_grad
             }
-            return start, _whole_model(source, self._weights)
+            tuned = load_whole(str(self._weights), source, torch.float32)
+            return start, dict(tuned.named_parameters())
         trained = load_file(self._weights / _weights_file(self.method))
         if isinstance(self.method, Adapter):
             return {}, trained
@@ -156,13 +157,13 @@ def _weights_file(method: Method) -> str:
     return bottleneck.WEIGHTS_FILE if isinstance(method, Adapter) else PEFT_WEIGHTS
 
 
-def _whole_model(source: Source, weights: Path) -> dict[str, torch.Tensor]:
+def load_whole(path: str, source: Source, dtype: torch.dtype) -> Any:
+    """Load a whole model of a run's kind on the CPU. Raises ExportError."""
     from transformers import AutoModelForCausalLM
 
-    tuned = AutoModelForCausalLM.from_pretrained(
-        weights,
-        dtype=torch.float32,
-        use_safetensors=True,
-        trust_remote_code=source.recipe.model.trust_remote_code,
-    )
-    return dict(tuned.named_parameters())
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, use_safetensors=True, trust_remote_code=source.recipe.model.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ExportError(f"model {path}: cannot be loaded ({first_line(error)})") from None

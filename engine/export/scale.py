@@ -40,7 +40,8 @@ from engine.memory.estimate import EVAL_FACTOR
 from engine.models import load
 from engine.models.tokenizer import load_tokenizer
 from engine.recipe.tasks import Dpo
-from engine.tasks.prepare import Prepared, Suite, prepare
+from engine.tasks.prepare import Prepared, Suite, changed_sources
+from engine.tasks.prepared_cache import prepare_once
 
 
 def scale(
@@ -57,14 +58,14 @@ def scale(
     recipe = source.recipe
     tokenizer = load_tokenizer(recipe.model)
     progress("reading the held-out and general text")
-    data = prepare(recipe, tokenizer, load.longest(recipe.model, tokenizer))
+    data = prepare_once(recipe, tokenizer, load.longest(recipe.model, tokenizer), source.run.cache("data"))
     if (count := len(data.suite("heldout").examples)) < FEWEST:
         raise ExportError(
             f"run #{source.number} has {count} held-out rows, and a factor that is chosen on one half and confirmed on "
             f"the other needs {FEWEST}; hold out more (data.heldout)"
         )
-    for sentence in _changed(source, data):
-        progress(sentence)
+    for sentence in changed_sources(source.run, data):
+        progress(f"{sentence}, and rows that it trained on may be scored")
     progress(f"loading {recipe.model.path} and what run #{source.number} trained")
     dtype = training_dtype(source)
     scorer = _Scorer(source, Scalable(source, source.weights, dtype), data, dtype)
@@ -174,13 +175,3 @@ def _halves(suite: Suite) -> tuple[Suite, Suite]:
         )
         for places in halves(ids, suite.slices)
     )
-
-
-def _changed(source: Source, data: Prepared) -> list[str]:
-    """Return a sentence on each source that is not what the run was given."""
-    given = {of["source"]: of["fingerprint"] for of in source.meta.get("datasets") or []}
-    return [
-        f"{name}: the data have changed since the run was queued, and rows that it trained on may be scored"
-        for name, fingerprint in data.fingerprints.items()
-        if given.get(name, fingerprint) != fingerprint
-    ]

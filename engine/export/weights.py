@@ -15,14 +15,13 @@ from safetensors.torch import load_file
 from engine.basics.errors import DataError, ExportError
 from engine.data.template import ensure_template
 from engine.export.compare import compare
-from engine.export.factors import Scalable
+from engine.export.factors import Scalable, load_whole
 from engine.export.result import Difference
 from engine.export.source import Source, choose_checkpoint
 from engine.models import load
 from engine.models.source import resolve
 from engine.models.tokenizer import load_tokenizer
 from engine.training import beginning, checkpoint
-from finetui.errors import first_line
 from store.lines import End
 
 Progress = Callable[[str], None]
@@ -76,7 +75,7 @@ def merge(source: Source, weights: Path, dtype: torch.dtype, progress: Progress)
 
     path = str(weights) if source.whole_model else resolve(source.recipe.model.path)
     progress(f"loading {path}")
-    base = _load_whole(path, source, dtype)
+    base = load_whole(path, source, dtype)
     if source.whole_model:
         return base
     adapted = PeftModel.from_pretrained(base, weights).eval()
@@ -97,13 +96,14 @@ def compare_quantised(source: Source, weights: Path, merged: Any, progress: Prog
     from peft import set_peft_model_state_dict
 
     from engine.tasks.items import Labelled, Pair
-    from engine.tasks.prepare import prepare
+    from engine.tasks.prepared_cache import prepare_once
 
     recipe = source.recipe
     tokenizer = load_tokenizer(recipe.model)
     progress("reading the held-out examples")
     try:
-        data = prepare(recipe, tokenizer, load.longest(recipe.model, tokenizer))
+        longest = load.longest(recipe.model, tokenizer)
+        data = prepare_once(recipe, tokenizer, longest, source.run.cache("data"))
     except DataError as error:
         return f"not compared, since the held-out examples cannot be read again ({error})"
     trained = load.load_model(recipe.model, recipe.method, training_dtype(source))
@@ -116,17 +116,6 @@ def compare_quantised(source: Source, weights: Path, merged: Any, progress: Prog
 def training_dtype(source: Source) -> torch.dtype:
     """Return the number format that the run computed in, which need not be this machine's choice."""
     return torch.bfloat16 if source.precision == "bf16" else torch.float32
-
-
-def _load_whole(path: str, source: Source, dtype: torch.dtype) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    try:
-        return AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, use_safetensors=True, trust_remote_code=source.recipe.model.trust_remote_code
-        )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ExportError(f"model {path}: cannot be loaded ({first_line(error)})") from None
 
 
 def finished_step(source: Source) -> int:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 AUTO = "auto"
 SEEN_LIMIT = 100  # training examples scored like held-out ones
 TEXT = "text"  # slice of the general suite where the recipe names no other
+SAMPLE_TOKENS = 64  # of a text that the base model writes, at most
 SAMPLES = "samples"  # suite of texts that the base model wrote; in older logs a slice of the general suite
 
 

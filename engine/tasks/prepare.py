@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -23,6 +24,7 @@ from engine.models.source import locate
 from engine.recipe.fields import SEEN_LIMIT
 from engine.recipe.sections import Recipe
 from engine.recipe.tasks import Classification, Completion, Dpo, Task
+from engine.runs.home import RunDir
 from engine.tasks.items import Item, Labelled, Pair, labelled_items, pair_items, text_items, windows
 
 LONGEST_TEXT = 1024  # tokens of a general passage
@@ -121,6 +123,16 @@ def prepare(recipe: Recipe, tokenizer: Any, longest: int, gathered: RunData | No
     return Prepared(
         train, suites, max_length, longest, notes, labels, overlaps, fingerprints, run_data.choices
     )
+
+
+def changed_sources(run: RunDir, data: Prepared) -> list[str]:
+    """Return a sentence on each source that is no longer what was checked when the run was queued."""
+    checked = {d["source"]: d["fingerprint"] for d in json.loads(run.meta.read_text()).get("datasets") or []}
+    return [
+        f"{source}: the data have changed since the run was queued"
+        for source, fingerprint in data.fingerprints.items()
+        if checked.get(source, fingerprint) != fingerprint
+    ]
 
 
 def items_maker(task: Task, labels: list[str]) -> MakeItems:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from engine.evals.choices import ChoiceSuite, choice_suite
 from engine.evals.generate import end_token_ids
 from engine.evals.looks import read_looks
 from engine.evals.metrics import Metrics
+from engine.evals.once import read_or_make
 from engine.evals.score import score
 from engine.losses.dpo_loss import as_base, keeps_base
 from engine.losses.loss import TargetLoss, check_model
@@ -33,7 +35,7 @@ from engine.recipe.methods import Prefix, Prompt
 from engine.recipe.sections import GENERAL, Recipe
 from engine.recipe.tasks import Classification
 from engine.runs.home import RunDir
-from engine.tasks.prepare import Prepared, item_texts
+from engine.tasks.prepare import Prepared, changed_sources, item_texts
 from engine.tasks.prepared_cache import prepare_once
 from engine.training.base_cache import BaseCache, base_cache_of, model_key, starts_as_base
 from engine.training.beginning import begin_from, keep
@@ -63,7 +65,7 @@ def set_up(
     report.phase("data", step, recipe.data.train)
     tokenizer = load_tokenizer(recipe.model)
     data = prepare_once(recipe, tokenizer, _max_tokens(recipe, tokenizer), run.cache("data"))
-    for note in [*data.notes, *_changed_sources(run, data)]:
+    for note in [*data.notes, *changed_sources(run, data)]:
         report.log("warning", note)
     stop.check()
 
@@ -105,16 +107,6 @@ def set_up(
     _report_plan(job)
     raise_leaks(job)
     return job
-
-
-def _changed_sources(run: RunDir, data: Prepared) -> list[str]:
-    """Return a sentence on each source that is no longer what was checked when the run was queued."""
-    checked = {d["source"]: d["fingerprint"] for d in json.loads(run.meta.read_text()).get("datasets", [])}
-    return [
-        f"{source}: the data have changed since the run was queued"
-        for source, fingerprint in data.fingerprints.items()
-        if checked.get(source, fingerprint) != fingerprint
-    ]
 
 
 def _max_tokens(recipe: Recipe, tokenizer: Any) -> int:
@@ -168,12 +160,15 @@ def _training_autocast(dtype: torch.dtype) -> torch.autocast:
     return torch.autocast(load.device().type, dtype, enabled=dtype == torch.bfloat16)
 
 
+def _check_alone(job: Job) -> Callable[[], None]:
+    """Return what the first of several processes may call while the others wait: to give up, all would have to."""
+    return job.stop.check if distributed.world() == 1 else lambda: None
+
+
 def _leave_out_unknown(job: Job) -> None:
     """Leave out the slices of the general text that comes along which the base model does not know."""
     recipe, general = job.recipe, job.data.suite("general")
-    check = (
-        job.stop.check if distributed.world() == 1 else (lambda: None)
-    )  # all processes would have to call it
+    check = _check_alone(job)
 
     def decide() -> list[str]:
         probed, loss = known_slices.probes(general), TargetLoss(job.model, job.packed)
@@ -185,7 +180,7 @@ def _leave_out_unknown(job: Job) -> None:
         return known_slices.unknown_slices(general, probed, scores)
 
     path, may_decide = job.run.path / "unknown-slices.json", not job.looks.has(0)
-    unknown = known_slices.read_or_decide(path, decide, may_decide) if distributed.rank() == 0 else []
+    unknown = read_or_make(path, "unknown", str, decide, may_decide) if distributed.rank() == 0 else []
     if unknown := distributed.from_first(unknown):
         job.data = known_slices.without(job.data, unknown)
         job.report.log(
@@ -215,17 +210,19 @@ def _add_samples(job: Job) -> None:
     def draw() -> list[list[int]]:
         # Sampled by the first run on a base, whatever its number format: runs that share them can be compared.
         cache = BaseCache(job.run, model_key(recipe.model.path, model))
-        check = (
-            job.stop.check if distributed.world() == 1 else (lambda: None)
-        )  # all processes would have to call it
-        compute = partial(base_samples.draw, model, tokenizer, count, load.device(), check)
+        compute = partial(base_samples.draw, model, tokenizer, count, load.device(), _check_alone(job))
         with _training_autocast(job.dtype), unpacked(model), as_base(model, recipe.method):
             return cache.samples(count, compute)
 
     path, may_draw = job.run.path / "base-samples.json", not job.looks.has(0)
-    samples = base_samples.read_or_draw(path, draw, may_draw) if distributed.rank() == 0 else []
+    is_first = distributed.rank() == 0
+    samples = read_or_make(path, "samples", _tokens, draw, may_draw) if is_first else []
     ends = end_token_ids(model, tokenizer) or []
     job.data = base_samples.with_samples(job.data, distributed.from_first(samples), tokenizer, ends)
+
+
+def _tokens(text: Any) -> list[int]:
+    return [int(token) for token in text]
 
 
 def _forget_other_rows(job: Job) -> None:

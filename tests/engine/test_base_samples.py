@@ -14,6 +14,8 @@ from workers import finish, make_run, measured, of_kind, small, start, wait_for,
 from engine.bundled.catalogue import model_path
 from engine.evals import base_samples
 from engine.evals.looks import read_looks
+from engine.evals.once import read_or_make
+from engine.recipe.fields import SAMPLE_TOKENS
 from finetui.log import LogWriter
 
 CPU = torch.device("cpu")
@@ -38,7 +40,7 @@ def test_samples_are_whole_texts_and_leave_the_random_numbers_alone():
     assert len({tuple(tokens) for tokens in drawn}) > SAMPLES / 2
     for tokens in drawn:
         assert tokens[0] == tokenizer.bos_token_id
-        assert len(tokens) <= 1 + base_samples.MAX_TOKENS
+        assert len(tokens) <= 1 + SAMPLE_TOKENS
         assert tokenizer.eos_token_id not in tokens[1:-1]
 
 
@@ -85,12 +87,14 @@ def test_a_model_without_a_beginning_has_none(tmp_path):
     assert any("no beginning-of-sequence token" in e["message"] for e in of_kind(run, 1, "log"))
 
 
-def test_samples_that_are_gone_are_not_drawn_again(tmp_path):
+def test_what_is_decided_once_is_read_and_not_decided_again(tmp_path):
     path = tmp_path / "base-samples.json"
-    assert base_samples.read_or_draw(path, lambda: [[1, 2]], may_draw=False) == []
-    assert base_samples.read_or_draw(path, lambda: [[1, 2]], may_draw=True) == [[1, 2]]
-    assert base_samples.read_or_draw(path, lambda: [[3]], may_draw=True) == [[1, 2]]
+    assert read_or_make(path, "samples", list, lambda: [[1, 2]], may_make=False) == []
+    assert read_or_make(path, "samples", list, lambda: [[1, 2]], may_make=True) == [[1, 2]]
+    assert read_or_make(path, "samples", list, lambda: [[3]], may_make=True) == [[1, 2]]
     assert [file.name for file in tmp_path.iterdir()] == ["base-samples.json"]
+    path.write_text('{"samples": 3}')
+    assert read_or_make(path, "samples", list, lambda: [[3]], may_make=True) == [[3]]
 
 
 def test_an_older_log_is_read_without_the_slice_that_they_were(tmp_path):

@@ -111,10 +111,3 @@ def test_a_slice_that_the_base_predicts_no_better_than_its_bytes_is_not_watched(
     assert known_slices.unknown_slices(general, probed, nats(probed, unknown)) == ["b"]
     # A model that knows nothing is watched on all of it.
     assert known_slices.unknown_slices(general, probed, nats(probed, {"a": 9.0, "b": 9.0})) == []
-
-
-def test_what_is_left_out_is_decided_once(tmp_path):
-    path = tmp_path / "unknown-slices.json"
-    assert known_slices.read_or_decide(path, lambda: ["b"], may_decide=False) == []
-    assert known_slices.read_or_decide(path, lambda: ["b"], may_decide=True) == ["b"]
-    assert known_slices.read_or_decide(path, lambda: [], may_decide=True) == ["b"]
