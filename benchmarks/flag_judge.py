@@ -229,9 +229,8 @@ def _index(hits: Sequence[bool]) -> int | None:
     return next((k for k, hit in enumerate(hits) if hit), None)
 
 
-Case = tuple[
-    int | None, int | None, float, int
-]  # onset, first look flagged, largest effect and looks of a run
+# Onset, first look flagged, largest effect and looks of a run.
+Case = tuple[int | None, int | None, float, int]
 
 
 def task_case(run: Told, name: str = OURS) -> Case:

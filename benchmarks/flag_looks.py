@@ -30,9 +30,8 @@ from engine.training.checkpoint import checkpoint_name, load_weights
 from engine.training.optimiser import learning_rates
 
 Event = dict[str, Any]
-Rows = dict[
-    str, np.ndarray
-]  # of a suite at one look, each [examples] but for `tempered` [temperatures, examples]
+# Of a suite at one look, each [examples] but for `tempered` [temperatures, examples].
+Rows = dict[str, np.ndarray]
 
 TEXTS_AT_ONCE = 4096  # tokens of a forward pass of a classifier
 

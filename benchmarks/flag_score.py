@@ -66,9 +66,8 @@ class Found:
     nll: np.ndarray  # float64 [examples]
     right: np.ndarray  # bool [targets], in the order of the examples: was the target the likeliest token?
     tempered: np.ndarray  # float64 [temperatures, examples]
-    log_p: list[
-        torch.Tensor
-    ]  # of the first KL_EXAMPLES, if asked for: float16 [targets, vocabulary], by batch
+    # Of the first KL_EXAMPLES, if asked for: float16 [targets, vocabulary], by batch.
+    log_p: list[torch.Tensor]
     kl: np.ndarray | None  # float64 [examples], nats per token from the base; NaN: not measured
 
 

@@ -25,12 +25,8 @@ from engine.flags.multiplicity import HITS_IN_A_ROW
 Curve = Callable[[np.ndarray], np.ndarray]  # from the share of the run that is done to nats per token
 
 STEPS = 1000  # of a run
-SKEWNESS = {
-    "left": -2.0,
-    "right": 2.0,
-    "somewhat left": -1.0,
-    "somewhat right": 1.0,
-}  # real runs had -0.7 to 0.6
+# Real runs had -0.7 to 0.6.
+SKEWNESS = {"left": -2.0, "right": 2.0, "somewhat left": -1.0, "somewhat right": 1.0}
 
 
 @dataclass(frozen=True)

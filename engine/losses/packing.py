@@ -44,9 +44,8 @@ class Bucket:
     rows: int
     longest: int
     # None where all rows are equally long: the tokens are the grid.
-    grid: (
-        torch.Tensor | None
-    )  # int64 [rows · longest]: the token (from `start`) in each place; padding repeats one
+    # int64 [rows · longest]: the token (from `start`) in each place; padding repeats one.
+    grid: torch.Tensor | None
     places: torch.Tensor | None  # int64 [end - start]: the place of each token in the grid
 
 

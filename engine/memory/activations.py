@@ -160,9 +160,8 @@ def _input_bytes(
     b = compute_bytes(workload)
     adapted = sum(is_target(layer, workload.targets) for layer in reader.layers)
     if workload.method in ("shira", "oft", "osf"):
-        if (
-            workload.bf16 and workload.method != "shira"
-        ):  # cast to float32, and a copy back by autocast for each
+        # Cast to float32, and a copy back by autocast for each.
+        if workload.bf16 and workload.method != "shira":
             return adapted * reader.width * b
         return 0 if reader.kept_anyway or not adapted else reader.width * b
     if workload.method not in ("lora", "qlora"):

@@ -35,10 +35,8 @@ MIB, GIB = 2**20, 2**30
 LOGITS_AT_ONCE = 2**26  # engine/losses/loss.py; a test keeps the two equal
 SMALLEST_CHUNK = 64  # tokens
 EVAL_FACTOR = 2  # evaluations score so many times `micro_tokens` at once
-BLOCK, DOUBLE_BLOCK = (
-    64,
-    256,
-)  # bitsandbytes: weights per constant, constants per constant of the second level
+# Of bitsandbytes: weights per constant, constants per constant of the second level.
+BLOCK, DOUBLE_BLOCK = (64, 256)
 # CPU: resident with torch 2.13, transformers 5.23, peft 0.21, bitsandbytes 0.50 after a tiny step, measured (450),
 # and a little for what a worker has besides (465).
 # CUDA: context, kernels and cuBLAS workspaces; published figures are 0.5 to 0.9 GiB.

@@ -206,9 +206,8 @@ def _trained(model: Any) -> tuple[tuple[str, tuple[int, ...], str], ...]:
             tensor = "" if wrapped[layer] == "weight" else f".{wrapped[layer]}"
             name = f"{layer.replace('.base_layer', '')}{tensor}.lora_{rest}"
         name = name.removeprefix("base_model.model.").replace(".default", "")
-        made_of = parameter.dim() < 2 or re.search(
-            r"\.(oft_R|osf_svd_params)\.", name
-        )  # no layer multiplies with it
+        # No layer multiplies with it.
+        made_of = parameter.dim() < 2 or re.search(r"\.(oft_R|osf_svd_params)\.", name)
         role = "vector" if made_of else "linear"
         trained.append((name, tuple(parameter.shape), role))
     return tuple(trained)

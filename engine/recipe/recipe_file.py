@@ -224,9 +224,8 @@ def _sentence(problem: Any, loc: list[Any]) -> str:
         return f"must be one of {expected}" + (f"; did you mean `{matches[0]}`?" if matches else "")
     message = problem["msg"].removeprefix("Value error, ")
     value = problem.get("input")
-    received = (
-        "" if isinstance(value, dict) else f" (got {_shown(repr(value))})"
-    )  # a section would be too long
+    # A section would be too long.
+    received = "" if isinstance(value, dict) else f" (got {_shown(repr(value))})"
     return f"{message[0].lower()}{message[1:]}{received}"
 
 

@@ -119,9 +119,8 @@ def prune(run: RunDir, keep: int, best_step: int | None) -> None:
     last = [path for _, path in run.whole_checkpoints()[-keep:]]
     kept = {*last, *([run.checkpoints / checkpoint_name(best_step)] if best_step is not None else [])}
     for path in run.checkpoints.iterdir():
-        is_checkpoint = re.fullmatch(CHECKPOINT_NAME, path.name) or path.name.startswith(
-            "."
-        )  # not a user's own copy
+        # Not a user's own copy.
+        is_checkpoint = re.fullmatch(CHECKPOINT_NAME, path.name) or path.name.startswith(".")
         if is_checkpoint and path not in kept:
             (path / COMPLETE).unlink(missing_ok=True)  # never whole while half deleted
             shutil.rmtree(path, ignore_errors=True)

@@ -49,9 +49,8 @@ class Meter:
         free += torch.cuda.memory_reserved()
         if requested is None or requested >= free:
             return free
-        torch.cuda.set_per_process_memory_fraction(
-            requested / total
-        )  # above it PyTorch reports itself out of memory
+        # Above it PyTorch reports itself out of memory.
+        torch.cuda.set_per_process_memory_fraction(requested / total)
         return requested
 
     @property

@@ -118,7 +118,8 @@ class Report:
         """Report the answers to the general prompts, all at one step."""
         for index, one in enumerate(written):
             write(self._log, lines.Drift(step, index, **dataclasses.asdict(one)))
-        tokens, entropy = (sum(values) / len(written) for values in zip(*_sizes(written), strict=True))
+        tokens = sum(one.tokens for one in written) / len(written)
+        entropy = sum(one.entropy for one in written) / len(written)
         what = f"{len(written)} general prompts at step {step}"
         _print_line("eval", f"{what}: answers of {tokens:.1f} tokens, entropy {entropy:.3f} nats")
 
@@ -182,10 +183,6 @@ class Report:
             )
         because = error or reason
         _print_line(status, f"at step {step}" + (f": {because}" if because else ""))
-
-
-def _sizes(written: Sequence[Written]) -> list[tuple[float, float]]:
-    return [(one.tokens, one.entropy) for one in written]
 
 
 def _example_scores(scores: Scores) -> lines.Scored:

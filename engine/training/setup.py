@@ -192,9 +192,8 @@ def _leave_out_unknown(job: Job) -> None:
 
 def _add_samples(job: Job) -> None:
     """Add texts sampled from the base model as a suite, unless a look was taken without them."""
-    if (
-        job.looks.has(0) and job.looks.history(SAMPLES) is None
-    ):  # an older finetui had them in the general suite
+    # An older finetui had them in the general suite.
+    if job.looks.has(0) and job.looks.history(SAMPLES) is None:
         job.report.log(
             "info",
             "the distance from the base model is not measured: it was not at the run's first evaluation",

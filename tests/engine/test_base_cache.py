@@ -54,9 +54,8 @@ def test_methods_that_hold_the_base_alike_share_and_others_do_not(tmp_path):
     known = files(tmp_path)
     assert first_look(tmp_path, 2, method="ia3") == lora
     assert files(tmp_path) == known
-    full = first_look(
-        tmp_path, 3, method="full"
-    )  # float32 like the frozen base here, but not on every machine
+    # Float32 like the frozen base here, but not on every machine.
+    full = first_look(tmp_path, 3, method="full")
     assert full[1] == lora[1]
     more = files(tmp_path)
     first_look(tmp_path, 4, method="qlora")

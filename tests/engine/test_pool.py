@@ -94,10 +94,8 @@ def test_a_fork_is_what_a_program_is_that_is_executed(
     told = [tmp_path / name / "told.json" for name in ("by-exec", "by-fork")]
     for path in told:
         path.parent.mkdir()
-    as_daemon = {
-        signal.SIGHUP: signal.SIG_IGN,
-        signal.SIGINT: signal.SIG_DFL,
-    }  # whoever runs the tests may ignore both
+    # Whoever runs the tests may ignore both.
+    as_daemon = {signal.SIGHUP: signal.SIG_IGN, signal.SIGINT: signal.SIG_DFL}
     before = {number: signal.signal(number, action) for number, action in as_daemon.items()}
     with (tmp_path / "output").open("ab") as output:
         subprocess.run(

@@ -134,9 +134,8 @@ def test_a_first_look_that_cost_nothing_is_no_measure_of_the_others(clock):
 
 
 def test_looks_that_have_to_come_are_paid_for_first():
-    spent = TimeSpent(
-        train_s=95.0, eval_s=0.0, done=50, steps=100, certain_s=1.0, look_s=1.0
-    )  # room for ten in all
+    # Room for ten in all.
+    spent = TimeSpent(train_s=95.0, eval_s=0.0, done=50, steps=100, certain_s=1.0, look_s=1.0)
     assert spent.affordable_looks(0.05, certain=0) == pytest.approx(10.0)
     assert is_affordable(40, 100, 0, spent, 0.05)  # six tenths are to come
     assert not is_affordable(5, 100, 0, spent, 0.05)

@@ -104,9 +104,8 @@ def test_the_command_works_as_it_is_installed(folder: Folder, number: int) -> No
 def test_what_the_command_starts_works(folder: Folder, number: int) -> None:
     (folder.path / "my.yaml").write_text(RECIPE)
     assert "good, 1 run" in folder.finetui("check", "my.yaml")  # the report on data is a process of its own
-    said = folder.finetui(
-        "export", str(number), code=4
-    )  # so is an export; there is nothing to export in this run
+    # So is an export; there is nothing to export in this run.
+    said = folder.finetui("export", str(number), code=4)
     assert "of the user" not in said
     assert said.startswith("finetui: ")
 

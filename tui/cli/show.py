@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -232,15 +233,13 @@ def _print_baselines(
     """The base model beside the run: what fine-tuning has brought, and what it has cost."""
     if of_task:
         _section(f"Held-out loss of the base model and at step {of_task[0]['step']}, paired by example")
-        cells = map(baselines.baseline_cells, of_task)
-        print_table([dict(zip(baselines.COLUMNS, row, strict=True)) for row in cells])
+        _print_rows(baselines.COLUMNS, map(baselines.baseline_cells, of_task))
         _print_power(of_task[0], "heldout", looks)
     if of_slices:
         _section(
             f"General text under the base model and at step {of_slices[0]['step']}: loss and tokens, paired by example"
         )
-        cells = map(baselines.slice_cells, of_slices)
-        print_table([dict(zip(baselines.SLICE_COLUMNS, row, strict=True)) for row in cells])
+        _print_rows(baselines.SLICE_COLUMNS, map(baselines.slice_cells, of_slices))
         if trade := baselines.trade(of_slices):
             out(trade)
         for row in of_slices:
@@ -248,8 +247,11 @@ def _print_baselines(
 
     if distance:
         _section(f"At step {distance[0]['step']}, {baselines.DISTANCE}")
-        cells = map(baselines.distance_cells, distance)
-        print_table([dict(zip(baselines.DISTANCE_COLUMNS, row, strict=True)) for row in cells])
+        _print_rows(baselines.DISTANCE_COLUMNS, map(baselines.distance_cells, distance))
+
+
+def _print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    print_table([dict(zip(columns, row, strict=True)) for row in rows])
 
 
 def _print_power(row: dict[str, Any], suite: str, looks: int) -> None:
@@ -269,14 +271,12 @@ def _print_ends(of_choices: list[dict[str, Any]], of_drift: list[dict[str, Any]]
         _section(
             f"Multiple-choice questions under the base model and at step {step}, paired (McNemar's exact test)"
         )
-        cells = map(baselines.choice_cells, of_choices)
-        print_table([dict(zip(baselines.CHOICE_COLUMNS, row, strict=True)) for row in cells])
+        _print_rows(baselines.CHOICE_COLUMNS, map(baselines.choice_cells, of_choices))
     if of_drift:
         _section(
             f"What the base model writes to general prompts, and at step {of_drift[0]['step']}, paired by prompt"
         )
-        cells = map(baselines.drift_cells, of_drift)
-        print_table([dict(zip(baselines.DRIFT_COLUMNS, row, strict=True)) for row in cells])
+        _print_rows(baselines.DRIFT_COLUMNS, map(baselines.drift_cells, of_drift))
 
 
 def _print_confusion(events: list[dict[str, Any]], kept_step: int | None) -> None:

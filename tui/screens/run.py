@@ -225,9 +225,8 @@ class RunScreen(BaseScreen, inherit_bindings=False):
             last = max(0, self._length - self.query_one("#section").content_size.height)
             now = self.first_line if self.first_line is not None else last if self._chosen() == "log" else 0
             now = max(0, min(last, now + by))
-            self.first_line = (
-                None if self._chosen() == "log" and now == last else now
-            )  # at its end a log is followed
+            # At its end a log is followed.
+            self.first_line = None if self._chosen() == "log" and now == last else now
         self.changed()
 
     def page(self) -> int:

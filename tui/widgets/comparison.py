@@ -38,9 +38,8 @@ def metrics(rows: Sequence[Row], runs: Sequence[Run], paired: Paired, width: int
     by_cell = {(row["key"], row["run"]): row for row in rows}
     known = {row["key"] for row in rows}
     keys = [key for key in _FIRST if key in known] + sorted(known - set(_FIRST))
-    judged = next(
-        key for key in (judged_by("dpo").metric, "heldout/loss") if key in known or key == "heldout/loss"
-    )
+    of_pairs = judged_by("dpo").metric
+    judged = of_pairs if of_pairs in known else "heldout/loss"
     columns = _columns(len(runs), width - _NAME)
     lines: list[Line] = [_run_names(runs, columns)]
     for key in keys:
@@ -115,9 +114,8 @@ def _number(key: str, value: float | None) -> str:
 def _difference(key: str, value: float | None, first: float | None, paired: Row | None) -> Line:
     if value is None or first is None:
         return []
-    of_pairs = (
-        paired is not None and paired.get("per") == "pair"
-    )  # then it is the preference loss that was paired
+    # Then it is the preference loss that was paired.
+    of_pairs = paired is not None and paired.get("per") == "pair"
     if (
         key.endswith("/preference_loss" if of_pairs else "/loss")
         and paired

@@ -30,9 +30,8 @@ class SpansUpdate(ChopsUpdate):
                 if strip is None or start >= stop:
                     continue
                 move, piece = Control.move_to(start, y).segment.text, strip.crop(start - x, stop - x)
-                if not is_even(
-                    piece.text
-                ):  # a terminal may need fewer columns for it: no old cell is left then
+                # A terminal may need fewer columns for it: no old cell is left then.
+                if not is_even(piece.text):
                     written += [move, Strip.blank(stop - start, next(iter(piece)).style).render(console)]
                 written += [move, piece.render(console)]
         return "".join(written)

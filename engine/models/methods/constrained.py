@@ -41,9 +41,8 @@ def with_constrained(base: Any, method: Constrained) -> Any:
     }
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", message="Invalid `oft_block_size`"
-            )  # it takes the nearest that fits
+            # It takes the nearest that fits.
+            warnings.filterwarnings("ignore", message="Invalid `oft_block_size`")
             model = get_peft_model(base, _config(method, layers, options))
     except (ValueError, TypeError) as error:
         raise ModelError(
