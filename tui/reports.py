@@ -36,11 +36,17 @@ class Reporting:
 class Exporting:
     """An export or a scoring of factors under way (`engine.export`)."""
 
-    def __init__(self, run: Path, request: dict[str, Any]) -> None:
+    def __init__(self, run: Path, request: dict[str, Any], stderr: int = subprocess.DEVNULL) -> None:
         command = program("engine.export", str(run), json.dumps(request))
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            encoding="utf-8",
+            errors="replace",
         )
+        self.stderr = self._process.stderr  # what libraries print; None unless it was asked for
 
     def entries(self) -> Iterator[dict[str, Any]]:
         """What it says, as it comes; `done` last. Raises ExportError with its sentence."""
@@ -58,6 +64,10 @@ class Exporting:
     def result(self) -> dict[str, Any]:
         """Wait for it. Raises ExportError."""
         return next(dict(entry["done"]) for entry in self.entries() if "done" in entry)
+
+    def wait(self) -> None:
+        """Until the process has ended."""
+        self._process.wait()
 
     def stop(self) -> None:
         """Nobody waits for it any more: it removes what is half written, and ends."""

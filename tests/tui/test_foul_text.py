@@ -238,5 +238,6 @@ def test_what_the_process_of_an_export_prints_is_passed_on_as_it_comes(
 ) -> None:
     terminal = Tty()
     monkeypatch.setattr("sys.stderr", output.Guarded(terminal))
-    exporting._pass_on(io.BytesIO(b"10%\r20%\r\nw\xc3\xb6r\xff\x1b]2;x\x07\x1b[1mbold"))
+    printed = io.BytesIO(b"10%\r20%\r\nw\xc3\xb6r\xff\x1b]2;x\x07\x1b[1mbold")
+    exporting._pass_on(io.TextIOWrapper(printed, encoding="utf-8", errors="replace"))
     assert terminal.getvalue() == "10%\r20%\r\nwör\ufffd ]2;x \x1b[1mbold"

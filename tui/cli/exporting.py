@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import subprocess
 import sys
 import threading
@@ -11,10 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from engine.basics.errors import ExportError
 from engine.runs.home import RunDir
-from finetui.start import program
 from tui.cli.output import say
+from tui.reports import Exporting
 
 
 def export_folder(run: RunDir, **options: Any) -> dict[str, Any]:
@@ -31,39 +29,30 @@ def work(
     """Return what the process has done; it says its progress on stderr, and `scored` is called with each factor that
     it has scored. Raises ExportError.
     """
-    command = program("engine.export", str(run.path), json.dumps(request))
     # What libraries print there goes by way of this process, too, whose stderr is made safe for a terminal.
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        passing = threading.Thread(target=_pass_on, args=(process.stderr,))
-        passing.start()
-        try:
-            done = _follow(process.stdout, scored)
-        finally:
-            passing.join()
-    if done is None:
-        raise ExportError("the export ended without a message; nothing was written")
+    exporting = Exporting(run.path, request, stderr=subprocess.PIPE)
+    assert exporting.stderr is not None
+    passing = threading.Thread(target=_pass_on, args=(exporting.stderr,))
+    passing.start()
+    done: dict[str, Any] = {}
+    try:
+        for entry in exporting.entries():
+            if "say" in entry:
+                say(entry["say"])
+            elif "point" in entry:
+                scored(entry["point"])
+            else:
+                done = dict(entry["done"])
+    finally:
+        exporting.wait()
+        passing.join()
     return done
 
 
-def _follow(stdout: IO[bytes], scored: Callable[[dict[str, Any]], None]) -> dict[str, Any] | None:
-    done = None
-    for line in stdout:
-        entry = json.loads(line)
-        if "say" in entry:
-            say(entry["say"])
-        elif "point" in entry:
-            scored(entry["point"])
-        elif "error" in entry:
-            raise ExportError(entry["error"])
-        else:
-            done = dict(entry["done"])
-    return done
-
-
-def _pass_on(stderr: IO[bytes]) -> None:
+def _pass_on(stderr: IO[str]) -> None:
     """As it comes; a progress bar ends its states with a carriage return."""
-    for piece in io.TextIOWrapper(stderr, encoding="utf-8", errors="replace", newline=""):
+    assert isinstance(stderr, io.TextIOWrapper)
+    stderr.reconfigure(newline="")
+    for piece in stderr:
         sys.stderr.write(piece)
         sys.stderr.flush()
