@@ -28,6 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from engine.attempt import fork
 from engine.basics import memory_limit, pool
 from engine.basics.process import identify, set_command_line
@@ -169,7 +171,7 @@ class Pool:
         waited_for = any(connection is not None for connection in self._children.values())
         if not waited_for and time.monotonic() - self._last_request > IDLE_S:
             return True
-        if resident_bytes() > LARGEST_BYTES:
+        if psutil.Process().memory_info().rss > LARGEST_BYTES:
             return True
         try:
             same_socket = os.path.samestat(self._place.socket.stat(), self._socket_file)
@@ -235,16 +237,11 @@ def unfit(place: pool.Place, worker: str) -> str | None:
     maps = Path("/proc/self/maps").read_text()
     if "libcuda.so" in maps or "/dev/nvidia" in maps:
         return "an import has opened the GPU's driver"
-    if resident_bytes() > LARGEST_BYTES:
-        return f"it takes {resident_bytes() >> 20} MiB"
+    if psutil.Process().memory_info().rss > LARGEST_BYTES:
+        return f"it takes {psutil.Process().memory_info().rss >> 20} MiB"
     if pool.key(worker) != place.key:
         return "code or libraries have changed while it imported them"
     return None
-
-
-def resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _has_hung_up(connection: socket.socket) -> bool:

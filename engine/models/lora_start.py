@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -43,33 +44,18 @@ def main_directions(model: Any, r: int, texts: Sequence[Text]) -> dict[str, torc
     from peft.tuners.lora.layer import LoraLayer
 
     hooks: dict[str, Any] = {}
-    same: dict[str, str] = {}  # layers that read what another reads
-    last: list[Any] = [None, ""]
     mask: list[torch.Tensor] = []
 
-    def watch(name: str) -> Callable[..., None]:
-        def see(module: Any, inputs: tuple[Any, ...], output: Any) -> None:
-            if inputs[0] is last[0]:
-                same[name] = last[1]
-                return
-            last[:] = [inputs[0], name]
-            hook = hooks.setdefault(name, SVDHook(r, 1.0, name=name, gather_distributed_inputs=False))
-            states = inputs[0].reshape(-1, inputs[0].shape[-1])
-            hook((), (states[mask[0]],), None)
-
-        return see
+    def see(name: str, states: torch.Tensor) -> None:
+        hook = hooks.setdefault(name, SVDHook(r, 1.0, name=name, gather_distributed_inputs=False))
+        hook((), (states[mask[0]],), None)
 
     layers = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
-    handles = [module.register_forward_hook(watch(name)) for name, module in layers.items()]
-    try:
-        with model.disable_adapter():
-            for texts_at_once in _groups(texts, r):
-                ids, attended, learned = _padded(texts_at_once, model.device)
-                mask[:] = [learned.flatten()]
-                _run(model.get_base_model(), input_ids=ids, attention_mask=attended)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with _watching_inputs(layers, see) as same, model.disable_adapter():
+        for texts_at_once in _groups(texts, r):
+            ids, attended, learned = _padded(texts_at_once, model.device)
+            mask[:] = [learned.flatten()]
+            _run(model.get_base_model(), input_ids=ids, attention_mask=attended)
     found = {name: hooks[same.get(name, name)].svd for name in layers if same.get(name, name) in hooks}
     if len(found) < len(layers) or not all(hasattr(svd, "components_") for svd in found.values()):
         raise ModelError(
@@ -119,29 +105,43 @@ def _covariances(base: Any, layers: dict[str, Any], texts: Sequence[Text]) -> di
     """Return X^T X of the inputs X of each layer over all tokens, float32 [inputs, inputs]; layers that read the same
     share it."""
     found: dict[str, torch.Tensor] = {}
+
+    def see(name: str, states: torch.Tensor) -> None:
+        states = states.detach().float()
+        found.setdefault(name, states.new_zeros(states.shape[1], states.shape[1])).addmm_(states.T, states)
+
+    with _watching_inputs(layers, see) as same:
+        for text in texts:
+            _run(base, input_ids=torch.as_tensor(text.tokens[None], dtype=torch.long, device=base.device))
+    return found | {name: found[first] for name, first in same.items()}
+
+
+@contextmanager
+def _watching_inputs(
+    layers: dict[str, Any], see: Callable[[str, torch.Tensor], None]
+) -> Iterator[dict[str, str]]:
+    """Call `see` with the name and the inputs [tokens, inputs] of each layer in a forward pass; of layers that read
+    the same, once: the others are in what is yielded, by the one that was seen.
+    """
+    same: dict[str, str] = {}
     last: list[Any] = [None, ""]
 
     def watch(name: str) -> Callable[..., None]:
-        def see(module: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        def hook(module: Any, inputs: tuple[Any, ...], output: Any) -> None:
             if inputs[0] is last[0]:
-                found[name] = found[last[1]]
+                same[name] = last[1]
                 return
             last[:] = [inputs[0], name]
-            states = inputs[0].detach().reshape(-1, inputs[0].shape[-1]).float()
-            found.setdefault(name, states.new_zeros(states.shape[1], states.shape[1])).addmm_(
-                states.T, states
-            )
+            see(name, inputs[0].reshape(-1, inputs[0].shape[-1]))
 
-        return see
+        return hook
 
     handles = [module.register_forward_hook(watch(name)) for name, module in layers.items()]
     try:
-        for text in texts:
-            _run(base, input_ids=torch.as_tensor(text.tokens[None], dtype=torch.long, device=base.device))
+        yield same
     finally:
         for handle in handles:
             handle.remove()
-    return found
 
 
 def _largest_parts(weight: torch.Tensor, covariance: torch.Tensor, r: int) -> tuple[torch.Tensor, ...]:

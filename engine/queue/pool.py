@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from engine.basics import pool
 from engine.basics.cpu import THREAD_VARIABLES
 from engine.basics.process import Identity, alive
@@ -215,7 +217,6 @@ def _start(
 
 def _memory_mb(pid: int) -> float | None:
     try:
-        resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
+        return round(psutil.Process(pid).memory_info().rss / (1 << 20), 1)
+    except (psutil.Error, ValueError):
         return None
-    return round(resident / (1 << 20), 1)
