@@ -47,6 +47,7 @@ METHODS: dict[str, tuple[Any, float]] = {
     "lora, pissa": ({"name": "lora", "init": "pissa"}, 1e-3),
     "lora, eva": ({"name": "lora", "init": "eva"}, 2e-3),
     "lora, corda": ({"name": "lora", "init": "corda"}, 1e-3),
+    "lora, corda-kpm": ({"name": "lora", "init": "corda-kpm"}, 1e-3),
     "lora, lr_ratio 4": ({"name": "lora", "lr_ratio": 4.0}, 1e-3),
     "qlora (nf4)": ("qlora", 2e-3),
     "shira, r 16": ("shira", 3e-3),

@@ -17,7 +17,7 @@ from engine.data import findings, sources
 from engine.data.data_cache import gather_once
 from engine.data.findings import Finding
 from engine.data.formats import Document
-from engine.data.gather import RunData
+from engine.data.gather import RunData, check_spare
 from engine.data.labels import labels_of
 from engine.data.rows import Source
 from engine.evals.cost import Cost
@@ -145,6 +145,7 @@ def check(recipe: Recipe, base: Path) -> Report:
     if outline is None and isinstance(recipe.method, Targeted):
         check_targets(recipe.method.targets, model)
     run_data = gather_once(recipe, home().path / "cache" / "data").checked()
+    check_spare(recipe.method, run_data.spare)
     tokenizer = vocabulary.load(model)
     if tokenizer is not None:
         vocabulary.check_rows(recipe, model, tokenizer, run_data)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,12 +21,14 @@ from engine.data.formats import Document, form_of
 from engine.data.overlap import Leak
 from engine.data.rows import Source
 from engine.data.shingles import Entry, shingles
+from engine.recipe.methods import Lora, Method
 from engine.recipe.sections import Recipe
 from engine.recipe.tasks import Classification
 
 # Rows of a suite that are compared with training rows, as a multiple of those that are scored: enough to fill it
 # unless half of them overlap.
 CANDIDATES = 2
+SPARE = 256  # general rows to begin from, as many of each slice
 TOO_FEW = 2  # rows, below which no mean has an error
 
 
@@ -76,6 +79,9 @@ class RunData:
     refusals: list[Finding]
     notes: list[Finding]  # about keys and rows that are not read, not used or not scored
     choices: list[ChoiceSet] = field(default_factory=list)  # multiple-choice questions, a slice each
+    spare: list[Document] = field(
+        default_factory=list
+    )  # general rows that are not scored, some of each slice
 
     @property
     def suites(self) -> list[SuiteData]:
@@ -128,8 +134,9 @@ def gather(recipe: Recipe) -> RunData:
     notes += [Finding("left-out", _leak_note(suite, train_source)) for suite in suites if suite.leaks]
     notes += [Finding("left-out", note) for one in questions for note in one.notes]
     distinct_notes = list(dict.fromkeys(notes))  # one source may have several roles
+    spare = _spare_documents(general)
     return RunData(
-        sources, train, training, heldout_suite, general, replay, refusals, distinct_notes, questions
+        sources, train, training, heldout_suite, general, replay, refusals, distinct_notes, questions, spare
     )
 
 
@@ -219,6 +226,28 @@ def _replay_documents(source: Source, suites: Sequence[SuiteData]) -> list[Docum
     excluded |= {others[position].id for position, _, _ in pairs}
     excluded |= {leak.id for leak in overlap.ngram_overlap(scored, overlap.bounded(others), "replay")}
     return [document for document in documents if document.id not in excluded]
+
+
+def check_spare(method: Method, spare: Sequence[Any]) -> None:
+    """Raise DataError where a method begins from general text that is not scored, and there is none."""
+    if isinstance(method, Lora) and method.begins_from_general and not spare:
+        raise DataError(
+            f"key method.init: {method.init} begins from general text that is not scored, and there is none; give "
+            "evals.general more rows than evals.limit, or use init: corda"
+        )
+
+
+def _spare_documents(general: Sequence[SuiteData]) -> list[Document]:
+    scored = {document.id for suite in general for document in suite.documents}
+    return [
+        document
+        for suite in general
+        for document in split.first_by_hash(
+            [document for document in suite.source.documents if document.id not in scored],
+            SPARE // len(general),
+            "begin",
+        )
+    ]
 
 
 def _source_notes(source: Source) -> list[Finding]:

@@ -42,7 +42,9 @@ class Workload:
     targets: str | tuple[str, ...] = "all-linear"
     double_quant: bool = True
     dora: bool = False
-    covariance: bool = False  # init: corda, which needs one of each layer's inputs before the first step
+    covariance: bool = (
+        False  # init: corda or corda-kpm, which need one of each layer's inputs before the first step
+    )
     block: int = 32  # oft: inputs that are rotated together
     keep: float = 0.9  # osf: share of the singular directions that stay
     trained_layers: int = 0  # freeze: how many of the last layers
@@ -152,5 +154,5 @@ def _with_method(workload: Workload, recipe: Recipe) -> Workload:
         lora_dropout=method.dropout,
         dora=method.dora,
         double_quant=method.double_quant if isinstance(method, QLora) else True,
-        covariance=isinstance(method, Lora) and method.init == "corda",
+        covariance=isinstance(method, Lora) and method.weighs_inputs,
     )

@@ -18,7 +18,7 @@ from engine.models.outline import listed
 from engine.models.source import setting
 from engine.recipe.methods import IA3, Lora, Method, Prefix, Prompt, QLora
 
-INITS = {"pissa": "PiSSA", "eva": "EVA", "corda": "CorDA"}
+INITS = {"pissa": "PiSSA", "eva": "EVA", "corda": "CorDA", "corda-kpm": "CorDA"}
 COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 

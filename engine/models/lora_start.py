@@ -3,7 +3,9 @@
 EVA (Paischer et al. 2024, arXiv:2410.07170) sets A to the main directions of what a layer reads. Its redistribution of
 ranks among layers is left out (rho 1): the weights and the memory are then known before the run. CorDA (Yang et al.
 2024, arXiv:2406.05223, instruction-previewed) moves the part of the weights into the adapter that is largest for what
-the layer reads: W C = U S V, with the covariance C of its inputs, gives B0 A0 = U_r S_r V_r C^-1.
+the layer reads: W C = U S V, with the covariance C of its inputs, gives B0 A0 = U_r S_r V_r C^-1. In its
+knowledge-preserved mode the inputs are general text, and the part is the smallest: what the base does with such text
+stays where it is.
 """
 
 from __future__ import annotations
@@ -65,8 +67,9 @@ def main_directions(model: Any, r: int, texts: Sequence[Text]) -> dict[str, torc
     return {name: svd.components_[:r].to(model.device) for name, svd in found.items()}
 
 
-def weigh(base: Any, config: Any, texts: Sequence[Text]) -> dict[str, torch.Tensor]:
-    """Return the first weights of CorDA's adapter, float32, by their later names. Raises ModelError.
+def weigh(base: Any, config: Any, texts: Sequence[Text], smallest: bool = False) -> dict[str, torch.Tensor]:
+    """Return the first weights of CorDA's adapter, float32, by their later names; of its knowledge-preserved mode
+    where the `smallest` parts are to move. Raises ModelError.
 
     PEFT can do it too, but needs the package attrs for it, which it does not ask for, holds the singular vectors of all
     layers at once, rounds the adapter to the base's number format after it was taken from the base, and leaves C's
@@ -87,13 +90,12 @@ def weigh(base: Any, config: Any, texts: Sequence[Text]) -> dict[str, torch.Tens
     for path, layer in layers.items():
         if path not in covariances:
             raise ModelError(
-                f"key method.init: no text passes through {path}, so corda cannot begin there; leave it out of "
+                f"key method.init: no text passes through {path}, so init: corda cannot begin there; leave it out of "
                 "method.targets"
             )
         weight = layer.weight.detach().float()
-        u, s, v = _largest_parts(
-            weight.T if isinstance(layer, Conv1D) else weight, covariances[path], config.r
-        )
+        whole = weight.T if isinstance(layer, Conv1D) else weight
+        u, s, v = _parts(whole, covariances[path], config.r, smallest)
         lengths, name = v.norm(dim=1), f"base_model.model.{path}"
         root = (s * lengths / scale).sqrt()  # both factors get as much: without C these are PiSSA's
         first[f"{name}.lora_A.default.weight"] = ((root / lengths)[:, None] * v).contiguous()
@@ -144,9 +146,11 @@ def _watching_inputs(
             handle.remove()
 
 
-def _largest_parts(weight: torch.Tensor, covariance: torch.Tensor, r: int) -> tuple[torch.Tensor, ...]:
-    """Return the r largest parts of W C = U S V as U [out, r], S [r] and V C^-1 [r, inputs], whose product is close to
-    W where the inputs are; `weight`: float32 [out, inputs]. Raises ModelError.
+def _parts(
+    weight: torch.Tensor, covariance: torch.Tensor, r: int, smallest: bool
+) -> tuple[torch.Tensor, ...]:
+    """Return the r largest or smallest parts of W C = U S V as U [out, r], S [r] and V C^-1 [r, inputs]; the product of
+    the largest is close to W where the inputs are; `weight`: float32 [out, inputs]. Raises ModelError.
 
     As in the authors' code, C gets as much of the identity as its inverse needs.
     """
@@ -160,6 +164,8 @@ def _largest_parts(weight: torch.Tensor, covariance: torch.Tensor, r: int) -> tu
             break
         damping *= 2
     u, s, vh = torch.linalg.svd(weight @ damped, full_matrices=False)
+    if smallest:
+        return u[:, -r:], s[-r:], vh[-r:] @ inverse
     return u[:, :r], s[:r], vh[:r] @ inverse
 
 

@@ -43,11 +43,11 @@ class Lora(Section):
         gt=0,
         description="Learning rate of the B matrices over that of the A matrices (LoRA+ suggests 16).",
     )
-    init: Literal["default", "pissa", "eva", "corda"] = Field(
+    init: Literal["default", "pissa", "eva", "corda", "corda-kpm"] = Field(
         "default",
-        description="Start at random directions; with the base's largest singular vectors (`pissa`); or, from some of "
-        "the training data, with the main directions of each layer's inputs (`eva`) or with the largest singular "
-        "vectors as these inputs weigh them (`corda`).",
+        description="Start at random directions; with the base's largest singular vectors (`pissa`); from some of the "
+        "training data, with the main directions of each layer's inputs (`eva`) or with the largest singular vectors "
+        "as these inputs weigh them (`corda`); or with the smallest ones as general text weighs them (`corda-kpm`).",
     )
 
     @model_validator(mode="after")
@@ -59,12 +59,22 @@ class Lora(Section):
     @property
     def rewrites_base(self) -> bool:
         """Whether the adapter begins with a part of the base, which is taken out of it."""
-        return self.init in ("pissa", "corda")
+        return self.init == "pissa" or self.weighs_inputs
 
     @property
     def learns_from_data(self) -> bool:
-        """Whether the adapter's beginning is computed from some of the training data."""
-        return self.init in ("eva", "corda")
+        """Whether the adapter's beginning is computed from some of the training data, or of the general text."""
+        return self.init == "eva" or self.weighs_inputs
+
+    @property
+    def begins_from_general(self) -> bool:
+        """Whether these data are general text."""
+        return self.init == "corda-kpm"
+
+    @property
+    def weighs_inputs(self) -> bool:
+        """Whether it begins with singular vectors of the weights as the inputs of their layer weigh them."""
+        return self.init in ("corda", "corda-kpm")
 
 
 class QLora(Section):

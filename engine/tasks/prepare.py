@@ -71,6 +71,7 @@ class Prepared:
     overlaps: list[Overlap]
     fingerprints: dict[str, str] = field(default_factory=dict)  # of each source
     choices: list[ChoiceSet] = field(default_factory=list)  # multiple-choice questions, a slice each
+    spare: list[Item] = field(default_factory=list)  # general texts that are not scored
 
     @cached_property
     def digest(self) -> str:
@@ -120,8 +121,12 @@ def prepare(recipe: Recipe, tokenizer: Any, longest: int, gathered: RunData | No
     )
     fingerprints = {source.source: source.fingerprint.digest for source in run_data.sources}
     fingerprints |= {one.source: one.fingerprint.digest for one in run_data.choices}
+    spare: list[Item] = []
+    if run_data.spare:
+        texts, _ = masks.tokenize_source(run_data.spare, tokenizer, run_data.general[0].source, AS_TEXT)
+        spare = truncate(texts, min(longest, LONGEST_TEXT))[0]
     return Prepared(
-        train, suites, max_length, longest, notes, labels, overlaps, fingerprints, run_data.choices
+        train, suites, max_length, longest, notes, labels, overlaps, fingerprints, run_data.choices, spare
     )
 
 

@@ -7,7 +7,6 @@ these.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from engine.basics.errors import ModelError
+from engine.data.gather import check_spare
 from engine.models.load import start_of
 from engine.models.start import NOTHING, Start, Text, makes_start
 from engine.recipe.methods import Lora, Method
 from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
 from engine.tasks.items import Item, Labelled, Pair
+from engine.tasks.prepare import Prepared
 from finetui.errors import first_line
 from finetui.files import open_regular, whole_file
 
@@ -28,11 +29,13 @@ FILE = "start.safetensors"
 TEXTS = 256  # that an adapter begins from
 
 
-def begin_from(run: RunDir, recipe: Recipe, examples: Sequence[Item]) -> Start:
-    """Return what a run begins from: its own file, or texts to begin from. Raises ModelError."""
+def begin_from(run: RunDir, recipe: Recipe, data: Prepared) -> Start:
+    """Return what a run begins from: its own file, or texts to begin from. Raises ModelError and DataError."""
     start = kept(run, recipe.method)
     if start.made is not None or not (isinstance(recipe.method, Lora) and recipe.method.learns_from_data):
         return start
+    check_spare(recipe.method, data.spare)
+    examples = data.spare if recipe.method.begins_from_general else data.train
     order = np.random.default_rng(recipe.seed).permutation(len(examples))
     return Start(texts=[_text(examples[n]) for n in order[:TEXTS]])
 

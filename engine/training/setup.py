@@ -123,7 +123,7 @@ def _load_model(
     run: RunDir, recipe: Recipe, data: Prepared, tokenizer: Any, dtype: torch.dtype, checkpointing: bool
 ) -> Any:
     classes = load.Classes(data.labels, padding(tokenizer)) if data.labels else None
-    start = begin_from(run, recipe, data.train)
+    start = begin_from(run, recipe, data)
     model = load.load_model(recipe.model, recipe.method, dtype, checkpointing, classes, start)
     if distributed.rank() == 0:
         keep(run, model, recipe.method)

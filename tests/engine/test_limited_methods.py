@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 import torch
+from workers import make_run, small
 
-from engine.basics.errors import ModelError
+from engine.basics.errors import DataError, ModelError
 from engine.data.chat import Example
 from engine.losses.batches import collate
 from engine.losses.loss import TargetLoss
@@ -17,11 +19,13 @@ from engine.models.lora_start import main_directions
 from engine.models.source import resolve
 from engine.models.start import Start, Text
 from engine.models.targets import in_mlp
+from engine.models.tokenizer import load_tokenizer
 from engine.recipe.methods import Full, Lora, Oft, Osf, Shira
-from engine.recipe.sections import ModelSpec, Train
+from engine.recipe.sections import ModelSpec, Recipe, Train
 from engine.runs.home import RunDir
+from engine.tasks.prepare import prepare
 from engine.training.base_cache import starts_as_base
-from engine.training.beginning import kept
+from engine.training.beginning import begin_from, kept
 from engine.training.optimiser import make_optimiser, set_rate
 
 BUNDLED = ModelSpec(path="bundled:stdlib-2m")
@@ -165,10 +169,13 @@ def test_eva_begins_with_the_main_directions_of_what_layers_read(texts, batch):
         main_directions(load_model(BUNDLED, Lora(name="lora", r=60), torch.float32), 60, texts)
 
 
-def test_corda_begins_as_the_base_is_the_same_when_resumed_and_is_saved_as_plain_lora(texts, batch, tmp_path):
+@pytest.mark.parametrize("init", ["corda", "corda-kpm"])
+def test_corda_begins_as_the_base_is_the_same_when_resumed_and_is_saved_as_plain_lora(
+    init, texts, batch, tmp_path
+):
     from peft import PeftModel
 
-    method = Lora(name="lora", r=4, init="corda", rslora=True)
+    method = Lora(name="lora", r=4, init=init, rslora=True)
     model = load_model(BUNDLED, method, BF16, start=Start(texts=texts))
     torch.testing.assert_close(logits(model), logits(plain()), rtol=0, atol=0.3)
     again = load_model(BUNDLED, method, BF16, start=Start(made=start_of(model, method)))
@@ -182,6 +189,40 @@ def test_corda_begins_as_the_base_is_the_same_when_resumed_and_is_saved_as_plain
     torch.testing.assert_close(
         logits(PeftModel.from_pretrained(plain(), tmp_path)), learned, rtol=0, atol=0.3
     )
+
+
+def test_what_corda_takes_is_most_or_least_of_what_a_layer_does_with_the_texts(texts):
+    shares, seen = {}, []
+    base = plain(torch.float32)
+    base.model.layers[1].mlp.up_proj.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    with torch.no_grad():
+        for text in texts:
+            base(input_ids=torch.as_tensor(text.tokens[None], dtype=torch.long))
+    states = torch.cat([x[0] for x in seen])
+    whole = states @ base.model.layers[1].mlp.up_proj.weight.detach().T
+    for init in ("corda", "corda-kpm"):
+        method = Lora(name="lora", r=4, init=init)
+        model = load_model(BUNDLED, method, torch.float32, start=Start(texts=texts))
+        layer = model.get_base_model().model.layers[1].mlp.up_proj
+        taken = layer.scaling["default"] * layer.lora_B["default"](layer.lora_A["default"](states))
+        shares[init] = float(taken.detach().norm() / whole.norm())
+    assert shares["corda"] > 0.4
+    assert shares["corda-kpm"] < 0.05
+
+
+def test_corda_kpm_begins_from_general_text_that_is_not_scored(tmp_path):
+    tree = small(method={"name": "lora", "init": "corda-kpm"}, evals__limit=10)
+    recipe, run = Recipe.model_validate(tree), make_run(tmp_path / "000001-x", tree)
+    data = prepare(recipe, load_tokenizer(recipe.model), 64)
+    scored = {example.id for example in data.suite("general").examples}
+    assert data.spare
+    assert not scored & {example.id for example in data.spare}
+    texts = {text.tokens.tobytes() for text in begin_from(run, recipe, data).texts}
+    assert texts == {example.tokens.tobytes() for example in data.spare}
+    with pytest.raises(
+        DataError, match=r"method\.init: corda-kpm begins from general text that is not scored"
+    ):
+        begin_from(run, recipe, dataclasses.replace(data, spare=[]))
 
 
 @pytest.mark.parametrize(

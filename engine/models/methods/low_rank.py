@@ -32,20 +32,21 @@ def with_lora(base: Any, method: Lora | QLora, start: Start = NOTHING) -> Any:
     layers = linear_layers(base)  # before PEFT has replaced some
     check_targets(base, method.targets)
     init = method.init if isinstance(method, Lora) else "default"
-    targets = chosen(base, method.targets, as_paths=init == "corda")
+    weighs = isinstance(method, Lora) and method.weighs_inputs
+    targets = chosen(base, method.targets, as_paths=weighs)
     experts.check(base, method, chosen(base, method.targets))
     config, made = _config(base, method, targets), start.made
-    if init == "corda" and made is None and start.texts:
-        made = lora_start.weigh(base, config, start.texts)
+    if weighs and made is None and start.texts:
+        made = lora_start.weigh(base, config, start.texts, smallest=init == "corda-kpm")
     try:
         model = get_peft_model(base, config)
     except ValueError as error:
         raise ModelError(_unfit(base, method.targets, layers, first_line(error))) from None
     if made is not None:
-        lora_start.put_first(model, made, takes_from_base=init == "corda")
+        lora_start.put_first(model, made, takes_from_base=weighs)
     elif init == "eva" and start.texts:
         lora_start.explain(model, method.r, start.texts)
-    if init == "pissa" or (init == "corda" and made is not None):
+    if init == "pissa" or (weighs and made is not None):
         setattr(model, INITIAL, {name: value.cpu() for name, value in _trained(model).items()})
     return model
 
