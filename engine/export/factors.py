@@ -1,7 +1,10 @@
 """What a run trained, at any factor between nothing of it (0: the base model) and all of it (1).
 
 - weights of the base (`full`, `freeze`): W0 + t (W - W0), interpolated (Wortsman et al. 2022, arXiv:2109.01903)
-- LoRA: B is multiplied by t, and so is all that the adapter adds; DoRA's magnitudes begin at the base's norms
+- LoRA, and OSF, which is saved as LoRA: B is multiplied by t, and so is all that the adapter adds; DoRA's magnitudes
+  begin at the base's norms
+- SHiRA: what is added to each weight is multiplied by t
+- OFT: the skew-symmetric matrices that make the rotations are multiplied by t, so that it turns by about t of the angle
 - bottleneck adapters: the layer that goes up, to which the residual is added, is multiplied by t
 - IA3: 1 + t (l - 1)
 
@@ -23,17 +26,17 @@ from safetensors.torch import load_file, save_file
 from engine.basics.errors import ExportError
 from engine.export.source import Source
 from engine.models import load
-from engine.recipe.methods import Adapter, Freeze, Full, Lora, Method
+from engine.recipe.methods import Adapter, Freeze, Full, Lora, Method, Osf
 from finetui import bottleneck
 from finetui.errors import first_line
 
 PEFT_WEIGHTS = "adapter_model.safetensors"
 # Tensors of a saved adapter by the last part of their names: those that are multiplied; the one that begins at one; the
 # one that begins at a norm of the base. Others only give the direction in which the adapter goes, and stay.
-MULTIPLIED = ("lora_B", "lora_embedding_B", "up")
+MULTIPLIED = ("lora_B", "lora_embedding_B", "up", "shira_weight", "oft_R")
 FROM_ONE = "ia3_l"
 FROM_START = "lora_magnitude_vector"
-DIRECTIONS = ("lora_A", "lora_embedding_A", "down")
+DIRECTIONS = ("lora_A", "lora_embedding_A", "down", "shira_indices")
 
 
 def scaled(
@@ -75,8 +78,7 @@ class Scalable:
         """Raises ExportError and ModelError."""
         self.method, self._weights = source.recipe.method, weights
         try:
-            method = _plain(self.method, weights)
-            self.model = load.load_model(source.recipe.model, method, dtype).eval()
+            self.model = _load(source, weights, dtype).eval()
             self._start, self._trained = self._ends(source)
         except (OSError, SafetensorError, ValueError, KeyError) as error:
             raise ExportError(
@@ -143,14 +145,21 @@ def _is_whole(method: Method) -> bool:
     return isinstance(method, Full | Freeze)
 
 
-def _plain(method: Method, weights: Path) -> Method:
-    """Return the method that loads a saved adapter onto the unchanged base: what began elsewhere (PiSSA) was saved as
-    plain LoRA of another rank.
+def _load(source: Source, weights: Path, dtype: torch.dtype) -> Any:
+    """Load the unchanged base with an adapter like the saved one. What began elsewhere (PiSSA), or is a change of
+    pieces of the base (OSF), was saved as plain LoRA of another rank.
     """
+    method, spec = source.recipe.method, source.recipe.model
+    if isinstance(method, Osf):
+        from peft import PeftModel
+
+        base = load.load_model(spec, Lora(name="lora", r=1, targets=method.targets), dtype).unload()
+        return PeftModel.from_pretrained(base, weights)
     if not isinstance(method, Lora):
-        return method
+        return load.load_model(spec, method, dtype)
     saved = json.loads((weights / "adapter_config.json").read_text())
-    return method.model_copy(update={"init": "default", "r": saved["r"], "alpha": saved["lora_alpha"]})
+    plain = method.model_copy(update={"init": "default", "r": saved["r"], "alpha": saved["lora_alpha"]})
+    return load.load_model(spec, plain, dtype)
 
 
 def _weights_file(method: Method) -> str:

@@ -13,7 +13,7 @@ from engine.recipe.tasks import RATE
 
 SCALE = "fix --scale"  # the command of an action
 # Methods whose weights have a scale (engine/export/factors.py): half of a virtual token is another token.
-SCALED = ("full", "freeze", "lora", "qlora", "adapter", "ia3")
+SCALED = ("full", "freeze", "lora", "qlora", "shira", "oft", "osf", "adapter", "ia3")
 REPLAY = (0.01, 0.05, 0.25)  # shares, in the order in which to try them
 # Below it a rate learns nothing that is worth a run; times the task's RATE.
 LOWEST_LR = {"full": 2e-6, "freeze": 2e-6}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from finished import copy
-from workers import of_kind
+from workers import of_kind, small
 
 from engine.basics.errors import ExportError
 from engine.export.__main__ import main
@@ -19,7 +20,8 @@ from engine.export.front import halves
 from engine.export.request import ExportRequest, check_finished, check_request
 from engine.export.source import Source, read
 from engine.models import load
-from engine.recipe.methods import Full
+from engine.recipe.methods import Full, Lora, Oft, Osf, Shira
+from engine.recipe.sections import ModelSpec
 from engine.runs.home import RunDir
 from finetui import bottleneck
 from store.line_fields import read_lines
@@ -67,6 +69,39 @@ def test_a_factor_is_exact_at_both_ends_and_what_is_written_is_what_was_scored(f
     torch.testing.assert_close(plain(source, tmp_path), half, rtol=1e-4, atol=2e-4)
     theirs = {path.name for path in source.weights.iterdir()} - {"COMPLETE"}
     assert {path.name for path in tmp_path.iterdir()} == theirs
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        Shira(name="shira", r=4),
+        Oft(name="oft", block=20),
+        Osf(name="osf"),
+        Lora(name="lora", init="pissa", rslora=True),
+    ],
+)
+def test_methods_that_forget_less_have_a_scale_too(tmp_path, method):
+    spec, made = ModelSpec(path=small()["model"]), tmp_path / "made"
+    made.mkdir()
+    model = load.load_model(spec, method, torch.float32)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in filter(lambda one: one.requires_grad, model.parameters()):
+            parameter += 0.03 * torch.randn_like(parameter)
+    learned = logits(model.eval())
+    load.save_model(model, method, made)
+    source = SimpleNamespace(recipe=SimpleNamespace(method=method, model=spec), number=1, whole_model=False)
+    scalable = Scalable(source, made, torch.float32)
+    scalable.set(0.0)
+    base = logits(load.load_model(spec, Full(name="full"), torch.float32).eval())
+    torch.testing.assert_close(logits(scalable.model), base, rtol=1e-4, atol=1e-4)
+    scalable.set(1.0)
+    torch.testing.assert_close(logits(scalable.model), learned, rtol=1e-3, atol=1e-3)
+    scalable.set(0.5)
+    half = logits(scalable.model)
+    assert 0.3 < float((half - base).norm() / (learned - base).norm()) < 0.7
+    scalable.save(0.5, tmp_path / "half")
+    torch.testing.assert_close(plain(source, tmp_path / "half"), half, rtol=1e-3, atol=1e-3)
 
 
 def test_a_run_is_scored_at_every_factor_and_what_is_written_tells_where_it_comes_from(
