@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -45,7 +46,7 @@ def train(job: Job, resume_from: int | None) -> Stopped | None:
     trainer = Trainer(job, resume_from)
     try:
         if reason := trainer.look_before_first_step():
-            return stop_at_best(job, reason)
+            return trainer.stop(reason)
         trainer.memory.report_probe()
         job.report.phase("training", job.step)
         for epoch, chosen in job.plan.steps(job.step):
@@ -61,12 +62,12 @@ def train(job: Job, resume_from: int | None) -> Stopped | None:
                 break
             if looking and job.step < job.plan.total_steps:
                 job.report.phase("training", job.step)
+        trainer.memory.report_end()
+        return trainer.stop(reason) if reason else None
     except Cancelled:
         if job.step not in (0, trainer.saved_step):
             trainer.save()
         raise
-    trainer.memory.report_end()
-    return stop_at_best(job, reason) if reason else None
 
 
 class Trainer:
@@ -202,7 +203,9 @@ class Trainer:
             with self.schedule.apart():
                 self._evaluate(few_shot_baseline)
         if job.looks.has(job.step):  # killed after a look, before the attempt did what a flag said
-            return self._measure_ends(raise_flags(job))
+            reason = raise_flags(job)
+            self._measure_end(reason)
+            return reason
         return self.look() if self.schedule.is_certain(job.step) else None
 
     def look(self) -> str | None:
@@ -212,14 +215,20 @@ class Trainer:
             reason = self._evaluate(evaluate)
         if self.job.step > 0:
             self.job.spent.look(time.perf_counter() - started)
-        return self._measure_ends(reason)
-
-    def _measure_ends(self, reason: str | None) -> str | None:
-        """At both ends of the run, measure what is measured there only; `reason`: why the run ends here, if it does."""
-        if reason or self.job.step in (0, self.job.plan.total_steps):
-            with self.schedule.apart():
-                self._evaluate(measure_ends)
+        self._measure_end(reason)
         return reason
+
+    def _measure_end(self, reason: str | None) -> None:
+        """At both ends of the run, measure what is measured there only; not where it stops, with other weights."""
+        if not reason and self.job.step in (0, self.job.plan.total_steps):
+            with self.schedule.apart():
+                self._evaluate(partial(measure_ends, step=self.job.step))
+
+    def stop(self, reason: str) -> Stopped:
+        """Go back to the weights that are kept, and measure their end. Raises Cancelled."""
+        stopped = stop_at_best(self.job, reason)
+        self._evaluate(partial(measure_ends, step=stopped.kept_step))
+        return stopped
 
     def _evaluate(self, work: Callable[[Job, Accelerator, TaskLoss], str | None]) -> str | None:
         """Done again with fewer tokens at once for as long as memory runs out. Raises TrainingError."""

@@ -10,7 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from workers import LEAN, curve, finish, last_error, make_run, of_kind, small, start, work
+
+from engine.evals import drift
+from engine.models.load import load_model
+from engine.models.tokenizer import load_tokenizer
+from engine.recipe.methods import Full
+from engine.recipe.sections import Recipe
 
 
 @pytest.mark.parametrize(
@@ -67,6 +74,7 @@ def test_a_flag_that_stops_keeps_the_best_weights(tmp_path):
         evals__limit=60,
         evals__general=None,
         evals__generate=0,
+        evals__drift=2,
         flags__overfitting="stop",
     )
     run = make_run(tmp_path / "000001-stop", tree)
@@ -90,14 +98,25 @@ def test_a_flag_that_stops_keeps_the_best_weights(tmp_path):
     kept = load_file(run.checkpoints / f"step-{best:06d}" / "weights.safetensors")
     assert kept
     assert all((saved[name] == weight).all() for name, weight in kept.items())
+    assert [line["step"] for line in of_kind(run, 1, "drift")] == [0, 0, best, best]
+    answers = [line["text"] for line in of_kind(run, 1, "drift") if line["step"] == best]
 
     # As if it had been killed between its last checkpoint and the end: it stops again, for the same reason.
     shutil.rmtree(run.path / "model")
     assert work(run, attempt=2) == 0, run.attempt(2).stdout.read_text()
     assert [of_kind(run, 2, "end")[0][key] for key in ("step", "reason")] == [end["step"], end["reason"]]
     assert not of_kind(run, 2, "metrics")
+    assert not of_kind(run, 2, "drift")
     again = load_file(run.path / "model" / "model.safetensors")
     assert all((again[name] == weight).all() for name, weight in kept.items())
+    spec = Recipe.model_validate(tree).model
+    model = load_model(
+        spec.model_copy(update={"path": str(run.path / "model")}), Full(name="full"), torch.float32
+    )
+    tokenizer = load_tokenizer(spec)
+    asked = drift.prompts(2, tokenizer, 512)
+    written = drift.answer(model.eval(), tokenizer, asked, 4096, torch.device("cpu"), lambda: None)
+    assert [one.text for one in written] == answers
 
 
 def test_a_full_disk_is_told_and_the_last_checkpoint_stays(tmp_path):
