@@ -110,12 +110,15 @@ def two_phase(
     How hard the part is, compared with the whole, drops out. The rest of a document says less than another document
     would, so there the first term may be anything up to se(now)²: it is taken whole.
     """
-    n, changed = len(now), change(before, now, tokens, documents)
-    whole = ratio(now, tokens, documents)
+    n, whole = len(now), ratio(now, tokens, documents)
     share = float(np.sqrt(n / total))
-    rest = changed.se * float(np.sqrt(1 - n / total)) if n < total else 0.0
     larger = 1.0 if documents is None else 1 / share
-    return TwoPhase(level + changed.value, whole.se * share, rest, n, whole.df, whole.skew * share, larger)
+    if n < total:
+        changed = change(before, now, tokens, documents)
+        value, rest = changed.value, changed.se * float(np.sqrt(1 - n / total))
+    else:
+        value, rest = float((now - before).sum() / tokens.sum()), 0.0
+    return TwoPhase(level + value, whole.se * share, rest, n, whole.df, whole.skew * share, larger)
 
 
 def ratio(sums: np.ndarray, tokens: np.ndarray, documents: np.ndarray | None = None) -> Estimate:

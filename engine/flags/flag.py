@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import nan
 from typing import Any, Literal
 
@@ -187,9 +187,9 @@ class History:
         """
         look, rows = look % len(self.steps), self.nll if rows is None else rows
         whole = self.scored(since or 0) & (True if chosen is None else chosen)
-        full = (~np.isnan(self.nll[: look + 1]) | ~whole).all(axis=1)
-        last = int(np.flatnonzero(full)[-1])
         part = whole & self.scored(look)
+        full = (self._scored[look::-1] | ~whole).all(axis=1)
+        last = look - int(full.argmax())
         if not part.any():
             return TwoPhase(0.0, np.inf, 0.0, 0)
         now, before = rows[look], rows[last]
@@ -202,11 +202,16 @@ class History:
     def peers(self, look: int) -> np.ndarray:
         """Return the looks up to this one that scored all examples that it scored, itself too: int64, ascending."""
         scored = self.scored(look)
-        return np.flatnonzero((~np.isnan(self.nll[: look + 1]) | ~scored).all(axis=1))
+        return np.flatnonzero((self._scored[: look + 1] | ~scored).all(axis=1))
 
     def scored(self, *looks: int) -> np.ndarray:
         """Return which examples were scored at all of these looks: bool [examples]."""
-        return ~np.isnan(self.nll[list(looks)]).any(axis=0)
+        return np.logical_and.reduce(self._scored[list(looks)])
+
+    @cached_property
+    def _scored(self) -> np.ndarray:
+        """Which examples each look scored: bool [looks, examples]."""
+        return ~np.isnan(self.nll)
 
     def until(self, look: int) -> History:
         """Return the history as it was at an earlier look."""
