@@ -1,12 +1,15 @@
 """From the command to the first optimiser step: a cold TRL script, and `finetui run` without and with a warm pool.
 
-    python -m benchmarks.startup [--methods full lora qlora] [--rounds 1]
+    python -m benchmarks.startup [--methods full lora qlora] [--rounds 1] [--sweep 8]
 
 TRL: a script that imports, loads the bundled model and steps once, on rows that are tokenised already; nothing is
 evaluated. finetui: the command `finetui run RECIPE`, which checks the recipe and the data, in a new home without a
 daemon or a pool (cold), then again with another learning rate (warm: daemon and pool are there, and the base model's
 scores are cached). Every time is from the start of the first process to the line that the first step leaves in the log;
 finetui's first evaluation lies before it. Of several rounds the fastest counts.
+
+`--sweep N`: N such scripts one after another, and one `finetui run` of a recipe that sweeps over N learning rates, each
+to the first step of the last run; finetui's runs have an evaluation at both ends, the scripts none.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ data: {{train: bundled:docstrings}}
 train: {{max_steps: 2, tokens_per_step: {tokens}, lr: {lr}}}
 evals: {{every: 100%, limit: 50, generate: 0, samples: 0, few_shot: 0}}
 """
+SWEEP = "sweep: {{train.lr: [{rates}]}}\n"
 
 
 def main() -> None:
@@ -41,6 +45,7 @@ def main() -> None:
     )
     parser.add_argument("--methods", nargs="+", default=["full", "lora", "qlora"])
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--sweep", type=int, default=1, help="runs of a sweep; 1: no sweep")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="finetui-startup-") as scratch:
         tokens = round(ROWS * save_data(Path(scratch) / "data.npz"))
@@ -49,7 +54,7 @@ def main() -> None:
         )
         for method in options.methods:
             rounds = [
-                measure(Path(scratch) / f"{method}-{number}", method, tokens)
+                measure(Path(scratch) / f"{method}-{number}", method, tokens, options.sweep)
                 for number in range(options.rounds)
             ]
             theirs, cold, warm = (min(times) for times in zip(*rounds, strict=True))
@@ -58,10 +63,13 @@ def main() -> None:
             print("| " + " | ".join([method, *cells]) + " |", flush=True)
 
 
-def measure(folder: Path, method: str, tokens: int) -> tuple[float, float, float]:
-    """Seconds to the first step: TRL, finetui cold, finetui warm."""
+def measure(folder: Path, method: str, tokens: int, count: int) -> tuple[float, float, float]:
+    """Seconds to the first step of the last of `count` runs: TRL, finetui cold, finetui warm."""
     folder.mkdir()
-    theirs = trl(folder, method)
+    began = time.time()
+    for _ in range(count):
+        first_step = trl(folder, method)
+    theirs = first_step - began
     environment = {
         **os.environ,
         "FINETUI_HOME": str(folder / "home"),
@@ -69,7 +77,7 @@ def measure(folder: Path, method: str, tokens: int) -> tuple[float, float, float
     }
     try:
         cold, warm = (
-            finetui(folder, number, method, tokens, rate * RATES[method], environment)
+            finetui(folder, number, method, tokens, rate * RATES[method], environment, count)
             for number, rate in ((1, 1.0), (2, 0.5))
         )
     finally:
@@ -79,6 +87,7 @@ def measure(folder: Path, method: str, tokens: int) -> tuple[float, float, float
 
 
 def trl(folder: Path, method: str) -> float:
+    """Run a script to its end; the time of its first step."""
     spec = {
         "model": str(bundled()),
         "tokenizer": str(bundled()),
@@ -90,19 +99,27 @@ def trl(folder: Path, method: str) -> float:
         "out": str(folder / "trl.json"),
     }
     (folder / "spec.json").write_text(json.dumps(spec))
-    started = time.time()
     run([sys.executable, "-m", "benchmarks.trl_sft", str(folder / "spec.json")], None)
-    return float(json.loads((folder / "trl.json").read_text())["times"][0]) - started
+    return float(json.loads((folder / "trl.json").read_text())["times"][0])
 
 
 def finetui(
-    folder: Path, number: int, method: str, tokens: int, lr: float, environment: dict[str, str]
+    folder: Path,
+    number: int,
+    method: str,
+    tokens: int,
+    lr: float,
+    environment: dict[str, str],
+    count: int,
 ) -> float:
     recipe = folder / f"{number}.yaml"
-    recipe.write_text(RECIPE.format(method=method, tokens=tokens, lr=lr))
+    text = RECIPE.format(method=method, tokens=tokens, lr=lr)
+    if count > 1:
+        text += SWEEP.format(rates=", ".join(f"{lr * (1 - 0.01 * n):g}" for n in range(count)))
+    recipe.write_text(text)
     started = time.time()
     run([FINETUI, "run", str(recipe)], environment)
-    events = until_ended(folder / "home" / "runs", number)
+    events = until_ended(folder / "home" / "runs", number * count)
     first = next((event for event in events if event["kind"] == "metrics"), None)
     if first is None:
         sys.exit(f"run {number} took no step: {events[-1]}")
