@@ -14,9 +14,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from engine.evals.once import read_or_make
 from engine.evals.score import Scores
+from engine.runs.home import RunDir
 from engine.tasks.prepare import Prepared, Suite
 
+FILE, KEY = "unknown-slices.json", "unknown"  # in the directory of a run
 PROBES = 8  # passages of each slice
 HARDLY = 0.85  # of the nats per byte that a code by the frequencies of bytes needs
 
@@ -51,6 +54,11 @@ def byte_entropy(text: bytes) -> float:
     counts = np.array(list(Counter(text).values()), dtype=float)
     shares = counts / counts.sum()
     return float(-(shares * np.log(shares)).sum())
+
+
+def left_out(run: RunDir) -> list[str]:
+    """Return the slices that a run has left out so far."""
+    return read_or_make(run.path / FILE, KEY, str, list, may_make=False)
 
 
 def without(data: Prepared, slices: Sequence[str]) -> Prepared:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from engine.basics.errors import ExportError
+from engine.evals import known_slices
 from engine.evals.pairs import answer_log_probs
 from engine.evals.score import score
 from engine.export.factors import Scalable
@@ -64,6 +65,8 @@ def scale(
             f"run #{source.number} has {count} held-out rows, and a factor that is chosen on one half and confirmed on "
             f"the other needs {FEWEST}; hold out more (data.heldout)"
         )
+    if unknown := known_slices.left_out(source.run):  # to the base model: their loss moves at random
+        data = known_slices.without(data, unknown)
     for sentence in changed_sources(source.run, data):
         progress(f"{sentence}, and rows that it trained on may be scored")
     progress(f"loading {recipe.model.path} and what run #{source.number} trained")

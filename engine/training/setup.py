@@ -179,8 +179,9 @@ def _leave_out_unknown(job: Job) -> None:
             scores = cache.scores(probed, score_now) if cache else score_now()
         return known_slices.unknown_slices(general, probed, scores)
 
-    path, may_decide = job.run.path / "unknown-slices.json", not job.looks.has(0)
-    unknown = read_or_make(path, "unknown", str, decide, may_decide) if distributed.rank() == 0 else []
+    path, may_decide = job.run.path / known_slices.FILE, not job.looks.has(0)
+    is_first = distributed.rank() == 0
+    unknown = read_or_make(path, known_slices.KEY, str, decide, may_decide) if is_first else []
     if unknown := distributed.from_first(unknown):
         job.data = known_slices.without(job.data, unknown)
         job.report.log(

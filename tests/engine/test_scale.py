@@ -14,6 +14,7 @@ from finished import copy
 from workers import of_kind, small
 
 from engine.basics.errors import ExportError
+from engine.evals import known_slices
 from engine.export.__main__ import main
 from engine.export.factors import Scalable
 from engine.export.front import halves
@@ -133,6 +134,24 @@ def test_a_run_is_scored_at_every_factor_and_what_is_written_tells_where_it_come
     assert isinstance(lines[0], Scaling)
     assert (lines[0].factor, len(lines[0].points)) == (found["factor"], len(points))
     assert lines[1] == Scaled(0.5, 6, "adapter", str(made))
+
+
+def test_slices_that_the_run_left_out_are_not_scored_either(finished, tmp_path, capsys):
+    run = copy(finished["lora"], tmp_path / "runs" / "000001-scaled")
+    meta = json.loads(run.meta.read_text())
+    source = meta["recipe"]["evals"]["general"]
+    rows = Path(source).read_text().splitlines(keepends=True)
+    for place, name in enumerate(("known", "other", "unknown")):
+        (tmp_path / f"{name}.jsonl").write_text("".join(rows[place::3]))
+    meta["recipe"]["evals"]["general"] = {
+        name: str(tmp_path / f"{name}.jsonl") for name in ("known", "other", "unknown")
+    }
+    meta["recipe"]["evals"]["limit"] = 24
+    run.meta.write_text(json.dumps(meta))
+    (run.path / known_slices.FILE).write_text(json.dumps({known_slices.KEY: ["unknown"]}))
+    assert main(str(run.path), json.dumps({"kind": "scale"})) == 0
+    entries = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {name for e in entries if "point" in e for name in e["point"]["slices"]} == {"known", "other"}
 
 
 def test_virtual_tokens_and_runs_without_weights_are_refused_in_a_sentence(finished, tmp_path):
