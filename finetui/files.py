@@ -87,6 +87,15 @@ def write_json(path: Path, body: dict[str, Any]) -> None:
     write_whole_file(path, json.dumps(body, indent=1))
 
 
+def make_private(directory: Path) -> None:
+    """Make a directory and those above it that are missing, closed to other users: `mkdir` closes the last one alone.
+    Raises OSError.
+    """
+    for path in (*reversed(directory.parents), directory):
+        if not path.is_dir():
+            path.mkdir(mode=0o700, exist_ok=True)
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """The temporary name to write to, for what is not in memory as a whole. It becomes `path` at the end."""

@@ -10,7 +10,7 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 
-from finetui.files import read_regular, write_whole_file
+from finetui.files import make_private, read_regular, write_whole_file
 
 
 def read(path: Path) -> bytes:
@@ -33,7 +33,7 @@ def write(path: Path, content: bytes, max_files: int, max_bytes: int | None = No
     if max_bytes is not None and len(content) > max_bytes:
         return
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path.parent)  # a command may make a home before a daemon does
         write_whole_file(path, content if _has_checksums(path) else _checksum(content) + b"\n" + content)
         _delete_old(path.parent, max_files, max_bytes)
 

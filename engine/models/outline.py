@@ -21,7 +21,7 @@ from engine.models.source import locate, read_config
 from engine.recipe.methods import Constrained, Freeze, Lora, Prefix, QLora, Shira
 from engine.recipe.sections import Recipe
 from finetui.errors import first_line
-from finetui.files import write_whole_file
+from finetui.files import make_private, write_whole_file
 from finetui.home import home
 from finetui.start import program
 
@@ -114,8 +114,7 @@ def keep(recipe: Recipe, outline: Outline) -> None:
     _KEPT[key] = outline
     with suppress(OSError):
         path = _path(key)
-        for directory in (home().path, path.parent.parent, path.parent):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(path.parent)
         write_whole_file(path, json.dumps(asdict(outline)))
 
 

@@ -199,6 +199,13 @@ def test_a_file_of_somebody_else_is_not_run(tmp_path):
     assert load(tmp_path, prepare) is None
 
 
+def test_what_is_cached_is_closed_to_others(tmp_path):
+    """Rows of a user, in a home that a command makes before a daemon does."""
+    cache_files.write(tmp_path / "home" / "cache" / "data" / "x", b"y", 3)
+    for path in (tmp_path / "home", tmp_path / "home" / "cache", tmp_path / "home" / "cache" / "data"):
+        assert path.stat().st_mode & 0o077 == 0
+
+
 def test_the_oldest_go_first(tmp_path):
     for number in range(5):
         cache_files.write(tmp_path / f"{number}", b"x" * 100, max_files=3)
