@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -185,10 +186,17 @@ def _digest_of_files(digests: Mapping[str, str]) -> str:
 
 def _file_digest(path: Path, name: str) -> str:
     def digest() -> str:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        found = path.stat()
+        return _digest_of_file(path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
     return _readable(digest, name)
+
+
+@lru_cache(maxsize=100)
+def _digest_of_file(path: Path, *unchanged: int) -> str:
+    """Return the digest of a file; a large one is asked for several times, and read again only if it has changed."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _bytes(path: Path, name: str) -> bytes:
