@@ -41,6 +41,11 @@ class Home:
         return Path("/tmp") / f"finetui-{os.getuid()}-{digest}" / "daemon.sock"
 
     @property
+    def cache(self) -> Path:
+        """What runs share, made again where it is missing."""
+        return self.path / "cache"
+
+    @property
     def lock(self) -> Path:
         return self.path / "daemon.lock"
 

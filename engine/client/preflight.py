@@ -144,7 +144,7 @@ def check(recipe: Recipe, base: Path) -> Report:
     outline = outline_of(recipe)
     if outline is None and isinstance(recipe.method, Targeted):
         check_targets(recipe.method.targets, model)
-    run_data = gather_once(recipe, home().path / "cache" / "data").checked()
+    run_data = gather_once(recipe, home().cache / "data").checked()
     check_spare(recipe.method, run_data.spare)
     tokenizer = vocabulary.load(model)
     if tokenizer is not None:

@@ -192,4 +192,4 @@ def _from_json(text: str) -> Outline:
 
 
 def _path(key: str) -> Path:
-    return home().path / "cache" / "outlines" / f"{key}.json"
+    return home().cache / "outlines" / f"{key}.json"

@@ -15,10 +15,11 @@ from typing import Any
 from engine.client.preflight import absolute
 from engine.data import findings, masks, split
 from engine.data.chat import Example
+from engine.data.data_cache import gather_once
 from engine.data.duplicates import Duplicates, exact_duplicates, near_duplicates
 from engine.data.findings import Detectable, Finding
 from engine.data.formats import Document
-from engine.data.gather import RunData, SuiteData, gather, scored_overlaps
+from engine.data.gather import RunData, SuiteData, scored_overlaps
 from engine.data.labels import labels_of
 from engine.data.overlap import Leak
 from engine.data.rows import DroppedRow, Source, refusal_reason, skip_note
@@ -40,6 +41,7 @@ from engine.tasks.prepare import (
     items_maker,
     length_limit,
 )
+from finetui.home import home
 
 EXAMPLES = 24  # rendered
 BRIEF = 500  # training rows that `brief_report` examines; rows to replay that both reports do
@@ -110,7 +112,7 @@ def build(recipe: Recipe, base: Path) -> DataReport:
     """Return the report on a recipe; its paths are relative to `base`. Raises ModelError or DataError."""
     recipe = absolute(recipe, base)
     model = resolve_model(recipe.model.path, recipe.task.name)
-    run_data = gather(recipe)  # before the tokenizer, which takes seconds to load
+    run_data = gather_once(recipe, home().cache / "data")  # before the tokenizer, which takes seconds to load
     tokenizer = load_tokenizer(recipe.model)
     ensure_template(tokenizer)
     longest = _longest_of_model(recipe, model, tokenizer) - recipe.virtual_tokens
@@ -132,7 +134,7 @@ def brief_report(recipe: Recipe, base: Path) -> BriefReport:
     """Return what would refuse a run once its tokenizer is loaded. Raises ModelError or DataError."""
     recipe = absolute(recipe, base)
     model = resolve_model(recipe.model.path, recipe.task.name)
-    run_data = gather(recipe).checked()
+    run_data = gather_once(recipe, home().cache / "data").checked()
     tokenizer = load_tokenizer(recipe.model)
     ensure_template(tokenizer)
     sample = split.first_by_hash(run_data.train, BRIEF, "report")

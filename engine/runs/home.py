@@ -45,7 +45,7 @@ class RunDir:
 
     def cache(self, name: str) -> Path | None:
         """Return a directory of what the runs of a home share; None for a run outside a home."""
-        return self.path.parent.parent / "cache" / name if self.path.parent.name == "runs" else None
+        return Home(self.path.parent.parent).cache / name if self.path.parent.name == "runs" else None
 
     def attempt(self, number: int) -> AttemptDir:
         return AttemptDir(self.path / "attempts" / str(number))
