@@ -3,56 +3,48 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from engine.basics.child import start
 from engine.basics.errors import DataError, ExportError
-from finetui.start import program
 
 
 class Reporting:
     """A report under way: on a recipe and its overrides, or `--run` and the directory of a run."""
 
     def __init__(self, *arguments: str) -> None:
-        command = program("engine.report", *arguments)
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the report
+        self._child = start("engine.report", *arguments, stderr=self._stderr.fileno())
 
     def result(self) -> dict[str, Any]:
         """Wait for it. Raises DataError with the sentence that says why there is none."""
-        out, err = self._process.communicate()
-        if self._process.returncode != 0:
+        out, code = self._child.read()
+        with self._stderr as printed:
+            printed.seek(0)
+            err = printed.read().decode(errors="replace")
+        if code != 0:
             raise DataError(err.strip() or "the report ended without a word")
         return dict(json.loads(out))
 
     def stop(self) -> None:
         """Nobody waits for it any more."""
-        self._process.kill()
+        self._child.process.kill()
 
 
 class Exporting:
     """An export or a scoring of factors under way (`engine.export`)."""
 
-    def __init__(self, run: Path, request: dict[str, Any], stderr: int = subprocess.DEVNULL) -> None:
-        command = program("engine.export", str(run), json.dumps(request))
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            encoding="utf-8",
-            errors="replace",
-        )
-        self.stderr = self._process.stderr  # what libraries print; None unless it was asked for
+    def __init__(self, run: Path, request: dict[str, Any], stderr: int | None = None) -> None:
+        """`stderr`: the descriptor on which libraries print, or nowhere."""
+        self._child = start("engine.export", str(run), json.dumps(request), stderr=stderr)
 
     def entries(self) -> Iterator[dict[str, Any]]:
         """What it says, as it comes; `done` last. Raises ExportError with its sentence."""
-        assert self._process.stdout is not None
         done = False
-        for line in self._process.stdout:
+        for line in self._child.stdout:
             entry = json.loads(line)
             if "error" in entry:
                 raise ExportError(entry["error"])
@@ -67,8 +59,8 @@ class Exporting:
 
     def wait(self) -> None:
         """Until the process has ended."""
-        self._process.wait()
+        self._child.process.wait()
 
     def stop(self) -> None:
         """Nobody waits for it any more: it removes what is half written, and ends."""
-        self._process.terminate()
+        self._child.process.terminate()

@@ -36,18 +36,19 @@ _SET_THREADS = (
 forked = False  # whether this process is a fork of the pool
 
 
-def begin(environment: Mapping[str, str]) -> None:
+def begin(environment: Mapping[str, str], folder: str, umask: int) -> None:
     """Take over what exec would have set: session, folder, environment, signals, threads, random numbers."""
     global forked
     forked = True
     os.setsid()
-    os.umask(0o077)
-    os.chdir("/")
+    os.umask(umask)
+    os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
     reset_signals()
+    threads = int(environment.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
     for set_threads in thread_setters():
-        set_threads(int(environment.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
+        set_threads(threads)
     # As every process has its own; Python sees to its own, PyTorch has one seed.
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed()
@@ -62,9 +63,10 @@ def redirect(descriptor: int, *places: int) -> None:
 
 
 def reset_signals() -> None:
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    """Take signals as a Python that is started anew does, also those that have come while they were blocked."""
     for number, action in AT_START.items():
         signal.signal(number, action)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
 def run(module: str, *arguments: str) -> NoReturn:

@@ -4,7 +4,8 @@ What takes longest of a small run is to import what it needs. The pool has done 
 has one thread, has asked no driver, and trains nothing, so that a fork is as good as a process started anew. Whoever
 starts it has bound the socket and taken the lock, which it holds while it lives; requests wait while it imports.
 
-A connection carries one request: {"module", "arguments", "environment", "output", "circumstances", "wait"}. The answer
+A connection carries one request: {"module", "arguments", "environment", "circumstances", "wait"}, with either
+{"output"}, a file for what is printed, or {"folder", "umask"} and descriptors for stdin, stdout and stderr. The answer
 is {"process"} (the identity of the fork), or {"refused"}: why the program has to be started by exec. With `wait`, a
 second message {"status"} says how the fork ended, as os.waitpid has it.
 
@@ -36,8 +37,10 @@ from engine.basics.process import identify, set_command_line
 from finetui.files import append_regular
 from finetui.start import program
 
-WORKER = "engine.attempt.worker"
-PRELOAD = {WORKER: "engine.attempt.warm"}  # worker → the module that has its imports; others are executed
+PRELOAD = {
+    pool.WORKER: "engine.attempt.warm"
+}  # worker → the module that has its imports; others are executed
+PRIVATE = 0o077  # the umask of all that belongs to a run
 IDLE_S = 600.0  # without a request, after which it ends
 LOOK_S = 20.0  # between looks at code, libraries and socket
 REQUEST_S = 5.0  # that a client may take to say what it wants
@@ -51,7 +54,10 @@ class Order:
     module: str
     arguments: list[str]
     environment: dict[str, str]
-    output: str
+    output: str | None  # a file for stdout and stderr; None where `streams` has them
+    streams: tuple[int, ...]  # stdin, stdout and stderr
+    folder: str  # that it works in
+    umask: int
 
 
 class Pool:
@@ -105,37 +111,51 @@ class Pool:
         except OSError:
             return None
         connection.settimeout(REQUEST_S)
+        streams: list[int] = []
+        order = None
         try:
             pool.check_user(connection)
-            request = pool.receive(connection)
+            request = pool.receive(connection, streams)
             # A daemon that was killed meanwhile, or has started the program otherwise, wants nothing any more.
             if request is None or _has_hung_up(connection):
                 connection.close()
                 return None
-            return self._answer(connection, request)
+            order = self._answer(connection, request, tuple(streams))
         except (OSError, KeyError, TypeError, ValueError) as error:
             with contextlib.suppress(OSError):
                 pool.send(connection, {"refused": f"the pool has failed: {type(error).__name__}: {error}"})
             connection.close()
-            return None
+        finally:
+            if order is None:  # in the pool, which keeps nothing of a fork's
+                for descriptor in streams:
+                    os.close(descriptor)
+        return order
 
-    def _answer(self, connection: socket.socket, request: dict[str, Any]) -> Order | None:
+    def _answer(
+        self, connection: socket.socket, request: dict[str, Any], streams: tuple[int, ...]
+    ) -> Order | None:
         self._last_request = time.monotonic()
         order = Order(
             str(request["module"]),
             [str(argument) for argument in request["arguments"]],
             {str(name): str(value) for name, value in request["environment"].items()},
-            str(request["output"]),
+            None if streams else str(request["output"]),
+            streams,
+            str(request.get("folder", "/")),
+            int(request.get("umask", PRIVATE)),
         )
         different = pool.difference(pool.circumstances(self._environment), request["circumstances"])
         if different:
             pool.send(connection, {"refused": f"{different} is not that of the pool"})
             connection.close()
             return None
+        # A SIGTERM that comes before the fork has handlers of its own is not to be taken by the pool's.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         pid = os.fork()  # this process has one thread, so a fork is safe
         if pid == 0:
             self._leave(connection)
             return order
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._children[pid] = connection if request.get("wait") else None
         identity = identify(pid)
         pool.send(connection, {"process": identity.to_dict() if identity else None})
@@ -189,7 +209,7 @@ class Pool:
 def main() -> int:
     listening, lock, key, worker = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
     memory_limit.lift()  # that of the daemon that started it
-    os.umask(0o077)
+    os.umask(PRIVATE)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     set_command_line(program("engine.attempt.pool", key))
@@ -222,9 +242,13 @@ def main() -> int:
 def begin(order: Order, set_by_imports: dict[str, str]) -> None:
     """In a fork: take over what the order says. What goes wrong is as when a program cannot be started."""
     try:
-        fork.redirect(os.open(os.devnull, os.O_RDONLY), 0)
-        fork.redirect(append_regular(Path(order.output)), 1, 2)
-        fork.begin({**order.environment, **set_by_imports})
+        if order.output is None:
+            for place, descriptor in enumerate(order.streams):
+                fork.redirect(descriptor, place)
+        else:
+            fork.redirect(os.open(os.devnull, os.O_RDONLY), 0)
+            fork.redirect(append_regular(Path(order.output)), 1, 2)
+        fork.begin({**order.environment, **set_by_imports}, order.folder, order.umask)
     except BaseException as error:
         os.write(2, f"the fork cannot begin: {error}\n".encode())
         os._exit(127)

@@ -14,7 +14,7 @@ import socket
 import stat
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 from engine.basics.cpu import THREAD_VARIABLES
 from finetui.start import ROOT
 
+WORKER = "engine.attempt.worker"  # which has what all our programs import
 PLACE = "FINETUI_POOL"  # names the directory of the sockets
 PACKAGES = ("finetui", "store", "engine")  # whose code a worker may import
 LARGEST = 1 << 20  # bytes of a message; the kernel takes less, and says so
@@ -151,15 +152,21 @@ def check_user(connection: socket.socket) -> None:
         raise PermissionError(f"another user ({user}) is at the other end of the pool's socket")
 
 
-def send(connection: socket.socket, body: Mapping[str, Any]) -> None:
-    """Send a message. Raises OSError, for one that is too long as well."""
-    connection.sendall(json.dumps(body).encode())
+def send(connection: socket.socket, body: Mapping[str, Any], streams: Sequence[int] = ()) -> None:
+    """Send a message, with it descriptors for stdin, stdout and stderr. Raises OSError, also if it is too long."""
+    socket.send_fds(connection, [json.dumps(body).encode()], list(streams))
 
 
-def receive(connection: socket.socket) -> dict[str, Any] | None:
-    """Receive a message; None if the other side is gone, or says what is none. Raises OSError, TimeoutError."""
+def receive(connection: socket.socket, streams: list[int] | None = None) -> dict[str, Any] | None:
+    """Receive a message; None if the other side is gone, or says what is none. Raises OSError, TimeoutError.
+
+    Descriptors that came with it are put in `streams`, and are the caller's to close.
+    """
     try:
-        body = json.loads(connection.recv(LARGEST))
+        text, descriptors, _, _ = socket.recv_fds(connection, LARGEST, 3, socket.MSG_CMSG_CLOEXEC)
+        held = [] if streams is None else streams
+        held.extend(descriptors)
+        body = json.loads(text)
     except (ValueError, ConnectionResetError):
         return None
     return body if isinstance(body, dict) else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from engine.basics import child
 from engine.basics.errors import ModelError
 from engine.models.source import locate, read_config
 from engine.recipe.methods import Constrained, Freeze, Lora, Prefix, QLora, Shira
@@ -23,7 +24,6 @@ from engine.recipe.sections import Recipe
 from finetui.errors import first_line
 from finetui.files import make_private, write_whole_file
 from finetui.home import home
-from finetui.start import program
 
 MADE_BY = 1  # raise it where skeletons are described in another way
 SECONDS = 300  # after which a skeleton is given up
@@ -158,16 +158,14 @@ def _ask(recipe: Recipe) -> Outline:
     """Build the skeleton in a process of its own; an empty outline if that fails, since the worker will say why."""
     request = json.dumps({"model": recipe.model.model_dump(), **question(recipe)})
     try:
-        done = subprocess.run(
-            program("engine.models.skeleton"),
-            input=request,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        return _from_json(done.stdout.strip().splitlines()[-1])
-    except (OSError, ValueError, TypeError, IndexError, subprocess.TimeoutExpired) as error:
+        started = child.start("engine.models.skeleton", stdin=request)
+        given_up = threading.Timer(SECONDS, started.process.kill)
+        given_up.start()
+        try:
+            return _from_json(started.read()[0].strip().splitlines()[-1])
+        finally:
+            given_up.cancel()
+    except (OSError, ValueError, TypeError, IndexError) as error:
         return unknown(error)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.basics.cpu import THREAD_VARIABLES
+from engine.basics.cpu import THREAD_VARIABLES, spin_little
 from engine.basics.process import Identity, alive, identify, kill_group, send
 from engine.queue.pool import ANSWER_S, SHIM, Order, Pool
 from engine.runs.home import AttemptDir, RunDir
@@ -140,10 +140,7 @@ class Executor:
 
 def environment(base: Mapping[str, str], device: str, threads: int) -> dict[str, str]:
     """Return a worker's environment: its share of the cores, and the GPUs that it may see, one for each process."""
-    env = {**base, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
-    # A thread that spins while it waits takes the core from the one it waits for, wherever something else runs
-    # too; docs/decisions/0004 has the figures.
-    env.setdefault("GOMP_SPINCOUNT", "1000")
+    env = {**spin_little(base), **dict.fromkeys(THREAD_VARIABLES, str(threads))}
     if device.startswith("gpu"):
         # NVML counts GPUs in PCI order; CUDA does so only when told.
         env.update(CUDA_DEVICE_ORDER="PCI_BUS_ID", CUDA_VISIBLE_DEVICES=device.replace("gpu", ""))

@@ -28,7 +28,7 @@ from finetui.start import program
 
 log = logging.getLogger("finetui.pool")
 
-POOL, SHIM, WORKER = "engine.attempt.pool", "engine.attempt.shim", "engine.attempt.worker"
+POOL, SHIM = "engine.attempt.pool", "engine.attempt.shim"
 ROOM = 4400  # bytes of a command line for that of a fork: a path has 4,096 at most
 ANSWER_S = 1.0  # that a pool takes to fork, on a machine that is busy
 PATIENCE_S = 15.0  # that a pool which has answered before may take at most
@@ -192,7 +192,7 @@ def _send(order: Order) -> None:
 
 def worker_module() -> str:
     """Return what is run as a worker: another one in tests of the queue."""
-    return os.environ.get("FINETUI_WORKER_MODULE", WORKER)
+    return os.environ.get("FINETUI_WORKER_MODULE", pool.WORKER)
 
 
 def _start(

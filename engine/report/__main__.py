@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
             recipe, base = _read_run(options.path)
         else:
             recipe, base = read(options.path, options.overrides).recipes[0], options.path.absolute().parent
-        if not recipe.model.trust_remote_code:
+        if not recipe.model.trust_remote_code and "torch" not in sys.modules:
             _disable_torch()
         from engine.report.build import brief_report, build
 

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 from supervision import identities, kill_everything, submission, until, worker_environment
-from workers import LEAN, curve, measured, small
+from workers import LEAN, Call, curve, finish, measured, small
 
-from engine.basics import pool
+from engine.basics import child, pool
+from engine.basics.pool import WORKER
 from engine.basics.process import Identity, alive, identify, send
 from engine.queue import accept
 from engine.queue.executor import Executor, environment
-from engine.queue.pool import WORKER, Pool
+from engine.queue.pool import Pool
 from engine.queue.scheduler import Capacity
 from engine.queue.supervisor import Settings, Supervisor
 from engine.runs import journal
@@ -123,6 +124,43 @@ def test_a_fork_is_what_a_program_is_that_is_executed(
     assert executed == forked
     assert executed["environ"]["CUDA_VISIBLE_DEVICES"] == "1"
     assert (tmp_path / "output").read_text() == "said\nsaid\n"
+
+
+def test_a_child_is_the_same_forked_where_a_pool_is_up_and_executed_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folder, umask, streams, exit code: what whoever exports a run, or asks for a report, has chosen."""
+    assert finish(Call(len, "the pool of this session is up")) == 0
+    monkeypatch.chdir(tmp_path)
+    umask = os.umask(0o027)
+    outcomes, told = [], tmp_path / "told.json"
+    try:
+        for place in (os.environ[pool.PLACE], str(tmp_path / "none")):
+            monkeypatch.setenv(pool.PLACE, place)
+            started = child.start("told", str(told), stdin="given")
+            said, code = started.read()
+            state = json.loads(told.read_text())
+            read = {name: state[name] for name in ("argv", "cwd", "umask", "leads its session", "path")}
+            outcomes.append((said, code, read, isinstance(started.process, child.Forked)))
+    finally:
+        os.umask(umask)
+    forked, executed = outcomes
+    assert forked[:3] == executed[:3]
+    assert (forked[3], executed[3]) == (True, False)
+    assert forked[0] == "said\ngiven"
+    assert forked[1] == 3
+    assert forked[2]["umask"] == 0o027
+
+
+def test_a_forked_child_can_be_ended() -> None:
+    assert finish(Call(len, "the pool of this session is up")) == 0
+    read, write = os.pipe()
+    sleeper = child.start("told", "--sleep", stderr=write)
+    os.close(write)
+    sleeper.process.terminate()
+    assert sleeper.read() == ("", -signal.SIGTERM)
+    assert os.read(read, 1) == b"", "nobody else holds it"
+    os.close(read)
 
 
 def test_a_forked_run_trains_as_one_that_was_executed(home: Home) -> None:

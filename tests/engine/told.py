@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from pathlib import Path
 
 
@@ -44,6 +45,9 @@ def state() -> dict[str, object]:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "--sleep":
+        time.sleep(600)
     print("said", flush=True)
+    print(sys.stdin.read(), end="", flush=True)
     Path(sys.argv[1]).write_text(json.dumps(state(), indent=1))
     sys.exit(3)

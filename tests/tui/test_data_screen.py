@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from made_home import Served, make_run
 from pilot import ready, text_of, until
@@ -104,9 +105,11 @@ async def test_leaving_stops_the_report(make_app: MakeApp, tmp_path: Path) -> No
         app.push_screen(screen)
         await until(pilot, lambda: screen._reporting is not None)
         assert "reading, tokenising" in text_of(app, "#pane0")
-        await pilot.press("escape")
         assert screen._reporting is not None
-        assert screen._reporting._process.wait(10) == -9
+        pid = screen._reporting._child.process.pid
+        assert psutil.pid_exists(pid)
+        await pilot.press("escape")
+        await until(pilot, lambda: not psutil.pid_exists(pid))
 
 
 class Shown(DataScreen):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import subprocess
+import os
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from engine.runs.home import RunDir
 from tui.cli.output import say
@@ -30,9 +29,12 @@ def work(
     it has scored. Raises ExportError.
     """
     # What libraries print there goes by way of this process, too, whose stderr is made safe for a terminal.
-    exporting = Exporting(run.path, request, stderr=subprocess.PIPE)
-    assert exporting.stderr is not None
-    passing = threading.Thread(target=_pass_on, args=(exporting.stderr,))
+    printed, write = os.pipe()
+    try:
+        exporting = Exporting(run.path, request, stderr=write)
+    finally:
+        os.close(write)
+    passing = threading.Thread(target=_pass_on, args=(printed,))
     passing.start()
     done: dict[str, Any] = {}
     try:
@@ -43,16 +45,18 @@ def work(
                 scored(entry["point"])
             else:
                 done = dict(entry["done"])
+    except BaseException:
+        exporting.stop()
+        raise
     finally:
         exporting.wait()
         passing.join()
     return done
 
 
-def _pass_on(stderr: IO[str]) -> None:
+def _pass_on(printed: int) -> None:
     """As it comes; a progress bar ends its states with a carriage return."""
-    assert isinstance(stderr, io.TextIOWrapper)
-    stderr.reconfigure(newline="")
-    for piece in stderr:
-        sys.stderr.write(piece)
-        sys.stderr.flush()
+    with open(printed, encoding="utf-8", errors="replace", newline="") as pieces:
+        for piece in pieces:
+            sys.stderr.write(piece)
+            sys.stderr.flush()
