@@ -209,8 +209,8 @@ def bundled() -> Path:
     return found
 
 
-def save_data(path: Path) -> float:
-    """The training examples of finetui, token by token, for TRL; their mean length."""
+def save_data(path: Path, limit: int | None = None) -> float:
+    """The training examples of finetui, or `limit` of them, token by token, for TRL; their mean length."""
     from engine.data.chat import Example
     from engine.models.tokenizer import load_tokenizer
     from engine.tasks.prepare import prepare
@@ -219,7 +219,7 @@ def save_data(path: Path) -> float:
         {
             "model": "bundled:stdlib-2m",
             "method": "full",
-            "data": {"train": "bundled:docstrings", "heldout": 2},
+            "data": {"train": "bundled:docstrings", "heldout": 2, "limit": limit},
             "evals": {"general": None},
         }
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,14 @@ from trainers import make_trainer
 from workers import Call, finish
 
 from benchmarks import trl_sft
-from benchmarks.throughput import bundled, save_data
+from benchmarks.throughput import save_data
 from engine.data.chat import Example
 from engine.models.load import load_model, save_model
 from engine.recipe.sections import Recipe
 
 STEPS, ROWS, PASSES = 50, 2, 2  # rows of a step, in two forward passes of unequal numbers of targets
 RATE = 1e-3
+SHALLOW = os.environ["FINETUI_SHALLOW"]  # two layers of the bundled model, with its tokenizer
 PASS = 160  # tokens of a forward pass, so that a step takes several
 
 
@@ -26,9 +28,9 @@ PASS = 160  # tokens of a forward pass, so that a step takes several
 def data(tmp_path_factory):
     """The examples as TRL's side reads them, in order; as many as the steps need."""
     path = tmp_path_factory.mktemp("parity") / "data.npz"
-    save_data(path)
-    saved = np.load(path)
     last = STEPS * ROWS
+    save_data(path, limit=last + 100)  # some are held out, and some are no examples
+    saved = np.load(path)
     ends = saved["ends"][:last]
     np.savez(path, tokens=saved["tokens"][: ends[-1]], mask=saved["mask"][: ends[-1]], ends=ends)
     return path
@@ -52,12 +54,12 @@ def theirs(data, tmp_path_factory) -> dict[str, list[float]]:
         "train_sampling_strategy": "sequential",
         "lr_scheduler_type": "constant",
     }
-    same = {"model": str(bundled()), "data": str(data), "steps": STEPS, "lr": RATE, "flags": flags}
+    same = {"model": SHALLOW, "data": str(data), "steps": STEPS, "lr": RATE, "flags": flags}
     save_model(start("lora"), recipe("lora").method, folder / "adapter")
     specs = []
     for method, options in (("full", {}), ("lora", {"adapter": str(folder / "adapter")})):
         specs.append(folder / f"{method}.json")
-        spec = {"method": method, "out": str(folder / f"{method}-out.json"), "tokenizer": str(bundled())}
+        spec = {"method": method, "out": str(folder / f"{method}-out.json"), "tokenizer": SHALLOW}
         specs[-1].write_text(json.dumps(same | spec | options))
     assert finish(Call(_train, specs)) == 0
     return {
@@ -76,7 +78,7 @@ def _train(specs: list[Path]) -> None:
 def recipe(method: str) -> Recipe:
     return Recipe.model_validate(
         {
-            "model": str(bundled()),
+            "model": SHALLOW,
             "method": method,
             "data": {"train": "bundled:docstrings"},
             "train": {
@@ -103,5 +105,5 @@ def test_fifty_steps_have_the_losses_of_trl(method, data, theirs, tmp_path):
     each = np.arange(STEPS * ROWS).reshape(STEPS, ROWS)
     ours = [trainer.step(chosen)["train/loss"] for chosen in each]
     assert len(theirs[method]) == STEPS
-    assert ours[-1] < 0.97 * ours[0]
+    assert np.mean(ours[-10:]) < 0.97 * np.mean(ours[:10])  # it learns
     np.testing.assert_allclose(ours, theirs[method], rtol=1e-3)
