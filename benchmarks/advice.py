@@ -1,7 +1,11 @@
 """Is the advice worth following? Plants runs that go wrong and follows what their flags advise.
 
     python -m benchmarks.advice run --root ~/advice --seeds 0-1 --hours 8    # resumable; run it twice to use two cores
-    python -m benchmarks.advice judge --root ~/advice                        # seconds; prints the table
+    python -m benchmarks.advice judge                                        # seconds; prints the table
+
+Results are kept in benchmarks/results/advice, a file for each planted run, and belong to the repository: days of
+processor time. Data, models and runs under way are in --root. With `--down`, a list is followed down to the first
+action that does, as `fix` would, and no further: a third of the time.
 
 For each planted run with a flag for forgetting or overfitting, every action that a key of the recipe or a command
 stands for is followed by itself, and beside them L2-SP, replay of the base model's own texts, and training of the upper
@@ -25,6 +29,7 @@ import numpy as np
 from benchmarks.flag_plants import PLANTS
 from finetui.lock import Lock
 
+RESULTS = Path(__file__).parent / "results" / "advice"
 GOES, STAYS, RUNS = 0.9, 0.8, 40  # the goals
 KEPT = 0.9  # of the planted run's gain
 SHOWN = (
@@ -45,21 +50,26 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=("run", "judge"))
-    parser.add_argument("--root", type=Path, required=True, help="where data, models and results are kept")
+    parser.add_argument("--root", type=Path, default=Path("~/advice"), help="where data and models are kept")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where results are kept")
+    parser.add_argument(
+        "--down", action="store_true", help="follow a list down to the first action that does"
+    )
     parser.add_argument("--seeds", default="0-1", help="such as 0-1 or 7")
     parser.add_argument("--only", default="", help="plants whose name contains this")
     parser.add_argument("--hours", type=float, default=1e9, help="begin no planted run after so long")
     options = parser.parse_args()
     first, _, last = options.seeds.partition("-")
     seeds = range(int(first), int(last or first) + 1)
-    root = options.root.expanduser().absolute()
+    results = options.results.expanduser().absolute()
     if options.what == "run":
-        run(root, seeds, options.only, options.hours)
+        root = options.root.expanduser().absolute()
+        run(root, results, seeds, options.only, options.hours, down=options.down)
     else:
-        judge(root)
+        judge(results)
 
 
-def run(root: Path, seeds: range, only: str, hours: float) -> None:
+def run(root: Path, results: Path, seeds: range, only: str, hours: float, *, down: bool) -> None:
     """Make what is not there yet; several processes share the planted runs."""
     from benchmarks.advice_run import cache_path, make
     from engine.models.quiet import quiet_libraries
@@ -71,16 +81,17 @@ def run(root: Path, seeds: range, only: str, hours: float) -> None:
         if time.time() - started > 3600 * hours:
             print("the time is up; run the same command again to go on")
             return
-        path = cache_path(root, plant, seed)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with Lock(path.with_suffix(".lock")).held(wait_s=0) as ours:
+        locks = root / "locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        with Lock(locks / f"{plant.name}-{seed}").held(wait_s=0) as ours:
             if ours:
-                make(root, plant, seed, lambda text: print(text, flush=True))
+                path = cache_path(results, plant, seed)
+                make(root, path, plant, seed, lambda text: print(text, flush=True), down=down)
 
 
-def judge(root: Path) -> None:
+def judge(results: Path) -> None:
     """Print what each action did, and what following them in order does."""
-    found = [json.loads(path.read_text()) for path in sorted((root / "advice").glob("*.json"))]
+    found = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
     flagged = [one for one in found if _stands(one["results"][""])]
     print(f"{len(found)} planted runs, {len(flagged)} with a flag for forgetting or overfitting\n")
     names = dict.fromkeys(_kind(name) for one in flagged for name in one["results"] if name)
@@ -112,6 +123,11 @@ def _kept(planted: Mapping[str, Any], result: Mapping[str, Any]) -> float:
     return float(result["gain"] / planted["gain"])
 
 
+def does(planted: Mapping[str, Any], result: Mapping[str, Any]) -> bool:
+    """Whether an action makes the flag go and keeps the gain."""
+    return _goes(result) and _kept(planted, result) >= KEPT
+
+
 def _kind(name: str) -> str:
     """An action whatever its value: `train.lr`, `data.replay.ratio`."""
     return ", ".join(sorted(part.partition("=")[0] for part in name.split(", ") if "source" not in part))
@@ -134,7 +150,7 @@ def _first(one: Mapping[str, Any]) -> Mapping[str, Any] | None:
 def _down(one: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The first action that makes the flag go and keeps the gain, as `fix` goes down the list; else the first."""
     results = [one["results"][name] for name, *_ in one["actions"] if name in one["results"]]
-    good = [result for result in results if _goes(result) and _kept(one["results"][""], result) >= KEPT]
+    good = [result for result in results if does(one["results"][""], result)]
     return next(iter([*good, *results]), None)
 
 

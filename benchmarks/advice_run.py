@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from benchmarks.advice import does
 from benchmarks.flag_data import files, read, write
 from benchmarks.flag_models import model_path
 from benchmarks.flag_plants import Plant
@@ -68,16 +69,18 @@ class Result:
         return any(flag.split()[1] in WATCHED for flag in self.flags)
 
 
-def make(root: Path, plant: Plant, seed: int, say: Callable[[str], None]) -> None:
-    """Train the planted run and follow each of its actions; what is there already is not made again."""
-    path = cache_path(root, plant, seed)
+def make(
+    root: Path, path: Path, plant: Plant, seed: int, say: Callable[[str], None], *, down: bool = False
+) -> None:
+    """Train the planted run and follow its actions, with `down` to the first that does; what `path` has already is not
+    made again.
+    """
     done: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"results": {}}
     run = RunDir(root / "work" / f"000001-{plant.name}-{seed}")
     base = model_path(root, plant.model)
     paths = _own_files(root, plant, seed, base)
     tree = _recipe(plant, seed, paths, base)
-    missing = "" in done["results"] and any(name not in done["results"] for name in wanted(done))
-    if "" not in done["results"] or (missing and not run.path.exists()):
+    if "" not in done["results"] or (following(done, down) and not run.path.exists()):
         shutil.rmtree(run.path, ignore_errors=True)
         started = time.time()
         events = train(run, tree)
@@ -85,28 +88,31 @@ def make(root: Path, plant: Plant, seed: int, say: Callable[[str], None]) -> Non
         done |= {
             "plant": plant.name,
             "seed": seed,
-            "recipe": tree,
             "actions": _actions(events),
             "steps": steps,
         }
         _add(path, done, _judge("", run, tree, paths, events, time.time() - started))
-    for name in wanted(done):
-        if name in done["results"]:
-            continue
+    while name := following(done, down):
         say(f"{plant.name} seed {seed}: {name}")
         _add(path, done, _follow(root, name, run, Recipe.model_validate(tree), paths, done))
     shutil.rmtree(run.path, ignore_errors=True)
 
 
-def wanted(done: Mapping[str, Any]) -> list[str]:
-    """Return what is to be followed of a planted run, in order: nothing if no flag of WATCHED stands."""
-    if not Result(**done["results"][""]).stands:
-        return []
-    return [*(name for name, *_ in done["actions"]), *EXTRA]
+def following(done: Mapping[str, Any], down: bool) -> str | None:
+    """Return the next action to be followed of a planted run; None after the last, or if no flag of WATCHED stands."""
+    results = done["results"]
+    if not Result(**results[""]).stands:
+        return None
+    for name, *_ in done["actions"]:
+        if name not in results:
+            return str(name)
+        if down and does(results[""], results[name]):
+            return None
+    return None if down else next((name for name in EXTRA if name not in results), None)
 
 
-def cache_path(root: Path, plant: Plant, seed: int) -> Path:
-    return root / "advice" / f"{plant.name}-{seed}.json"
+def cache_path(results: Path, plant: Plant, seed: int) -> Path:
+    return results / f"{plant.name}-{seed}.json"
 
 
 def _add(path: Path, done: dict[str, Any], result: Result) -> None:

@@ -57,6 +57,8 @@ class RunRow:
     parameters: int | None = None
     trainable: int | None = None
     kept_step: int | None = None
+    held: bool = False
+    tags: str | None = None
     # Not a column: the run's rows of run_summary; None until they are needed.
     summaries: Summaries | None = None
 

@@ -147,6 +147,49 @@ class Priority:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """Somebody gave the run another place in the queue."""
+
+    kind: ClassVar[str] = "moved"
+    priority: Annotated[Small, "higher starts first"]
+    place: Annotated[float, "among runs of one priority, the lower starts first; at first when it was queued"]
+    state: State = None
+    reason: Reason = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What the run waits for besides its turn: all of it, from here on."""
+
+    kind: ClassVar[str] = "conditions"
+    held: Annotated[bool, "waits until somebody releases it"] = False
+    after: Annotated[list[int] | None, "runs that have to finish first", LEFT_OUT] = None
+    after_any: Annotated[bool, "they may also fail or be cancelled"] = False
+    not_before: Annotated[float | None, "the time from which it may start, Unix seconds", LEFT_OUT] = None
+    state: State = None
+    reason: Reason = None
+
+
+@dataclass(frozen=True, slots=True)
+class StartNow:
+    """Somebody wants the run to start whatever it waits for, and however many others run."""
+
+    kind: ClassVar[str] = "start_now"
+    state: State = None
+    reason: Reason = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """The tags of the run, all of them, from here on."""
+
+    kind: ClassVar[str] = "tagged"
+    tags: Annotated[list[str] | None, "words, in order"] = None
+    state: State = None
+    reason: Reason = None
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Somebody wrote a note on the run."""
 
@@ -188,12 +231,17 @@ JournalLine = (
     | Interrupted
     | Ended
     | Priority
+    | Moved
+    | Conditions
+    | StartNow
+    | Tagged
     | Note
     | Adopted
     | Other
 )
 KINDS: tuple[type[JournalLine], ...] = (
-    Submitted, Starting, Started, Running, Cancel, Pause, Requeued, Interrupted, Ended, Priority, Note, Adopted,
+    Submitted, Starting, Started, Running, Cancel, Pause, Requeued, Interrupted, Ended, Priority, Moved, Conditions,
+    StartNow, Tagged, Note, Adopted,
 )  # fmt: skip
 # Kinds whose lines always carry a state.
 OF_STATE = (Submitted, Starting, Running, Cancel, Pause, Requeued, Interrupted, Ended)

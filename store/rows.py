@@ -15,9 +15,11 @@ from store.exit_file import BadExit, load_exit
 from store.journal_lines import (
     JOURNAL,
     Adopted,
+    Conditions,
     Ended,
     Interrupted,
     JournalLine,
+    Moved,
     Note,
     Other,
     Priority,
@@ -25,6 +27,7 @@ from store.journal_lines import (
     Started,
     Starting,
     Submitted,
+    Tagged,
 )
 from store.line_fields import (
     BadLine,
@@ -160,9 +163,14 @@ def journal_line(batch: Batch, run: RunRow, entry: Entry, directory: Path) -> li
     attempt = getattr(line, "attempt", None)
     batch.event(run.run, attempt, entry, _journal_message(entry["kind"], line), _journal_level(line))
     match line:
-        case Submitted() | Priority():
+        case Submitted() | Priority() | Moved():
             run.priority = line.priority
+        case Conditions():
+            run.held = line.held
+        case Tagged():
+            run.tags = " ".join(map(str, line.tags or ())) or None
         case Starting() | Started() | Running() if attempt is not None:
+            run.held = False
             pid = None if isinstance(line, Starting) else line.pid
             run.attempt, run.pid = attempt, pid or run.pid
             run.started = t if run.started is None else run.started
@@ -224,7 +232,24 @@ def _journal_message(kind: str, line: JournalLine) -> str:
             return f"{line.state or 'ended'}: {text or how}"
         case Priority():
             return f"priority is now {line.priority}"
+        case Moved():
+            return f"moved in the queue, priority {line.priority}"
+        case Conditions():
+            return _conditions(line)
+        case Tagged():
+            return f"tags: {' '.join(map(str, line.tags or ())) or 'none'}"
     return f"{kind}: {text}" if text else kind
+
+
+def _conditions(line: Conditions) -> str:
+    """What a run waits for from here on."""
+    how = "ended" if line.after_any else "finished"
+    parts = [
+        "held" if line.held else "",
+        f"starts after {', '.join(f'#{run}' for run in line.after)} {how}" if line.after else "",
+        f"starts at {line.not_before:.0f} (Unix seconds) or later" if line.not_before else "",
+    ]
+    return "; ".join(filter(None, parts)) or "waits for its turn only"
 
 
 # ---- attempts/N/events.jsonl -------------------------------------------------------------------------------

@@ -67,6 +67,8 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ("parameters", "BIGINT", "parameters of the model"),
             ("trainable", "BIGINT", "parameters that are trained"),
             ("kept_step", "BIGINT", "step whose weights were saved, where a flag ended the run; else NULL"),
+            ("held", "BOOLEAN", "whether it waits until somebody releases it"),
+            ("tags", "VARCHAR", "its tags, separated by spaces; NULL without any"),
         ],
     ),
     "attempts": (

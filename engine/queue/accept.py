@@ -7,20 +7,23 @@ import re
 import shutil
 import time
 import uuid
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine.basics.errors import QueueError
+from engine.queue.orders import tags_of
 from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
+from engine.runs.journal import LATEST
 from finetui.files import read_json, sync, write_json
 from finetui.home import Home
 from finetui.log import LogWriter
-from store.journal_lines import Submitted
+from store.journal_lines import Conditions, JournalLine, Note, Submitted, Tagged
 from store.line_fields import write
 from store.states import RunState
 
+IN_JOURNAL = {"priority", "held", "after", "after_any", "not_before", "tags", "note"}  # and not in run.json
 UNFINISHED = ".accepting-"  # prefix of a run directory that is not acknowledged yet
 
 
@@ -42,6 +45,25 @@ class Submission(BaseModel):
     sweep: str | None = None
     priority: int = 0
     parent: int | None = None
+    # What the journal has from the beginning: conditions, tags, a note.
+    held: bool = False
+    after: list[int] = []
+    after_any: bool = False
+    not_before: Annotated[float, Field(gt=0, lt=LATEST)] | None = None  # Unix seconds
+    tags: list[str] = []
+    note: str = ""
+
+    @property
+    def first_lines(self) -> list[JournalLine]:
+        """Return the lines of the journal after that of the submission. Raises QueueError."""
+        lines: list[JournalLine] = []
+        if self.held or self.after or self.not_before is not None:
+            lines.append(Conditions(self.held, self.after, self.after_any, self.not_before))
+        if self.tags:
+            lines.append(Tagged(list(dict.fromkeys(tags_of(self.tags)))))
+        if self.note:
+            lines.append(Note(self.note))
+        return lines
 
 
 def read_submission(body: dict[str, Any]) -> tuple[Submission, Recipe]:
@@ -62,12 +84,14 @@ def repeat_submission(run: RunDir) -> dict[str, Any]:
         body = read_json(run.meta)
     except (OSError, ValueError) as error:
         raise QueueError(f"{run.meta} cannot be read ({error}); the run cannot be repeated") from None
-    submission = {key: body[key] for key in Submission.model_fields if body.get(key) is not None}
+    known = Submission.model_fields.keys() - IN_JOURNAL
+    submission = {key: body[key] for key in known if body.get(key) is not None}
     return {**submission, "parent": run.number, "sweep": None}
 
 
 def accept(home: Home, number: int, submission: Submission, recipe: Recipe) -> RunDir:
-    """Make the run directory; durable when this returns. Raises OSError (disk full), leaving nothing."""
+    """Make the run directory; durable when this returns. Raises OSError (disk full), leaving nothing, or QueueError."""
+    first_lines = submission.first_lines
     name = submission.name or recipe.name or "run"
     slug = slugify(name)
     unfinished = RunDir(home.runs / f"{UNFINISHED}{number:06d}-{slug}")
@@ -81,14 +105,15 @@ def accept(home: Home, number: int, submission: Submission, recipe: Recipe) -> R
         "created": time.time(),
         "python": platform.python_version(),
         "recipe_hash": recipe.hash(),
-        **submission.model_dump(mode="json", exclude={"name", "priority", "recipe"}),
+        **submission.model_dump(mode="json", exclude={"name", "recipe", *IN_JOURNAL}),
         "recipe": recipe.model_dump(mode="json"),  # with every default written out
     }
     try:
         unfinished.path.mkdir(mode=0o700)
         write_json(unfinished.meta, body)
         writer = LogWriter(unfinished.journal, "journal", run=number)
-        write(writer, Submitted(RunState.QUEUED, submission.priority, recipe.processes))
+        for line in (Submitted(RunState.QUEUED, submission.priority, recipe.processes), *first_lines):
+            write(writer, line)
         writer.close()  # syncs
         sync(unfinished.path)
         unfinished.path.rename(final.path)

@@ -26,6 +26,7 @@ from engine.basics.repeater import Repeater
 from engine.queue import config
 from engine.queue.executor import usable_devices
 from engine.queue.no_pandas import keep_pandas_out
+from engine.queue.orders import ORDERS, whole_number
 from engine.queue.sampler import Nvml, Sampler
 from engine.queue.scheduler import Capacity
 from engine.queue.supervisor import Settings, Supervisor
@@ -193,21 +194,15 @@ class Daemon:
                 case "submit":
                     return {"run": queue.submit(body)}
                 case "requeue":
-                    return {"run": queue.requeue(_whole_number(name, body, "run"))}
+                    return {"run": queue.requeue(whole_number(name, body, "run"))}
                 case "cancel":
-                    return {"state": queue.cancel(_whole_number(name, body, "run"))}
+                    return {"state": queue.cancel(whole_number(name, body, "run"))}
                 case "pause":
-                    return {"state": queue.pause(_whole_number(name, body, "run"))}
+                    return {"state": queue.pause(whole_number(name, body, "run"))}
                 case "resume":
-                    return {"state": queue.resume(_whole_number(name, body, "run"))}
-                case "priority":
-                    run, priority = _whole_number(name, body, "run"), _whole_number(name, body, "priority")
-                    return {"priority": queue.set_priority(run, priority)}
-                case "note":
-                    queue.note(_whole_number(name, body, "run"), str(body.get("text", "")))
-                    return {}
+                    return {"state": queue.resume(whole_number(name, body, "run"))}
                 case "look":  # somebody has written to one of its logs
-                    self._ingest.notify(_whole_number(name, body, "run"))
+                    self._ingest.notify(whole_number(name, body, "run"))
                     return {}
                 case "status":
                     return self.status()
@@ -216,6 +211,8 @@ class Daemon:
                 case "stop":
                     self.stopping.set()
                     return {"pid": os.getpid()}
+                case _ if name in ORDERS:
+                    return queue.order(name, whole_number(name, body, "run"), body)
         except QueueError as error:
             raise StoreError(str(error), "queue") from None
         except OSError as error:
@@ -277,13 +274,6 @@ def _settings(user_config: config.Config, nvml: Nvml) -> Settings:
     concurrency = user_config.concurrency or len(devices) or 1
     threads = max(1, physical_cores() // concurrency)
     return Settings(Capacity(concurrency, devices), threads, user_config.grace_s, user_config.pool)
-
-
-def _whole_number(action: str, body: dict[str, Any], key: str) -> int:
-    value = body.get(key)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise QueueError(f"{action} needs a whole number as `{key}`, got {value!r}")
-    return value
 
 
 # ---- the process ---------------------------------------------------------------------------------

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from engine.runs.journal import RunRecord
-from store.states import RunState
+from store.states import ENDED, RunState
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,26 @@ class Decision:
     waiting: dict[int, str]  # run → why it waits
 
 
-def decide(waiting: Sequence[RunRecord], active: Sequence[RunRecord], capacity: Capacity) -> Decision:
-    """Fill the free slots in queue order; each process of a run gets a GPU of its own, if the machine has GPUs."""
-    ordered = sorted(waiting, key=_queue_order)
+def decide(
+    waiting: Sequence[RunRecord],
+    active: Sequence[RunRecord],
+    capacity: Capacity,
+    states: Mapping[int, str],
+    now: float,
+) -> Decision:
+    """Fill the free slots in queue order; each process of a run gets a GPU of its own, if the machine has GPUs.
+
+    `states`: of the runs that others wait for, those that are gone left out; `now`: Unix seconds.
+    """
+    blocked = {run.number: why for run in waiting if (why := condition(run, states, now))}
+    ordered = sorted((run for run in waiting if run.number not in blocked), key=queue_order)
     taken_devices = {device for record in active for device in (record.device or "").split(",")}
     free_devices = [device for device in capacity.devices if device not in taken_devices]
     free_slots = max(0, capacity.concurrency - len(active))
     starts: list[Start] = []
-    for run in ordered[:free_slots]:
+    for run in ordered:
+        if len(starts) >= free_slots and not run.urgent:
+            break
         # A run that needs more GPUs than there are starts all the same: its worker reports that.
         gpus = min(run.processes, len(capacity.devices))
         if gpus > len(free_devices):
@@ -45,18 +58,52 @@ def decide(waiting: Sequence[RunRecord], active: Sequence[RunRecord], capacity: 
         free_devices = free_devices[gpus:]
     running = sorted([record.number for record in active] + [start.run for start in starts])
     still_waiting = ordered[len(starts) :]
-    reason = _full_reason(running, capacity, limited=free_slots <= len(starts))
-    if still_waiting and free_devices and free_slots > len(starts):
+    limited = free_slots <= len(starts) and not (still_waiting and still_waiting[0].urgent)
+    reason = _full_reason(running, capacity, limited=limited)
+    if still_waiting and free_devices and not limited:
         first = still_waiting[0]
         need = f"#{first.number} needs {first.processes} GPUs, free: {len(free_devices)}"
         reason = f"{_running_sentence(running)}; {need}"
     waiting_for = {run.number: _waiting_reason(ahead, reason) for ahead, run in enumerate(still_waiting)}
-    return Decision(tuple(starts), waiting_for)
+    return Decision(tuple(starts), blocked | waiting_for)
 
 
-def _queue_order(run: RunRecord) -> tuple[bool, int, float, int]:
-    """Return the key that sorts interrupted runs first (they had started), then by priority, then by arrival."""
-    return (run.state != RunState.INTERRUPTED, -run.priority, run.queued_at, run.number)
+def condition(run: RunRecord, states: Mapping[int, str], now: float) -> str | None:
+    """Return what a run waits for besides its turn, in words; None where that is nothing."""
+    if run.urgent:
+        return None
+    if run.held:
+        return f"it is held; finetui release {run.number} lets it start"
+    over = f"finetui release {run.number} starts it all the same"
+    for number in run.after:
+        state = states.get(number)
+        if state is None:
+            return f"run #{number}, after which it starts, is gone; {over}"
+        if state not in ENDED:
+            return f"it starts after run #{number}, which is {state}"
+        if state != RunState.FINISHED and not run.after_any:
+            return f"it starts after run #{number} has finished, and that is {state}; {over}"
+    if run.not_before is not None and now < run.not_before:
+        return f"it starts at {datetime.fromtimestamp(run.not_before):%Y-%m-%d %H:%M}"
+    return None
+
+
+def queue_order(run: RunRecord) -> tuple[bool, bool, int, float, int]:
+    """Return the key that sorts runs that are to start now first, then interrupted ones (they had started), then by
+    priority, then by place.
+    """
+    return (not run.urgent, run.state != RunState.INTERRUPTED, -run.priority, run.place, run.number)
+
+
+def place_before(run: RunRecord, other: RunRecord | None, waiting: Sequence[RunRecord]) -> tuple[int, float]:
+    """Return the priority and place with which `run` starts just before `other`, or before all that wait (None)."""
+    line = [one for one in sorted(waiting, key=queue_order) if one.number != run.number]
+    if other is None:
+        other = next((one for one in line if one.state == RunState.QUEUED and not one.urgent), None)
+    if other is None:
+        return run.priority, run.place
+    earlier = [one.place for one in line if one.priority == other.priority and one.place < other.place]
+    return other.priority, (max(earlier) + other.place) / 2 if earlier else other.place - 1
 
 
 def _full_reason(running: list[int], capacity: Capacity, limited: bool) -> str:

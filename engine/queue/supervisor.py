@@ -19,6 +19,7 @@ from engine.basics.errors import QueueError
 from engine.basics.process import Identity
 from engine.queue import accept, recovery
 from engine.queue.executor import Executor, Processes
+from engine.queue.orders import Order, answer, line_for
 from engine.queue.scheduler import Capacity, Start, decide
 from engine.runs import disk, journal, lifecycle
 from engine.runs.home import RunDir
@@ -30,16 +31,14 @@ from store.journal_lines import (
     Cancel,
     Ended,
     JournalLine,
-    Note,
     Pause,
-    Priority,
     Requeued,
     Running,
     Started,
     Starting,
 )
 from store.paths import Lister, Listing, is_settled
-from store.states import RunState
+from store.states import ENDED, RunState
 
 log = logging.getLogger("finetui.queue")
 
@@ -237,7 +236,9 @@ class Supervisor:
         if waiting and (disk_full := disk.full_disk(self._home.runs)):
             self.waiting_for = {record.number: disk_full for record in waiting}
             return
-        decision = decide(waiting, active, self._settings.capacity)
+        needed = {number for record in waiting for number in record.after}
+        states = {number: self._records[number].state for number in needed & self._records.keys()}
+        decision = decide(waiting, active, self._settings.capacity, states, time.time())
         self.waiting_for = decision.waiting
         for start in decision.starts:
             self._run_guarded(start.run, partial(self._start, start))
@@ -276,6 +277,8 @@ class Supervisor:
         with self._lock:
             if submission.parent is not None:
                 self._record(submission.parent)
+            for other in submission.after:
+                self._check_after(other, submission.after_any)
             number = self._next
             try:
                 run = accept.accept(self._home, number, submission, recipe)
@@ -288,6 +291,14 @@ class Supervisor:
             log.info("run #%d submitted: %s", number, run.path.name)
             self._on_change(number)
             return number
+
+    def _check_after(self, number: int, after_any: bool) -> None:
+        """Refuse a run that waits for what will not come. Raises QueueError."""
+        state = self._record(number).state
+        if not after_any and state in ENDED and state != RunState.FINISHED:
+            raise QueueError(
+                f"run #{number} is {state}, so nothing would start after it: resume it first, or use --after-any"
+            )
 
     def requeue(self, number: int) -> int:
         """Queue the recipe of an earlier run once more, from the start; return the new run's number."""
@@ -320,14 +331,12 @@ class Supervisor:
             record = self._allowed_record("resume", number)
             return self._write(record, Requeued(RunState.QUEUED, interruptions=0)).state
 
-    def set_priority(self, number: int, priority: int) -> int:
-        """Change the priority of a waiting run; return it."""
+    def order(self, order: Order, number: int, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Change a run's place, its conditions or its words; return what is now so. Raises QueueError."""
         with self._lock:
-            return self._write(self._allowed_record("priority", number), Priority(priority)).priority
-
-    def note(self, number: int, text: str) -> None:
-        with self._lock:
-            self._write(self._record(number), Note(text))
+            record = self._allowed_record(order, number)
+            line = line_for(order, record, body, self._open_records(active=False))
+            return answer(order, self._write(record, line))
 
     def counts(self) -> dict[str, Any]:
         """Return the numbers of active and of waiting runs: `{"running": [41], "queued": [42, 43]}`."""

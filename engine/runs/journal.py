@@ -19,8 +19,10 @@ from store.journal_lines import (
     OF_STATE,
     Adopted,
     Cancel,
+    Conditions,
     Interrupted,
     JournalLine,
+    Moved,
     Other,
     Pause,
     Priority,
@@ -28,11 +30,14 @@ from store.journal_lines import (
     Running,
     Started,
     Starting,
+    StartNow,
     Submitted,
+    Tagged,
 )
 from store.line_fields import Bad, body, read_lines, write
 from store.states import ACTIVE, WAITING, RunState
 
+LATEST = 4102444800.0  # Unix seconds: the year 2100, after which nothing waits
 Request = Literal["cancel", "pause"]
 
 
@@ -45,7 +50,13 @@ class RunRecord:
     reason: str | None = None
     priority: int = 0
     processes: int = 1
-    queued_at: float = 0.0  # Unix seconds; the place in the line
+    place: float = 0.0  # in the line: when it was queued, Unix seconds, unless somebody moved it
+    held: bool = False
+    after: tuple[int, ...] = ()  # runs that have to finish first
+    after_any: bool = False  # or to end in any way
+    not_before: float | None = None  # Unix seconds
+    urgent: bool = False  # starts whatever it waits for
+    tags: tuple[str, ...] = ()
     attempt: int = 0  # the last one started, 0 before the first
     device: str | None = None
     shim: Identity | None = None
@@ -121,12 +132,31 @@ def add(record: RunRecord, line: JournalLine, t: float) -> RunRecord:
     """Return the record after one more line, written at `t`."""
     match line:
         case Submitted():
-            record = replace(record, priority=line.priority, processes=line.processes or 1, queued_at=t)
+            record = replace(record, priority=line.priority, processes=line.processes or 1, place=t)
         case Priority():
             record = replace(record, priority=line.priority)
+        case Moved():
+            record = replace(record, priority=line.priority, place=line.place)
+        case Conditions():
+            record = replace(
+                record,
+                held=line.held,
+                after=tuple(number for number in line.after or () if isinstance(number, int)),
+                after_any=line.after_any,
+                not_before=line.not_before if 0 < (line.not_before or 0) < LATEST else None,
+            )
+        case Tagged():
+            record = replace(record, tags=tuple(map(str, line.tags or ())))
+        case StartNow():
+            record = replace(record, urgent=True)
         case Starting():
             record = replace(
-                record, attempt=line.attempt, device=line.device, shim=None, worker=None, request=None
+                _unconditional(record),
+                attempt=line.attempt,
+                device=line.device,
+                shim=None,
+                worker=None,
+                request=None,
             )
         case Started():
             record = replace(record, shim=Identity.from_dict(body(line)))
@@ -141,12 +171,15 @@ def add(record: RunRecord, line: JournalLine, t: float) -> RunRecord:
         case Pause():
             record = replace(record, request="pause")
         case Requeued():
-            record = replace(record, queued_at=t, interruptions=line.interruptions or 0)
+            record = replace(record, place=t, interruptions=line.interruptions or 0)
         case Interrupted():
             checkpoint = record.checkpoint if line.checkpoint is None else line.checkpoint
-            record = replace(
-                record, queued_at=t, interruptions=line.interruptions or 0, checkpoint=checkpoint
-            )
+            record = replace(record, place=t, interruptions=line.interruptions or 0, checkpoint=checkpoint)
     if line.state is not None:
         record = replace(record, state=line.state, reason=line.reason)
     return record if record.active else replace(record, request=None)
+
+
+def _unconditional(record: RunRecord) -> RunRecord:
+    """What a run waited for counts no more once it has started, or its attempt is lost."""
+    return replace(record, held=False, after=(), after_any=False, not_before=None, urgent=False)

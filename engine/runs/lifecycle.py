@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from store.journal_lines import Ended, Interrupted
     from store.lines import End
 
-Action = Literal["cancel", "pause", "resume", "priority"]
+Action = Literal[
+    "cancel", "pause", "resume", "priority", "hold", "release", "start_now", "move", "tag", "note"
+]
+OF_WORDS = ("tag", "note")  # which any run takes
+OF_PLACE = ("priority", "hold", "release", "start_now", "move")  # actions for which a run has to wait
 MOST_INTERRUPTIONS = 3
 
 
@@ -145,7 +149,13 @@ def _signal_name(signum: int) -> str:
 
 def refusal(action: Action, record: RunRecord) -> str | None:
     """Return why `action` cannot be done to this run now; None if it can."""
-    return refused(action, record.number, record.state, record.request)
+    if why := refused(action, record.number, record.state, record.request):
+        return why
+    if action == "hold" and record.held:
+        return f"run #{record.number} is held already"
+    if action == "release" and not (record.held or record.after or record.not_before):
+        return f"nothing holds run #{record.number} back but its place in the queue"
+    return None
 
 
 def refused(action: Action, number: int, state: str, request: Request | None = None) -> str | None:
@@ -154,8 +164,10 @@ def refused(action: Action, number: int, state: str, request: Request | None = N
     """
     if action == "resume":
         return _resume_refused(number, state, request)
-    if action == "priority":
-        return _priority_refused(number, state)
+    if action in OF_WORDS:
+        return None
+    if action in OF_PLACE:
+        return _place_refused(number, state)
     if state in WAITING or (state in ACTIVE and request is None):
         return None
     if state in ACTIVE:
@@ -180,7 +192,7 @@ def _resume_refused(number: int, state: str, request: Request | None) -> str | N
     return None
 
 
-def _priority_refused(number: int, state: str) -> str | None:
+def _place_refused(number: int, state: str) -> str | None:
     if state in WAITING:
         return None
     return f"run #{number} is {state}; only a run that waits has a place in the queue"

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 from engine.basics.process import Identity, kill_group, send
@@ -25,9 +23,8 @@ def submission(**script: Any) -> dict[str, Any]:
 
 
 def worker_environment() -> dict[str, str]:
-    here = str(Path(__file__).parent)
-    path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
-    return {"FINETUI_WORKER_MODULE": "fake_worker", "PYTHONPATH": path}
+    """Nothing else, so that a test with a real worker after all has it forked from the pool of the session."""
+    return {"FINETUI_WORKER_MODULE": "fake_worker"}
 
 
 def until(what: str, ask: Callable[[], T], deadline_s: float = 120.0) -> T:

@@ -18,8 +18,7 @@ def a_result(name: str, gain: float, drift: float, *flags: str) -> dict[str, Any
 def planted(root: Path, name: str, *results: dict[str, Any]) -> None:
     actions = [(one["name"], {}, "") for one in results[1:]]
     body = {"plant": name, "seed": 0, "actions": actions, "results": {one["name"]: one for one in results}}
-    (root / "advice").mkdir(exist_ok=True)
-    (root / "advice" / f"{name}-0.json").write_text(json.dumps(body))
+    (root / f"{name}-0.json").write_text(json.dumps(body))
 
 
 def test_actions_are_counted_by_themselves_and_as_they_are_followed(

@@ -65,7 +65,7 @@ def test_what_is_appended_is_what_is_read(tmp_path: Path) -> None:
 
 def test_the_record_at_the_points_that_matter(tmp_path: Path) -> None:
     records = life(*make(tmp_path))
-    assert (records[0].state, records[0].priority, records[0].queued_at) == ("queued", 3, 10.0)
+    assert (records[0].state, records[0].priority, records[0].place) == ("queued", 3, 10.0)
     assert (records[2].state, records[2].shim, records[2].device) == ("starting", SHIM, "gpu0")
     assert (records[4].priority, records[4].state) == (9, "running")
     assert (records[6].state, records[6].interruptions, records[6].checkpoint) == ("interrupted", 1, 20)
@@ -75,7 +75,7 @@ def test_the_record_at_the_points_that_matter(tmp_path: Path) -> None:
     assert records[10].reason == "pause was asked"
     assert (records[11].state, records[11].request) == ("paused", None)
     assert (records[12].interruptions, records[12].checkpoint) == (0, 20)
-    assert records[12].queued_at > records[6].queued_at
+    assert records[12].place > records[6].place
 
 
 def test_cut_anywhere_it_says_what_was_true_then(tmp_path: Path) -> None:

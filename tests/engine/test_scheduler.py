@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import pytest
 
-from engine.queue.scheduler import Capacity, Start, decide
+from engine.queue import scheduler
+from engine.queue.scheduler import Capacity, Decision, Start, place_before
 from engine.runs.journal import RunRecord
 
 
 def queued(number: int, **changes: object) -> RunRecord:
-    return RunRecord(number, **{"queued_at": float(number), **changes})  # type: ignore[arg-type]
+    return RunRecord(number, **{"place": float(number), **changes})  # type: ignore[arg-type]
 
 
 def running(number: int, device: str = "cpu") -> RunRecord:
     return RunRecord(number, state="running", attempt=1, device=device)
+
+
+def decide(
+    waiting: Sequence[RunRecord],
+    active: Sequence[RunRecord],
+    capacity: Capacity,
+    states: Mapping[int, str] | None = None,
+    now: float = 1e9,
+) -> Decision:
+    return scheduler.decide(waiting, active, capacity, states or {}, now)
 
 
 def started(*args: object) -> list[int]:
@@ -27,7 +39,7 @@ def test_first_come_first_served() -> None:
 
 
 def test_a_resumed_run_goes_to_the_end_of_its_line() -> None:
-    assert started([queued(1, queued_at=9.0), queued(2), queued(3)], [], Capacity(3)) == [2, 3, 1]
+    assert started([queued(1, place=9.0), queued(2), queued(3)], [], Capacity(3)) == [2, 3, 1]
 
 
 def test_priority_goes_before_arrival_and_interrupted_before_both() -> None:
@@ -112,3 +124,64 @@ def test_every_waiting_run_starts_or_knows_why_not() -> None:
                 assert all(before < after for before, after in pairwise(runs))
                 assert len(runs) + busy <= places
                 assert gpus == 0 or len(set(devices)) == len(devices)
+
+
+# ---- what a run waits for besides its turn
+
+
+def test_a_held_run_lets_the_others_by() -> None:
+    chosen = decide([queued(1, held=True), queued(2), queued(3)], [], Capacity(1))
+    assert chosen.starts == (Start(2, "cpu"),)
+    assert chosen.waiting[1] == "it is held; finetui release 1 lets it start"
+    assert chosen.waiting[3] == "run #2 is running; 1 run at a time (concurrency in config.toml)"
+
+
+@pytest.mark.parametrize(
+    ("state", "after_any", "why"),
+    [
+        ("queued", False, "it starts after run #1, which is queued"),
+        ("paused", True, "it starts after run #1, which is paused"),
+        ("finished", False, None),
+        ("failed", True, None),
+        (
+            "failed",
+            False,
+            "it starts after run #1 has finished, and that is failed; finetui release 2 starts it all the same",
+        ),
+        (None, True, "run #1, after which it starts, is gone; finetui release 2 starts it all the same"),
+    ],
+)
+def test_a_run_starts_after_another(state: str | None, after_any: bool, why: str | None) -> None:
+    run = queued(2, after=(1,), after_any=after_any)
+    chosen = decide([run], [], Capacity(1), {} if state is None else {1: state})
+    assert chosen.waiting.get(2) == why
+    assert bool(chosen.starts) == (why is None)
+
+
+def test_a_run_starts_at_its_time() -> None:
+    run = queued(2, not_before=1e9 + 60)
+    assert decide([run], [], Capacity(1)).waiting[2].startswith("it starts at 2001-09-09 ")
+    assert decide([run], [], Capacity(1), now=1e9 + 60).starts == (Start(2, "cpu"),)
+
+
+def test_a_run_that_is_to_start_now_asks_for_no_turn_but_for_a_gpu() -> None:
+    urgent = queued(9, urgent=True, held=True, after=(1,), not_before=2e9)
+    assert started([queued(2), urgent], [running(1)], Capacity(1)) == [9]
+    assert started([queued(2), urgent], [running(1, "gpu0")], Capacity(1, ("gpu0", "gpu1"))) == [9]
+    chosen = decide([queued(2), urgent], [running(1, "gpu0")], Capacity(1, ("gpu0",)))
+    assert chosen.starts == ()
+    assert chosen.waiting[9] == "run #1 is running; every GPU is taken, 1 run per GPU"
+
+
+def test_a_run_is_moved_to_the_front_and_before_another() -> None:
+    line = [
+        queued(1, priority=2),
+        queued(2, priority=2),
+        queued(3),
+        queued(4),
+        queued(5, state="interrupted"),
+    ]
+    for other, wanted in ((None, [5, 4, 1, 2, 3]), (line[1], [5, 1, 4, 2, 3]), (line[2], [5, 1, 2, 4, 3])):
+        priority, place = place_before(line[3], other, line)
+        moved = [run for run in line if run.number != 4] + [queued(4, priority=priority, place=place)]
+        assert started(moved, [], Capacity(9)) == wanted

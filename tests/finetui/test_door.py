@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from supervision import worker_environment
 from with_daemon import a_home, submit, wait_state
 
 from engine.client import service
@@ -59,8 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
         (path / f"{name}.py").write_text(THEIRS)
     (path / "mine.py").write_text(METRIC)
     with a_home(path / "home") as home, pytest.MonkeyPatch.context() as patch:
-        path_of_tests = worker_environment()["PYTHONPATH"]
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(path), path_of_tests, str(ROOT)]))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(path), os.environ["PYTHONPATH"], str(ROOT)]))
         yield Folder(path, home)
 
 

@@ -58,6 +58,7 @@ def _value(field: Any, numbers: Iterator[int], text: str) -> Any:
         "object of values": {text: [number + 0.5]},
         "list of numbers": [number + 0.5],
         "list of whole numbers": [number],
+        "list of texts": [text],
         "list of values": [text],
     }[field.type]
 

@@ -37,7 +37,7 @@ def test_a_record_waits_or_is_active_by_its_state(state: RunState) -> None:
 
 def test_interrupted_runs_go_first() -> None:
     line = [RunRecord(1, priority=9), RunRecord(2, state=RunState.INTERRUPTED)]
-    assert decide(line, [], Capacity(1)).starts[0].run == 2
+    assert decide(line, [], Capacity(1), {}, 0.0).starts[0].run == 2
 
 
 # ---- exit codes ----------------------------------------------------------------------------------------

@@ -97,7 +97,10 @@ async def test_a_run_whose_data_are_gone_is_told_in_a_sentence(
         run.path.rmdir()
 
 
-async def test_leaving_stops_the_report(make_app: MakeApp, tmp_path: Path) -> None:
+async def test_leaving_stops_the_report(
+    make_app: MakeApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINETUI_POOL", str(tmp_path / "none"))  # a fork of it would be done too soon
     app = make_app()
     async with app.run_test(size=SMALL) as pilot:
         await ready(pilot)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -234,10 +235,10 @@ def clean(app: FinetuiApp) -> None:
 
 
 def test_what_the_process_of_an_export_prints_is_passed_on_as_it_comes(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     terminal = Tty()
     monkeypatch.setattr("sys.stderr", output.Guarded(terminal))
-    printed = io.BytesIO(b"10%\r20%\r\nw\xc3\xb6r\xff\x1b]2;x\x07\x1b[1mbold")
-    exporting._pass_on(io.TextIOWrapper(printed, encoding="utf-8", errors="replace"))
+    (tmp_path / "printed").write_bytes(b"10%\r20%\r\nw\xc3\xb6r\xff\x1b]2;x\x07\x1b[1mbold")
+    exporting._pass_on(os.open(tmp_path / "printed", os.O_RDONLY))
     assert terminal.getvalue() == "10%\r20%\r\nwör\ufffd ]2;x \x1b[1mbold"

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from engine.basics.errors import ExportError
 from engine.runs.home import RunDir
 from tui.cli.output import say
 from tui.reports import Exporting
@@ -45,6 +46,8 @@ def work(
                 scored(entry["point"])
             else:
                 done = dict(entry["done"])
+    except ExportError:  # its own words: it ends by itself
+        raise
     except BaseException:
         exporting.stop()
         raise
