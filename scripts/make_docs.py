@@ -28,6 +28,7 @@ from store.schema import TABLES, VIEWS
 from store.states import RunState, WorkerExit
 from tui.bindings import keys_markdown
 from tui.cli.commands import app, daemon_app
+from tui.cli.queue_commands import app as queue_app
 
 DOCS = Path(__file__).parent.parent / "docs"
 MADE = "<!-- Made by scripts/make_docs.py; do not edit. -->\n\n"
@@ -138,7 +139,7 @@ def _type(annotation: Any) -> str:
 def command_reference() -> str:
     parts = ["# Commands\n", COMMANDS_INTRO]
     parts += ["| command | what it does |", "|---|---|", "| `finetui` | open the screen |"]
-    for group, prefix in ((app, "finetui"), (daemon_app, "finetui daemon")):
+    for group, prefix in ((app, "finetui"), (queue_app, "finetui"), (daemon_app, "finetui daemon")):
         for info in group.registered_commands:
             name = info.name or (info.callback.__name__ if info.callback else "")
             summary = ((info.callback.__doc__ if info.callback else "") or "").split("\n")[0]

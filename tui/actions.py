@@ -79,6 +79,23 @@ def _change_priority(host: Host, run: Run, by: int) -> None:
     _order(host, "priority", run, priority=run.priority + by)
 
 
+def move_to_front(host: Host, screen: BaseScreen) -> None:
+    _order(host, "move", _target(screen))
+
+
+def hold_run(host: Host, screen: BaseScreen) -> None:
+    run = _target(screen)
+    _order(host, "release" if run.held else "hold", run)
+
+
+def start_now(host: Host, screen: BaseScreen) -> None:
+    run = _target(screen)
+    host.confirm(
+        f"Start run #{run.number} {one_line(run.name)} now, beside those that run?",
+        lambda: _order(host, "start_now", run),
+    )
+
+
 # ---- charts --------------------------------------------------------------------------------------
 
 
@@ -176,6 +193,9 @@ ACTIONS: dict[str, Callable[[Host, BaseScreen], None]] = {
     "requeue": requeue_run,
     "earlier": raise_priority,
     "later": lower_priority,
+    "front": move_to_front,
+    "hold": hold_run,
+    "start_now": start_now,
     "log_scale": toggle_log_scale,
     "zoom_in": zoom_in,
     "zoom_out": zoom_out,

@@ -80,6 +80,7 @@ def _allowed(action: Action) -> Unless:
 
 _cancel, _pause = _allowed("cancel"), _allowed("pause")
 _resume, _priority = _allowed("resume"), _allowed("priority")
+_hold, _start, _move = _allowed("hold"), _allowed("start_now"), _allowed("move")
 
 
 def _requeue(context: Context) -> str | None:
@@ -124,6 +125,10 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("R",), "requeue", "requeue", "Queue the recipe of an ended run again, as a new run.", RUNS, _requeue),
     Binding(("K",), "earlier", "earlier", "Move a queued run up: priority + 1.", RUNS, _priority),
     Binding(("J",), "later", "later", "Move a queued run down: priority − 1.", RUNS, _priority),
+    Binding(("F",), "front", "to the front", "Move a queued run to the front of the queue.", RUNS, _move),
+    Binding(("h",), "hold", "hold", "Hold a queued run back, or release it again.", RUNS, _hold),
+    Binding(("N",), "start_now", "start now", "Start a queued run now, whatever it waits for (asks first).", RUNS,
+            _start),
     Binding(("f",), "fix", "fix", "Turn the run's flags into a new recipe: see what changes, then queue or save it.",
             RUNS, _fix),
     Binding(("a",), "add", "queue", "Queue the new recipe as a run (asks first).", ("fix",), footer=True),

@@ -20,6 +20,18 @@ def done(action: str, answer: dict[str, Any]) -> str:
             return f"has its recipe queued again as #{answer.get('run')}"
         case "priority":
             return f"has priority {answer.get('priority')}"
+        case "hold":
+            return "is held"
+        case "release":
+            return "waits for its turn only"
+        case "start_now":
+            return "starts as soon as there is a device for it"
+        case "move":
+            return "has another place in the queue"
+        case "tag":
+            return f"has the tags {' '.join(answer['tags'])}" if answer.get("tags") else "has no tag"
+        case "note":
+            return "has a new note"
     raise ValueError(action)
 
 

@@ -54,6 +54,8 @@ class Run(NamedTuple):
     flag_level: str = ""
     parent: int | None = None  # the run that this one was made from
     task: str = ""
+    held: bool = False
+    tags: str = ""  # separated by spaces
 
     @property
     def live(self) -> bool:

@@ -19,6 +19,7 @@ _FIELDS: dict[str, Callable[[Run], Any]] = {
     "state": lambda run: run.state,
     "method": lambda run: run.method,
     "model": lambda run: run.model,
+    "tag": lambda run: run.tags,
     "flags": lambda run: run.flags,
     "step": lambda run: run.step,
     "train": lambda run: run.loss,

@@ -5,7 +5,6 @@ Only the run's directory is read; what similar runs did comes from the caller, w
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import textwrap
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
-from ruamel.yaml import YAML
 
 from engine.basics.errors import FixError
 from engine.basics.safe_text import one_line
@@ -118,7 +116,7 @@ def propose(run: RunDir, similar: Callable[[], Sequence[Mapping[str, Any]]] = tu
     made_from = one_line(str(meta.get("name") or old.name or run.path.name))
     new = changed_recipe(old, [action for _, action in chosen], _next_name(made_from))
     changes = list(_differences(old, new, chosen, weighed))
-    text = _header(run.number, made_from, changes) + _yaml(new)
+    text = _header(run.number, made_from, changes) + recipe_file.dump(new)
     path = Path(meta.get("recipe_path") or f"{new.name}.yaml")
     return Fix(run.number, made_from, changes, advice, recipe_file.parse(text, path))
 
@@ -272,15 +270,6 @@ def _header(run: int, name: str, changes: list[Change]) -> str:
             one_line(sentence), WIDTH, initial_indent="# - ", subsequent_indent="#   ", break_long_words=False
         )
     return "\n".join(lines) + "\n"
-
-
-def _yaml(recipe: Recipe) -> str:
-    """Return the recipe as YAML, without values that are defaults."""
-    text = io.StringIO()
-    yaml = YAML()
-    yaml.width = 10**6  # no line breaks inside a value
-    yaml.dump(recipe.model_dump(mode="json", exclude_defaults=True), text)
-    return text.getvalue()
 
 
 def _free_path(proposal: Fix) -> Path:

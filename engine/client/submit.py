@@ -25,25 +25,27 @@ def submit(
     file: RecipeFile,
     reports: list[Report],
     *,
-    priority: int = 0,
     parent: int | None = None,
+    cwd: Path | None = None,
+    **more: Any,
 ) -> list[int]:
     """Queue the checked recipes of a file; return their run numbers once they are durable.
 
-    `reports`: one for each recipe; `parent`: the run that they were made from.
+    `reports`: one for each recipe; `parent`: the run that they were made from; `cwd`: where their paths start, if not
+    here; `more`: priority, tags and the like, see engine/queue/accept.py.
     """
     sweep = str(uuid.uuid4()) if file.swept else None
     common: dict[str, Any] = {
         "recipe_text": file.text,
         "recipe_path": str(file.path.absolute()),
-        "cwd": str(Path.cwd()),
+        "cwd": str(cwd or Path.cwd()),
         "git_commit": git_commit(Path.cwd()),
         "user": _user(),
         "host": socket.gethostname(),
         "versions": {name: installed for name in RECORDED if (installed := _version(name))},
         "sweep": sweep,
-        "priority": priority,
         "parent": parent,
+        **more,
     }
     return [
         client.action(

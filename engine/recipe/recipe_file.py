@@ -7,6 +7,7 @@ recipe has, aliases written out, and deeper ones (engine/recipe/yaml_text.py).
 from __future__ import annotations
 
 import difflib
+import io
 import itertools
 import json
 import math
@@ -17,6 +18,7 @@ from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
 
 from engine.basics.errors import RecipeError
 from engine.basics.safe_text import one_line
@@ -86,6 +88,15 @@ def parse(text: str, path: Path, overrides: list[str] | None = None) -> RecipeFi
             tree["name"] = " ".join([name, *map(_setting, labels, values)])
         recipes.append(_validate(tree, path, from_command_line))
     return RecipeFile(path, text, recipes, swept)
+
+
+def dump(recipe: Recipe) -> str:
+    """Return a recipe as YAML, without values that are defaults."""
+    text = io.StringIO()
+    yaml = YAML()
+    yaml.width = 10**6  # no line breaks inside a value
+    yaml.dump(recipe.model_dump(mode="json", exclude_defaults=True), text)
+    return text.getvalue()
 
 
 def _labels(swept: list[str]) -> list[str]:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import made_home
 import pytest
+from live import Live
 from made_home import Served
+from supervision import until
+from with_daemon import a_home, submit, wait_state
 
 import store.queries
+from finetui.daemon import connect
+from finetui.errors import StoreError
 from finetui.home import Home
 from tui.app import FinetuiApp
 
@@ -59,3 +65,38 @@ def make_app(served: Served) -> Callable[..., FinetuiApp]:
         return app
 
     return make
+
+
+# ---- a home with a daemon of its own, for commands that change something
+
+
+@pytest.fixture(scope="module")
+def live_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    with a_home(tmp_path_factory.mktemp("live") / "home") as home:
+        home.config.write_text("concurrency = 1\ngrace_s = 5.0\n")
+        yield home
+
+
+@pytest.fixture(scope="module")
+def live_finished(live_home: Home) -> int:
+    with connect(live_home) as client:
+        number = submit(client, steps=3)
+        wait_state(client, number, "finished")
+    return number
+
+
+@pytest.fixture
+def live(
+    live_home: Home, live_finished: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Live]:
+    """The daemon of all tests here, with nothing to do before and afterwards."""
+    monkeypatch.chdir(tmp_path)
+    with connect(live_home) as client:
+        yield Live(live_home, client, tmp_path, live_finished)
+    with connect(live_home) as client:
+        said = client.action("status")
+        assert said["problems"] == []
+        for run in said["queued"] + said["running"]:
+            with suppress(StoreError):  # it is stopping, or has just ended
+                client.action("cancel", run=run)
+        until("an empty queue", lambda: not client.action("status")["running"])

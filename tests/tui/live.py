@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 import pytest
 from with_daemon import FOREVER, submit, wait_state
 
+from engine.client import preflight
+from engine.client.submit import submit as submit_recipes
+from engine.recipe import recipe_file
 from finetui.client import Client
 from finetui.home import Home
 from tui import cli
@@ -68,9 +71,21 @@ class Live:
             self.going()
         return submit(self.client, steps=3)
 
+    def held(self) -> int:
+        number = self.waiting()
+        self.client.action("hold", run=number)
+        return number
+
     def cancelled(self) -> int:
         number = self.waiting()
         self.client.action("cancel", run=number)
+        return number
+
+    def queued(self) -> int:
+        """A run with a recipe that can be checked again, queued as `finetui run` does."""
+        self.recipe()
+        file = recipe_file.read(self.folder / "my.yaml")
+        (number,) = submit_recipes(self.client, file, [preflight.check(file.recipes[0], self.folder)])
         return number
 
     def recipe(self, text: str = RECIPE, script: str = "{}") -> str:

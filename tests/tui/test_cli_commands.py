@@ -6,8 +6,7 @@ A new command fails here until it has an example in EXAMPLES.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,12 +14,10 @@ import pytest
 import typer.main
 from live import RECIPE, Line, Live
 from supervision import until
-from with_daemon import FOREVER, a_home, directory, row, submit, wait_state
+from with_daemon import FOREVER, directory, row, submit, wait_state
 
 from engine.client import service
-from finetui.daemon import connect
-from finetui.errors import ExitCode, StoreError
-from finetui.home import Home
+from finetui.errors import ExitCode
 from finetui.start import ROOT
 from tui.cli.commands import app
 
@@ -52,7 +49,15 @@ EXAMPLES = {
     "pause": Example(lambda live: [live.going()], "is being paused: it saves a checkpoint first"),
     "resume": Example(lambda live: [live.cancelled()], "is queued again, from its last checkpoint"),
     "requeue": Example(lambda live: [live.finished], "has its recipe queued again as #"),
+    "clone": Example(lambda live: [live.queued(), "train.max_steps=7", "name=other"], "made from run #"),
+    "hold": Example(lambda live: [live.waiting()], "is held"),
+    "release": Example(lambda live: [live.held()], "waits for its turn only"),
+    "start": Example(lambda live: [live.waiting()], "starts as soon as there is a device for it"),
+    "move": Example(lambda live: [live.waiting()], "has another place in the queue"),
     "priority": Example(lambda live: [live.waiting(), 3], "has priority 3"),
+    "tag": Example(lambda live: [live.finished, "--add", "night"], "has the tags night"),
+    "note": Example(lambda live: [live.finished, "a good one"], "has a new note"),
+    "wait": Example(lambda live: [live.finished, "--timeout", 60], "Fake Run"),
     "fix": Example(lambda live: [live.finished], "has no flag that warns", ExitCode.REFUSED),
     "compare": Example(lambda live: [live.finished, live.ended(steps=3)], "The recipes are the same"),
     "sql": Example(lambda live: ["SELECT 6 * 7 AS answer", "--csv"], "answer\r\n42\r\n"),
@@ -66,36 +71,6 @@ ALONE = {
         ["daemon start", "daemon stop", "daemon status"], "test_the_daemon_is_stopped_and_started"
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    with a_home(tmp_path_factory.mktemp("live") / "home") as home:
-        home.config.write_text("concurrency = 1\ngrace_s = 5.0\n")
-        yield home
-
-
-@pytest.fixture(scope="module")
-def finished(home: Home) -> int:
-    with connect(home) as client:
-        number = submit(client, steps=3)
-        wait_state(client, number, "finished")
-    return number
-
-
-@pytest.fixture
-def live(home: Home, finished: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
-    """The daemon of all tests here, with nothing to do before and afterwards."""
-    monkeypatch.chdir(tmp_path)
-    with connect(home) as client:
-        yield Live(home, client, tmp_path, finished)
-    with connect(home) as client:
-        said = client.action("status")
-        assert said["problems"] == []
-        for run in said["queued"] + said["running"]:
-            with suppress(StoreError):  # it is stopping, or has just ended
-                client.action("cancel", run=run)
-        until("an empty queue", lambda: not client.action("status")["running"])
 
 
 @pytest.fixture
@@ -151,7 +126,8 @@ def test_nothing_but_help_without_a_terminal(finetui: Line) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    ["show 99", "logs 99", "cancel 99", "pause 99", "resume 99", "requeue 99", "priority 99 1", "fix 99", "export 99",
+    ["hold 99", "release 99", "start 99", "move 99", "tag 99 --add x", "note 99 x", "wait 99", "clone 99 seed=1",
+     "show 99", "logs 99", "cancel 99", "pause 99", "resume 99", "requeue 99", "priority 99 1", "fix 99", "export 99",
      "compare 98 99"],
 )  # fmt: skip
 def test_a_run_that_is_not_there(words: str, live: Live, finetui: Line) -> None:

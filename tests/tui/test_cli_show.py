@@ -44,7 +44,7 @@ def test_show_has_everything_of_a_run(served: Served, finetui: Line) -> None:
 
 
 def test_show_of_runs_without_results(served: Served, finetui: Line) -> None:
-    assert "waits for run #3 is running; 1 at a time" in finetui("show", 4).out
+    assert "waits: run #3 is running; 1 at a time" in finetui("show", 4).out
     failed = finetui("show", 5)
     assert failed.code == ExitCode.OK, "the command worked, though the run did not"
     assert failed.out.startswith("#5 broken: failed (train.max_length 4096 is longer than the model's 512)")

@@ -56,6 +56,14 @@ COMMANDS = [
     "resume 1",
     "requeue 1",
     "priority 1 2",
+    "hold 1",
+    "release 1",
+    "start 1",
+    "move 1 --before 2",
+    "tag 1 --add x",
+    "note 1 FOUL",
+    "wait 1",
+    "clone 1 FOUL=1",
     "run my.yaml --follow",
     "run my.yaml FOUL=1",
     "estimate my.yaml",
@@ -68,9 +76,13 @@ COMMANDS = [
     'sql SELECT-"FOUL"-FROM-runs',
 ]
 # Their answers are errors here, and as foul as the rest.
-CODES = dict.fromkeys(["cancel", "pause", "resume", "requeue", "priority"], ExitCode.REFUSED)
+CODES = dict.fromkeys(
+    ["cancel", "pause", "resume", "requeue", "priority", "hold", "release", "start", "move", "tag", "note"],
+    ExitCode.REFUSED,
+)
 REFUSED = {
-    "fix 2", "run my.yaml FOUL=1", "run my.yaml --follow", "data my.yaml seed=FOUL", "ls --state FOUL",
+    "fix 2", "clone 1 FOUL=1",
+    "run my.yaml FOUL=1", "run my.yaml --follow", "data my.yaml seed=FOUL", "ls --state FOUL",
     'sql SELECT-"FOUL"-FROM-runs',
 }  # fmt: skip
 

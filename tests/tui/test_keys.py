@@ -84,7 +84,8 @@ def test_the_documentation_of_keys_has_them_all() -> None:
 def test_keys_work_when_the_daemon_would_do_what_they_ask(state: RunState) -> None:
     context = Context(run=Run(7, "x", state))
     for binding in BINDINGS:
-        action = {"earlier": "priority", "later": "priority"}.get(binding.action, binding.action)
+        asked = {"earlier": "priority", "later": "priority", "front": "move"}
+        action = asked.get(binding.action, binding.action)
         if action in get_args(Action):
             assert binding.unless(context) == refused(action, 7, state)  # type: ignore[arg-type]
             assert binding.unless(replace(context, connected=False)) is not None
@@ -93,7 +94,7 @@ def test_keys_work_when_the_daemon_would_do_what_they_ask(state: RunState) -> No
 
 def test_an_interrupted_run_waits_and_can_be_paused_and_moved() -> None:
     context = Context(run=Run(7, "x", RunState.INTERRUPTED))
-    for action in ("pause", "earlier", "later", "cancel"):
+    for action in ("pause", "earlier", "later", "cancel", "front", "hold", "start_now"):
         found = find(action, "dashboard")
         assert found is not None
         assert found.unless(context) is None
@@ -219,6 +220,23 @@ async def test_cancel_asks_and_reaches_the_daemon(make_app: MakeApp, served: Ser
         await until(pilot, lambda: bool(served.actions.asked), "the action")
         assert served.actions.asked == [("cancel", {"run": 3})]
         await until(pilot, lambda: "is being cancelled" in status(app), "the answer")
+
+
+async def test_a_run_that_waits_is_held_moved_and_started(make_app: MakeApp, served: Served) -> None:
+    app = make_app([4])
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        assert cursor(app) == 4
+        for key, action, said in (
+            ("h", "hold", "is held"),
+            ("F", "move", "has another place in the queue"),
+            ("N", "start_now", "starts as soon as there is a device for it"),
+        ):
+            served.actions.asked.clear()
+            await pilot.press(key, *("y" if key == "N" else ""))
+            await until(pilot, lambda: bool(served.actions.asked), action)
+            assert served.actions.asked == [(action, {"run": 4})]
+            await until(pilot, lambda said=said: f"run #4 {said}" in status(app), "the answer")
 
 
 async def test_a_question_that_is_covered_is_forgotten(make_app: MakeApp, served: Served) -> None:

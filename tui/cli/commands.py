@@ -12,6 +12,7 @@ import typer
 
 from finetui.errors import ExitCode
 from store.states import RunState
+from tui.cli.queue_commands import app as queue_app
 
 app = typer.Typer(
     name="finetui",
@@ -24,6 +25,7 @@ daemon_app = typer.Typer(
     help="The background process that owns the queue and the store.", no_args_is_help=True
 )
 app.add_typer(daemon_app, name="daemon")
+app.add_typer(queue_app)
 
 RecipePath = Annotated[Path, typer.Argument(help="The recipe, a .yaml file.", show_default=False)]
 Overrides = Annotated[
@@ -66,12 +68,24 @@ def run(
     overrides: Overrides = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay and print progress.")] = False,
     priority: Annotated[int, typer.Option(help="Higher starts first.")] = 0,
+    hold: Annotated[bool, typer.Option("--hold", help="Start it when `finetui release` says so.")] = False,
+    after: Annotated[
+        list[str] | None, typer.Option(help="Start it after these runs have finished: 3, 5-9, or twice.")
+    ] = None,
+    after_any: Annotated[
+        bool, typer.Option("--after-any", help="With --after: also if they fail or are cancelled.")
+    ] = False,
+    at: Annotated[str | None, typer.Option(help="Start it at a time: 02:00, 2030-01-31 02:00, +2h.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A word to find it by, or several: twice.")] = None,
+    note: Annotated[str, typer.Option(help="A note on it.")] = "",
     as_json: Json = False,
 ) -> None:
     """Check a recipe and queue it: one run, or one per combination of its sweep."""
     from tui.cli import queue
 
-    queue.run(recipe, overrides or [], follow=follow, priority=priority, as_json=as_json)
+    conditions = queue.conditions(hold=hold, after=after or [], after_any=after_any, at=at)
+    more = {**conditions, "priority": priority, "tags": tag or [], "note": note}
+    queue.run(recipe, overrides or [], more, follow=follow, as_json=as_json)
 
 
 @app.command()
@@ -139,46 +153,6 @@ def logs(
     from tui.cli import logs as module
 
     module.logs(number, follow=follow)
-
-
-@app.command()
-def cancel(numbers: RunNumbers) -> None:
-    """Stop runs; a running one saves a checkpoint first and can be resumed."""
-    from tui.cli import queue
-
-    queue.act("cancel", numbers)
-
-
-@app.command()
-def pause(numbers: RunNumbers) -> None:
-    """Pause runs: save a checkpoint, stop, and let the next run start; `resume` continues."""
-    from tui.cli import queue
-
-    queue.act("pause", numbers)
-
-
-@app.command()
-def resume(numbers: RunNumbers) -> None:
-    """Queue cancelled, failed or paused runs again; they resume from their last checkpoint."""
-    from tui.cli import queue
-
-    queue.act("resume", numbers)
-
-
-@app.command()
-def requeue(numbers: RunNumbers) -> None:
-    """Queue the recipes of runs again, as new runs from the start."""
-    from tui.cli import queue
-
-    queue.act("requeue", numbers)
-
-
-@app.command()
-def priority(number: RunNumber, value: Annotated[int, typer.Argument(help="Higher starts first.")]) -> None:
-    """Change the priority of a queued run."""
-    from tui.cli import queue
-
-    queue.act("priority", [number], priority=value)
 
 
 @app.command()

@@ -150,9 +150,11 @@ def find(client: Client, number: int) -> dict[str, Any]:
 def _print_head(row: dict[str, Any]) -> None:
     out(f"#{row['run']} {row['name']}: {row['state']}" + (f" ({row['reason']})" if row["reason"] else ""))
     if row["waiting_for"] and row["state"] == RunState.QUEUED:
-        out(f"waits for {row['waiting_for']}")
+        out(f"waits: {row['waiting_for']}")
     if row["state"] in WAITING and row["priority"]:
         out(f"priority {row['priority']}")
+    if row["tags"]:
+        out(f"tags {row['tags']}")
     if row["total_steps"]:
         left = f", {duration(row['eta_s'])} left" if row["state"] == RunState.RUNNING else ""
         step = f"step {row['step'] or 0} of {row['total_steps']}"

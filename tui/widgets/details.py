@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from engine.basics.safe_text import one_line
 from engine.basics.wording import duration, size
 from store.best import judged_by
+from store.states import RunState
 from tui.lines import format
 from tui.lines.baselines import (
     CHOICE_COLUMNS,
@@ -220,6 +221,8 @@ def recipe(params: Sequence[Row], datasets: Sequence[Row], run: Run, width: int)
         ("submitted", _when(run.created)),
         ("started", _when(run.started)),
         ("ended", _when(run.ended)),
+        ("waits", run.waiting_for if run.state == RunState.QUEUED else ""),
+        ("tags", run.tags),
         ("priority", str(run.priority)),
         ("attempts", str(run.attempt)),
     ):

@@ -1,0 +1,134 @@
+"""The commands that change a run's place in the queue, its state or its words; commands.py has the others."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer()
+
+RunNumber = Annotated[
+    int, typer.Argument(help="The run's number, as shown by `finetui ls`.", show_default=False)
+]
+Which = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUNS...",
+        help="Numbers (3, 5-9), or a filter as on the screen: state:queued, tag:old, method=lora, lr>1e-4.",
+        show_default=False,
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="With a filter: do not ask.")]
+
+
+def _act(action: str, runs: list[str], yes: bool, **body: Any) -> None:
+    from tui.cli import queue
+
+    queue.act(action, runs, yes=yes, **body)
+
+
+@app.command()
+def cancel(runs: Which, yes: Yes = False) -> None:
+    """Stop runs; a running one saves a checkpoint first and can be resumed."""
+    _act("cancel", runs, yes)
+
+
+@app.command()
+def pause(runs: Which, yes: Yes = False) -> None:
+    """Pause runs: save a checkpoint, stop, and let the next run start; `resume` continues."""
+    _act("pause", runs, yes)
+
+
+@app.command()
+def resume(runs: Which, yes: Yes = False) -> None:
+    """Queue cancelled, failed or paused runs again; they resume from their last checkpoint."""
+    _act("resume", runs, yes)
+
+
+@app.command()
+def requeue(runs: Which, yes: Yes = False) -> None:
+    """Queue the recipes of runs again, as new runs from the start."""
+    _act("requeue", runs, yes)
+
+
+@app.command()
+def clone(
+    number: RunNumber,
+    overrides: Annotated[
+        list[str], typer.Argument(help="key=value, such as train.lr=1.0e-4", show_default=False)
+    ],
+) -> None:
+    """Queue the recipe of a run again with changes, as a new run made from it."""
+    from tui.cli import queue
+
+    queue.clone(number, overrides)
+
+
+@app.command()
+def hold(runs: Which, yes: Yes = False) -> None:
+    """Hold waiting runs back; others go by."""
+    _act("hold", runs, yes)
+
+
+@app.command()
+def release(runs: Which, yes: Yes = False) -> None:
+    """Let held runs start when it is their turn, also those that wait for other runs or a time."""
+    _act("release", runs, yes)
+
+
+@app.command()
+def start(runs: Which, yes: Yes = False) -> None:
+    """Start waiting runs now: whatever they wait for, and however many run; a GPU has to be free."""
+    _act("start_now", runs, yes)
+
+
+@app.command()
+def move(
+    number: RunNumber,
+    before: Annotated[
+        int | None, typer.Option(help="Before this one; else to the front of the queue.")
+    ] = None,
+) -> None:
+    """Give a waiting run another place in the queue."""
+    _act("move", [str(number)], True, before=before)
+
+
+@app.command()
+def priority(number: RunNumber, value: Annotated[int, typer.Argument(help="Higher starts first.")]) -> None:
+    """Change the priority of a waiting run."""
+    _act("priority", [str(number)], True, priority=value)
+
+
+@app.command()
+def tag(
+    runs: Which,
+    add: Annotated[list[str] | None, typer.Option(help="A tag to put on, or several: twice.")] = None,
+    remove: Annotated[list[str] | None, typer.Option(help="A tag to take off.")] = None,
+    yes: Yes = False,
+) -> None:
+    """Put words on runs, by which filters find them: tag:night."""
+    if not add and not remove:
+        raise typer.BadParameter("say what: --add WORD or --remove WORD")
+    _act("tag", runs, yes, add=add or [], remove=remove or [])
+
+
+@app.command()
+def note(
+    number: RunNumber, text: Annotated[str, typer.Argument(help="The note.", show_default=False)]
+) -> None:
+    """Write a note on a run; `finetui show` has the latest one."""
+    _act("note", [str(number)], True, text=text)
+
+
+@app.command()
+def wait(
+    runs: Which,
+    timeout: Annotated[
+        float | None, typer.Option(help="Give up after so many seconds, with exit code 1.", min=0)
+    ] = None,
+) -> None:
+    """Wait until runs have ended; exit code 1 if one of them has not finished well."""
+    from tui.cli import queue
+
+    queue.wait(runs, timeout)

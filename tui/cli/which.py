@@ -1,0 +1,66 @@
+"""Which runs a command is about: numbers (`3`, `5-9`), or a filter as on the screen (`state:queued tag:old`)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from engine.basics.errors import QueueError
+from tui.rows import Run, runs_of
+from tui.run_filter import parameters, test_of
+
+if TYPE_CHECKING:
+    from finetui.client import Client
+
+_NUMBERS = re.compile(r"#?(\d{1,9})(?:-(\d{1,9}))?")
+MOST = 10_000  # runs in a range
+
+
+@dataclass(frozen=True)
+class Which:
+    """The runs that words stand for."""
+
+    numbers: list[int]
+    found: list[Run]  # by a filter, not named one by one; empty without a filter
+
+
+def which(client: Client, words: list[str]) -> Which:
+    """Return the runs that are named; with a filter those that pass it, of the named ones if there are any. Raises
+    QueueError where that is none.
+    """
+    numbers, terms = (
+        named([word for word in words if _NUMBERS.fullmatch(word)]),
+        [word for word in words if not _NUMBERS.fullmatch(word)],
+    )
+    if not terms:
+        return Which(numbers, [])
+    text = " ".join(terms)
+    runs = runs_of(client.named("runs"))
+    params = {key: _values(client, key) for key in parameters(text)}
+    passes = test_of(text, params)
+    found = [run for run in runs if passes(run) and (not numbers or run.number in numbers)]
+    if not found:
+        raise QueueError(f"no run matches {text}; finetui ls shows what there is")
+    return Which([run.number for run in found], found)
+
+
+def named(words: list[str]) -> list[int]:
+    """Return the numbers that words name, each once. Raises QueueError."""
+    numbers: dict[int, None] = {}
+    for part in (part for word in words for part in word.split(",")):
+        match = _NUMBERS.fullmatch(part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not first <= last < first + MOST:
+            raise QueueError(
+                f"{part!r} names no runs: give a number, or a range such as 5-9 of at most {MOST:,}"
+            )
+        numbers |= dict.fromkeys(range(first, last + 1))
+    return list(numbers)
+
+
+def _values(client: Client, key: str) -> dict[int, str]:
+    """Values of a key of the recipe, or of the last part of one, by run."""
+    # The key is one word of letters, dots and underscores: see tui/run_filter.py.
+    sql = f"SELECT run, value FROM params WHERE key = '{key}' OR key LIKE '%.{key}'"
+    return {row["run"]: row["value"] for row in client.query(sql, limit=100_000).to_pylist()}
