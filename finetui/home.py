@@ -46,6 +46,11 @@ class Home:
         return self.path / "cache"
 
     @property
+    def removed(self) -> Path:
+        """Runs that somebody has removed, until they are deleted for good."""
+        return self.path / "removed"  # as in store/paths.py
+
+    @property
     def lock(self) -> Path:
         return self.path / "daemon.lock"
 

@@ -39,7 +39,7 @@ from store.explain import explain
 from store.line_fields import BadLine
 from store.lines import Header, Resume
 from store.logs import Line, header_id, parse, time_before, well_formed, whole_lines
-from store.paths import RUN_JSON, Lister, attempts_in, is_settled
+from store.paths import RUN_JSON, Lister, attempts_in, is_settled, removed_numbers
 from store.projection import Projection
 from store.scale_lines import LOG_NAME
 from store.scale_rows import scale_line
@@ -301,9 +301,15 @@ class Ingest:
         self._dirs[number] = path
 
     def _lose(self, number: int) -> None:
-        """Its rows stay, so that nothing goes without a word; what had not ended has now."""
+        """Its rows stay, so that nothing goes without a word; what had not ended has now. Those of a run that somebody
+        removed go.
+        """
         self._watches.pop(number, None)
         self._turns.hot.discard(number)
+        if number in removed_numbers(self._home):
+            self._start_over(number)
+            self._dirs.pop(number, None)
+            return
         state = self._states[number]
         if state.reason == GONE:
             return

@@ -14,6 +14,7 @@ from finetui.files import read_json
 
 RUN_NAME = re.compile(r"0*([0-9]{1,9})-[a-z0-9-]+")
 RUN_JSON = "run.json"
+REMOVED = "removed"  # the directory of a home with runs that may come back
 # Seconds after a change of `runs/` until it is listed once more: its time may be too coarse for a second change.
 RELIST_S = 2.0
 
@@ -72,6 +73,15 @@ def number_of(name: str) -> int | None:
     """Return the number in a directory's name; None if it is not one of a run."""
     found = RUN_NAME.fullmatch(name)
     return int(found[1]) if found else None
+
+
+def removed_numbers(home: Path) -> set[int]:
+    """Return the numbers of the runs that somebody has removed, and that can still be restored: `000042-mine~TIME`."""
+    try:
+        names = [path.name.partition("~")[0] for path in (home / REMOVED).iterdir()]
+    except OSError:
+        return set()
+    return {number for name in names if (number := number_of(name)) is not None}
 
 
 def attempts_in(run: Path) -> list[int]:

@@ -96,6 +96,20 @@ def start_now(host: Host, screen: BaseScreen) -> None:
     )
 
 
+def remove_run(host: Host, screen: BaseScreen) -> None:
+    from engine.basics.wording import size
+    from engine.runs.home import run_dirs
+    from engine.runs.removed import bytes_of
+
+    run = _target(screen)
+    path = next((at.path for at in run_dirs(host.home) if at.number == run.number), None)
+    freed = size(bytes_of(path)) if path else "nothing"
+    host.confirm(
+        f"Remove run #{run.number} {one_line(run.name)} ({freed})? finetui restore {run.number} brings it back",
+        lambda: _order(host, "remove", run),
+    )
+
+
 # ---- charts --------------------------------------------------------------------------------------
 
 
@@ -195,6 +209,7 @@ ACTIONS: dict[str, Callable[[Host, BaseScreen], None]] = {
     "later": lower_priority,
     "front": move_to_front,
     "hold": hold_run,
+    "remove": remove_run,
     "start_now": start_now,
     "log_scale": toggle_log_scale,
     "zoom_in": zoom_in,

@@ -80,6 +80,7 @@ def _allowed(action: Action) -> Unless:
 
 _cancel, _pause = _allowed("cancel"), _allowed("pause")
 _resume, _priority = _allowed("resume"), _allowed("priority")
+_remove = _allowed("remove")
 _hold, _start, _move = _allowed("hold"), _allowed("start_now"), _allowed("move")
 
 
@@ -129,6 +130,8 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("h",), "hold", "hold", "Hold a queued run back, or release it again.", RUNS, _hold),
     Binding(("N",), "start_now", "start now", "Start a queued run now, whatever it waits for (asks first).", RUNS,
             _start),
+    Binding(("D", "delete"), "remove", "remove", "Remove an ended run (says what it frees, and asks); finetui restore "
+            "brings it back.", RUNS, _remove),
     Binding(("f",), "fix", "fix", "Turn the run's flags into a new recipe: see what changes, then queue or save it.",
             RUNS, _fix),
     Binding(("a",), "add", "queue", "Queue the new recipe as a run (asks first).", ("fix",), footer=True),

@@ -30,6 +30,8 @@ def done(action: str, answer: dict[str, Any]) -> str:
             return "has another place in the queue"
         case "tag":
             return f"has the tags {' '.join(answer['tags'])}" if answer.get("tags") else "has no tag"
+        case "remove":
+            return "is removed"
         case "note":
             return "has a new note"
     raise ValueError(action)

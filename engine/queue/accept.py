@@ -16,6 +16,7 @@ from engine.queue.orders import tags_of
 from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
 from engine.runs.journal import LATEST
+from engine.runs.removed import removed_runs
 from finetui.files import read_json, sync, write_json
 from finetui.home import Home
 from finetui.log import LogWriter
@@ -131,9 +132,10 @@ def clear_unfinished(home: Home) -> None:
 
 
 def last_number(home: Home) -> int:
-    """Return the highest run number in the home, 0 without runs."""
+    """Return the highest run number in the home, removed runs included, which may come back; 0 without runs."""
     numbers = (re.match("[0-9]{1,9}(?=-)", path.name) for path in home.runs.iterdir())
-    return max((int(number[0]) for number in numbers if number), default=0)
+    taken = [int(number[0]) for number in numbers if number] + [one.number for one in removed_runs(home)]
+    return max(taken, default=0)
 
 
 def slugify(name: str) -> str:

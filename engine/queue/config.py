@@ -28,6 +28,17 @@ class Config(BaseModel):
         description="Seconds that a run has to save and stop after cancel or pause before it is killed.",
     )
     sample_every_s: float = Field(2.0, ge=0.1, description="Seconds between hardware samples during a run.")
+    keep_removed_days: float = Field(
+        7.0,
+        ge=0,
+        description="Days that a removed run is kept, for `finetui restore`, before it is deleted for good.",
+    )
+    clean_after_days: float | None = Field(
+        None,
+        ge=0,
+        description="Days after its end that a finished run's optimiser states are deleted, which nothing reads again; "
+        "its weights stay. Default: never; `finetui clean` does it at once.",
+    )
     pool: bool = Field(
         True,
         description="Fork workers from a process that has torch, transformers and PEFT imported, so that runs start "

@@ -45,6 +45,7 @@ log = logging.getLogger("finetui.daemon")
 WATCH_S, WATCH_IDLE_S = 0.2, 2.0
 INGEST_S, INGEST_IDLE_S = 0.3, 2.0
 SAMPLE_IDLE_S = 10.0
+TIDY_S, DAY_S = 600.0, 86_400.0
 LOCK_WAIT_S = 5.0  # for a daemon that is just stopping
 STEP_WAIT_S = 5.0  # for a step of a thread when the daemon stops
 STOP_S = 20  # whole seconds after which a daemon that stops is ended by the kernel
@@ -84,7 +85,8 @@ class Daemon:
             "ingest", self._poll_logs, lambda: self._interval(INGEST_S, INGEST_IDLE_S)
         )
         self._sampler_thread = Repeater("sampler", self._sampler.sample, self._sample_interval)
-        self._threads = (self._queue_thread, self._ingest_thread, self._sampler_thread)
+        self._tidy_thread = Repeater("tidy", self._tidy, lambda: TIDY_S)
+        self._threads = (self._queue_thread, self._ingest_thread, self._sampler_thread, self._tidy_thread)
 
     def start(self) -> None:
         known = self._projection.known_dirs()
@@ -168,6 +170,10 @@ class Daemon:
         self._supervisor.change_settings(self._settings)
         log.info("config.toml has changed: %s", self.config)
 
+    def _tidy(self) -> None:
+        after = self.config.clean_after_days
+        self._supervisor.tidy(DAY_S * self.config.keep_removed_days, None if after is None else DAY_S * after)
+
     def _poll_logs(self) -> None:
         self._ingest.poll()
         self._projection.set_waiting(self._supervisor.waiting_for)
@@ -201,6 +207,17 @@ class Daemon:
                     return {"state": queue.pause(whole_number(name, body, "run"))}
                 case "resume":
                     return {"state": queue.resume(whole_number(name, body, "run"))}
+                case "remove":
+                    return queue.remove(whole_number(name, body, "run"))
+                case "restore":
+                    return queue.restore(whole_number(name, body, "run"))
+                case "clean":
+                    run, best = whole_number(name, body, "run"), body.get("best")
+                    best = None if best is None else whole_number(name, body, "best")
+                    return queue.clean(run, best, checkpoints=bool(body.get("checkpoints")))
+                case "empty":
+                    self._drain(None)  # what is removed is forgotten by the store while it is still there
+                    return {"runs": queue.empty()}
                 case "look":  # somebody has written to one of its logs
                     self._ingest.notify(whole_number(name, body, "run"))
                     return {}

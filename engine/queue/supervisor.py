@@ -21,7 +21,7 @@ from engine.queue import accept, recovery
 from engine.queue.executor import Executor, Processes
 from engine.queue.orders import Order, answer, line_for
 from engine.queue.scheduler import Capacity, Start, decide
-from engine.runs import disk, journal, lifecycle
+from engine.runs import cleaning, disk, journal, lifecycle, removed
 from engine.runs.home import RunDir
 from engine.runs.journal import Request, RunRecord
 from engine.runs.lifecycle import Action
@@ -161,10 +161,13 @@ class Supervisor:
             self.damaged[number] = f"run #{number}: {run.journal} cannot be written: {error.strerror}"
             self._remember(run, replace(reading.record, state=RunState.PAUSED, reason=line.reason))
 
-    def _forget(self, number: int) -> None:
+    def _forget(self, number: int, removed_to: Path | None = None) -> None:
         """End what a run without its directory still does, and forget the run."""
         run, record = self._dirs.pop(number), self._records.pop(number)
-        log.warning("run #%d: its directory %s is gone", number, run.path)
+        if removed_to is None:
+            log.warning("run #%d: its directory %s is gone", number, run.path)
+        else:
+            log.info("run #%d: removed, now %s", number, removed_to)
         self._executor.drop_order(run)
         if record.active:
             self._executor.kill(Processes(record.shim, record.worker))
@@ -338,6 +341,71 @@ class Supervisor:
             line = line_for(order, record, body, self._open_records(active=False))
             return answer(order, self._write(record, line))
 
+    def remove(self, number: int) -> dict[str, Any]:
+        """Take an ended or paused run out of the home, from where it can be restored. Raises QueueError, OSError."""
+        with self._lock:
+            self._allowed_record("remove", number)
+            run = self._dirs[number]
+            lock = Lock(run.lock)
+            if not lock.acquire():
+                raise QueueError(f"an attempt of run #{number} is just ending; try again in a moment")
+            try:
+                path = removed.remove(self._home, run)
+            finally:
+                lock.release()
+            self._forget(number, removed_to=path)
+            return {"path": str(path)}
+
+    def restore(self, number: int) -> dict[str, Any]:
+        """Bring back a removed run; the one that was removed last, if there are several. Raises QueueError, OSError."""
+        with self._lock:
+            found = next((one for one in removed.removed_runs(self._home) if one.number == number), None)
+            if found is None:
+                raise QueueError(f"no run #{number} was removed, or it has been deleted for good")
+            if number in self._dirs:
+                raise QueueError(f"run #{number} is another run by now; the removed one is in {found.path}")
+            self._take_up(removed.restore(self._home, found), moved_in=False)
+            self._on_change(number)
+            return {"state": self._records[number].state}
+
+    def clean(self, number: int, best: int | None, *, checkpoints: bool) -> dict[str, Any]:
+        """Free what an ended run no longer needs (engine/runs/cleaning.py); return the bytes. Raises QueueError,
+        OSError.
+        """
+        with self._lock:
+            record = self._allowed_record("clean", number)
+            found = cleaning.pieces(self._dirs[number], record.state, best, checkpoints=checkpoints)
+            for piece in found:
+                cleaning.free(piece)
+            self._on_change(number)
+            return {"bytes": sum(piece.bytes for piece in found)}
+
+    def empty(self) -> int:
+        """Delete all removed runs for good; return how many."""
+        return removed.empty(self._home, 0.0)
+
+    def tidy(self, keep_removed_s: float, clean_after_s: float | None) -> None:
+        """Delete removed runs for good and clean finished ones, as config.toml says."""
+        if count := removed.empty(self._home, keep_removed_s):
+            log.info("%d removed run%s deleted for good", count, " was" if count == 1 else "s were")
+        if clean_after_s is None:
+            return
+        with self._lock:
+            finished = [
+                number for number, record in self._records.items() if record.state == RunState.FINISHED
+            ]
+        for number in finished:
+            with self._lock:
+                if number in self._dirs:
+                    self._run_guarded(number, partial(self._clean_old, number, time.time() - clean_after_s))
+
+    def _clean_old(self, number: int, before: float) -> None:
+        if self._dirs[number].journal.stat().st_mtime > before:
+            return
+        if cleaning.pieces(self._dirs[number], RunState.FINISHED, None, checkpoints=False):
+            freed = self.clean(number, None, checkpoints=False)["bytes"]
+            log.info("run #%d: %d bytes of optimiser states deleted (clean_after_days)", number, freed)
+
     def counts(self) -> dict[str, Any]:
         """Return the numbers of active and of waiting runs: `{"running": [41], "queued": [42, 43]}`."""
         with self._lock:
@@ -347,6 +415,8 @@ class Supervisor:
     # ---- records ---------------------------------------------------------------------------------
 
     def _record(self, number: int) -> RunRecord:
+        if number in self._gone and any(one.number == number for one in removed.removed_runs(self._home)):
+            raise QueueError(f"run #{number} was removed; finetui restore {number} brings it back")
         if number in self._gone:
             raise QueueError(
                 f"the directory of run #{number}, {self._gone[number]}, is gone, and the run with it"

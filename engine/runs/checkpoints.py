@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from engine.runs.home import RunDir
@@ -18,9 +19,13 @@ DAMAGED = ".damaged"  # added to the name of a checkpoint that is set aside
 CHUNK = 1 << 20  # bytes
 
 
-def seal(path: Path) -> None:
-    """Mark a checkpoint's directory as whole: nothing may be written into it from now on. Raises OSError."""
-    files = sorted(file for file in path.rglob("*") if file.is_file() and file.name != COMPLETE)
+def seal(path: Path, without: Sequence[str] = ()) -> None:
+    """Mark a checkpoint's directory as whole: nothing may be written into it from now on. Raises OSError.
+
+    `without`: names of files that are no part of it, and are about to go.
+    """
+    left_out = {COMPLETE, *without}
+    files = sorted(file for file in path.rglob("*") if file.is_file() and file.name not in left_out)
     sums = {str(file.relative_to(path)): checksum(file) for file in files}
     write_json(path / COMPLETE, sums)
 
@@ -60,7 +65,7 @@ def set_aside_damaged(run: RunDir) -> list[str]:
     Raises OSError where one cannot be renamed.
     """
     sentences = []
-    for _, path in reversed(run.whole_checkpoints()):
+    for _, path in reversed(run.resumable_checkpoints()):
         reason = damage(path)
         if reason is None:
             break

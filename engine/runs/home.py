@@ -9,6 +9,7 @@ from pathlib import Path
 from finetui.home import Home
 from store.paths import attempts_in, list_runs
 
+WEIGHTS_ONLY = "WEIGHTS_ONLY"  # a file in a checkpoint that was cleaned (engine/runs/cleaning.py)
 CHECKPOINT_NAME = r"step-(\d+)"
 
 
@@ -55,8 +56,12 @@ class RunDir:
         return [self.attempt(number) for number in attempts_in(self.path)]
 
     def last_checkpoint(self) -> tuple[int, Path] | None:
-        """Return the step and directory of the last whole checkpoint, or None."""
-        return max(self.whole_checkpoints(), default=None)
+        """Return the step and directory of the last whole checkpoint that a run can resume from, or None."""
+        return max(self.resumable_checkpoints(), default=None)
+
+    def resumable_checkpoints(self) -> list[tuple[int, Path]]:
+        """Return the whole checkpoints that still have what a resume reads, by step."""
+        return [(step, path) for step, path in self.whole_checkpoints() if not (path / WEIGHTS_ONLY).exists()]
 
     def whole_checkpoints(self) -> list[tuple[int, Path]]:
         """Return the whole checkpoints as (step, directory), by step. A directory of another name is a user's copy."""

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from store.lines import End
 
 Action = Literal[
-    "cancel", "pause", "resume", "priority", "hold", "release", "start_now", "move", "tag", "note"
-]
+    "cancel", "pause", "resume", "priority", "hold", "release", "start_now", "move", "tag", "note", "remove", "clean"
+]  # fmt: skip
 OF_WORDS = ("tag", "note")  # which any run takes
 OF_PLACE = ("priority", "hold", "release", "start_now", "move")  # actions for which a run has to wait
 MOST_INTERRUPTIONS = 3
@@ -166,6 +166,8 @@ def refused(action: Action, number: int, state: str, request: Request | None = N
         return _resume_refused(number, state, request)
     if action in OF_WORDS:
         return None
+    if action in ("remove", "clean"):
+        return _remove_refused(action, number, state)
     if action in OF_PLACE:
         return _place_refused(number, state)
     if state in WAITING or (state in ACTIVE and request is None):
@@ -189,6 +191,12 @@ def _resume_refused(number: int, state: str, request: Request | None) -> str | N
         return f"run #{number} is {state}; there is nothing to resume"
     if state == RunState.FINISHED:
         return f"run #{number} is finished; use requeue to run its recipe again"
+    return None
+
+
+def _remove_refused(action: str, number: int, state: str) -> str | None:
+    if state in WAITING | ACTIVE:
+        return f"run #{number} is {state}: cancel or pause it before you {action} it"
     return None
 
 

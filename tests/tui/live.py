@@ -76,6 +76,11 @@ class Live:
         self.client.action("hold", run=number)
         return number
 
+    def removed(self) -> int:
+        number = self.ended(steps=3)
+        self.client.action("remove", run=number)
+        return number
+
     def cancelled(self) -> int:
         number = self.waiting()
         self.client.action("cancel", run=number)

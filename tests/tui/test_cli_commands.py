@@ -57,6 +57,9 @@ EXAMPLES = {
     "priority": Example(lambda live: [live.waiting(), 3], "has priority 3"),
     "tag": Example(lambda live: [live.finished, "--add", "night"], "has the tags night"),
     "note": Example(lambda live: [live.finished, "a good one"], "has a new note"),
+    "rm": Example(lambda live: [live.ended(steps=3), "--yes"], "is removed"),
+    "restore": Example(lambda live: [live.removed()], "is back"),
+    "clean": Example(lambda live: [live.finished], "there is nothing to free"),
     "wait": Example(lambda live: [live.finished, "--timeout", 60], "Fake Run"),
     "fix": Example(lambda live: [live.finished], "has no flag that warns", ExitCode.REFUSED),
     "compare": Example(lambda live: [live.finished, live.ended(steps=3)], "The recipes are the same"),
@@ -126,7 +129,8 @@ def test_nothing_but_help_without_a_terminal(finetui: Line) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    ["hold 99", "release 99", "start 99", "move 99", "tag 99 --add x", "note 99 x", "wait 99", "clone 99 seed=1",
+    ["hold 99", "release 99", "start 99", "move 99", "tag 99 --add x", "note 99 x", "wait 99", "rm 99",
+     "restore 99", "clean 99", "clone 99 seed=1",
      "show 99", "logs 99", "cancel 99", "pause 99", "resume 99", "requeue 99", "priority 99 1", "fix 99", "export 99",
      "compare 98 99"],
 )  # fmt: skip

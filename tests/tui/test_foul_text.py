@@ -63,6 +63,9 @@ COMMANDS = [
     "tag 1 --add x",
     "note 1 FOUL",
     "wait 1",
+    "rm 1 --yes",
+    "restore 1",
+    "clean 1",
     "clone 1 FOUL=1",
     "run my.yaml --follow",
     "run my.yaml FOUL=1",
@@ -77,7 +80,21 @@ COMMANDS = [
 ]
 # Their answers are errors here, and as foul as the rest.
 CODES = dict.fromkeys(
-    ["cancel", "pause", "resume", "requeue", "priority", "hold", "release", "start", "move", "tag", "note"],
+    [
+        "cancel",
+        "pause",
+        "resume",
+        "requeue",
+        "priority",
+        "hold",
+        "release",
+        "start",
+        "move",
+        "tag",
+        "note",
+        "rm",
+        "restore",
+    ],
     ExitCode.REFUSED,
 )
 REFUSED = {

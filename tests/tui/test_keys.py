@@ -239,6 +239,19 @@ async def test_a_run_that_waits_is_held_moved_and_started(make_app: MakeApp, ser
             await until(pilot, lambda said=said: f"run #4 {said}" in status(app), "the answer")
 
 
+async def test_removing_a_run_asks_and_says_what_it_frees(make_app: MakeApp, served: Served) -> None:
+    app = make_app([1])
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        await pilot.press("D")
+        assert "Remove run #1 docstrings-full (" in status(app)
+        assert "iB)?" in status(app)
+        await pilot.press("y")
+        await until(pilot, lambda: bool(served.actions.asked), "the action")
+        assert served.actions.asked == [("remove", {"run": 1})]
+        await pilot.press("k")
+
+
 async def test_a_question_that_is_covered_is_forgotten(make_app: MakeApp, served: Served) -> None:
     app = make_app()
     async with app.run_test(size=SMALL) as pilot:

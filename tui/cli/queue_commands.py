@@ -19,7 +19,7 @@ Which = Annotated[
         show_default=False,
     ),
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="With a filter: do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def _act(action: str, runs: list[str], yes: bool, **body: Any) -> None:
@@ -132,3 +132,46 @@ def wait(
     from tui.cli import queue
 
     queue.wait(runs, timeout)
+
+
+@app.command()
+def rm(runs: Which, yes: Yes = False) -> None:
+    """Remove ended runs: shows how much that frees and asks; `finetui restore` brings them back for a week."""
+    from tui.cli import disposal
+
+    disposal.rm(runs, yes=yes)
+
+
+@app.command()
+def restore(
+    numbers: Annotated[
+        list[int] | None,
+        typer.Argument(help="Numbers of removed runs; without any, they are listed.", show_default=False),
+    ] = None,
+) -> None:
+    """Bring removed runs back, or list them."""
+    from tui.cli import disposal
+
+    disposal.restore(numbers or [])
+
+
+@app.command()
+def clean(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUNS...]",
+            help="Numbers or a filter; default: all finished runs.",
+            show_default=False,
+        ),
+    ] = None,
+    checkpoints: Annotated[
+        bool, typer.Option("--checkpoints", help="Also delete checkpoints other than the best and the last.")
+    ] = False,
+    removed: Annotated[bool, typer.Option("--removed", help="Delete removed runs for good.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Free disk: optimiser states that nothing resumes from; weights stay. Shows what goes and asks."""
+    from tui.cli import disposal
+
+    disposal.clean(runs or [], checkpoints=checkpoints, removed=removed, yes=yes)
