@@ -20,13 +20,13 @@ from textual.app import App
 from textual.message import Message
 from textual.screen import Screen
 
-from engine.basics.safe_text import lines
+from engine.basics.safe_text import lines, one_line
 from finetui.home import Home
 from tui import actions
 from tui.lines import format, theme
 from tui.poller import Poller, default_connect
 from tui.remembered import Remembered
-from tui.rows import Request, Snapshot
+from tui.rows import Request, Snapshot, ended_between
 from tui.run_list import RunList
 from tui.screens.base import BaseScreen
 from tui.screens.dashboard import Dashboard
@@ -114,8 +114,18 @@ class FinetuiApp(App[None]):
     def on_arrived(self, message: Arrived) -> None:
         if message.snapshot.loaded and not self.state.snapshot.loaded and not self.is_headless:
             self.call_after_refresh(_spare_collector)
+        ended = ended_between(self.state.snapshot, message.snapshot)
         self.state.take(message.snapshot)
+        if ended:
+            self.notify_terminal("; ".join(f"#{run.number} {run.name} {run.state}" for run in ended[:3]))
         self.refresh_screen()
+
+    def notify_terminal(self, text: str) -> None:
+        """Ring the bell and ask for a notice of the desktop (OSC 9), which terminals without one pass over."""
+        if self._driver is None or "NO_BELL" in os.environ:
+            return
+        self.bell()
+        self._driver.write(f"\x1b]9;finetui: {one_line(text)}\x07")
 
     def refresh_screen(self) -> None:
         """Let the screen on top show what is known."""

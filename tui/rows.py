@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from store.states import ACTIVE, WAITING
+from store.states import ACTIVE, WAITING, RunState
 
 LIVE_STATES = WAITING | ACTIVE
 
@@ -105,6 +105,14 @@ class Snapshot:
 
     def run(self, number: int | None) -> Run | None:
         return self._by_number.get(number) if number is not None else None
+
+
+def ended_between(before: Snapshot, after: Snapshot) -> list[Run]:
+    """The runs that had a worker before and have finished or failed since."""
+    if before.runs is after.runs or not before.busy:
+        return []
+    now = (after.run(run.number) for run in before.runs if run.live)
+    return [run for run in now if run and run.state in (RunState.FINISHED, RunState.FAILED)]
 
 
 def runs_of(table: Any) -> tuple[Run, ...]:

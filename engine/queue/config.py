@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine.basics.errors import ConfigError
+from engine.queue.notices import EVENTS, Event, Ways
 from finetui.files import open_regular
 
 LARGEST = 1 << 20  # bytes
@@ -28,6 +29,26 @@ class Config(BaseModel):
         description="Seconds that a run has to save and stop after cancel or pause before it is killed.",
     )
     sample_every_s: float = Field(2.0, ge=0.1, description="Seconds between hardware samples during a run.")
+    notify_on: list[Event] = Field(
+        list(EVENTS),
+        description="What is told: finished, failed, paused (by itself: a full disk), flagged (a flag warns), stalled "
+        "(no step for long), queue_empty, disk_full. Default: all.",
+    )
+    notify_command: str = Field(
+        "",
+        description="A command for `sh` that tells you: it has FINETUI_EVENT, FINETUI_RUN, FINETUI_NAME, FINETUI_TITLE "
+        "and FINETUI_MESSAGE in its environment.",
+    )
+    notify_urls_file: str = Field(
+        "",
+        description="A file of Apprise addresses (mail, ntfy, Telegram, Slack, webhooks, …), one a line, of mode 0600. "
+        "Or set FINETUI_NOTIFY_URLS before the daemon starts. Needs the extra `notices`.",
+    )
+    stalled_after: float = Field(
+        20.0,
+        gt=0,
+        description="A run is stalled after so many times the time of a step without one, and five minutes at least.",
+    )
     keep_removed_days: float = Field(
         7.0,
         ge=0,
@@ -44,6 +65,10 @@ class Config(BaseModel):
         description="Fork workers from a process that has torch, transformers and PEFT imported, so that runs start "
         "sooner. It takes about 0.5 GB while runs are started, and ends after ten minutes without one.",
     )
+
+    @property
+    def ways(self) -> Ways:
+        return Ways(frozenset(self.notify_on), self.notify_command, self.notify_urls_file)
 
 
 def read(path: Path) -> Config:

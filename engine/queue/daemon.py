@@ -26,10 +26,14 @@ from engine.basics.repeater import Repeater
 from engine.queue import config
 from engine.queue.executor import usable_devices
 from engine.queue.no_pandas import keep_pandas_out
+from engine.queue.notices import Event, Notice, Notices
 from engine.queue.orders import ORDERS, whole_number
 from engine.queue.sampler import Nvml, Sampler
 from engine.queue.scheduler import Capacity
 from engine.queue.supervisor import Settings, Supervisor
+from engine.queue.watch import Watch
+from engine.runs.home import RunDir
+from engine.runs.journal import RunRecord
 from finetui.daemon import ALREADY_RUNNING, DAEMON, READY, code_version
 from finetui.errors import ExitCode, FinetuiError, StoreError
 from finetui.files import append_regular
@@ -38,6 +42,7 @@ from finetui.home import home as default_home
 from finetui.lock import Lock
 from finetui.start import program
 from store import Ingest, Projection, Server
+from store.states import RunState
 
 log = logging.getLogger("finetui.daemon")
 
@@ -75,7 +80,10 @@ class Daemon:
         self._config_mtime_ns = _config_mtime(home)
         self._config_problem: str | None = None
         self._settings = _settings(self.config, self._nvml)
-        self._supervisor = Supervisor(home, self._settings, on_change=self._on_journal_entry)
+        self._notices = Notices(self.config.ways)
+        self._watch = Watch()
+        self._was_busy = self._was_full = False
+        self._supervisor = Supervisor(home, self._settings, self._on_journal_entry, self._on_end)
         self._sampler = Sampler(home.hardware_log, self._nvml, before_rotation=self._ingest.drain)
         self._server = Server(home.socket, self._projection, self.act, self._ingest.caught_up)
         self._queue_thread = Repeater(
@@ -152,6 +160,7 @@ class Daemon:
             self._server.start()
         self._reread_config()
         self._supervisor.tick()
+        self._tell_of_queue()
 
     def _reread_config(self) -> None:
         """Apply a changed config.toml; a bad one changes nothing but is reported in `status`."""
@@ -168,7 +177,40 @@ class Daemon:
         self._config_problem = None
         self._settings = _settings(self.config, self._nvml)
         self._supervisor.change_settings(self._settings)
+        self._notices.ways = self.config.ways
         log.info("config.toml has changed: %s", self.config)
+
+    def _on_end(self, run: RunDir, record: RunRecord) -> None:
+        """An attempt has ended, and the run with it, or has paused."""
+        events: dict[str, Event] = {
+            RunState.FINISHED: "finished",
+            RunState.FAILED: "failed",
+            RunState.PAUSED: "paused",
+        }
+        if (event := events.get(record.state)) and record.request is None:
+            name = run.path.name.partition("-")[2]
+            self._notices.tell(Notice(event, record.reason or event, record.number, name))
+
+    def _tell_of_queue(self) -> None:
+        """Tell when the last run has ended, and when the disk has become full."""
+        counts, busy = self._supervisor.counts(), self._supervisor.busy
+        if self._was_busy and not busy:
+            waits = f", {len(counts['queued'])} wait for something else" if counts["queued"] else ""
+            self._notices.tell(Notice("queue_empty", f"nothing runs any more{waits}"))
+        self._was_busy = busy
+        full = self._supervisor.disk_full
+        if full and not self._was_full:
+            self._notices.tell(Notice("disk_full", full))
+        self._was_full = bool(full)
+
+    def _tell_of_runs(self) -> None:
+        """Tell of flags and of runs that no longer get on."""
+        if not self._notices.ways.any:
+            return
+        with self._projection.read() as cursor:
+            found = [*self._watch.flags(cursor), *self._watch.stalls(cursor, self.config.stalled_after)]
+        for notice in found:
+            self._notices.tell(notice)
 
     def _tidy(self) -> None:
         after = self.config.clean_after_days
@@ -177,6 +219,7 @@ class Daemon:
     def _poll_logs(self) -> None:
         self._ingest.poll()
         self._projection.set_waiting(self._supervisor.waiting_for)
+        self._tell_of_runs()
 
     def _interval(self, busy_s: float, idle_s: float) -> float:
         return busy_s if self._supervisor.busy else idle_s
@@ -258,7 +301,8 @@ class Daemon:
                 run or 0, f"{whose} is damaged: {what}; the rest is used, the file is left as it is{where}"
             )
         problems += [damaged[run] for run in sorted(damaged)]
-        problems += filter(None, [self._config_problem, self._ingest.problem, self._nvml.problem])
+        others = (self._config_problem, self._ingest.problem, self._nvml.problem, self._notices.problem)
+        problems += filter(None, others)
         return problems
 
     def status(self) -> dict[str, Any]:

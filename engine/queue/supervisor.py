@@ -58,8 +58,17 @@ class Settings:
 class Supervisor:
     """All runs of a home."""
 
-    def __init__(self, home: Home, settings: Settings, on_change: Callable[[int], object]) -> None:
-        """`on_change` is called with the run after each journal entry, in whichever thread wrote it."""
+    def __init__(
+        self,
+        home: Home,
+        settings: Settings,
+        on_change: Callable[[int], object],
+        on_end: Callable[[RunDir, RunRecord], object] = lambda run, record: None,
+    ) -> None:
+        """`on_change` is called with the run after each journal entry, in whichever thread wrote it; `on_end` when an
+        attempt has ended and the run with it, or has paused.
+        """
+        self._on_end = on_end
         self._home = home
         self._settings = settings
         self._on_change = on_change
@@ -72,6 +81,7 @@ class Supervisor:
         self._stop_requested: dict[tuple[int, int], float] = {}
         self._next = 1
         self.waiting_for: dict[int, str] = {}
+        self.disk_full: str | None = None  # why nothing starts
         self.problems: dict[int, str] = {}  # run → error at its last tick
         self.damaged: dict[int, str] = {}  # run → what is wrong with its journal
         self._lister = Lister(home.runs)
@@ -236,8 +246,9 @@ class Supervisor:
 
     def _schedule(self) -> None:
         waiting, active = self._open_records(active=False), self._open_records(active=True)
-        if waiting and (disk_full := disk.full_disk(self._home.runs)):
-            self.waiting_for = {record.number: disk_full for record in waiting}
+        self.disk_full = disk.full_disk(self._home.runs) if waiting else None
+        if self.disk_full:
+            self.waiting_for = dict.fromkeys((record.number for record in waiting), self.disk_full)
             return
         needed = {number for record in waiting for number in record.after}
         states = {number: self._records[number].state for number in needed & self._records.keys()}
@@ -444,6 +455,8 @@ class Supervisor:
         reason = f" ({record.reason})" if record.reason and line.state is not None else ""
         log.info("run #%d: %s, now %s%s", record.number, line.kind, record.state, reason)
         self._on_change(record.number)
+        if isinstance(line, Ended):
+            self._on_end(run, record)
         return record
 
     def _remember(self, run: RunDir, record: RunRecord) -> None:

@@ -20,7 +20,7 @@ from tui.actions import ACTIONS
 from tui.app import FinetuiApp
 from tui.bindings import BINDINGS, SCREENS, Context, bindings_of, find, keys_markdown
 from tui.lines.theme import Glyphs
-from tui.rows import Run, runs_of
+from tui.rows import Run, Snapshot, ended_between, runs_of
 from tui.screens.compare import CompareScreen
 from tui.screens.dashboard import Dashboard
 from tui.screens.data import DataScreen
@@ -98,6 +98,35 @@ def test_an_interrupted_run_waits_and_can_be_paused_and_moved() -> None:
         found = find(action, "dashboard")
         assert found is not None
         assert found.unless(context) is None
+
+
+# ---- what the terminal is told ---
+
+
+def test_runs_that_have_ended_are_told_from_others() -> None:
+    was, now = ("running", "running", "queued", "failed"), ("finished", "running", "cancelled", "failed")
+    going, later = (
+        [Run(number, f"r{number}", state) for number, state in enumerate(states)] for states in (was, now)
+    )
+    before, after = Snapshot(tuple(going)), Snapshot(tuple(later))
+    assert [run.number for run in ended_between(before, after)] == [0]
+    assert ended_between(after, after) == []
+    assert ended_between(Snapshot(), after) == [], "what was so before the screen came is not news"
+
+
+async def test_the_terminal_is_told_in_words_that_it_can_show(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        written: list[str] = []
+        monkeypatch.setattr(app._driver, "write", written.append)
+        app.notify_terminal("#3 mine\x1b]2;x\x07 finished")
+        assert written[-1] == "\x1b]9;finetui: #3 mine ]2;x  finished\x07"
+        monkeypatch.setenv("NO_BELL", "1")
+        app.notify_terminal("again")
+        assert len(written) == 1
 
 
 # ---- dashboard ---------------------------------------------------------------------------------------
