@@ -49,6 +49,7 @@ class Starting:
     device: Device = None
     threads: Threads = None
     reason: Reason = None
+    price: Annotated[float | None, "what an hour of its devices costs", LEFT_OUT] = None
 
 
 @dataclass(frozen=True, slots=True)

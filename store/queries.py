@@ -33,14 +33,17 @@ summaries AS (
   GROUP BY run
 )"""
 
+# Seconds and price of every attempt.
+ATTEMPT_SECONDS = f"""
+  SELECT a.run, a.price, coalesce(a.ended, CASE WHEN r.state IN {sql_list(ACTIVE)} AND a.attempt = r.attempt
+                                                THEN $now ELSE a.last_t END, a.started) - a.started AS s
+  FROM attempts a JOIN runs r USING (run)"""
+
 RUNS_SQL = f"""
 WITH {_SUMMARIES},
 times AS (
   -- An attempt that left no end is over since its last line, unless it is the one that runs now.
-  SELECT a.run,
-         sum(coalesce(a.ended, CASE WHEN r.state IN {sql_list(ACTIVE)} AND a.attempt = r.attempt
-                                    THEN $now ELSE a.last_t END, a.started) - a.started) AS elapsed_s
-  FROM attempts a JOIN runs r USING (run) GROUP BY a.run
+  SELECT run, sum(s) AS elapsed_s, sum(s * price) / 3600 AS cost FROM ({ATTEMPT_SECONDS}) GROUP BY run
 ),
 flagged AS (  -- as they stand: the last line of each counts
   SELECT run, count(*) FILTER (level IN ('warn', 'critical')) AS flags,
@@ -60,7 +63,7 @@ SELECT r.run, r.name, r.state, r.reason, r.waiting_for, r.priority, r.method, r.
        CASE WHEN r.kept_step = s.heldout_best_step THEN s.heldout_best ELSE s.heldout END AS heldout,
        s.heldout_best, s.general, s.tokens_per_s,
        coalesce(f.flags, 0) AS flags, f.flag_level, r.phase, r.attempt, r.sweep, r.parent,
-       r.created, r.started, r.ended, r.task, r.held, r.tags
+       r.created, r.started, r.ended, r.task, r.held, r.tags, t.cost
 FROM runs r
 LEFT JOIN summaries s USING (run)
 LEFT JOIN attempts c ON c.run = r.run AND c.attempt = r.attempt

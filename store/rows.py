@@ -174,7 +174,8 @@ def journal_line(batch: Batch, run: RunRow, entry: Entry, directory: Path) -> li
             pid = None if isinstance(line, Starting) else line.pid
             run.attempt, run.pid = attempt, pid or run.pid
             run.started = t if run.started is None else run.started
-            batch.attempt(run.run, attempt, started=t, pid=pid, device=line.device)
+            price = line.price if isinstance(line, Starting) else None
+            batch.attempt(run.run, attempt, started=t, pid=pid, device=line.device, price=price)
         case Adopted():
             run.attempt = max(run.attempt, line.attempt or 0)
     if line.state is not None:

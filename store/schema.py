@@ -88,6 +88,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ("first_t", "DOUBLE", "time of its first metrics line, Unix seconds"),
             ("last_step", "BIGINT", "step of its last metrics line"),
             ("last_t", "DOUBLE", "time of its last metrics line, Unix seconds"),
+            ("price", "DOUBLE", "what an hour of its devices cost; NULL where no price was known"),
         ],
     ),
     "params": (

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine.basics.errors import ConfigError
+from engine.queue.budget import Budget
 from engine.queue.notices import EVENTS, Event, Ways
 from finetui.files import open_regular
 
@@ -32,7 +33,7 @@ class Config(BaseModel):
     notify_on: list[Event] = Field(
         list(EVENTS),
         description="What is told: finished, failed, paused (by itself: a full disk), flagged (a flag warns), stalled "
-        "(no step for long), queue_empty, disk_full. Default: all.",
+        "(no step for long), queue_empty, disk_full, budget. Default: all.",
     )
     notify_command: str = Field(
         "",
@@ -48,6 +49,20 @@ class Config(BaseModel):
         20.0,
         gt=0,
         description="A run is stalled after so many times the time of a step without one, and five minutes at least.",
+    )
+    price_per_hour: float | None = Field(
+        None,
+        ge=0,
+        description="What an hour of one GPU costs, or of the machine if it has none, in any currency. Each attempt "
+        "keeps the price of its day; `ls`, `show` and SQL have the cost of a run.",
+    )
+    budget: float | None = Field(
+        None,
+        ge=0,
+        description="When the runs of this home have cost so much, none is started any more; you are told at 80%.",
+    )
+    budget_pauses: bool = Field(
+        False, description="Also pause the runs that are going when the budget is spent."
     )
     keep_removed_days: float = Field(
         7.0,
@@ -65,6 +80,10 @@ class Config(BaseModel):
         description="Fork workers from a process that has torch, transformers and PEFT imported, so that runs start "
         "sooner. It takes about 0.5 GB while runs are started, and ends after ten minutes without one.",
     )
+
+    @property
+    def money(self) -> Budget:
+        return Budget(self.price_per_hour, self.budget, self.budget_pauses)
 
     @property
     def ways(self) -> Ways:

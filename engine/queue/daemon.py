@@ -25,15 +25,13 @@ from engine.basics.memory_limit import MemoryLimit
 from engine.basics.repeater import Repeater
 from engine.queue import config
 from engine.queue.executor import usable_devices
+from engine.queue.money import forget_cost, keep_cost
 from engine.queue.no_pandas import keep_pandas_out
-from engine.queue.notices import Event, Notice, Notices
 from engine.queue.orders import ORDERS, whole_number
 from engine.queue.sampler import Nvml, Sampler
 from engine.queue.scheduler import Capacity
 from engine.queue.supervisor import Settings, Supervisor
-from engine.queue.watch import Watch
-from engine.runs.home import RunDir
-from engine.runs.journal import RunRecord
+from engine.queue.teller import Teller, settings_shown
 from finetui.daemon import ALREADY_RUNNING, DAEMON, READY, code_version
 from finetui.errors import ExitCode, FinetuiError, StoreError
 from finetui.files import append_regular
@@ -42,7 +40,6 @@ from finetui.home import home as default_home
 from finetui.lock import Lock
 from finetui.start import program
 from store import Ingest, Projection, Server
-from store.states import RunState
 
 log = logging.getLogger("finetui.daemon")
 
@@ -80,10 +77,8 @@ class Daemon:
         self._config_mtime_ns = _config_mtime(home)
         self._config_problem: str | None = None
         self._settings = _settings(self.config, self._nvml)
-        self._notices = Notices(self.config.ways)
-        self._watch = Watch()
-        self._was_busy = self._was_full = False
-        self._supervisor = Supervisor(home, self._settings, self._on_journal_entry, self._on_end)
+        self._teller = Teller(home, self.config)
+        self._supervisor = Supervisor(home, self._settings, self._on_journal_entry, self._teller.run_ended)
         self._sampler = Sampler(home.hardware_log, self._nvml, before_rotation=self._ingest.drain)
         self._server = Server(home.socket, self._projection, self.act, self._ingest.caught_up)
         self._queue_thread = Repeater(
@@ -160,7 +155,8 @@ class Daemon:
             self._server.start()
         self._reread_config()
         self._supervisor.tick()
-        self._tell_of_queue()
+        counts = self._supervisor.counts()
+        self._teller.queue_is(len(counts["running"]), len(counts["queued"]), self._supervisor.disk_full)
 
     def _reread_config(self) -> None:
         """Apply a changed config.toml; a bad one changes nothing but is reported in `status`."""
@@ -177,40 +173,12 @@ class Daemon:
         self._config_problem = None
         self._settings = _settings(self.config, self._nvml)
         self._supervisor.change_settings(self._settings)
-        self._notices.ways = self.config.ways
+        self._teller.configure(self.config)
         log.info("config.toml has changed: %s", self.config)
 
-    def _on_end(self, run: RunDir, record: RunRecord) -> None:
-        """An attempt has ended, and the run with it, or has paused."""
-        events: dict[str, Event] = {
-            RunState.FINISHED: "finished",
-            RunState.FAILED: "failed",
-            RunState.PAUSED: "paused",
-        }
-        if (event := events.get(record.state)) and record.request is None:
-            name = run.path.name.partition("-")[2]
-            self._notices.tell(Notice(event, record.reason or event, record.number, name))
-
-    def _tell_of_queue(self) -> None:
-        """Tell when the last run has ended, and when the disk has become full."""
-        counts, busy = self._supervisor.counts(), self._supervisor.busy
-        if self._was_busy and not busy:
-            waits = f", {len(counts['queued'])} wait for something else" if counts["queued"] else ""
-            self._notices.tell(Notice("queue_empty", f"nothing runs any more{waits}"))
-        self._was_busy = busy
-        full = self._supervisor.disk_full
-        if full and not self._was_full:
-            self._notices.tell(Notice("disk_full", full))
-        self._was_full = bool(full)
-
-    def _tell_of_runs(self) -> None:
-        """Tell of flags and of runs that no longer get on."""
-        if not self._notices.ways.any:
-            return
+    def _keep_cost(self, run: int) -> None:
         with self._projection.read() as cursor:
-            found = [*self._watch.flags(cursor), *self._watch.stalls(cursor, self.config.stalled_after)]
-        for notice in found:
-            self._notices.tell(notice)
+            keep_cost(cursor, self.home, run)
 
     def _tidy(self) -> None:
         after = self.config.clean_after_days
@@ -219,7 +187,8 @@ class Daemon:
     def _poll_logs(self) -> None:
         self._ingest.poll()
         self._projection.set_waiting(self._supervisor.waiting_for)
-        self._tell_of_runs()
+        with self._projection.read() as cursor:
+            self._supervisor.spent = self._teller.look(cursor)
 
     def _interval(self, busy_s: float, idle_s: float) -> float:
         return busy_s if self._supervisor.busy else idle_s
@@ -251,9 +220,11 @@ class Daemon:
                 case "resume":
                     return {"state": queue.resume(whole_number(name, body, "run"))}
                 case "remove":
-                    return queue.remove(whole_number(name, body, "run"))
+                    return queue.remove(whole_number(name, body, "run"), self._keep_cost)
                 case "restore":
-                    return queue.restore(whole_number(name, body, "run"))
+                    restored = queue.restore(run := whole_number(name, body, "run"))
+                    forget_cost(self.home, run)
+                    return restored
                 case "clean":
                     run, best = whole_number(name, body, "run"), body.get("best")
                     best = None if best is None else whole_number(name, body, "best")
@@ -301,7 +272,7 @@ class Daemon:
                 run or 0, f"{whose} is damaged: {what}; the rest is used, the file is left as it is{where}"
             )
         problems += [damaged[run] for run in sorted(damaged)]
-        others = (self._config_problem, self._ingest.problem, self._nvml.problem, self._notices.problem)
+        others = (self._config_problem, self._ingest.problem, self._nvml.problem, self._teller.problem)
         problems += filter(None, others)
         return problems
 
@@ -316,6 +287,7 @@ class Daemon:
             "concurrency": self._settings.capacity.concurrency,
             "devices": list(self._settings.capacity.devices),
             "threads": self._settings.threads,
+            **settings_shown(self.config, self._supervisor.spent),
             "pool": self._supervisor.pool_status(),
             "reading": self._ingest.reading,
             "problems": self._problems(),
@@ -334,7 +306,9 @@ def _settings(user_config: config.Config, nvml: Nvml) -> Settings:
     devices = usable_devices([gpu.name for gpu in nvml.gpus], os.environ.get("CUDA_VISIBLE_DEVICES"))
     concurrency = user_config.concurrency or len(devices) or 1
     threads = max(1, physical_cores() // concurrency)
-    return Settings(Capacity(concurrency, devices), threads, user_config.grace_s, user_config.pool)
+    return Settings(
+        Capacity(concurrency, devices), threads, user_config.grace_s, user_config.pool, user_config.money
+    )
 
 
 # ---- the process ---------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from finetui.start import program
 
 log = logging.getLogger("finetui.notices")
 
-Event = Literal["finished", "failed", "paused", "flagged", "stalled", "queue_empty", "disk_full"]
+Event = Literal["finished", "failed", "paused", "flagged", "stalled", "queue_empty", "disk_full", "budget"]
 EVENTS: tuple[Event, ...] = get_args(Event)
 URLS = "FINETUI_NOTIFY_URLS"  # Apprise addresses, separated by blanks
 SEND_S = 60.0  # that sending may take

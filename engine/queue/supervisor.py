@@ -18,6 +18,7 @@ from typing import Any
 from engine.basics.errors import QueueError
 from engine.basics.process import Identity
 from engine.queue import accept, recovery
+from engine.queue.budget import NO_BUDGET, Budget
 from engine.queue.executor import Executor, Processes
 from engine.queue.orders import Order, answer, line_for
 from engine.queue.scheduler import Capacity, Start, decide
@@ -53,6 +54,7 @@ class Settings:
     threads: int  # for each run
     grace_s: float
     pool: bool = False  # fork workers from a process that has the imports done
+    budget: Budget = NO_BUDGET
 
 
 class Supervisor:
@@ -82,6 +84,7 @@ class Supervisor:
         self._next = 1
         self.waiting_for: dict[int, str] = {}
         self.disk_full: str | None = None  # why nothing starts
+        self.spent = 0.0  # by all runs, as the daemon knows from the store
         self.problems: dict[int, str] = {}  # run → error at its last tick
         self.damaged: dict[int, str] = {}  # run → what is wrong with its journal
         self._lister = Lister(home.runs)
@@ -247,8 +250,14 @@ class Supervisor:
     def _schedule(self) -> None:
         waiting, active = self._open_records(active=False), self._open_records(active=True)
         self.disk_full = disk.full_disk(self._home.runs) if waiting else None
-        if self.disk_full:
-            self.waiting_for = dict.fromkeys((record.number for record in waiting), self.disk_full)
+        no_money = self._settings.budget.refusal(self.spent)
+        if why := self.disk_full or no_money:
+            self.waiting_for = dict.fromkeys((record.number for record in waiting), why)
+        if no_money and self._settings.budget.pauses:
+            for record in active:
+                if record.request is None:
+                    self._run_guarded(record.number, partial(self._pause_for_money, record.number))
+        if why:
             return
         needed = {number for record in waiting for number in record.after}
         states = {number: self._records[number].state for number in needed & self._records.keys()}
@@ -256,6 +265,9 @@ class Supervisor:
         self.waiting_for = decision.waiting
         for start in decision.starts:
             self._run_guarded(start.run, partial(self._start, start))
+
+    def _pause_for_money(self, number: int) -> None:
+        self.pause(number)
 
     def _start(self, start: Start) -> None:
         """Start an attempt. The journal first: a shim starts only what the journal says is starting."""
@@ -265,7 +277,8 @@ class Supervisor:
             return
         attempt = max([record.attempt, *(attempt.number for attempt in run.attempts())]) + 1
         threads = self._settings.threads
-        record = self._write(record, Starting(attempt, RunState.STARTING, start.device, threads))
+        price = self._settings.budget.price_of(start.device)
+        record = self._write(record, Starting(attempt, RunState.STARTING, start.device, threads, price=price))
         start_shim = partial(self._executor.start, run, attempt, start.device, threads, record.processes)
         self._started(record, start_shim)
 
@@ -352,8 +365,10 @@ class Supervisor:
             line = line_for(order, record, body, self._open_records(active=False))
             return answer(order, self._write(record, line))
 
-    def remove(self, number: int) -> dict[str, Any]:
-        """Take an ended or paused run out of the home, from where it can be restored. Raises QueueError, OSError."""
+    def remove(self, number: int, before: Callable[[int], object] = lambda number: None) -> dict[str, Any]:
+        """Take an ended or paused run out of the home, from where it can be restored; `before` is called when that is
+        certain. Raises QueueError, OSError.
+        """
         with self._lock:
             self._allowed_record("remove", number)
             run = self._dirs[number]
@@ -361,6 +376,7 @@ class Supervisor:
             if not lock.acquire():
                 raise QueueError(f"an attempt of run #{number} is just ending; try again in a moment")
             try:
+                before(number)
                 path = removed.remove(self._home, run)
             finally:
                 lock.release()

@@ -60,6 +60,7 @@ class Tty(io.StringIO):
 def listed(monkeypatch: pytest.MonkeyPatch, width: int, **changes: object) -> list[str]:
     """The lines of a table of two runs on a terminal."""
     row = {
+        "cost": None,
         "run": 12345, "name": "support-lora with a rather long name r=16 lr=0.0003", "state": "finished",
         "method": "lora", "progress": "100%", "left": "–", "loss": 1.2345, "heldout": 2.3456, "general": 3.4567,
         "flags": "1 critical", "note": "out of memory: an example of 121 tokens alone does not fit into 10 MiB",

@@ -55,6 +55,9 @@ def status(*, as_json: bool) -> None:
         running = ", ".join(f"#{number}" for number in found["running"]) or "nothing"
         out(f"pid {found['pid']}, up {duration(found['uptime_s'])}, home {found['home']}")
         out(f"running {running}; {len(found['queued'])} waiting; {found['concurrency']} at a time")
+        if "spent" in found:
+            of = f" of {found['budget']:g}" if found["budget"] is not None else ""
+            out(f"spent {found['spent']:.2f}{of}")
         if pool := found.get("pool"):
             out(f"pool: {pool_words(pool)}")
         if found.get("reading"):

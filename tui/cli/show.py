@@ -33,11 +33,12 @@ LIST_COLUMNS = (
     "heldout",
     "general",
     "flags",
+    "cost",
     "note",
 )
 # On a narrow terminal: columns that are cut, to how many of its columns; then those that go, the first one first.
 LEAST = {"note": 16, "name": 20}
-DISPENSABLE = ("left", "general", "method", "progress", "note", "loss")
+DISPENSABLE = ("left", "cost", "general", "method", "progress", "note", "loss")
 
 CONFUSION = (
     "SELECT kind, body FROM events WHERE (kind = 'plan' OR (kind = 'eval' AND body LIKE '%confusion%'))"
@@ -56,7 +57,9 @@ def ls(state: RunState | None, limit: int, *, as_json: bool) -> None:
     if as_json:
         print_json(chosen[-limit:])
     else:
-        print_listing([_listed(row) for row in chosen[-limit:]], LIST_COLUMNS, LEAST, DISPENSABLE)
+        priced = any(row["cost"] is not None for row in chosen[-limit:])
+        columns = [name for name in LIST_COLUMNS if name != "cost" or priced]
+        print_listing([_listed(row) for row in chosen[-limit:]], columns, LEAST, DISPENSABLE)
     if not chosen and not as_json:
         what = f"no run is {state}" if rows else "no runs yet; queue one with: finetui run recipe.yaml"
         say(what)
@@ -73,6 +76,7 @@ def _listed(row: dict[str, Any]) -> dict[str, Any]:
         **row,
         "progress": progress,
         "left": duration(row["eta_s"]),
+        "cost": None if row["cost"] is None else f"{row['cost']:.2f}",
         "note": note or "",
         "flags": _flag(row),
     }
@@ -153,6 +157,8 @@ def _print_head(row: dict[str, Any]) -> None:
         out(f"waits: {row['waiting_for']}")
     if row["state"] in WAITING and row["priority"]:
         out(f"priority {row['priority']}")
+    if row["cost"] is not None:
+        out(f"cost {row['cost']:.2f}")
     if row["tags"]:
         out(f"tags {row['tags']}")
     if row["total_steps"]:
