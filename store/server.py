@@ -85,6 +85,11 @@ class Server:
         """For how long a query that cannot be interrupted has gone on after its time; 0 without one."""
         return self._flight.running.stuck_s if self._flight else 0.0
 
+    @property
+    def last_request(self) -> float:
+        """When a client last asked for something, monotonic seconds; an open screen does all the time."""
+        return self._flight.last_request if self._flight else 0.0
+
     def stop(self) -> bool:
         """Stop running queries, finish what is being answered, close the socket. False if something does not end."""
         ended = True
@@ -127,8 +132,10 @@ class _Flight(flight.FlightServerBase):
         self._actions = actions
         self._reading = reading
         self.running = guard.Running()
+        self.last_request = time.monotonic()
 
     def do_get(self, context: Any, ticket: Any) -> Any:
+        self.last_request = time.monotonic()
         with _told():
             request = _object(ticket.ticket)
             result = self._named(request) if "named" in request else self._sql(request)
@@ -138,6 +145,7 @@ class _Flight(flight.FlightServerBase):
             return flight.RecordBatchStream(table)
 
     def do_action(self, context: Any, action: Any) -> Iterator[Any]:
+        self.last_request = time.monotonic()
         with _told():
             body = _object(action.body.to_pybytes() or b"{}")
             reply = self._act(action.type, body)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine.basics.errors import ConfigError
 from engine.queue.budget import Budget
+from engine.queue.idle import WhenIdle
 from engine.queue.notices import EVENTS, Event, Ways
 from finetui.files import open_regular
 
@@ -50,6 +51,12 @@ class Config(BaseModel):
         gt=0,
         description="A run is stalled after so many times the time of a step without one, and five minutes at least.",
     )
+    when_idle_command: str = Field(
+        "",
+        description="A command for `sh`, such as one that stops a rented machine, once nothing runs, waits or is held, "
+        "and no screen or command has asked for anything, for `when_idle_minutes`.",
+    )
+    when_idle_minutes: float = Field(30.0, gt=0, description="How long that has to be so.")
     price_per_hour: float | None = Field(
         None,
         ge=0,
@@ -80,6 +87,10 @@ class Config(BaseModel):
         description="Fork workers from a process that has torch, transformers and PEFT imported, so that runs start "
         "sooner. It takes about 0.5 GB while runs are started, and ends after ten minutes without one.",
     )
+
+    @property
+    def when_idle(self) -> WhenIdle:
+        return WhenIdle(self.when_idle_command, self.when_idle_minutes)
 
     @property
     def money(self) -> Budget:

@@ -23,7 +23,7 @@ from engine.basics.cpu import physical_cores
 from engine.basics.errors import ConfigError, QueueError
 from engine.basics.memory_limit import MemoryLimit
 from engine.basics.repeater import Repeater
-from engine.queue import config
+from engine.queue import config, idle
 from engine.queue.executor import usable_devices
 from engine.queue.money import forget_cost, keep_cost
 from engine.queue.no_pandas import keep_pandas_out
@@ -78,6 +78,7 @@ class Daemon:
         self._config_problem: str | None = None
         self._settings = _settings(self.config, self._nvml)
         self._teller = Teller(home, self.config)
+        self._idle = idle.Idle(time.monotonic())
         self._supervisor = Supervisor(home, self._settings, self._on_journal_entry, self._teller.run_ended)
         self._sampler = Sampler(home.hardware_log, self._nvml, before_rotation=self._ingest.drain)
         self._server = Server(home.socket, self._projection, self.act, self._ingest.caught_up)
@@ -157,6 +158,9 @@ class Daemon:
         self._supervisor.tick()
         counts = self._supervisor.counts()
         self._teller.queue_is(len(counts["running"]), len(counts["queued"]), self._supervisor.disk_full)
+        work, when, now = any(counts.values()), self.config.when_idle, time.monotonic()
+        if self._idle.look(when, work=work, last_request=self._server.last_request, now=now):
+            idle.begin(when)
 
     def _reread_config(self) -> None:
         """Apply a changed config.toml; a bad one changes nothing but is reported in `status`."""

@@ -101,7 +101,7 @@ class Notices:
             "FINETUI_TITLE": one_line(notice.title),
             "FINETUI_MESSAGE": one_line(notice.message),
         }
-        code = _run(["sh", "-c", self.ways.command], "", told)
+        code = run(["sh", "-c", self.ways.command], "", told)
         if code == 0:
             return None
         return f"notify_command in config.toml {_ended(code)} for the notice {notice.event}"
@@ -110,7 +110,7 @@ class Notices:
         if not (self.ways.urls_file or os.environ.get(URLS)):
             return None
         body = {**asdict(notice), "title": one_line(notice.title), "urls_file": self.ways.urls_file}
-        code = _run(program("engine.queue.apprise_notice"), json.dumps(body), {})
+        code = run(program("engine.queue.apprise_notice"), json.dumps(body), {})
         return None if code == 0 else WHY.get(code or 0, f"Apprise {_ended(code)}")
 
 
@@ -125,7 +125,7 @@ WHY = {
 }
 
 
-def _run(command: list[str], text: str, environment: dict[str, str]) -> int | None:
+def run(command: list[str], text: str, environment: dict[str, str]) -> int | None:
     """Return the exit code; None where it took too long. What it prints may hold addresses, and goes nowhere."""
     process = subprocess.Popen(
         command,
