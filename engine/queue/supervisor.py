@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,30 +20,26 @@ from engine.basics.process import Identity
 from engine.queue import accept, recovery
 from engine.queue.budget import NO_BUDGET, Budget
 from engine.queue.executor import Executor, Processes
+from engine.queue.known_runs import KnownRuns
 from engine.queue.orders import Order, answer, line_for
 from engine.queue.scheduler import Capacity, Start, decide
 from engine.runs import cleaning, disk, journal, lifecycle, removed
 from engine.runs.home import RunDir
 from engine.runs.journal import Request, RunRecord
-from engine.runs.lifecycle import Action
 from finetui.home import Home
 from finetui.lock import Lock
 from store.journal_lines import (
     Cancel,
     Ended,
-    JournalLine,
     Pause,
     Requeued,
     Running,
     Started,
     Starting,
 )
-from store.paths import Lister, Listing, is_settled
 from store.states import ENDED, RunState
 
 log = logging.getLogger("finetui.queue")
-
-SETTLE_S = 2.0  # that a directory which appears is left alone: it may be in the middle of a copy
 
 
 @dataclass(frozen=True)
@@ -70,25 +66,17 @@ class Supervisor:
         """`on_change` is called with the run after each journal entry, in whichever thread wrote it; `on_end` when an
         attempt has ended and the run with it, or has paused.
         """
-        self._on_end = on_end
         self._home = home
         self._settings = settings
         self._on_change = on_change
         self._executor = Executor(settings.pool)
         self._lock = threading.RLock()
-        self._dirs: dict[int, RunDir] = {}
-        self._records: dict[int, RunRecord] = {}
-        self._open_runs: set[int] = set()  # waiting or active: those that `tick` looks at
+        self._runs = KnownRuns(home, self._executor, on_change, on_end)
         # Run and attempt → when SIGTERM was sent, monotonic.
         self._stop_requested: dict[tuple[int, int], float] = {}
-        self._next = 1
         self.waiting_for: dict[int, str] = {}
         self.disk_full: str | None = None  # why nothing starts
         self.spent = 0.0  # by all runs, as the daemon knows from the store
-        self.problems: dict[int, str] = {}  # run → error at its last tick
-        self.damaged: dict[int, str] = {}  # run → what is wrong with its journal
-        self._lister = Lister(home.runs)
-        self._gone: dict[int, Path] = {}  # runs whose directory has gone → where it was
 
     def recover(self, last: int = 0, known: Mapping[int, Path] | None = None) -> None:
         """Read the state of all runs from their directories. `last`: the highest run number in the store; `known`: the
@@ -96,12 +84,24 @@ class Supervisor:
         """
         with self._lock:
             accept.clear_unfinished(self._home)
-            self._next = max(last, accept.last_number(self._home)) + 1
-            listing = self._lister.look(lambda: known or {}) or Listing()
-            for path in listing.runs.values():
-                self._take_up(RunDir(path), moved_in=False)
-            for record in self._open_records(active=True):
+            self._runs.recover(last, known or {})
+            for record in self._runs.open(active=True):
                 log.info("run #%d was %s before this daemon", record.number, record.state)
+
+    @property
+    def refused(self) -> list[str]:
+        """Directories that are not read, each with why and what to do."""
+        return self._runs.refused
+
+    @property
+    def problems(self) -> dict[int, str]:
+        """By run, the error at its last tick."""
+        return self._runs.problems
+
+    @property
+    def damaged(self) -> dict[int, str]:
+        """By run, what is wrong with its journal."""
+        return self._runs.damaged
 
     def change_settings(self, settings: Settings) -> None:
         """Apply changed settings; active runs keep the device and threads that they have."""
@@ -120,84 +120,19 @@ class Supervisor:
         """Look at each active attempt, then start what may start. A problem with one run holds up no other."""
         with self._lock:
             self._executor.reap()
-            self._look()
-            for record in self._open_records(active=True):
-                self._run_guarded(record.number, partial(self._watch, record))
+            self._runs.look()
+            for record in self._runs.open(active=True):
+                self._runs.guarded(record.number, partial(self._watch, record))
             self._schedule()
-
-    @property
-    def refused(self) -> list[str]:
-        """Directories that are not read, each with why and what to do."""
-        return list(self._lister.listing.refused.values())
-
-    def _look(self) -> None:
-        """Find directories of runs that have come, gone or changed their name."""
-        listing = self._lister.look(lambda: {number: run.path for number, run in self._dirs.items()})
-        if listing is None:
-            return
-        for number in self._dirs.keys() - listing.runs.keys():
-            if not self._dirs[number].path.is_dir():
-                self._forget(number)
-        for number, path in listing.runs.items():
-            if number not in self._dirs or self._dirs[number].path != path:
-                if number in self._dirs:
-                    self._forget(number)
-                if not is_settled(path, SETTLE_S):
-                    self._lister.again()
-                    continue
-                self._take_up(RunDir(path), moved_in=True)
-                self._on_change(number)
-
-    def _take_up(self, run: RunDir, *, moved_in: bool) -> None:
-        """Take a run's directory as it is found. Whatever is wrong with it costs no other run anything."""
-        number = run.number
-        self._gone.pop(number, None)
-        self._next = max(self._next, number + 1)
-        try:
-            reading = journal.read_whole(run)
-            if problem := recovery.journal_problem(run, reading):
-                self.damaged[number] = (
-                    f"run #{number}: {problem}; the rest is used, the file is left as it is"
-                )
-            line = recovery.line_for(run, reading, self._executor, moved_in=moved_in)
-        except Exception as error:
-            log.exception("run #%d: its directory cannot be read", number)
-            self.damaged[number] = f"run #{number} is left alone: {type(error).__name__}: {error}"
-            self._remember(run, RunRecord(number, RunState.PAUSED, "its directory cannot be read"))
-            return
-        self._remember(run, reading.record)
-        if line is None:
-            return
-        try:
-            self._write(reading.record, line)
-        except OSError as error:
-            self.damaged[number] = f"run #{number}: {run.journal} cannot be written: {error.strerror}"
-            self._remember(run, replace(reading.record, state=RunState.PAUSED, reason=line.reason))
-
-    def _forget(self, number: int, removed_to: Path | None = None) -> None:
-        """End what a run without its directory still does, and forget the run."""
-        run, record = self._dirs.pop(number), self._records.pop(number)
-        if removed_to is None:
-            log.warning("run #%d: its directory %s is gone", number, run.path)
-        else:
-            log.info("run #%d: removed, now %s", number, removed_to)
-        self._executor.drop_order(run)
-        if record.active:
-            self._executor.kill(Processes(record.shim, record.worker))
-        self._open_runs.discard(number)
-        self._gone[number] = run.path
-        for of_run in (self.problems, self.damaged):
-            of_run.pop(number, None)
-        self._on_change(number)
 
     @property
     def busy(self) -> bool:
         """Whether an attempt is active."""
         with self._lock:
-            return any(self._records[number].active for number in self._open_runs)
+            return any(self._runs.records[number].active for number in self._runs.open_numbers)
 
     def _watch(self, record: RunRecord) -> None:
-        run = self._dirs[record.number]
+        run = self._runs.dirs[record.number]
         if self._executor.is_ordered(run):
             if record.request is not None:
                 self._executor.drop_order(run)
@@ -211,7 +146,9 @@ class Supervisor:
             return
         if record.state == RunState.STARTING and processes.worker is not None:
             identity = processes.worker.to_dict()
-            record = self._write(record, Running(record.attempt, RunState.RUNNING, record.reason, **identity))
+            record = self._runs.write(
+                record, Running(record.attempt, RunState.RUNNING, record.reason, **identity)
+            )
         if record.request is not None:
             self._request_stop(record, processes)
 
@@ -232,7 +169,7 @@ class Supervisor:
         Under the shim's lock: a shim that an earlier daemon started and that is only now beginning either has
         the lock, and then we try again at the next tick, or reads in the journal that it is too late.
         """
-        run = self._dirs[record.number]
+        run = self._runs.dirs[record.number]
         lock = Lock(run.lock)
         if not lock.acquire():
             return
@@ -241,14 +178,14 @@ class Supervisor:
             if processes.alive:
                 return
             self._executor.kill(processes)  # what a killed worker left in its process group
-            self._write(record, lifecycle.verdict(record, self._executor.remains(run, record)))
+            self._runs.write(record, lifecycle.verdict(record, self._executor.remains(run, record)))
         finally:
             lock.release()
 
     # ---- starting --------------------------------------------------------------------------------
 
     def _schedule(self) -> None:
-        waiting, active = self._open_records(active=False), self._open_records(active=True)
+        waiting, active = self._runs.open(active=False), self._runs.open(active=True)
         self.disk_full = disk.full_disk(self._home.runs) if waiting else None
         no_money = self._settings.budget.refusal(self.spent)
         if why := self.disk_full or no_money:
@@ -256,29 +193,31 @@ class Supervisor:
         if no_money and self._settings.budget.pauses:
             for record in active:
                 if record.request is None:
-                    self._run_guarded(record.number, partial(self._pause_for_money, record.number))
+                    self._runs.guarded(record.number, partial(self._pause_for_money, record.number))
         if why:
             return
         needed = {number for record in waiting for number in record.after}
-        states = {number: self._records[number].state for number in needed & self._records.keys()}
+        states = {number: self._runs.records[number].state for number in needed & self._runs.records.keys()}
         decision = decide(waiting, active, self._settings.capacity, states, time.time())
         self.waiting_for = decision.waiting
         for start in decision.starts:
-            self._run_guarded(start.run, partial(self._start, start))
+            self._runs.guarded(start.run, partial(self._start, start))
 
     def _pause_for_money(self, number: int) -> None:
         self.pause(number)
 
     def _start(self, start: Start) -> None:
         """Start an attempt. The journal first: a shim starts only what the journal says is starting."""
-        record, run = self._records[start.run], self._dirs[start.run]
+        record, run = self._runs.records[start.run], self._runs.dirs[start.run]
         if problem := recovery.run_json_problem(run):
-            self._write(record, Ended(RunState.FAILED, reason=problem))
+            self._runs.write(record, Ended(RunState.FAILED, reason=problem))
             return
         attempt = max([record.attempt, *(attempt.number for attempt in run.attempts())]) + 1
         threads = self._settings.threads
         price = self._settings.budget.price_of(start.device)
-        record = self._write(record, Starting(attempt, RunState.STARTING, start.device, threads, price=price))
+        record = self._runs.write(
+            record, Starting(attempt, RunState.STARTING, start.device, threads, price=price)
+        )
         start_shim = partial(self._executor.start, run, attempt, start.device, threads, record.processes)
         self._started(record, start_shim)
 
@@ -289,12 +228,12 @@ class Supervisor:
         except OSError as error:
             reason = f"cannot start a process: {error}"
             if disk.is_full(error):
-                return self._write(record, lifecycle.not_begun(record, reason))
-            return self._write(record, lifecycle.interruption(record, record.checkpoint, reason))
+                return self._runs.write(record, lifecycle.not_begun(record, reason))
+            return self._runs.write(record, lifecycle.interruption(record, record.checkpoint, reason))
         if shim is None:
             return record
         threads = self._settings.threads
-        return self._write(record, Started(record.attempt, record.device, threads, **shim.to_dict()))
+        return self._runs.write(record, Started(record.attempt, record.device, threads, **shim.to_dict()))
 
     # ---- requests --------------------------------------------------------------------------------
 
@@ -303,25 +242,25 @@ class Supervisor:
         submission, recipe = accept.read_submission(body)
         with self._lock:
             if submission.parent is not None:
-                self._record(submission.parent)
+                self._runs.record(submission.parent)
             for other in submission.after:
                 self._check_after(other, submission.after_any)
-            number = self._next
+            number = self._runs.next
             try:
                 run = accept.accept(self._home, number, submission, recipe)
             except OSError as error:
                 raise QueueError(
                     f"the run cannot be written to {self._home.runs}: {error.strerror}"
                 ) from None
-            self._next += 1
-            self._remember(run, journal.read(run))
+            self._runs.next += 1
+            self._runs.remember(run, journal.read(run))
             log.info("run #%d submitted: %s", number, run.path.name)
             self._on_change(number)
             return number
 
     def _check_after(self, number: int, after_any: bool) -> None:
         """Refuse a run that waits for what will not come. Raises QueueError."""
-        state = self._record(number).state
+        state = self._runs.record(number).state
         if not after_any and state in ENDED and state != RunState.FINISHED:
             raise QueueError(
                 f"run #{number} is {state}, so nothing would start after it: resume it first, or use --after-any"
@@ -330,8 +269,8 @@ class Supervisor:
     def requeue(self, number: int) -> int:
         """Queue the recipe of an earlier run once more, from the start; return the new run's number."""
         with self._lock:
-            self._record(number)
-            return self.submit(accept.repeat_submission(self._dirs[number]))
+            self._runs.record(number)
+            return self.submit(accept.repeat_submission(self._runs.dirs[number]))
 
     def cancel(self, number: int) -> str:
         """Cancel a run; return its state: `cancelled` at once for a waiting run, else unchanged until it ends."""
@@ -343,35 +282,35 @@ class Supervisor:
 
     def _ask_to_end(self, action: Request, number: int, line: type[Cancel | Pause], state: RunState) -> str:
         with self._lock:
-            record = self._allowed_record(action, number)
+            record = self._runs.allowed(action, number)
             if record.active:
                 reason = f"{action} was asked; it saves a checkpoint first"
-                record = self._write(record, line(record.state, reason))
-                self._run_guarded(number, partial(self._watch, record))
+                record = self._runs.write(record, line(record.state, reason))
+                self._runs.guarded(number, partial(self._watch, record))
             else:
-                self._write(record, line(state))
-            return self._records[number].state
+                self._runs.write(record, line(state))
+            return self._runs.records[number].state
 
     def resume(self, number: int) -> str:
         """Queue a cancelled, failed or paused run again, to resume its last whole checkpoint; return its state."""
         with self._lock:
-            record = self._allowed_record("resume", number)
-            return self._write(record, Requeued(RunState.QUEUED, interruptions=0)).state
+            record = self._runs.allowed("resume", number)
+            return self._runs.write(record, Requeued(RunState.QUEUED, interruptions=0)).state
 
     def order(self, order: Order, number: int, body: Mapping[str, Any]) -> dict[str, Any]:
         """Change a run's place, its conditions or its words; return what is now so. Raises QueueError."""
         with self._lock:
-            record = self._allowed_record(order, number)
-            line = line_for(order, record, body, self._open_records(active=False))
-            return answer(order, self._write(record, line))
+            record = self._runs.allowed(order, number)
+            line = line_for(order, record, body, self._runs.open(active=False))
+            return answer(order, self._runs.write(record, line))
 
     def remove(self, number: int, before: Callable[[int], object] = lambda number: None) -> dict[str, Any]:
         """Take an ended or paused run out of the home, from where it can be restored; `before` is called when that is
         certain. Raises QueueError, OSError.
         """
         with self._lock:
-            self._allowed_record("remove", number)
-            run = self._dirs[number]
+            self._runs.allowed("remove", number)
+            run = self._runs.dirs[number]
             lock = Lock(run.lock)
             if not lock.acquire():
                 raise QueueError(f"an attempt of run #{number} is just ending; try again in a moment")
@@ -380,7 +319,7 @@ class Supervisor:
                 path = removed.remove(self._home, run)
             finally:
                 lock.release()
-            self._forget(number, removed_to=path)
+            self._runs.forget(number, removed_to=path)
             return {"path": str(path)}
 
     def restore(self, number: int) -> dict[str, Any]:
@@ -389,19 +328,19 @@ class Supervisor:
             found = next((one for one in removed.removed_runs(self._home) if one.number == number), None)
             if found is None:
                 raise QueueError(f"no run #{number} was removed, or it has been deleted for good")
-            if number in self._dirs:
+            if number in self._runs.dirs:
                 raise QueueError(f"run #{number} is another run by now; the removed one is in {found.path}")
-            self._take_up(removed.restore(self._home, found), moved_in=False)
+            self._runs.take_up(removed.restore(self._home, found), moved_in=False)
             self._on_change(number)
-            return {"state": self._records[number].state}
+            return {"state": self._runs.records[number].state}
 
     def clean(self, number: int, best: int | None, *, checkpoints: bool) -> dict[str, Any]:
         """Free what an ended run no longer needs (engine/runs/cleaning.py); return the bytes. Raises QueueError,
         OSError.
         """
         with self._lock:
-            record = self._allowed_record("clean", number)
-            found = cleaning.pieces(self._dirs[number], record.state, best, checkpoints=checkpoints)
+            record = self._runs.allowed("clean", number)
+            found = cleaning.pieces(self._runs.dirs[number], record.state, best, checkpoints=checkpoints)
             for piece in found:
                 cleaning.free(piece)
             self._on_change(number)
@@ -419,82 +358,22 @@ class Supervisor:
             return
         with self._lock:
             finished = [
-                number for number, record in self._records.items() if record.state == RunState.FINISHED
+                number for number, record in self._runs.records.items() if record.state == RunState.FINISHED
             ]
         for number in finished:
             with self._lock:
-                if number in self._dirs:
-                    self._run_guarded(number, partial(self._clean_old, number, time.time() - clean_after_s))
+                if number in self._runs.dirs:
+                    self._runs.guarded(number, partial(self._clean_old, number, time.time() - clean_after_s))
 
     def _clean_old(self, number: int, before: float) -> None:
-        if self._dirs[number].journal.stat().st_mtime > before:
+        if self._runs.dirs[number].journal.stat().st_mtime > before:
             return
-        if cleaning.pieces(self._dirs[number], RunState.FINISHED, None, checkpoints=False):
+        if cleaning.pieces(self._runs.dirs[number], RunState.FINISHED, None, checkpoints=False):
             freed = self.clean(number, None, checkpoints=False)["bytes"]
             log.info("run #%d: %d bytes of optimiser states deleted (clean_after_days)", number, freed)
 
     def counts(self) -> dict[str, Any]:
         """Return the numbers of active and of waiting runs: `{"running": [41], "queued": [42, 43]}`."""
         with self._lock:
-            active, waiting = self._open_records(active=True), self._open_records(active=False)
+            active, waiting = self._runs.open(active=True), self._runs.open(active=False)
             return {"running": [run.number for run in active], "queued": [run.number for run in waiting]}
-
-    # ---- records ---------------------------------------------------------------------------------
-
-    def _record(self, number: int) -> RunRecord:
-        if number in self._gone and any(one.number == number for one in removed.removed_runs(self._home)):
-            raise QueueError(f"run #{number} was removed; finetui restore {number} brings it back")
-        if number in self._gone:
-            raise QueueError(
-                f"the directory of run #{number}, {self._gone[number]}, is gone, and the run with it"
-            )
-        if number not in self._records:
-            last = f"the last one is #{max(self._records)}" if self._records else "there are none yet"
-            raise QueueError(f"there is no run #{number}; {last}")
-        return self._records[number]
-
-    def _allowed_record(self, action: Action, number: int) -> RunRecord:
-        record = self._record(number)
-        if reason := lifecycle.refusal(action, record):
-            raise QueueError(reason)
-        return record
-
-    def _open_records(self, *, active: bool) -> list[RunRecord]:
-        records = (self._records[number] for number in sorted(self._open_runs))
-        return [record for record in records if record.active == active]
-
-    def _write(self, record: RunRecord, line: JournalLine) -> RunRecord:
-        """Append to the run's journal and update its record. Raises OSError (disk full)."""
-        run = self._dirs[record.number]
-        record = journal.append(run, record, line)
-        self._remember(run, record)
-        reason = f" ({record.reason})" if record.reason and line.state is not None else ""
-        log.info("run #%d: %s, now %s%s", record.number, line.kind, record.state, reason)
-        self._on_change(record.number)
-        if isinstance(line, Ended):
-            self._on_end(run, record)
-        return record
-
-    def _remember(self, run: RunDir, record: RunRecord) -> None:
-        self._dirs[record.number], self._records[record.number] = run, record
-        if record.waiting or record.active:
-            self._open_runs.add(record.number)
-        else:
-            self._open_runs.discard(record.number)
-
-    def _run_guarded(self, number: int, step: Callable[[], None]) -> None:
-        """Run a step for one run. If it fails (files that cannot be written or read), report that and try again at
-        the next tick.
-        """
-        try:
-            step()
-        except Exception as error:
-            if not self._dirs[number].path.is_dir():
-                self._forget(number)
-                return
-            message = f"run #{number}: {type(error).__name__}: {error}"
-            if self.problems.get(number) != message:
-                log.exception("run #%d: unexpected", number)
-            self.problems[number] = message
-        else:
-            self.problems.pop(number, None)

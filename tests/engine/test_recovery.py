@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.fuzz import make_run
 from engine.basics.errors import QueueError
-from engine.queue import supervisor
+from engine.queue import known_runs
 from engine.queue.scheduler import Capacity
 from engine.queue.supervisor import Settings, Supervisor
 from engine.runs import journal
@@ -24,7 +24,7 @@ from store.states import RunState
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    monkeypatch.setattr(supervisor, "SETTLE_S", -1.0)  # what appears is not in the middle of a copy
+    monkeypatch.setattr(known_runs, "SETTLE_S", -1.0)  # what appears is not in the middle of a copy
     home = Home(tmp_path / "home")
     home.create()
     return home
@@ -183,7 +183,7 @@ def test_a_directory_in_the_middle_of_a_copy_is_left_alone(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue = queue_of(home)
-    monkeypatch.setattr(supervisor, "SETTLE_S", 3600.0)
+    monkeypatch.setattr(known_runs, "SETTLE_S", 3600.0)
     run = make_run(home, 3, "queued")
     run.journal.unlink()  # not copied yet
     queue.tick()
