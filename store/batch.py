@@ -59,6 +59,7 @@ class RunRow:
     kept_step: int | None = None
     held: bool = False
     tags: str | None = None
+    queue_group: str | None = None
     # Not a column: the run's rows of run_summary; None until they are needed.
     summaries: Summaries | None = None
 

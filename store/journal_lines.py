@@ -191,6 +191,16 @@ class Tagged:
 
 
 @dataclass(frozen=True, slots=True)
+class Grouped:
+    """Somebody put the run into a group, of which so many run at a time as config.toml says."""
+
+    kind: ClassVar[str] = "grouped"
+    group: Annotated[str | None, "its name; null: none"] = None
+    state: State = None
+    reason: Reason = None
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Somebody wrote a note on the run."""
 
@@ -236,13 +246,14 @@ JournalLine = (
     | Conditions
     | StartNow
     | Tagged
+    | Grouped
     | Note
     | Adopted
     | Other
 )
 KINDS: tuple[type[JournalLine], ...] = (
     Submitted, Starting, Started, Running, Cancel, Pause, Requeued, Interrupted, Ended, Priority, Moved, Conditions,
-    StartNow, Tagged, Note, Adopted,
+    StartNow, Tagged, Grouped, Note, Adopted,
 )  # fmt: skip
 # Kinds whose lines always carry a state.
 OF_STATE = (Submitted, Starting, Running, Cancel, Pause, Requeued, Interrupted, Ended)

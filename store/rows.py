@@ -17,6 +17,7 @@ from store.journal_lines import (
     Adopted,
     Conditions,
     Ended,
+    Grouped,
     Interrupted,
     JournalLine,
     Moved,
@@ -167,6 +168,8 @@ def journal_line(batch: Batch, run: RunRow, entry: Entry, directory: Path) -> li
             run.priority = line.priority
         case Conditions():
             run.held = line.held
+        case Grouped():
+            run.queue_group = line.group
         case Tagged():
             run.tags = " ".join(map(str, line.tags or ())) or None
         case Starting() | Started() | Running() if attempt is not None:
@@ -237,6 +240,8 @@ def _journal_message(kind: str, line: JournalLine) -> str:
             return f"moved in the queue, priority {line.priority}"
         case Conditions():
             return _conditions(line)
+        case Grouped():
+            return f"group: {line.group or 'none'}"
         case Tagged():
             return f"tags: {' '.join(map(str, line.tags or ())) or 'none'}"
     return f"{kind}: {text}" if text else kind

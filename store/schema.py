@@ -68,6 +68,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ("trainable", "BIGINT", "parameters that are trained"),
             ("kept_step", "BIGINT", "step whose weights were saved, where a flag ended the run; else NULL"),
             ("held", "BOOLEAN", "whether it waits until somebody releases it"),
+            ("queue_group", "VARCHAR", "its group in the queue; NULL without one"),
             ("tags", "VARCHAR", "its tags, separated by spaces; NULL without any"),
         ],
     ),

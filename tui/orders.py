@@ -28,6 +28,8 @@ def done(action: str, answer: dict[str, Any]) -> str:
             return "starts as soon as there is a device for it"
         case "move":
             return "has another place in the queue"
+        case "group":
+            return f"is in the group {answer['group']}" if answer.get("group") else "is in no group"
         case "tag":
             return f"has the tags {' '.join(answer['tags'])}" if answer.get("tags") else "has no tag"
         case "remove":

@@ -56,6 +56,7 @@ class Run(NamedTuple):
     task: str = ""
     held: bool = False
     tags: str = ""  # separated by spaces
+    queue_group: str = ""
 
     @property
     def live(self) -> bool:

@@ -20,6 +20,7 @@ _FIELDS: dict[str, Callable[[Run], Any]] = {
     "method": lambda run: run.method,
     "model": lambda run: run.model,
     "tag": lambda run: run.tags,
+    "group": lambda run: run.queue_group,
     "flags": lambda run: run.flags,
     "step": lambda run: run.step,
     "train": lambda run: run.loss,

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine.basics.errors import QueueError
-from engine.queue.orders import tags_of
+from engine.queue.orders import group_of, tags_of
 from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
 from engine.runs.journal import LATEST
@@ -20,11 +20,20 @@ from engine.runs.removed import removed_runs
 from finetui.files import read_json, sync, write_json
 from finetui.home import Home
 from finetui.log import LogWriter
-from store.journal_lines import Conditions, JournalLine, Note, Submitted, Tagged
+from store.journal_lines import Conditions, Grouped, JournalLine, Note, Submitted, Tagged
 from store.line_fields import write
 from store.states import RunState
 
-IN_JOURNAL = {"priority", "held", "after", "after_any", "not_before", "tags", "note"}  # and not in run.json
+IN_JOURNAL = {
+    "priority",
+    "held",
+    "after",
+    "after_any",
+    "not_before",
+    "tags",
+    "group",
+    "note",
+}  # and not in run.json
 UNFINISHED = ".accepting-"  # prefix of a run directory that is not acknowledged yet
 
 
@@ -52,6 +61,7 @@ class Submission(BaseModel):
     after_any: bool = False
     not_before: Annotated[float, Field(gt=0, lt=LATEST)] | None = None  # Unix seconds
     tags: list[str] = []
+    group: str | None = None
     note: str = ""
 
     @property
@@ -62,6 +72,8 @@ class Submission(BaseModel):
             lines.append(Conditions(self.held, self.after, self.after_any, self.not_before))
         if self.tags:
             lines.append(Tagged(list(dict.fromkeys(tags_of(self.tags)))))
+        if group := group_of(self.group):
+            lines.append(Grouped(group))
         if self.note:
             lines.append(Note(self.note))
         return lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -31,6 +32,10 @@ class Config(BaseModel):
         description="Seconds that a run has to save and stop after cancel or pause before it is killed.",
     )
     sample_every_s: float = Field(2.0, ge=0.1, description="Seconds between hardware samples during a run.")
+    groups: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        {},
+        description="How many runs of a group go at a time: `groups = {night = 1}`. `finetui run --group night`.",
+    )
     notify_on: list[Event] = Field(
         list(EVENTS),
         description="What is told: finished, failed, paused (by itself: a full disk), flagged (a flag warns), stalled "

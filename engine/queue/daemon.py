@@ -311,7 +311,11 @@ def _settings(user_config: config.Config, nvml: Nvml) -> Settings:
     concurrency = user_config.concurrency or len(devices) or 1
     threads = max(1, physical_cores() // concurrency)
     return Settings(
-        Capacity(concurrency, devices), threads, user_config.grace_s, user_config.pool, user_config.money
+        Capacity(concurrency, devices, user_config.groups),
+        threads,
+        user_config.grace_s,
+        user_config.pool,
+        user_config.money,
     )
 
 

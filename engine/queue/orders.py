@@ -12,10 +12,10 @@ from typing import Any, Literal, get_args
 from engine.basics.errors import QueueError
 from engine.queue.scheduler import place_before
 from engine.runs.journal import RunRecord
-from store.journal_lines import Conditions, JournalLine, Moved, Note, Priority, StartNow, Tagged
+from store.journal_lines import Conditions, Grouped, JournalLine, Moved, Note, Priority, StartNow, Tagged
 from store.states import RunState
 
-Order = Literal["priority", "hold", "release", "start_now", "move", "tag", "note"]
+Order = Literal["priority", "hold", "release", "start_now", "move", "group", "tag", "note"]
 ORDERS: tuple[Order, ...] = get_args(Order)
 TAG = re.compile(r"[^\s,:]+")  # separated by spaces in the store, and found by `tag:WORD`
 
@@ -35,6 +35,8 @@ def line_for(
             return StartNow()
         case "move":
             return _move(record, body, waiting)
+        case "group":
+            return Grouped(group_of(body.get("group")))
         case "tag":
             tags = dict.fromkeys([*record.tags, *tags_of(body.get("add") or [])])
             for removed in tags_of(body.get("remove") or []):
@@ -63,9 +65,20 @@ def answer(order: Order, record: RunRecord) -> dict[str, Any]:
     match order:
         case "priority":
             return {"priority": record.priority}
+        case "group":
+            return {"group": record.group}
         case "tag":
             return {"tags": list(record.tags)}
     return {}
+
+
+def group_of(name: Any) -> str | None:
+    """Check the name of a group; None and an empty one are none. Raises QueueError."""
+    if not name:
+        return None
+    if not isinstance(name, str) or not TAG.fullmatch(name):
+        raise QueueError(f"a group is one word without comma and colon, got {name!r}")
+    return name
 
 
 def tags_of(words: Any) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from engine.runs.journal import RunRecord
@@ -16,6 +16,7 @@ class Capacity:
 
     concurrency: int
     devices: tuple[str, ...] = ()  # "gpu0", …; empty on a machine without GPUs, where runs use the CPU
+    groups: Mapping[str, int] = field(default_factory=dict)  # how many of a group run at a time
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ def decide(
     """
     blocked = {run.number: why for run in waiting if (why := condition(run, states, now))}
     ordered = sorted((run for run in waiting if run.number not in blocked), key=queue_order)
+    full = _of_full_groups(ordered, active, capacity.groups)
+    ordered, blocked = [run for run in ordered if run.number not in full], blocked | full
     taken_devices = {device for record in active for device in (record.device or "").split(",")}
     free_devices = [device for device in capacity.devices if device not in taken_devices]
     free_slots = max(0, capacity.concurrency - len(active))
@@ -66,6 +69,22 @@ def decide(
         reason = f"{_running_sentence(running)}; {need}"
     waiting_for = {run.number: _waiting_reason(ahead, reason) for ahead, run in enumerate(still_waiting)}
     return Decision(tuple(starts), blocked | waiting_for)
+
+
+def _of_full_groups(
+    ordered: Sequence[RunRecord], active: Sequence[RunRecord], groups: Mapping[str, int]
+) -> dict[int, str]:
+    """Return the runs for which their group has no room, by number, with what they wait for; others go by."""
+    room = {group: most - sum(run.group == group for run in active) for group, most in groups.items()}
+    blocked = {}
+    for run in ordered:
+        if run.group not in room or run.urgent:
+            continue
+        if room[run.group] <= 0:
+            most = groups[run.group]
+            blocked[run.number] = f"group {run.group} is full: {most} at a time (groups in config.toml)"
+        room[run.group] -= 1
+    return blocked
 
 
 def condition(run: RunRecord, states: Mapping[int, str], now: float) -> str | None:

@@ -20,6 +20,7 @@ from store.journal_lines import (
     Adopted,
     Cancel,
     Conditions,
+    Grouped,
     Interrupted,
     JournalLine,
     Moved,
@@ -57,6 +58,7 @@ class RunRecord:
     not_before: float | None = None  # Unix seconds
     urgent: bool = False  # starts whatever it waits for
     tags: tuple[str, ...] = ()
+    group: str | None = None
     attempt: int = 0  # the last one started, 0 before the first
     device: str | None = None
     shim: Identity | None = None
@@ -147,6 +149,8 @@ def add(record: RunRecord, line: JournalLine, t: float) -> RunRecord:
             )
         case Tagged():
             record = replace(record, tags=tuple(map(str, line.tags or ())))
+        case Grouped():
+            record = replace(record, group=line.group)
         case StartNow():
             record = replace(record, urgent=True)
         case Starting():

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from store.lines import End
 
 Action = Literal[
-    "cancel", "pause", "resume", "priority", "hold", "release", "start_now", "move", "tag", "note", "remove", "clean"
+    "cancel", "pause", "resume", "priority", "hold", "release", "start_now", "move", "group", "tag", "note",
+    "remove", "clean",
 ]  # fmt: skip
-OF_WORDS = ("tag", "note")  # which any run takes
+OF_WORDS = ("group", "tag", "note")  # which any run takes
 OF_PLACE = ("priority", "hold", "release", "start_now", "move")  # actions for which a run has to wait
 MOST_INTERRUPTIONS = 3
 

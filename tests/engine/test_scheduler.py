@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -156,6 +157,17 @@ def test_a_run_starts_after_another(state: str | None, after_any: bool, why: str
     chosen = decide([run], [], Capacity(1), {} if state is None else {1: state})
     assert chosen.waiting.get(2) == why
     assert bool(chosen.starts) == (why is None)
+
+
+def test_a_group_has_its_own_limit_and_the_others_go_by() -> None:
+    line = [queued(1, group="night"), queued(2, group="night"), queued(3), queued(4, group="day")]
+    capacity = Capacity(9, groups={"night": 1})
+    chosen = decide(line, [], capacity)
+    assert [start.run for start in chosen.starts] == [1, 3, 4], "a group without a limit has none"
+    assert chosen.waiting == {2: "group night is full: 1 at a time (groups in config.toml)"}
+    busy = replace(running(5), group="night")
+    assert started([queued(6, group="night"), queued(7)], [busy], capacity) == [7]
+    assert started([queued(6, group="night", urgent=True)], [busy], capacity) == [6]
 
 
 def test_a_run_starts_at_its_time() -> None:

@@ -55,6 +55,7 @@ EXAMPLES = {
     "start": Example(lambda live: [live.waiting()], "starts as soon as there is a device for it"),
     "move": Example(lambda live: [live.waiting()], "has another place in the queue"),
     "priority": Example(lambda live: [live.waiting(), 3], "has priority 3"),
+    "group": Example(lambda live: ["night", live.finished], "is in the group night"),
     "tag": Example(lambda live: [live.finished, "--add", "night"], "has the tags night"),
     "note": Example(lambda live: [live.finished, "a good one"], "has a new note"),
     "rm": Example(lambda live: [live.ended(steps=3), "--yes"], "is removed"),
@@ -129,7 +130,7 @@ def test_nothing_but_help_without_a_terminal(finetui: Line) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    ["hold 99", "release 99", "start 99", "move 99", "tag 99 --add x", "note 99 x", "wait 99", "rm 99",
+    ["hold 99", "release 99", "start 99", "move 99", "tag 99 --add x", "group x 99", "note 99 x", "wait 99", "rm 99",
      "restore 99", "clean 99", "clone 99 seed=1",
      "show 99", "logs 99", "cancel 99", "pause 99", "resume 99", "requeue 99", "priority 99 1", "fix 99", "export 99",
      "compare 98 99"],

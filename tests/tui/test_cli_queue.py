@@ -101,6 +101,27 @@ def test_runs_start_in_the_order_that_somebody_made(live: Live, finetui: Line) -
     assert sorted(started, key=lambda run: started[run]) == [first, third, second]
 
 
+def test_a_group_runs_so_many_at_a_time(live: Live, finetui: Line) -> None:
+    before = live.home.config.read_text()
+    live.home.config.write_text(
+        before.replace("concurrency = 1", "concurrency = 3") + "groups = {night = 1}\n"
+    )
+    try:
+        one = live.going()
+        assert finetui("group", "night", one).code == ExitCode.OK
+        two = int(finetui("run", live.recipe(), "--group", "night").out)
+        three = int(finetui("run", live.recipe()).out)
+        wait_state(live.client, three, "finished")
+        assert waits(live, two) == "group night is full: 1 at a time (groups in config.toml)"
+        assert "group night" in finetui("show", two).out
+        assert finetui("group", "none", "group:night", "state:queued", "--yes").code == ExitCode.OK
+        wait_state(live.client, two, "finished")
+        assert "a group is one word" in finetui("group", "a b", one).err
+        finetui("cancel", one)
+    finally:
+        live.home.config.write_text(before)
+
+
 def test_a_filter_shows_what_it_finds_and_asks(live: Live, finetui: Line) -> None:
     live.going()
     one, two = (int(finetui("run", live.recipe(), "--tag", "old").out) for _ in range(2))

@@ -77,6 +77,9 @@ def run(
     ] = False,
     at: Annotated[str | None, typer.Option(help="Start it at a time: 02:00, 2030-01-31 02:00, +2h.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="A word to find it by, or several: twice.")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Its group, of which so many run at a time as config.toml says.")
+    ] = None,
     note: Annotated[str, typer.Option(help="A note on it.")] = "",
     as_json: Json = False,
 ) -> None:
@@ -84,7 +87,7 @@ def run(
     from tui.cli import queue
 
     conditions = queue.conditions(hold=hold, after=after or [], after_any=after_any, at=at)
-    more = {**conditions, "priority": priority, "tags": tag or [], "note": note}
+    more = {**conditions, "priority": priority, "tags": tag or [], "group": group, "note": note}
     queue.run(recipe, overrides or [], more, follow=follow, as_json=as_json)
 
 

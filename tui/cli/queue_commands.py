@@ -101,6 +101,16 @@ def priority(number: RunNumber, value: Annotated[int, typer.Argument(help="Highe
 
 
 @app.command()
+def group(
+    name: Annotated[str, typer.Argument(help="Its name, or `none`.", show_default=False)],
+    runs: Which,
+    yes: Yes = False,
+) -> None:
+    """Put runs into a group, of which so many run at a time as `groups` in config.toml says."""
+    _act("group", runs, yes, group=None if name == "none" else name)
+
+
+@app.command()
 def tag(
     runs: Which,
     add: Annotated[list[str] | None, typer.Option(help="A tag to put on, or several: twice.")] = None,

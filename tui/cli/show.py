@@ -159,6 +159,8 @@ def _print_head(row: dict[str, Any]) -> None:
         out(f"priority {row['priority']}")
     if row["cost"] is not None:
         out(f"cost {row['cost']:.2f}")
+    if row["queue_group"]:
+        out(f"group {row['queue_group']}")
     if row["tags"]:
         out(f"tags {row['tags']}")
     if row["total_steps"]:

@@ -223,6 +223,7 @@ def recipe(params: Sequence[Row], datasets: Sequence[Row], run: Run, width: int)
         ("ended", _when(run.ended)),
         ("waits", run.waiting_for if run.state == RunState.QUEUED else ""),
         ("tags", run.tags),
+        ("group", run.queue_group),
         ("priority", str(run.priority)),
         ("attempts", str(run.attempt)),
     ):
