@@ -37,9 +37,8 @@ from engine.basics.process import identify, set_command_line
 from finetui.files import append_regular
 from finetui.start import program
 
-PRELOAD = {
-    pool.WORKER: "engine.attempt.warm"
-}  # worker → the module that has its imports; others are executed
+# Worker → the module that has its imports; others are executed.
+PRELOAD = {pool.WORKER: "engine.attempt.warm"}
 PRIVATE = 0o077  # the umask of all that belongs to a run
 IDLE_S = 600.0  # without a request, after which it ends
 LOOK_S = 20.0  # between looks at code, libraries and socket
@@ -150,12 +149,15 @@ class Pool:
             connection.close()
             return None
         # A SIGTERM that comes before the fork has handlers of its own is not to be taken by the pool's.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        pid = os.fork()  # this process has one thread, so a fork is safe
+        before, pid = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()), -1
+        try:
+            pid = os.fork()  # this process has one thread, so a fork is safe
+        finally:
+            if pid != 0:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if pid == 0:
             self._leave(connection)
             return order
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._children[pid] = connection if request.get("wait") else None
         identity = identify(pid)
         pool.send(connection, {"process": identity.to_dict() if identity else None})

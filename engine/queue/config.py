@@ -43,6 +43,7 @@ class Config(BaseModel):
     )
     notify_command: str = Field(
         "",
+        repr=False,  # it may hold a password, and a changed configuration is logged
         description="A command for `sh` that tells you: it has FINETUI_EVENT, FINETUI_RUN, FINETUI_NAME, FINETUI_TITLE "
         "and FINETUI_MESSAGE in its environment.",
     )
@@ -58,6 +59,7 @@ class Config(BaseModel):
     )
     when_idle_command: str = Field(
         "",
+        repr=False,
         description="A command for `sh`, such as one that stops a rented machine, once nothing runs, waits or is held, "
         "and no screen or command has asked for anything, for `when_idle_minutes`.",
     )

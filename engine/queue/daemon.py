@@ -95,6 +95,8 @@ class Daemon:
     def start(self) -> None:
         known = self._projection.known_dirs()
         self._supervisor.recover(max(known, default=0), known)
+        with self._projection.read() as cursor:  # before a run starts that there is no money for
+            self._supervisor.spent = self._teller.look(cursor)
         self._server.start()
         # DuckDB's own limit does not cover all that its functions allocate. Shims lift this one for their workers.
         self._memory = MemoryLimit(MEMORY)

@@ -17,7 +17,9 @@ def spent(cursor: duckdb.DuckDBPyConnection, home: Home) -> float:
     """Return what all runs of a home have cost, those that were removed included."""
     sql = f"SELECT coalesce(sum(s * price), 0) / 3600 FROM ({ATTEMPT_SECONDS})"
     (total,) = cursor.execute(sql, {"now": time.time()}).fetchall()[0]
-    return float(total) + sum(_ledger(home).values())
+    removed = _ledger(home)
+    known = {str(run) for (run,) in cursor.execute("SELECT run FROM runs").fetchall()} if removed else set()
+    return float(total) + sum(cost for run, cost in removed.items() if run not in known)
 
 
 def keep_cost(cursor: duckdb.DuckDBPyConnection, home: Home, run: int) -> None:

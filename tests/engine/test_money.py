@@ -11,6 +11,7 @@ import pytest
 from supervision import until
 from with_daemon import FOREVER, a_home, row, submit, wait_state
 
+from engine.client import service
 from engine.queue.budget import Budget
 from finetui.client import Client
 from finetui.daemon import connect
@@ -86,6 +87,19 @@ notify_command = "echo $FINETUI_MESSAGE >> {told}"
             until("a notice", lambda: told.exists() and "of the budget of 1 is spent" in told.read_text())
             home.config.write_text(settings.replace("budget = 1.0", "budget = 1000.0"))
             wait_state(client, two, "finished")
+
+
+def test_a_daemon_that_begins_knows_what_is_spent(tmp_path: Path) -> None:
+    with a_home(tmp_path / "home") as home:
+        home.config.write_text("price_per_hour = 3600.0\nbudget = 0.5\n")
+        with connect(home) as client:
+            one = submit(client, steps=8, step_s=0.1)
+            wait_state(client, one, "finished")
+        service.stop(home)
+        with connect(home) as client:
+            two = submit(client, steps=3)
+            until("a reason", lambda: row(client, two)["waiting_for"])
+            assert row(client, two)["waiting_for"].startswith("the budget of 0.5 is spent (")
 
 
 def test_notices_of_a_budget() -> None:

@@ -195,6 +195,13 @@ def test_a_run_that_no_longer_gets_on_is_told_once(tmp_path: Path, phase: str, a
     projection.close()
 
 
+def test_commands_are_shown_in_no_log(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(
+        'notify_command = "curl secret"\nwhen_idle_command = "stop secret"\n'
+    )
+    assert "secret" not in str(config.read(tmp_path / "config.toml"))
+
+
 def test_events_are_checked(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text('notify_on = ["finished", "flaged"]\n')
     with pytest.raises(config.ConfigError, match=r"key notify_on.1: input should be 'finished'"):

@@ -65,7 +65,7 @@ def clean(words: list[str], *, checkpoints: bool, removed: bool, yes: bool) -> N
         if removed:
             _empty(client, yes)
         if words or not removed:
-            _clean(client, words or [f"state:{RunState.FINISHED}"], checkpoints, yes)
+            _clean(client, words, checkpoints, yes)
 
 
 def _empty(client: Client, yes: bool) -> None:
@@ -80,7 +80,8 @@ def _empty(client: Client, yes: bool) -> None:
 
 def _clean(client: Client, words: list[str], checkpoints: bool, yes: bool) -> None:
     rows, dirs = _rows(client), {run.number: run for run in run_dirs(home())}
-    named = which(client, words).numbers
+    finished = [number for number, row in rows.items() if row["state"] == RunState.FINISHED]
+    named = which(client, words).numbers if words else finished
     numbers = [number for number in named if _may("clean", number, rows)]
     best = {number: _best(client, rows[number]) for number in numbers}
     found = {
