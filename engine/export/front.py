@@ -189,7 +189,8 @@ def choose(points: Sequence[Point], margins: Margins) -> Choice:
     """Choose among the points of one half.
 
     Of the factors that keep `KEEP` of the best gain and leave room below the margin, the one with the most gain less
-    price; where none leaves room, the cheapest that keeps so much.
+    price; where none leaves room, the one with the most gain of those that do and keep `KEEP` of what the whole run
+    gained, which may be far from the best; else the cheapest that keeps `KEEP` of the best gain.
     """
     best = max(points, key=lambda point: point.gain)
     if best.gain <= 0:
@@ -202,9 +203,18 @@ def choose(points: Sequence[Point], margins: Margins) -> Choice:
         chosen = max(cheap, key=lambda point: point.gain - point.price)
         why = "the most gain less price, with room below the margin for forgetting"
         return Choice(chosen.factor, best.factor, True, why)
+    affordable = [point for point in points if point.gain > 0 and point.room(margins)]
+    whole = max(points, key=lambda point: point.factor)
+    enough = [point for point in affordable if point.gain >= KEEP * whole.gain]
+    if enough:
+        chosen = max(enough, key=lambda point: point.gain)
+        why = (
+            "the most gain with room below the margin for forgetting, and no less than the whole run's; "
+            f"{best.factor:g} gains more ({chosen.gain / best.gain:.0%} of that is kept), at a price beyond the margin"
+        )
+        return Choice(chosen.factor, best.factor, True, why)
     chosen = min(keeping, key=lambda point: point.price)
     why = f"the cheapest that keeps {KEEP:.0%} of the best gain; none of these has room below the margin for forgetting"
-    affordable = [point for point in points if point.factor > 0 and point.room(margins)]
     if affordable:
         most = max(affordable, key=lambda point: point.gain)
         why += f" ({most.factor:g} does, and keeps {most.gain / best.gain:.0%})"

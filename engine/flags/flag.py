@@ -254,7 +254,9 @@ class Context:
     method: str
     lr: float
     replay: float  # share of replayed tokens, 0 without
-    general: str | None = None  # the source of `evals.general`, the first of several
+    general: str | None = (
+        None  # a source of `evals.general` that has rows to mix into training, the first of several
+    )
     epochs: float = 1.0
     warmup: str | int = "5%"
     task: str = "sft"

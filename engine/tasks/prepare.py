@@ -58,6 +58,9 @@ class Suite:
         )
 
 
+REPLAYABLE = 20  # rows of a source that are not scored, for which its replay is advised
+
+
 @dataclass(frozen=True)
 class Prepared:
     """Everything that a run reads, tokenised."""
@@ -72,6 +75,7 @@ class Prepared:
     fingerprints: dict[str, str] = field(default_factory=dict)  # of each source
     choices: list[ChoiceSet] = field(default_factory=list)  # multiple-choice questions, a slice each
     spare: list[Item] = field(default_factory=list)  # general texts that are not scored
+    replayable: list[str] = field(default_factory=list)  # sources of general text with rows that no suite has
 
     @cached_property
     def digest(self) -> str:
@@ -125,9 +129,25 @@ def prepare(recipe: Recipe, tokenizer: Any, longest: int, gathered: RunData | No
     if run_data.spare:
         texts, _ = masks.tokenize_source(run_data.spare, tokenizer, run_data.general[0].source, AS_TEXT)
         spare = truncate(texts, min(longest, LONGEST_TEXT))[0]
+    replayable = [suite.source.source for suite in run_data.general if _has_others(suite)]
     return Prepared(
-        train, suites, max_length, longest, notes, labels, overlaps, fingerprints, run_data.choices, spare
+        train,
+        suites,
+        max_length,
+        longest,
+        notes,
+        labels,
+        overlaps,
+        fingerprints,
+        run_data.choices,
+        spare,
+        replayable,
     )
+
+
+def _has_others(suite: SuiteData) -> bool:
+    """Whether a source of general text has rows enough beside those that are scored, to mix into training."""
+    return len({document.id for document in suite.source.documents}) - len(suite.documents) >= REPLAYABLE
 
 
 def changed_sources(run: RunDir, data: Prepared) -> list[str]:

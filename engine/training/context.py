@@ -14,7 +14,6 @@ def context_of(recipe: Recipe) -> Context:
         method=recipe.method.name,
         lr=recipe.train.lr,
         replay=recipe.data.replay.ratio if recipe.data.replay else 0.0,
-        general=next(iter(recipe.general.values()), None),
         epochs=recipe.train.epochs if recipe.train.max_steps is None else 1.0,
         warmup=recipe.train.warmup or "5%",
         task=recipe.task.name,

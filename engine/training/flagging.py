@@ -47,7 +47,8 @@ KINDS = {
 def raise_flags(job: Job) -> str | None:
     """Log what this look makes of every flag; return the reason if one is to stop the run."""
     reason, rates = None, learning_rates(job.recipe.train, job.plan.total_steps)
-    context = replace(context_of(job.recipe), rates=rates)
+    # Text that is scored whole has no rows left to train on, and advice that cannot be followed is none.
+    context = replace(context_of(job.recipe), rates=rates, general=next(iter(job.data.replayable), None))
     evidence = evidence_so_far(job.looks, context)
     stated = [flag for flag in job.looks.stated if flag.flag in KINDS]
     found = [flag for flag in standing_flags(evidence, context, stated) if _action(job, flag) != "off"]

@@ -47,7 +47,7 @@ def raised(looks: Looks, tmp_path, **flags) -> tuple[dict[str, str], str | None]
     path = tmp_path / "events.jsonl"
     report = Report(LogWriter(path, "worker", 1, 1))
     tree = small(method="lora", flags=flags)
-    data, plan = SimpleNamespace(overlaps=[]), SimpleNamespace(total_steps=100)
+    data, plan = SimpleNamespace(overlaps=[], replayable=[]), SimpleNamespace(total_steps=100)
     job = SimpleNamespace(
         recipe=Recipe.model_validate(tree), report=report, looks=looks, data=data, step=100, plan=plan
     )
@@ -175,3 +175,25 @@ def test_a_resumed_run_knows_its_answers_and_steps(tmp_path):
     assert (first, len(losses), len(norms)) == (1, 6, 6)
     assert [a.step for a in read_looks(run, 2, 4).answers] == [0, 3]
     assert len(read_looks(run, 2, 4).training()[1]) == 4
+
+
+@pytest.mark.parametrize("replayable", [[], ["texts.jsonl"]])
+def test_replay_is_advised_only_of_text_that_has_rows_left(tmp_path, replayable):
+    """What is scored whole cannot be trained on as well: such advice would be refused when it is followed."""
+    looks = looks_of(FALLING, general=[3 + 0.05 * i for i in range(9)])
+    path = tmp_path / "events.jsonl"
+    recipe = Recipe.model_validate(
+        {"model": "m", "method": "full", "data": {"train": "x"}, "evals": {"general": "texts.jsonl"}}
+    )
+    job = SimpleNamespace(
+        recipe=recipe,
+        report=Report(LogWriter(path, "worker", 1, 1)),
+        looks=looks,
+        data=SimpleNamespace(overlaps=[], replayable=replayable),
+        step=100,
+        plan=SimpleNamespace(total_steps=100),
+    )
+    raise_flags(job)
+    flag = next(e for e in read_log(path) if e["kind"] == "flag" and e["flag"] == "forgetting")
+    sources = [action["change"].get("data.replay.source") for action in flag["actions"]]
+    assert list(filter(None, sources)) == replayable

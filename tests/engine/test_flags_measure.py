@@ -82,7 +82,7 @@ def lines(
         recipe=own,
         report=Report(LogWriter(path, "worker", 1, 1)),
         looks=so_far,
-        data=SimpleNamespace(overlaps=[]),
+        data=SimpleNamespace(overlaps=[], replayable=[]),
         plan=SimpleNamespace(total_steps=STEPS[-1]),
     )
     stopped = None

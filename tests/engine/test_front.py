@@ -69,6 +69,14 @@ def test_where_none_is_cheap_enough_the_cheapest_that_keeps_the_gain_is_taken_an
     assert "0.3 does, and keeps 51%" in choice.why
 
 
+def test_where_the_best_is_too_dear_what_the_whole_run_gained_is_enough():
+    """An overfitted run: it has lost nearly all that it had gained on the way."""
+    points = [at(t, 0.5 - 4.0 * (t - 0.4) ** 2, 0.9 * t**2) for t in GRID]
+    choice = choose(points, margin(0.1))
+    assert (choice.factor, choice.within) == (0.2, True)
+    assert "0.4 gains more (68% of that is kept)" in choice.why
+
+
 def test_each_slice_has_a_margin_of_its_own():
     points = [at(t, t, 0.0, prose=0.2 * t) for t in GRID]
     assert choose(points, lambda slice: 0.3 if slice == "prose" else 0.01).factor == 1.0

@@ -98,7 +98,7 @@ def test_an_attempt_that_goes_on_says_only_what_got_worse_and_results_at_the_end
     ids = [str(n) for n in range(100)]
     hits = [Leak("13-gram", "heldout", id, (1,), "train.jsonl", (1,), 0.5, "", "") for id in ids[:20]]
     suite = SimpleNamespace(documents=[SimpleNamespace(id=id) for id in ids])
-    data = SimpleNamespace(overlaps=[Overlap("heldout", ids, hits)], suite=lambda name: suite)
+    data = SimpleNamespace(overlaps=[Overlap("heldout", ids, hits)], suite=lambda name: suite, replayable=[])
     looks, path = Looks(), tmp_path / "events.jsonl"
     report = Report(LogWriter(path, "worker", 1, 2))
     job = SimpleNamespace(

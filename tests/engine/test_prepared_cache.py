@@ -229,3 +229,16 @@ def test_a_folder_is_its_files_and_their_names(tmp_path):
     renamed = sources.identity(str(tmp_path))
     shutil.copy(ROWS, tmp_path / "c.jsonl")
     assert len({one, renamed, sources.identity(str(tmp_path))}) == 3
+
+
+def test_text_of_which_rows_are_left_can_be_replayed(tmp_path: Path) -> None:
+    for name, count in (("few", 8), ("many", 60)):
+        rows = [
+            json.dumps({"text": f"Text {name} {i}: what it says of {i * i} and {i**3}."})
+            for i in range(count)
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(rows))
+    tree = small(
+        method="lora", evals__general={name: str(tmp_path / f"{name}.jsonl") for name in ("few", "many")}
+    )
+    assert once(tree, None).replayable == [str(tmp_path / "many.jsonl")]
