@@ -4,10 +4,10 @@ What takes longest of a small run is to import what it needs. The pool has done 
 has one thread, has asked no driver, and trains nothing, so that a fork is as good as a process started anew. Whoever
 starts it has bound the socket and taken the lock, which it holds while it lives; requests wait while it imports.
 
-A connection carries one request: {"module", "arguments", "environment", "circumstances", "wait"}, with either
-{"output"}, a file for what is printed, or {"folder", "umask"} and descriptors for stdin, stdout and stderr. The answer
-is {"process"} (the identity of the fork), or {"refused"}: why the program has to be started by exec. With `wait`, a
-second message {"status"} says how the fork ended, as os.waitpid has it.
+A connection carries one request: {"module", "arguments", "environment", "circumstances", "folder", "umask", "wait"},
+and with it descriptors for stdin, stdout and stderr. The answer is {"process"} (the identity of the fork), or
+{"refused"}: why the program has to be started by exec. With `wait`, a second message {"status"} says how the fork
+ended, as os.waitpid has it.
 
 It ends when nobody has asked for a while, when code, libraries or its socket are no longer those that it began with, or
 when it holds too much memory. Its forks do not notice.
@@ -34,12 +34,10 @@ import psutil
 from engine.attempt import fork
 from engine.basics import memory_limit, pool
 from engine.basics.process import identify, set_command_line
-from finetui.files import append_regular
 from finetui.start import program
 
 # Worker → the module that has its imports; others are executed.
 PRELOAD = {pool.WORKER: "engine.attempt.warm"}
-PRIVATE = 0o077  # the umask of all that belongs to a run
 IDLE_S = 600.0  # without a request, after which it ends
 LOOK_S = 20.0  # between looks at code, libraries and socket
 REQUEST_S = 5.0  # that a client may take to say what it wants
@@ -53,7 +51,6 @@ class Order:
     module: str
     arguments: list[str]
     environment: dict[str, str]
-    output: str | None  # a file for stdout and stderr; None where `streams` has them
     streams: tuple[int, ...]  # stdin, stdout and stderr
     folder: str  # that it works in
     umask: int
@@ -138,10 +135,9 @@ class Pool:
             str(request["module"]),
             [str(argument) for argument in request["arguments"]],
             {str(name): str(value) for name, value in request["environment"].items()},
-            None if streams else str(request["output"]),
             streams,
-            str(request.get("folder", "/")),
-            int(request.get("umask", PRIVATE)),
+            str(request["folder"]),
+            int(request["umask"]),
         )
         different = pool.difference(pool.circumstances(self._environment), request["circumstances"])
         if different:
@@ -211,7 +207,7 @@ class Pool:
 def main() -> int:
     listening, lock, key, worker = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
     memory_limit.lift()  # that of the daemon that started it
-    os.umask(PRIVATE)
+    os.umask(pool.PRIVATE)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     set_command_line(program("engine.attempt.pool", key))
@@ -244,12 +240,8 @@ def main() -> int:
 def begin(order: Order, set_by_imports: dict[str, str]) -> None:
     """In a fork: take over what the order says. What goes wrong is as when a program cannot be started."""
     try:
-        if order.output is None:
-            for place, descriptor in enumerate(order.streams):
-                fork.redirect(descriptor, place)
-        else:
-            fork.redirect(os.open(os.devnull, os.O_RDONLY), 0)
-            fork.redirect(append_regular(Path(order.output)), 1, 2)
+        for place, descriptor in enumerate(order.streams):
+            fork.redirect(descriptor, place)
         fork.begin({**order.environment, **set_by_imports}, order.folder, order.umask)
     except BaseException as error:
         os.write(2, f"the fork cannot begin: {error}\n".encode())

@@ -108,15 +108,7 @@ def _fork(module: str, arguments: tuple[str, ...], streams: tuple[int, int, int]
     if connection is None:
         return None
     environment = spin_little(os.environ)
-    body = {
-        "module": module,
-        "arguments": arguments,
-        "environment": environment,
-        "circumstances": pool.circumstances(environment),
-        "folder": str(Path.cwd()),
-        "umask": umask(),
-        "wait": True,
-    }
+    body = pool.request(module, arguments, environment, folder=str(Path.cwd()), umask=umask(), wait=True)
     reply: dict[str, Any] | None = None
     with contextlib.suppress(OSError):
         connection.settimeout(ANSWER_S)

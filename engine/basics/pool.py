@@ -25,6 +25,7 @@ from finetui.start import ROOT
 WORKER = "engine.attempt.worker"  # which has what all our programs import
 PLACE = "FINETUI_POOL"  # names the directory of the sockets
 PACKAGES = ("finetui", "store", "engine")  # whose code a worker may import
+PRIVATE = 0o077  # the umask of all that belongs to a run
 LARGEST = 1 << 20  # bytes of a message; the kernel takes less, and says so
 # What libraries read as they are imported: a fork cannot read it again. Whatever else differs is put in its place.
 _READ_AT_IMPORT = """
@@ -127,6 +128,27 @@ def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None
     """Return the first thing that differs, in words; None if nothing does."""
     different = [name for name in sorted({*ours, *theirs}) if ours.get(name) != theirs.get(name)]
     return different[0] if different else None
+
+
+def request(
+    module: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    folder: str,
+    umask: int,
+    wait: bool,
+) -> dict[str, Any]:
+    """Return the request for a program; `wait`: its end is told, too."""
+    return {
+        "module": module,
+        "arguments": list(arguments),
+        "environment": dict(environment),
+        "circumstances": circumstances(environment),
+        "folder": folder,
+        "umask": umask,
+        "wait": wait,
+    }
 
 
 def connect(place: Place) -> socket.socket | None:

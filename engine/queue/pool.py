@@ -22,7 +22,7 @@ import psutil
 from engine.basics import pool
 from engine.basics.cpu import THREAD_VARIABLES
 from engine.basics.process import Identity, alive
-from finetui.files import read_json
+from finetui.files import append_regular, read_json
 from finetui.log import tail
 from finetui.start import program
 
@@ -174,17 +174,14 @@ class Pool:
 
 
 def _send(order: Order) -> None:
-    body = {
-        "module": order.module,
-        "arguments": order.arguments,
-        "environment": order.environment,
-        "output": str(order.output),
-        "circumstances": pool.circumstances(order.environment),
-        "wait": order.wait,
-    }
+    """Send the request, with what the program is to print to. Raises OSError."""
+    body = pool.request(
+        order.module, order.arguments, order.environment, folder="/", umask=pool.PRIVATE, wait=order.wait
+    )
     order.connection.settimeout(ANSWER_S)
     try:
-        pool.send(order.connection, body)
+        with Path(os.devnull).open("rb") as nothing, os.fdopen(append_regular(order.output), "wb") as output:
+            pool.send(order.connection, body, (nothing.fileno(), output.fileno(), output.fileno()))
     except OSError:
         order.drop()
         raise
