@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from engine.basics.safe_text import one_line
@@ -37,6 +38,13 @@ def _target(screen: BaseScreen) -> Run:
     run = screen.target()
     assert run is not None, "the binding table lets no run key through without a run"
     return run
+
+
+def _directory(host: Host, run: Run) -> Path | None:
+    """Where a run is; None if it is gone."""
+    from engine.runs.home import run_dirs
+
+    return next((at.path for at in run_dirs(host.home) if at.number == run.number), None)
 
 
 # ---- runs ----------------------------------------------------------------------------------------
@@ -98,11 +106,10 @@ def start_now(host: Host, screen: BaseScreen) -> None:
 
 def remove_run(host: Host, screen: BaseScreen) -> None:
     from engine.basics.wording import size
-    from engine.runs.home import run_dirs
     from engine.runs.removed import bytes_of
 
     run = _target(screen)
-    path = next((at.path for at in run_dirs(host.home) if at.number == run.number), None)
+    path = _directory(host, run)
     freed = size(bytes_of(path)) if path else "nothing"
     host.confirm(
         f"Remove run #{run.number} {one_line(run.name)} ({freed})? finetui restore {run.number} brings it back",
@@ -155,11 +162,10 @@ def open_sql(host: Host, _: BaseScreen) -> None:
 
 
 def open_data(host: Host, screen: BaseScreen) -> None:
-    from engine.runs.home import run_dirs
     from tui.screens.data import DataScreen
 
     run = _target(screen)
-    path = next((at.path for at in run_dirs(host.home) if at.number == run.number), None)
+    path = _directory(host, run)
     if path is None:
         host.say(f"the directory of run #{run.number} is gone", "bad")
         return

@@ -34,6 +34,8 @@ def done(action: str, answer: dict[str, Any]) -> str:
             return f"has the tags {' '.join(answer['tags'])}" if answer.get("tags") else "has no tag"
         case "remove":
             return "is removed"
+        case "restore":
+            return "is back"
         case "note":
             return "has a new note"
     raise ValueError(action)

@@ -17,6 +17,7 @@ from engine.runs.home import RunDir
 from finetui.files import open_regular
 from finetui.home import Home
 from tui.rows import COLUMNS, Request, Row, Run, Snapshot, etas_of, runs_of
+from tui.run_filter import MOST_VALUES, values_sql
 
 # Seconds between looks while something runs, while nothing runs, and after the daemon was lost.
 BUSY, IDLE, LOST = 0.5, 2.0, 1.0
@@ -148,9 +149,8 @@ class Poller:
     def _answer(self, client: Any, name: str, args: dict[str, Any]) -> list[Row]:
         if name == "log":
             return log_tail(stdout_of(self._home, args["run"]))
-        if name == "parameter":  # the key is one word of letters, dots and underscores: see tui/run_filter.py
-            sql = f"SELECT run, value FROM params WHERE key = '{args['key']}' OR key LIKE '%.{args['key']}'"
-            return client.query(sql, limit=100_000).to_pylist()
+        if name == "parameter":
+            return client.query(values_sql(args["key"]), limit=MOST_VALUES).to_pylist()
         return client.named(name, **args).to_pylist()
 
     def _version(self, name: str, args: dict[str, Any], runs: Mapping[int, Run], busy: bool) -> Any:

@@ -11,6 +11,7 @@ from tui.rows import Run
 
 _TERM = re.compile(r"^([a-z_#.-]+)(!=|>=|<=|[:=<>])(.+)$")
 _UNFINISHED = re.compile(r"^[a-z_#.-]+(!=|>=|<=|[:=<>])$")
+MOST_VALUES = 100_000  # rows of an answer to `values_sql`
 Params = Mapping[str, Mapping[int, str]]  # key of the recipe → run → value
 _FIELDS: dict[str, Callable[[Run], Any]] = {
     "#": lambda run: run.number,
@@ -47,6 +48,13 @@ def parameters(text: str) -> set[str]:
     """Keys of the recipe that a filter asks for: whatever is compared and is no column of the table."""
     terms = [_TERM.match(term) for term in text.lower().split()]
     return {term[1] for term in terms if term and term[1] not in _FIELDS}
+
+
+def values_sql(key: str) -> str:
+    """The query for the values of a key of the recipe, or of one whose last part it is, by run. The key is one word of
+    letters, dots and underscores: `parameters` has no others.
+    """
+    return f"SELECT run, value FROM params WHERE key = '{key}' OR key LIKE '%.{key}'"
 
 
 def test_of(text: str, params: Params) -> Callable[[Run], bool]:

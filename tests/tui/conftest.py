@@ -11,7 +11,7 @@ from typing import Any
 
 import made_home
 import pytest
-from live import Live
+from live import Line, Live
 from made_home import Served
 from supervision import until
 from with_daemon import a_home, submit, wait_state
@@ -100,3 +100,10 @@ def live(
             with suppress(StoreError):  # it is stopping, or has just ended
                 client.action("cancel", run=run)
         until("an empty queue", lambda: not client.action("status")["running"])
+
+
+@pytest.fixture
+def finetui(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Line:
+    """The command line, on a wide terminal; other files have one of their own."""
+    monkeypatch.setenv("COLUMNS", "200")
+    return Line(monkeypatch, capsys)

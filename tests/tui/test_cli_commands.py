@@ -77,12 +77,6 @@ ALONE = {
 }
 
 
-@pytest.fixture
-def finetui(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Line:
-    monkeypatch.setenv("COLUMNS", "200")
-    return Line(monkeypatch, capsys)
-
-
 # ---- every command ---------------------------------------------------------------------------------
 
 

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
 from live import Line, Live
 from supervision import until
 from with_daemon import directory, row
 
 from finetui.errors import ExitCode
-
-
-@pytest.fixture
-def finetui(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Line:
-    monkeypatch.setenv("COLUMNS", "200")
-    return Line(monkeypatch, capsys)
 
 
 def known(live: Live, number: int) -> bool:

@@ -15,14 +15,8 @@ from engine.runs import journal
 from engine.runs.home import run_dirs
 from finetui.daemon import connect
 from finetui.errors import ExitCode
-from tui.cli.when import when
-from tui.cli.which import named
-
-
-@pytest.fixture
-def finetui(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Line:
-    monkeypatch.setenv("COLUMNS", "200")
-    return Line(monkeypatch, capsys)
+from tui.cli.selection import parse_numbers
+from tui.cli.times import parse_time
 
 
 def waits(live: Live, number: int) -> str:
@@ -184,14 +178,14 @@ def test_times() -> None:
         ("+90m", datetime(2030, 1, 31, 13, 30)),
         ("+2d", datetime(2030, 2, 2, 12, 0)),
     ):
-        assert when(text, now) == wanted.timestamp()
+        assert parse_time(text, now) == wanted.timestamp()
     for text in ("25:00", "+2", "yesterday", "2030-01-01 00:00", ""):
         with pytest.raises(ValueError, match="give 02:00"):
-            when(text, now)
+            parse_time(text, now)
 
 
 def test_numbers_and_ranges() -> None:
-    assert named(["3", "#5", "7-9", "8,12"]) == [3, 5, 7, 8, 9, 12]
+    assert parse_numbers(["3", "#5", "7-9", "8,12"]) == [3, 5, 7, 8, 9, 12]
     for wrong in ("9-7", "x", "1-99999", ""):
         with pytest.raises(QueueError, match="names no runs"):
-            named([wrong])
+            parse_numbers([wrong])

@@ -12,6 +12,7 @@ import typer
 
 from finetui.errors import ExitCode
 from store.states import RunState
+from tui.cli.queue_commands import RunNumber
 from tui.cli.queue_commands import app as queue_app
 
 app = typer.Typer(
@@ -30,9 +31,6 @@ app.add_typer(queue_app)
 RecipePath = Annotated[Path, typer.Argument(help="The recipe, a .yaml file.", show_default=False)]
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="key=value, such as train.lr=1.0e-4", show_default=False)
-]
-RunNumber = Annotated[
-    int, typer.Argument(help="The run's number, as shown by `finetui ls`.", show_default=False)
 ]
 RunNumbers = Annotated[list[int], typer.Argument(help="Numbers of runs.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from engine.basics.errors import QueueError
 from engine.basics.wording import size
 from engine.queue import config
 from engine.runs import cleaning
@@ -15,12 +13,13 @@ from engine.runs.home import RunDir, run_dirs
 from engine.runs.lifecycle import refused
 from engine.runs.removed import Removed, bytes_of, removed_runs
 from finetui.daemon import connect
-from finetui.errors import ExitCode, StoreError, Unavailable
+from finetui.errors import ExitCode
 from finetui.home import home
 from store.best import judged_by
 from store.states import RunState
+from tui.cli.asking import ask_daemon, confirm, runs_in_words
 from tui.cli.output import complain, out, print_table, say
-from tui.cli.which import which
+from tui.cli.selection import select
 
 if TYPE_CHECKING:
     from finetui.client import Client
@@ -32,7 +31,7 @@ def rm(words: list[str], *, yes: bool) -> None:
     """Remove runs; they can be restored for a while."""
     with connect() as client:
         rows = _rows(client)
-        numbers = which(client, words).numbers
+        numbers = select(client, words).numbers
         able = [number for number in numbers if _may("remove", number, rows)]
         dirs = {run.number: run for run in run_dirs(home())}
         sizes = {number: bytes_of(dirs[number].path) for number in able if number in dirs}
@@ -40,23 +39,33 @@ def rm(words: list[str], *, yes: bool) -> None:
             print_table([{**_named(rows[number]), "size": size(sizes.get(number, 0))} for number in able])
             days = config.read(home().config).keep_removed_days
             freed = f"frees {size(sum(sizes.values()))} when they are deleted for good, in {days:g} days"
-            _agree(f"remove {_runs(len(able))}? It {freed}; finetui restore brings them back until then", yes)
-        done = [number for number in able if _done(client, "remove", number, "is removed")]
-    if len(done) < len(numbers):
-        sys.exit(ExitCode.REFUSED)
+            question = (
+                f"remove {runs_in_words(len(able))}? It {freed}; finetui restore brings them back until then"
+            )
+            confirm(question, yes)
+        if not _all_done(client, "remove", able) or len(able) < len(numbers):
+            sys.exit(ExitCode.REFUSED)
 
 
 def restore(numbers: list[int]) -> None:
     """Bring removed runs back; without numbers, list what there is."""
     if not numbers:
-        print_table([_listed(one) for one in removed_runs(home())])
-        if not removed_runs(home()):
+        found = removed_runs(home())
+        print_table([_listed(one) for one in found])
+        if not found:
             say("no run was removed, or all of them have been deleted for good")
         return
     with connect() as client:
-        done = [_done(client, "restore", number, "is back") for number in numbers]
-    if not all(done):
-        sys.exit(ExitCode.REFUSED)
+        if not _all_done(client, "restore", numbers):
+            sys.exit(ExitCode.REFUSED)
+
+
+def _all_done(client: Client, action: str, numbers: list[int]) -> bool:
+    """Do it to one after the other, also after one that is refused; whether none was."""
+    sentences = [ask_daemon(client, action, number) for number in numbers]
+    for sentence in filter(None, sentences):
+        out(sentence)
+    return all(sentences)
 
 
 def clean(words: list[str], *, checkpoints: bool, removed: bool, yes: bool) -> None:
@@ -74,47 +83,57 @@ def _empty(client: Client, yes: bool) -> None:
         say("no run was removed")
         return
     print_table([_listed(one) for one in found])
-    _agree(f"delete {_runs(len(found))} for good?", yes)
-    say(f"{_runs(client.action('empty')['runs'])} deleted for good")
+    confirm(f"delete {runs_in_words(len(found))} for good?", yes)
+    say(f"{runs_in_words(client.action('empty')['runs'])} deleted for good")
 
 
 def _clean(client: Client, words: list[str], checkpoints: bool, yes: bool) -> None:
-    rows, dirs = _rows(client), {run.number: run for run in run_dirs(home())}
+    rows = _rows(client)
     finished = [number for number, row in rows.items() if row["state"] == RunState.FINISHED]
-    named = which(client, words).numbers if words else finished
-    numbers = [number for number in named if _may("clean", number, rows)]
-    best = {number: _best(client, rows[number]) for number in numbers}
-    found = {
-        number: _pieces(dirs[number], rows[number]["state"], best[number], checkpoints)
-        for number in numbers
-        if number in dirs
-    }
-    found = {number: one for number, one in found.items() if one}
-    if not found and len(numbers) == len(named):
+    named = select(client, words).numbers if words else finished
+    able = [number for number in named if _may("clean", number, rows)]
+    plans = _plans(client, [rows[number] for number in able], checkpoints)
+    if plans:
+        print_table([{**_named(plan.row), **plan.counts} for plan in plans])
+        total, runs = size(sum(plan.bytes for plan in plans)), runs_in_words(len(plans))
+        confirm(f"free {total} in {runs}? That cannot be undone; weights stay loadable", yes)
+        asked = [{"run": plan.row["run"], "best": plan.best, "checkpoints": checkpoints} for plan in plans]
+        say(f"{size(sum(client.action('clean', **one)['bytes'] for one in asked))} freed")
+    elif len(able) == len(named):
         say(
             "there is nothing to free; --checkpoints also deletes checkpoints other than the best and the last"
         )
-    if found:
-        _free(client, found, {number: _named(rows[number]) for number in found}, best, checkpoints, yes)
-    if len(numbers) < len(named):
+    if len(able) < len(named):
         sys.exit(ExitCode.REFUSED)
 
 
-def _free(
-    client: Client,
-    found: dict[int, list[cleaning.Piece]],
-    names: Rows,
-    best: dict[int, int | None],
-    checkpoints: bool,
-    yes: bool,
-) -> None:
-    total = sum(piece.bytes for one in found.values() for piece in one)
-    print_table([{**names[number], **_counted(one)} for number, one in found.items()])
-    _agree(f"free {size(total)} in {_runs(len(found))}? That cannot be undone; weights stay loadable", yes)
-    freed = 0
-    for number in found:
-        freed += client.action("clean", run=number, best=best[number], checkpoints=checkpoints)["bytes"]
-    say(f"{size(freed)} freed")
+@dataclass(frozen=True)
+class _Plan:
+    """What can go of one run."""
+
+    row: dict[str, Any]
+    best: int | None  # step
+    pieces: list[cleaning.Piece]
+
+    @property
+    def bytes(self) -> int:
+        return sum(piece.bytes for piece in self.pieces)
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        whole = sum(piece.whole for piece in self.pieces)
+        return {"checkpoints": whole, "optimiser states": len(self.pieces) - whole, "frees": size(self.bytes)}
+
+
+def _plans(client: Client, rows: list[dict[str, Any]], checkpoints: bool) -> list[_Plan]:
+    """Those of which something can go."""
+    dirs = {run.number: run for run in run_dirs(home())}
+    plans = []
+    for row in rows:
+        if row["run"] in dirs:
+            best = _best(client, row)
+            plans.append(_Plan(row, best, _pieces(dirs[row["run"]], row["state"], best, checkpoints)))
+    return [plan for plan in plans if plan.pieces]
 
 
 def _pieces(run: RunDir, state: str, best: int | None, checkpoints: bool) -> list[cleaning.Piece]:
@@ -123,15 +142,6 @@ def _pieces(run: RunDir, state: str, best: int | None, checkpoints: bool) -> lis
     except OSError as error:
         complain(f"run #{run.number}: {error.filename} cannot be read: {error.strerror}")
         return []
-
-
-def _counted(pieces: list[cleaning.Piece]) -> dict[str, Any]:
-    whole = sum(piece.whole for piece in pieces)
-    return {
-        "checkpoints": whole,
-        "optimiser states": len(pieces) - whole,
-        "frees": size(sum(piece.bytes for piece in pieces)),
-    }
 
 
 def _rows(client: Client) -> Rows:
@@ -163,28 +173,3 @@ def _named(row: dict[str, Any]) -> dict[str, Any]:
 
 def _listed(one: Removed) -> dict[str, Any]:
     return {"run": one.number, "directory": one.path.name, "size": size(bytes_of(one.path))}
-
-
-def _done(client: Client, action: str, number: int, said: str) -> bool:
-    try:
-        client.action(action, run=number)
-    except Unavailable:
-        raise
-    except StoreError as error:
-        complain(error)
-        return False
-    out(f"#{number} {said}")
-    return True
-
-
-def _agree(question: str, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise QueueError("this asks first, and there is no terminal to ask on; add --yes")
-    if not typer.confirm(question, err=True):
-        raise QueueError("nothing was done")
-
-
-def _runs(count: int) -> str:
-    return "1 run" if count == 1 else f"{count} runs"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from engine.basics.wording import duration
@@ -12,6 +13,7 @@ from tui.cli.output import say
 if TYPE_CHECKING:
     from finetui.client import Client
 
+Row = dict[str, Any]
 POLL_S = 0.5
 LINE_EVERY_S = 5.0
 
@@ -19,21 +21,55 @@ LINE_EVERY_S = 5.0
 def follow_runs(client: Client, numbers: list[int]) -> bool:
     """Narrate until every run has ended; True if all of them finished."""
     said: dict[int, tuple[str, float]] = {}  # run → state and time of its last line
-    while True:
-        rows = [row for row in client.named("runs").to_pylist() if row["run"] in numbers]
+    rows: list[Row] = []
+    for rows in _until_ended(client, numbers):
         for row in rows:
             state, when = said.get(row["run"], ("", 0.0))
             due = row["state"] == RunState.RUNNING and time.monotonic() - when >= LINE_EVERY_S
             if row["state"] != state or due:
                 say(line(row))
                 said[row["run"]] = (row["state"], time.monotonic())
+    return _finished(rows)
+
+
+def wait_for_runs(client: Client, numbers: list[int], timeout: float | None) -> bool:
+    """Say of each run that it has ended, or is paused, once it has; True if all of them finished, within `timeout`
+    seconds.
+    """
+    began, left = time.monotonic(), set(numbers)
+    rows: list[Row] = []
+    for rows in _until_ended(client, numbers):
+        for row in rows:
+            if row["run"] in left and _has_ended(row):
+                left.remove(row["run"])
+                say(line(row))
+        if left and timeout is not None and time.monotonic() - began >= timeout:
+            names = ", ".join(f"#{number}" for number in sorted(left))
+            say(f"after {timeout:g} s {names} still wait or run")
+            return False
+    return _finished(rows)
+
+
+def _until_ended(client: Client, numbers: list[int]) -> Iterator[list[Row]]:
+    """Yield the rows of runs again and again, at last when all of them have ended."""
+    while True:
+        rows = [row for row in client.named("runs").to_pylist() if row["run"] in numbers]
+        yield rows
         # A run that was queued a moment ago may not be in the store yet.
-        if len(rows) == len(numbers) and all(row["state"] not in WAITING | ACTIVE for row in rows):
-            return all(row["state"] == RunState.FINISHED for row in rows)
+        if len(rows) == len(numbers) and all(map(_has_ended, rows)):
+            return
         time.sleep(POLL_S)
 
 
-def line(row: dict[str, Any]) -> str:
+def _has_ended(row: Row) -> bool:
+    return row["state"] not in WAITING | ACTIVE
+
+
+def _finished(rows: list[Row]) -> bool:
+    return all(row["state"] == RunState.FINISHED for row in rows)
+
+
+def line(row: Row) -> str:
     """One run in one line, such as `#3 demo-lora running 40/160 loss 2.31 held-out 2.40, 38s left`."""
     parts = [f"#{row['run']:<3} {row['name']:<14} {row['state']}"]
     if row["state"] == RunState.QUEUED and row["waiting_for"]:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args
-
-import typer
+from typing import Any, cast, get_args
 
 from engine.basics.errors import DataError, QueueError
 from engine.client import clone as engine_clone
@@ -17,28 +14,25 @@ from engine.client import preflight, submit
 from engine.recipe import recipe_file
 from engine.runs.lifecycle import Action, refused
 from finetui.daemon import connect
-from finetui.errors import ExitCode, StoreError, Unavailable
-from store.states import ACTIVE, WAITING, RunState
-from tui.cli.follow import POLL_S, follow_runs, line
+from finetui.errors import ExitCode
+from tui.cli.asking import ask_daemon, confirm, runs_in_words
+from tui.cli.follow import follow_runs, wait_for_runs
 from tui.cli.logs import find
-from tui.cli.output import complain, out, print_json, say
+from tui.cli.output import out, print_json, say
+from tui.cli.selection import Selection, parse_numbers, select
 from tui.cli.show import find as show_find
-from tui.cli.when import when
-from tui.cli.which import Which, named, which
-from tui.orders import done
+from tui.cli.times import parse_time
 from tui.reports import Reporting
-
-if TYPE_CHECKING:
-    from finetui.client import Client
+from tui.rows import Run
 
 
 def conditions(*, hold: bool, after: list[str], after_any: bool, at: str | None) -> dict[str, Any]:
     """What a run waits for besides its turn, as a submission has it. Raises QueueError."""
     try:
-        not_before = when(at, datetime.now()) if at else None
+        not_before = parse_time(at, datetime.now()) if at else None
     except ValueError as error:
         raise QueueError(f"--at {error}") from None
-    return {"held": hold, "after": named(after), "after_any": after_any, "not_before": not_before}
+    return {"held": hold, "after": parse_numbers(after), "after_any": after_any, "not_before": not_before}
 
 
 def run(path: Path, overrides: list[str], more: dict[str, Any], *, follow: bool, as_json: bool) -> None:
@@ -97,75 +91,40 @@ def check(path: Path, overrides: list[str], *, as_json: bool) -> None:
 
 def act(action: str, words: list[str], *, yes: bool, **body: Any) -> None:
     """Do one thing to several runs; goes on after one that is refused, and exits non-zero then."""
+    all_done = True
     with connect() as client:
-        chosen = which(client, words)
-        numbers = _allowed(action, chosen, yes) if chosen.found else chosen.numbers
-        refused = [number for number in numbers if not _done(client, action, number, body)]
-    if refused:
+        chosen = select(client, words)
+        for number in _approved(action, chosen, yes) if chosen.found else chosen.numbers:
+            if sentence := ask_daemon(client, action, number, **body):
+                say(sentence)
+            else:
+                all_done = False
+    if not all_done:
         sys.exit(ExitCode.REFUSED)
 
 
-def _done(client: Client, action: str, number: int, body: dict[str, Any]) -> bool:
-    try:
-        answer = client.action(action, run=number, **body)
-    except Unavailable:
-        raise
-    except StoreError as error:
-        complain(error)
-        return False
-    say(f"#{number} {done(action, answer)}")
-    return True
-
-
-def _allowed(action: str, chosen: Which, yes: bool) -> list[int]:
+def _approved(action: str, chosen: Selection, yes: bool) -> list[int]:
     """The runs of a filter to which the action can be done, once somebody has seen and approved them."""
-    able = [
-        run
-        for run in chosen.found
-        if action not in get_args(Action) or refused(cast("Action", action), run.number, run.state) is None
-    ]
+    able = [run for run in chosen.found if _can(action, run)]
     if left := len(chosen.found) - len(able):
         say(f"{left} of {len(chosen.found)} left alone: their state does not allow it")
     if not able:
         raise QueueError("no run that matches is in a state that allows it")
     for run in able:
         say(f"  #{run.number} {run.name}: {run.state}")
-    if not yes and not _agreed(f"{action.replace('_', ' ')} {_runs(len(able))}?"):
-        raise QueueError("nothing was done")
+    confirm(f"{action.replace('_', ' ')} {runs_in_words(len(able))}?", yes)
     return [run.number for run in able]
 
 
-def _agreed(question: str) -> bool:
-    if not sys.stdin.isatty():
-        raise QueueError("a filter asks first, and there is no terminal to ask on; add --yes")
-    return typer.confirm(question, err=True)
-
-
-def _runs(count: int) -> str:
-    return "this run" if count == 1 else f"these {count} runs"
+def _can(action: str, run: Run) -> bool:
+    """By the rules that the daemon goes by; what has none, such as requeue, can be done to any run."""
+    return action not in get_args(Action) or refused(cast("Action", action), run.number, run.state) is None
 
 
 def wait(words: list[str], timeout: float | None) -> None:
-    """Until the runs have ended or are paused; each is told once it has."""
-    began = time.monotonic()
+    """Until the runs have ended or are paused; exit code 1 unless all of them finished."""
     with connect() as client:
-        numbers = which(client, words).numbers
+        numbers = select(client, words).numbers
         for number in numbers:
             show_find(client, number)
-        left = set(numbers)
-        well = True
-        while left:
-            rows = [row for row in client.named("runs").to_pylist() if row["run"] in left]
-            for row in rows:
-                if row["state"] not in WAITING | ACTIVE:
-                    left.discard(row["run"])
-                    well = well and row["state"] == RunState.FINISHED
-                    say(line(row))
-            if left and timeout is not None and time.monotonic() - began >= timeout:
-                say(
-                    f"after {timeout:g} s {', '.join(f'#{number}' for number in sorted(left))} still wait or run"
-                )
-                sys.exit(ExitCode.FAILED)
-            if left:
-                time.sleep(POLL_S)
-    sys.exit(ExitCode.OK if well else ExitCode.FAILED)
+        sys.exit(ExitCode.OK if wait_for_runs(client, numbers, timeout) else ExitCode.FAILED)

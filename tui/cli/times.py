@@ -10,7 +10,7 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _FORMS = "give 02:00 (the next time that it is), 2030-01-31 02:00, or +90m, +2h, +1d from now"
 
 
-def when(text: str, now: datetime) -> float:
+def parse_time(text: str, now: datetime) -> float:
     """Return Unix seconds. Raises ValueError with a sentence."""
     if match := _AFTER.fullmatch(text):
         return (now + timedelta(**{_UNITS[match[2]]: int(match[1])})).timestamp()

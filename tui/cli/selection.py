@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from engine.basics.errors import QueueError
 from tui.rows import Run, runs_of
-from tui.run_filter import parameters, test_of
+from tui.run_filter import MOST_VALUES, parameters, test_of, values_sql
 
 if TYPE_CHECKING:
     from finetui.client import Client
@@ -18,34 +18,39 @@ MOST = 10_000  # runs in a range
 
 
 @dataclass(frozen=True)
-class Which:
+class Selection:
     """The runs that words stand for."""
 
     numbers: list[int]
     found: list[Run]  # by a filter, not named one by one; empty without a filter
 
 
-def which(client: Client, words: list[str]) -> Which:
+def select(client: Client, words: list[str]) -> Selection:
     """Return the runs that are named; with a filter those that pass it, of the named ones if there are any. Raises
     QueueError where that is none.
     """
     numbers, terms = (
-        named([word for word in words if _NUMBERS.fullmatch(word)]),
+        parse_numbers([word for word in words if _NUMBERS.fullmatch(word)]),
         [word for word in words if not _NUMBERS.fullmatch(word)],
     )
     if not terms:
-        return Which(numbers, [])
+        return Selection(numbers, [])
     text = " ".join(terms)
     runs = runs_of(client.named("runs"))
-    params = {key: _values(client, key) for key in parameters(text)}
+    params = {
+        key: {
+            row["run"]: row["value"] for row in client.query(values_sql(key), limit=MOST_VALUES).to_pylist()
+        }
+        for key in parameters(text)
+    }
     passes = test_of(text, params)
     found = [run for run in runs if passes(run) and (not numbers or run.number in numbers)]
     if not found:
         raise QueueError(f"no run matches {text}; finetui ls shows what there is")
-    return Which([run.number for run in found], found)
+    return Selection([run.number for run in found], found)
 
 
-def named(words: list[str]) -> list[int]:
+def parse_numbers(words: list[str]) -> list[int]:
     """Return the numbers that words name, each once. Raises QueueError."""
     numbers: dict[int, None] = {}
     for part in (part for word in words for part in word.split(",")):
@@ -57,10 +62,3 @@ def named(words: list[str]) -> list[int]:
             )
         numbers |= dict.fromkeys(range(first, last + 1))
     return list(numbers)
-
-
-def _values(client: Client, key: str) -> dict[int, str]:
-    """Values of a key of the recipe, or of the last part of one, by run."""
-    # The key is one word of letters, dots and underscores: see tui/run_filter.py.
-    sql = f"SELECT run, value FROM params WHERE key = '{key}' OR key LIKE '%.{key}'"
-    return {row["run"]: row["value"] for row in client.query(sql, limit=100_000).to_pylist()}
