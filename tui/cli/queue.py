@@ -124,6 +124,7 @@ def _can(action: str, run: Run) -> bool:
 def wait(words: list[str], timeout: float | None) -> None:
     """Until the runs have ended or are paused; exit code 1 unless all of them finished."""
     with connect() as client:
+        client.drain(say)  # a run that was queued a moment ago is there, too
         numbers = select(client, words).numbers
         for number in numbers:
             show_find(client, number)
