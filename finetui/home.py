@@ -48,7 +48,7 @@ class Home:
     @property
     def removed(self) -> Path:
         """Runs that somebody has removed, until they are deleted for good."""
-        return self.path / "removed"  # as in store/paths.py
+        return self.path / "removed"
 
     @property
     def lock(self) -> Path:

@@ -33,13 +33,14 @@ import pyarrow as pa
 
 from finetui.errors import StoreError
 from finetui.files import read_json
+from finetui.home import Home
 from store import rows, summary
 from store.batch import STATE_COLUMNS, Batch, RunRow, first_unreadable, forget_run, present_checkpoints
 from store.explain import explain
 from store.line_fields import BadLine
 from store.lines import Header, Resume
 from store.logs import Line, header_id, parse, time_before, well_formed, whole_lines
-from store.paths import RUN_JSON, Lister, attempts_in, is_settled, removed_numbers
+from store.paths import RUN_JSON, Lister, attempts_in, is_settled, removed_runs
 from store.projection import Projection
 from store.scale_lines import LOG_NAME
 from store.scale_rows import scale_line
@@ -282,9 +283,11 @@ class Ingest:
         if listing is None:
             return
         runs = listing.runs
-        for number in self._states.keys() - runs.keys():
+        missing = self._states.keys() - runs.keys()
+        removed = {one.number for one in removed_runs(Home(self._home).removed)} if missing else set()
+        for number in missing:
             if number not in self._watches or not self._watches[number].path.is_dir():
-                self._lose(number)
+                self._lose(number, removed=number in removed)
         for number, path in runs.items():
             if number not in self._watches or self._watches[number].path != path:
                 self._find(number, path)
@@ -300,13 +303,13 @@ class Ingest:
             self._batch.offsets[f"run/{number}"] = (self._relative(path / RUN_JSON), 0)
         self._dirs[number] = path
 
-    def _lose(self, number: int) -> None:
+    def _lose(self, number: int, *, removed: bool) -> None:
         """Its rows stay, so that nothing goes without a word; what had not ended has now. Those of a run that somebody
         removed go.
         """
         self._watches.pop(number, None)
         self._turns.hot.discard(number)
-        if number in removed_numbers(self._home):
+        if removed:
             self._start_over(number)
             self._dirs.pop(number, None)
             return

@@ -14,7 +14,8 @@ from finetui.files import read_json
 
 RUN_NAME = re.compile(r"0*([0-9]{1,9})-[a-z0-9-]+")
 RUN_JSON = "run.json"
-REMOVED = "removed"  # the directory of a home with runs that may come back
+# In the directory of removed runs: the name that it had, and when it was removed, as in `000042-mine~1764412345`.
+REMOVED_NAME = re.compile(r"(?P<name>.+)~(?P<when>\d{9,11})")
 # Seconds after a change of `runs/` until it is listed once more: its time may be too coarse for a second change.
 RELIST_S = 2.0
 
@@ -75,13 +76,28 @@ def number_of(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def removed_numbers(home: Path) -> set[int]:
-    """Return the numbers of the runs that somebody has removed, and that can still be restored: `000042-mine~TIME`."""
+@dataclass(frozen=True)
+class Removed:
+    """A run that somebody has removed, and that can still be restored."""
+
+    number: int
+    path: Path
+    name: str  # of its directory, when it is back
+    when: int  # Unix seconds
+
+
+def removed_runs(directory: Path) -> list[Removed]:
+    """List the removed runs of a home, the latest first."""
     try:
-        names = [path.name.partition("~")[0] for path in (home / REMOVED).iterdir()]
+        entries = [(path, REMOVED_NAME.fullmatch(path.name)) for path in directory.iterdir()]
     except OSError:
-        return set()
-    return {number for name in names if (number := number_of(name)) is not None}
+        return []
+    found = [
+        Removed(number, path, match["name"], int(match["when"]))
+        for path, match in entries
+        if match and (number := number_of(match["name"])) is not None
+    ]
+    return sorted(found, key=lambda one: (one.when, one.number), reverse=True)
 
 
 def attempts_in(run: Path) -> list[int]:

@@ -5,7 +5,6 @@ Only the run's directory is read; what similar runs did comes from the caller, w
 
 from __future__ import annotations
 
-import json
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,8 +13,6 @@ from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from pydantic import ValidationError
 
 from engine.basics.errors import FixError
 from engine.basics.safe_text import one_line
@@ -29,7 +26,7 @@ from engine.recipe.recipe_file import RecipeFile
 from engine.recipe.sections import Recipe
 from engine.runs.events import events_of
 from engine.runs.home import RunDir
-from finetui.errors import first_line
+from engine.runs.submitted import read_submitted
 from finetui.files import write_whole_file
 from store import lines
 from store.line_fields import body
@@ -172,10 +169,9 @@ def save(proposal: Fix, out: Path | None) -> Path:
 
 def _read(run: RunDir) -> tuple[dict[str, Any], Recipe]:
     try:
-        meta = json.loads(run.meta.read_text())
-        return meta, Recipe.model_validate(meta["recipe"])
-    except (OSError, ValueError, KeyError, ValidationError) as error:
-        raise FixError(f"{run.meta} cannot be read ({first_line(error)}); the run cannot be fixed") from None
+        return read_submitted(run)
+    except ValueError as error:
+        raise FixError(f"{run.meta} cannot be read ({error}); the run cannot be fixed") from None
 
 
 def _tried_keys(run: RunDir, meta: dict[str, Any], recipe: Recipe) -> set[str]:

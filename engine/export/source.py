@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
-
-from pydantic import ValidationError
 
 from engine.basics.errors import ExportError
 from engine.recipe.methods import WHOLE_MODEL
@@ -17,7 +14,7 @@ from engine.recipe.tasks import Classification
 from engine.runs import journal
 from engine.runs.events import events_of
 from engine.runs.home import RunDir
-from finetui.errors import first_line
+from engine.runs.submitted import read_submitted
 from store.best import judged_by
 from store.lines import WORKER, Eval, Plan, WorkerLine
 from store.states import ACTIVE, WAITING
@@ -85,12 +82,9 @@ class Source:
 def read(run: RunDir, what: str = "exported") -> Source:
     """Read a run's directory, for what is to be done with it. Raises ExportError."""
     try:
-        meta = json.loads(run.meta.read_text())
-        recipe = Recipe.model_validate(meta["recipe"])
-    except (OSError, ValueError, KeyError, ValidationError) as error:
-        raise ExportError(
-            f"{run.meta} cannot be read ({first_line(error)}); the run cannot be {what}"
-        ) from None
+        meta, recipe = read_submitted(run)
+    except ValueError as error:
+        raise ExportError(f"{run.meta} cannot be read ({error}); the run cannot be {what}") from None
     if isinstance(recipe.task, Classification):
         raise ExportError(
             f"run #{run.number} is a classifier, and only language models are {what}; what it left is in {run.path}"

@@ -254,9 +254,8 @@ class Context:
     method: str
     lr: float
     replay: float  # share of replayed tokens, 0 without
-    general: str | None = (
-        None  # a source of `evals.general` that has rows to mix into training, the first of several
-    )
+    # The first source of `evals.general` that has rows to mix into training.
+    general: str | None = None
     epochs: float = 1.0
     warmup: str | int = "5%"
     task: str = "sft"

@@ -16,12 +16,12 @@ from engine.queue.orders import group_of, tags_of
 from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
 from engine.runs.journal import LATEST
-from engine.runs.removed import removed_runs
 from finetui.files import read_json, sync, write_json
 from finetui.home import Home
 from finetui.log import LogWriter
 from store.journal_lines import Conditions, Grouped, JournalLine, Note, Submitted, Tagged
 from store.line_fields import write
+from store.paths import removed_runs
 from store.states import RunState
 
 IN_JOURNAL = {
@@ -146,7 +146,9 @@ def clear_unfinished(home: Home) -> None:
 def last_number(home: Home) -> int:
     """Return the highest run number in the home, removed runs included, which may come back; 0 without runs."""
     numbers = (re.match("[0-9]{1,9}(?=-)", path.name) for path in home.runs.iterdir())
-    taken = [int(number[0]) for number in numbers if number] + [one.number for one in removed_runs(home)]
+    taken = [int(number[0]) for number in numbers if number] + [
+        one.number for one in removed_runs(home.removed)
+    ]
     return max(taken, default=0)
 
 

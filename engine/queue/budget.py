@@ -28,6 +28,12 @@ class Budget:
             return None
         return f"the budget of {self.most:g} is spent ({spent:.2f}); raise budget in config.toml"
 
+    def status(self, spent: float) -> dict[str, float | None]:
+        """Return what `daemon status` says of it; nothing where nothing has a price."""
+        if self.price_per_hour is None and not spent:
+            return {}
+        return {"spent": round(spent, 2), "budget": self.most}
+
     def notices(self, before: float, now: float) -> Iterator[Notice]:
         """What there is to tell when the sum has gone from `before` to `now`."""
         for share in (WARN_AT, 1.0):

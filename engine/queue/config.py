@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from engine.basics.errors import ConfigError
 from engine.queue.budget import Budget
 from engine.queue.idle import WhenIdle
-from engine.queue.notices import EVENTS, Event, Ways
+from engine.queue.notices import EVENTS, Channels, Event
 from finetui.files import open_regular
 
 LARGEST = 1 << 20  # bytes
@@ -100,12 +100,12 @@ class Config(BaseModel):
         return WhenIdle(self.when_idle_command, self.when_idle_minutes)
 
     @property
-    def money(self) -> Budget:
+    def spending(self) -> Budget:
         return Budget(self.price_per_hour, self.budget, self.budget_pauses)
 
     @property
-    def ways(self) -> Ways:
-        return Ways(frozenset(self.notify_on), self.notify_command, self.notify_urls_file)
+    def channels(self) -> Channels:
+        return Channels(frozenset(self.notify_on), self.notify_command, self.notify_urls_file)
 
 
 def read(path: Path) -> Config:

@@ -27,11 +27,11 @@ from engine.queue import config, idle
 from engine.queue.executor import usable_devices
 from engine.queue.money import forget_cost, keep_cost
 from engine.queue.no_pandas import keep_pandas_out
+from engine.queue.notifier import Notifier
 from engine.queue.orders import ORDERS, whole_number
 from engine.queue.sampler import Nvml, Sampler
 from engine.queue.scheduler import Capacity
 from engine.queue.supervisor import Settings, Supervisor
-from engine.queue.teller import Teller, settings_shown
 from finetui.daemon import ALREADY_RUNNING, DAEMON, READY, code_version
 from finetui.errors import ExitCode, FinetuiError, StoreError
 from finetui.files import append_regular
@@ -77,9 +77,9 @@ class Daemon:
         self._config_mtime_ns = _config_mtime(home)
         self._config_problem: str | None = None
         self._settings = _settings(self.config, self._nvml)
-        self._teller = Teller(home, self.config)
+        self._notifier = Notifier(home, self.config)
         self._idle = idle.Idle(time.monotonic())
-        self._supervisor = Supervisor(home, self._settings, self._on_journal_entry, self._teller.run_ended)
+        self._supervisor = Supervisor(home, self._settings, self._on_journal_entry, self._notifier.run_ended)
         self._sampler = Sampler(home.hardware_log, self._nvml, before_rotation=self._ingest.drain)
         self._server = Server(home.socket, self._projection, self.act, self._ingest.caught_up)
         self._queue_thread = Repeater(
@@ -96,7 +96,7 @@ class Daemon:
         known = self._projection.known_dirs()
         self._supervisor.recover(max(known, default=0), known)
         with self._projection.read() as cursor:  # before a run starts that there is no money for
-            self._supervisor.spent = self._teller.look(cursor)
+            self._supervisor.spent = self._notifier.look(cursor)
         self._server.start()
         # DuckDB's own limit does not cover all that its functions allocate. Shims lift this one for their workers.
         self._memory = MemoryLimit(MEMORY)
@@ -159,7 +159,9 @@ class Daemon:
         self._reread_config()
         self._supervisor.tick()
         counts = self._supervisor.counts()
-        self._teller.queue_is(len(counts["running"]), len(counts["queued"]), self._supervisor.disk_full)
+        self._notifier.queue_changed(
+            len(counts["running"]), len(counts["queued"]), self._supervisor.disk_full
+        )
         work, when, now = any(counts.values()), self.config.when_idle, time.monotonic()
         if self._idle.look(when, work=work, last_request=self._server.last_request, now=now):
             idle.begin(when)
@@ -179,7 +181,7 @@ class Daemon:
         self._config_problem = None
         self._settings = _settings(self.config, self._nvml)
         self._supervisor.change_settings(self._settings)
-        self._teller.configure(self.config)
+        self._notifier.configure(self.config)
         log.info("config.toml has changed: %s", self.config)
 
     def _keep_cost(self, run: int) -> None:
@@ -193,8 +195,9 @@ class Daemon:
     def _poll_logs(self) -> None:
         self._ingest.poll()
         self._projection.set_waiting(self._supervisor.waiting_for)
-        with self._projection.read() as cursor:
-            self._supervisor.spent = self._teller.look(cursor)
+        if self._notifier.due:
+            with self._projection.read() as cursor:
+                self._supervisor.spent = self._notifier.look(cursor)
 
     def _interval(self, busy_s: float, idle_s: float) -> float:
         return busy_s if self._supervisor.busy else idle_s
@@ -278,7 +281,7 @@ class Daemon:
                 run or 0, f"{whose} is damaged: {what}; the rest is used, the file is left as it is{where}"
             )
         problems += [damaged[run] for run in sorted(damaged)]
-        others = (self._config_problem, self._ingest.problem, self._nvml.problem, self._teller.problem)
+        others = (self._config_problem, self._ingest.problem, self._nvml.problem, self._notifier.problem)
         problems += filter(None, others)
         return problems
 
@@ -293,7 +296,7 @@ class Daemon:
             "concurrency": self._settings.capacity.concurrency,
             "devices": list(self._settings.capacity.devices),
             "threads": self._settings.threads,
-            **settings_shown(self.config, self._supervisor.spent),
+            **self.config.spending.status(self._supervisor.spent),
             "pool": self._supervisor.pool_status(),
             "reading": self._ingest.reading,
             "problems": self._problems(),
@@ -317,7 +320,7 @@ def _settings(user_config: config.Config, nvml: Nvml) -> Settings:
         threads,
         user_config.grace_s,
         user_config.pool,
-        user_config.money,
+        user_config.spending,
     )
 
 

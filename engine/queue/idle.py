@@ -7,7 +7,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-from engine.queue.notices import run
+from engine.queue.notices import ended, run
 
 log = logging.getLogger("finetui.idle")
 
@@ -50,5 +50,4 @@ def begin(when: WhenIdle) -> None:
 def _run(command: str) -> None:
     began = time.monotonic()
     code = run(["sh", "-c", command], "", {})
-    how = "did not end in time" if code is None else f"ended with {code}"
-    log.info("when_idle_command %s after %.1f s", how, time.monotonic() - began)
+    log.info("when_idle_command %s after %.1f s", ended(code), time.monotonic() - began)

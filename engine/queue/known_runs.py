@@ -14,13 +14,13 @@ from pathlib import Path
 from engine.basics.errors import QueueError
 from engine.queue import accept, recovery
 from engine.queue.executor import Executor, Processes
-from engine.runs import journal, lifecycle, removed
+from engine.runs import journal, lifecycle
 from engine.runs.home import RunDir
 from engine.runs.journal import RunRecord
 from engine.runs.lifecycle import Action
 from finetui.home import Home
 from store.journal_lines import Ended, JournalLine
-from store.paths import Lister, Listing, is_settled
+from store.paths import Lister, Listing, is_settled, removed_runs
 from store.states import RunState
 
 log = logging.getLogger("finetui.queue")
@@ -122,16 +122,16 @@ class KnownRuns:
         self._on_change(number)
 
     def record(self, number: int) -> RunRecord:
-        if number in self._gone and any(one.number == number for one in removed.removed_runs(self._home)):
+        if number in self.records:
+            return self.records[number]
+        if any(one.number == number for one in removed_runs(self._home.removed)):
             raise QueueError(f"run #{number} was removed; finetui restore {number} brings it back")
         if number in self._gone:
             raise QueueError(
                 f"the directory of run #{number}, {self._gone[number]}, is gone, and the run with it"
             )
-        if number not in self.records:
-            last = f"the last one is #{max(self.records)}" if self.records else "there are none yet"
-            raise QueueError(f"there is no run #{number}; {last}")
-        return self.records[number]
+        last = f"the last one is #{max(self.records)}" if self.records else "there are none yet"
+        raise QueueError(f"there is no run #{number}; {last}")
 
     def allowed(self, action: Action, number: int) -> RunRecord:
         record = self.record(number)
@@ -162,7 +162,7 @@ class KnownRuns:
         else:
             self.open_numbers.discard(record.number)
 
-    def guarded(self, number: int, step: Callable[[], None]) -> None:
+    def guarded(self, number: int, step: Callable[[], object]) -> None:
         """Run a step for one run. If it fails (files that cannot be written or read), report that and try again at
         the next tick.
         """

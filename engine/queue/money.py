@@ -15,18 +15,23 @@ LEDGER = "spent.json"  # in the home: what runs that were removed have cost
 
 def spent(cursor: duckdb.DuckDBPyConnection, home: Home) -> float:
     """Return what all runs of a home have cost, those that were removed included."""
-    sql = f"SELECT coalesce(sum(s * price), 0) / 3600 FROM ({ATTEMPT_SECONDS})"
-    (total,) = cursor.execute(sql, {"now": time.time()}).fetchall()[0]
     removed = _ledger(home)
     known = {str(run) for (run,) in cursor.execute("SELECT run FROM runs").fetchall()} if removed else set()
-    return float(total) + sum(cost for run, cost in removed.items() if run not in known)
+    return _cost(cursor) + sum(cost for run, cost in removed.items() if run not in known)
 
 
 def keep_cost(cursor: duckdb.DuckDBPyConnection, home: Home, run: int) -> None:
     """Note what a run has cost before it is removed, and with it its rows. Raises OSError."""
-    sql = f"SELECT coalesce(sum(s * price), 0) / 3600 FROM ({ATTEMPT_SECONDS}) WHERE run = $run"
+    _write(home, _ledger(home) | {str(run): _cost(cursor, run)})
+
+
+def _cost(cursor: duckdb.DuckDBPyConnection, run: int | None = None) -> float:
+    """Of one run, or of all that the store knows."""
+    sql = (
+        f"SELECT coalesce(sum(s * price), 0) / 3600 FROM ({ATTEMPT_SECONDS}) WHERE $run IS NULL OR run = $run"
+    )
     (cost,) = cursor.execute(sql, {"now": time.time(), "run": run}).fetchall()[0]
-    _write(home, _ledger(home) | {str(run): float(cost)})
+    return float(cost)
 
 
 def forget_cost(home: Home, run: int) -> None:

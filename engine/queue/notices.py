@@ -44,7 +44,7 @@ class Notice:
 
 
 @dataclass(frozen=True)
-class Ways:
+class Channels:
     """How notices are sent, from config.toml."""
 
     on: frozenset[Event]
@@ -52,23 +52,27 @@ class Ways:
     urls_file: str = ""
 
     @property
+    def apprise(self) -> bool:
+        return bool(self.urls_file or os.environ.get(URLS))
+
+    @property
     def any(self) -> bool:
-        return bool(self.command or self.urls_file or os.environ.get(URLS))
+        return bool(self.command) or self.apprise
 
 
 class Notices:
     """Sends notices one after the other, in a thread of its own that begins with the first."""
 
-    def __init__(self, ways: Ways) -> None:
-        self.ways = ways
+    def __init__(self, channels: Channels) -> None:
+        self.channels = channels
         self.problem: str | None = None  # of the last one that was sent
         self._waiting: queue.Queue[Notice] = queue.Queue(MOST)
         self._dropped = 0
         self._thread: threading.Thread | None = None
 
-    def tell(self, notice: Notice) -> None:
+    def send(self, notice: Notice) -> None:
         """Send a notice soon, if it is wanted. Never waits."""
-        if notice.event not in self.ways.on or not self.ways.any:
+        if notice.event not in self.channels.on or not self.channels.any:
             return
         if self._thread is None:
             self._thread = threading.Thread(target=self._send_all, name="notices", daemon=True)
@@ -92,26 +96,26 @@ class Notices:
             self.problem = problems[0] if problems else None
 
     def _command(self, notice: Notice) -> str | None:
-        if not self.ways.command:
+        if not self.channels.command:
             return None
-        told = {
+        described = {
             "FINETUI_EVENT": notice.event,
             "FINETUI_RUN": str(notice.run or ""),
             "FINETUI_NAME": one_line(notice.name),
             "FINETUI_TITLE": one_line(notice.title),
             "FINETUI_MESSAGE": one_line(notice.message),
         }
-        code = run(["sh", "-c", self.ways.command], "", told)
+        code = run(["sh", "-c", self.channels.command], "", described)
         if code == 0:
             return None
-        return f"notify_command in config.toml {_ended(code)} for the notice {notice.event}"
+        return f"notify_command in config.toml {ended(code)} for the notice {notice.event}"
 
     def _apprise(self, notice: Notice) -> str | None:
-        if not (self.ways.urls_file or os.environ.get(URLS)):
+        if not self.channels.apprise:
             return None
-        body = {**asdict(notice), "title": one_line(notice.title), "urls_file": self.ways.urls_file}
+        body = {**asdict(notice), "title": one_line(notice.title), "urls_file": self.channels.urls_file}
         code = run(program("engine.queue.apprise_notice"), json.dumps(body), {})
-        return None if code == 0 else WHY.get(code or 0, f"Apprise {_ended(code)}")
+        return None if code == 0 else WHY.get(code or 0, f"Apprise {ended(code)}")
 
 
 # Exit codes of engine/queue/apprise_notice.py.
@@ -148,5 +152,5 @@ def run(command: list[str], text: str, environment: dict[str, str]) -> int | Non
     return process.returncode
 
 
-def _ended(code: int | None) -> str:
+def ended(code: int | None) -> str:
     return f"did not end within {SEND_S:g} s" if code is None else f"ended with {code}"

@@ -37,6 +37,7 @@ from store.journal_lines import (
     Started,
     Starting,
 )
+from store.paths import removed_runs
 from store.states import ENDED, RunState
 
 log = logging.getLogger("finetui.queue")
@@ -193,7 +194,7 @@ class Supervisor:
         if no_money and self._settings.budget.pauses:
             for record in active:
                 if record.request is None:
-                    self._runs.guarded(record.number, partial(self._pause_for_money, record.number))
+                    self._runs.guarded(record.number, partial(self.pause, record.number))
         if why:
             return
         needed = {number for record in waiting for number in record.after}
@@ -202,9 +203,6 @@ class Supervisor:
         self.waiting_for = decision.waiting
         for start in decision.starts:
             self._runs.guarded(start.run, partial(self._start, start))
-
-    def _pause_for_money(self, number: int) -> None:
-        self.pause(number)
 
     def _start(self, start: Start) -> None:
         """Start an attempt. The journal first: a shim starts only what the journal says is starting."""
@@ -325,7 +323,7 @@ class Supervisor:
     def restore(self, number: int) -> dict[str, Any]:
         """Bring back a removed run; the one that was removed last, if there are several. Raises QueueError, OSError."""
         with self._lock:
-            found = next((one for one in removed.removed_runs(self._home) if one.number == number), None)
+            found = next((one for one in removed_runs(self._home.removed) if one.number == number), None)
             if found is None:
                 raise QueueError(f"no run #{number} was removed, or it has been deleted for good")
             if number in self._runs.dirs:
@@ -343,7 +341,8 @@ class Supervisor:
             found = cleaning.pieces(self._runs.dirs[number], record.state, best, checkpoints=checkpoints)
             for piece in found:
                 cleaning.free(piece)
-            self._on_change(number)
+            if found:
+                self._on_change(number)
             return {"bytes": sum(piece.bytes for piece in found)}
 
     def empty(self) -> int:
@@ -368,8 +367,7 @@ class Supervisor:
     def _clean_old(self, number: int, before: float) -> None:
         if self._runs.dirs[number].journal.stat().st_mtime > before:
             return
-        if cleaning.pieces(self._runs.dirs[number], RunState.FINISHED, None, checkpoints=False):
-            freed = self.clean(number, None, checkpoints=False)["bytes"]
+        if freed := self.clean(number, None, checkpoints=False)["bytes"]:
             log.info("run #%d: %d bytes of optimiser states deleted (clean_after_days)", number, freed)
 
     def counts(self) -> dict[str, Any]:

@@ -15,8 +15,8 @@ LEAST_S = 300.0  # that a run may be silent, however short its steps are
 LOOK_S = 1800.0  # and while it evaluates, loads or saves, where nothing is logged
 
 FLAGS = """
-SELECT f.run, r.name, f.flag, f.level, f.message, f.t FROM flags f JOIN runs r USING (run)
-WHERE f.level IN ('warn', 'critical') AND f.t > $since ORDER BY f.t"""
+SELECT f.run, any_value(r.name), f.flag, f.level, arg_min(f.message, f.t) FROM flags f JOIN runs r USING (run)
+WHERE f.level IN ('warn', 'critical') AND f.t > $since GROUP BY f.run, f.flag, f.level ORDER BY min(f.t)"""
 
 STEPS = f"""
 SELECT r.run, r.name, r.phase, a.attempt, a.first_t, a.last_t, a.first_step, a.last_step
@@ -28,14 +28,13 @@ class Watch:
     """Remembers what was told, so that each is told once. Times are Unix seconds."""
 
     def __init__(self) -> None:
-        self._since = time.time()
+        self._since = time.time()  # what stood before is known
         self._flagged: set[tuple[int, str, str]] = set()
         self._stalled: set[tuple[int, int, int]] = set()
 
     def flags(self, cursor: duckdb.DuckDBPyConnection) -> Iterator[Notice]:
         """Flags that have begun to warn, or have become critical."""
-        for run, name, flag, level, message, t in cursor.execute(FLAGS, {"since": self._since}).fetchall():
-            self._since = max(self._since, t)
+        for run, name, flag, level, message in cursor.execute(FLAGS, {"since": self._since}).fetchall():
             if (run, flag, level) not in self._flagged:
                 self._flagged.add((run, flag, level))
                 yield Notice("flagged", f"{level} {flag}: {message}", run, name)

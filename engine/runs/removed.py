@@ -1,32 +1,17 @@
-"""Runs that somebody has removed: kept in `removed/` of the home until they are emptied, so that they can come back.
-
-A directory there has the name that it had under `runs/`, and when it was removed: `000042-mine~1764412345`.
+"""Runs that somebody has removed: kept in `removed/` of the home until they are deleted for good, so that they can come
+back (store/paths.py has their names).
 """
 
 from __future__ import annotations
 
-import re
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from engine.runs.home import RunDir
 from finetui.files import make_private, sync
 from finetui.home import Home
-from store.paths import number_of
-
-_NAME = re.compile(r"(?P<name>.+)~(?P<when>\d{9,11})")
-
-
-@dataclass(frozen=True)
-class Removed:
-    """One removed run."""
-
-    number: int
-    path: Path
-    name: str  # of its directory, when it is back
-    when: int  # Unix seconds
+from store.paths import Removed, removed_runs
 
 
 def remove(home: Home, run: RunDir) -> Path:
@@ -37,20 +22,6 @@ def remove(home: Home, run: RunDir) -> Path:
     sync(home.runs)
     sync(home.removed)
     return path
-
-
-def removed_runs(home: Home) -> list[Removed]:
-    """Return what is there, the latest first."""
-    try:
-        entries = [(path, _NAME.fullmatch(path.name)) for path in home.removed.iterdir()]
-    except OSError:
-        return []
-    found = [
-        Removed(number, path, match["name"], int(match["when"]))
-        for path, match in entries
-        if match and (number := number_of(match["name"])) is not None
-    ]
-    return sorted(found, key=lambda one: (one.when, one.number), reverse=True)
 
 
 def restore(home: Home, one: Removed) -> RunDir:
@@ -67,7 +38,7 @@ def restore(home: Home, one: Removed) -> RunDir:
 def empty(home: Home, older_than_s: float) -> int:
     """Delete for good what was removed so long ago; return how many runs that were."""
     latest = time.time() - older_than_s
-    old = [one for one in removed_runs(home) if one.when <= latest]
+    old = [one for one in removed_runs(home.removed) if one.when <= latest]
     for one in old:
         shutil.rmtree(one.path, ignore_errors=True)
     return sum(not one.path.exists() for one in old)

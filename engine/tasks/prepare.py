@@ -32,6 +32,7 @@ LONGEST_TEXT = 1024  # tokens of a general passage
 # From a document and the tokenizer; several items where the answers of a conversation need a text each.
 MakeItems = Callable[[Document, Any], Sequence[Item]]
 AS_TEXT: MakeItems = tokenize  # conversations and plain text, whatever the task
+REPLAYABLE = 20  # rows that a source has beside those that are scored, for which its replay is advised
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,6 @@ class Suite:
             if any(names)
             else ()
         )
-
-
-REPLAYABLE = 20  # rows of a source that are not scored, for which its replay is advised
 
 
 @dataclass(frozen=True)

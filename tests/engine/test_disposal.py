@@ -20,6 +20,7 @@ from engine.runs import checkpoints, cleaning, journal, removed
 from engine.runs.home import WEIGHTS_ONLY, RunDir
 from finetui.home import Home
 from store.journal_lines import Ended
+from store.paths import removed_runs
 from store.states import RunState
 
 DAY_S = 86_400.0
@@ -68,6 +69,8 @@ def test_the_number_of_a_removed_run_is_given_to_no_other(home: Home, queue: Sup
     again = begun(home)
     body = {"recipe": {"model": "m", "method": "lora", "data": {"train": "x"}}, "name": "next"}
     assert again.submit(body) == 2
+    with pytest.raises(QueueError, match="run #1 was removed; finetui restore 1 brings it back"):
+        again.resume(1)
     assert again.restore(1) == {"state": "cancelled"}
 
 
@@ -77,7 +80,7 @@ def test_removed_runs_are_deleted_when_their_time_is_over(home: Home, queue: Sup
     path.rename(path.with_name(f"000001-mine~{int(time.time() - 3 * DAY_S)}"))
     (home.removed / "a folder of somebody").mkdir()
     queue.tidy(7 * DAY_S, None)
-    assert len(removed.removed_runs(home)) == 1
+    assert len(removed_runs(home.removed)) == 1
     queue.tidy(2 * DAY_S, None)
     assert [path.name for path in home.removed.iterdir()] == ["a folder of somebody"]
 

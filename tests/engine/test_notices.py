@@ -16,7 +16,7 @@ from supervision import until
 from with_daemon import a_home, submit, wait_state
 
 from engine.queue import config, notices
-from engine.queue.notices import EVENTS, URLS, Notice, Notices, Ways
+from engine.queue.notices import EVENTS, URLS, Channels, Notice, Notices
 from engine.queue.watch import LEAST_S, LOOK_S, Watch
 from finetui.daemon import connect
 from store.projection import Projection
@@ -25,12 +25,12 @@ ALL = frozenset(EVENTS)
 FAILED = Notice("failed", "the loss is not a number\x1b[2J", 3, "mine")
 
 
-def sent(ways: Ways, *told: Notice) -> str | None:
+def sent(ways: Channels, *told: Notice) -> str | None:
     """Send, and return what was wrong with the last one."""
     sender = Notices(ways)
     sender.problem = "not sent yet"
     for notice in told:
-        sender.tell(notice)
+        sender.send(notice)
     until("the notice", lambda: sender.problem != "not sent yet")
     return sender.problem
 
@@ -39,7 +39,7 @@ def test_a_command_is_told_in_its_environment(tmp_path: Path) -> None:
     out = tmp_path / "out"
     names = " ".join(f'"$FINETUI_{name}"' for name in ("EVENT", "RUN", "NAME", "TITLE", "MESSAGE"))
     command = f'printf "%s|" {names} > {out}'
-    assert sent(Ways(ALL, command), FAILED) is None
+    assert sent(Channels(ALL, command), FAILED) is None
     assert out.read_text() == "failed|3|mine|finetui: failed #3 mine|the loss is not a number|"
 
 
@@ -47,7 +47,7 @@ def test_a_command_is_told_in_its_environment(tmp_path: Path) -> None:
 def test_a_command_that_fails_is_told_without_its_words(
     command: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    problem = sent(Ways(ALL, command), FAILED)
+    problem = sent(Channels(ALL, command), FAILED)
     assert problem in (
         "notify_command in config.toml ended with 7 for the notice failed",
         "notify_command in config.toml ended with -9 for the notice failed",
@@ -57,22 +57,22 @@ def test_a_command_that_fails_is_told_without_its_words(
 
 def test_a_command_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notices, "SEND_S", 0.3)
-    problem = sent(Ways(ALL, "sleep 600 & sleep 600"), FAILED)
+    problem = sent(Channels(ALL, "sleep 600 & sleep 600"), FAILED)
     assert problem == "notify_command in config.toml did not end within 0.3 s for the notice failed"
 
 
 def test_only_what_is_wanted_is_told(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    ways = Ways(frozenset({"finished"}), f'echo "$FINETUI_EVENT" >> {out}')
+    ways = Channels(frozenset({"finished"}), f'echo "$FINETUI_EVENT" >> {out}')
     assert sent(ways, FAILED, Notice("finished", "done", 4, "x")) is None
     assert out.read_text() == "finished\n"
 
 
 def test_more_than_can_be_sent_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notices, "MOST", 2)
-    sender = Notices(Ways(ALL, "sleep 5"))
+    sender = Notices(Channels(ALL, "sleep 5"))
     for _ in range(9):
-        sender.tell(FAILED)
+        sender.send(FAILED)
     assert sender.problem is not None
     assert "notices could not be sent: they come faster than they can be" in sender.problem
 
@@ -109,15 +109,15 @@ def test_apprise_delivers(
     file = tmp_path / "addresses"
     file.write_text(f"# mine\n{address}\n")
     file.chmod(0o644)
-    assert sent(Ways(ALL, urls_file=str(file)), FAILED) == notices.WHY[notices.OPEN_FILE]
+    assert sent(Channels(ALL, urls_file=str(file)), FAILED) == notices.WHY[notices.OPEN_FILE]
     file.chmod(0o600)
-    assert sent(Ways(ALL, urls_file=str(file)), FAILED) is None
+    assert sent(Channels(ALL, urls_file=str(file)), FAILED) is None
     assert came[0]["title"] == "finetui: failed #3 mine"
     assert came[0]["message"].startswith("the loss is not a number")
     monkeypatch.setenv(URLS, f"{address} nonsense://x")
-    assert sent(Ways(ALL), FAILED) == notices.WHY[notices.BAD_ADDRESS]
+    assert sent(Channels(ALL), FAILED) == notices.WHY[notices.BAD_ADDRESS]
     assert len(came) == 2, "the good one was served all the same"
-    assert sent(Ways(ALL, urls_file=str(tmp_path / "none")), FAILED) == notices.WHY[notices.NO_FILE]
+    assert sent(Channels(ALL, urls_file=str(tmp_path / "none")), FAILED) == notices.WHY[notices.NO_FILE]
 
 
 # ---- what is told
@@ -207,5 +207,5 @@ def test_events_are_checked(tmp_path: Path) -> None:
     with pytest.raises(config.ConfigError, match=r"key notify_on.1: input should be 'finished'"):
         config.read(tmp_path / "config.toml")
     (tmp_path / "config.toml").write_text("")
-    assert config.read(tmp_path / "config.toml").ways == Ways(ALL)
-    assert not Ways(ALL).any or URLS in os.environ
+    assert config.read(tmp_path / "config.toml").channels == Channels(ALL)
+    assert not Channels(ALL).any or URLS in os.environ

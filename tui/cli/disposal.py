@@ -11,11 +11,12 @@ from engine.queue import config
 from engine.runs import cleaning
 from engine.runs.home import RunDir, run_dirs
 from engine.runs.lifecycle import refused
-from engine.runs.removed import Removed, bytes_of, removed_runs
+from engine.runs.removed import bytes_of
 from finetui.daemon import connect
 from finetui.errors import ExitCode
 from finetui.home import home
 from store.best import judged_by
+from store.paths import Removed, removed_runs
 from store.states import RunState
 from tui.cli.asking import ask_daemon, confirm, runs_in_words
 from tui.cli.output import complain, out, print_table, say
@@ -50,7 +51,7 @@ def rm(words: list[str], *, yes: bool) -> None:
 def restore(numbers: list[int]) -> None:
     """Bring removed runs back; without numbers, list what there is."""
     if not numbers:
-        found = removed_runs(home())
+        found = removed_runs(home().removed)
         print_table([_listed(one) for one in found])
         if not found:
             say("no run was removed, or all of them have been deleted for good")
@@ -78,7 +79,7 @@ def clean(words: list[str], *, checkpoints: bool, removed: bool, yes: bool) -> N
 
 
 def _empty(client: Client, yes: bool) -> None:
-    found = removed_runs(home())
+    found = removed_runs(home().removed)
     if not found:
         say("no run was removed")
         return

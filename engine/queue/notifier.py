@@ -1,9 +1,8 @@
-"""What the daemon tells people who are away, and when: of runs that end, of the queue, of flags, stalls and money."""
+"""When the daemon sends a notice: of runs that end, of the queue, of flags, stalls and money."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import duckdb
 
@@ -24,20 +23,20 @@ _ENDS: dict[str, Event] = {
 }
 
 
-class Teller:
-    """Remembers what was so before, so that only changes are told. Each method is called from one thread only."""
+class Notifier:
+    """Remembers what was so before, so that only changes are told."""
 
     def __init__(self, home: Home, config: Config) -> None:
         self.config = config
         self._home = home
-        self._notices = Notices(config.ways)
+        self._notices = Notices(config.channels)
         self._watch = Watch()
         self._was_busy = self._was_full = False
         self._looked = 0.0  # monotonic
-        self._spent: float | None = None
+        self._spent: float | None = None  # unknown until the first look
 
     def configure(self, config: Config) -> None:
-        self.config, self._notices.ways = config, config.ways
+        self.config, self._notices.channels = config, config.channels
 
     @property
     def problem(self) -> str | None:
@@ -47,35 +46,33 @@ class Teller:
         """An attempt has ended, and the run with it, or has paused; who asked for that is not told."""
         if (event := _ENDS.get(record.state)) and record.request is None:
             name = run.path.name.partition("-")[2]
-            self._notices.tell(Notice(event, record.reason or event, record.number, name))
+            self._notices.send(Notice(event, record.reason or event, record.number, name))
 
-    def queue_is(self, running: int, waiting: int, disk_full: str | None) -> None:
+    def queue_changed(self, running: int, waiting: int, disk_full: str | None) -> None:
         """Tell when the last run has ended, and when the disk has become full."""
         if self._was_busy and not running:
             left = f", {waiting} wait for something else" if waiting else ""
-            self._notices.tell(Notice("queue_empty", f"nothing runs any more{left}"))
+            self._notices.send(Notice("queue_empty", f"nothing runs any more{left}"))
         if disk_full and not self._was_full:
-            self._notices.tell(Notice("disk_full", disk_full))
+            self._notices.send(Notice("disk_full", disk_full))
         self._was_busy, self._was_full = bool(running), bool(disk_full)
+
+    @property
+    def due(self) -> bool:
+        """Whether there is something to look for in the store, and it is time to."""
+        spending = self.config.spending
+        money = spending.price_per_hour is not None or spending.most is not None or bool(self._spent)
+        return (money or self._notices.channels.any) and time.monotonic() - self._looked >= LOOK_S
 
     def look(self, cursor: duckdb.DuckDBPyConnection) -> float:
         """Look for flags and for runs that no longer get on; return what all runs have cost so far."""
-        if self._spent is not None and time.monotonic() - self._looked < LOOK_S:
-            return self._spent
         self._looked = time.monotonic()
         found: list[Notice] = []
-        if self._notices.ways.any:
+        if self._notices.channels.any:
             found = [*self._watch.flags(cursor), *self._watch.stalls(cursor, self.config.stalled_after)]
         now = spent(cursor, self._home)
-        found += self.config.money.notices(now if self._spent is None else self._spent, now)
+        found += self.config.spending.notices(now if self._spent is None else self._spent, now)
         self._spent = now
         for notice in found:
-            self._notices.tell(notice)
+            self._notices.send(notice)
         return now
-
-
-def settings_shown(config: Config, total: float) -> dict[str, Any]:
-    """Return what `daemon status` says of money; nothing where no price is set."""
-    if config.price_per_hour is None and not total:
-        return {}
-    return {"spent": round(total, 2), "budget": config.budget}

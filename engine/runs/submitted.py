@@ -1,0 +1,19 @@
+"""What a run was submitted with, as its `run.json` has it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.recipe.sections import Recipe
+from engine.runs.home import RunDir
+from finetui.errors import first_line
+from finetui.files import read_json
+
+
+def read_submitted(run: RunDir) -> tuple[dict[str, Any], Recipe]:
+    """Return `run.json` and the recipe in it. Raises ValueError that says in a few words what is wrong."""
+    try:
+        meta = read_json(run.meta)
+        return meta, Recipe.model_validate(meta["recipe"])
+    except (OSError, ValueError, KeyError) as error:  # also what pydantic raises
+        raise ValueError(first_line(error)) from None
