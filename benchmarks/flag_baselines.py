@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from engine.basics.statistics import change, ratio
-from engine.flags.flag import History
+from engine.flags.history import History
 
 Hits = list[bool]
 

@@ -26,9 +26,10 @@ from benchmarks.flag_truth import (
     truth,
     upper_bound,
 )
-from engine.flags.flag import LEVELS, WARNS, Context, Flag, Forecast, History, Level
+from engine.flags.flag import LEVELS, WARNS, Flag, Forecast, Level
 from engine.flags.forecast import FROM, forecast
 from engine.flags.forgetting import divergence, forgetting
+from engine.flags.history import Context, History
 from engine.flags.instability import instability
 from engine.flags.overfitting import overfitting
 from engine.flags.part import replay_looks

@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.flag_truth import upper_bound
 from engine.flags import forgetting, overfitting
-from engine.flags.flag import History
+from engine.flags.history import History
 from engine.flags.multiplicity import HITS_IN_A_ROW
 
 Curve = Callable[[np.ndarray], np.ndarray]  # from the share of the run that is done to nats per token

@@ -24,7 +24,7 @@ from benchmarks.flag_judge import (
 )
 from benchmarks.flag_plants import Plant
 from benchmarks.flag_truth import TURNED_UP, Outcome, upper_bound
-from engine.flags.flag import History
+from engine.flags.history import History
 from engine.flags.overfitting import overfitting
 
 SIZES = (12, 30, 60, 100)  # rows of a held-out set

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import betaincinv
 
-from engine.flags.flag import History
+from engine.flags.history import History
 from engine.recipe.fields import SAMPLES
 
 FORGETS, FORGETS_BADLY = 0.10, 0.30  # nats per token

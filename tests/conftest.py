@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from shallow import save_shallow
@@ -52,6 +53,16 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: shutil.rmtree(folder))
         os.environ["FINETUI_SHALLOW"] = str(folder / "shallow")
         save_shallow(folder / "shallow")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs: list[Any]) -> None:
+    """Fork the processes of the session from its pool: each would import torch for itself."""
+    from workers import Call, finish
+
+    assert finish(Call(os.getpid)) == 0, "the pool does not fork"
+    for spec in specs:
+        spec.python = f"{sys.executable} {Path(__file__).parent / 'engine' / 'forked_python.py'}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -27,7 +27,7 @@ RECIPE = f"""\
 model: bundled:stdlib-2m
 method: lora
 data: {{train: bundled:docstrings, heldout: 16, limit: 400}}
-train: {{max_steps: {STEPS}, precision: fp32, lr: 1.0e-3, tokens_per_step: 512, checkpoint_every: 5}}
+train: {{max_steps: {STEPS}, precision: fp32, lr: 1.0e-3, tokens_per_step: 256, checkpoint_every: 5}}
 evals: {{every: 50%, limit: 8, samples: 4, drift: 2, few_shot: 0, generate: 1, max_new_tokens: 8}}
 """
 

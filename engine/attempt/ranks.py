@@ -28,6 +28,7 @@ from store.lines import End
 from store.states import RunState, WorkerExit
 
 RANKS = "FINETUI_RANKS"  # how many processes; set for them only
+LAUNCHER = "FINETUI_LAUNCHER"  # the attempt's own process; set for them only
 PR_SET_PDEATHSIG = 1
 
 
@@ -41,7 +42,7 @@ def launch(run: RunDir, attempt: AttemptDir, processes: int) -> int:
         signal.signal(number, lambda *_: _ask_to_stop(started))
     with (attempt.path / "torchrun.log").open("ab") as log:
         environment = _environment(processes)
-        started.append(subprocess.Popen(command, stderr=log, env=environment, preexec_fn=die_with_parent))
+        started.append(subprocess.Popen(command, stderr=log, env=environment, preexec_fn=_die_with_parent))
     started[0].wait()
     signal.alarm(0)
     return report_end(run, attempt, processes)
@@ -51,22 +52,35 @@ def open_log(run: RunDir, attempt: AttemptDir) -> LogWriter | RankLog:
     """Open the log of this process: the attempt's, or a rank's; a rank other than the first prints nothing."""
     if RANKS not in os.environ:
         return LogWriter(attempt.events, "worker", run.number, attempt.number)
-    die_with_parent()
+    _die_with_parent()
+    if _is_orphan():
+        print("the process that this rank belongs to has ended", flush=True)
+        os._exit(1)
     rank = int(os.environ["RANK"])
     if rank > 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return RankLog(run, attempt, rank)
 
 
-def die_with_parent() -> None:
-    """Let this child be killed as soon as its parent is gone (Linux)."""
+def _die_with_parent() -> None:
+    """Let this child be killed as soon as its parent is gone (Linux): of one that is gone already nothing is told."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _is_orphan() -> bool:
+    """Whether torchrun, or the attempt's own process above it, is gone already: a rank needs a second to get here."""
+    launcher, parent = int(os.environ[LAUNCHER]), os.getppid()
+    try:
+        return launcher not in (parent, psutil.Process(parent).ppid())
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _environment(processes: int) -> dict[str, str]:
     threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
     share = str(max(1, threads // processes))
-    return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, share), RANKS: str(processes)}
+    ranks = {RANKS: str(processes), LAUNCHER: str(os.getpid())}
+    return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, share), **ranks}
 
 
 def _ask_to_stop(started: list[subprocess.Popen[bytes]]) -> None:

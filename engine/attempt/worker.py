@@ -118,10 +118,10 @@ class Attempt:
         if self.number > 1:
             self.report.resume(-1 if resume_from is None else resume_from)
 
+        gc.disable()  # imports make a million objects that stay: collecting garbage among them takes a second
         from engine.models.quiet import quiet_libraries
 
         quiet_libraries()  # before bitsandbytes is imported, which logs at import
-        gc.disable()  # imports make a million objects that stay: collecting garbage among them takes a second
         from engine.training.loop import train
         from engine.training.setup import set_up
 

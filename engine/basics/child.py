@@ -84,7 +84,7 @@ def start(module: str, *arguments: str, stdin: str = "", stderr: int | None = No
         given.seek(0)
         try:
             streams = (given.fileno(), write, nowhere.fileno() if stderr is None else stderr)
-            process = _fork(module, arguments, streams) or subprocess.Popen(
+            process = fork(module, arguments, streams) or subprocess.Popen(
                 program(module, *arguments),
                 stdin=given,
                 stdout=write,
@@ -99,7 +99,7 @@ def start(module: str, *arguments: str, stdin: str = "", stderr: int | None = No
     return Child(process, os.fdopen(read, encoding="utf-8", errors="replace"))
 
 
-def _fork(module: str, arguments: tuple[str, ...], streams: tuple[int, int, int]) -> Forked | None:
+def fork(module: str, arguments: tuple[str, ...], streams: tuple[int, int, int]) -> Forked | None:
     """Ask the pool for a fork; None where there is none to ask, or it cannot give one that is as good."""
     try:
         connection = pool.connect(pool.place(pool.WORKER))

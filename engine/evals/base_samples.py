@@ -25,8 +25,8 @@ from engine.basics.statistics import Measure
 from engine.data.chat import Example
 from engine.data.formats import Document, to_document
 from engine.evals.generate import continuations, end_token_ids
-from engine.flags.flag import History
 from engine.flags.forgetting import distance, divergence
+from engine.flags.history import History
 from engine.models.random_states import random_states, set_random_states
 from engine.recipe.fields import SAMPLE_TOKENS, SAMPLES
 from engine.tasks.prepare import Prepared, Suite

@@ -12,7 +12,7 @@ import numpy as np
 from engine.evals.base_scores import BasePredictions
 from engine.evals.score import TEMPERATURES, Scores
 from engine.flags import flag as flags
-from engine.flags.flag import History
+from engine.flags.history import History
 from engine.flags.template import Answers
 from engine.recipe.fields import SAMPLES, TEXT
 from engine.runs.events import FEW_SHOT, events_of

@@ -11,7 +11,7 @@ from engine.basics.statistics import Measure
 from engine.evals.looks import Looks
 from engine.evals.outcome import Outcome
 from engine.flags import part
-from engine.flags.flag import History
+from engine.flags.history import History
 from engine.recipe.fields import SAMPLES
 from engine.recipe.sections import Flags
 from engine.tasks.prepare import Suite

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from engine.basics.statistics import Estimate, Measure, ratio
 from engine.evals.base_scores import BasePredictions, divergence, top_tokens, watched_targets
-from engine.flags.flag import number_names
+from engine.flags.history import number_names
 from engine.losses.batches import micro_batches
 from engine.losses.loss import TargetLoss
 from engine.tasks.prepare import Suite

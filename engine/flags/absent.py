@@ -6,7 +6,8 @@ import numpy as np
 
 from engine.basics.statistics import Estimate
 from engine.flags.evidence import Evidence
-from engine.flags.flag import Flag, History, losses
+from engine.flags.flag import Flag
+from engine.flags.history import History, losses
 from engine.flags.instability import back_to_normal
 from engine.flags.states import Today
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
-from engine.flags.flag import LEVELS, WARNS, Action, Context, Flag
+from engine.flags.flag import LEVELS, WARNS, Action, Flag
+from engine.flags.history import Context
 from engine.recipe.tasks import RATE
 
 SCALE = "fix --scale"  # the command of an action

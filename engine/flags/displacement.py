@@ -15,7 +15,8 @@ import numpy as np
 
 from engine.basics.statistics import Measure, mean, share
 from engine.flags import actions
-from engine.flags.flag import Context, Flag, History, Level, worst_examples
+from engine.flags.flag import Flag, Level
+from engine.flags.history import Context, History, worst_examples
 from engine.flags.measure import preferred
 from engine.flags.multiplicity import HITS_IN_A_ROW, level_at, streak
 

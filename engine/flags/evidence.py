@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.flags.flag import History
+from engine.flags.history import History
 from engine.flags.template import Answers
 
 

@@ -17,7 +17,8 @@ import numpy as np
 from engine.basics.statistics import Estimate
 from engine.flags import actions
 from engine.flags.evidence import Evidence
-from engine.flags.flag import Context, Flag, History, losses
+from engine.flags.flag import Flag
+from engine.flags.history import Context, History, losses
 from engine.flags.multiplicity import level_at
 from engine.flags.overfitting import SURE, surely_did_not_rise
 from engine.flags.states import stands, warns

@@ -19,7 +19,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
-from engine.flags.flag import Context, Forecast, History
+from engine.flags.flag import Forecast
+from engine.flags.history import Context, History
 
 FROM = 0.25  # of the run
 FEWEST = 3  # looks

@@ -18,8 +18,9 @@ from scipy.special import ndtr
 
 from engine.basics.statistics import Estimate
 from engine.flags import actions
-from engine.flags.flag import Context, Flag, Forecast, History, Level, worst_examples
+from engine.flags.flag import Flag, Forecast, Level
 from engine.flags.forecast import forecast
+from engine.flags.history import Context, History, worst_examples
 from engine.flags.multiplicity import HITS_IN_A_ROW, holm, level_at, standing, streak
 from engine.flags.price import Trade, gain_at
 from engine.recipe.margins import OnForgetting

@@ -16,7 +16,8 @@ import numpy as np
 from scipy.special import bdtrc
 
 from engine.flags import actions
-from engine.flags.flag import Context, Flag, Level
+from engine.flags.flag import Flag, Level
+from engine.flags.history import Context
 from store.best import judged_by
 
 WINDOW, FEWEST = 50, 20  # steps before, that a step is compared with

@@ -18,7 +18,8 @@ import numpy as np
 
 from engine.basics.statistics import Estimate, change, ratio
 from engine.flags import actions
-from engine.flags.flag import Flag, History, Level
+from engine.flags.flag import Flag, Level
+from engine.flags.history import History
 from engine.flags.multiplicity import HITS_IN_A_ROW, level_at, streak
 
 # Share of a suite's rows from which a leak is more than worth knowing.

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.flags.flag import Context, History
+from engine.flags.history import Context, History
 from store.best import judged_by
 
 # A margin divided by a temperature is that of a model that is less sure of the same preference.

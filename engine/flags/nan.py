@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from engine.flags import actions
-from engine.flags.flag import Context, Flag
+from engine.flags.flag import Flag
+from engine.flags.history import Context
 
 
 def nan(step: int, loss: float, grad_norm: float, context: Context) -> Flag | None:

@@ -23,7 +23,8 @@ from scipy.special import ndtri
 
 from engine.basics.statistics import Estimate, change, ratio, ratios
 from engine.flags import actions
-from engine.flags.flag import Context, Flag, History, Level, worst_examples
+from engine.flags.flag import Flag, Level
+from engine.flags.history import Context, History, worst_examples
 from engine.flags.multiplicity import HITS_IN_A_ROW, level_at, standing, streak
 from engine.recipe.margins import OnRise
 

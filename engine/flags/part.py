@@ -21,7 +21,8 @@ from scipy.special import ndtri, stdtr
 
 from engine.basics.statistics import TwoPhase, skewed
 from engine.flags import forgetting, overfitting
-from engine.flags.flag import History, Level, losses
+from engine.flags.flag import Level
+from engine.flags.history import History, losses
 from engine.flags.multiplicity import level_at, standing
 from engine.recipe.sections import Flags
 

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.basics.statistics import Estimate
-from engine.flags.flag import History, Level
+from engine.flags.flag import Level
+from engine.flags.history import History
 
 
 @dataclass(frozen=True)

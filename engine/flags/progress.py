@@ -10,7 +10,8 @@ import numpy as np
 
 from engine.basics.statistics import Estimate
 from engine.flags import actions
-from engine.flags.flag import Context, Flag, History
+from engine.flags.flag import Flag
+from engine.flags.history import Context, History
 from engine.flags.multiplicity import HITS_IN_A_ROW, level_at, streak
 
 FLAT = 0.005  # nats per token: a run that moved the seen loss by less has learned nothing

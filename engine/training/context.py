@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.flags.flag import Context
+from engine.flags.history import Context
 from engine.recipe.sections import Recipe
 from engine.recipe.tasks import Dpo
 

@@ -11,9 +11,10 @@ from engine.flags.absent import today_of
 from engine.flags.displacement import displacement
 from engine.flags.evidence import Evidence
 from engine.flags.exclusion import are_opposite, without_contradictions
-from engine.flags.flag import WARNS, Context, Flag
+from engine.flags.flag import WARNS, Flag
 from engine.flags.forgetting import forgetting
 from engine.flags.forgetting import hits as forgetting_hits
+from engine.flags.history import Context
 from engine.flags.instability import instability
 from engine.flags.measure import judged
 from engine.flags.overfitting import memorised, overfitting

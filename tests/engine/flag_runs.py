@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.flags.flag import Context, History
+from engine.flags.history import Context, History
 
 CONTEXT = Context("full", 3e-4, 0.0)
 LOOKS = 11  # step 0 and ten evaluations

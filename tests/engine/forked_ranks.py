@@ -32,6 +32,7 @@ def _launch(run: RunDir, attempt: int, file_size_limit: int | None) -> None:
         port = server.getsockname()[1]
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), ranks.RANKS: str(PROCESSES)}
     os.environ |= {"WORLD_SIZE": str(PROCESSES), "LOCAL_WORLD_SIZE": str(PROCESSES)}
+    os.environ[ranks.LAUNCHER] = str(os.getpid())
     alive = {_fork(run, attempt, rank) for rank in range(PROCESSES)}
 
     def ask_to_stop(*_: object) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import AutoTokenizer
+from workers import FORKED
 
 from engine.basics.errors import DataError
 from engine.bundled.catalogue import model_path
@@ -419,7 +419,7 @@ def test_long_texts_of_a_completion_are_split_and_lose_nothing(tmp_path: Path, t
 
 
 def run_module(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-P", "-m", "engine.report", *arguments]
+    command = [*FORKED, "-m", "engine.report", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

@@ -70,8 +70,11 @@ def children(process: Any) -> list[psutil.Process]:
 
 
 def test_ddp_trains_as_one_process_does_and_tells_one_story(single, tmp_path):
+    """With the real torchrun; the programs that it starts are forks, which have the imports done."""
     run = make_run(tmp_path / "000001-ddp", recipe("lora"))
-    assert work(run) == 0, run.attempt(1).stdout.read_text()
+    run.attempt(1).path.mkdir(parents=True)
+    process = Call(_torchrun, run, str(interpreter_for(tmp_path, "forked_python.py")))
+    assert finish(process) == 0, run.attempt(1).stdout.read_text()
     same_as_single(single("lora"), run, 1)
     of_both = [
         [event["kind"] for event in read_log(one.attempt(1).events) if event.get("cause") != "probe"]
@@ -162,11 +165,17 @@ def test_the_failure_of_one_process_is_the_one_that_is_told(tmp_path):
 
 @pytest.fixture
 def interpreter(tmp_path: Path) -> Path:
-    """A Python for `launch`: torchrun is the real one, and starts tests/engine/fake_rank.py for the worker."""
-    path = tmp_path / "python"
-    fake = Path(__file__).with_name("fake_rank.py")
+    """Starts tests/engine/fake_rank.py for the worker."""
+    return interpreter_for(tmp_path, "fake_rank.py")
+
+
+def interpreter_for(folder: Path, script: str) -> Path:
+    """A Python for `launch`: torchrun is the real one, and starts a script of tests/engine for the worker."""
+    path, stand_in = folder / "python", Path(__file__).with_name(script)
     start = f'*torch.distributed.run*) exec {sys.executable} "$@" ;;'
-    path.write_text(f'#!/bin/sh\ncase "$*" in\n{start}\n*) exec {sys.executable} -P {fake} "$@" ;;\nesac\n')
+    path.write_text(
+        f'#!/bin/sh\ncase "$*" in\n{start}\n*) exec {sys.executable} -P {stand_in} "$@" ;;\nesac\n'
+    )
     path.chmod(0o755)
     return path
 
@@ -206,6 +215,19 @@ def test_nothing_outlives_a_killed_attempt(tmp_path, interpreter):
     _, alive = psutil.wait_procs(below, timeout=30)
     assert not alive, alive
     assert of_kind(run, 1, "end") == []
+
+
+@pytest.mark.parametrize(("launcher_lives", "code"), [(True, 0), (False, 1)])
+def test_a_rank_that_comes_after_its_launcher_is_gone_does_not_begin(tmp_path, launcher_lives, code):
+    run = make_run(tmp_path / "000001-late", recipe("lora"))
+    run.attempt(1).path.mkdir(parents=True)
+    assert finish(Call(_open_log, run, launcher_lives)) == code
+
+
+def _open_log(run: RunDir, launcher_lives: bool) -> None:
+    launcher = os.getppid() if launcher_lives else os.getpid()  # which is nobody's ancestor
+    os.environ |= {ranks.RANKS: "2", "RANK": "1", ranks.LAUNCHER: str(launcher)}
+    ranks.open_log(run, run.attempt(1)).close()
 
 
 def test_all_are_asked_to_stop_and_not_killed(tmp_path, interpreter):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -308,8 +309,7 @@ def test_the_command(finished, tmp_path):
     (home / "runs" / run.path.name).symlink_to(run.path)
 
     def command(*words: str) -> subprocess.CompletedProcess[str]:
-        env = {"FINETUI_HOME": str(home), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
-        env["PYTHONPATH"] = str(Path(__file__).parents[2])
+        env = os.environ | {"FINETUI_HOME": str(home)}
         words = (finetui, "export", str(run.number), *words)
         return subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
 

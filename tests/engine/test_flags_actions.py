@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from engine.flags import actions
-from engine.flags.flag import Action, Context, Flag
+from engine.flags.flag import Action, Flag
+from engine.flags.history import Context
 from engine.recipe.methods import DEFAULT_LR
 from engine.recipe.recipe_file import parse
 from engine.recipe.tasks import RATE

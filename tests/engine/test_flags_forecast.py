@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from engine.flags.flag import Context, History
 from engine.flags.forecast import forecast
 from engine.flags.forgetting import forgetting
+from engine.flags.history import Context, History
 
 TOTAL = 400
 

@@ -9,8 +9,8 @@ import pytest
 from flag_runs import CONTEXT, ever, history, jumping
 
 from engine.basics.statistics import Estimate
-from engine.flags.flag import Context
 from engine.flags.forgetting import forgetting
+from engine.flags.history import Context
 from engine.flags.part import wants_rest
 from engine.flags.price import Trade, gain_at
 from engine.recipe.sections import Flags

@@ -9,7 +9,7 @@ import pytest
 from flag_runs import CONTEXT, LOOKS, ever, falling, history
 
 from engine.data.overlap import Leak
-from engine.flags.flag import Context
+from engine.flags.history import Context
 from engine.flags.instability import back_to_normal, instability
 from engine.flags.leak import leak
 from engine.flags.progress import converged, dead, no_gradient

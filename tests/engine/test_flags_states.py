@@ -12,7 +12,8 @@ from engine.flags import words
 from engine.flags.absent import today_of
 from engine.flags.evidence import Evidence
 from engine.flags.exclusion import are_opposite, is_recovering, without_contradictions
-from engine.flags.flag import Action, Flag, History
+from engine.flags.flag import Action, Flag
+from engine.flags.history import History
 from engine.flags.overfitting import overfitting
 from engine.flags.states import Today, follow
 

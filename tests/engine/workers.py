@@ -25,6 +25,8 @@ from finetui.log import read_log
 
 WAIT_S = 240
 HERE = Path(__file__).parent
+# A Python for programs of ours that need torch: without its imports, and otherwise as one that is started anew.
+FORKED = (sys.executable, "-P", str(HERE / "forked_python.py"))
 SMALL = {
     "model": os.environ["FINETUI_SHALLOW"],
     # Some rows of bundled:docstrings and bundled:stdlib-prose: each of a hundred runs would read thousands.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -11,6 +12,7 @@ from typing import Any
 
 import made_home
 import pytest
+import typer.main
 from live import Line, Live
 from made_home import Served
 from supervision import until
@@ -21,6 +23,10 @@ from finetui.daemon import connect
 from finetui.errors import StoreError
 from finetui.home import Home
 from tui.app import FinetuiApp
+
+
+# Made of forty commands at every call, which a program does once and these tests hundreds of times.
+typer.main.get_command = functools.cache(typer.main.get_command)
 
 
 @pytest.fixture(autouse=True)

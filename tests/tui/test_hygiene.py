@@ -37,5 +37,12 @@ def test_no_screen_ever_imports_torch_or_duckdb() -> None:
     assert loaded.isdisjoint(HEAVY)
 
 
+def test_commands_that_show_runs_compute_nothing() -> None:
+    """SciPy alone is a quarter of what a command imports."""
+    assert imported_by("import tui.cli.commands, tui.cli.show, tui.cli.flags").isdisjoint(
+        {*HEAVY, "numpy", "scipy"}
+    )
+
+
 def test_an_export_is_made_in_a_process_of_its_own() -> None:
     assert imported_by("import tui.cli.export, engine.basics.errors, engine.export.request").isdisjoint(HEAVY)
