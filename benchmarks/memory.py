@@ -137,7 +137,9 @@ def save_model(directory: Path, config: dict[str, Any]) -> None:
 
 def fork_each(cases: Sequence[Case]) -> None:
     """Print what each case takes, a line of JSON each. Nothing is computed before the fork, so no thread is lost."""
-    import bitsandbytes  # noqa: F401  (part of the framework, not of the model)
+    from engine.models.quiet import import_bitsandbytes
+
+    import_bitsandbytes()  # part of the framework, not of the model
     import peft  # noqa: F401
     import torch
 

@@ -129,7 +129,7 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_stays(tmp_path):
     tree = json.loads(run.meta.read_text())
     tree["recipe"]["train"]["max_steps"] = 4
     run.meta.write_text(json.dumps(tree))
-    assert finish(start(run, 2, file_size_limit=500_000)) == 4
+    assert finish(start(run, 2, file_size_limit=300_000)) == 4
     assert "could not write step-000003" in last_error(run, 2)
     assert "File too large" in last_error(run, 2)
     assert run.last_checkpoint() == before

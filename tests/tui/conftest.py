@@ -24,7 +24,6 @@ from finetui.errors import StoreError
 from finetui.home import Home
 from tui.app import FinetuiApp
 
-
 # Made of forty commands at every call, which a program does once and these tests hundreds of times.
 typer.main.get_command = functools.cache(typer.main.get_command)
 
