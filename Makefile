@@ -15,9 +15,9 @@ install: .venv/.installed
 demo: install
 	@$(BIN)/finetui demo
 
-# Types are checked while the tests begin.
-test: install lint
-	@$(MAKE) --no-print-directory -j2 types unit
+# Types and layout are checked while the tests begin.
+test: install
+	@$(MAKE) --no-print-directory -j3 lint types unit
 
 unit: install
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder -q

@@ -169,6 +169,10 @@ def trained_weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    """Return the system's words where it refused something: torch reports what became of its file by that."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
     return first_line(error)

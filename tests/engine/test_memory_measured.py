@@ -60,9 +60,9 @@ def test_every_saved_tensor_of_a_layer_is_counted(
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are read from Linux's /proc")
 def test_predicted_peak_is_the_measured_one(benchmark: ModuleType) -> None:
-    """Where activations dominate. Seen in float32: ratios of 0.93 to 1.02."""
+    """Where activations dominate. Seen in float32: ratios of 0.88 to 0.97."""
     ratios = []
-    sizes = (("full", 3072), ("lora", 2048), ("qlora", 1024))
+    sizes = (("full", 2048), ("lora", 1536), ("qlora", 1024))
     cases = [benchmark.Case(benchmark.BUNDLED, method, tokens, 256) for method, tokens in sizes]
     for case, run in zip(cases, benchmark.measure(cases), strict=True):
         predicted, measured = benchmark.predict(case).for_model, run.peak
