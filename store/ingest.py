@@ -352,6 +352,9 @@ class Ingest:
 
     def _read_logs(self, watch: _Watch) -> None:
         state = self._states.get(watch.number)
+        if state is not None and state.state == RunState.QUEUED and self._edited(watch):
+            self._start_over(watch.number)
+            state = None
         if state is None:
             if (
                 self._complete
@@ -389,7 +392,12 @@ class Ingest:
         for problem in problems:
             rows.unreadable(self._batch, number, None, 0.0, RUN_JSON, problem, b"")
         self._batch.runs[number] = state
-        self._batch.offsets[f"run/{number}"] = (self._relative(path), 0)
+        self._offsets[f"run/{number}"] = _stamp(path)
+        self._batch.offsets[f"run/{number}"] = (self._relative(path), _stamp(path))
+
+    def _edited(self, watch: _Watch) -> bool:
+        """Whether a recipe is another one than was read: it may be changed until the first attempt."""
+        return self._offsets.get(f"run/{watch.number}") != _stamp(watch.path / RUN_JSON)
 
     def _look_at_checkpoints(self, watch: _Watch) -> None:
         """Mark the checkpoints that are on the disk: old ones are deleted by the worker, others by people."""
@@ -597,3 +605,11 @@ def _is_whole(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def _stamp(path: Path) -> int:
+    """Return when a file was last written, nanoseconds; 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0

@@ -97,6 +97,7 @@ class Pause:
     kind: ClassVar[str] = "pause"
     state: State = None
     reason: Reason = None
+    cause: Annotated[str | None, "why, where nobody asked", LEFT_OUT] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,7 @@ class Interrupted:
     interruptions: Interruptions = None
     state: State = None
     reason: Reason = None
+    retry_s: Annotated[float | None, "seconds until it is tried again", LEFT_OUT] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +213,16 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Edited:
+    """Somebody changed the recipe of the run before its first attempt; `run.json` has the new one."""
+
+    kind: ClassVar[str] = "edited"
+    changes: Annotated[list[str] | None, "what changed: `train.lr: 0.0002 → 0.0001`"] = None
+    state: State = None
+    reason: Reason = None
+
+
+@dataclass(frozen=True, slots=True)
 class Adopted:
     """The directory was found: moved in or copied, or with a journal that no longer says what became of the run."""
 
@@ -248,12 +260,13 @@ JournalLine = (
     | Tagged
     | Grouped
     | Note
+    | Edited
     | Adopted
     | Other
 )
 KINDS: tuple[type[JournalLine], ...] = (
     Submitted, Starting, Started, Running, Cancel, Pause, Requeued, Interrupted, Ended, Priority, Moved, Conditions,
-    StartNow, Tagged, Grouped, Note, Adopted,
+    StartNow, Tagged, Grouped, Note, Edited, Adopted,
 )  # fmt: skip
 # Kinds whose lines always carry a state.
 OF_STATE = (Submitted, Starting, Running, Cancel, Pause, Requeued, Interrupted, Ended)

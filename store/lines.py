@@ -366,6 +366,9 @@ class End:
         int | None, "step whose weights were saved, where a flag ended the run", LEFT_OUT
     ] = None
     timing: Annotated[Timing | None, "what the looks cost", LEFT_OUT] = None
+    passing: Annotated[
+        bool | None, "it may pass by itself: a lost GPU, memory that others held", LEFT_OUT
+    ] = None
 
 
 # ---- hardware.jsonl, the sampler's word ------------------------------------------------------------------

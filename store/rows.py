@@ -16,6 +16,7 @@ from store.journal_lines import (
     JOURNAL,
     Adopted,
     Conditions,
+    Edited,
     Ended,
     Grouped,
     Interrupted,
@@ -242,6 +243,8 @@ def _journal_message(kind: str, line: JournalLine) -> str:
             return _conditions(line)
         case Grouped():
             return f"group: {line.group or 'none'}"
+        case Edited():
+            return f"recipe edited: {'; '.join(map(str, line.changes or ())) or 'nothing changed'}"
         case Tagged():
             return f"tags: {' '.join(map(str, line.tags or ())) or 'none'}"
     return f"{kind}: {text}" if text else kind

@@ -44,7 +44,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
                 ", ".join(RunState),
             ),
             ("reason", "VARCHAR", "why the run is in this state, where there is more to say"),
-            ("waiting_for", "VARCHAR", "what a queued run waits for"),
+            ("waiting_for", "VARCHAR", "what a run that waits waits for"),
             ("priority", "INTEGER", "higher starts first"),
             ("created", "DOUBLE", "when it was submitted, Unix seconds"),
             ("started", "DOUBLE", "start of the first attempt, Unix seconds"),

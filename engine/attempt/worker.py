@@ -185,12 +185,14 @@ def _fail(error: Exception, report: Report, step: int) -> int:
     if distributed.is_lost_process(error):  # of another process, which reports the cause
         report.end(ranks.LOST, step, error=str(error))
         return WorkerExit.UNFORESEEN
+    from engine.attempt.passing import may_pass
+
     message = str(error) if isinstance(error, FinetuiError) else _out_of_memory(error)
     code = WorkerExit.FAILED if message else WorkerExit.UNFORESEEN
     if not message:
         traceback.print_exc(file=sys.stdout if distributed.rank() == 0 else sys.stderr)
         message = traceback.format_exception_only(error)[-1].strip()
-    report.end(RunState.FAILED, step, error=message)
+    report.end(RunState.FAILED, step, error=message, passing=may_pass(error) or None)
     return code
 
 

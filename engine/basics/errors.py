@@ -39,6 +39,10 @@ class TrainingError(FinetuiError):
     """Training cannot go on; says what to try."""
 
 
+class ShortageError(TrainingError):
+    """Memory ran out in a run that had enough before: others may have held it."""
+
+
 class SaveError(FinetuiError):
     """What could not be written and why."""
 

@@ -42,7 +42,7 @@ def submit(
         "git_commit": git_commit(Path.cwd()),
         "user": _user(),
         "host": socket.gethostname(),
-        "versions": {name: installed for name in RECORDED if (installed := _version(name))},
+        "versions": _versions(),
         "sweep": sweep,
         "parent": parent,
         **more,
@@ -57,6 +57,25 @@ def submit(
         )["run"]
         for report in reports
     ]
+
+
+def edit(client: Client, number: int, file: RecipeFile, report: Report) -> list[str]:
+    """Put a checked recipe in place of that of a run which has not begun; return what changed, in words."""
+    answer = client.action(
+        "edit",
+        run=number,
+        recipe=report.recipe.model_dump(mode="json"),
+        name=report.recipe.name,
+        datasets=[dataset.as_dict() for dataset in report.datasets],
+        recipe_text=file.text,
+        git_commit=git_commit(Path.cwd()),
+        versions=_versions(),
+    )
+    return list(answer["changes"])
+
+
+def _versions() -> dict[str, str]:
+    return {name: installed for name in RECORDED if (installed := _version(name))}
 
 
 def git_commit(directory: Path) -> str | None:

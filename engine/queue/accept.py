@@ -16,10 +16,11 @@ from engine.queue.orders import group_of, tags_of
 from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
 from engine.runs.journal import LATEST
+from engine.runs.submitted import read_submitted
 from finetui.files import read_json, sync, write_json
 from finetui.home import Home
 from finetui.log import LogWriter
-from store.journal_lines import Conditions, Grouped, JournalLine, Note, Submitted, Tagged
+from store.journal_lines import Conditions, Edited, Grouped, JournalLine, Note, Submitted, Tagged
 from store.line_fields import write
 from store.paths import removed_runs
 from store.states import RunState
@@ -34,6 +35,7 @@ IN_JOURNAL = {
     "group",
     "note",
 }  # and not in run.json
+OF_RECIPE = {"recipe_text", "datasets", "git_commit", "versions"}  # what of run.json changes with the recipe
 UNFINISHED = ".accepting-"  # prefix of a run directory that is not acknowledged yet
 
 
@@ -100,6 +102,31 @@ def repeat_submission(run: RunDir) -> dict[str, Any]:
     known = Submission.model_fields.keys() - IN_JOURNAL
     submission = {key: body[key] for key in known if body.get(key) is not None}
     return {**submission, "parent": run.number, "sweep": None}
+
+
+def edit(run: RunDir, submission: Submission, recipe: Recipe) -> Edited:
+    """Put another recipe in place of a run's, durable when this returns; return the line for the journal. Raises
+    QueueError, OSError.
+    """
+    try:
+        meta, before = read_submitted(run)
+    except ValueError as error:
+        raise QueueError(f"{run.meta} cannot be read ({error}); its recipe cannot be changed") from None
+    if recipe.processes != before.processes:
+        raise QueueError(
+            f"run #{run.number} waits for {before.processes} GPUs; clone it to change processes, and cancel this one"
+        )
+    old, new = before.flat(), recipe.flat()
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    body = {
+        **meta,
+        **submission.model_dump(mode="json", include=OF_RECIPE),
+        "name": submission.name or recipe.name or meta.get("name"),
+        "recipe_hash": recipe.hash(),
+        "recipe": recipe.model_dump(mode="json"),
+    }
+    write_json(run.meta, body)
+    return Edited([f"{key}: {old.get(key, 'none')} → {new.get(key, 'none')}" for key in keys])
 
 
 def accept(home: Home, number: int, submission: Submission, recipe: Recipe) -> RunDir:

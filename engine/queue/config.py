@@ -31,6 +31,12 @@ class Config(BaseModel):
         ge=0,
         description="Seconds that a run has to save and stop after cancel or pause before it is killed.",
     )
+    retry_wait_seconds: float = Field(
+        60.0,
+        ge=0,
+        description="How long a run waits to be tried again after a lost GPU or a shortage of memory, or after losing "
+        "its process twice without a new checkpoint; five times as long the next time. Then it has failed.",
+    )
     sample_every_s: float = Field(2.0, ge=0.1, description="Seconds between hardware samples during a run.")
     groups: dict[str, Annotated[int, Field(ge=1)]] = Field(
         {},

@@ -220,6 +220,9 @@ class Daemon:
             match name:
                 case "submit":
                     return {"run": queue.submit(body)}
+                case "edit":
+                    number = whole_number(name, body, "run")
+                    return queue.edit(number, {key: value for key, value in body.items() if key != "run"})
                 case "requeue":
                     return {"run": queue.requeue(whole_number(name, body, "run"))}
                 case "cancel":
@@ -321,6 +324,7 @@ def _settings(user_config: config.Config, nvml: Nvml) -> Settings:
         user_config.grace_s,
         user_config.pool,
         user_config.spending,
+        user_config.retry_wait_seconds,
     )
 
 

@@ -103,6 +103,8 @@ def condition(run: RunRecord, states: Mapping[int, str], now: float) -> str | No
         if state != RunState.FINISHED and not run.after_any:
             return f"it starts after run #{number} has finished, and that is {state}; {over}"
     if run.not_before is not None and now < run.not_before:
+        if run.state == RunState.INTERRUPTED:
+            return f"it is tried again at {datetime.fromtimestamp(run.not_before):%H:%M:%S}; {over}"
         return f"it starts at {datetime.fromtimestamp(run.not_before):%Y-%m-%d %H:%M}"
     return None
 

@@ -52,6 +52,7 @@ class Settings:
     grace_s: float
     pool: bool = False  # fork workers from a process that has the imports done
     budget: Budget = NO_BUDGET
+    retry_s: float = 0.0  # before a run that was interrupted twice is tried again
 
 
 class Supervisor:
@@ -179,7 +180,8 @@ class Supervisor:
             if processes.alive:
                 return
             self._executor.kill(processes)  # what a killed worker left in its process group
-            self._runs.write(record, lifecycle.verdict(record, self._executor.remains(run, record)))
+            remains = self._executor.remains(run, record)
+            self._runs.write(record, lifecycle.verdict(record, remains, self._settings.retry_s))
         finally:
             lock.release()
 
@@ -194,7 +196,7 @@ class Supervisor:
         if no_money and self._settings.budget.pauses:
             for record in active:
                 if record.request is None:
-                    self._runs.guarded(record.number, partial(self.pause, record.number))
+                    self._runs.guarded(record.number, partial(self.pause, record.number, no_money))
         if why:
             return
         needed = {number for record in waiting for number in record.after}
@@ -227,7 +229,8 @@ class Supervisor:
             reason = f"cannot start a process: {error}"
             if disk.is_full(error):
                 return self._runs.write(record, lifecycle.not_begun(record, reason))
-            return self._runs.write(record, lifecycle.interruption(record, record.checkpoint, reason))
+            lost = lifecycle.interruption(record, record.checkpoint, reason, retry_s=self._settings.retry_s)
+            return self._runs.write(record, lost)
         if shim is None:
             return record
         threads = self._settings.threads
@@ -274,19 +277,28 @@ class Supervisor:
         """Cancel a run; return its state: `cancelled` at once for a waiting run, else unchanged until it ends."""
         return self._ask_to_end("cancel", number, Cancel, RunState.CANCELLED)
 
-    def pause(self, number: int) -> str:
-        """Pause a run; return its state, as `cancel` does: `paused`, from which it may be resumed."""
-        return self._ask_to_end("pause", number, Pause, RunState.PAUSED)
+    def pause(self, number: int, cause: str | None = None) -> str:
+        """Pause a run; return its state, as `cancel` does: `paused`, from which it may be resumed. `cause`: why, where
+        nobody asked.
+        """
+        return self._ask_to_end("pause", number, partial(Pause, cause=cause), RunState.PAUSED, cause)
 
-    def _ask_to_end(self, action: Request, number: int, line: type[Cancel | Pause], state: RunState) -> str:
+    def _ask_to_end(
+        self,
+        action: Request,
+        number: int,
+        line: Callable[[str, str | None], Cancel | Pause],
+        state: RunState,
+        cause: str | None = None,
+    ) -> str:
         with self._lock:
             record = self._runs.allowed(action, number)
             if record.active:
-                reason = f"{action} was asked; it saves a checkpoint first"
+                reason = f"{cause or f'{action} was asked'}; it saves a checkpoint first"
                 record = self._runs.write(record, line(record.state, reason))
                 self._runs.guarded(number, partial(self._watch, record))
             else:
-                self._runs.write(record, line(state))
+                self._runs.write(record, line(state, None))
             return self._runs.records[number].state
 
     def resume(self, number: int) -> str:
@@ -294,6 +306,15 @@ class Supervisor:
         with self._lock:
             record = self._runs.allowed("resume", number)
             return self._runs.write(record, Requeued(RunState.QUEUED, interruptions=0)).state
+
+    def edit(self, number: int, body: dict[str, Any]) -> dict[str, Any]:
+        """Change the recipe of a run that has not begun. Raises QueueError, OSError."""
+        submission, recipe = accept.read_submission(body)
+        with self._lock:
+            record = self._runs.allowed("edit", number)
+            edited = accept.edit(self._runs.dirs[number], submission, recipe)
+            self._runs.write(record, edited)
+            return {"changes": edited.changes}
 
     def order(self, order: Order, number: int, body: Mapping[str, Any]) -> dict[str, Any]:
         """Change a run's place, its conditions or its words; return what is now so. Raises QueueError."""

@@ -65,6 +65,7 @@ class RunRecord:
     worker: Identity | None = None
     adopted: int | None = None  # the number that the directory was found under, if it was moved or copied
     request: Request | None = None  # asked of the attempt that is active
+    cause: str | None = None  # of that request, where it was nobody's
     interruptions: int = 0  # in a row, without a new checkpoint in between
     checkpoint: int = -1  # last whole one at the last interruption, -1 before the first
 
@@ -171,17 +172,21 @@ def add(record: RunRecord, line: JournalLine, t: float) -> RunRecord:
         case Adopted():
             record = replace(record, adopted=line.run, attempt=line.attempt or record.attempt)
         case Cancel():
-            record = replace(record, request="cancel")  # dropped below where it took effect at once
+            record = replace(
+                record, request="cancel", cause=None
+            )  # dropped below where it took effect at once
         case Pause():
-            record = replace(record, request="pause")
+            record = replace(record, request="pause", cause=line.cause)
         case Requeued():
             record = replace(record, place=t, interruptions=line.interruptions or 0)
         case Interrupted():
             checkpoint = record.checkpoint if line.checkpoint is None else line.checkpoint
             record = replace(record, place=t, interruptions=line.interruptions or 0, checkpoint=checkpoint)
+            if 0 < (line.retry_s or 0) < LATEST - t:
+                record = replace(record, not_before=t + (line.retry_s or 0))
     if line.state is not None:
         record = replace(record, state=line.state, reason=line.reason)
-    return record if record.active else replace(record, request=None)
+    return record if record.active else replace(record, request=None, cause=None)
 
 
 def _unconditional(record: RunRecord) -> RunRecord:

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
 Action = Literal[
     "cancel", "pause", "resume", "priority", "hold", "release", "start_now", "move", "group", "tag", "note",
-    "remove", "clean",
+    "remove", "clean", "edit",
 ]  # fmt: skip
 OF_WORDS = ("group", "tag", "note")  # which any run takes
 OF_PLACE = ("priority", "hold", "release", "start_now", "move")  # actions for which a run has to wait
 MOST_INTERRUPTIONS = 3
+LONGER = 5  # times as long each time: the wait for the next attempt
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,9 @@ class Facts:
     signal: int | None = None
 
 
-def verdict(record: RunRecord, remains: Remains) -> Ended | Interrupted:
+def verdict(record: RunRecord, remains: Remains, retry_s: float = 0.0) -> Ended | Interrupted:
     """Decide how the attempt ended, as the line for the journal. The worker's own `end` wins over how its process
-    ended.
+    ended. `retry_s`: how long a run that may be hit again waits for its next attempt at first.
     """
     ended = remains.exit
     facts = Facts(record.attempt, ended.exit_code if ended else None, ended.signal if ended else None)
@@ -59,6 +60,8 @@ def verdict(record: RunRecord, remains: Remains) -> Ended | Interrupted:
         return _ended(facts, RunState.FINISHED, reason or None)  # stopped by a flag, before the last step
     if status == RunState.FAILED:
         message = error or remains.last_words or f"the worker ended with code {facts.exit_code}"
+        if remains.end is not None and remains.end.passing and record.request is None:
+            return interruption(record, remains.checkpoint, message, facts, retry_s, at_once=False)
         return _ended(facts, RunState.FAILED, message)
     if record.request == "cancel":
         return _ended(facts, RunState.CANCELLED, _kill_notice(record, facts.signal))
@@ -66,12 +69,14 @@ def verdict(record: RunRecord, remains: Remains) -> Ended | Interrupted:
         full = f"{FULL}: make room, then finetui resume {record.number}"
         return _ended(facts, RunState.PAUSED, reason or full)
     if record.request == "pause":
-        return _ended(facts, RunState.PAUSED, _kill_notice(record, facts.signal))
+        return _ended(facts, RunState.PAUSED, _kill_notice(record, facts.signal) or record.cause)
     if status == RunState.CANCELLED:
-        return interruption(record, remains.checkpoint, "stopped from outside finetui (SIGTERM)", facts)
+        return interruption(
+            record, remains.checkpoint, "stopped from outside finetui (SIGTERM)", facts, retry_s
+        )
     if not remains.began:
-        return _never_began(record, remains, facts)
-    return interruption(record, remains.checkpoint, _lost(facts.signal), facts)
+        return _never_began(record, remains, facts, retry_s)
+    return interruption(record, remains.checkpoint, _lost(facts.signal), facts, retry_s)
 
 
 def _worker_end(remains: Remains, exit_code: int | None) -> tuple[str | None, str | None, str | None]:
@@ -90,38 +95,58 @@ def _ended(
     return Ended(state, facts.attempt, facts.exit_code, facts.signal, checkpoint, count, reason)
 
 
-def _never_began(record: RunRecord, remains: Remains, facts: Facts) -> Ended | Interrupted:
+def _never_began(record: RunRecord, remains: Remains, facts: Facts, retry_s: float) -> Ended | Interrupted:
     if record.shim is None:  # the daemon was killed between deciding to start and starting
         return not_begun(record, "the daemon was lost just before the start", facts)
     message = remains.last_words or "its supervisor process died"
     if message.startswith(FULL):
         return not_begun(record, message, facts)
-    return interruption(record, remains.checkpoint, f"the worker could not be started: {message}", facts)
+    why = f"the worker could not be started: {message}"
+    return interruption(record, remains.checkpoint, why, facts, retry_s)
 
 
 def not_begun(record: RunRecord, reason: str, facts: Facts | None = None) -> Interrupted:
     """Requeue a run whose attempt did not begin through no fault of the run, so it is not counted."""
     facts = facts or Facts(record.attempt)
-    return _interrupted(facts, record.checkpoint, record.interruptions, reason)
+    return _interrupted(facts, record.checkpoint, record.interruptions, reason, 0.0)
 
 
 def interruption(
-    record: RunRecord, checkpoint: int, reason: str, facts: Facts | None = None
+    record: RunRecord,
+    checkpoint: int,
+    reason: str,
+    facts: Facts | None = None,
+    retry_s: float = 0.0,
+    at_once: bool = True,
 ) -> Ended | Interrupted:
-    """Requeue a run that lost its process, or let it fail after three times without a new checkpoint."""
+    """Requeue a run that lost its process, or let it fail after three times without a new checkpoint.
+
+    `at_once`: its first attempt after this need not wait; later ones wait `retry_s`, and each longer than the one
+    before: what took the process may still be there.
+    """
     facts = facts or Facts(record.attempt)
     count = 1 if checkpoint > record.checkpoint else record.interruptions + 1
     if count < MOST_INTERRUPTIONS:
-        return _interrupted(facts, checkpoint, count, reason)
+        waits = count - 1 if at_once else count
+        return _interrupted(
+            facts, checkpoint, count, reason, retry_s * LONGER ** (waits - 1) if waits else 0.0
+        )
     given_up = f"interrupted {count} times in a row without a new checkpoint; the last time: {reason}"
     return _ended(facts, RunState.FAILED, given_up, checkpoint, count)
 
 
-def _interrupted(facts: Facts, checkpoint: int, count: int, reason: str) -> Interrupted:
+def _interrupted(facts: Facts, checkpoint: int, count: int, reason: str, wait_s: float) -> Interrupted:
     from store.journal_lines import Interrupted
 
     return Interrupted(
-        facts.attempt, facts.exit_code, facts.signal, checkpoint, count, RunState.INTERRUPTED, reason
+        facts.attempt,
+        facts.exit_code,
+        facts.signal,
+        checkpoint,
+        count,
+        RunState.INTERRUPTED,
+        reason,
+        wait_s or None,
     )
 
 
@@ -152,6 +177,8 @@ def refusal(action: Action, record: RunRecord) -> str | None:
     """Return why `action` cannot be done to this run now; None if it can."""
     if why := refused(action, record.number, record.state, record.request):
         return why
+    if action == "edit" and record.attempt:
+        return _begun(record.number)
     if action == "hold" and record.held:
         return f"run #{record.number} is held already"
     if action == "release" and not (record.held or record.after or record.not_before):
@@ -167,6 +194,8 @@ def refused(action: Action, number: int, state: str, request: Request | None = N
         return _resume_refused(number, state, request)
     if action in OF_WORDS:
         return None
+    if action == "edit":
+        return None if state == RunState.QUEUED else _begun(number)
     if action in ("remove", "clean"):
         return _remove_refused(action, number, state)
     if action in OF_PLACE:
@@ -193,6 +222,10 @@ def _resume_refused(number: int, state: str, request: Request | None) -> str | N
     if state == RunState.FINISHED:
         return f"run #{number} is finished; use requeue to run its recipe again"
     return None
+
+
+def _begun(number: int) -> str:
+    return f"run #{number} has begun with its recipe; finetui clone {number} key=value makes a new run of it"
 
 
 def _remove_refused(action: str, number: int, state: str) -> str | None:

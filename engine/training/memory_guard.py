@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from engine.basics.errors import TrainingError
+from engine.basics.errors import ShortageError, TrainingError
 from engine.basics.wording import size
 from engine.models.random_states import random_states, set_random_states
 from engine.training.checkpoint import tensor_bytes
@@ -53,7 +53,7 @@ class MemoryGuard:
         largest = self._largest_that_may_fit()
         while (peak := self._measure(backward, largest.chosen)) is None or peak > self._meter.limit:
             if len(largest.chosen) == 1:
-                raise self._does_not_fit(largest.longest, peak)
+                raise TrainingError(self._does_not_fit(largest.longest, peak))
             self._lower(largest.tokens)
             largest = self._forecast.largest(self._job.micro_tokens)
         self._probed = peak
@@ -104,13 +104,13 @@ class MemoryGuard:
 
     @contextmanager
     def updating(self) -> Iterator[None]:
-        """Watch the optimiser's step inside, which cannot be repeated. Raises TrainingError."""
+        """Watch the optimiser's step inside, which cannot be repeated. Raises ShortageError."""
         try:
             yield
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            raise TrainingError(
+            raise ShortageError(
                 "out of memory while the weights were updated: use a method that trains fewer weights, "
                 "or train.optimiser=adamw8bit"
             ) from error
@@ -122,18 +122,18 @@ class MemoryGuard:
         return first_line(error)
 
     def split_finer(self, passes: Sequence[np.ndarray], reason: str) -> None:
-        """Lower `micro_tokens` after a shortage in a step. Raises TrainingError if that had one example."""
+        """Lower `micro_tokens` after a shortage in a step. Raises ShortageError if that had one example."""
         if self._rows == 1:
-            raise self._does_not_fit(self._longest, None)
+            raise ShortageError(self._does_not_fit(self._longest))
         self._lower_and_report(max(map(self._plan.tokens_of, passes)), reason)
 
     def before_evaluation(self) -> None:
         trim_heap()  # training and scoring make tensors of other sizes: the holes of one are of no use to the other
 
     def evaluate_fewer(self, reason: str) -> None:
-        """Lower `micro_tokens` after a shortage in an evaluation. Raises TrainingError if it scored single examples."""
+        """Lower `micro_tokens` after a shortage in an evaluation. Raises ShortageError if it scored single examples."""
         if self._job.eval_tokens <= self._longest:
-            raise self._does_not_fit(self._longest, None)
+            raise ShortageError(self._does_not_fit(self._longest))
         self._lower_and_report(self._job.micro_tokens, reason)
 
     def after_evaluation(self) -> None:
@@ -157,9 +157,9 @@ class MemoryGuard:
         """Set `micro_tokens` to half of a pass of `tokens` tokens."""
         self._job.micro_tokens = max(1, min(self._job.micro_tokens, tokens) // 2)
 
-    def _does_not_fit(self, tokens: int, needed_bytes: int | None) -> TrainingError:
+    def _does_not_fit(self, tokens: int, needed_bytes: int | None = None) -> str:
         needs = f", it needs {size(needed_bytes)}" if needed_bytes else ""
-        return TrainingError(
+        return (
             f"out of memory: an example of {tokens} tokens alone does not fit into {size(self._meter.limit)}{needs}; "
             "lower train.max_length, set train.activation_checkpointing=true, or use method.name=qlora"
         )

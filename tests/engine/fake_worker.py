@@ -27,6 +27,7 @@ class Script:
     step_s: float = 0.01
     checkpoint_every: int = 2
     fail_at: int = -1  # `end` with an error, exit 4
+    short_until: int = 0  # the attempts up to this end for want of memory, at their first step
     crash_at: int = -1  # an exception: exit 1, no `end`
     kill_self_at: int = -1  # SIGKILL
     deaf: bool = False  # ignores SIGTERM
@@ -54,6 +55,9 @@ def main() -> int:
             save(run, log, step)
             log.write("end", sync=True, status="cancelled", step=step)
             return 3
+        if number <= script.short_until:
+            log.write("end", sync=True, status="failed", step=step, error="out of memory", passing=True)
+            return 4
         if step == script.fail_at:
             log.write("end", sync=True, status="failed", step=step, error="the loss is not a number")
             return 4

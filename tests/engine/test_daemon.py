@@ -37,6 +37,7 @@ from finetui.client import Client
 from finetui.daemon import connect
 from finetui.errors import ExitCode, StoreError
 from finetui.home import Home
+from finetui.log import read_log
 
 
 @pytest.fixture
@@ -339,6 +340,33 @@ def test_a_worker_that_always_dies_is_given_up(home: Home, client: Client) -> No
     assert found["reason"].startswith("interrupted 3 times in a row without a new checkpoint")
     assert "SIGKILL" in found["reason"]
     assert starts(home, run) == [1, 2, 3]
+
+
+def test_what_may_pass_is_tried_again_after_a_while(own_home: Home) -> None:
+    own_home.config.write_text("retry_wait_seconds = 0.2\n")
+    with connect(own_home) as client:
+        run = submit(client, short_until=2)
+        assert wait_state(client, run, "finished", "failed")["state"] == "finished"
+    lines = [line for line in read_log(directory(own_home, run).journal) if line["kind"] == "interrupted"]
+    assert [(line["retry_s"], line["reason"]) for line in lines] == [
+        (0.2, "out of memory"),
+        (1.0, "out of memory"),
+    ]
+    assert starts(own_home, run) == [1, 2, 3]
+
+
+def test_nobody_has_to_wait_for_another_try(own_home: Home) -> None:
+    own_home.config.write_text("retry_wait_seconds = 3600\n")
+    with connect(own_home) as client:
+        run = submit(client, short_until=1)
+        assert wait_state(client, run, "interrupted", "failed")["reason"] == "out of memory"
+        other = submit(client)
+        wait_state(client, other, "finished")  # it holds up nobody
+        waits = until("a reason", lambda: row(client, run)["waiting_for"])
+        assert waits.startswith("it is tried again at ")
+        assert f"finetui release {run} starts it" in waits
+        client.action("release", run=run)
+        wait_state(client, run, "finished")
 
 
 # ---- killed processes, while the daemon lives -----------------------------------------------------

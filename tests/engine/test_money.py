@@ -78,7 +78,8 @@ notify_command = "echo $FINETUI_MESSAGE >> {told}"
                 lambda: (row(client, two)["waiting_for"] or "").startswith("the budget of 1 is spent ("),
             )
             if pauses:
-                wait_state(client, one, "paused")
+                paused = wait_state(client, one, "paused")
+                assert paused["reason"].startswith("the budget of 1 is spent (")
             else:
                 assert row(client, one)["state"] == "running"
                 client.action("cancel", run=one)

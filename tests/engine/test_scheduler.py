@@ -35,6 +35,14 @@ def started(*args: object) -> list[int]:
     return [start.run for start in decide(*args).starts]  # type: ignore[arg-type]
 
 
+def test_an_interrupted_run_is_tried_again_when_its_time_has_come() -> None:
+    again = queued(1, state="interrupted", not_before=1e9 + 5)
+    early = decide([again, queued(2)], [], Capacity(1))
+    assert [start.run for start in early.starts] == [2]
+    assert early.waiting[1].startswith("it is tried again at ")
+    assert [start.run for start in decide([again, queued(2)], [], Capacity(1), now=1e9 + 5).starts] == [1]
+
+
 def test_first_come_first_served() -> None:
     assert started([queued(3), queued(1), queued(2)], [], Capacity(2)) == [1, 2]
 

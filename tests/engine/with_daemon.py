@@ -27,6 +27,8 @@ def a_home(path: Path) -> Iterator[Home]:
             patch.setenv(key, value)
         home = Home(path)
         home.create()
+        home.config.touch(mode=0o600)
+        home.config.write_text("retry_wait_seconds = 0\n")
         try:
             yield home
         finally:

@@ -93,6 +93,13 @@ class Live:
         (number,) = submit_recipes(self.client, file, [preflight.check(file.recipes[0], self.folder)])
         return number
 
+    def held_recipe(self) -> int:
+        """The same, and it does not begin."""
+        self.waiting()
+        number = self.queued()
+        self.client.action("hold", run=number)
+        return number
+
     def recipe(self, text: str = RECIPE, script: str = "{}") -> str:
         """The path of a recipe; `script` tells the fake worker what to do."""
         path = self.folder / "my.yaml"

@@ -50,6 +50,7 @@ EXAMPLES = {
     "resume": Example(lambda live: [live.cancelled()], "is queued again, from its last checkpoint"),
     "requeue": Example(lambda live: [live.finished], "has its recipe queued again as #"),
     "clone": Example(lambda live: [live.queued(), "train.max_steps=7", "name=other"], "made from run #"),
+    "edit": Example(lambda live: [live.held_recipe(), "train.lr=0.0003"], "has another recipe: train.lr: "),
     "hold": Example(lambda live: [live.waiting()], "is held"),
     "release": Example(lambda live: [live.held()], "waits for its turn only"),
     "start": Example(lambda live: [live.waiting()], "starts as soon as there is a device for it"),
@@ -125,7 +126,7 @@ def test_nothing_but_help_without_a_terminal(finetui: Line) -> None:
 @pytest.mark.parametrize(
     "words",
     ["hold 99", "release 99", "start 99", "move 99", "tag 99 --add x", "group x 99", "note 99 x", "wait 99", "rm 99",
-     "restore 99", "clean 99", "clone 99 seed=1",
+     "restore 99", "clean 99", "clone 99 seed=1", "edit 99 seed=1",
      "show 99", "logs 99", "cancel 99", "pause 99", "resume 99", "requeue 99", "priority 99 1", "fix 99", "export 99",
      "compare 98 99"],
 )  # fmt: skip

@@ -68,6 +68,7 @@ COMMANDS = [
     "restore 1",
     "clean 1",
     "clone 1 FOUL=1",
+    "edit 1 FOUL=1",
     "run my.yaml --follow",
     "run my.yaml FOUL=1",
     "estimate my.yaml",
@@ -100,7 +101,7 @@ CODES = dict.fromkeys(
     ExitCode.REFUSED,
 )
 REFUSED = {
-    "fix 2", "clone 1 FOUL=1",
+    "fix 2", "clone 1 FOUL=1", "edit 1 FOUL=1",
     "run my.yaml FOUL=1", "run my.yaml --follow", "data my.yaml seed=FOUL", "ls --state FOUL",
     'sql SELECT-"FOUL"-FROM-runs',
 }  # fmt: skip

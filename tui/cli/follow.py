@@ -72,7 +72,7 @@ def _finished(rows: list[Row]) -> bool:
 def line(row: Row) -> str:
     """One run in one line, such as `#3 demo-lora running 40/160 loss 2.31 held-out 2.40, 38s left`."""
     parts = [f"#{row['run']:<3} {row['name']:<14} {row['state']}"]
-    if row["state"] == RunState.QUEUED and row["waiting_for"]:
+    if row["state"] in WAITING and row["waiting_for"]:
         parts.append(f"({row['waiting_for']})")
     if row["step"] and row["total_steps"]:
         parts.append(f"{row['step']}/{row['total_steps']}")

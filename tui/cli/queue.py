@@ -12,7 +12,8 @@ from engine.basics.errors import DataError, QueueError
 from engine.client import clone as engine_clone
 from engine.client import preflight, submit
 from engine.recipe import recipe_file
-from engine.runs.lifecycle import Action, refused
+from engine.runs import journal
+from engine.runs.lifecycle import Action, refusal, refused
 from finetui.daemon import connect
 from finetui.errors import ExitCode
 from tui.cli.asking import ask_daemon, confirm, runs_in_words
@@ -64,6 +65,25 @@ def clone(number: int, overrides: list[str]) -> None:
         for made, report in zip(numbers, reports, strict=True):
             say(f"queued #{made} {report.recipe.name}, made from run #{number}: {report.summary()}")
             out(str(made))
+
+
+def edit(number: int, overrides: list[str]) -> None:
+    """Change the recipe of a run that has not begun; checked as a new one is."""
+    run = find(number)
+    if why := refusal("edit", journal.read(run)):  # before seconds are spent on the check
+        raise QueueError(why)
+    file, folder = engine_clone.recipe_of(run, overrides)
+    if len(file.recipes) > 1:
+        raise QueueError(f"run #{number} cannot become a sweep; finetui clone {number} … queues one")
+    report = preflight.check(file.recipes[0], folder)
+    with connect() as client:
+        changes = submit.edit(client, number, file, report)
+    say(
+        f"#{number} has another recipe: {'; '.join(changes)}"
+        if changes
+        else f"#{number} has its recipe as before"
+    )
+    say(report.summary())
 
 
 def check(path: Path, overrides: list[str], *, as_json: bool) -> None:

@@ -66,6 +66,19 @@ def clone(
 
 
 @app.command()
+def edit(
+    number: RunNumber,
+    overrides: Annotated[
+        list[str], typer.Argument(help="key=value, such as train.lr=1.0e-4", show_default=False)
+    ],
+) -> None:
+    """Change the recipe of a run that has not begun; it keeps its number and its place."""
+    from tui.cli import queue
+
+    queue.edit(number, overrides)
+
+
+@app.command()
 def hold(runs: Which, yes: Yes = False) -> None:
     """Hold waiting runs back; others go by."""
     _act("hold", runs, yes)

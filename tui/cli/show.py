@@ -70,14 +70,15 @@ def ls(state: RunState | None, limit: int, *, as_json: bool) -> None:
 
 
 def _listed(row: dict[str, Any]) -> dict[str, Any]:
-    note = row["waiting_for"] if row["state"] == RunState.QUEUED else row["reason"]
+    waits = row["waiting_for"] if row["state"] in WAITING else None
+    note = "; ".join(filter(None, (None if row["state"] == RunState.QUEUED else row["reason"], waits)))
     progress = "" if row["progress"] is None else f"{row['progress']:.0%}"
     return {
         **row,
         "progress": progress,
         "left": duration(row["eta_s"]),
         "cost": None if row["cost"] is None else f"{row['cost']:.2f}",
-        "note": note or "",
+        "note": note,
         "flags": _flag(row),
     }
 
@@ -153,7 +154,7 @@ def find(client: Client, number: int) -> dict[str, Any]:
 
 def _print_head(row: dict[str, Any]) -> None:
     out(f"#{row['run']} {row['name']}: {row['state']}" + (f" ({row['reason']})" if row["reason"] else ""))
-    if row["waiting_for"] and row["state"] == RunState.QUEUED:
+    if row["waiting_for"] and row["state"] in WAITING:
         out(f"waits: {row['waiting_for']}")
     if row["state"] in WAITING and row["priority"]:
         out(f"priority {row['priority']}")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from engine.basics.safe_text import one_line
 from engine.basics.wording import duration, size
 from store.best import judged_by
-from store.states import RunState
+from store.states import WAITING
 from tui.lines import format
 from tui.lines.baselines import (
     CHOICE_COLUMNS,
@@ -221,7 +221,7 @@ def recipe(params: Sequence[Row], datasets: Sequence[Row], run: Run, width: int)
         ("submitted", _when(run.created)),
         ("started", _when(run.started)),
         ("ended", _when(run.ended)),
-        ("waits", run.waiting_for if run.state == RunState.QUEUED else ""),
+        ("waits", run.waiting_for if run.state in WAITING else ""),
         ("tags", run.tags),
         ("group", run.queue_group),
         ("priority", str(run.priority)),

@@ -159,8 +159,10 @@ def _short(seconds: float) -> str:
 def about(run: Run) -> tuple[str, str]:
     """What there is to say about a run in one line, and its style."""
     if run.state in WAITING:
-        why = run.waiting_for or run.reason
-        return (f"waits: {why}" if run.state == RunState.QUEUED and why else why or run.state), "dim"
+        if run.state == RunState.QUEUED:
+            why = run.waiting_for or run.reason
+            return (f"waits: {why}" if why else run.state), "dim"
+        return " · ".join(filter(None, (run.reason, run.waiting_for))) or run.state, "dim"
     if run.state in (RunState.FAILED, RunState.CANCELLED, RunState.PAUSED):
         why = f": {run.reason}" if run.reason else ""
         at = f" at step {run.step}/{run.total_steps}" if run.total_steps else ""
