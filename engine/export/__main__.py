@@ -75,12 +75,14 @@ def _scale(source: Source) -> dict[str, Any]:
 
 
 def _prepare(source: Source) -> None:
-    """Go where the recipe was submitted, from which its paths start, and keep libraries quiet."""
+    """Go where the recipe was submitted, from which its paths start; keep libraries quiet, on every core."""
     if Path(source.meta.get("cwd") or ".").is_dir():
         os.chdir(source.meta.get("cwd") or ".")
     from engine.models.quiet import quiet_libraries
+    from engine.models.threads import set_threads
 
     quiet_libraries()  # before bitsandbytes is imported, which logs at import
+    set_threads()
 
 
 def _out_of_memory(error: Exception) -> str:

@@ -31,13 +31,13 @@ class Config(BaseModel):
         ge=0,
         description="Seconds that a run has to save and stop after cancel or pause before it is killed.",
     )
+    sample_every_s: float = Field(2.0, ge=0.1, description="Seconds between hardware samples during a run.")
     retry_wait_seconds: float = Field(
         60.0,
         ge=0,
         description="How long a run waits to be tried again after a lost GPU or a shortage of memory, or after losing "
         "its process twice without a new checkpoint; five times as long the next time. Then it has failed.",
     )
-    sample_every_s: float = Field(2.0, ge=0.1, description="Seconds between hardware samples during a run.")
     groups: dict[str, Annotated[int, Field(ge=1)]] = Field(
         {},
         description="How many runs of a group go at a time: `groups = {night = 1}`. `finetui run --group night`.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Callable
 from functools import partial
@@ -29,6 +28,7 @@ from engine.models import distributed, load, skeleton
 from engine.models.methods.vectors import initialise_tokens
 from engine.models.outline import outline_of
 from engine.models.source import check_token
+from engine.models.threads import set_threads
 from engine.models.tokenizer import load_tokenizer
 from engine.recipe.fields import SAMPLES
 from engine.recipe.methods import Prefix, Prompt
@@ -53,9 +53,7 @@ def set_up(
     """Set up the job of an attempt and report its plan. Raises DataError, ModelError, MetricError, Cancelled."""
     distributed.begin()
     stop.check()
-    # Also where nothing changes: after a fork torch makes its threads anew at the first use, which must not be in the
-    # threads that load weights, in all of them at once.
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or torch.get_num_threads()))
+    set_threads()
     step = resume_from or 0
     metrics = Metrics(recipe.evals.metrics, _recipe_directory(run), report.log)
 

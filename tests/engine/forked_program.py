@@ -7,6 +7,7 @@ import runpy
 import sys
 
 from engine.attempt.ranks import LAUNCHER
+from engine.models.threads import set_threads
 
 if __name__ == "__main__":
     words = sys.argv[1:]
@@ -16,6 +17,7 @@ if __name__ == "__main__":
             os.environ[name] = value
     if LAUNCHER in os.environ:  # a rank looks whether it is still this one's, or that of its child
         os.environ[LAUNCHER] = str(os.getppid())
+    set_threads()
     kind, what, *rest = words
     sys.argv[:] = [kind, *rest]
     if kind == "-c":

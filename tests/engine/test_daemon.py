@@ -51,7 +51,7 @@ def own_home(tmp_path: Path) -> Iterator[Home]:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     """A home whose daemon all tests of runs share, since a start takes seconds on a busy machine."""
     with a_home(tmp_path_factory.mktemp("shared") / "home") as home:
-        home.config.write_text("grace_s = 2.0\n")
+        home.config.write_text("grace_s = 2.0\nretry_wait_seconds = 0\n")
         yield home
 
 

@@ -16,6 +16,7 @@ from benchmarks import trl_sft
 from benchmarks.throughput import save_data
 from engine.data.chat import Example
 from engine.models.load import load_model, save_model
+from engine.models.threads import set_threads
 from engine.recipe.sections import Recipe
 
 STEPS, ROWS, PASSES = 50, 2, 2  # rows of a step, in two forward passes of unequal numbers of targets
@@ -69,8 +70,7 @@ def theirs(data, tmp_path_factory) -> dict[str, list[float]]:
 
 
 def _train(specs: list[Path]) -> None:
-    # torch makes its threads anew after a fork: here, and not at once in all the threads that load weights.
-    torch.set_num_threads(1)
+    set_threads()
     for spec in specs:
         trl_sft.main(json.loads(spec.read_text()))
 
