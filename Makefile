@@ -20,7 +20,7 @@ test: install
 	@$(MAKE) --no-print-directory -j3 lint types unit
 
 unit: install
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder -q
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 4 --dist loadscope --no-loadscope-reorder -q
 
 lint: install
 	@$(BIN)/ruff check .
