@@ -104,7 +104,8 @@ def condition(run: RunRecord, states: Mapping[int, str], now: float) -> str | No
             return f"it starts after run #{number} has finished, and that is {state}; {over}"
     if run.not_before is not None and now < run.not_before:
         if run.state == RunState.INTERRUPTED:
-            return f"it is tried again at {datetime.fromtimestamp(run.not_before):%H:%M:%S}; {over}"
+            when = f"{datetime.fromtimestamp(run.not_before):%H:%M:%S}"
+            return f"tried again at {when}, or now by finetui release {run.number}"
         return f"it starts at {datetime.fromtimestamp(run.not_before):%Y-%m-%d %H:%M}"
     return None
 

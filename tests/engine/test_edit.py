@@ -47,6 +47,7 @@ def params(client: Client, run: int) -> dict[str, str]:
 
 def test_a_run_that_waits_is_trained_by_its_new_recipe(home: Home, client: Client) -> None:
     first = submit(client, steps=FOREVER)
+    wait_state(client, first, "running")
     waiting = submit(client, steps=FOREVER)
     client.action("tag", run=waiting, add=["kept"])
     before = params(client, waiting)
@@ -88,7 +89,7 @@ def test_what_has_begun_keeps_its_recipe(home: Home, client: Client) -> None:
 
 
 def test_what_cannot_be_is_refused_and_changes_nothing(home: Home, client: Client) -> None:
-    submit(client, steps=FOREVER)
+    wait_state(client, submit(client, steps=FOREVER), "running")
     waiting = submit(client)
     before = directory(home, waiting).meta.read_bytes()
     two = changed()
@@ -106,7 +107,7 @@ def test_what_cannot_be_is_refused_and_changes_nothing(home: Home, client: Clien
 
 def test_a_daemon_that_is_killed_in_between_leaves_the_new_recipe(home: Home, client: Client) -> None:
     """`run.json` is whole, old or new, at any moment; the store follows the file, whoever wrote it."""
-    submit(client, steps=FOREVER)
+    wait_state(client, submit(client, steps=FOREVER), "running")
     waiting = submit(client)
     path = directory(home, waiting).meta
     assert params(client, waiting)["seed"] == "0"

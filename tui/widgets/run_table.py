@@ -162,7 +162,7 @@ def about(run: Run) -> tuple[str, str]:
         if run.state == RunState.QUEUED:
             why = run.waiting_for or run.reason
             return (f"waits: {why}" if why else run.state), "dim"
-        return " · ".join(filter(None, (run.reason, run.waiting_for))) or run.state, "dim"
+        return " · ".join(filter(None, (run.waiting_for, run.reason))) or run.state, "dim"
     if run.state in (RunState.FAILED, RunState.CANCELLED, RunState.PAUSED):
         why = f": {run.reason}" if run.reason else ""
         at = f" at step {run.step}/{run.total_steps}" if run.total_steps else ""
