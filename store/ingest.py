@@ -384,6 +384,7 @@ class Ingest:
 
     def _read_run_json(self, watch: _Watch, state: RunRow) -> None:
         path, number = watch.path / RUN_JSON, watch.number
+        stamp = _stamp(path)  # before it is read: one that is replaced meanwhile is read again
         try:
             problems = rows.run_json(self._batch, number, watch.path, well_formed(read_json(path)))
         except Exception as error:
@@ -392,8 +393,8 @@ class Ingest:
         for problem in problems:
             rows.unreadable(self._batch, number, None, 0.0, RUN_JSON, problem, b"")
         self._batch.runs[number] = state
-        self._offsets[f"run/{number}"] = _stamp(path)
-        self._batch.offsets[f"run/{number}"] = (self._relative(path), _stamp(path))
+        self._offsets[f"run/{number}"] = stamp
+        self._batch.offsets[f"run/{number}"] = (self._relative(path), stamp)
 
     def _edited(self, watch: _Watch) -> bool:
         """Whether a recipe is another one than was read: it may be changed until the first attempt."""

@@ -172,9 +172,8 @@ def add(record: RunRecord, line: JournalLine, t: float) -> RunRecord:
         case Adopted():
             record = replace(record, adopted=line.run, attempt=line.attempt or record.attempt)
         case Cancel():
-            record = replace(
-                record, request="cancel", cause=None
-            )  # dropped below where it took effect at once
+            # Dropped below where it took effect at once.
+            record = replace(record, request="cancel", cause=None)
         case Pause():
             record = replace(record, request="pause", cause=line.cause)
         case Requeued():
