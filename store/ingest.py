@@ -300,7 +300,8 @@ class Ingest:
         self._turns.hot.add(number)
         if number in self._dirs and self._dirs[number] != path:
             self._batch.dirs[number] = str(path)
-            self._batch.offsets[f"run/{number}"] = (self._relative(path / RUN_JSON), 0)
+            stamp = self._offsets.get(f"run/{number}", 0)
+            self._batch.offsets[f"run/{number}"] = (self._relative(path / RUN_JSON), stamp)
         self._dirs[number] = path
 
     def _lose(self, number: int, *, removed: bool) -> None:

@@ -112,7 +112,7 @@ class Requeued:
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """The attempt lost its process; the run waits for the next one."""
+    """The attempt lost its process, or failed by a transient error; the run waits for the next one."""
 
     kind: ClassVar[str] = "interrupted"
     attempt: Attempt = None

@@ -366,7 +366,7 @@ class End:
         int | None, "step whose weights were saved, where a flag ended the run", LEFT_OUT
     ] = None
     timing: Annotated[Timing | None, "what the looks cost", LEFT_OUT] = None
-    passing: Annotated[
+    transient: Annotated[
         bool | None, "it may pass by itself: a lost GPU, memory that others held", LEFT_OUT
     ] = None
 

@@ -27,7 +27,7 @@ _MEANINGS = {
     RunState.STARTING: "an attempt is decided on; its worker is not known yet",
     RunState.RUNNING: "a worker is at it",
     RunState.PAUSED: "stopped on request or by a full disk, with a checkpoint; `finetui resume` goes on",
-    RunState.INTERRUPTED: "lost its process; queued again by itself, before all others",
+    RunState.INTERRUPTED: "lost its process, or failed by a transient error; tried again by itself, before all others",
     RunState.FINISHED: "trained to its end, or to where a flag stopped it; its weights are saved",
     RunState.FAILED: "ended with an error, or interrupted three times in a row without a new checkpoint",
     RunState.CANCELLED: "stopped on request; `finetui resume` goes on",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shlex
 import shutil
 import signal
 import sys
@@ -58,11 +59,11 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(specs: list[Any]) -> None:
     """Fork the processes of the session from its pool: each would import torch for itself."""
-    from workers import Call, finish
+    from workers import FORKED, Call, finish
 
     assert finish(Call(os.getpid)) == 0, "the pool does not fork"
     for spec in specs:
-        spec.python = f"{sys.executable} {Path(__file__).parent / 'engine' / 'forked_python.py'}"
+        spec.python = shlex.join(FORKED)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -63,7 +63,7 @@ def open_log(run: RunDir, attempt: AttemptDir) -> LogWriter | RankLog:
 
 
 def _die_with_parent() -> None:
-    """Let this child be killed as soon as its parent is gone (Linux): of one that is gone already nothing is told."""
+    """Let this child be killed as soon as its parent is gone (Linux), unless that was gone before."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from engine.models.quiet import quiet_libraries
 
 gc.disable()  # imports make a million objects that stay
-quiet_libraries()  # before bitsandbytes is imported, which logs at import
+quiet_libraries()  # before PEFT imports bitsandbytes
 
 import torch  # noqa: E402
 

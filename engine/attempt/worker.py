@@ -121,7 +121,7 @@ class Attempt:
         gc.disable()  # imports make a million objects that stay: collecting garbage among them takes a second
         from engine.models.quiet import quiet_libraries
 
-        quiet_libraries()  # before bitsandbytes is imported, which logs at import
+        quiet_libraries()  # before PEFT imports bitsandbytes
         from engine.training.loop import train
         from engine.training.setup import set_up
 
@@ -185,14 +185,14 @@ def _fail(error: Exception, report: Report, step: int) -> int:
     if distributed.is_lost_process(error):  # of another process, which reports the cause
         report.end(ranks.LOST, step, error=str(error))
         return WorkerExit.UNFORESEEN
-    from engine.attempt.passing import may_pass
+    from engine.attempt.transient import is_transient
 
     message = str(error) if isinstance(error, FinetuiError) else _out_of_memory(error)
     code = WorkerExit.FAILED if message else WorkerExit.UNFORESEEN
     if not message:
         traceback.print_exc(file=sys.stdout if distributed.rank() == 0 else sys.stderr)
         message = traceback.format_exception_only(error)[-1].strip()
-    report.end(RunState.FAILED, step, error=message, passing=may_pass(error) or None)
+    report.end(RunState.FAILED, step, error=message, transient=is_transient(error) or None)
     return code
 
 

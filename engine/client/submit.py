@@ -36,46 +36,39 @@ def submit(
     """
     sweep = str(uuid.uuid4()) if file.swept else None
     common: dict[str, Any] = {
-        "recipe_text": file.text,
+        **_of_file(file),
         "recipe_path": str(file.path.absolute()),
         "cwd": str(cwd or Path.cwd()),
-        "git_commit": git_commit(Path.cwd()),
         "user": _user(),
         "host": socket.gethostname(),
-        "versions": _versions(),
         "sweep": sweep,
         "parent": parent,
         **more,
     }
-    return [
-        client.action(
-            "submit",
-            recipe=report.recipe.model_dump(mode="json"),
-            name=report.recipe.name,
-            datasets=[dataset.as_dict() for dataset in report.datasets],
-            **common,
-        )["run"]
-        for report in reports
-    ]
+    return [client.action("submit", **_of_recipe(report), **common)["run"] for report in reports]
 
 
 def edit(client: Client, number: int, file: RecipeFile, report: Report) -> list[str]:
     """Put a checked recipe in place of that of a run which has not begun; return what changed, in words."""
-    answer = client.action(
-        "edit",
-        run=number,
-        recipe=report.recipe.model_dump(mode="json"),
-        name=report.recipe.name,
-        datasets=[dataset.as_dict() for dataset in report.datasets],
-        recipe_text=file.text,
-        git_commit=git_commit(Path.cwd()),
-        versions=_versions(),
-    )
+    answer = client.action("edit", run=number, **_of_recipe(report), **_of_file(file))
     return list(answer["changes"])
 
 
-def _versions() -> dict[str, str]:
-    return {name: installed for name in RECORDED if (installed := _version(name))}
+def _of_recipe(report: Report) -> dict[str, Any]:
+    return {
+        "recipe": report.recipe.model_dump(mode="json"),
+        "name": report.recipe.name,
+        "datasets": [dataset.as_dict() for dataset in report.datasets],
+    }
+
+
+def _of_file(file: RecipeFile) -> dict[str, Any]:
+    """Return what all recipes of a file have in common: its text, and the code that they were checked by."""
+    return {
+        "recipe_text": file.text,
+        "git_commit": git_commit(Path.cwd()),
+        "versions": {name: installed for name in RECORDED if (installed := _version(name))},
+    }
 
 
 def git_commit(directory: Path) -> str | None:

@@ -81,7 +81,7 @@ def _prepare(source: Source) -> None:
     from engine.models.quiet import quiet_libraries
     from engine.models.threads import set_threads
 
-    quiet_libraries()  # before bitsandbytes is imported, which logs at import
+    quiet_libraries()  # before PEFT imports bitsandbytes
     set_threads()
 
 

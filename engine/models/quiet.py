@@ -11,7 +11,9 @@ from typing import Any
 
 
 def quiet_libraries() -> None:
-    """Keep messages of libraries to developers out of the output that people read."""
+    """Keep messages of libraries to developers out of the output that people read. Imports transformers and, so that it
+    is done here and not by PEFT, bitsandbytes.
+    """
     import transformers
 
     transformers.utils.logging.set_verbosity_error()

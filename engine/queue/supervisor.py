@@ -275,13 +275,14 @@ class Supervisor:
 
     def cancel(self, number: int) -> str:
         """Cancel a run; return its state: `cancelled` at once for a waiting run, else unchanged until it ends."""
-        return self._ask_to_end("cancel", number, Cancel, RunState.CANCELLED)
+        return self._ask_to_end("cancel", number, Cancel, RunState.CANCELLED, "cancel was asked")
 
     def pause(self, number: int, cause: str | None = None) -> str:
         """Pause a run; return its state, as `cancel` does: `paused`, from which it may be resumed. `cause`: why, where
         nobody asked.
         """
-        return self._ask_to_end("pause", number, partial(Pause, cause=cause), RunState.PAUSED, cause)
+        line = partial(Pause, cause=cause)
+        return self._ask_to_end("pause", number, line, RunState.PAUSED, cause or "pause was asked")
 
     def _ask_to_end(
         self,
@@ -289,13 +290,12 @@ class Supervisor:
         number: int,
         line: Callable[[str, str | None], Cancel | Pause],
         state: RunState,
-        cause: str | None = None,
+        why: str,
     ) -> str:
         with self._lock:
             record = self._runs.allowed(action, number)
             if record.active:
-                reason = f"{cause or f'{action} was asked'}; it saves a checkpoint first"
-                record = self._runs.write(record, line(record.state, reason))
+                record = self._runs.write(record, line(record.state, f"{why}; it saves a checkpoint first"))
                 self._runs.guarded(number, partial(self._watch, record))
             else:
                 self._runs.write(record, line(state, None))

@@ -11,6 +11,7 @@ import os
 import shutil
 from pathlib import Path
 
+from engine.basics.errors import causes
 from engine.basics.wording import size
 from engine.runs.home import AttemptDir
 
@@ -28,13 +29,11 @@ class DiskFullError(Exception):
 
 def is_full(error: BaseException | None) -> bool:
     """Whether an error, or one that led to it, means that the disk or the user's quota is full."""
-    while error is not None:
-        if isinstance(error, DiskFullError):
-            return True
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    return any(
+        isinstance(cause, DiskFullError)
+        or (isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT))
+        for cause in causes(error)
+    )
 
 
 def free_bytes(path: Path) -> int:

@@ -26,7 +26,7 @@ Action = Literal[
 OF_WORDS = ("group", "tag", "note")  # which any run takes
 OF_PLACE = ("priority", "hold", "release", "start_now", "move")  # actions for which a run has to wait
 MOST_INTERRUPTIONS = 3
-LONGER = 5  # times as long each time: the wait for the next attempt
+BACKOFF = 5  # times as long, each time, is the wait for the next attempt
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def verdict(record: RunRecord, remains: Remains, retry_s: float = 0.0) -> Ended 
         return _ended(facts, RunState.FINISHED, reason or None)  # stopped by a flag, before the last step
     if status == RunState.FAILED:
         message = error or remains.last_words or f"the worker ended with code {facts.exit_code}"
-        if remains.end is not None and remains.end.passing and record.request is None:
+        if remains.end is not None and remains.end.transient and record.request is None:
             return interruption(record, remains.checkpoint, message, facts, retry_s, at_once=False)
         return _ended(facts, RunState.FAILED, message)
     if record.request == "cancel":
@@ -129,7 +129,7 @@ def interruption(
     if count < MOST_INTERRUPTIONS:
         waits = count - 1 if at_once else count
         return _interrupted(
-            facts, checkpoint, count, reason, retry_s * LONGER ** (waits - 1) if waits else 0.0
+            facts, checkpoint, count, reason, retry_s * BACKOFF ** (waits - 1) if waits else 0.0
         )
     given_up = f"interrupted {count} times in a row without a new checkpoint; the last time: {reason}"
     return _ended(facts, RunState.FAILED, given_up, checkpoint, count)

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from engine.basics.errors import RestoreError, SaveError
+from engine.basics.errors import RestoreError, SaveError, causes
 from engine.models.distributed import (
     gather_values,
     gathered,
@@ -170,9 +170,5 @@ def trained_weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def _reason(error: Exception) -> str:
     """Return the system's words where it refused something: torch reports what became of its file by that."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
-        cause = cause.__cause__ or cause.__context__
-    return first_line(error)
+    refusals = (cause.strerror for cause in causes(error) if isinstance(cause, OSError) and cause.strerror)
+    return next(refusals, None) or first_line(error)

@@ -171,12 +171,12 @@ class Report:
         reason: str | None = None,
         kept_step: int | None = None,
         timing: lines.Timing | None = None,
-        passing: bool | None = None,
+        transient: bool | None = None,
     ) -> None:
         """Report the end, as the last line. `reason`: why a finished run ended before its last step; `kept_step`: whose
-        weights it then saved; `passing`: what made it fail may pass by itself.
+        weights it then saved; `transient`: what made it fail may pass by itself.
         """
-        write(self._log, lines.End(status, step, error, reason, kept_step, timing, passing), sync=True)
+        write(self._log, lines.End(status, step, error, reason, kept_step, timing, transient), sync=True)
         if timing and timing.eval_s and timing.train_s:
             share = timing.eval_s / (timing.eval_s + timing.train_s)
             _print_line(

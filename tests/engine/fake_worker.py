@@ -56,7 +56,7 @@ def main() -> int:
             log.write("end", sync=True, status="cancelled", step=step)
             return 3
         if number <= script.short_until:
-            log.write("end", sync=True, status="failed", step=step, error="out of memory", passing=True)
+            log.write("end", sync=True, status="failed", step=step, error="out of memory", transient=True)
             return 4
         if step == script.fail_at:
             log.write("end", sync=True, status="failed", step=step, error="the loss is not a number")

@@ -342,7 +342,7 @@ def test_a_worker_that_always_dies_is_given_up(home: Home, client: Client) -> No
     assert starts(home, run) == [1, 2, 3]
 
 
-def test_what_may_pass_is_tried_again_after_a_while(own_home: Home) -> None:
+def test_a_transient_error_is_tried_again_after_a_while(own_home: Home) -> None:
     own_home.config.write_text("retry_wait_seconds = 0.2\n")
     with connect(own_home) as client:
         run = submit(client, short_until=2)

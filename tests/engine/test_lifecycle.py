@@ -84,9 +84,9 @@ def test_three_interruptions_without_a_new_checkpoint_are_a_failure() -> None:
     assert "SIGKILL" in verdict(replace(record, interruptions=2), killed).reason
 
 
-def test_what_may_pass_is_tried_again_later_and_later() -> None:
+def test_a_transient_error_is_tried_again_later_and_later() -> None:
     killed = Remains(exit=exited(signal=9))
-    short = Remains(exit=exited(4), end=End(status="failed", error="out of GPU memory", passing=True))
+    short = Remains(exit=exited(4), end=End(status="failed", error="out of GPU memory", transient=True))
     for remains, waits in ((killed, [None, 60.0]), (short, [60.0, 300.0])):
         record, seen = RUNNING, []
         for _ in range(2):
@@ -98,7 +98,8 @@ def test_what_may_pass_is_tried_again_later_and_later() -> None:
     assert verdict(RUNNING, short, retry_s=60.0).reason == "out of GPU memory"
     assert verdict(replace(RUNNING, request="cancel"), short, retry_s=60.0).state == "failed"
     assert (
-        verdict(RUNNING, replace(short, end=replace(short.end, passing=None)), retry_s=60.0).state == "failed"
+        verdict(RUNNING, replace(short, end=replace(short.end, transient=None)), retry_s=60.0).state
+        == "failed"
     )
 
 

@@ -93,7 +93,7 @@ class Live:
         (number,) = submit_recipes(self.client, file, [preflight.check(file.recipes[0], self.folder)])
         return number
 
-    def held_recipe(self) -> int:
+    def queued_and_held(self) -> int:
         """The same, and it does not begin."""
         self.waiting()
         number = self.queued()

@@ -50,7 +50,9 @@ EXAMPLES = {
     "resume": Example(lambda live: [live.cancelled()], "is queued again, from its last checkpoint"),
     "requeue": Example(lambda live: [live.finished], "has its recipe queued again as #"),
     "clone": Example(lambda live: [live.queued(), "train.max_steps=7", "name=other"], "made from run #"),
-    "edit": Example(lambda live: [live.held_recipe(), "train.lr=0.0003"], "has another recipe: train.lr: "),
+    "edit": Example(
+        lambda live: [live.queued_and_held(), "train.lr=0.0003"], "has another recipe: train.lr: "
+    ),
     "hold": Example(lambda live: [live.waiting()], "is held"),
     "release": Example(lambda live: [live.held()], "waits for its turn only"),
     "start": Example(lambda live: [live.waiting()], "starts as soon as there is a device for it"),

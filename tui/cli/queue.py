@@ -12,6 +12,7 @@ from engine.basics.errors import DataError, QueueError
 from engine.client import clone as engine_clone
 from engine.client import preflight, submit
 from engine.recipe import recipe_file
+from engine.recipe.recipe_file import RecipeFile
 from engine.runs import journal
 from engine.runs.lifecycle import Action, refusal, refused
 from finetui.daemon import connect
@@ -39,9 +40,7 @@ def conditions(*, hold: bool, after: list[str], after_any: bool, at: str | None)
 def run(path: Path, overrides: list[str], more: dict[str, Any], *, follow: bool, as_json: bool) -> None:
     """Check first, all runs of a sweep, and only then queue: a bad recipe queues nothing. `more`: of the submission."""
     file = recipe_file.read(path, overrides)
-    checked = [preflight.check(one, path.parent) for one in file.recipes]
-    for warning in dict.fromkeys(warning for report in checked for warning in report.warnings):
-        say(f"note: {warning}")
+    checked = _checked(file, path.parent)
     with connect() as client:
         numbers = submit.submit(client, file, checked, **more)
         for number, report in zip(numbers, checked, strict=True):
@@ -59,7 +58,7 @@ def run(path: Path, overrides: list[str], more: dict[str, Any], *, follow: bool,
 def clone(number: int, overrides: list[str]) -> None:
     """Queue a run's recipe with changes; checked as one from a file is, and its paths start where that began."""
     file, folder = engine_clone.recipe_of(find(number), overrides)
-    reports = [preflight.check(one, folder) for one in file.recipes]
+    reports = _checked(file, folder)
     with connect() as client:
         numbers = submit.submit(client, file, reports, parent=number, cwd=folder)
         for made, report in zip(numbers, reports, strict=True):
@@ -75,15 +74,20 @@ def edit(number: int, overrides: list[str]) -> None:
     file, folder = engine_clone.recipe_of(run, overrides)
     if len(file.recipes) > 1:
         raise QueueError(f"run #{number} cannot become a sweep; finetui clone {number} … queues one")
-    report = preflight.check(file.recipes[0], folder)
+    (report,) = _checked(file, folder)
     with connect() as client:
         changes = submit.edit(client, number, file, report)
-    say(
-        f"#{number} has another recipe: {'; '.join(changes)}"
-        if changes
-        else f"#{number} has its recipe as before"
-    )
+    changed = f"another recipe: {'; '.join(changes)}" if changes else "its recipe as before"
+    say(f"#{number} has {changed}")
     say(report.summary())
+
+
+def _checked(file: RecipeFile, folder: Path) -> list[preflight.Report]:
+    """Check all recipes of a file, and say once what is worth a note. Raises InputError."""
+    reports = [preflight.check(one, folder) for one in file.recipes]
+    for warning in dict.fromkeys(warning for report in reports for warning in report.warnings):
+        say(f"note: {warning}")
+    return reports
 
 
 def check(path: Path, overrides: list[str], *, as_json: bool) -> None:

@@ -19,6 +19,7 @@ Which = Annotated[
         show_default=False,
     ),
 ]
+Changes = Annotated[list[str], typer.Argument(help="key=value, such as train.lr=1.0e-4", show_default=False)]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
@@ -53,12 +54,7 @@ def requeue(runs: Which, yes: Yes = False) -> None:
 
 
 @app.command()
-def clone(
-    number: RunNumber,
-    overrides: Annotated[
-        list[str], typer.Argument(help="key=value, such as train.lr=1.0e-4", show_default=False)
-    ],
-) -> None:
+def clone(number: RunNumber, overrides: Changes) -> None:
     """Queue the recipe of a run again with changes, as a new run made from it."""
     from tui.cli import queue
 
@@ -66,12 +62,7 @@ def clone(
 
 
 @app.command()
-def edit(
-    number: RunNumber,
-    overrides: Annotated[
-        list[str], typer.Argument(help="key=value, such as train.lr=1.0e-4", show_default=False)
-    ],
-) -> None:
+def edit(number: RunNumber, overrides: Changes) -> None:
     """Change the recipe of a run that has not begun; it keeps its number and its place."""
     from tui.cli import queue
 

@@ -1,4 +1,4 @@
-"""Whether an error may pass by itself, so that the run is tried again."""
+"""Which errors are transient: the run is tried again after one."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ LOST_GPU = (
 )  # fmt: skip
 
 
-def may_pass(error: BaseException) -> bool:
-    """Whether it is a lost GPU, or memory that others may have held."""
+def is_transient(error: BaseException) -> bool:
+    """Whether it may pass by itself: a lost GPU, or memory that others may have held."""
     if isinstance(error, ShortageError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in LOST_GPU)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.attempt.passing import may_pass
+from engine.attempt.transient import is_transient
 from engine.basics.errors import DataError, ShortageError, TrainingError
 
 
 @pytest.mark.parametrize(
-    ("error", "passes"),
+    ("error", "transient"),
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
         (ShortageError("out of memory: an example of 900 tokens alone does not fit"), True),
@@ -24,5 +24,5 @@ from engine.basics.errors import DataError, ShortageError, TrainingError
         (ValueError("busy or unavailable"), False),
     ],
 )
-def test_a_lost_gpu_and_memory_that_others_held_may_pass(error: Exception, passes: bool) -> None:
-    assert may_pass(error) is passes
+def test_a_lost_gpu_and_memory_that_others_held_are_transient(error: Exception, transient: bool) -> None:
+    assert is_transient(error) is transient
