@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from engine.queue.config import Config
-from engine.recipe import margins, methods, sections, tasks
+from engine.recipe import command, margins, methods, sections, tasks
 from finetui.errors import ExitCode
 from store import lines
 from store.line_fields import fields_of
@@ -59,6 +59,7 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("`flags.forgetting`", margins.OnForgetting),
     ("`flags.overfitting`", margins.OnRise),
     ("`flags.forgetting.SLICE`", margins.SliceMargins),
+    ("`method: command`: a program of your own, with no other sections", command.Command),
 ]
 
 RECIPE_INTRO = """# Recipe reference
@@ -156,7 +157,9 @@ def recipe_schema() -> str:
         **sweep,
         "description": "Keys and lists of values; every combination becomes a run.",
     }
-    return json.dumps(schema, indent=1) + "\n"
+    of_command = command.Command.model_json_schema()
+    definitions = schema.pop("$defs") | of_command.pop("$defs", {})
+    return json.dumps({"anyOf": [schema, of_command], "$defs": definitions}, indent=1) + "\n"
 
 
 # ---- architecture.md, between `<!-- made:NAME -->` and `<!-- end -->` ------------------------------------

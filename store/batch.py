@@ -164,7 +164,8 @@ class Batch:
             _execute(cursor, sql, "runs", moved)
         for run, names in self.present.items():
             cursor.execute(
-                f"UPDATE checkpoints SET present = list_contains($names::VARCHAR[], {_NAME}) WHERE run = $run",
+                f"UPDATE checkpoints SET present = list_contains($names::VARCHAR[], {_NAME})"
+                f" WHERE run = $run AND {_OURS}",
                 {"names": sorted(names), "run": run},
             )
         self._write_runs(cursor)
@@ -211,11 +212,12 @@ _SELECTS = {
 
 
 _NAME = "list_last(string_split(path, '/'))"  # of a checkpoint
+_OURS = "NOT starts_with(path, '/')"  # in the run's directory, and not where another trainer keeps its own
 
 
 def present_checkpoints(cursor: duckdb.DuckDBPyConnection) -> dict[int, frozenset[str]]:
     """By run, the names of the checkpoints that are marked as present."""
-    sql = f"SELECT run, list({_NAME}) FROM checkpoints WHERE present GROUP BY run"
+    sql = f"SELECT run, list({_NAME}) FROM checkpoints WHERE present AND {_OURS} GROUP BY run"
     return {run: frozenset(names) for run, names in cursor.execute(sql).fetchall()}
 
 

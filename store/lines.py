@@ -307,7 +307,7 @@ class Checkpoint:
 
     kind: ClassVar[str] = "checkpoint"
     step: Step
-    path: Annotated[str | None, "relative to the run directory"] = None
+    path: Annotated[str | None, "relative to the run directory; whole, where another trainer wrote it"] = None
     bytes: Annotated[int | None, "size on disk"] = None
 
 

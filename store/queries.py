@@ -55,7 +55,7 @@ flagged AS (  -- as they stand: the last line of each counts
 SELECT r.run, r.name, r.state, r.reason, r.waiting_for, r.priority, r.method, r.model, r.step, r.total_steps,
        CASE WHEN r.state = '{RunState.FINISHED}' THEN 1.0
             WHEN r.step <= r.total_steps THEN r.step / nullif(r.total_steps, 0)::DOUBLE END AS progress,
-       CASE WHEN r.state = '{RunState.RUNNING}' AND c.last_step > c.first_step THEN greatest(0.0,
+       CASE WHEN r.state = '{RunState.RUNNING}' AND c.last_step > c.first_step AND r.total_steps > 0 THEN greatest(0.0,
             (r.total_steps - r.step) * (c.last_t - c.first_t) / (c.last_step - c.first_step)
             - ($now - c.last_t)) END AS eta_s,
        t.elapsed_s, s.loss,
@@ -231,7 +231,7 @@ def samples(run: int, step: int | None = None) -> Query:
 
 
 def checkpoints(run: int) -> Query:
-    """step, path (relative to the run directory), bytes, t, attempt, present (on the disk)."""
+    """step, path (relative to the run directory, whole for a command), bytes, t, attempt, present (on the disk)."""
     return (
         "SELECT step, path, bytes, t, attempt, present FROM checkpoints WHERE run = $run ORDER BY step",
         {"run": run},

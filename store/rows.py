@@ -342,7 +342,12 @@ def _phase(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.Ph
 def _checkpoint(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.Checkpoint) -> None:
     batch.event(run.run, attempt, entry, f"checkpoint at step {line.step}")
     batch.add(
-        "checkpoints", run=run.run, attempt=attempt, t=real(entry.get("t")), present=False, **body(line)
+        "checkpoints",
+        run=run.run,
+        attempt=attempt,
+        t=real(entry.get("t")),
+        present=bool(line.path and line.path.startswith("/")),  # of another trainer: nobody looks there again
+        **body(line),
     )
 
 

@@ -271,7 +271,11 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ("path", "VARCHAR", "path relative to the run directory"),
             ("bytes", "BIGINT", "size"),
             _T,
-            ("present", "BOOLEAN", "whether it is on the disk, as of the last look"),
+            (
+                "present",
+                "BOOLEAN",
+                "whether it is on the disk, as of the last look; of another trainer: when it was written",
+            ),
         ],
     ),
     "memory": (

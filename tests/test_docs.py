@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine.client import preflight
+from engine.client.commands import check_command
 from engine.recipe import recipe_file
 
 ROOT = Path(__file__).parent.parent
@@ -26,7 +27,11 @@ def test_generated_documents_are_up_to_date() -> None:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_opens_with_its_command_and_can_run(path: Path) -> None:
     assert path.read_text().startswith(f"# finetui run recipes/{path.name}\n")
-    for recipe in recipe_file.read(path).recipes:
+    file = recipe_file.read(path)
+    if file.command:
+        assert check_command(file.command, Path.cwd())
+        return
+    for recipe in file.recipes:
         assert preflight.check(recipe, path.parent).train_examples > 100
 
 

@@ -45,4 +45,4 @@ def _stopped(answer: dict[str, Any], state: RunState, word: str) -> str:
     """A run that waits is stopped at once, one with a worker when that has saved its work."""
     if answer.get("state") == state:
         return f"is {word}"
-    return f"is being {word}: it saves a checkpoint first"
+    return f"is being {word}: {answer.get('first', 'it saves a checkpoint first')}"

@@ -42,7 +42,7 @@ def launch(run: RunDir, attempt: AttemptDir, processes: int) -> int:
         signal.signal(number, lambda *_: _ask_to_stop(started))
     with (attempt.path / "torchrun.log").open("ab") as log:
         environment = _environment(processes)
-        started.append(subprocess.Popen(command, stderr=log, env=environment, preexec_fn=_die_with_parent))
+        started.append(subprocess.Popen(command, stderr=log, env=environment, preexec_fn=die_with_parent))
     started[0].wait()
     signal.alarm(0)
     return report_end(run, attempt, processes)
@@ -52,7 +52,7 @@ def open_log(run: RunDir, attempt: AttemptDir) -> LogWriter | RankLog:
     """Open the log of this process: the attempt's, or a rank's; a rank other than the first prints nothing."""
     if RANKS not in os.environ:
         return LogWriter(attempt.events, "worker", run.number, attempt.number)
-    _die_with_parent()
+    die_with_parent()
     if _is_orphan():
         print("the process that this rank belongs to has ended", flush=True)
         os._exit(1)
@@ -62,7 +62,7 @@ def open_log(run: RunDir, attempt: AttemptDir) -> LogWriter | RankLog:
     return RankLog(run, attempt, rank)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Let this child be killed as soon as its parent is gone (Linux), unless that was gone before."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 

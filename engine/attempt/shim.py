@@ -27,6 +27,7 @@ from typing import NoReturn
 from engine.attempt import fork
 from engine.basics import memory_limit
 from engine.basics.process import Identity, identify
+from engine.recipe.kinds import is_command
 from engine.runs import disk, journal
 from engine.runs.home import AttemptDir, RunDir
 from finetui.files import append_regular, read_json, write_json
@@ -34,7 +35,7 @@ from finetui.lock import Lock
 from finetui.start import program
 from store.states import RunState
 
-WORKER = "engine.attempt.worker"
+WORKER, COMMAND_WORKER = "engine.attempt.worker", "engine.attempt.command"
 LOCK_WAIT_S = 10.0
 FULL_DISK_WAIT_S = 2.0
 DIRECTORY_LOOK_S = 2.0  # between looks at the attempt's directory; two in a row must miss it
@@ -98,8 +99,10 @@ def become_worker(run: RunDir, attempt: AttemptDir, shim: Identity | None, lock:
         fork.redirect(append_regular(attempt.stdout), 1, 2)
         worker = identify(os.getpid())
         write_json(attempt.process, {"shim": as_dict(shim), "worker": as_dict(worker)})
-        os.chdir(working_directory(run))
-        module = os.environ.get("FINETUI_WORKER_MODULE", WORKER)
+        meta = submitted(run)
+        os.chdir(working_directory(run, meta))
+        worker_module = COMMAND_WORKER if is_command(meta.get("recipe")) else WORKER
+        module = os.environ.get("FINETUI_WORKER_MODULE", worker_module)
         if not fork.forked or module != WORKER:
             command = program(module, str(run.path), str(attempt.number))
             os.execv(command[0], command)
@@ -111,12 +114,17 @@ def become_worker(run: RunDir, attempt: AttemptDir, shim: Identity | None, lock:
     fork.run(module, str(run.path), str(attempt.number))
 
 
-def working_directory(run: RunDir) -> Path:
-    """Return where the run was submitted, if that is still there. Raises OSError, and ValueError with a sentence."""
+def submitted(run: RunDir) -> dict[str, object]:
+    """Return `run.json`. Raises OSError, and ValueError with a sentence."""
     try:
-        directory = read_json(run.meta).get("cwd")
+        return read_json(run.meta)
     except ValueError as error:
         raise ValueError(f"{run.meta} is damaged: {error}") from None
+
+
+def working_directory(run: RunDir, meta: dict[str, object]) -> Path:
+    """Return where the run was submitted, if that is still there."""
+    directory = meta.get("cwd")
     return Path(directory) if isinstance(directory, str) and Path(directory).is_dir() else run.path
 
 

@@ -22,11 +22,12 @@ from engine.flags.actions import OF_METHOD, SCALE, fix
 from engine.flags.flag import WARNS, Action, Flag, flag_of
 from engine.flags.words import newest
 from engine.recipe import recipe_file
+from engine.recipe.command import Command
 from engine.recipe.recipe_file import RecipeFile
 from engine.recipe.sections import Recipe
 from engine.runs.events import events_of
 from engine.runs.home import RunDir
-from engine.runs.submitted import read_submitted
+from engine.runs.submitted import read_submitted, refuse_command
 from finetui.files import write_whole_file
 from store import lines
 from store.line_fields import body
@@ -169,9 +170,12 @@ def save(proposal: Fix, out: Path | None) -> Path:
 
 def _read(run: RunDir) -> tuple[dict[str, Any], Recipe]:
     try:
-        return read_submitted(run)
+        meta, recipe = read_submitted(run)
     except ValueError as error:
         raise FixError(f"{run.meta} cannot be read ({error}); the run cannot be fixed") from None
+    if isinstance(recipe, Command):
+        raise FixError(refuse_command(run, recipe, "fixed; finetui clone changes its arguments"))
+    return meta, recipe
 
 
 def _tried_keys(run: RunDir, meta: dict[str, Any], recipe: Recipe) -> set[str]:

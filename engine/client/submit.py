@@ -7,10 +7,12 @@ import os
 import socket
 import subprocess
 import uuid
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.client.commands import CommandReport, shell_environment
 from engine.client.preflight import Report
 from engine.recipe.recipe_file import RecipeFile
 
@@ -23,7 +25,7 @@ RECORDED = ("finetui", "torch", "transformers", "peft", "bitsandbytes", "acceler
 def submit(
     client: Client,
     file: RecipeFile,
-    reports: list[Report],
+    reports: Sequence[Report | CommandReport],
     *,
     parent: int | None = None,
     cwd: Path | None = None,
@@ -43,18 +45,19 @@ def submit(
         "host": socket.gethostname(),
         "sweep": sweep,
         "parent": parent,
+        "environment": shell_environment() if file.command else {},
         **more,
     }
     return [client.action("submit", **_of_recipe(report), **common)["run"] for report in reports]
 
 
-def edit(client: Client, number: int, file: RecipeFile, report: Report) -> list[str]:
+def edit(client: Client, number: int, file: RecipeFile, report: Report | CommandReport) -> list[str]:
     """Put a checked recipe in place of that of a run which has not begun; return what changed, in words."""
     answer = client.action("edit", run=number, **_of_recipe(report), **_of_file(file))
     return list(answer["changes"])
 
 
-def _of_recipe(report: Report) -> dict[str, Any]:
+def _of_recipe(report: Report | CommandReport) -> dict[str, Any]:
     return {
         "recipe": report.recipe.model_dump(mode="json"),
         "name": report.recipe.name,

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from engine.basics.errors import ExportError
+from engine.recipe.command import Command
 from engine.recipe.methods import WHOLE_MODEL
 from engine.recipe.sections import Recipe
 from engine.recipe.tasks import Classification
 from engine.runs import journal
 from engine.runs.events import events_of
 from engine.runs.home import RunDir
-from engine.runs.submitted import read_submitted
+from engine.runs.submitted import read_submitted, refuse_command
 from store.best import judged_by
 from store.lines import WORKER, Eval, Plan, WorkerLine
 from store.states import ACTIVE, WAITING
@@ -85,6 +86,8 @@ def read(run: RunDir, what: str = "exported") -> Source:
         meta, recipe = read_submitted(run)
     except ValueError as error:
         raise ExportError(f"{run.meta} cannot be read ({error}); the run cannot be {what}") from None
+    if isinstance(recipe, Command):
+        raise ExportError(refuse_command(run, recipe, what))
     if isinstance(recipe.task, Classification):
         raise ExportError(
             f"run #{run.number} is a classifier, and only language models are {what}; what it left is in {run.path}"

@@ -40,33 +40,42 @@ class Jump:
 
 
 def instability(
-    losses: np.ndarray, norms: np.ndarray, first_step: int, context: Context, since_step: int | None = None
+    losses: np.ndarray,
+    norms: np.ndarray,
+    first_step: int,
+    context: Context,
+    since_step: int | None = None,
+    every: int = 1,
 ) -> Flag | None:
     """Return the flag as it stands at the last step. `losses` (nats per token) and `norms` (of the gradient, before
-    clipping) are float [steps]; the first is of optimiser step `first_step`. `since_step`: of a warning that stands;
-    it is shown until the loss is back where it was before that step.
+    clipping) are float [steps]; the first is of optimiser step `first_step`, and each later one of `every` steps after
+    the one before, where another trainer logs some steps only. `since_step`: of a warning that stands; it is shown
+    until the loss is back where it was before that step.
     """
     loss, norm = loss_jumps(losses), norm_jumps(norms)
     either = loss.hit | norm.hit
     latest = either[-LATEST:]
     if not latest.any():
-        return _not_recovered(losses, first_step, context, since_step)
+        return _not_recovered(losses, first_step, context, since_step, every)
     level = _level(losses, latest)
     since = len(either) - LATEST + int(np.argmax(latest)) if len(either) > LATEST else int(np.argmax(either))
+    since = first_step + every * since
     at = len(losses) - 1 - int(np.argmax(latest[::-1]))  # the latest hit
     effect, spread = losses[at] - loss.level[at], 2 * loss.scale[at]
     return Flag(
         flag="instability",
         level=level,
-        step=first_step + len(losses) - 1,
-        since_step=min(first_step + since, since_step or first_step + since),
+        step=first_step + every * (len(losses) - 1),
+        since_step=min(since, since_step or since),
         suite="train",
         effect=float(effect),
         lo=float(effect - spread),
         hi=float(effect + spread),
         n=int(min(WINDOW, at)),
         looks=len(losses),
-        message=_message(losses, norms, loss, norm, at, first_step, level, judged_by(context.task).unit),
+        message=_message(
+            losses, norms, loss, norm, at, first_step + every * at, level, judged_by(context.task).unit
+        ),
         actions=actions.instability(context),
         per=judged_by(context.task).per,
     )
@@ -110,9 +119,11 @@ def _jumps(values: np.ndarray, outlying: Outlying) -> Jump:
         return Jump(level, scale, _unusual(*outlying(level, scale)))
 
 
-def back_to_normal(losses: np.ndarray, norms: np.ndarray, first_step: int, since_step: int) -> str:
+def back_to_normal(
+    losses: np.ndarray, norms: np.ndarray, first_step: int, since_step: int, every: int = 1
+) -> str:
     """Return in a sentence where the training loss stands, after jumps from `since_step` on that have passed."""
-    at = since_step - first_step
+    at = (since_step - first_step) // every
     if not 0 < at < len(losses):
         return f"No step has jumped since step {since_step}."
     now, before = float(np.median(losses[-LATEST:])), _before_step(losses, at)[0]
@@ -179,10 +190,10 @@ def _before_step(losses: np.ndarray, at: int) -> tuple[float, float]:
 
 
 def _not_recovered(
-    losses: np.ndarray, first_step: int, context: Context, since_step: int | None
+    losses: np.ndarray, first_step: int, context: Context, since_step: int | None, every: int
 ) -> Flag | None:
     """Return the warning that stands, if the loss is still above where it was before the jumps."""
-    at = -1 if since_step is None else since_step - first_step
+    at = -1 if since_step is None else (since_step - first_step) // every
     if since_step is None or not 0 < at < len(losses):
         return None
     latest, before = losses[-2 * LATEST :], min(WINDOW, at)
@@ -193,7 +204,7 @@ def _not_recovered(
     return Flag(
         flag="instability",
         level=_level(losses, np.ones(HITS, dtype=bool)),
-        step=first_step + len(losses) - 1,
+        step=first_step + every * (len(losses) - 1),
         since_step=since_step,
         suite="train",
         effect=rise,
@@ -223,7 +234,7 @@ def _message(
     loss: Jump,
     norm: Jump,
     at: int,
-    first_step: int,
+    step: int,
     level: Level,
     unit: str,
 ) -> str:
@@ -239,4 +250,4 @@ def _message(
         "warn": f"{int((loss.hit | norm.hit)[-LATEST:].sum())} of the last {LATEST} steps jumped.",
         "critical": "The loss is above where training began: what was learned is lost.",
     }
-    return f"{sentence[0].upper()}{sentence[1:]} at step {first_step + at} ({compared}). {end[level]}"
+    return f"{sentence[0].upper()}{sentence[1:]} at step {step} ({compared}). {end[level]}"

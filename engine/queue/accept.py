@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine.basics.errors import QueueError
 from engine.queue.orders import group_of, tags_of
+from engine.recipe.command import Command, any_recipe
 from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
 from engine.runs.journal import LATEST
@@ -54,6 +55,7 @@ class Submission(BaseModel):
     host: str | None = None
     datasets: list[dict[str, Any]] = []
     versions: dict[str, Any] = {}
+    environment: dict[str, str] = {}  # of a command; kept beside run.json
     sweep: str | None = None
     priority: int = 0
     parent: int | None = None
@@ -81,11 +83,11 @@ class Submission(BaseModel):
         return lines
 
 
-def read_submission(body: dict[str, Any]) -> tuple[Submission, Recipe]:
+def read_submission(body: dict[str, Any]) -> tuple[Submission, Recipe | Command]:
     """Check a submission. Raises QueueError."""
     try:
         submission = Submission.model_validate(body)
-        return submission, Recipe.model_validate(submission.recipe)
+        return submission, any_recipe(submission.recipe)
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(map(str, problem["loc"]))
@@ -99,12 +101,16 @@ def repeat_submission(run: RunDir) -> dict[str, Any]:
         body = read_json(run.meta)
     except (OSError, ValueError) as error:
         raise QueueError(f"{run.meta} cannot be read ({error}); the run cannot be repeated") from None
-    known = Submission.model_fields.keys() - IN_JOURNAL
+    known = Submission.model_fields.keys() - IN_JOURNAL - {"environment"}
     submission = {key: body[key] for key in known if body.get(key) is not None}
-    return {**submission, "parent": run.number, "sweep": None}
+    try:
+        environment = read_json(run.environment)
+    except (OSError, ValueError):
+        environment = {}
+    return {**submission, "parent": run.number, "sweep": None, "environment": environment}
 
 
-def edit(run: RunDir, submission: Submission, recipe: Recipe) -> Edited:
+def edit(run: RunDir, submission: Submission, recipe: Recipe | Command) -> Edited:
     """Put another recipe in place of a run's, durable when this returns; return the line for the journal. Raises
     QueueError, OSError.
     """
@@ -129,7 +135,7 @@ def edit(run: RunDir, submission: Submission, recipe: Recipe) -> Edited:
     return Edited([f"{key}: {old.get(key, 'none')} → {new.get(key, 'none')}" for key in keys])
 
 
-def accept(home: Home, number: int, submission: Submission, recipe: Recipe) -> RunDir:
+def accept(home: Home, number: int, submission: Submission, recipe: Recipe | Command) -> RunDir:
     """Make the run directory; durable when this returns. Raises OSError (disk full), leaving nothing, or QueueError."""
     first_lines = submission.first_lines
     name = submission.name or recipe.name or "run"
@@ -145,12 +151,14 @@ def accept(home: Home, number: int, submission: Submission, recipe: Recipe) -> R
         "created": time.time(),
         "python": platform.python_version(),
         "recipe_hash": recipe.hash(),
-        **submission.model_dump(mode="json", exclude={"name", "recipe", *IN_JOURNAL}),
+        **submission.model_dump(mode="json", exclude={"name", "recipe", "environment", *IN_JOURNAL}),
         "recipe": recipe.model_dump(mode="json"),  # with every default written out
     }
     try:
         unfinished.path.mkdir(mode=0o700)
         write_json(unfinished.meta, body)
+        if submission.environment:
+            write_json(unfinished.environment, submission.environment)
         writer = LogWriter(unfinished.journal, "journal", run=number)
         for line in (Submitted(RunState.QUEUED, submission.priority, recipe.processes), *first_lines):
             write(writer, line)

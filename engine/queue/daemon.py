@@ -226,9 +226,11 @@ class Daemon:
                 case "requeue":
                     return {"run": queue.requeue(whole_number(name, body, "run"))}
                 case "cancel":
-                    return {"state": queue.cancel(whole_number(name, body, "run"))}
+                    state = queue.cancel(number := whole_number(name, body, "run"))
+                    return {"state": state, "first": queue.before_end(number)}
                 case "pause":
-                    return {"state": queue.pause(whole_number(name, body, "run"))}
+                    state = queue.pause(number := whole_number(name, body, "run"))
+                    return {"state": state, "first": queue.before_end(number)}
                 case "resume":
                     return {"state": queue.resume(whole_number(name, body, "run"))}
                 case "remove":

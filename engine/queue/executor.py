@@ -17,17 +17,16 @@ from pathlib import Path
 from engine.basics.cpu import THREAD_VARIABLES, spin_little
 from engine.basics.process import Identity, alive, identify, kill_group, send
 from engine.queue.pool import ANSWER_S, SHIM, Order, Pool
+from engine.recipe.kinds import is_command
 from engine.runs.home import AttemptDir, RunDir
 from engine.runs.journal import RunRecord
 from engine.runs.lifecycle import Remains
+from engine.runs.output import last_line_of
 from finetui.files import append_regular, read_json
-from finetui.log import tail
 from finetui.start import program
 from store.exit_file import read_exit
 from store.line_fields import last_line
-from store.lines import End
-
-LONGEST_REASON = 500
+from store.lines import Checkpoint, End
 
 
 @dataclass(frozen=True)
@@ -59,12 +58,17 @@ class Executor:
         """
         arguments = [str(run.path), str(attempt)]
         env = environment(os.environ, device, threads)
-        # With several processes the worker is light: it starts torchrun, whose ranks import by themselves.
-        order = self.pool.order(arguments, env, run.shim_log) if processes == 1 else None
+        # With several processes, or for a command, the worker is light: what it starts imports by itself.
+        light = processes > 1 or self.is_command(run)
+        order = None if light else self.pool.order(arguments, env, run.shim_log)
         if order is None:
             return self._execute(arguments, env, run.shim_log)
         self._orders[run.number] = order
         return self.collect(run, ANSWER_S)
+
+    def is_command(self, run: RunDir) -> bool:
+        """Whether a run is a program of the user's own."""
+        return is_command((_read_json(run.meta) or {}).get("recipe"))
 
     def is_ordered(self, run: RunDir) -> bool:
         """Whether the pool has yet to say what became of a shim."""
@@ -129,12 +133,15 @@ class Executor:
         """Read the files that a dead attempt left."""
         attempt = run.attempt(record.attempt)
         checkpoint = run.last_checkpoint()
+        noted = last_line(
+            attempt.events, Checkpoint
+        )  # of a command, whose checkpoints are where it wants them
         return Remains(
             began=attempt.process.exists(),
             exit=read_exit(attempt.exit),
             end=last_line(attempt.events, End),
             last_words=_last_output_line(run, attempt),
-            checkpoint=checkpoint[0] if checkpoint else -1,
+            checkpoint=checkpoint[0] if checkpoint else noted.step if noted else -1,
         )
 
 
@@ -164,7 +171,4 @@ def _read_json(path: Path) -> dict[str, object] | None:
 
 def _last_output_line(run: RunDir, attempt: AttemptDir) -> str | None:
     """Return the last line that was printed: by the worker or, if none was started, by the shim."""
-    path = attempt.stdout if attempt.path.exists() else run.shim_log
-    lines = re.split(r"[\r\n]+", tail(path, 4096).decode(errors="replace"))
-    printed = [line.strip() for line in lines if line.strip()]
-    return printed[-1][:LONGEST_REASON] if printed else None
+    return last_line_of(attempt.stdout if attempt.path.exists() else run.shim_log)

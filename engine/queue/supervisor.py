@@ -295,11 +295,16 @@ class Supervisor:
         with self._lock:
             record = self._runs.allowed(action, number)
             if record.active:
-                record = self._runs.write(record, line(record.state, f"{why}; it saves a checkpoint first"))
+                record = self._runs.write(record, line(record.state, f"{why}; {self.before_end(number)}"))
                 self._runs.guarded(number, partial(self._watch, record))
             else:
                 self._runs.write(record, line(state, None))
             return self._runs.records[number].state
+
+    def before_end(self, number: int) -> str:
+        """Return what a run that is asked to end does first, in words."""
+        own = self._executor.is_command(self._runs.dirs[number])
+        return "its program was sent SIGTERM" if own else "it saves a checkpoint first"
 
     def resume(self, number: int) -> str:
         """Queue a cancelled, failed or paused run again, to resume its last whole checkpoint; return its state."""

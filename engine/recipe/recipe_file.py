@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
@@ -23,10 +23,14 @@ from ruamel.yaml import YAML
 from engine.basics.errors import RecipeError
 from engine.basics.safe_text import one_line
 from engine.recipe import yaml_text
+from engine.recipe.command import Command
+from engine.recipe.kinds import COMMAND, is_command
 from engine.recipe.margins import OnForgetting, SliceMargins
 from engine.recipe.methods import DEFAULT_LR
 from engine.recipe.sections import Recipe
 from engine.recipe.yaml_text import BadYaml
+
+T = TypeVar("T", bound=BaseModel)
 
 MOST_RUNS = 1000  # of a sweep
 LONGEST_NAME = 200
@@ -44,12 +48,26 @@ SHOWN = 60  # characters of a key or a value in a sentence, or in the name of a 
 
 @dataclass(frozen=True)
 class RecipeFile:
-    """A recipe file as read: its text, and its recipes (several when it has a sweep)."""
+    """A recipe file as read: its text, and its recipes (several when it has a sweep) or its command."""
 
     path: Path
     text: str
-    recipes: list[Recipe]
+    holds: list[Recipe] | Command
     swept: list[str]  # keys that the sweep varies, empty without one
+
+    @property
+    def recipes(self) -> list[Recipe]:
+        """Return the recipes. Raises RecipeError for the file of a command."""
+        if isinstance(self.holds, Command):
+            raise RecipeError(
+                f"{self.path}: it has a command; that can be checked, run, cloned and edited, no more"
+            )
+        return self.holds
+
+    @property
+    def command(self) -> Command | None:
+        """Return the command, where the file has one."""
+        return self.holds if isinstance(self.holds, Command) else None
 
 
 def read(path: Path, overrides: list[str] | None = None) -> RecipeFile:
@@ -74,6 +92,8 @@ def parse(text: str, path: Path, overrides: list[str] | None = None) -> RecipeFi
     if not isinstance(tree, dict):
         raise RecipeError(f"{path}: a recipe is a mapping with at least `model`, `method` and `data`")
     from_command_line = {_override(tree, item) for item in overrides or []}
+    if is_command(tree):
+        return _of_command(tree, text, path, from_command_line)
     sweep = tree.pop("sweep", None) or {}
     swept = _check_sweep(sweep, path)
     tree.setdefault("name", path.stem)
@@ -86,11 +106,20 @@ def parse(text: str, path: Path, overrides: list[str] | None = None) -> RecipeFi
             set_key(tree, key, value)
         if swept and "name" not in swept and isinstance(name, str):
             tree["name"] = " ".join([name, *map(_setting, labels, values)])
-        recipes.append(_validate(tree, path, from_command_line))
+        recipes.append(_validate(Recipe, tree, path, from_command_line))
     return RecipeFile(path, text, recipes, swept)
 
 
-def dump(recipe: Recipe) -> str:
+def _of_command(tree: Any, text: str, path: Path, from_command_line: set[str]) -> RecipeFile:
+    if "sweep" in tree:
+        line = _line(tree, ["sweep"])
+        where = f"{path}, line {line}" if line else f"{path}"
+        raise RecipeError(f"{where}, key sweep: a command has none; queue it once for each of its arguments")
+    tree["method"] = tree.get("method", COMMAND)
+    return RecipeFile(path, text, _validate(Command, tree, path, from_command_line), [])
+
+
+def dump(recipe: Recipe | Command) -> str:
     """Return a recipe as YAML, without values that are defaults."""
     text = io.StringIO()
     yaml = YAML()
@@ -159,9 +188,9 @@ def set_key(tree: Any, dotted: str, value: Any) -> None:
     tree[last] = value
 
 
-def _validate(tree: Any, path: Path, from_command_line: set[str]) -> Recipe:
+def _validate(model: type[T], tree: Any, path: Path, from_command_line: set[str]) -> T:
     try:
-        return Recipe.model_validate(_to_plain(tree))
+        return model.model_validate(_to_plain(tree))
     except ValidationError as error:
         sentences: dict[str, list[str]] = {}  # a union fails once per branch: one line per key
         for problem in error.errors():
@@ -169,7 +198,7 @@ def _validate(tree: Any, path: Path, from_command_line: set[str]) -> Recipe:
             if problem["type"] == "extra_forbidden":  # the user's own key, whatever it looks like
                 loc = [*_key_path(problem["loc"][:-1]), problem["loc"][-1]]
             location = _location(tree, loc, path, from_command_line)
-            sentences.setdefault(location, []).append(_sentence(problem, loc))
+            sentences.setdefault(location, []).append(_sentence(model, problem, loc))
         lines = [
             f"{location}: {', or '.join(dict.fromkeys(messages))}" for location, messages in sentences.items()
         ]
@@ -218,10 +247,10 @@ def _line(tree: Any, loc: list[Any]) -> int | None:
     return line
 
 
-def _sentence(problem: Any, loc: list[Any]) -> str:
+def _sentence(model: type[BaseModel], problem: Any, loc: list[Any]) -> str:
     kind, context = problem["type"], problem.get("ctx", {})
     if kind == "extra_forbidden":
-        known = _known_keys(loc[:-1])
+        known = _known_keys(model, loc[:-1])
         matches = difflib.get_close_matches(str(loc[-1])[:SHOWN], known, n=1)
         hint = f"did you mean `{matches[0]}`?" if matches else f"known keys: {', '.join(known)}"
         return f"unknown key; {hint}"
@@ -246,13 +275,13 @@ def _shown(text: Any) -> str:
     return line if len(line) <= SHOWN else f"{line[: SHOWN - 1]}…"
 
 
-def _known_keys(loc: list[Any]) -> list[str]:
+def _known_keys(recipe: type[BaseModel], loc: list[Any]) -> list[str]:
     """Return the keys allowed at a location in the recipe; of every branch where the type is a union."""
-    types: list[Any] = [Recipe]
+    types: list[Any] = [recipe]
     for part in loc:
         types = [inner for model in types for inner in _models_under(model, part)]
     keys = [key for model in types for key in model.model_fields]
-    return list(dict.fromkeys([*keys, "sweep"] if not loc else keys))
+    return list(dict.fromkeys([*keys, "sweep"] if recipe is Recipe and not loc else keys))
 
 
 def _models_under(model: type[BaseModel], key: Any) -> list[type[BaseModel]]:

@@ -6,10 +6,8 @@ Torch-free. The reading of YAML files, and the messages about bad ones, are in r
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -27,6 +25,7 @@ from engine.recipe.fields import (
     Slices,
     parse_share,
 )
+from engine.recipe.leaves import hash_of, leaves_of
 from engine.recipe.margins import Forgets, OnFlag, OnForgetting, OnRise, Rises
 from engine.recipe.methods import (
     DEFAULT_LR,
@@ -377,12 +376,11 @@ class Recipe(Section):
 
     def hash(self) -> str:
         """Return the first 16 hex digits of the SHA-256 of the resolved recipe without its name."""
-        body = self.model_dump(mode="json", exclude={"name"})
-        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
+        return hash_of(self)
 
     def flat(self) -> dict[str, str]:
         """Return `{"method.r": "16", …}`: one entry per leaf, as stored in the table `params`."""
-        return dict(_leaves(self.model_dump(mode="json"), ""))
+        return leaves_of(self)
 
 
 def _no_slice(general: dict[str, str]) -> str:
@@ -394,11 +392,3 @@ def _at(loc: tuple[str, ...], sentence: str) -> ValidationError:
     """Return an error about a key far from the validator that finds it."""
     what = PydanticCustomError("recipe", "{sentence}", {"sentence": sentence})
     return ValidationError.from_exception_data("Recipe", [{"type": what, "loc": loc, "input": {}}])
-
-
-def _leaves(value: Any, prefix: str) -> Any:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _leaves(inner, f"{prefix}.{key}" if prefix else key)
-    elif value is not None:
-        yield prefix, value if isinstance(value, str) else json.dumps(value)

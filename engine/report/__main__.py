@@ -47,14 +47,18 @@ def main(arguments: list[str]) -> int:
 
 def _read_run(directory: Path) -> tuple[Recipe, Path]:
     from engine.basics.errors import DataError
-    from engine.recipe.sections import Recipe
+    from engine.recipe.command import Command
     from engine.runs.home import RunDir
+    from engine.runs.submitted import read_submitted, refuse_command
 
+    run = RunDir(directory)
     try:
-        meta = json.loads(RunDir(directory).meta.read_text())
-        return Recipe.model_validate(meta["recipe"]), Path(meta.get("cwd") or ".")
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{directory}: its recipe cannot be read ({error})".replace("\n", " ")) from None
+        meta, recipe = read_submitted(run)
+    except ValueError as error:
+        raise DataError(f"{directory}: its recipe cannot be read ({error})") from None
+    if isinstance(recipe, Command):
+        raise DataError(refuse_command(run, recipe, "looked into"))
+    return recipe, Path(meta.get("cwd") or ".")
 
 
 def _disable_torch() -> None:

@@ -28,6 +28,11 @@ class RunDir:
         return self.path / "run.json"
 
     @property
+    def environment(self) -> Path:
+        """The variables of the shell that queued a command. They may hold secrets, and are read by its owner alone."""
+        return self.path / "environment.json"
+
+    @property
     def journal(self) -> Path:
         return self.path / "journal.jsonl"
 

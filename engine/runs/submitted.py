@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from engine.recipe.command import Command, any_recipe
 from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
 from finetui.errors import first_line
 from finetui.files import read_json
 
 
-def read_submitted(run: RunDir) -> tuple[dict[str, Any], Recipe]:
+def read_submitted(run: RunDir) -> tuple[dict[str, Any], Recipe | Command]:
     """Return `run.json` and the recipe in it. Raises ValueError that says in a few words what is wrong."""
     try:
         meta = read_json(run.meta)
-        return meta, Recipe.model_validate(meta["recipe"])
+        return meta, any_recipe(meta["recipe"])
     except (OSError, ValueError, KeyError) as error:  # also what pydantic raises
         raise ValueError(first_line(error)) from None
+
+
+def refuse_command(run: RunDir, command: Command, what: str) -> str:
+    """Return in a sentence why a command of the user's own cannot be what a recipe of ours can."""
+    return f"run #{run.number} is a command, {command.title}: what it trained is where it put it, and cannot be {what}"

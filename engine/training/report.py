@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from engine.basics.statistics import Measure
 from engine.basics.wording import size
+from engine.curves.flag_line import finite, flag_line
 from engine.evals.choices import ChoiceSuite, Chosen
 from engine.evals.drift import Written
 from engine.evals.score import TEMPERATURES, Scores
@@ -85,7 +85,7 @@ class Report:
         """`confusion`: texts by class (rows) and predicted class (columns); empty without classes."""
         # An interval that is infinite is none; a value that is not finite is one.
         results = {
-            name: lines.Result(**{**_finite(dataclasses.asdict(measure)), "value": measure.value})
+            name: lines.Result(**{**finite(dataclasses.asdict(measure)), "value": measure.value})
             for name, measure in measures.items()
         }
         line = lines.Eval(step, suite, results, _example_scores(scores), confusion or None, seconds)
@@ -124,9 +124,7 @@ class Report:
         _print_line("eval", f"{what}: answers of {tokens:.1f} tokens, entropy {entropy:.3f} nats")
 
     def flag(self, flag: Flag) -> None:
-        body = _finite(dataclasses.asdict(flag))
-        forecast = lines.Forecast(**body["forecast"]) if flag.forecast else None
-        write(self._log, lines.Flag(**{**body, "forecast": forecast}), sync=True)
+        write(self._log, flag_line(flag), sync=True)
         if flag.state == "raised":
             _print_line(f"flag {flag.flag}", f"{flag.level}: {flag.message} {' '.join(flag.advice)}")
         elif flag.state != "confirmed":
@@ -190,12 +188,12 @@ def _example_scores(scores: Scores) -> lines.Scored:
     """Return the scores of each example in the form of the log."""
 
     def listed(values: np.ndarray | None) -> list[Any] | None:
-        return None if values is None else _finite(values.tolist())
+        return None if values is None else finite(values.tolist())
 
     tempered = None
     if scores.tempered is not None:
         rows = zip(TEMPERATURES, scores.tempered.round(4).tolist(), strict=True)
-        tempered = {str(temperature): _finite(row) for temperature, row in rows}
+        tempered = {str(temperature): finite(row) for temperature, row in rows}
     return lines.Scored(
         scores.ids,
         scores.nll.tolist(),
@@ -213,14 +211,3 @@ def _example_scores(scores: Scores) -> lines.Scored:
 
 def _print_line(what: str, text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')}  {what:<10}  {text}".rstrip(), flush=True)
-
-
-def _finite(value: Any) -> Any:
-    """Replace infinite and not-a-number values by null, where they mean that there is none."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_finite(inner) for inner in value]
-    return value

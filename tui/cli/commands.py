@@ -6,9 +6,10 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from finetui.errors import ExitCode
 from store.states import RunState
@@ -28,6 +29,7 @@ daemon_app = typer.Typer(
 app.add_typer(daemon_app, name="daemon")
 app.add_typer(queue_app)
 
+COMMAND = "finetui.command"  # in the context of `run`: the program and its arguments, None without `--`
 RecipePath = Annotated[Path, typer.Argument(help="The recipe, a .yaml file.", show_default=False)]
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="key=value, such as train.lr=1.0e-4", show_default=False)
@@ -60,9 +62,24 @@ def screen(context: typer.Context) -> None:
     os._exit(shown.return_code or ExitCode.OK)
 
 
-@app.command()
+class RunOrCommand(TyperCommand):
+    """`finetui run RECIPE` or `finetui run -- PROGRAM …`: what stands behind `--` is none of our own arguments."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        place = args.index("--") if "--" in args else len(args)
+        ctx.meta[COMMAND] = args[place + 1 :] if place < len(args) else None
+        return super().parse_args(ctx, args[:place])
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return ["[OPTIONS] RECIPE [OVERRIDES]... | -- PROGRAM [ARGUMENTS]..."]
+
+
+@app.command(cls=RunOrCommand)
 def run(
-    recipe: RecipePath,
+    context: typer.Context,
+    recipe: Annotated[
+        Path | None, typer.Argument(help="The recipe, a .yaml file.", show_default=False)
+    ] = None,
     overrides: Overrides = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay and print progress.")] = False,
     priority: Annotated[int, typer.Option(help="Higher starts first.")] = 0,
@@ -79,14 +96,43 @@ def run(
         str | None, typer.Option(help="Its group, of which so many run at a time as config.toml says.")
     ] = None,
     note: Annotated[str, typer.Option(help="A note on it.")] = "",
+    name: Annotated[str | None, typer.Option(help="Its name in lists.")] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="Of a program: how many GPUs it gets.")] = None,
+    watch: Annotated[
+        list[Path] | None,
+        typer.Option(help="Of a program: a folder that it writes its curves below, or several: twice."),
+    ] = None,
+    on_resume: Annotated[
+        str | None,
+        typer.Option(
+            "--on-resume", help="Of a program: arguments that it gets besides when it is started again."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check a recipe and queue it: one run, or one per combination of its sweep."""
+    """Check a recipe and queue it: one run, or one per combination of its sweep. Behind `--`: any program."""
     from tui.cli import queue
 
     conditions = queue.conditions(hold=hold, after=after or [], after_any=after_any, at=at)
     more = {**conditions, "priority": priority, "tags": tag or [], "group": group, "note": note}
-    queue.run(recipe, overrides or [], more, follow=follow, as_json=as_json)
+    command: list[str] | None = context.meta[COMMAND]
+    if command is None:
+        if recipe is None:
+            raise typer.BadParameter("give a recipe, or a program behind --", param_hint="RECIPE")
+        if gpus or watch or on_resume:
+            raise typer.BadParameter(
+                "--gpus, --watch and --on-resume go with a program behind --, not with a recipe"
+            )
+        named = [f"name={name}"] if name is not None else []
+        return queue.run(recipe, [*(overrides or []), *named], more, follow=follow, as_json=as_json)
+    if not command:
+        raise typer.BadParameter(
+            "behind -- there is no program; write it as in a shell", param_hint="PROGRAM"
+        )
+    if recipe is not None:
+        raise typer.BadParameter(f"give either the recipe {recipe} or the program behind --")
+    words = queue.command_of(command, name, gpus, watch, on_resume)
+    return queue.run_command(words, more, follow=follow, as_json=as_json)
 
 
 @app.command()

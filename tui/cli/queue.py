@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from engine.basics.errors import DataError, QueueError
+from engine.basics.errors import DataError, QueueError, RecipeError
 from engine.client import clone as engine_clone
 from engine.client import preflight, submit
+from engine.client.commands import CommandReport, check_command
 from engine.recipe import recipe_file
 from engine.recipe.recipe_file import RecipeFile
 from engine.runs import journal
@@ -39,8 +42,35 @@ def conditions(*, hold: bool, after: list[str], after_any: bool, at: str | None)
 
 def run(path: Path, overrides: list[str], more: dict[str, Any], *, follow: bool, as_json: bool) -> None:
     """Check first, all runs of a sweep, and only then queue: a bad recipe queues nothing. `more`: of the submission."""
-    file = recipe_file.read(path, overrides)
-    checked = _checked(file, path.parent)
+    _queue(recipe_file.read(path, overrides), path.parent, more, follow=follow, as_json=as_json)
+
+
+def command_of(
+    words: list[str], name: str | None, gpus: int | None, watch: list[Path] | None, on_resume: str | None
+) -> RecipeFile:
+    """Return what `finetui run -- …` asks for as a recipe. Raises RecipeError."""
+    try:
+        resumed = shlex.split(on_resume or "")
+    except ValueError as error:
+        raise RecipeError(f"--on-resume {on_resume!r}: {error}; write it as in a shell") from None
+    keys = {
+        "command": words,
+        "name": name,
+        "processes": gpus,
+        "watch": list(map(str, watch or ())),
+        "on_resume": resumed,
+    }
+    tree = {key: value for key, value in keys.items() if value or key == "command"}
+    return recipe_file.parse(json.dumps(tree), Path("command line"))
+
+
+def run_command(file: RecipeFile, more: dict[str, Any], *, follow: bool, as_json: bool) -> None:
+    """Queue a program of the user's own, to be started from this folder in the environment of this shell."""
+    _queue(file, Path.cwd(), more, follow=follow, as_json=as_json)
+
+
+def _queue(file: RecipeFile, folder: Path, more: dict[str, Any], *, follow: bool, as_json: bool) -> None:
+    checked = _checked(file, folder)
     with connect() as client:
         numbers = submit.submit(client, file, checked, **more)
         for number, report in zip(numbers, checked, strict=True):
@@ -58,7 +88,7 @@ def run(path: Path, overrides: list[str], more: dict[str, Any], *, follow: bool,
 def clone(number: int, overrides: list[str]) -> None:
     """Queue a run's recipe with changes; checked as one from a file is, and its paths start where that began."""
     file, folder = engine_clone.recipe_of(find(number), overrides)
-    reports = _checked(file, folder)
+    reports = _checked(file, folder, folder)
     with connect() as client:
         numbers = submit.submit(client, file, reports, parent=number, cwd=folder)
         for made, report in zip(numbers, reports, strict=True):
@@ -72,9 +102,9 @@ def edit(number: int, overrides: list[str]) -> None:
     if why := refusal("edit", journal.read(run)):  # before seconds are spent on the check
         raise QueueError(why)
     file, folder = engine_clone.recipe_of(run, overrides)
-    if len(file.recipes) > 1:
+    if file.command is None and len(file.recipes) > 1:
         raise QueueError(f"run #{number} cannot become a sweep; finetui clone {number} … queues one")
-    (report,) = _checked(file, folder)
+    (report,) = _checked(file, folder, folder)
     with connect() as client:
         changes = submit.edit(client, number, file, report)
     changed = f"another recipe: {'; '.join(changes)}" if changes else "its recipe as before"
@@ -82,20 +112,30 @@ def edit(number: int, overrides: list[str]) -> None:
     say(report.summary())
 
 
-def _checked(file: RecipeFile, folder: Path) -> list[preflight.Report]:
+def _checked(
+    file: RecipeFile, folder: Path, cwd: Path | None = None
+) -> Sequence[preflight.Report | CommandReport]:
     """Check all recipes of a file, and say once what is worth a note. Raises InputError."""
-    reports = [preflight.check(one, folder) for one in file.recipes]
+    reports = _reports(file, folder, cwd or Path.cwd())
     for warning in dict.fromkeys(warning for report in reports for warning in report.warnings):
         say(f"note: {warning}")
     return reports
 
 
+def _reports(file: RecipeFile, folder: Path, cwd: Path) -> Sequence[preflight.Report | CommandReport]:
+    """`folder`: where paths of a recipe start; `cwd`: where a command does."""
+    if file.command:
+        return [check_command(file.command, cwd)]
+    return [preflight.check(one, folder) for one in file.recipes]
+
+
 def check(path: Path, overrides: list[str], *, as_json: bool) -> None:
     """Print what would run. More thorough than `run`, which leaves it to the worker to look at the tokens."""
     file = recipe_file.read(path, overrides)
-    checked = [preflight.check(one, path.parent) for one in file.recipes]
+    checked = _reports(file, path.parent, Path.cwd())
     notes = []
-    if checked[0].model.local:  # else there is no tokenizer yet
+    first = checked[0]
+    if isinstance(first, preflight.Report) and first.model.local:  # else there is no tokenizer yet
         tokens = Reporting("--brief", str(path), *overrides).result()
         if tokens["refusals"]:
             raise DataError(tokens["refusals"][0])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.basics.wording import NONE, duration, size
+from engine.recipe.kinds import COMMAND
 from engine.runs.events import FEW_SHOT
 from finetui.daemon import connect
 from finetui.errors import StoreError
@@ -115,6 +117,7 @@ def show(number: int, *, as_json: bool) -> None:
                 "datasets",
                 "params",
                 "damage",
+                "keys",
             )
         }
         for checkpoint in parts["checkpoints"]:
@@ -128,6 +131,8 @@ def show(number: int, *, as_json: bool) -> None:
         _print_head(row)
         _print_damage(parts["damage"])
         print_warnings(parts["warnings"])
+        if row["method"] == COMMAND:
+            _print_curves(parts["keys"])
         _print_evals(parts["evals"], row["task"], row["kept_step"])
         looks = len({row["step"] for row in parts["evals"] if row["suite"] == "heldout"}) - 1
         _print_baselines(parts["baselines"], parts["slices"], parts["distance"], looks)
@@ -173,7 +178,11 @@ def _print_head(row: dict[str, Any]) -> None:
         trained = f", {cell(row['trainable'])} of {cell(row['parameters'])} parameters trained"
     if row["kept_step"] is not None:
         out(f"the weights are those of step {row['kept_step']}, and so are the results below")
-    out(f"{cell(row['task'])} with {cell(row['method'])} of {cell(row['model'])}{trained}")
+    if row["method"] == COMMAND:
+        command = json.loads(row["recipe_json"]).get("command")
+        out(f"a command: {shlex.join(map(str, command)) if isinstance(command, list) else command}")
+    else:
+        out(f"{cell(row['task'])} with {cell(row['method'])} of {cell(row['model'])}{trained}")
     if row["parent"] is not None:
         out(f"made from #{row['parent']}")
     if row["created"] is not None:  # NULL where run.json cannot be read
@@ -202,6 +211,13 @@ def _print_damage(rows: list[dict[str, Any]]) -> None:
         out(f"{where}{row['message']}")
     if len(rows) > 20:
         out(f"and {len(rows) - 20} more")
+
+
+def _print_curves(rows: list[dict[str, Any]]) -> None:
+    """What the files of a command say of its training."""
+    if rows:
+        _section("Curves that it wrote, in its own units")
+        print_table(rows, ("key", "last", "last_step", "best", "best_step", "n"))
 
 
 def _print_evals(evals: list[dict[str, Any]], task: str, kept_step: int | None = None) -> None:

@@ -104,7 +104,7 @@ class RunScreen(BaseScreen, inherit_bindings=False):
             (f" #{run.number} {one_line(run.name)}", "bright"),
             (f"   {look.glyph} {run.state}", look.style),
             (f"   {run.method}", "text"),
-            (f" on {one_line(run.model.removeprefix('bundled:'))}", "dim"),
+            (f" on {one_line(run.model.removeprefix('bundled:'))}" if run.model else "", "dim"),
         ]
 
     def paint_about(self, width: int, height: int) -> list[Line]:

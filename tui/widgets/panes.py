@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.basics.safe_text import one_line
 from engine.flags import words
+from engine.recipe.kinds import COMMAND
 from store.states import RunState
 from tui.lines.text import Line, cut, fit, left, line_width, right, spread, wrap
 from tui.rows import Row, Run
@@ -127,6 +128,8 @@ def _no_flags_yet(run: Run, width: int) -> list[Line]:
     if run.state in (RunState.QUEUED, RunState.STARTING):
         return []
     text = "watched: overfitting, forgetting, leaks, instability, NaN, a run that stands still, answers that never end"
+    if run.method == COMMAND:
+        text = "watched in its curves: a loss that is no number, jumps, a held-out loss that rises"
     return [[(line, "faint")] for line in wrap(text, width)]
 
 

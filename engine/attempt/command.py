@@ -1,0 +1,221 @@
+"""One attempt of a command: `python -P -m finetui.start engine.attempt.command RUN_DIR ATTEMPT`.
+
+Stands where the worker does: starts the user's program in its own folder and environment, reads the curves that it
+writes into the attempt's log, passes on what asks it to stop, and reports how it ended. Its exit codes are in
+store/states.py. Torch-free.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path, PurePath
+
+from engine.attempt.ranks import die_with_parent
+from engine.basics.cpu import THREAD_VARIABLES
+from engine.curves.curve_flags import CurveFlags
+from engine.curves.flag_line import flag_line
+from engine.curves.follow import Curves, News
+from engine.recipe.command import Command
+from engine.runs import disk
+from engine.runs.events import events_of
+from engine.runs.home import AttemptDir, RunDir
+from engine.runs.output import last_line_of
+from finetui.files import read_json
+from finetui.log import LogWriter
+from store.line_fields import write
+from store.lines import Checkpoint, End, Log, Metrics, Phase, Plan, Resume, WorkerLine
+from store.states import RunState, WorkerExit
+
+LOOK_S = 1.0  # between looks at the curves
+NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as a shell has them
+OWN_LOG = "FINETUI_LOG"
+# What our own programs are started with, and a program of the user's has from its own shell or not at all.
+OURS = ("PYTHONPATH", "PYTHONSAFEPATH", "VIRTUAL_ENV")
+
+
+def main(run_dir: str, attempt: int) -> int:
+    """Run one attempt to its end; return the exit code."""
+    run = RunDir(Path(run_dir).absolute())
+    try:
+        return Attempt(run, run.attempt(attempt)).go()
+    except OSError as error:
+        if disk.is_full(error):
+            return WorkerExit.DISK_FULL
+        raise
+
+
+class Attempt:
+    """One attempt, from the start of the program to its end."""
+
+    def __init__(self, run: RunDir, attempt: AttemptDir) -> None:
+        self.command = Command.model_validate(json.loads(run.meta.read_text())["recipe"])
+        self.run, self.attempt = run, attempt
+        self.step = 0
+        self._log = LogWriter(attempt.events, "worker", run.number, attempt.number)
+        self._flags = CurveFlags()
+        self._own = attempt.path / "own.jsonl"
+        self._earlier = measured_before(run, attempt.number)
+        self._resumed = attempt.number == 1
+        self._total_steps: int | None = None
+        self._asked = False
+        self._warned: set[str] = set()
+        self._unwritten: list[WorkerLine] = []  # while the disk is full
+
+    def go(self) -> int:
+        """Start it, watch it, report how it ended. Raises OSError (disk full)."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask_to_stop)
+        curves = Curves(
+            [Path(folder) for folder in self.command.watch], self._own, time.time(), self._earlier
+        )
+        words = [*self.command.command, *(self.command.on_resume if self.attempt.number > 1 else ())]
+        write(self._log, Phase("training", 0, f"{words[0]} …" if len(words) > 1 else words[0]))
+        print(f"$ {' '.join(words)}", flush=True)
+        try:
+            child = subprocess.Popen(words, env=self._environment(), preexec_fn=die_with_parent)
+        except OSError as error:
+            code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+            return self._end(code, f"{words[0]} cannot be started: {error.strerror}")
+        if self._asked:  # before it was there
+            child.terminate()
+        while True:
+            try:
+                child.wait(LOOK_S)
+            except subprocess.TimeoutExpired:
+                self._look(curves)
+            else:
+                break
+        self._look(curves, last=True)
+        return self._end(child.returncode)
+
+    def _ask_to_stop(self, *_: object) -> None:
+        """Pass SIGTERM on to all that the program has started in this group; ours is only noted."""
+        if not self._asked:
+            self._asked = True
+            os.killpg(0, signal.SIGTERM)
+
+    def _environment(self) -> dict[str, str]:
+        """Return the environment of the shell that queued it, with the devices and threads of this attempt."""
+        own = dict(os.environ)
+        try:
+            shell = {str(name): str(value) for name, value in read_json(self.run.environment).items()}
+        except (OSError, ValueError):  # of a run that was made by hand
+            shell = {name: value for name, value in own.items() if name not in OURS}
+        threads = {name: own[name] for name in THREAD_VARIABLES if name in own}
+        of_devices = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
+        devices: dict[str, str] = {name: own[name] for name in of_devices if name in own}
+        return {
+            **threads,
+            "PYTHONUNBUFFERED": "1",
+            **shell,
+            **devices,
+            "FINETUI_RUN": str(self.run.number),
+            "FINETUI_ATTEMPT": str(self.attempt.number),
+            OWN_LOG: str(self._own),
+        }
+
+    def _look(self, curves: Curves, *, last: bool = False) -> None:
+        """Take what is new. Whatever its files hold, the program goes on."""
+        try:
+            self._take(curves.look(last=last))
+        except Exception as error:
+            self._warn(f"its curves cannot be read: {type(error).__name__}: {error}")
+
+    def _take(self, news: News) -> None:
+        """Write what a look has found to the log."""
+        for note in news.notes:
+            self._warn(note)
+        if news.steps and not self._resumed:
+            self._resumed = True
+            self._write(Resume(self._goes_on_from(min(news.steps))))
+        if news.total_steps not in (None, self._total_steps):
+            self._total_steps = news.total_steps
+            self._write(Plan(total_steps=news.total_steps))
+        for step, values in news.steps.items():
+            self._write(Metrics(step, dict(values)))
+            self.step = max(self.step, step)
+        for flag in self._flags.add(news.steps):
+            self._write(flag_line(flag))
+            print(f"flag {flag.flag} ({flag.level}, {flag.state}): {flag.message}", flush=True)
+        for step, path in news.checkpoints.items():
+            self._write(Checkpoint(step, str(path.absolute()), bytes_below(path)))
+
+    def _warn(self, sentence: str) -> None:
+        if sentence not in self._warned:
+            self._warned.add(sentence)
+            self._write(Log("warning", sentence))
+            print(f"warning: {sentence}", flush=True)
+
+    def _write(self, line: WorkerLine) -> None:
+        """Write a line, after those that found no room on the disk; else it waits, too."""
+        self._unwritten.append(line)
+        with suppress(OSError):
+            while self._unwritten:
+                first = self._unwritten[0]
+                write(self._log, first, sync=not isinstance(first, Metrics))
+                del self._unwritten[0]
+
+    def _goes_on_from(self, first: int) -> int:
+        """Return the step before the first that this attempt measures; -1 if it has begun anew."""
+        begun = min((step for step, _ in self._earlier), default=first)
+        return first - 1 if first > begun else -1
+
+    def _end(self, code: int, why: str | None = None) -> int:
+        """Report how it ended, negative where a signal ended it; return this process's exit code."""
+        if self._asked:
+            return self._report(RunState.CANCELLED)
+        if code == 0:
+            return self._report(RunState.FINISHED)
+        if code == -signal.SIGKILL:
+            with suppress(OSError):
+                self._log.close()
+            # As a worker would have ended that was killed: it is started again.
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self._report(RunState.FAILED, why or self._failure(code))
+
+    def _failure(self, code: int) -> str:
+        """Return in a sentence how the program failed, with what it said last."""
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        said = last_line_of(self.attempt.stdout) or "it printed nothing"
+        return f"{PurePath(self.command.command[0]).name} {how}: {said} (finetui logs {self.run.number})"
+
+    def _report(self, state: RunState, error: str | None = None) -> int:
+        disk.release(self.attempt)  # the last lines have room, at least
+        self._write(End(state, self.step, error))
+        with suppress(OSError):
+            self._log.close()
+        print(f"{state}: {error}" if error else state, flush=True)
+        return WorkerExit.of(state)
+
+
+def bytes_below(folder: Path) -> int:
+    """Return the size of all files in a folder; what its owner deletes meanwhile is not counted."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
+def measured_before(run: RunDir, attempt: int) -> dict[tuple[int, str], float]:
+    """Return what earlier attempts have measured, by step and name."""
+    if attempt == 1:
+        return {}
+    return {
+        (line.step, name): value
+        for line in events_of(run, Metrics)
+        if isinstance(line, Metrics)
+        for name, value in line.values.items()
+        if value is not None
+    }
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        sys.exit(main(sys.argv[1], int(sys.argv[2])))

@@ -1,0 +1,134 @@
+"""All curves of an attempt, as they grow: each point once, whatever number of files has it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engine.curves import trainer_state, wandb_file
+from engine.curves.event_file import EventFile
+from engine.curves.find import MOST, find
+from engine.curves.own_lines import OwnLines
+from engine.curves.points import Point, Reading
+from engine.curves.trainer_state import TrainerState
+from engine.curves.wandb_file import WandbFile
+
+Reader = TrainerState | EventFile | WandbFile | OwnLines
+
+SHARE = 20  # a search for files takes at most this part of the time
+
+
+@dataclass(frozen=True)
+class News:
+    """What a look has found."""
+
+    steps: Mapping[int, Mapping[str, float]] = field(
+        default_factory=dict
+    )  # new measures, in the order of steps
+    total_steps: int | None = None
+    checkpoints: Mapping[int, Path] = field(default_factory=dict)  # new ones
+    notes: Sequence[str] = ()  # in sentences
+
+
+class Curves:
+    """The curves of one attempt."""
+
+    def __init__(
+        self, folders: Sequence[Path], own: Path, since: float, earlier: Mapping[tuple[int, str], float]
+    ) -> None:
+        """`own`: the file for lines of our own log; `since`: Unix seconds; `earlier`: what attempts before have
+        measured, by step and name, which the state of a Trainer that goes on repeats.
+        """
+        self._folders, self._since, self._earlier = folders, since, earlier
+        self._own = own
+        self._readers: dict[Path, Reader | None] = {own: OwnLines(own)}  # None: it cannot be read at all
+        self._changed: dict[Path, tuple[int, int]] = {}
+        self._told: set[str] = set()
+        self._known: set[tuple[int, str]] = set()
+        self._checkpoints: set[int] = set()
+        self._search_at = 0.0
+
+    def look(self, *, last: bool = False) -> News:
+        """Read what has been written since the last look; `last`: search for files even if that was done just now."""
+        notes: list[str] = []
+        checkpoints = self._search(notes) if last or time.monotonic() >= self._search_at else {}
+        points: list[Point] = []
+        total = None
+        for path, reader in self._readers.items():
+            if reader is not None and self._has_changed(path):
+                reading = self._read(path, reader, notes)
+                points += self._new(reading, repeats=isinstance(reader, TrainerState))
+                total = reading.total_steps or total
+        steps: dict[int, dict[str, float]] = defaultdict(dict)
+        for point in sorted(points, key=lambda point: point.step):
+            steps[point.step][point.name] = point.value
+        new_notes = [note for note in notes if note not in self._told]
+        self._told.update(new_notes)
+        return News(steps, total, checkpoints, new_notes)
+
+    def _search(self, notes: list[str]) -> dict[int, Path]:
+        started = time.monotonic()
+        found = find(self._folders, self._since)
+        self._search_at = time.monotonic() + SHARE * (time.monotonic() - started)
+        if not found.whole:
+            notes.append(
+                f"more than {MOST:,} files are below the folders that are watched: name a smaller one, --watch"
+            )
+        for path in found.files:
+            if path not in self._readers:
+                self._readers[path] = _reader(path, notes)
+        new = {step: path for step, path in found.checkpoints.items() if step not in self._checkpoints}
+        self._checkpoints.update(new)
+        return new
+
+    def _has_changed(self, path: Path) -> bool:
+        try:
+            stat = path.stat()
+        except OSError:
+            return False
+        now = (stat.st_mtime_ns, stat.st_size)
+        return self._changed.get(path) != now and self._changed.update({path: now}) is None
+
+    def _read(self, path: Path, reader: Reader, notes: list[str]) -> Reading:
+        try:
+            reading = reader.read()
+        except (OSError, ValueError) as error:
+            reading = Reading(problem=str(error))
+        if reading.problem:
+            notes.append(f"{path}: {reading.problem}; what is missing of it is not in the curves")
+        return reading
+
+    def _new(self, reading: Reading, *, repeats: bool) -> list[Point]:
+        """Return the points that no file had before, but for those of an earlier attempt that it `repeats`."""
+        new = []
+        for point in reading.points:
+            key = (point.step, point.name)
+            if key in self._known or (repeats and _same(self._earlier.get(key), point.value)):
+                continue
+            self._known.add(key)
+            new.append(point)
+        return new
+
+
+def _same(one: float | None, other: float) -> bool:
+    """Whether two are one measure, of which TensorBoard keeps 24 bits."""
+    if one is None:
+        return False
+    return math.isclose(one, other, rel_tol=1e-6) or (math.isnan(one) and math.isnan(other))
+
+
+def _reader(path: Path, notes: list[str]) -> Reader | None:
+    """Return what reads a file; None where the library is missing that it takes."""
+    try:
+        if path.name == trainer_state.NAME:
+            return TrainerState(path)
+        return WandbFile(path) if path.name.endswith(wandb_file.SUFFIX) else EventFile(path)
+    except ImportError as error:
+        notes.append(
+            f"{path} is not read, since {error.name or 'a library'} is missing: install finetui[curves]"
+        )
+        return None

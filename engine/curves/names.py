@@ -1,0 +1,26 @@
+"""What other trainers call their measures, in our words: `train/loss`, `train/lr`, `heldout/loss`."""
+
+from __future__ import annotations
+
+import re
+
+# transformers writes `eval_loss` to trainer_state.json and `eval/loss` to TensorBoard (rewrite_logs of its
+# integrations); Lightning and others say val, valid or validation.
+_HELDOUT = re.compile(r"(?:eval|val|valid|validation)[_/](?=.)")
+_OURS = {
+    "train/learning_rate": "train/lr",
+    "train/num_tokens": "train/tokens",
+    "train/num_input_tokens_seen": "train/tokens",
+}
+STEPS = ("train/global_step", "global_step", "trainer/global_step")  # the step itself, logged as a measure
+LONGEST = 200
+
+
+def our_name(name: str) -> str:
+    """Return what a measure is called here; one that names no set of examples is of training."""
+    name = name[:LONGEST]
+    if _HELDOUT.match(name):
+        return "heldout/" + _HELDOUT.sub("", name, count=1)
+    if "/" not in name:
+        name = f"train/{name}"
+    return _OURS.get(name, name)

@@ -1,0 +1,41 @@
+"""What a file of curves says, in the form that all readers return."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+
+class Point(NamedTuple):
+    """One measure at an optimiser step."""
+
+    step: int
+    name: str  # as in our logs: `train/loss`
+    value: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is new in a file since it was read before."""
+
+    points: tuple[Point, ...] = ()
+    total_steps: int | None = None  # of the whole run, where the file says it
+    problem: str | None = None  # what of it could not be used, in words
+
+
+def number(value: Any) -> float | None:
+    """Return a measure as a number, also where JSON has NaN as text; None for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, str) and value.strip("+-").lower() not in ("nan", "inf", "infinity"):
+        return None
+    return float(value)
+
+
+def whole(value: Any) -> int | None:
+    """Return a step: a whole number from 0 on; None for what is none."""
+    as_number = number(value)
+    if as_number is None or not math.isfinite(as_number) or as_number < 0 or as_number != int(as_number):
+        return None
+    return int(as_number)

@@ -1,0 +1,12 @@
+"""Which kind a recipe is of. Imports nothing: the shim asks, too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+COMMAND = "command"
+
+
+def is_command(tree: Any) -> bool:
+    """Whether a recipe, as read or as dumped, is that of a program of the user's own."""
+    return isinstance(tree, dict) and ("command" in tree or tree.get("method") == COMMAND)
