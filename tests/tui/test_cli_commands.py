@@ -16,7 +16,7 @@ from live import RECIPE, Line, Live
 from supervision import until
 from with_daemon import FOREVER, directory, row, submit, wait_state
 
-from engine.client import service
+from engine.client import service, start_hook
 from finetui.errors import ExitCode
 from finetui.start import ROOT
 from tui.cli.commands import app
@@ -75,7 +75,8 @@ ALONE = {
     "demo": "test_demo_compares_its_three_runs_and_names_the_query",
     "doctor": "test_doctor_of_this_machine",
     **dict.fromkeys(
-        ["daemon start", "daemon stop", "daemon status"], "test_the_daemon_is_stopped_and_started"
+        ["daemon start", "daemon stop", "daemon status", "daemon install"],
+        "test_the_daemon_is_stopped_and_started",
     ),
 }
 
@@ -303,4 +304,9 @@ def test_the_daemon_is_stopped_and_started(live: Live, finetui: Line) -> None:
     asked = finetui("daemon", "status", "--json")
     assert (asked.code, json.loads(asked.out)) == (ExitCode.FAILED, {"running": False})
     assert finetui("daemon", "start").err.startswith("the daemon is running, pid ")
+    line = start_hook.start_line(live.home)
+    installed = finetui("daemon", "install")
+    assert installed.code == ExitCode.OK
+    assert line in installed.out or "is enabled" in installed.err  # there may be a systemd here
+    assert finetui("daemon", "install", "--remove").code == ExitCode.OK
     assert json.loads(finetui("daemon", "status", "--json").out)["queued"] == []

@@ -346,6 +346,16 @@ def daemon_status(as_json: Json = False) -> None:
     service.status(as_json=as_json)
 
 
+@daemon_app.command("install")
+def daemon_install(
+    remove: Annotated[bool, typer.Option("--remove", help="Take that back.")] = False,
+) -> None:
+    """Have the daemon started with the machine: by systemd, or say what to put where."""
+    from tui.cli import service
+
+    service.install(remove=remove)
+
+
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Check this machine: versions, GPU, 4-bit, disk, home, logout behaviour, terminal."""

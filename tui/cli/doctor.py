@@ -6,15 +6,17 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from engine.basics import machine
 from engine.basics.errors import ConfigError
 from engine.basics.wording import size
-from engine.client import service
+from engine.client import service, start_hook
 from engine.queue import config, sampler
 from engine.runs.disk import free_bytes
 from finetui.errors import ExitCode, FinetuiError
@@ -63,10 +65,12 @@ def run_checks() -> Iterator[Check]:
     yield _packages()
     yield _gpu()
     yield _four_bit()
+    yield _machine()
     yield _home()
     yield config_check()
     yield _disk()
     yield _daemon()
+    yield _start()
     yield _logout()
     yield _terminal()
 
@@ -112,21 +116,71 @@ def _home() -> Check:
         return Check("home", "bad", str(error))
     except OSError as error:
         return Check("home", "bad", f"{path} cannot be written ({error.strerror}); set FINETUI_HOME")
-    filesystem = _filesystem(path)
+    mounts = machine.mounts()
+    filesystem = machine.file_system(path, mounts)
     if filesystem in ("nfs", "nfs4", "cifs", "fuse.sshfs"):
         return Check(
             "home", "bad", f"{path} is on {filesystem}, where locks fail; set FINETUI_HOME to a local disk"
         )
+    if lost := home_warning(path, mounts):
+        return Check("home", "bad", lost)
     if wide := home().open_to_others():
         return Check("home", "note", wide)
     return Check("home", "good", f"{path} ({filesystem or 'local'})")
 
 
-def _filesystem(path: Path) -> str:
-    import psutil
+def home_warning(path: Path, mounts: Sequence[machine.Mount]) -> str | None:
+    """Why a home does not outlive the machine, and where one would; None where it does, as far as is known."""
+    kind = machine.container(os.environ)
+    lost = machine.lost_with(path, mounts, kind)
+    if lost is None:
+        return None
+    rented = machine.provider(os.environ)
+    kept = machine.survivors(mounts, kind) or ([rented.keeps] if rented and rented.keeps else [])
+    where = f"below {' or '.join(kept[:3])}" if kept else "on a disk that is kept"
+    return f"{path}: {lost}; set FINETUI_HOME to a folder {where}"
 
-    mounts = [part for part in psutil.disk_partitions(all=True) if path.is_relative_to(part.mountpoint)]
-    return max(mounts, key=lambda part: len(part.mountpoint)).fstype if mounts else ""
+
+def _machine() -> Check:
+    """What kind of machine it is, and what that means for what runs on it."""
+    kind, rented = machine.container(os.environ), machine.provider(os.environ)
+    parts: list[str] = []
+    verdict: Verdict = "good"
+    if rented:
+        parts.append(f"{rented.name}")
+    if kind:
+        mounts = machine.mounts()
+        parts.append(f"a container ({kind})")
+        if machine.lost_with(machine.ROOT, mounts, kind):
+            kept = ", ".join(machine.survivors(mounts, kind)) or "no folder that is known"
+            parts.append(f"kept when it stops: {kept}")
+        shm = machine.shared_memory()
+        if shm is not None and shm < machine.SMALL_SHM:
+            verdict = "note"
+            parts.append(f"/dev/shm has {size(shm)}: several GPUs need more, start it with --shm-size=8g")
+    if ends := machine.job_ends(os.environ):
+        verdict = "note"
+        parts.append(
+            f"in a Slurm job until {datetime.fromtimestamp(ends):%Y-%m-%d %H:%M}: the daemon ends with it"
+        )
+    if machine.has_battery():
+        verdict = "note"
+        parts.append(
+            "a laptop: while it sleeps runs stand still (systemd-inhibit --what=sleep:handle-lid-switch …)"
+        )
+    if not machine.user_namespaces():
+        parts.append("no user namespaces: no rootless containers or sandboxes")
+    return Check("machine", verdict, "; ".join(parts) or "a machine of its own, no container")
+
+
+def _start() -> Check:
+    """Whether the daemon comes back after a restart."""
+    unit = start_hook.unit_path(home(), os.environ)
+    if unit.exists():
+        return Check("restart", "good", f"the daemon starts with the machine ({unit})")
+    return Check(
+        "restart", "note", "after a restart the next command starts the daemon; finetui daemon install does"
+    )
 
 
 def config_check() -> Check:

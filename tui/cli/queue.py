@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from engine.basics import machine
 from engine.basics.errors import DataError, QueueError, RecipeError
 from engine.client import clone as engine_clone
 from engine.client import preflight, submit
@@ -20,7 +21,9 @@ from engine.runs import journal
 from engine.runs.lifecycle import Action, refusal, refused
 from finetui.daemon import connect
 from finetui.errors import ExitCode
+from finetui.home import home
 from tui.cli.asking import ask_daemon, confirm, runs_in_words
+from tui.cli.doctor import home_warning
 from tui.cli.follow import follow_runs, wait_for_runs
 from tui.cli.logs import find
 from tui.cli.output import out, print_json, say
@@ -82,6 +85,8 @@ def _queue(file: RecipeFile, folder: Path, more: dict[str, Any], *, follow: bool
                 out(str(number))
         if follow:
             sys.exit(ExitCode.OK if follow_runs(client, numbers) else ExitCode.FAILED)
+    if numbers[0] == 1 and (warning := home_warning(home().path, machine.mounts())):  # the first of this home
+        say(f"note: {warning}")
     say(f"watch: finetui   or: finetui logs -f {numbers[0]}")
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any, NoReturn
 
 from engine.basics.wording import duration
-from engine.client import service
+from engine.client import service, start_hook
 from engine.queue import config
 from finetui.daemon import connect
 from finetui.errors import ExitCode, StoreError
@@ -29,6 +30,21 @@ def start() -> None:
 
 def stop() -> None:
     say("the daemon has stopped; runs continue" if service.stop(home()) else "no daemon is running")
+
+
+def install(*, remove: bool) -> None:
+    """Start the daemon with the machine, or no longer. Raises QueueError where systemd refuses."""
+    if remove:
+        gone = start_hook.remove(home(), os.environ)
+        say(
+            f"{gone} is removed; the daemon goes on" if gone else "nothing starts the daemon with the machine"
+        )
+        return
+    hook = start_hook.install(home(), os.environ)
+    for sentence in hook.told:
+        say(sentence)
+    if hook.unit is None:
+        out(hook.line)
 
 
 def pool_words(pool: dict[str, Any]) -> str:
