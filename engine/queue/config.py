@@ -95,6 +95,14 @@ class Config(BaseModel):
         description="Days after its end that a finished run's optimiser states are deleted, which nothing reads again; "
         "its weights stay. Default: never; `finetui clean` does it at once.",
     )
+    mirror: str = Field(
+        "",
+        description="Where run directories are copied as they grow, so that a lost box loses minutes: `host:folder` by "
+        "rsync over ssh (without a password), or `rclone:remote:folder`. `finetui pull` brings them back.",
+    )
+    mirror_minutes: float = Field(
+        5.0, gt=0, description="Minutes between two copies; one is also made after each run."
+    )
     pool: bool = Field(
         True,
         description="Fork workers from a process that has torch, transformers and PEFT imported, so that runs start "

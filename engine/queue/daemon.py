@@ -7,8 +7,6 @@ never forks; processes are started by exec.
 
 from __future__ import annotations
 
-import contextlib
-import faulthandler
 import logging
 import os
 import signal
@@ -16,15 +14,22 @@ import subprocess
 import sys
 import threading
 import time
-from logging.handlers import RotatingFileHandler
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 from engine.basics.cpu import physical_cores
 from engine.basics.errors import ConfigError, QueueError
 from engine.basics.memory_limit import MemoryLimit
 from engine.basics.repeater import Repeater
 from engine.queue import config, idle
+from engine.queue.daemon_log import (
+    home_log,
+    log_to,
+    redirect_output_to_log,
+    report_refusal,
+    report_to_starter,
+)
 from engine.queue.executor import usable_devices
+from engine.queue.mirror import Mirror
 from engine.queue.money import forget_cost, keep_cost
 from engine.queue.no_pandas import keep_pandas_out
 from engine.queue.notifier import Notifier
@@ -32,9 +37,10 @@ from engine.queue.orders import ORDERS, whole_number
 from engine.queue.sampler import Nvml, Sampler
 from engine.queue.scheduler import Capacity
 from engine.queue.supervisor import Settings, Supervisor
+from engine.runs.home import RunDir
+from engine.runs.journal import RunRecord
 from finetui.daemon import ALREADY_RUNNING, DAEMON, READY, code_version
-from finetui.errors import ExitCode, FinetuiError, StoreError
-from finetui.files import append_regular
+from finetui.errors import FinetuiError, StoreError
 from finetui.home import Home
 from finetui.home import home as default_home
 from finetui.lock import Lock
@@ -79,7 +85,8 @@ class Daemon:
         self._settings = _settings(self.config, self._nvml)
         self._notifier = Notifier(home, self.config)
         self._idle = idle.Idle(time.monotonic())
-        self._supervisor = Supervisor(home, self._settings, self._on_journal_entry, self._notifier.run_ended)
+        self._supervisor = Supervisor(home, self._settings, self._on_journal_entry, self._on_end)
+        self._mirror = Mirror(home)
         self._sampler = Sampler(home.hardware_log, self._nvml, before_rotation=self._ingest.drain)
         self._server = Server(home.socket, self._projection, self.act, self._ingest.caught_up)
         self._queue_thread = Repeater(
@@ -90,7 +97,16 @@ class Daemon:
         )
         self._sampler_thread = Repeater("sampler", self._sampler.sample, self._sample_interval)
         self._tidy_thread = Repeater("tidy", self._tidy, lambda: TIDY_S)
-        self._threads = (self._queue_thread, self._ingest_thread, self._sampler_thread, self._tidy_thread)
+        self._mirror_thread = Repeater(
+            "mirror", lambda: self._mirror.copy(self.config.mirror), lambda: 60 * self.config.mirror_minutes
+        )
+        self._threads = (
+            self._queue_thread,
+            self._ingest_thread,
+            self._sampler_thread,
+            self._tidy_thread,
+            self._mirror_thread,
+        )
 
     def start(self) -> None:
         known = self._projection.known_dirs()
@@ -114,6 +130,7 @@ class Daemon:
         """
         log.info("daemon %d stops; active runs go on", os.getpid())
         self._ingest.halt()
+        self._mirror.stop()
         ended = [self._server.stop()] if self.owns_home else []  # else the socket is another daemon's by now
         ended += [thread.stop(STEP_WAIT_S) for thread in self._threads]
         self._sampler.close()
@@ -182,6 +199,7 @@ class Daemon:
         self._settings = _settings(self.config, self._nvml)
         self._supervisor.change_settings(self._settings)
         self._notifier.configure(self.config)
+        self._mirror_thread.wake()
         log.info("config.toml has changed: %s", self.config)
 
     def _keep_cost(self, run: int) -> None:
@@ -205,6 +223,10 @@ class Daemon:
     def _sample_interval(self) -> float:
         every = self.config.sample_every_s
         return self._interval(every, max(every, SAMPLE_IDLE_S))
+
+    def _on_end(self, run: RunDir, record: RunRecord) -> None:
+        self._notifier.run_ended(run, record)
+        self._mirror_thread.wake()
 
     def _on_journal_entry(self, run: int) -> None:
         self._ingest.notify(run)
@@ -286,7 +308,13 @@ class Daemon:
                 run or 0, f"{whose} is damaged: {what}; the rest is used, the file is left as it is{where}"
             )
         problems += [damaged[run] for run in sorted(damaged)]
-        others = (self._config_problem, self._ingest.problem, self._nvml.problem, self._notifier.problem)
+        others = (
+            self._config_problem,
+            self._ingest.problem,
+            self._nvml.problem,
+            self._notifier.problem,
+            self._mirror.problem,
+        )
         problems += filter(None, others)
         return problems
 
@@ -303,6 +331,7 @@ class Daemon:
             "threads": self._settings.threads,
             **self.config.spending.status(self._supervisor.spent),
             "pool": self._supervisor.pool_status(),
+            "mirrored": self._mirror.done if self.config.mirror else None,
             "reading": self._ingest.reading,
             "problems": self._problems(),
             "notes": list(filter(None, [self.home.open_to_others()])),
@@ -341,24 +370,24 @@ def main() -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may go
     try:
         home.create()
-        _log_to(home)
+        log_to(home)
         daemon = Daemon(home)
         daemon.start()
     except HomeTakenError:
         return ALREADY_RUNNING
     except FinetuiError as error:
-        return _report_refusal(str(error), error.exit_code)
+        return report_refusal(str(error), error.exit_code)
     except OSError as error:
-        return _report_refusal(f"the home {home.path} cannot be used: {error}")
+        return report_refusal(f"the home {home.path} cannot be used: {error}")
     except Exception as error:
         log.exception("cannot start")
-        return _report_refusal(
+        return report_refusal(
             f"the daemon cannot start: {type(error).__name__}: {error}; see {home.daemon_log}"
         )
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: daemon.stopping.set())
-    _report_to_starter(READY)
-    _redirect_output_to_log(home)
+    report_to_starter(READY)
+    redirect_output_to_log(home)
     # With a limit: a signal that another thread receives does not wake a wait without one.
     while not daemon.stopping.wait(1.0):
         pass
@@ -367,42 +396,6 @@ def main() -> int:
     if not daemon.stop() or not owns_home:
         os._exit(0)  # a query that goes on; or the server's destructor would remove the other daemon's socket
     return 0
-
-
-def _report_refusal(sentence: str, code: int = ExitCode.NO_DAEMON) -> int:
-    log.error("cannot start: %s", sentence)
-    _report_to_starter(sentence)
-    return code
-
-
-def _report_to_starter(sentence: str) -> None:
-    """Print to the command that started this daemon, if it still runs."""
-    with contextlib.suppress(OSError):
-        print(sentence, file=sys.stderr, flush=True)
-
-
-def _log_to(home: Home) -> None:
-    os.close(append_regular(home.daemon_log))  # a pipe in its place would be waited for
-    handler = RotatingFileHandler(home.daemon_log, maxBytes=1 << 20, backupCount=1)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logging.captureWarnings(True)
-    threading.excepthook = lambda args: log.error(
-        "a thread died", exc_info=(args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback)
-    )
-
-
-def _redirect_output_to_log(home: Home) -> None:
-    """Send what native code prints (or a crash) to the log, and release the terminal."""
-    with home_log(home) as output:
-        os.dup2(output.fileno(), 1)
-        os.dup2(output.fileno(), 2)
-    faulthandler.enable()
-
-
-def home_log(home: Home) -> BinaryIO:
-    """Open the daemon's log to append to it. Raises OSError."""
-    return os.fdopen(append_regular(home.daemon_log), "ab")
 
 
 if __name__ == "__main__":

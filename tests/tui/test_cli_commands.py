@@ -68,6 +68,7 @@ EXAMPLES = {
     "fix": Example(lambda live: [live.finished], "has no flag that warns", ExitCode.REFUSED),
     "compare": Example(lambda live: [live.finished, live.ended(steps=3)], "The recipes are the same"),
     "sql": Example(lambda live: ["SELECT 6 * 7 AS answer", "--csv"], "answer\r\n42\r\n"),
+    "pull": Example(lambda live: [live.folder / "none"], "finetui: ", ExitCode.REFUSED),
     "export": Example(lambda live: [live.finished, "--merged"], "finetui: ", ExitCode.REFUSED),
 }
 # These are dear, and have a test of their own below.

@@ -322,6 +322,19 @@ def export(
     )
 
 
+@app.command()
+def pull(
+    target: Annotated[
+        str | None, typer.Argument(help="The mirror, host:folder; default: `mirror` of config.toml.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Bring the runs of a mirror into this home: after the loss of a box, or to a laptop."""
+    from tui.cli import pull as module
+
+    module.pull(target, as_json=as_json)
+
+
 @daemon_app.command("start")
 def daemon_start() -> None:
     """Start the daemon if it is not running. Other commands do this by themselves."""

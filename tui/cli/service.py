@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import Any, NoReturn
 
 from engine.basics.wording import duration
@@ -74,6 +75,8 @@ def status(*, as_json: bool) -> None:
         if "spent" in found:
             of = f" of {found['budget']:g}" if found["budget"] is not None else ""
             out(f"spent {found['spent']:.2f}{of}")
+        if done := found.get("mirrored"):
+            out(f"mirrored {duration(time.time() - done)} ago")
         if pool := found.get("pool"):
             out(f"pool: {pool_words(pool)}")
         if found.get("reading"):

@@ -1,0 +1,98 @@
+"""Bring the runs of a mirror home: on a new box, or a laptop."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.basics.errors import QueueError
+from engine.queue import mirror
+from engine.queue.accept import last_number
+from engine.queue.mirror import IDENTITY, MirrorError, Target
+from engine.runs import journal
+from engine.runs.home import RunDir, run_dirs
+from finetui.files import make_private, read_json, sync, write_json
+from finetui.home import Home
+from finetui.log import LogWriter
+from store.journal_lines import Adopted
+from store.line_fields import write
+from store.paths import RUN_NAME
+from store.states import RunState
+
+PULLING = "pulling"  # in the home, while runs come
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """A run of the mirror: which number it has here, and had there."""
+
+    number: int
+    there: int
+    name: str
+    new: bool  # it was not here before
+
+
+def fetch(home: Home, text: str) -> Path:
+    """Copy the mirror into a folder of the home; a copy that was broken off goes on. Raises QueueError."""
+    target, folder = Target(text), home.path / PULLING
+    try:
+        make_private(folder)
+        if mirror.identity_there(target) is None:
+            raise QueueError(f"{text} is no mirror of a finetui home: there is no {IDENTITY}")
+        mirror.run(target.down(folder))
+        mirror.run(target.file_down(IDENTITY, folder / IDENTITY))
+    except MirrorError as error:
+        raise QueueError(str(error)) from None
+    return folder
+
+
+def take_in(home: Home, folder: Path) -> Iterator[Pulled]:
+    """Move each run that is not here yet into the home, under its own number where that is free. No daemon may run.
+
+    A home without runs becomes the one that the mirror belongs to. Raises OSError.
+    """
+    here = {uuid: run.number for run in run_dirs(home) if (uuid := _uuid(run))}
+    if not here:
+        write_json(home.path / IDENTITY, read_json(folder / IDENTITY))
+    taken = {run.number for run in run_dirs(home)}
+    for run in sorted(_runs_in(folder), key=lambda run: run.number):
+        uuid, slug = _uuid(run), run.path.name.partition("-")[2]
+        if uuid in here:
+            yield Pulled(here[uuid], run.number, slug, new=False)
+            continue
+        number = run.number if run.number not in taken else last_number(home) + 1
+        taken.add(number)
+        there = run.number
+        _pause(run, number)
+        run.path.rename(home.runs / f"{number:06d}-{slug}")
+        sync(home.runs)
+        yield Pulled(number, there, slug, new=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _pause(run: RunDir, number: int) -> None:
+    """Let a run that had not ended wait for somebody who wants it here: it may have come to a laptop."""
+    record = journal.read(run)
+    if not (record.waiting or record.active):
+        return
+    last = max((attempt.number for attempt in run.attempts()), default=record.attempt)
+    why = f"it came from a mirror, where it had not ended: finetui resume {number} goes on"
+    writer = LogWriter(run.journal, "journal", run=number)
+    write(writer, Adopted(number, RunState.PAUSED, why, last or None))
+    writer.close()
+
+
+def _runs_in(folder: Path) -> list[RunDir]:
+    """Return the whole run directories of a fetched mirror."""
+    named = (RunDir(path) for path in folder.iterdir() if path.is_dir() and RUN_NAME.fullmatch(path.name))
+    return [run for run in named if _uuid(run)]
+
+
+def _uuid(run: RunDir) -> str | None:
+    try:
+        uuid = read_json(run.meta).get("uuid")
+    except (OSError, ValueError):
+        return None
+    return uuid if isinstance(uuid, str) else None

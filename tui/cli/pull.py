@@ -1,0 +1,31 @@
+"""`finetui pull`: the runs of a mirror come home."""
+
+from __future__ import annotations
+
+from engine.basics.errors import QueueError
+from engine.client import service
+from engine.queue import config, mirror_pull
+from engine.queue.mirror import own_identity
+from finetui.home import home
+from tui.cli.output import out, print_json, say
+
+
+def pull(target: str | None, *, as_json: bool) -> None:
+    """Fetch first, which may be broken off and goes on; then take in what is not here, while no daemon runs."""
+    where = target or config.read(home().config).mirror
+    if not where:
+        raise QueueError("pull: name the mirror (host:folder), or set `mirror` in config.toml")
+    home().create()
+    say(f"fetching {where}")
+    folder = mirror_pull.fetch(home(), where)
+    service.stop(home())  # numbers are given by whoever has the home
+    pulled = list(mirror_pull.take_in(home(), folder))
+    own_identity(home())
+    new = [one for one in pulled if one.new]
+    if as_json:
+        print_json([vars(one) for one in pulled])
+    for one in new:
+        other = "" if one.number == one.there else f" (#{one.there} there: that number is another run's here)"
+        if not as_json:
+            out(f"#{one.number} {one.name}{other}")
+    say(f"{len(new)} runs came, {len(pulled) - len(new)} were here; what had not ended is paused")
