@@ -341,13 +341,15 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What an attempt spent on training and on looks after step 0: the next run's cost is foretold from it."""
+    """What an attempt spent on training, checkpoints and looks after step 0; the next run's cost is foretold by it."""
 
     train_s: Annotated[float | None, "seconds of training, without looks"] = None
     train_tokens: Annotated[int | None, "tokens trained on in that time"] = None
     looks: Annotated[int | None, "evaluations"] = None
     eval_s: Annotated[float | None, "seconds that they took"] = None
     eval_tokens: Annotated[int | None, "tokens that they read"] = None
+    saves: Annotated[int | None, "checkpoints saved", LEFT_OUT] = None
+    save_s: Annotated[float | None, "seconds that they took", LEFT_OUT] = None
 
 
 @dataclass(frozen=True, slots=True)

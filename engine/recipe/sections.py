@@ -157,6 +157,12 @@ class Train(Section):
         description="With several processes, each holds the whole model (`ddp`) or a slice of every weight (`fsdp`).",
     )
     checkpoint_every: ShareField = Field("20%", description="Steps between checkpoints.")
+    checkpoint_minutes: float | None = Field(
+        10.0,
+        gt=0,
+        description="Minutes of work that a lost machine may cost at most: a checkpoint is saved then, too, but not so "
+        "often that saving takes more than 5% of the time. `null`: only by `checkpoint_every`.",
+    )
     keep_checkpoints: int = Field(2, ge=1, description="How many of the latest checkpoints stay on disk.")
 
 

@@ -26,19 +26,26 @@ from store.lines import Timing
 
 @dataclass
 class Spent:
-    """What an attempt has spent so far on training steps and on looks after step 0, which may be read from a cache."""
+    """What an attempt has spent so far on training steps, on checkpoints, and on looks after step 0, which may be read
+    from a cache.
+    """
 
     train_s: float = 0.0
     train_tokens: int = 0
     looks: int = 0
     eval_s: float = 0.0
     eval_tokens: int = 0  # read by looks
+    saves: int = 0
+    save_s: float = 0.0
 
     def step(self, seconds: float, tokens: int) -> None:
         self.train_s, self.train_tokens = self.train_s + seconds, self.train_tokens + tokens
 
     def look(self, seconds: float) -> None:
         self.eval_s, self.looks = self.eval_s + seconds, self.looks + 1
+
+    def save(self, seconds: float) -> None:
+        self.save_s, self.saves = self.save_s + seconds, self.saves + 1
 
 
 @dataclass

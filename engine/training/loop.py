@@ -26,6 +26,7 @@ from engine.recipe.methods import Lora, QLora
 from engine.tasks.items import Item
 from engine.training import checkpoint
 from engine.training.checkpoint import Position
+from engine.training.checkpoint_clock import CheckpointClock
 from engine.training.context import context_of
 from engine.training.ends import measure_ends
 from engine.training.evaluation import evaluate
@@ -91,6 +92,7 @@ class Trainer:
         self.tokens = position.tokens  # trained on so far
         self.saved_step = resume_from  # of the last checkpoint
         self.checkpoint_every = parse_share(recipe.train.checkpoint_every)
+        self.checkpoint_clock = CheckpointClock(recipe.train.checkpoint_minutes)
         self.memory = MemoryGuard(job, self.optimiser, self.accelerator.num_processes)
         self.schedule = Schedule(
             recipe.evals.every,
@@ -245,11 +247,12 @@ class Trainer:
 
     def is_checkpoint_due(self) -> bool:
         job = self.job
-        return is_due(job.step, self.checkpoint_every, job.plan.total_steps) or is_new_best(job)
+        overdue = distributed.agree(self.checkpoint_clock.is_due)
+        return overdue or is_due(job.step, self.checkpoint_every, job.plan.total_steps) or is_new_best(job)
 
     def save(self) -> None:
         """Write a checkpoint, report it, then delete old ones."""
-        job = self.job
+        job, started = self.job, time.perf_counter()
         job.report.phase("saving", job.step)
         position = Position(job.step, self.tokens, job.data.digest, job.micro_tokens)
         path = checkpoint.save(job.run, job.model, self.optimiser, position)
@@ -258,6 +261,9 @@ class Trainer:
             keep = best_step(job.looks, job.recipe) if job.recipe.flags.may_stop else None
             checkpoint.prune(job.run, job.recipe.train.keep_checkpoints, keep)
         self.saved_step = job.step
+        seconds = time.perf_counter() - started
+        self.checkpoint_clock.saved(seconds)
+        job.spent.save(seconds)
 
     def _restore(self, resume_from: int | None) -> Position:
         """Where the checkpoint of a step stands, its weights and optimiser put in place. Raises RestoreError."""

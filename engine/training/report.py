@@ -180,6 +180,11 @@ class Report:
             _print_line(
                 "looks", f"{timing.looks} after step 0 took {share:.0%} of the time of steps and looks"
             )
+        if timing and timing.save_s and timing.train_s:
+            share = timing.save_s / (timing.save_s + timing.train_s)
+            _print_line(
+                "saving", f"{timing.saves} checkpoints took {share:.1%} of the time of steps and saving"
+            )
         because = error or reason
         _print_line(status, f"at step {step}" + (f": {because}" if because else ""))
 
