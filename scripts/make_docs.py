@@ -72,7 +72,8 @@ A recipe is a YAML file. `finetui check recipe.yaml` says what is wrong with it,
 - Paths of data files are relative to the recipe.
 - A share is a percentage (`10%`) or a whole number (`200`).
 - `sweep` maps keys to lists of values; every combination becomes a run, at most 1,000. Its values are in its name:
-  `support r=8 lr=0.0001`.
+  `support r=8 lr=0.0001`. With `runs: 20` so many are drawn at random instead, of lists and of ranges; `draw_seed` (0)
+  says which. `finetui sweep N` shows the runs of a sweep, the best first, and what each setting was worth.
 - A recipe from elsewhere cannot hold up a command: it has at most 100,000 characters, 5,000 values (aliases written
   out) and 20 levels, and no control characters.
 - Editors can check recipes with [recipe.schema.json](recipe.schema.json): start the file with
@@ -80,6 +81,13 @@ A recipe is a YAML file. `finetui check recipe.yaml` says what is wrong with it,
 
 ```yaml
 sweep: {method.r: [8, 32], train.lr: [1.0e-4, 3.0e-4]}   # four runs
+```
+
+```yaml
+sweep:                                                    # twenty runs, drawn at random
+  runs: 20
+  train.lr: {from: 1.0e-5, to: 1.0e-3, scale: log}
+  method.r: [8, 16, 32]
 ```
 """
 
@@ -152,10 +160,10 @@ def command_reference() -> str:
 
 def recipe_schema() -> str:
     schema = sections.Recipe.model_json_schema()
-    sweep = {"type": "object", "additionalProperties": {"type": "array"}}
+    sweep = {"type": "object", "additionalProperties": {"type": ["array", "object", "integer"]}}
     schema["properties"]["sweep"] = {
         **sweep,
-        "description": "Keys and lists of values; every combination becomes a run.",
+        "description": "Keys and lists of values; every combination becomes a run. With `runs`: drawn at random.",
     }
     of_command = command.Command.model_json_schema()
     definitions = schema.pop("$defs") | of_command.pop("$defs", {})

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import difflib
 import io
-import itertools
 import json
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +26,12 @@ from engine.recipe.kinds import COMMAND, is_command
 from engine.recipe.margins import OnForgetting, SliceMargins
 from engine.recipe.methods import DEFAULT_LR
 from engine.recipe.sections import Recipe
+from engine.recipe.sweep import BadSweep
+from engine.recipe.sweep import read as read_sweep
 from engine.recipe.yaml_text import BadYaml
 
 T = TypeVar("T", bound=BaseModel)
 
-MOST_RUNS = 1000  # of a sweep
 LONGEST_NAME = 200
 MOST_SENTENCES = 20  # about one recipe
 # Sections that a name alone stands for, and the key that it stands for.
@@ -94,14 +93,19 @@ def parse(text: str, path: Path, overrides: list[str] | None = None) -> RecipeFi
     from_command_line = {_override(tree, item) for item in overrides or []}
     if is_command(tree):
         return _of_command(tree, text, path, from_command_line)
-    sweep = tree.pop("sweep", None) or {}
-    swept = _check_sweep(sweep, path)
+    varied = tree.pop("sweep", None) or {}
+    try:
+        sweep = read_sweep(varied)
+        combinations = list(sweep.combinations())
+    except BadSweep as bad:
+        raise RecipeError(_of_sweep(varied, bad, path)) from None
+    swept = sweep.keys
     tree.setdefault("name", path.stem)
     name, labels = tree["name"], _labels(swept)
     if len(str(name)) > LONGEST_NAME:
         raise RecipeError(f"{path}, key name: longer than {LONGEST_NAME} characters; give a shorter one")
     recipes = []
-    for values in itertools.product(*(sweep[key] for key in swept)):
+    for values in combinations:
         for key, value in zip(swept, values, strict=True):
             set_key(tree, key, value)
         if swept and "name" not in swept and isinstance(name, str):
@@ -147,20 +151,13 @@ def _setting(label: str, value: Any) -> str:
     return f"{label}={_shown(text)}"
 
 
-def _check_sweep(sweep: Any, path: Path) -> list[str]:
-    if not isinstance(sweep, dict):
-        raise RecipeError(f"{path}, key sweep: give a mapping such as `train.lr: [1.0e-4, 3.0e-4]`")
-    for key, values in sweep.items():
-        if not isinstance(values, list) or not values:
-            line = _line(sweep, [key])
-            where = f"{path}, line {line}" if line else f"{path}"
-            raise RecipeError(f"{where}, key sweep.{_shown(key)}: give a list of values")
-    number = math.prod(map(len, sweep.values()))
-    if number > MOST_RUNS:
-        raise RecipeError(
-            f"{path}, key sweep: these are {number:,} runs; at most {MOST_RUNS:,} are made of one recipe"
-        )
-    return list(sweep)
+def _of_sweep(tree: Any, bad: BadSweep, path: Path) -> str:
+    """Return in a sentence what is wrong with a sweep, and where."""
+    if not bad.key:
+        return f"{path}, key sweep: {bad.sentence}"
+    line = _line(tree, [bad.key])
+    where = f"{path}, line {line}" if line else f"{path}"
+    return f"{where}, key sweep.{_shown(bad.key)}: {bad.sentence}"
 
 
 def _override(tree: Any, item: str) -> str:

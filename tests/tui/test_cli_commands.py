@@ -67,6 +67,7 @@ EXAMPLES = {
     "wait": Example(lambda live: [live.finished, "--timeout", 60], "Fake Run"),
     "fix": Example(lambda live: [live.finished], "has no flag that warns", ExitCode.REFUSED),
     "compare": Example(lambda live: [live.finished, live.ended(steps=3)], "The recipes are the same"),
+    "sweep": Example(lambda live: [live.finished], "belongs to no sweep", ExitCode.REFUSED),
     "sql": Example(lambda live: ["SELECT 6 * 7 AS answer", "--csv"], "answer\r\n42\r\n"),
     "pull": Example(lambda live: [live.folder / "none"], "finetui: ", ExitCode.REFUSED),
     "export": Example(lambda live: [live.finished, "--merged"], "finetui: ", ExitCode.REFUSED),

@@ -256,6 +256,14 @@ def compare(numbers: RunNumbers, as_json: Json = False) -> None:
 
 
 @app.command()
+def sweep(number: RunNumber, as_json: Json = False) -> None:
+    """Show the sweep that a run belongs to: its runs, the best first, and what each setting was worth."""
+    from tui.cli import sweep as module
+
+    module.sweep(number, as_json=as_json)
+
+
+@app.command()
 def sql(
     query: Annotated[str, typer.Argument(help="One SELECT; `-` reads it from stdin.", show_default=False)],
     limit: Annotated[
