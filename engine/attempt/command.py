@@ -7,7 +7,6 @@ store/states.py. Torch-free.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -15,14 +14,16 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path, PurePath
+from typing import Any
 
 from engine.attempt.ranks import die_with_parent
 from engine.basics.cpu import THREAD_VARIABLES
+from engine.basics.process import adopt_orphans, descendants, kill_descendants
 from engine.curves.curve_flags import CurveFlags
 from engine.curves.flag_line import flag_line
 from engine.curves.follow import Curves, News
 from engine.recipe.command import Command
-from engine.runs import disk
+from engine.runs import disk, journal
 from engine.runs.events import events_of
 from engine.runs.home import AttemptDir, RunDir
 from engine.runs.output import last_line_of
@@ -35,6 +36,7 @@ from store.states import RunState, WorkerExit
 LOOK_S = 1.0  # between looks at the curves
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as a shell has them
 OWN_LOG = "FINETUI_LOG"
+OF_DEVICES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
 # What our own programs are started with, and a program of the user's has from its own shell or not at all.
 OURS = ("PYTHONPATH", "PYTHONSAFEPATH", "VIRTUAL_ENV")
 
@@ -42,6 +44,7 @@ OURS = ("PYTHONPATH", "PYTHONSAFEPATH", "VIRTUAL_ENV")
 def main(run_dir: str, attempt: int) -> int:
     """Run one attempt to its end; return the exit code."""
     run = RunDir(Path(run_dir).absolute())
+    adopt_orphans()  # what the program leaves behind is ended with it
     try:
         return Attempt(run, run.attempt(attempt)).go()
     except OSError as error:
@@ -54,9 +57,11 @@ class Attempt:
     """One attempt, from the start of the program to its end."""
 
     def __init__(self, run: RunDir, attempt: AttemptDir) -> None:
-        self.command = Command.model_validate(json.loads(run.meta.read_text())["recipe"])
+        meta = read_json(run.meta)
+        self.command = Command.model_validate(meta["recipe"])
         self.run, self.attempt = run, attempt
         self.step = 0
+        self._umask: int | None = meta.get("umask")
         self._log = LogWriter(attempt.events, "worker", run.number, attempt.number)
         self._flags = CurveFlags()
         self._own = attempt.path / "own.jsonl"
@@ -64,21 +69,20 @@ class Attempt:
         self._resumed = attempt.number == 1
         self._total_steps: int | None = None
         self._asked = False
-        self._warned: set[str] = set()
+        self._said: set[str] = set()  # lines among the program's that are ours
         self._unwritten: list[WorkerLine] = []  # while the disk is full
 
     def go(self) -> int:
         """Start it, watch it, report how it ended. Raises OSError (disk full)."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask_to_stop)
-        curves = Curves(
-            [Path(folder) for folder in self.command.watch], self._own, time.time(), self._earlier
-        )
+        folders = [Path(folder) for folder in self.command.watch]
+        curves = Curves(folders, self._own, time.time(), self._earlier)
         words = [*self.command.command, *(self.command.on_resume if self.attempt.number > 1 else ())]
         write(self._log, Phase("training", 0, f"{words[0]} …" if len(words) > 1 else words[0]))
-        print(f"$ {' '.join(words)}", flush=True)
+        self._say(f"$ {' '.join(words)}")
         try:
-            child = subprocess.Popen(words, env=self._environment(), preexec_fn=die_with_parent)
+            child = subprocess.Popen(words, env=self._environment(), preexec_fn=self._begin)
         except OSError as error:
             code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
             return self._end(code, f"{words[0]} cannot be started: {error.strerror}")
@@ -91,14 +95,24 @@ class Attempt:
                 self._look(curves)
             else:
                 break
+        failure = self._failure(child.returncode)  # before more is printed
+        kill_descendants(os.getpid())
         self._look(curves, last=True)
-        return self._end(child.returncode)
+        return self._end(child.returncode, failure)
+
+    def _begin(self) -> None:
+        """In the child: end with this process, and make files as the shell would that queued it."""
+        die_with_parent()
+        if self._umask is not None:
+            os.umask(self._umask)
 
     def _ask_to_stop(self, *_: object) -> None:
-        """Pass SIGTERM on to all that the program has started in this group; ours is only noted."""
+        """Pass SIGTERM on to all that the program has started, whatever session it made for itself."""
         if not self._asked:
             self._asked = True
-            os.killpg(0, signal.SIGTERM)
+            for pid in descendants(os.getpid()):
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGTERM)
 
     def _environment(self) -> dict[str, str]:
         """Return the environment of the shell that queued it, with the devices and threads of this attempt."""
@@ -107,17 +121,19 @@ class Attempt:
             shell = {str(name): str(value) for name, value in read_json(self.run.environment).items()}
         except (OSError, ValueError):  # of a run that was made by hand
             shell = {name: value for name, value in own.items() if name not in OURS}
-        threads = {name: own[name] for name in THREAD_VARIABLES if name in own}
-        of_devices = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
-        devices: dict[str, str] = {name: own[name] for name in of_devices if name in own}
+        on_gpus = (journal.read(self.run).device or "").startswith("gpu")
+        devices = {name: own[name] for name in OF_DEVICES if on_gpus and name in own}
+        added: dict[str, Any] = {
+            "FINETUI_RUN": self.run.number,
+            "FINETUI_ATTEMPT": self.attempt.number,
+            OWN_LOG: self._own,
+        }
         return {
-            **threads,
+            **{name: own[name] for name in THREAD_VARIABLES if name in own},
             "PYTHONUNBUFFERED": "1",
             **shell,
-            **devices,
-            "FINETUI_RUN": str(self.run.number),
-            "FINETUI_ATTEMPT": str(self.attempt.number),
-            OWN_LOG: str(self._own),
+            **dict(devices),
+            **{name: str(value) for name, value in added.items()},
         }
 
     def _look(self, curves: Curves, *, last: bool = False) -> None:
@@ -133,7 +149,9 @@ class Attempt:
             self._warn(note)
         if news.steps and not self._resumed:
             self._resumed = True
-            self._write(Resume(self._goes_on_from(min(news.steps))))
+            step = self._goes_on_from(min(news.steps))
+            self._write(Resume(step))
+            self._flags.go_on(self._earlier, step)
         if news.total_steps not in (None, self._total_steps):
             self._total_steps = news.total_steps
             self._write(Plan(total_steps=news.total_steps))
@@ -142,15 +160,25 @@ class Attempt:
             self.step = max(self.step, step)
         for flag in self._flags.add(news.steps):
             self._write(flag_line(flag))
-            print(f"flag {flag.flag} ({flag.level}, {flag.state}): {flag.message}", flush=True)
-        for step, path in news.checkpoints.items():
+            self._say(f"flag {flag.flag} ({flag.level}, {flag.state}): {flag.message}")
+        for step, path in news.checkpoints:
             self._write(Checkpoint(step, str(path.absolute()), bytes_below(path)))
 
+    def _goes_on_from(self, first: int) -> int:
+        """Return the step before the first that this attempt measures; -1 if it has begun anew."""
+        begun = min((step for step, _ in self._earlier), default=first)
+        return first - 1 if first > begun else -1
+
     def _warn(self, sentence: str) -> None:
-        if sentence not in self._warned:
-            self._warned.add(sentence)
+        if f"warning: {sentence}" not in self._said:
             self._write(Log("warning", sentence))
-            print(f"warning: {sentence}", flush=True)
+            self._say(f"warning: {sentence}")
+
+    def _say(self, sentence: str) -> None:
+        """Print a line among the program's; not where the disk is full, which is no reason to end it."""
+        self._said.add(sentence)
+        with suppress(OSError):
+            print(sentence, flush=True)
 
     def _write(self, line: WorkerLine) -> None:
         """Write a line, after those that found no room on the disk; else it waits, too."""
@@ -161,13 +189,16 @@ class Attempt:
                 write(self._log, first, sync=not isinstance(first, Metrics))
                 del self._unwritten[0]
 
-    def _goes_on_from(self, first: int) -> int:
-        """Return the step before the first that this attempt measures; -1 if it has begun anew."""
-        begun = min((step for step, _ in self._earlier), default=first)
-        return first - 1 if first > begun else -1
+    def _failure(self, code: int) -> str:
+        """Return in a sentence how the program failed, with what it said last; negative: the signal that ended it."""
+        known = {number.value: number.name for number in signal.Signals}
+        by = known.get(-code, f"signal {-code}")
+        how = f"was ended by {by}" if code < 0 else f"ended with exit code {code}"
+        words = last_line_of(self.attempt.stdout, but=self._said) or "it printed nothing"
+        return f"{PurePath(self.command.command[0]).name} {how}: {words} (finetui logs {self.run.number})"
 
-    def _end(self, code: int, why: str | None = None) -> int:
-        """Report how it ended, negative where a signal ended it; return this process's exit code."""
+    def _end(self, code: int, failure: str) -> int:
+        """Report how it ended; return this process's exit code."""
         if self._asked:
             return self._report(RunState.CANCELLED)
         if code == 0:
@@ -177,20 +208,14 @@ class Attempt:
                 self._log.close()
             # As a worker would have ended that was killed: it is started again.
             os.kill(os.getpid(), signal.SIGKILL)
-        return self._report(RunState.FAILED, why or self._failure(code))
-
-    def _failure(self, code: int) -> str:
-        """Return in a sentence how the program failed, with what it said last."""
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        said = last_line_of(self.attempt.stdout) or "it printed nothing"
-        return f"{PurePath(self.command.command[0]).name} {how}: {said} (finetui logs {self.run.number})"
+        return self._report(RunState.FAILED, failure)
 
     def _report(self, state: RunState, error: str | None = None) -> int:
         disk.release(self.attempt)  # the last lines have room, at least
         self._write(End(state, self.step, error))
         with suppress(OSError):
             self._log.close()
-        print(f"{state}: {error}" if error else state, flush=True)
+        self._say(f"{state}: {error}" if error else state)
         return WorkerExit.of(state)
 
 

@@ -26,7 +26,7 @@ from typing import NoReturn
 
 from engine.attempt import fork
 from engine.basics import memory_limit
-from engine.basics.process import Identity, identify
+from engine.basics.process import Identity, adopt_orphans, identify, kill_descendants
 from engine.recipe.kinds import is_command
 from engine.runs import disk, journal
 from engine.runs.home import AttemptDir, RunDir
@@ -73,6 +73,7 @@ def main() -> int:
             disk.FULL if disk.is_full(error) else f"{attempt.path} cannot be made: {error}", file=sys.stderr
         )
         return NO_ROOM
+    adopt_orphans()
     started, shim = time.time(), identify(os.getpid())
     directory = attempt.path.stat()
     pid = os.fork()  # this process has one thread, so a fork is safe
@@ -100,9 +101,12 @@ def become_worker(run: RunDir, attempt: AttemptDir, shim: Identity | None, lock:
         worker = identify(os.getpid())
         write_json(attempt.process, {"shim": as_dict(shim), "worker": as_dict(worker)})
         meta = submitted(run)
-        os.chdir(working_directory(run, meta))
-        worker_module = COMMAND_WORKER if is_command(meta.get("recipe")) else WORKER
-        module = os.environ.get("FINETUI_WORKER_MODULE", worker_module)
+        own = is_command(meta.get("recipe"))
+        directory = working_directory(run, meta)
+        if own and directory == run.path:
+            raise ValueError(f"the folder that it was queued in is gone: {meta.get('cwd')}")
+        os.chdir(directory)
+        module = os.environ.get("FINETUI_WORKER_MODULE", COMMAND_WORKER if own else WORKER)
         if not fork.forked or module != WORKER:
             command = program(module, str(run.path), str(attempt.number))
             os.execv(command[0], command)
@@ -164,11 +168,12 @@ def is_gone(path: Path, before: os.stat_result) -> bool:
 
 
 def write_exit(attempt: AttemptDir, pid: int, started: float) -> None:
-    """Wait for the worker to end, kill what is left of its process group, write exit.json."""
+    """Wait for the worker to end, kill what is left of all that it started, write exit.json."""
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     # The worker is not reaped yet, so the number of its group cannot have been given to another.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
+    kill_descendants(os.getpid(), but=pid)
     _, status, usage = os.wait4(pid, 0)
     disk.release(attempt)
     body = exit_body(status, usage, started)

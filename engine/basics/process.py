@@ -9,6 +9,7 @@ import contextlib
 import functools
 import os
 import signal
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,13 @@ class Identity:
             return None
 
 
+PR_SET_CHILD_SUBREAPER = 36
+
+
 @dataclass(frozen=True)
 class _Stat:
     state: str
+    parent: int
     group: int
     session: int
     start_time: int
@@ -93,6 +98,50 @@ def kill_group(leader: Identity, session: int) -> None:
                     os.kill(int(entry.name), signal.SIGKILL)
 
 
+def adopt_orphans() -> None:
+    """Become the parent of all that this process's children leave behind (Linux): else nobody would know of them."""
+    import ctypes
+
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes below one, whatever session and group they made for themselves; zombies left out."""
+    stats = {
+        int(entry.name): _stat(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit()
+    }
+    parents = {number: stat.parent for number, stat in stats.items() if stat and stat.state not in "ZX"}
+    found, new = {pid}, {pid}
+    while new:
+        new = {number for number, parent in parents.items() if parent in new} - found
+        found |= new
+    return sorted(found - {pid})
+
+
+def is_below(pid: int, ancestor: int) -> bool:
+    """Whether a process is another one's child, or a child of one."""
+    while pid > 1:
+        stat = _stat(pid)
+        if stat is None:
+            return False
+        if stat.parent == ancestor:
+            return True
+        pid = stat.parent
+    return False
+
+
+def kill_descendants(pid: int, but: int | None = None) -> None:
+    """SIGKILL all processes below one, and what these start meanwhile; those that do not go are left after a while."""
+    for _ in range(20):
+        left = [number for number in descendants(pid) if number != but]
+        if not left:
+            return
+        for number in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(number, signal.SIGKILL)
+        time.sleep(0.01)
+
+
 def set_command_line(words: list[str]) -> None:
     """Change what `ps` shows of this process, as far as there is room; setproctitle(3) of BSD does the same.
 
@@ -137,4 +186,4 @@ def _stat(pid: int) -> _Stat | None:
         return None
     # The second field is the program's name in parentheses and may itself hold spaces and parentheses.
     fields = text[text.rfind(b")") + 2 :].split()
-    return _Stat(fields[0].decode(), int(fields[2]), int(fields[3]), int(fields[19]))
+    return _Stat(fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))

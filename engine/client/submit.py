@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.basics.process import umask
 from engine.client.commands import CommandReport, shell_environment
 from engine.client.preflight import Report
 from engine.recipe.recipe_file import RecipeFile
@@ -45,7 +46,7 @@ def submit(
         "host": socket.gethostname(),
         "sweep": sweep,
         "parent": parent,
-        "environment": shell_environment() if file.command else {},
+        **({"environment": shell_environment(), "umask": umask()} if file.command else {}),
         **more,
     }
     return [client.action("submit", **_of_recipe(report), **common)["run"] for report in reports]

@@ -40,6 +40,12 @@ class CurveFlags:
         self._curves: dict[str, dict[int, float]] = {LOSS: {}, NORM: {}, HELDOUT: {}}
         self._stated: dict[tuple[str, str], Flag] = {}
 
+    def go_on(self, earlier: Mapping[tuple[int, str], float], step: int) -> None:
+        """Take what attempts before have measured up to the step that this one goes on from."""
+        for (at, name), value in earlier.items():
+            if name in self._curves and at <= step:
+                self._curves[name][at] = value
+
     def add(self, steps: Mapping[int, Mapping[str, float]]) -> list[Flag]:
         """Take new measures by step; return the lines to write of flags: raised, confirmed, weakened or withdrawn."""
         for step, values in steps.items():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from engine.curves.names import STEPS, our_name
-from engine.curves.points import Point, Reading
+from engine.curves.points import LARGEST_STEP, Point, Reading
+from finetui.files import open_regular
 
 MARK = ".tfevents."
 
@@ -20,24 +22,49 @@ class EventFile:
         from tensorboard.compat.proto.event_pb2 import Event
 
         self._event = Event
+        self._path = path
         self._loader = RawEventFileLoader(str(path))
+        self._records = 0
 
-    def read(self) -> Reading:
-        """Return what is new; a record that is not whole yet comes with the next call. Raises OSError, ValueError."""
-        return Reading(tuple(self._points()))
-
-    def _points(self) -> Iterator[Point]:
+    def read(self, *, last: bool = False) -> Reading:
+        """Return what is new; a record that is not whole yet comes with the next call, unless it is the `last`. Raises
+        OSError.
+        """
         from google.protobuf.message import DecodeError
 
+        points: list[Point] = []
+        bad = 0
         for record in self._loader.Load():
+            self._records += 1
             try:
-                event = self._event.FromString(record)
-            except DecodeError as error:
-                raise ValueError(f"a record cannot be read ({error})") from None
-            for value in event.summary.value:
-                scalar = _scalar(value)
-                if scalar is not None and value.tag not in STEPS and event.step >= 0:
-                    yield Point(int(event.step), our_name(value.tag), scalar)
+                points += self._points(self._event.FromString(record))
+            except DecodeError:
+                bad += 1
+        if last:  # TensorBoard stops at a damaged record without a word
+            bad += frames_in(self._path) - self._records
+        records = f"{bad} record{'s' if bad > 1 else ''} of it cannot be read"
+        return Reading(tuple(points), problem=records if bad > 0 else None)
+
+    def _points(self, event: Any) -> Iterator[Point]:
+        for value in event.summary.value:
+            scalar = _scalar(value)
+            if scalar is not None and value.tag not in STEPS and 0 <= event.step < LARGEST_STEP:
+                yield Point(int(event.step), our_name(value.tag, self._path.parent.name), scalar)
+
+
+def frames_in(path: Path) -> int:
+    """Return how many records there are, by their lengths; a piece at the end counts as one.
+
+    A record is its length (8 bytes, little endian), a checksum of that (4), the data, and a checksum of those (4).
+    """
+    count = 0
+    with open_regular(path) as file:
+        size, at = file.seek(0, os.SEEK_END), 0
+        while at < size:
+            file.seek(at)
+            at += 16 + int.from_bytes(file.read(8), "little")
+            count += 1
+    return count
 
 
 def _scalar(value: Any) -> float | None:

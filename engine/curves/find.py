@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import socket
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.basics.process import identify, is_below
 from engine.curves import event_file, trainer_state, wandb_file
 
 DEEPEST = 6  # folders below the one that is watched
@@ -22,16 +24,18 @@ class Found:
     """What there is of an attempt: files of curves, and whole checkpoints by step."""
 
     files: tuple[Path, ...]
-    checkpoints: dict[int, Path]
+    others: frozenset[Path]  # files of curves of processes that do not belong to this run
+    checkpoints: tuple[tuple[int, Path], ...]
     whole: bool  # not if there were too many entries to look at all
 
 
 def find(folders: Sequence[Path], since: float) -> Found:
     """Look through folders for what was changed at `since` (Unix seconds) or later, latest last. What cannot be read is
-    not there; the files of another session's processes are not ours.
+    not there.
     """
     files: list[tuple[float, Path]] = []
-    checkpoints: dict[int, Path] = {}
+    others: set[Path] = set()
+    checkpoints: set[tuple[int, Path]] = set()
     count = 0
     for entry in (entry for folder in folders for entry in _walk(folder, DEEPEST)):
         count += 1
@@ -41,18 +45,21 @@ def find(folders: Sequence[Path], since: float) -> Found:
         if not (name == trainer_state.NAME or event_file.MARK in name or name.endswith(wandb_file.SUFFIX)):
             continue
         try:
-            changed = entry.stat().st_mtime
+            status = entry.stat()
         except OSError:
             continue
         path = Path(entry.path)
-        if changed < since or _is_anothers(name):
+        if status.st_mtime < since or not stat.S_ISREG(status.st_mode):
             continue
-        files.append((changed, path))
+        if _is_anothers(name):
+            others.add(path)
+            continue
+        files.append((status.st_mtime, path))
         # The Trainer writes its state when weights and optimiser are there.
         if name == trainer_state.NAME and (step := _CHECKPOINT.fullmatch(path.parent.name)):
-            checkpoints[int(step[1])] = path.parent
+            checkpoints.add((int(step[1]), path.parent))
     ordered = tuple(dict.fromkeys(path for _, path in sorted(files)))
-    return Found(ordered, dict(sorted(checkpoints.items())), count <= MOST)
+    return Found(ordered, frozenset(others), tuple(sorted(checkpoints)), count <= MOST)
 
 
 def _walk(folder: Path | str, deeper: int) -> Iterator[os.DirEntry[str]]:
@@ -74,12 +81,10 @@ def _walk(folder: Path | str, deeper: int) -> Iterator[os.DirEntry[str]]:
 
 
 def _is_anothers(name: str) -> bool:
-    """Whether an event file is named after a living process of this machine that belongs to another run."""
+    """Whether an event file is named after a living process of this machine that is not below this one."""
     # events.out.tfevents.SECONDS.HOST.PID.NUMBER
-    named = re.fullmatch(r".*\.tfevents\.\d+\.(.+)\.(\d+)\.\d+(?:\..*)?", name)
+    named = re.fullmatch(r".*\.tfevents\.\d+\.(.+)\.(\d{1,9})\.\d+(?:\..*)?", name)
     if named is None or named[1] != socket.gethostname():
         return False
-    try:
-        return os.getsid(int(named[2])) != os.getsid(0)
-    except (OSError, OverflowError):
-        return False
+    pid = int(named[2])
+    return identify(pid) is not None and pid != os.getpid() and not is_below(pid, os.getpid())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import stat
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,7 @@ class News:
         default_factory=dict
     )  # new measures, in the order of steps
     total_steps: int | None = None
-    checkpoints: Mapping[int, Path] = field(default_factory=dict)  # new ones
+    checkpoints: Sequence[tuple[int, Path]] = ()  # new ones, by step
     notes: Sequence[str] = ()  # in sentences
 
 
@@ -48,20 +49,22 @@ class Curves:
         self._readers: dict[Path, Reader | None] = {own: OwnLines(own)}  # None: it cannot be read at all
         self._changed: dict[Path, tuple[int, int]] = {}
         self._told: set[str] = set()
-        self._known: set[tuple[int, str]] = set()
-        self._checkpoints: set[int] = set()
+        self._last_before = max((step for step, _ in earlier), default=-1)
+        self._known: dict[tuple[int, str], float] = {}
+        self._others: set[Path] = set()  # also once their process has ended
+        self._checkpoints: set[tuple[int, Path]] = set()
         self._search_at = 0.0
 
     def look(self, *, last: bool = False) -> News:
         """Read what has been written since the last look; `last`: search for files even if that was done just now."""
         notes: list[str] = []
-        checkpoints = self._search(notes) if last or time.monotonic() >= self._search_at else {}
+        checkpoints = self._search(notes) if last or time.monotonic() >= self._search_at else []
         points: list[Point] = []
         total = None
         for path, reader in self._readers.items():
-            if reader is not None and self._has_changed(path):
-                reading = self._read(path, reader, notes)
-                points += self._new(reading, repeats=isinstance(reader, TrainerState))
+            if reader is not None and (self._has_changed(path) or (last and path.is_file())):
+                reading = self._read(path, reader, notes, last)
+                points += self._new(path, reading, notes, repeats=isinstance(reader, TrainerState))
                 total = reading.total_steps or total
         steps: dict[int, dict[str, float]] = defaultdict(dict)
         for point in sorted(points, key=lambda point: point.step):
@@ -70,7 +73,7 @@ class Curves:
         self._told.update(new_notes)
         return News(steps, total, checkpoints, new_notes)
 
-    def _search(self, notes: list[str]) -> dict[int, Path]:
+    def _search(self, notes: list[str]) -> list[tuple[int, Path]]:
         started = time.monotonic()
         found = find(self._folders, self._since)
         self._search_at = time.monotonic() + SHARE * (time.monotonic() - started)
@@ -78,38 +81,53 @@ class Curves:
             notes.append(
                 f"more than {MOST:,} files are below the folders that are watched: name a smaller one, --watch"
             )
+        self._others |= found.others
         for path in found.files:
-            if path not in self._readers:
+            if path not in self._readers and path not in self._others:
                 self._readers[path] = _reader(path, notes)
-        new = {step: path for step, path in found.checkpoints.items() if step not in self._checkpoints}
+        new = [one for one in found.checkpoints if one not in self._checkpoints]
         self._checkpoints.update(new)
         return new
 
     def _has_changed(self, path: Path) -> bool:
         try:
-            stat = path.stat()
+            status = path.stat()
         except OSError:
             return False
-        now = (stat.st_mtime_ns, stat.st_size)
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+            return False
+        now = (status.st_mtime_ns, status.st_size)
         return self._changed.get(path) != now and self._changed.update({path: now}) is None
 
-    def _read(self, path: Path, reader: Reader, notes: list[str]) -> Reading:
+    def _read(self, path: Path, reader: Reader, notes: list[str], last: bool) -> Reading:
         try:
-            reading = reader.read()
-        except (OSError, ValueError) as error:
-            reading = Reading(problem=str(error))
+            reading = reader.read(last=last) if isinstance(reader, EventFile | OwnLines) else reader.read()
+        except Exception as error:  # one bad file costs its own curves
+            reading = Reading(problem=str(error) or type(error).__name__)
         if reading.problem:
             notes.append(f"{path}: {reading.problem}; what is missing of it is not in the curves")
         return reading
 
-    def _new(self, reading: Reading, *, repeats: bool) -> list[Point]:
-        """Return the points that no file had before, but for those of an earlier attempt that it `repeats`."""
+    def _new(self, path: Path, reading: Reading, notes: list[str], *, repeats: bool) -> list[Point]:
+        """Return the points that no file had before, but for those of an earlier attempt that it `repeats`: the state
+        of a Trainer that goes on reaches beyond them; a shorter one has begun anew.
+        """
+        reaches = max((point.step for point in reading.points), default=self._last_before)
+        if repeats and reaches < self._last_before:
+            repeats = False
+            self._earlier = {}
         new = []
         for point in reading.points:
             key = (point.step, point.name)
-            if key in self._known or (repeats and _same(self._earlier.get(key), point.value)):
+            if key in self._known:
+                if not _same(self._known[key], point.value):
+                    notes.append(
+                        f"{path}: another file has other values of {point.name}, and only those are kept"
+                    )
                 continue
-            self._known.add(key)
+            if repeats and _same(self._earlier.get(key), point.value):
+                continue
+            self._known[key] = point.value
             new.append(point)
         return new
 

@@ -7,6 +7,7 @@ import re
 # transformers writes `eval_loss` to trainer_state.json and `eval/loss` to TensorBoard (rewrite_logs of its
 # integrations); Lightning and others say val, valid or validation.
 _HELDOUT = re.compile(r"(?:eval|val|valid|validation)[_/](?=.)")
+_HELDOUT_FOLDERS = ("eval", "val", "valid", "validation")
 _OURS = {
     "train/learning_rate": "train/lr",
     "train/num_tokens": "train/tokens",
@@ -16,9 +17,13 @@ STEPS = ("train/global_step", "global_step", "trainer/global_step")  # the step 
 LONGEST = 200
 
 
-def our_name(name: str) -> str:
-    """Return what a measure is called here; one that names no set of examples is of training."""
+def our_name(name: str, folder: str = "") -> str:
+    """Return what a measure is called here; one that names no set of examples is of the one that its folder is named
+    after (`logs/validation`, as Keras has it), else of training.
+    """
     name = name[:LONGEST]
+    if folder in _HELDOUT_FOLDERS and not name.startswith("train"):
+        name = f"eval/{_HELDOUT.sub('', name, count=1)}"
     if _HELDOUT.match(name):
         return "heldout/" + _HELDOUT.sub("", name, count=1)
     if "/" not in name:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from engine.curves.names import our_name
 from engine.curves.points import Point, Reading, number, whole
+from finetui.files import open_regular
 from finetui.log import parse_line
 from store.lines import Metrics, Plan
 
@@ -17,13 +19,19 @@ class OwnLines:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._at = 0  # bytes, after the last whole line
+        self._file: tuple[int, int] | None = None  # which file that was
 
-    def read(self) -> Reading:
-        """Return what is new. Raises OSError."""
-        with self._path.open("rb") as file:
+    def read(self, *, last: bool = False) -> Reading:
+        """Return what is new, also of a file that was written anew; `last`: a line without its end counts, too. Raises
+        OSError.
+        """
+        with open_regular(self._path) as file:
+            stat = os.fstat(file.fileno())
+            if self._file != (stat.st_dev, stat.st_ino) or stat.st_size < self._at:
+                self._file, self._at = (stat.st_dev, stat.st_ino), 0
             file.seek(self._at)
             data = file.read()
-        whole_lines = data[: data.rfind(b"\n") + 1]
+        whole_lines = data if last else data[: data.rfind(b"\n") + 1]
         self._at += len(whole_lines)
         entries = [parse_line(line) for line in whole_lines.splitlines() if line.strip()]
         usable = [entry for entry in entries if isinstance(entry, dict)]

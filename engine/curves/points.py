@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+LARGEST_STEP = 2**53  # what a float holds exactly
+
 
 class Point(NamedTuple):
     """One measure at an optimiser step."""
@@ -30,12 +32,15 @@ def number(value: Any) -> float | None:
         return None
     if isinstance(value, str) and value.strip("+-").lower() not in ("nan", "inf", "infinity"):
         return None
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return math.inf if float(str(value)) > 0 else -math.inf
 
 
 def whole(value: Any) -> int | None:
-    """Return a step: a whole number from 0 on; None for what is none."""
+    """Return a step: a whole number from 0 on; None for what is none, or no run can reach."""
     as_number = number(value)
-    if as_number is None or not math.isfinite(as_number) or as_number < 0 or as_number != int(as_number):
+    if as_number is None or not 0 <= as_number < LARGEST_STEP or as_number != int(as_number):
         return None
     return int(as_number)

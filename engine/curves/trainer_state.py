@@ -7,6 +7,7 @@ from pathlib import Path
 
 from engine.curves.names import our_name
 from engine.curves.points import Point, Reading, number, whole
+from finetui.files import open_regular
 
 NAME = "trainer_state.json"
 _NO_MEASURES = ("step", "total_flos")
@@ -21,7 +22,8 @@ class TrainerState:
 
     def read(self) -> Reading:
         """Return what is new. Raises OSError, and ValueError for a file that is not one."""
-        state = json.loads(self._path.read_bytes())
+        with open_regular(self._path) as file:
+            state = json.loads(file.read())
         history = state.get("log_history") if isinstance(state, dict) else None
         if not isinstance(history, list):
             raise ValueError("it has no log_history")

@@ -15,6 +15,7 @@ from typing import Any
 
 from engine.curves.names import STEPS, our_name
 from engine.curves.points import Point, Reading, number, whole
+from finetui.files import open_regular
 
 SUFFIX = ".wandb"
 HEADER = b":W&B"
@@ -33,24 +34,26 @@ class WandbFile:
         self._at = _HEADER_BYTES  # after the last whole message
 
     def read(self) -> Reading:
-        """Return what is new; a message that is not whole yet comes with the next call. Raises OSError, ValueError."""
+        """Return what is new; a message that is not whole yet comes with the next call. Raises OSError, and ValueError
+        for a file that is not one.
+        """
         from google.protobuf.message import DecodeError
 
-        with self._path.open("rb") as file:
+        with open_regular(self._path) as file:
             if not HEADER.startswith(file.read(_HEADER_BYTES)[: len(HEADER)]):
                 raise ValueError("it does not begin as a file of W&B does")
             begin = self._at - self._at % _BLOCK
             file.seek(begin)
             data = file.read()
         points: list[Point] = []
-        for message, end in _messages(data, self._at - begin):
-            self._at = begin + end
-            try:
+        try:
+            for message, end in _messages(data, self._at - begin):
+                self._at = begin + end
                 record = self._record.FromString(message)
-            except DecodeError as error:
-                raise ValueError(f"a record cannot be read ({error})") from None
-            if record.WhichOneof("record_type") == "history":
-                points += _points(record.history)
+                if record.WhichOneof("record_type") == "history":
+                    points += _points(record.history)
+        except (ValueError, DecodeError) as error:
+            return Reading(tuple(points), problem=str(error))
         return Reading(tuple(points))
 
 

@@ -56,6 +56,7 @@ class Submission(BaseModel):
     datasets: list[dict[str, Any]] = []
     versions: dict[str, Any] = {}
     environment: dict[str, str] = {}  # of a command; kept beside run.json
+    umask: int | None = None  # of a command
     sweep: str | None = None
     priority: int = 0
     parent: int | None = None

@@ -18,6 +18,7 @@ from engine.basics.cpu import THREAD_VARIABLES, spin_little
 from engine.basics.process import Identity, alive, identify, kill_group, send
 from engine.queue.pool import ANSWER_S, SHIM, Order, Pool
 from engine.recipe.kinds import is_command
+from engine.runs.events import events_of
 from engine.runs.home import AttemptDir, RunDir
 from engine.runs.journal import RunRecord
 from engine.runs.lifecycle import Remains
@@ -69,6 +70,13 @@ class Executor:
     def is_command(self, run: RunDir) -> bool:
         """Whether a run is a program of the user's own."""
         return is_command((_read_json(run.meta) or {}).get("recipe"))
+
+    def _noted_checkpoint(self, run: RunDir) -> int:
+        """Return the last step at which a command has saved a checkpoint, wherever it keeps them; else -1."""
+        if not self.is_command(run):
+            return -1
+        saved = [line.step for line in events_of(run, Checkpoint) if isinstance(line, Checkpoint)]
+        return max(saved, default=-1)
 
     def is_ordered(self, run: RunDir) -> bool:
         """Whether the pool has yet to say what became of a shim."""
@@ -133,15 +141,12 @@ class Executor:
         """Read the files that a dead attempt left."""
         attempt = run.attempt(record.attempt)
         checkpoint = run.last_checkpoint()
-        noted = last_line(
-            attempt.events, Checkpoint
-        )  # of a command, whose checkpoints are where it wants them
         return Remains(
             began=attempt.process.exists(),
             exit=read_exit(attempt.exit),
             end=last_line(attempt.events, End),
             last_words=_last_output_line(run, attempt),
-            checkpoint=checkpoint[0] if checkpoint else noted.step if noted else -1,
+            checkpoint=checkpoint[0] if checkpoint else self._noted_checkpoint(run),
         )
 
 

@@ -12,6 +12,7 @@ from engine.recipe.kinds import is_command
 from engine.recipe.leaves import hash_of, leaves_of
 from engine.recipe.sections import Recipe
 
+LONGEST_GIVEN_NAME = 200
 LONGEST_NAME = 60  # of a name that is made of the command
 
 Word = Annotated[str, StringConstraints(max_length=10_000, pattern=r"^[^\x00]*$")]
@@ -20,7 +21,9 @@ Word = Annotated[str, StringConstraints(max_length=10_000, pattern=r"^[^\x00]*$"
 class Command(Section):
     """A program that finetui queues, starts and watches, and does not look into."""
 
-    name: str | None = Field(None, description="Shown in lists; default: the command.")
+    name: str | None = Field(
+        None, max_length=LONGEST_GIVEN_NAME, description="Shown in lists; default: the command."
+    )
     method: Literal["command"] = Field("command", description="That it is one.")
     command: list[Word] = Field(
         min_length=1, max_length=1000, description="The program and its arguments, without a shell."

@@ -205,7 +205,7 @@ def refused(action: Action, number: int, state: str, request: Request | None = N
     if state in ACTIVE:
         if action == "cancel" and request == "pause":
             return None
-        return f"run #{number} is already stopping ({request} was asked); wait for its checkpoint"
+        return f"run #{number} is already stopping ({request} was asked); wait until it has stopped"
     if action == "cancel" and state == RunState.PAUSED:
         return None
     again = "requeue runs its recipe again" if state == RunState.FINISHED else "use resume to continue it"

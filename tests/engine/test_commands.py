@@ -126,7 +126,9 @@ def test_how_it_failed_is_told_in_its_last_words(client: Client) -> None:
     reason = wait_state(client, failed, "failed")["reason"]
     assert reason == f"sh ended with exit code 7: ValueError: no such column (finetui logs {failed})"
     assert "sh was ended by SIGTERM" in wait_state(client, gone, "failed")["reason"]
-    assert "false ended with exit code 1: $ false" in wait_state(client, silent, "failed")["reason"]
+    assert (
+        "false ended with exit code 1: it printed nothing" in wait_state(client, silent, "failed")["reason"]
+    )
 
 
 def test_a_program_that_is_gone_when_its_turn_comes(client: Client, tmp_path: Path) -> None:
@@ -154,6 +156,66 @@ def test_all_that_it_started_is_told_to_stop(home: Home, client: Client) -> None
     assert wait_state(client, run, "paused")["reason"] is None
     _, left = psutil.wait_procs(family, timeout=20)
     assert not left
+
+
+LEAVES = "setsid sleep 987 & setsid sh -c 'sleep 988' & exit 0"
+
+
+def test_nothing_that_it_started_outlives_it(client: Client) -> None:
+    """Not what made a session of its own, either: torchrun's ranks do."""
+    done = queue(client, command("sh", "-c", LEAVES))
+    wait_state(client, done, "finished")
+    asked = queue(client, command("timeout", 300, "sleep", 989))
+    until("its program", lambda: [one for one in psutil.process_iter() if words(one) == "sleep 989"])
+    client.action("cancel", run=asked)
+    wait_state(client, asked, "cancelled")
+    assert [
+        words(one) for one in psutil.process_iter() if words(one) in {f"sleep {n}" for n in (987, 988, 989)}
+    ] == []
+
+
+SAVES = """
+import json, os, pathlib, signal, sys
+number = int(os.environ["FINETUI_ATTEMPT"])
+folder = pathlib.Path(f"out/checkpoint-{1000 * number}")
+folder.mkdir(parents=True)
+(folder / "trainer_state.json").write_text(json.dumps({"log_history": []}))
+if number == 5:
+    sys.exit()
+with open(os.environ["FINETUI_LOG"], "a") as log:
+    for step in range(900):
+        name = "a_long_name_of_a_measure_" * 4
+        log.write(json.dumps({"kind": "metrics", "step": 1000 * number + step, "values": {name: 1.0}}) + "\\n")
+__import__("time").sleep(2.5)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_program_that_saves_is_started_again_as_often_as_it_takes(home: Home, client: Client) -> None:
+    Path("saves.py").write_text(SAVES)
+    run = queue(client, python("saves.py"))
+    assert wait_state(client, run, "finished", "failed")["state"] == "finished"
+    assert row(client, run)["attempt"] == 5
+
+
+def test_a_folder_that_is_gone_is_told(home: Home, client: Client, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    run = queue(client, command("true"), held=True, cwd=gone)
+    gone.rmdir()
+    client.action("release", run=run)
+    reason = wait_state(client, run, "failed")["reason"]
+    assert f"the folder that it was queued in is gone: {gone}" in reason
+
+
+def test_files_are_made_as_in_the_shell(client: Client) -> None:
+    before = os.umask(0o022)
+    try:
+        run = queue(client, command("sh", "-c", "touch made; umask"))
+    finally:
+        os.umask(before)
+    wait_state(client, run, "finished")
+    assert Path("made").stat().st_mode & 0o777 == 0o644
 
 
 def words(process: psutil.Process) -> str:

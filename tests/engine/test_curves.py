@@ -198,36 +198,130 @@ def test_a_point_that_is_in_several_files_counts_once(tmp_path: Path) -> None:
     state.save_to_json(str(checkpoint / "trainer_state.json"))
     news = looked(curves)
     assert news.steps == {2: {"heldout/loss": 0.3}}
-    assert (news.total_steps, news.checkpoints) == (4, {2: checkpoint})
-    assert looked(curves) == News(notes=[]), "nothing is new"
+    assert (news.total_steps, news.checkpoints) == (4, [(2, checkpoint)])
+    again = looked(curves)
+    assert (again.steps, again.checkpoints, again.notes) == ({}, [], []), "nothing is new"
     # The next attempt finds what the one before had measured once more in the state, in double precision.
     earlier = {(1, "train/loss"): float(np.float32(0.1)), (2, "train/loss"): float(np.float32(0.2))}
-    again = Curves([tmp_path / "out"], tmp_path / "own.jsonl", 0.0, earlier)
-    assert looked(again).steps == {2: {"heldout/loss": 0.3}}
+    next_one = Curves([tmp_path / "out"], tmp_path / "own.jsonl", 0.0, earlier)
+    assert looked(next_one).steps == {2: {"heldout/loss": 0.3}}
+    assert looked(next_one).steps == {}
+    longer = tmp_path / "out" / "checkpoint-3"
+    longer.mkdir()
+    state.log_history.append({"loss": 0.4, "step": 3})
+    state.save_to_json(str(longer / "trainer_state.json"))
+    assert looked(next_one).steps == {3: {"train/loss": 0.4}}
 
 
-def test_only_what_is_new_and_of_this_session_is_found(tmp_path: Path) -> None:
+def event_file(folder: Path, pid: int, host: str | None = None) -> Path:
+    return folder / f"events.out.tfevents.1.{host or socket.gethostname()}.{pid}.0"
+
+
+def test_only_what_is_new_and_of_this_run_is_found(tmp_path: Path) -> None:
     for name in ("old", ".hidden", "site-packages", "new"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "trainer_state.json").write_text("{}")
     os.utime(tmp_path / "old" / "trainer_state.json", (1, 1))
-    other = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    os.mkfifo(tmp_path / "run-pipe.wandb")
+    mine = subprocess.Popen(["sleep", "60"], start_new_session=True)  # as torchrun starts its ranks
+    others = os.getppid()
     try:
-        for pid in (other.pid, os.getpid()):
-            (tmp_path / f"events.out.tfevents.1.{socket.gethostname()}.{pid}.0").touch()
-        (tmp_path / f"events.out.tfevents.1.elsewhere.{other.pid}.0").touch()
-        found = {path.name for path in find([tmp_path], time.time() - 60).files}
+        kept = [
+            event_file(tmp_path, mine.pid),
+            event_file(tmp_path, os.getpid()),
+            event_file(tmp_path, others, "box"),
+        ]
+        for path in (*kept, event_file(tmp_path, others)):
+            path.touch()
+        found = find([tmp_path], time.time() - 60)
     finally:
-        other.send_signal(signal.SIGKILL)
-        other.wait()
-    assert found == {
-        "trainer_state.json",
-        f"events.out.tfevents.1.{socket.gethostname()}.{os.getpid()}.0",
-        f"events.out.tfevents.1.elsewhere.{other.pid}.0",
-    }
-    assert [
-        path.parent.name for path in find([tmp_path], time.time() - 60).files if path.suffix == ".json"
-    ] == ["new"]
+        mine.send_signal(signal.SIGKILL)
+        mine.wait()
+    assert set(found.files) == {*kept, tmp_path / "new" / "trainer_state.json"}
+    assert found.others == {event_file(tmp_path, others)}
+
+
+def test_a_file_of_another_run_stays_its_own_when_that_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = SummaryWriter(str(tmp_path))
+    writer.add_scalar("loss", 1.0, 1)
+    writer.close()
+    (path,) = tmp_path.iterdir()
+    theirs = path.rename(event_file(tmp_path, os.getppid()))
+    curves = Curves([tmp_path], tmp_path / "own.jsonl", 0.0, {})
+    assert looked(curves).steps == {}
+    monkeypatch.setattr("engine.curves.find.identify", lambda pid: None)
+    theirs.touch()
+    assert looked(curves).steps == {}
+    assert looked(Curves([tmp_path], tmp_path / "own.jsonl", 0.0, {})).steps, "it could be read"
+
+
+def test_files_that_do_not_agree_are_told(tmp_path: Path) -> None:
+    for folder, value in (("a", 1.0), ("b", 2.0), ("validation", 3.0)):
+        writer = SummaryWriter(str(tmp_path / folder))
+        writer.add_scalar("epoch_loss", value, 5)
+        writer.close()
+        time.sleep(0.02)  # the files are read in the order in which they were written
+    news = looked(Curves([tmp_path], tmp_path / "own.jsonl", 0.0, {}))
+    assert news.steps == {5: {"train/epoch_loss": 1.0, "heldout/epoch_loss": 3.0}}
+    (note,) = news.notes
+    assert "/b/events" in note
+    assert "another file has other values of train/epoch_loss" in note
+
+
+def test_a_damaged_record_costs_what_comes_after_it_and_is_told(tmp_path: Path) -> None:
+    writer = SummaryWriter(str(tmp_path))
+    for step in range(20):
+        writer.add_scalar("loss", float(step), step)
+    writer.close()
+    (path,) = tmp_path.iterdir()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 8
+    path.write_bytes(data)
+    curves = Curves([tmp_path], tmp_path / "own.jsonl", 0.0, {})
+    assert 0 < len(curves.look().steps) < 20
+    (note,) = looked(curves).notes
+    assert "records of it cannot be read" in note
+
+
+def test_odd_values_cost_themselves(tmp_path: Path) -> None:
+    own = tmp_path / "own.jsonl"
+    lines = [
+        {"step": 1, "values": {"loss": 10**400, "other": 1.0}},
+        {"step": 1e30, "values": {"loss": 1.0}},
+        {"step": -1, "values": {"loss": 1.0}},
+        {"step": 2, "values": {"loss": True, "text": "x", "real": 2.0}},
+    ]
+    own.write_text("".join(json.dumps({"kind": "metrics", **line}) + "\n" for line in lines))
+    (tmp_path / "trainer_state.json").write_text("[" * 50_000)
+    news = looked(Curves([tmp_path], own, 0.0, {}))
+    assert news.steps == {1: {"train/loss": float("inf"), "train/other": 1.0}, 2: {"train/real": 2.0}}
+    assert any("2 lines of it cannot be used" in note for note in news.notes)
+    assert any("trainer_state.json" in note for note in news.notes)
+
+
+def test_own_lines_that_are_written_anew_are_read_anew(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text('{"kind": "metrics", "step": 1, "values": {"loss": 1}}\n' * 3)
+    reader = OwnLines(path)
+    assert len(reader.read().points) == 3
+    path.write_text('{"kind": "metrics", "step": 2, "values": {"loss": 2}}')
+    assert reader.read().points == (), "its line may go on"
+    assert reader.read(last=True).points == (Point(2, "train/loss", 2.0),)
+
+
+def test_a_state_that_is_shorter_than_what_was_measured_has_begun_anew(tmp_path: Path) -> None:
+    earlier = {(step, "train/loss"): 1.0 for step in (10, 20, 30)}
+    state = State(max_steps=40)
+    state.log_history = [{"loss": 1.0, "step": 10}, {"loss": 1.0, "step": 20}]
+    state.save_to_json(str(tmp_path / "trainer_state.json"))
+    curves = Curves([tmp_path], tmp_path / "own.jsonl", 0.0, earlier)
+    assert list(looked(curves).steps) == [10, 20]
+    assert looked(curves).steps == {}
+    state.log_history += [{"loss": 1.0, "step": 30}, {"loss": 1.0, "step": 40}]
+    state.save_to_json(str(tmp_path / "trainer_state.json"))
+    assert list(looked(curves).steps) == [30, 40]
 
 
 def test_a_missing_library_is_told_and_the_rest_is_read(
@@ -290,6 +384,15 @@ def test_a_held_out_loss_that_rises_is_a_sign_and_no_warning() -> None:
     ]
     assert lines[0].since_step == 30
     assert "from 2.000 at step 10 to 2.200" in lines[0].message
+
+
+def test_what_was_best_before_a_pause_still_is() -> None:
+    flags = CurveFlags()
+    flags.go_on({(100, "heldout/loss"): 1.5, (900, "heldout/loss"): 0.1}, 200)
+    lines = [
+        line for step, loss in ((300, 1.8), (400, 1.9)) for line in flags.add({step: {"heldout/loss": loss}})
+    ]
+    assert "from 1.500 at step 100" in lines[-1].message
 
 
 def test_steps_at_the_end_that_lie_evenly() -> None:

@@ -13,7 +13,7 @@ from finetui.errors import ExitCode
 
 
 def test_a_program_is_queued_word_by_word(live: Live, finetui: Line) -> None:
-    words = ("sh", "-c", "exit 0", "--", "--priority", "9", "a b")
+    words = ("sh", "-c", "exit 0", "--", "--priority", "9", "a b", "ü🙂")
     options = (
         "--hold",
         "--tag",
@@ -40,7 +40,7 @@ def test_a_program_is_queued_word_by_word(live: Live, finetui: Line) -> None:
     found = row(live.client, number)
     assert (found["name"], found["tags"], found["priority"]) == ("mine", "own", 0)
     shown = finetui("show", number).out
-    assert "a command: sh -c 'exit 0' -- --priority 9 'a b'" in shown
+    assert "a command: sh -c 'exit 0' -- --priority 9 'a b' 'ü🙂'" in shown
     assert "None" not in shown
     finetui("cancel", number)
 

@@ -64,7 +64,7 @@ def command_of(
         "on_resume": resumed,
     }
     tree = {key: value for key, value in keys.items() if value or key == "command"}
-    return recipe_file.parse(json.dumps(tree), Path("command line"))
+    return recipe_file.parse(json.dumps(tree, ensure_ascii=False), Path("command line"))
 
 
 def run_command(file: RecipeFile, more: dict[str, Any], *, follow: bool, as_json: bool) -> None:

@@ -121,7 +121,8 @@ def flags(rows: Sequence[Row], worst: Sequence[Row], run: Run | None, width: int
     lines: list[Line] = []
     for row in words.newest(rows):
         lines += [*_flag(row, texts, width), []]
-    return [*lines, [("f makes a recipe of the first things to do", "faint")]] if run.flags else lines[:-1]
+    makes = run.flags and run.method != COMMAND
+    return [*lines, [("f makes a recipe of the first things to do", "faint")]] if makes else lines[:-1]
 
 
 def _no_flags_yet(run: Run, width: int) -> list[Line]:
