@@ -249,10 +249,10 @@ class Daemon:
                     return {"run": queue.requeue(whole_number(name, body, "run"))}
                 case "cancel":
                     state = queue.cancel(number := whole_number(name, body, "run"))
-                    return {"state": state, "first": queue.before_end(number)}
+                    return {"state": state, **queue.before_end(number)}
                 case "pause":
                     state = queue.pause(number := whole_number(name, body, "run"))
-                    return {"state": state, "first": queue.before_end(number)}
+                    return {"state": state, **queue.before_end(number)}
                 case "resume":
                     return {"state": queue.resume(whole_number(name, body, "run"))}
                 case "remove":

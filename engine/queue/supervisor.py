@@ -295,14 +295,18 @@ class Supervisor:
         with self._lock:
             record = self._runs.allowed(action, number)
             if record.active:
-                record = self._runs.write(record, line(record.state, f"{why}; {self.before_end(number)}"))
+                record = self._runs.write(record, line(record.state, f"{why}; {self._before_end(number)}"))
                 self._runs.guarded(number, partial(self._watch, record))
             else:
                 self._runs.write(record, line(state, None))
             return self._runs.records[number].state
 
-    def before_end(self, number: int) -> str:
-        """Return what a run that is asked to end does first, in words."""
+    def before_end(self, number: int) -> dict[str, str]:
+        """Return what a run does first that is asked to end and goes on for a while, in words; nothing for others."""
+        with self._lock:
+            return {"first": self._before_end(number)} if self._runs.records[number].active else {}
+
+    def _before_end(self, number: int) -> str:
         own = self._executor.is_command(self._runs.dirs[number])
         return "its program was sent SIGTERM" if own else "it saves a checkpoint first"
 
