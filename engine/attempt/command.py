@@ -14,12 +14,11 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.attempt.ranks import die_with_parent
 from engine.basics.cpu import THREAD_VARIABLES
 from engine.basics.process import adopt_orphans, descendants, kill_descendants
-from engine.curves.curve_flags import CurveFlags
 from engine.curves.flag_line import flag_line
 from engine.curves.follow import Curves, News
 from engine.recipe.command import Command
@@ -33,7 +32,11 @@ from store.line_fields import write
 from store.lines import Checkpoint, End, Log, Metrics, Phase, Plan, Resume, WorkerLine
 from store.states import RunState, WorkerExit
 
+if TYPE_CHECKING:
+    from engine.curves.curve_flags import CurveFlags
+
 LOOK_S = 1.0  # between looks at the curves
+COARSE_S = 0.02  # that the time of a file may lie before its change
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as a shell has them
 OWN_LOG = "FINETUI_LOG"
 OF_DEVICES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
@@ -63,7 +66,7 @@ class Attempt:
         self.step = 0
         self._umask: int | None = meta.get("umask")
         self._log = LogWriter(attempt.events, "worker", run.number, attempt.number)
-        self._flags = CurveFlags()
+        self._flags: CurveFlags | None = None
         self._own = attempt.path / "own.jsonl"
         self._earlier = measured_before(run, attempt.number)
         self._resumed = attempt.number == 1
@@ -77,7 +80,7 @@ class Attempt:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask_to_stop)
         folders = [Path(folder) for folder in self.command.watch]
-        curves = Curves(folders, self._own, time.time(), self._earlier)
+        curves = Curves(folders, self._own, time.time() - COARSE_S, self._earlier)
         words = [*self.command.command, *(self.command.on_resume if self.attempt.number > 1 else ())]
         write(self._log, Phase("training", 0, f"{words[0]} …" if len(words) > 1 else words[0]))
         self._say(f"$ {' '.join(words)}")
@@ -151,18 +154,26 @@ class Attempt:
             self._resumed = True
             step = self._goes_on_from(min(news.steps))
             self._write(Resume(step))
-            self._flags.go_on(self._earlier, step)
+            self._curve_flags().go_on(self._earlier, step)
         if news.total_steps not in (None, self._total_steps):
             self._total_steps = news.total_steps
             self._write(Plan(total_steps=news.total_steps))
         for step, values in news.steps.items():
             self._write(Metrics(step, dict(values)))
             self.step = max(self.step, step)
-        for flag in self._flags.add(news.steps):
+        for flag in self._curve_flags().add(news.steps) if news.steps else ():
             self._write(flag_line(flag))
             self._say(f"flag {flag.flag} ({flag.level}, {flag.state}): {flag.message}")
         for step, path in news.checkpoints:
             self._write(Checkpoint(step, str(path.absolute()), bytes_below(path)))
+
+    def _curve_flags(self) -> CurveFlags:
+        """Made with the first curve: NumPy and SciPy take memory and a second, and many a program has none."""
+        if self._flags is None:
+            from engine.curves.curve_flags import CurveFlags
+
+            self._flags = CurveFlags()
+        return self._flags
 
     def _goes_on_from(self, first: int) -> int:
         """Return the step before the first that this attempt measures; -1 if it has begun anew."""

@@ -27,9 +27,7 @@ SHARE = 20  # a search for files takes at most this part of the time
 class News:
     """What a look has found."""
 
-    steps: Mapping[int, Mapping[str, float]] = field(
-        default_factory=dict
-    )  # new measures, in the order of steps
+    steps: Mapping[int, Mapping[str, float]] = field(default_factory=dict)  # new measures, by step, in order
     total_steps: int | None = None
     checkpoints: Sequence[tuple[int, Path]] = ()  # new ones, by step
     notes: Sequence[str] = ()  # in sentences
@@ -45,7 +43,6 @@ class Curves:
         measured, by step and name, which the state of a Trainer that goes on repeats.
         """
         self._folders, self._since, self._earlier = folders, since, earlier
-        self._own = own
         self._readers: dict[Path, Reader | None] = {own: OwnLines(own)}  # None: it cannot be read at all
         self._changed: dict[Path, tuple[int, int]] = {}
         self._told: set[str] = set()
@@ -96,8 +93,9 @@ class Curves:
             return False
         if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
             return False
-        now = (status.st_mtime_ns, status.st_size)
-        return self._changed.get(path) != now and self._changed.update({path: now}) is None
+        before, now = self._changed.get(path), (status.st_mtime_ns, status.st_size)
+        self._changed[path] = now
+        return now != before
 
     def _read(self, path: Path, reader: Reader, notes: list[str], last: bool) -> Reading:
         try:

@@ -179,7 +179,8 @@ class Daemon:
         self._notifier.queue_changed(
             len(counts["running"]), len(counts["queued"]), self._supervisor.disk_full
         )
-        work, when, now = any(counts.values()), self.config.when_idle, time.monotonic()
+        work = any(counts.values()) or self._mirror.busy  # nobody stops the box before all is elsewhere
+        when, now = self.config.when_idle, time.monotonic()
         if self._idle.look(when, work=work, last_request=self._server.last_request, now=now):
             idle.begin(when)
 

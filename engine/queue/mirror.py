@@ -154,13 +154,18 @@ class Mirror:
         if self._stopped:
             self._kill()
 
+    @property
+    def busy(self) -> bool:
+        """Whether something is being copied now."""
+        return self._child is not None and self._child.poll() is None
+
     def stop(self) -> None:
         """End what is being copied; the next daemon copies the rest."""
         self._stopped = True
         self._kill()
 
     def _kill(self) -> None:
-        if self._child is not None and self._child.poll() is None:
+        if self._child is not None and self.busy:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._child.pid, signal.SIGTERM)
 

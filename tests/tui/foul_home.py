@@ -26,6 +26,7 @@ _OWN = {
     "log",
     "source",
     "uuid",
+    "sweep",
     "slug",
     "level",
     "boot_id",
@@ -41,6 +42,7 @@ def fill(home: Home) -> None:
     home.create()
     for number in (1, 2):
         run = make_run(home, number, f"run-{number}")
+        run.meta.write_text(json.dumps(json.loads(run.meta.read_text()) | {"sweep": "a sweep"}))
         log = train(run, 80, floor=1.0)
         raise_flag(log, 40, "overfitting", "heldout")
         raise_flag(log, 80, "forgetting", "general", "critical", slice="prose")

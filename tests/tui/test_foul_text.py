@@ -64,6 +64,8 @@ COMMANDS = [
     "group x 1",
     "note 1 FOUL",
     "wait 1",
+    "sweep 1",
+    "pull nowhere",
     "rm 1 --yes",
     "restore 1",
     "clean 1",
@@ -103,7 +105,7 @@ CODES = dict.fromkeys(
 REFUSED = {
     "fix 2", "clone 1 FOUL=1", "edit 1 FOUL=1",
     "run my.yaml FOUL=1", "run my.yaml --follow", "data my.yaml seed=FOUL", "ls --state FOUL",
-    'sql SELECT-"FOUL"-FROM-runs',
+    'sql SELECT-"FOUL"-FROM-runs', "pull nowhere",
 }  # fmt: skip
 
 
