@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -122,6 +122,18 @@ def survivors(known: Iterable[Mount], kind: str | None) -> list[str]:
         and mount.path != "/"
     }
     return sorted(path for path in places if Path(path).is_dir() and os.access(path, os.W_OK))
+
+
+def home_warning(path: Path, environment: Mapping[str, str], known: Sequence[Mount]) -> str | None:
+    """Return why a home does not outlive the machine, and where one would; None where it does, as far as is known."""
+    kind = container(environment)
+    lost = lost_with(path, known, kind)
+    if lost is None:
+        return None
+    rented = provider(environment)
+    kept = survivors(known, kind) or ([rented.keeps] if rented and rented.keeps else [])
+    where = f"below {' or '.join(kept[:3])}" if kept else "on a disk that is kept"
+    return f"{path}: {lost}; set FINETUI_HOME to a folder {where}"
 
 
 def shared_memory(root: Path = ROOT) -> int | None:

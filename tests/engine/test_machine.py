@@ -14,7 +14,6 @@ from engine.basics.errors import QueueError
 from engine.basics.machine import Mount
 from engine.client import start_hook
 from finetui.home import Home
-from tui.cli import doctor
 
 # As /proc/self/mounts has them in a container of Docker with a volume, shortened.
 IN_DOCKER = [
@@ -70,14 +69,13 @@ def test_folders_that_outlive_a_container(tmp_path: Path) -> None:
     assert machine.survivors(known, None) == [], "without a container all of it does"
 
 
-def test_the_first_run_is_told_that_its_home_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "container", lambda environment: "docker")
-    monkeypatch.setenv("RUNPOD_POD_ID", "abc")
-    warned = doctor.home_warning(Path("/root/finetui"), IN_DOCKER)
+def test_the_first_run_is_told_that_its_home_is_lost() -> None:
+    rented = {"RUNPOD_POD_ID": "abc", "KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+    warned = machine.home_warning(Path("/root/finetui"), rented, IN_DOCKER)
     assert warned is not None
     assert warned.startswith("/root/finetui: it is on the container's own disk (overlay)")
     assert warned.endswith("set FINETUI_HOME to a folder below /workspace")
-    assert doctor.home_warning(Path("/workspace/finetui"), IN_DOCKER) is None
+    assert machine.home_warning(Path("/workspace/finetui"), rented, IN_DOCKER) is None
 
 
 def test_laptops_jobs_and_namespaces(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -122,23 +122,11 @@ def _home() -> Check:
         return Check(
             "home", "bad", f"{path} is on {filesystem}, where locks fail; set FINETUI_HOME to a local disk"
         )
-    if lost := home_warning(path, mounts):
+    if lost := machine.home_warning(path, os.environ, mounts):
         return Check("home", "bad", lost)
     if wide := home().open_to_others():
         return Check("home", "note", wide)
     return Check("home", "good", f"{path} ({filesystem or 'local'})")
-
-
-def home_warning(path: Path, mounts: Sequence[machine.Mount]) -> str | None:
-    """Why a home does not outlive the machine, and where one would; None where it does, as far as is known."""
-    kind = machine.container(os.environ)
-    lost = machine.lost_with(path, mounts, kind)
-    if lost is None:
-        return None
-    rented = machine.provider(os.environ)
-    kept = machine.survivors(mounts, kind) or ([rented.keeps] if rented and rented.keeps else [])
-    where = f"below {' or '.join(kept[:3])}" if kept else "on a disk that is kept"
-    return f"{path}: {lost}; set FINETUI_HOME to a folder {where}"
 
 
 def _machine() -> Check:

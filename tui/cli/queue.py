@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -23,7 +24,6 @@ from finetui.daemon import connect
 from finetui.errors import ExitCode
 from finetui.home import home
 from tui.cli.asking import ask_daemon, confirm, runs_in_words
-from tui.cli.doctor import home_warning
 from tui.cli.follow import follow_runs, wait_for_runs
 from tui.cli.logs import find
 from tui.cli.output import out, print_json, say
@@ -85,7 +85,9 @@ def _queue(file: RecipeFile, folder: Path, more: dict[str, Any], *, follow: bool
                 out(str(number))
         if follow:
             sys.exit(ExitCode.OK if follow_runs(client, numbers) else ExitCode.FAILED)
-    if numbers[0] == 1 and (warning := home_warning(home().path, machine.mounts())):  # the first of this home
+    if numbers[0] == 1 and (
+        warning := machine.home_warning(home().path, os.environ, machine.mounts())
+    ):  # the first of this home
         say(f"note: {warning}")
     say(f"watch: finetui   or: finetui logs -f {numbers[0]}")
 
