@@ -14,18 +14,19 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from engine.attempt.ranks import die_with_parent
 from engine.basics.cpu import THREAD_VARIABLES
-from engine.basics.process import adopt_orphans, descendants, kill_descendants
+from engine.basics.process import adopt_orphans, descendants, die_with_parent, has_ended, kill_descendants
 from engine.curves.flag_line import flag_line
 from engine.curves.follow import Curves, News
 from engine.recipe.command import Command
 from engine.runs import disk, journal
 from engine.runs.events import events_of
 from engine.runs.home import AttemptDir, RunDir
+from engine.runs.lifecycle import signal_name
 from engine.runs.output import last_line_of
+from engine.runs.removed import bytes_of
 from finetui.files import read_json
 from finetui.log import LogWriter
 from store.line_fields import write
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 
 LOOK_S = 1.0  # between looks at the curves
 COARSE_S = 0.02  # that the time of a file may lie before its change
-NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as a shell has them
-OWN_LOG = "FINETUI_LOG"
 OF_DEVICES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
 # What our own programs are started with, and a program of the user's has from its own shell or not at all.
 OURS = ("PYTHONPATH", "PYTHONSAFEPATH", "VIRTUAL_ENV")
@@ -87,21 +86,16 @@ class Attempt:
         try:
             child = subprocess.Popen(words, env=self._environment(), preexec_fn=self._begin)
         except OSError as error:
-            code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
-            return self._end(code, f"{words[0]} cannot be started: {error.strerror}")
+            return self._end(1, f"{words[0]} cannot be started: {error.strerror}")
         if self._asked:  # before it was there
             child.terminate()
-        while True:
-            try:
-                child.wait(LOOK_S)
-            except subprocess.TimeoutExpired:
-                self._look(curves)
-            else:
-                break
-        failure = self._failure(child.returncode)  # before more is printed
+        while not has_ended(child.pid, LOOK_S):
+            self._look(curves)
+        code = child.wait()
+        failure = self._failure(code)  # before more is printed
         kill_descendants(os.getpid())
         self._look(curves, last=True)
-        return self._end(child.returncode, failure)
+        return self._end(code, failure)
 
     def _begin(self) -> None:
         """In the child: end with this process, and make files as the shell would that queued it."""
@@ -125,18 +119,15 @@ class Attempt:
         except (OSError, ValueError):  # of a run that was made by hand
             shell = {name: value for name, value in own.items() if name not in OURS}
         on_gpus = (journal.read(self.run).device or "").startswith("gpu")
-        devices = {name: own[name] for name in OF_DEVICES if on_gpus and name in own}
-        added: dict[str, Any] = {
-            "FINETUI_RUN": self.run.number,
-            "FINETUI_ATTEMPT": self.attempt.number,
-            OWN_LOG: self._own,
-        }
+        devices: dict[str, str] = {name: own[name] for name in OF_DEVICES if on_gpus and name in own}
         return {
             **{name: own[name] for name in THREAD_VARIABLES if name in own},
             "PYTHONUNBUFFERED": "1",
             **shell,
-            **dict(devices),
-            **{name: str(value) for name, value in added.items()},
+            **devices,
+            "FINETUI_RUN": str(self.run.number),
+            "FINETUI_ATTEMPT": str(self.attempt.number),
+            "FINETUI_LOG": str(self._own),
         }
 
     def _look(self, curves: Curves, *, last: bool = False) -> None:
@@ -165,7 +156,7 @@ class Attempt:
             self._write(flag_line(flag))
             self._say(f"flag {flag.flag} ({flag.level}, {flag.state}): {flag.message}")
         for step, path in news.checkpoints:
-            self._write(Checkpoint(step, str(path.absolute()), bytes_below(path)))
+            self._write(Checkpoint(step, str(path.absolute()), bytes_of(path)))
 
     def _curve_flags(self) -> CurveFlags:
         """Made with the first curve: NumPy and SciPy take memory and a second, and many a program has none."""
@@ -202,9 +193,7 @@ class Attempt:
 
     def _failure(self, code: int) -> str:
         """Return in a sentence how the program failed, with what it said last; negative: the signal that ended it."""
-        known = {number.value: number.name for number in signal.Signals}
-        by = known.get(-code, f"signal {-code}")
-        how = f"was ended by {by}" if code < 0 else f"ended with exit code {code}"
+        how = f"was ended by {signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
         words = last_line_of(self.attempt.stdout, but=self._said) or "it printed nothing"
         return f"{PurePath(self.command.command[0]).name} {how}: {words} (finetui logs {self.run.number})"
 
@@ -228,15 +217,6 @@ class Attempt:
             self._log.close()
         self._say(f"{state}: {error}" if error else state)
         return WorkerExit.of(state)
-
-
-def bytes_below(folder: Path) -> int:
-    """Return the size of all files in a folder; what its owner deletes meanwhile is not counted."""
-    total = 0
-    for path in folder.rglob("*"):
-        with suppress(OSError):
-            total += path.stat().st_size if path.is_file() else 0
-    return total
 
 
 def measured_before(run: RunDir, attempt: int) -> dict[tuple[int, str], float]:

@@ -7,7 +7,6 @@ its parent (PR_SET_PDEATHSIG). Torch-free.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -19,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from engine.basics.cpu import THREAD_VARIABLES
+from engine.basics.process import die_with_parent
 from engine.runs.home import AttemptDir, RunDir
 from engine.runs.rank_log import LOST, RankLog, outcome_file
 from finetui.log import LogWriter
@@ -29,7 +29,6 @@ from store.states import RunState, WorkerExit
 
 RANKS = "FINETUI_RANKS"  # how many processes; set for them only
 LAUNCHER = "FINETUI_LAUNCHER"  # the attempt's own process; set for them only
-PR_SET_PDEATHSIG = 1
 
 
 def launch(run: RunDir, attempt: AttemptDir, processes: int) -> int:
@@ -60,11 +59,6 @@ def open_log(run: RunDir, attempt: AttemptDir) -> LogWriter | RankLog:
     if rank > 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return RankLog(run, attempt, rank)
-
-
-def die_with_parent() -> None:
-    """Let this child be killed as soon as its parent is gone (Linux), unless that was gone before."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _is_orphan() -> bool:

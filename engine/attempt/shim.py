@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import select
 import signal
 import sys
 import time
@@ -26,7 +25,7 @@ from typing import NoReturn
 
 from engine.attempt import fork
 from engine.basics import memory_limit
-from engine.basics.process import Identity, adopt_orphans, identify, kill_descendants
+from engine.basics.process import Identity, adopt_orphans, has_ended, identify, kill_descendants
 from engine.recipe.kinds import is_command
 from engine.runs import disk, journal
 from engine.runs.home import AttemptDir, RunDir
@@ -143,18 +142,6 @@ def watch(attempt: AttemptDir, directory: os.stat_result, pid: int) -> bool:
         os.killpg(pid, signal.SIGKILL)
     os.kill(pid, signal.SIGKILL)
     return False
-
-
-def has_ended(pid: int, wait_s: float) -> bool:
-    """Whether a child has ended, after so many seconds at most; it is not reaped."""
-    try:
-        fd = os.pidfd_open(pid)
-    except OSError:  # a kernel (< 5.3) or sandbox without pidfd
-        time.sleep(wait_s)
-    else:
-        select.select([fd], [], [], wait_s)
-        os.close(fd)
-    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
 
 def is_gone(path: Path, before: os.stat_result) -> bool:

@@ -39,12 +39,12 @@ class Provider:
     start: str = ""  # where a command goes that is to run at each start
 
 
-# From the pages of each: docs.runpod.io/pods/storage, docs.vast.ai/guides/instances, slurm.schedmd.com/sbatch.html.
+# RunPod's folder: docs.runpod.io/pods/storage; Colab's and Kaggle's variables: kagglehub's env.py.
 PROVIDERS = (
     Provider("RunPod", "RUNPOD_POD_ID", "/workspace", "the start command of the pod's template"),
     Provider("Vast.ai", "VAST_CONTAINERLABEL", "", "the on-start script of the instance"),
     Provider("Google Colab", "COLAB_RELEASE_TAG", "", "the first cell"),
-    Provider("Kaggle", "KAGGLE_KERNEL_RUN_TYPE", "/kaggle/working", "the first cell"),
+    Provider("Kaggle", "KAGGLE_KERNEL_RUN_TYPE", "", "the first cell"),
     Provider("Kubernetes", "KUBERNETES_SERVICE_HOST", "", "the container's command"),
 )
 

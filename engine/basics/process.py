@@ -8,11 +8,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import select
 import signal
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # prctl(2)
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,6 @@ class Identity:
             return cls(int(body["pid"]), int(body["start_time"]), str(body["boot_id"]))
         except (KeyError, TypeError, ValueError):
             return None
-
-
-PR_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,18 @@ def kill_group(leader: Identity, session: int) -> None:
 
 def adopt_orphans() -> None:
     """Become the parent of all that this process's children leave behind (Linux): else nobody would know of them."""
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent() -> None:
+    """Let this child be killed as soon as its parent is gone (Linux), unless that was gone before."""
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _prctl(option: int, value: int) -> None:
     import ctypes
 
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
 def descendants(pid: int) -> list[int]:
@@ -128,6 +137,18 @@ def is_below(pid: int, ancestor: int) -> bool:
             return True
         pid = stat.parent
     return False
+
+
+def has_ended(pid: int, wait_s: float) -> bool:
+    """Whether a child has ended, after so many seconds at most; it is not reaped."""
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:  # a kernel (< 5.3) or sandbox without pidfd
+        time.sleep(wait_s)
+    else:
+        select.select([fd], [], [], wait_s)
+        os.close(fd)
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
 
 def kill_descendants(pid: int, but: int | None = None) -> None:

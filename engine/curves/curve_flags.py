@@ -39,12 +39,15 @@ class CurveFlags:
     def __init__(self) -> None:
         self._curves: dict[str, dict[int, float]] = {LOSS: {}, NORM: {}, HELDOUT: {}}
         self._stated: dict[tuple[str, str], Flag] = {}
+        self._unchecked: set[int] = set()  # steps with something new
+        self._broken = False  # by a loss that is no number: nothing after it says anything
 
     def go_on(self, earlier: Mapping[tuple[int, str], float], step: int) -> None:
         """Take what attempts before have measured up to the step that this one goes on from."""
         for (at, name), value in earlier.items():
             if name in self._curves and at <= step:
                 self._curves[name][at] = value
+        self._broken = any(not math.isfinite(loss) for loss in self._curves[LOSS].values())
 
     def add(self, steps: Mapping[int, Mapping[str, float]]) -> list[Flag]:
         """Take new measures by step; return the lines to write of flags: raised, confirmed, weakened or withdrawn."""
@@ -52,6 +55,7 @@ class CurveFlags:
             for name, curve in self._curves.items():
                 if name in values:
                     curve[step] = values[name]
+        self._unchecked.update(steps)
         lines: list[Flag] = []
         if any(LOSS in values for values in steps.values()):
             lines += self._training()
@@ -61,24 +65,22 @@ class CurveFlags:
         return lines
 
     def _training(self) -> list[Flag]:
-        curve = dict(sorted(self._curves[LOSS].items()))
-        for step, loss in curve.items():
-            flag = nan(step, loss, self._curves[NORM].get(step, 0.0), _CONTEXT)
-            if flag:  # nothing after it says anything
-                told = ("nan", "train") in self._stated
-                flag = replace(
-                    flag,
-                    message=f"{flag.message.partition(';')[0]}; no weights after it can be trusted.",
-                    actions=_CALMER,
-                )
-                return [] if told else [flag]
-        steps = even_end(list(curve))
+        if self._broken:
+            return []
+        losses_at, norms_at = self._curves[LOSS], self._curves[NORM]
+        outcome = "no weights after it can be trusted"
+        for step in sorted(self._unchecked & losses_at.keys()):
+            if flag := nan(step, losses_at[step], norms_at.get(step, 0.0), _CONTEXT, outcome):
+                self._broken = True
+                return [replace(flag, actions=_CALMER)]
+        self._unchecked.clear()
+        steps = evenly_spaced_end(sorted(losses_at))
         if len(steps) < 2:
             return []
-        losses = np.array([curve[step] for step in steps])
-        norms = np.array([self._curves[NORM].get(step, 1.0) for step in steps])
+        losses = np.array([losses_at[step] for step in steps])
+        norms = np.array([norms_at.get(step, 1.0) for step in steps])
         first, every = steps[0], steps[1] - steps[0]
-        stated = [flag for key, flag in self._stated.items() if key == ("instability", "train")]
+        stated = self._lines_of("instability", "train")
         since = next((flag.since_step for flag in stated if warns(flag)), None)
         found = instability(losses, norms, first, _CONTEXT, since, every)
 
@@ -88,6 +90,10 @@ class CurveFlags:
         now = [replace(found, actions=_CALMER)] if found else []
         return follow(stated, now, steps[-1], len(steps), today)
 
+    def _lines_of(self, flag: str, suite: str) -> list[Flag]:
+        """Return the last line of a flag, if it has one."""
+        return [line for key, line in self._stated.items() if key == (flag, suite)]
+
     def _heldout(self) -> list[Flag]:
         curve = {step: loss for step, loss in sorted(self._curves[HELDOUT].items()) if math.isfinite(loss)}
         if len(curve) < 3:
@@ -95,7 +101,7 @@ class CurveFlags:
         steps, losses = list(curve), list(curve.values())
         best = min(range(len(steps)), key=losses.__getitem__)
         rises = [loss - losses[best] for loss in losses[best + 1 :]]
-        stated = [flag for key, flag in self._stated.items() if key == ("overfitting", "heldout")]
+        stated = self._lines_of("overfitting", "heldout")
         found = []
         if len(rises) >= 2 and min(rises[-2:]) > LEAST_RISE:
             since = next(
@@ -132,7 +138,7 @@ def _rise(steps: Sequence[int], losses: Sequence[float], best: int, since: int) 
     )
 
 
-def even_end(steps: Sequence[int]) -> list[int]:
+def evenly_spaced_end(steps: Sequence[int]) -> list[int]:
     """Return the last steps, ascending, that lie as far apart as the last two do."""
     if len(steps) < 2:
         return list(steps)

@@ -9,7 +9,9 @@ from engine.flags.flag import Flag
 from engine.flags.history import Context
 
 
-def nan(step: int, loss: float, grad_norm: float, context: Context) -> Flag | None:
+def nan(
+    step: int, loss: float, grad_norm: float, context: Context, outcome: str = "the run cannot continue"
+) -> Flag | None:
     """Return the flag if the loss or the gradient norm of optimiser step `step` is infinite or not a number."""
     if math.isfinite(loss) and math.isfinite(grad_norm):
         return None
@@ -25,6 +27,6 @@ def nan(step: int, loss: float, grad_norm: float, context: Context) -> Flag | No
         hi=math.nan,
         n=0,
         looks=step,
-        message=f"The training {what} at step {step}; the run cannot continue.",
+        message=f"The training {what} at step {step}; {outcome}.",
         actions=actions.not_a_number(context),
     )

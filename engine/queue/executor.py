@@ -23,6 +23,7 @@ from engine.runs.home import AttemptDir, RunDir
 from engine.runs.journal import RunRecord
 from engine.runs.lifecycle import Remains
 from engine.runs.output import last_line_of
+from engine.runs.submitted import submitted_value
 from finetui.files import append_regular, read_json
 from finetui.start import program
 from store.exit_file import read_exit
@@ -69,7 +70,7 @@ class Executor:
 
     def is_command(self, run: RunDir) -> bool:
         """Whether a run is a program of the user's own."""
-        return is_command((_read_json(run.meta) or {}).get("recipe"))
+        return is_command(submitted_value(run, "recipe", dict))
 
     def _noted_checkpoint(self, run: RunDir) -> int:
         """Return the last step at which a command has saved a checkpoint, wherever it keeps them; else -1."""

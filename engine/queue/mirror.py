@@ -50,10 +50,6 @@ class Target:
     def rclone(self) -> bool:
         return self.text.startswith(RCLONE)
 
-    @property
-    def program(self) -> str:
-        return "rclone" if self.rclone else "rsync"
-
     def below(self, name: str) -> str:
         return f"{self.text.removeprefix(RCLONE).rstrip('/')}/{name}"
 
@@ -165,7 +161,7 @@ class Mirror:
         self._kill()
 
     def _kill(self) -> None:
-        if self._child is not None and self.busy:
+        if self._child is not None and self.busy:  # else its number may be another's
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._child.pid, signal.SIGTERM)
 

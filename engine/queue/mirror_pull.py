@@ -13,12 +13,13 @@ from engine.queue.accept import last_number
 from engine.queue.mirror import IDENTITY, MirrorError, Target
 from engine.runs import journal
 from engine.runs.home import RunDir, run_dirs
+from engine.runs.submitted import submitted_value
 from finetui.files import make_private, read_json, sync, write_json
 from finetui.home import Home
 from finetui.log import LogWriter
 from store.journal_lines import Adopted
 from store.line_fields import write
-from store.paths import RUN_NAME
+from store.paths import RUN_NAME, removed_runs
 from store.states import RunState
 
 PULLING = "pulling"  # in the home, while runs come
@@ -53,22 +54,22 @@ def take_in(home: Home, folder: Path) -> Iterator[Pulled]:
 
     A home without runs becomes the one that the mirror belongs to. Raises OSError.
     """
-    here = {uuid: run.number for run in run_dirs(home) if (uuid := _uuid(run))}
+    here = {uuid: run.number for run in run_dirs(home) if (uuid := submitted_value(run, "uuid", str))}
     if not here:
         write_json(home.path / IDENTITY, read_json(folder / IDENTITY))
-    taken = {run.number for run in run_dirs(home)}
+    # A run that was removed may come back under its number.
+    taken = {run.number for run in run_dirs(home)} | {one.number for one in removed_runs(home.removed)}
     for run in sorted(_runs_in(folder), key=lambda run: run.number):
-        uuid, slug = _uuid(run), run.path.name.partition("-")[2]
+        uuid, slug = submitted_value(run, "uuid", str), run.path.name.partition("-")[2]
         if uuid in here:
             yield Pulled(here[uuid], run.number, slug, new=False)
             continue
         number = run.number if run.number not in taken else last_number(home) + 1
         taken.add(number)
-        there = run.number
         _pause(run, number)
         run.path.rename(home.runs / f"{number:06d}-{slug}")
         sync(home.runs)
-        yield Pulled(number, there, slug, new=True)
+        yield Pulled(number, run.number, slug, new=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -87,12 +88,4 @@ def _pause(run: RunDir, number: int) -> None:
 def _runs_in(folder: Path) -> list[RunDir]:
     """Return the whole run directories of a fetched mirror."""
     named = (RunDir(path) for path in folder.iterdir() if path.is_dir() and RUN_NAME.fullmatch(path.name))
-    return [run for run in named if _uuid(run)]
-
-
-def _uuid(run: RunDir) -> str | None:
-    try:
-        uuid = read_json(run.meta).get("uuid")
-    except (OSError, ValueError):
-        return None
-    return uuid if isinstance(uuid, str) else None
+    return [run for run in named if submitted_value(run, "uuid", str)]

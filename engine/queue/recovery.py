@@ -13,6 +13,7 @@ from engine.queue.executor import Executor
 from engine.runs import lifecycle
 from engine.runs.home import RunDir
 from engine.runs.journal import Reading, RunRecord
+from engine.runs.submitted import submitted_value
 from finetui.files import read_json
 from store.journal_lines import Adopted, Ended, JournalLine, Running
 from store.states import RunState
@@ -28,7 +29,7 @@ def line_for(run: RunDir, reading: Reading, executor: Executor, *, moved_in: boo
     record = reading.record
     if not (record.waiting or record.active):
         return None
-    origin = _number_given(run)
+    origin = submitted_value(run, "number", int)  # that it was accepted under
     copied = origin not in (None, run.number) and record.adopted != run.number
     last = max((attempt.number for attempt in run.attempts()), default=0)
     certain = reading.certain and last <= record.attempt
@@ -85,12 +86,3 @@ def _finished_after_all(run: RunDir, record: RunRecord, executor: Executor) -> J
     if end is None or end.status != RunState.FINISHED:
         return None
     return Adopted(run.number, RunState.FINISHED, "its own log says that it finished", record.attempt)
-
-
-def _number_given(run: RunDir) -> int | None:
-    """Return the number that the run was accepted under; None where that cannot be read."""
-    try:
-        number = read_json(run.meta).get("number")
-    except (OSError, ValueError):
-        return None
-    return number if isinstance(number, int) else None

@@ -26,7 +26,7 @@ from engine.recipe.kinds import COMMAND, is_command
 from engine.recipe.margins import OnForgetting, SliceMargins
 from engine.recipe.methods import DEFAULT_LR
 from engine.recipe.sections import Recipe
-from engine.recipe.sweep import BadSweep
+from engine.recipe.sweep import BadSweep, short_names
 from engine.recipe.sweep import read as read_sweep
 from engine.recipe.yaml_text import BadYaml
 
@@ -101,7 +101,7 @@ def parse(text: str, path: Path, overrides: list[str] | None = None) -> RecipeFi
         raise RecipeError(_of_sweep(varied, bad, path)) from None
     swept = sweep.keys
     tree.setdefault("name", path.stem)
-    name, labels = tree["name"], _labels(swept)
+    name, labels = tree["name"], short_names(swept)
     if len(str(name)) > LONGEST_NAME:
         raise RecipeError(f"{path}, key name: longer than {LONGEST_NAME} characters; give a shorter one")
     recipes = []
@@ -130,12 +130,6 @@ def dump(recipe: Recipe | Command) -> str:
     yaml.width = 10**6  # no line breaks inside a value
     yaml.dump(recipe.model_dump(mode="json", exclude_defaults=True), text)
     return text.getvalue()
-
-
-def _labels(swept: list[str]) -> list[str]:
-    """Return what the swept keys are called in the names of runs: their last part, where that says which one it is."""
-    last = [key.rpartition(".")[2] for key in swept]
-    return [short if last.count(short) == 1 else key for key, short in zip(swept, last, strict=True)]
 
 
 def _setting(label: str, value: Any) -> str:

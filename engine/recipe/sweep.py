@@ -119,3 +119,9 @@ def _values(key: str, value: Any, runs: int | None) -> Sequence[Any] | Range:
     if runs is None:
         raise BadSweep(key, "a range is drawn from: say how often, `runs: 20`")
     return Range(low, high, scale == "log", isinstance(low, int) and isinstance(high, int))
+
+
+def short_names(keys: Sequence[str]) -> list[str]:
+    """Return what the swept keys are called in names and tables: their last part, where that says which one it is."""
+    last = [key.rpartition(".")[2] for key in keys]
+    return [short if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)]

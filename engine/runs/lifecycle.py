@@ -154,7 +154,7 @@ def _lost(signum: int | None) -> str:
     if signum is None:
         return "its process is gone without a trace (machine restarted, or killed from outside)"
     hint = "; out of memory?" if signum == signal.SIGKILL else ""
-    return f"its process was killed by {_signal_name(signum)}{hint}"
+    return f"its process was killed by {signal_name(signum)}{hint}"
 
 
 def _kill_notice(record: RunRecord, signum: int | None) -> str | None:
@@ -163,7 +163,7 @@ def _kill_notice(record: RunRecord, signum: int | None) -> str | None:
     return None
 
 
-def _signal_name(signum: int) -> str:
+def signal_name(signum: int) -> str:
     try:
         return signal.Signals(signum).name
     except ValueError:

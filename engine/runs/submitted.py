@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from engine.recipe.command import Command, any_recipe
 from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
 from finetui.errors import first_line
 from finetui.files import read_json
+
+T = TypeVar("T")
+
+
+def submitted_value(run: RunDir, key: str, kind: type[T]) -> T | None:
+    """Return one value of `run.json`; None where it is missing, of another kind, or cannot be read."""
+    try:
+        value = read_json(run.meta).get(key)
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, kind) else None
 
 
 def read_submitted(run: RunDir) -> tuple[dict[str, Any], Recipe | Command]:

@@ -16,7 +16,7 @@ import pytest
 from torch.utils.tensorboard import SummaryWriter
 from transformers.trainer_callback import TrainerState as State
 
-from engine.curves.curve_flags import CurveFlags, even_end
+from engine.curves.curve_flags import CurveFlags, evenly_spaced_end
 from engine.curves.event_file import EventFile
 from engine.curves.find import find
 from engine.curves.follow import Curves, News
@@ -396,7 +396,7 @@ def test_what_was_best_before_a_pause_still_is() -> None:
 
 
 def test_steps_at_the_end_that_lie_evenly() -> None:
-    assert even_end([1, 10, 20, 30]) == [10, 20, 30]
-    assert even_end([5]) == [5]
-    assert even_end([]) == []
-    assert even_end([1, 2, 3, 13]) == [3, 13]
+    assert evenly_spaced_end([1, 10, 20, 30]) == [10, 20, 30]
+    assert evenly_spaced_end([5]) == [5]
+    assert evenly_spaced_end([]) == []
+    assert evenly_spaced_end([1, 2, 3, 13]) == [3, 13]

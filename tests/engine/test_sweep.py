@@ -8,7 +8,7 @@ import pytest
 
 from engine.basics.errors import RecipeError
 from engine.recipe.recipe_file import RecipeFile, parse
-from tui.cli.sweep import FEWEST, what_is_worth
+from tui.cli.sweep import FEWEST, rank_correlations
 
 BASE = "model: bundled:stdlib-2m\nmethod: lora\ndata: {train: bundled:docstrings}\n"
 PATH = Path("mine.yaml")
@@ -85,9 +85,9 @@ def test_what_a_setting_was_worth_is_said_with_its_interval() -> None:
         )
         for rate in range(20)
     ]
-    rate, *others = what_is_worth(runs)
-    assert (rate.key, rate.told, rate.n) == ("train.lr", "greater is better", 20)
+    rate, *others = rank_correlations(runs)
+    assert (rate.key, rate.verdict, rate.n) == ("train.lr", "greater is better", 20)
     assert rate.lo < rate.correlation < rate.hi < 0
-    assert all(one.told == "cannot be told" for one in others)
-    assert "task" not in {one.key for one in what_is_worth(runs)}, "a constant, and no number"
-    assert what_is_worth(runs[: FEWEST - 1]) == []
+    assert all(one.verdict == "cannot be told" for one in others)
+    assert "task" not in {one.key for one in rank_correlations(runs)}, "a constant, and no number"
+    assert rank_correlations(runs[: FEWEST - 1]) == []

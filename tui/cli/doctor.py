@@ -204,8 +204,7 @@ def _logout() -> Check:
     command = ["busctl", "get-property", "org.freedesktop.login1", "/org/freedesktop/login1"]
     command += ["org.freedesktop.login1.Manager", "KillUserProcesses"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    lingers = Path(f"/var/lib/systemd/linger/{os.environ.get('USER', '')}").exists()
-    if done.stdout.strip() == "b true" and not lingers:
+    if done.stdout.strip() == "b true" and not start_hook.lingers(os.environ):
         return Check(
             "logout", "bad", "logging out kills your processes here; run `loginctl enable-linger` once"
         )

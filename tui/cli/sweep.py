@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from engine.recipe.sweep import short_names
 from finetui.daemon import connect
 from finetui.errors import StoreError
 from store.states import RunState
@@ -22,7 +23,7 @@ OF_RESULTS = ("heldout_best", "general", "flags", "cost")
 
 
 @dataclass(frozen=True)
-class Worth:
+class RankCorrelation:
     """How the held-out result goes with a setting: Spearman's rank correlation over the finished runs.
 
     The interval is Fisher's with the variance 1.06 / (n - 3) of Fieller, Hartley and Pearson (Biometrika 44, 1957).
@@ -35,7 +36,7 @@ class Worth:
     n: int
 
     @property
-    def told(self) -> str:
+    def verdict(self) -> str:
         if self.lo <= 0 <= self.hi:
             return "cannot be told"
         return "greater is better" if self.correlation < 0 else "smaller is better"
@@ -55,14 +56,14 @@ def sweep(number: int, *, as_json: bool) -> None:
         for one in differing:
             settings[one["run"]][one["key"]] = one["value"]
         rows.sort(key=lambda row: (row["heldout_best"] is None, row["heldout_best"], row["run"]))
-        told = _told_apart(client, rows)
-    worth = what_is_worth([(settings[row["run"]], row["heldout_best"]) for row in rows if _is_done(row)])
+        best = _best_run(client, rows)
+    worth = rank_correlations([(settings[row["run"]], row["heldout_best"]) for row in rows if _is_done(row)])
     if as_json:
         shown = [{**row, "settings": settings[row["run"]]} for row in rows]
-        print_json({"sweep": sweep_id, "runs": shown, "best": told, "worth": [asdict(one) for one in worth]})
+        print_json({"sweep": sweep_id, "runs": shown, "best": best, "worth": [asdict(one) for one in worth]})
         return
     keys = list(dict.fromkeys(one["key"] for one in differing))
-    short = _short(keys)
+    short = dict(zip(keys, short_names(keys), strict=True))
     print_table(
         [
             {
@@ -75,13 +76,15 @@ def sweep(number: int, *, as_json: bool) -> None:
         ]
     )
     done = sum(_is_done(row) for row in rows)
-    out(f"{len(rows)} runs, {done} finished" + (f"; {told['sentence']}" if told else ""))
+    out(f"{len(rows)} runs, {done} finished" + (f"; {best['sentence']}" if best else ""))
     if worth:
         out()
         out(
             f"What each setting was worth (rank correlation with the held-out loss, {worth[0].n} finished runs)"
         )
-        print_table([{**asdict(one), "": one.told} for one in worth], ("key", "correlation", "lo", "hi", ""))
+        print_table(
+            [{**asdict(one), "": one.verdict} for one in worth], ("key", "correlation", "lo", "hi", "")
+        )
     elif keys:
         out(f"what each setting was worth can be said from {FEWEST} finished runs on, of numbers")
 
@@ -90,13 +93,7 @@ def _is_done(row: dict[str, Any]) -> bool:
     return row["state"] == RunState.FINISHED and row["heldout_best"] is not None
 
 
-def _short(keys: Sequence[str]) -> dict[str, str]:
-    """Return the last part of each key, where that says which one it is."""
-    last = [key.rpartition(".")[2] for key in keys]
-    return {key: part if last.count(part) == 1 else key for key, part in zip(keys, last, strict=True)}
-
-
-def _told_apart(client: Client, rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+def _best_run(client: Client, rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """Return the best finished run, and those next to it that the same examples cannot tell from it."""
     done = [row for row in rows if _is_done(row)]
     if not done:
@@ -117,7 +114,7 @@ def _told_apart(client: Client, rows: Sequence[dict[str, Any]]) -> dict[str, Any
     return {"run": best, "alike": alike, "sentence": sentence}
 
 
-def what_is_worth(runs: Sequence[tuple[dict[str, Any], float]]) -> list[Worth]:
+def rank_correlations(runs: Sequence[tuple[dict[str, Any], float]]) -> list[RankCorrelation]:
     """Return what is known of each setting that is a number and varies, by the size of its correlation; none of fewer
     than FEWEST runs.
     """
@@ -135,7 +132,9 @@ def what_is_worth(runs: Sequence[tuple[dict[str, Any], float]]) -> list[Worth]:
             continue
         half = 1.96 * math.sqrt(1.06 / (len(runs) - 3))
         middle = math.atanh(max(-0.999999, min(0.999999, correlation)))
-        found.append(Worth(key, correlation, math.tanh(middle - half), math.tanh(middle + half), len(runs)))
+        found.append(
+            RankCorrelation(key, correlation, math.tanh(middle - half), math.tanh(middle + half), len(runs))
+        )
     return sorted(found, key=lambda one: -abs(one.correlation))
 
 
