@@ -47,6 +47,7 @@ def state() -> dict[str, object]:
 if __name__ == "__main__":
     if sys.argv[1] == "--sleep":
         time.sleep(600)
+        sys.exit()
     print("said", flush=True)
     print(sys.stdin.read(), end="", flush=True)
     Path(sys.argv[1]).write_text(json.dumps(state(), indent=1))
