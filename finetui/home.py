@@ -46,6 +46,11 @@ class Home:
         return self.path / "cache"
 
     @property
+    def sweeps(self) -> Path:
+        """Plans of sweeps, a file each."""
+        return self.path / "sweeps"
+
+    @property
     def removed(self) -> Path:
         """Runs that somebody has removed, until they are deleted for good."""
         return self.path / "removed"

@@ -88,6 +88,7 @@ class Cancel:
     kind: ClassVar[str] = "cancel"
     state: State = None
     reason: Reason = None
+    cause: Annotated[str | None, "why, where nobody asked", LEFT_OUT] = None
 
 
 @dataclass(frozen=True, slots=True)

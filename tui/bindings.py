@@ -97,6 +97,12 @@ def _fix(context: Context) -> str | None:
     return _run(context)
 
 
+def _sweep(context: Context) -> str | None:
+    if context.run and not context.run.sweep:
+        return f"run #{context.run.number} belongs to no sweep"
+    return _run(context)
+
+
 def _compare(context: Context) -> str | None:
     if context.marked >= 2:
         return None
@@ -112,6 +118,7 @@ PLAIN = (*PANED, "fix", "scale")  # screens on which every letter is a key
 BINDINGS: tuple[Binding, ...] = (
     Binding(("enter",), "open", "open", "Open the run under the cursor.", unless=_run, footer=True),
     Binding(("space",), "mark", "mark", "Mark the run: marked runs share the charts.", unless=_run, footer=True),
+    Binding(("o",), "sweep", "open sweep", "Show the runs of a sweep, or close them to one line.", unless=_sweep),
     Binding(("c",), "compare", "compare", "Compare the marked runs.", unless=_compare, footer=True),
     Binding(("slash",), "filter", "filter", "Filter the table: words, state:running, method=lora, lr>1e-4.",
             footer=True),

@@ -57,6 +57,7 @@ class Run(NamedTuple):
     held: bool = False
     tags: str = ""  # separated by spaces
     queue_group: str = ""
+    sweep: str = ""
 
     @property
     def live(self) -> bool:

@@ -1,4 +1,7 @@
-"""Which runs the table shows, in which order, and which one is under the cursor."""
+"""Which runs the table shows, in which order, and which one is under the cursor.
+
+A sweep is one line until it is opened: that of its run that goes on, else of its best, with what all of them come to.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Iterator
 
 from store.states import RunState
 from tui import run_filter
+from tui.lines import sweeps
 from tui.rows import Request, Run, Snapshot, ask
 
 
@@ -16,6 +20,8 @@ class RunList:
         self.sort, self.down = sort, down
         self.filter = ""
         self.cursor: int | None = None  # number of the run under the cursor
+        self.folded: dict[int, list[Run]] = {}  # number of the run whose line stands for a sweep → its runs
+        self._opened: frozenset[str] = frozenset()  # sweeps
         self._select = select
         self._runs: list[Run] = []
         self._places: dict[int, int] = {}  # run number → index in _runs
@@ -23,13 +29,48 @@ class RunList:
 
     def runs(self, snapshot: Snapshot) -> list[Run]:
         """The runs that pass the filter, in order; made again only when something of it has changed."""
-        made_from = (snapshot, self.filter, self.sort, self.down)
+        made_from = (snapshot, self.filter, self.sort, self.down, self._opened)
         if self._made_from is None or any(
             a is not b for a, b in zip(made_from, self._made_from, strict=True)
         ):
-            self._made_from, self._runs = made_from, self._arrange(snapshot)
+            self._made_from, self._runs = made_from, self._fold(self._arrange(snapshot))
             self._places = {run.number: at for at, run in enumerate(self._runs)}
+            for number, members in self.folded.items():  # the line may be another one's of the sweep by now
+                self._places |= {run.number: self._places[number] for run in members}
         return self._runs
+
+    def _fold(self, runs: list[Run]) -> list[Run]:
+        """Put one line in place of each sweep that is not open; a filter shows all that it finds."""
+        self.folded = {}
+        if self.filter:
+            return runs
+        members: dict[str, list[Run]] = {}
+        for run in runs:
+            if run.sweep:
+                members.setdefault(run.sweep, []).append(run)
+        names = {
+            uuid: sweeps.name_of([run.name for run in of]) for uuid, of in members.items() if len(of) > 1
+        }
+        lines = []
+        for run in runs:
+            of_sweep = members.get(run.sweep, [])
+            if len(of_sweep) < 2:
+                lines.append(run)
+            elif run.sweep in self._opened:  # what differs is its name
+                lines.append(run._replace(name=run.name.removeprefix(f"{names[run.sweep]} ")))
+            elif run is of_sweep[0]:
+                line = _line_of(of_sweep)
+                self.folded[line.number] = of_sweep
+                lines.append(line)
+        return lines
+
+    def turn(self, snapshot: Snapshot) -> bool:
+        """Open the sweep under the cursor, or close it; False where there is none."""
+        run = self.target(snapshot)
+        if run is None or not run.sweep:
+            return False
+        self._opened ^= {run.sweep}
+        return True
 
     def _arrange(self, snapshot: Snapshot) -> list[Run]:
         params = {
@@ -61,9 +102,9 @@ class RunList:
         return self._places.get(self.cursor, 0) if self.cursor is not None else 0
 
     def target(self, snapshot: Snapshot) -> Run | None:
-        """The run under the cursor."""
+        """The run under the cursor, or that whose line stands for its sweep."""
         runs = self.runs(snapshot)
-        return runs[self.index(snapshot)] if runs else None
+        return snapshot.run(runs[self.index(snapshot)].number) if runs else None
 
     def place(self, snapshot: Snapshot, index: int) -> None:
         """Put the cursor on a place in `runs`, the nearest one that there is."""
@@ -80,3 +121,25 @@ class RunList:
 
     def reverse(self) -> None:
         self.down = not self.down
+
+
+def _line_of(runs: list[Run]) -> Run:
+    """The line that stands for a sweep: under the number of its run that goes on, else of its best. Steps are runs."""
+    going = next((run for run in runs if run.state == RunState.RUNNING), None)
+    scored = [run for run in runs if run.heldout_best is not None]
+    best = min(scored, key=lambda run: run.heldout_best or 0.0, default=None)
+    shown = going or best or runs[0]
+    states = [run.state for run in runs]
+    flagged = [run for run in runs if run.flags]
+    return shown._replace(
+        name=f"▸ {sweeps.name_of([run.name for run in runs])} · {len(runs)} runs",
+        state=sweeps.state_of(states),
+        phase="",
+        step=sweeps.ended(states),
+        total_steps=len(runs),
+        heldout=best.heldout_best if best else None,
+        general=best.general if best else None,
+        loss=best.loss if best else None,
+        flags=len(flagged),
+        flag_level="critical" if any(run.flag_level == "critical" for run in flagged) else "warn",
+    )

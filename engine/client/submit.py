@@ -6,7 +6,6 @@ import getpass
 import os
 import socket
 import subprocess
-import uuid
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from engine.basics.process import umask
 from engine.client.commands import CommandReport, shell_environment
 from engine.client.preflight import Report
+from engine.client.sweeps import submit_sweep
 from engine.recipe.recipe_file import RecipeFile
 
 if TYPE_CHECKING:
@@ -37,28 +37,29 @@ def submit(
     `reports`: one for each recipe; `parent`: the run that they were made from; `cwd`: where their paths start, if not
     here; `more`: priority, tags and the like, see engine/queue/accept.py.
     """
-    sweep = str(uuid.uuid4()) if file.swept else None
     common: dict[str, Any] = {
         **_of_file(file),
         "recipe_path": str(file.path.absolute()),
         "cwd": str(cwd or Path.cwd()),
         "user": _user(),
         "host": socket.gethostname(),
-        "sweep": sweep,
         "parent": parent,
         **({"environment": shell_environment(), "umask": umask()} if file.command else {}),
         **more,
     }
-    return [client.action("submit", **_of_recipe(report), **common)["run"] for report in reports]
+    if file.sweep is None:
+        return [client.action("submit", **common, **of_recipe(report))["run"] for report in reports]
+    return submit_sweep(client, file, file.sweep, [of_recipe(report) for report in reports], common)
 
 
 def edit(client: Client, number: int, file: RecipeFile, report: Report | CommandReport) -> list[str]:
     """Put a checked recipe in place of that of a run which has not begun; return what changed, in words."""
-    answer = client.action("edit", run=number, **_of_recipe(report), **_of_file(file))
+    answer = client.action("edit", run=number, **of_recipe(report), **_of_file(file))
     return list(answer["changes"])
 
 
-def _of_recipe(report: Report | CommandReport) -> dict[str, Any]:
+def of_recipe(report: Report | CommandReport) -> dict[str, Any]:
+    """Return what a submission says of a checked recipe."""
     return {
         "recipe": report.recipe.model_dump(mode="json"),
         "name": report.recipe.name,

@@ -58,6 +58,7 @@ class Submission(BaseModel):
     environment: dict[str, str] = {}  # of a command; kept beside run.json
     umask: int | None = None  # of a command
     sweep: str | None = None
+    sweep_values: dict[str, Any] | None = None  # what the sweep gave it, by key
     priority: int = 0
     parent: int | None = None
     # What the journal has from the beginning: conditions, tags, a note.
@@ -108,7 +109,13 @@ def repeat_submission(run: RunDir) -> dict[str, Any]:
         environment = read_json(run.environment)
     except (OSError, ValueError):
         environment = {}
-    return {**submission, "parent": run.number, "sweep": None, "environment": environment}
+    return {
+        **submission,
+        "parent": run.number,
+        "sweep": None,
+        "sweep_values": None,
+        "environment": environment,
+    }
 
 
 def edit(run: RunDir, submission: Submission, recipe: Recipe | Command) -> Edited:

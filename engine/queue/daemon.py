@@ -37,6 +37,7 @@ from engine.queue.orders import ORDERS, whole_number
 from engine.queue.sampler import Nvml, Sampler
 from engine.queue.scheduler import Capacity
 from engine.queue.supervisor import Settings, Supervisor
+from engine.queue.sweeps import Sweeps
 from engine.runs.home import RunDir
 from engine.runs.journal import RunRecord
 from finetui.daemon import ALREADY_RUNNING, DAEMON, READY, code_version
@@ -87,6 +88,7 @@ class Daemon:
         self._idle = idle.Idle(time.monotonic())
         self._supervisor = Supervisor(home, self._settings, self._on_journal_entry, self._on_end)
         self._mirror = Mirror(home)
+        self._sweeps = Sweeps(home)
         self._sampler = Sampler(home.hardware_log, self._nvml, before_rotation=self._ingest.drain)
         self._server = Server(home.socket, self._projection, self.act, self._ingest.caught_up)
         self._queue_thread = Repeater(
@@ -175,11 +177,14 @@ class Daemon:
             self._server.start()
         self._reread_config()
         self._supervisor.tick()
+        self._sweeps.look()
         counts = self._supervisor.counts()
         self._notifier.queue_changed(
             len(counts["running"]), len(counts["queued"]), self._supervisor.disk_full
         )
-        work = any(counts.values()) or self._mirror.busy  # nobody stops the box before all is elsewhere
+        work = (
+            any(counts.values()) or self._sweeps.busy or self._mirror.busy
+        )  # nobody stops the box before all is elsewhere
         when, now = self.config.when_idle, time.monotonic()
         if self._idle.look(when, work=work, last_request=self._server.last_request, now=now):
             idle.begin(when)
@@ -249,7 +254,7 @@ class Daemon:
                 case "requeue":
                     return {"run": queue.requeue(whole_number(name, body, "run"))}
                 case "cancel":
-                    state = queue.cancel(number := whole_number(name, body, "run"))
+                    state = queue.cancel(number := whole_number(name, body, "run"), body.get("cause"))
                     return {"state": state, **queue.before_end(number)}
                 case "pause":
                     state = queue.pause(number := whole_number(name, body, "run"))
@@ -269,6 +274,12 @@ class Daemon:
                 case "empty":
                     self._drain(None)  # what is removed is forgotten by the store while it is still there
                     return {"runs": queue.empty()}
+                case "sweep":
+                    return self._sweeps.add(body)
+                case "sweep_add":
+                    return self._sweeps.extend(str(body.get("sweep")), whole_number(name, body, "runs"))
+                case "sweep_end":
+                    return self._sweeps.end(str(body.get("sweep")), str(body.get("why")))
                 case "look":  # somebody has written to one of its logs
                     self._ingest.notify(whole_number(name, body, "run"))
                     return {}
@@ -315,6 +326,7 @@ class Daemon:
             self._nvml.problem,
             self._notifier.problem,
             self._mirror.problem,
+            self._sweeps.problem,
         )
         problems += filter(None, others)
         return problems

@@ -273,16 +273,19 @@ class Supervisor:
             self._runs.record(number)
             return self.submit(accept.repeat_submission(self._runs.dirs[number]))
 
-    def cancel(self, number: int) -> str:
-        """Cancel a run; return its state: `cancelled` at once for a waiting run, else unchanged until it ends."""
-        return self._ask_to_end("cancel", number, Cancel, RunState.CANCELLED, "cancel was asked")
+    def cancel(self, number: int, cause: str | None = None) -> str:
+        """Cancel a run; return its state: `cancelled` at once for a waiting run, else unchanged until it ends. `cause`:
+        why, where nobody asked.
+        """
+        line = partial(Cancel, cause=cause)
+        return self._ask_to_end("cancel", number, line, RunState.CANCELLED, cause)
 
     def pause(self, number: int, cause: str | None = None) -> str:
         """Pause a run; return its state, as `cancel` does: `paused`, from which it may be resumed. `cause`: why, where
         nobody asked.
         """
         line = partial(Pause, cause=cause)
-        return self._ask_to_end("pause", number, line, RunState.PAUSED, cause or "pause was asked")
+        return self._ask_to_end("pause", number, line, RunState.PAUSED, cause)
 
     def _ask_to_end(
         self,
@@ -290,15 +293,16 @@ class Supervisor:
         number: int,
         line: Callable[[str, str | None], Cancel | Pause],
         state: RunState,
-        why: str,
+        cause: str | None,
     ) -> str:
         with self._lock:
             record = self._runs.allowed(action, number)
             if record.active:
-                record = self._runs.write(record, line(record.state, f"{why}; {self._before_end(number)}"))
+                why = f"{cause or f'{action} was asked'}; {self._before_end(number)}"
+                record = self._runs.write(record, line(record.state, why))
                 self._runs.guarded(number, partial(self._watch, record))
             else:
-                self._runs.write(record, line(state, None))
+                self._runs.write(record, line(state, cause))
             return self._runs.records[number].state
 
     def before_end(self, number: int) -> dict[str, str]:

@@ -10,6 +10,7 @@ import difflib
 import io
 import json
 import re
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
@@ -26,7 +27,7 @@ from engine.recipe.kinds import COMMAND, is_command
 from engine.recipe.margins import OnForgetting, SliceMargins
 from engine.recipe.methods import DEFAULT_LR
 from engine.recipe.sections import Recipe
-from engine.recipe.sweep import BadSweep, short_names
+from engine.recipe.sweep import BadSweep, Sweep, short_names
 from engine.recipe.sweep import read as read_sweep
 from engine.recipe.yaml_text import BadYaml
 
@@ -52,7 +53,20 @@ class RecipeFile:
     path: Path
     text: str
     holds: list[Recipe] | Command
-    swept: list[str]  # keys that the sweep varies, empty without one
+    sweep: Sweep | None = None
+    section: dict[str, Any] | None = None  # the sweep, as the file has it
+    values: list[dict[str, Any]] | None = None  # what the sweep gave each recipe, by key
+    name: str | None = None  # of the sweep: those of its recipes have their values, too
+
+    @property
+    def swept(self) -> list[str]:
+        """Return the keys that the sweep varies, none without one."""
+        return self.sweep.keys if self.sweep else []
+
+    @property
+    def more_to_come(self) -> int:
+        """Return how many runs of the sweep have no recipe yet: their values follow from results."""
+        return (self.sweep.runs or 0) - len(self.recipes) if self.sweep and self.sweep.search == "tpe" else 0
 
     @property
     def recipes(self) -> list[Recipe]:
@@ -93,25 +107,52 @@ def parse(text: str, path: Path, overrides: list[str] | None = None) -> RecipeFi
     from_command_line = {_override(tree, item) for item in overrides or []}
     if is_command(tree):
         return _of_command(tree, text, path, from_command_line)
-    varied = tree.pop("sweep", None) or {}
+    return expand(tree, path, text, from_command_line=from_command_line)
+
+
+def expand(
+    tree: Any,
+    path: Path,
+    text: str = "",
+    *,
+    from_command_line: Set[str] = frozenset(),
+    runs: int | None = None,
+    skip: int = 0,
+) -> RecipeFile:
+    """Return the recipes of a mapping, one for each combination of its sweep that needs no results. `runs`: so many are
+    drawn, if not as many as the sweep says, of which the first `skip` are left out. Raises RecipeError.
+    """
+    section = tree.pop("sweep", None) or {}
     try:
-        sweep = read_sweep(varied)
-        combinations = list(sweep.combinations())
+        sweep = read_sweep(section)
+        first = sweep.at_first(sweep.runs) if sweep.runs else None
+        combinations = list(sweep.combinations(runs or first))[skip:]
     except BadSweep as bad:
-        raise RecipeError(_of_sweep(varied, bad, path)) from None
-    swept = sweep.keys
+        raise RecipeError(_of_sweep(section, bad, path)) from None
     tree.setdefault("name", path.stem)
-    name, labels = tree["name"], short_names(swept)
-    if len(str(name)) > LONGEST_NAME:
+    if len(str(tree["name"])) > LONGEST_NAME:
         raise RecipeError(f"{path}, key name: longer than {LONGEST_NAME} characters; give a shorter one")
-    recipes = []
-    for values in combinations:
-        for key, value in zip(swept, values, strict=True):
-            set_key(tree, key, value)
-        if swept and "name" not in swept and isinstance(name, str):
-            tree["name"] = " ".join([name, *map(_setting, labels, values)])
-        recipes.append(_validate(Recipe, tree, path, from_command_line))
-    return RecipeFile(path, text, recipes, swept)
+    values = [dict(zip(sweep.keys, map(_to_plain, one), strict=True)) for one in combinations]
+    recipes = [with_values(tree, one, path, from_command_line) for one in values]
+    if not sweep.keys:
+        return RecipeFile(path, text, recipes)
+    return RecipeFile(path, text, recipes, sweep, _to_plain(section), values, str(tree["name"]))
+
+
+def with_values(
+    tree: Any, values: Mapping[str, Any], path: Path, from_command_line: Set[str] = frozenset()
+) -> Recipe:
+    """Return the recipe that a mapping is with these values of a sweep, which its name then has. Raises RecipeError."""
+    name = tree.get("name")
+    for key, value in values.items():
+        set_key(tree, key, value)
+    if values and "name" not in values and isinstance(name, str):
+        settings = map(_setting, short_names(list(values)), values.values())
+        tree["name"] = " ".join([name, *settings])
+    recipe = _validate(Recipe, tree, path, from_command_line)
+    if isinstance(name, str):
+        tree["name"] = name  # for the next
+    return recipe
 
 
 def _of_command(tree: Any, text: str, path: Path, from_command_line: set[str]) -> RecipeFile:
@@ -120,7 +161,7 @@ def _of_command(tree: Any, text: str, path: Path, from_command_line: set[str]) -
         where = f"{path}, line {line}" if line else f"{path}"
         raise RecipeError(f"{where}, key sweep: a command has none; queue it once for each of its arguments")
     tree["method"] = tree.get("method", COMMAND)
-    return RecipeFile(path, text, _validate(Command, tree, path, from_command_line), [])
+    return RecipeFile(path, text, _validate(Command, tree, path, from_command_line))
 
 
 def dump(recipe: Recipe | Command) -> str:
@@ -179,7 +220,7 @@ def set_key(tree: Any, dotted: str, value: Any) -> None:
     tree[last] = value
 
 
-def _validate(model: type[T], tree: Any, path: Path, from_command_line: set[str]) -> T:
+def _validate(model: type[T], tree: Any, path: Path, from_command_line: Set[str]) -> T:
     try:
         return model.model_validate(_to_plain(tree))
     except ValidationError as error:
@@ -218,7 +259,7 @@ def _key_path(loc: tuple[Any, ...]) -> list[Any]:
     return [part for part in loc if not (isinstance(part, str) and (part in branches or "[" in part))]
 
 
-def _location(tree: Any, loc: list[Any], path: Path, from_command_line: set[str]) -> str:
+def _location(tree: Any, loc: list[Any], path: Path, from_command_line: Set[str]) -> str:
     key = _shown(".".join(map(str, loc)))
     if any(key == item or key.startswith(f"{item}.") for item in from_command_line):
         return f"command line, key {key}"

@@ -1,8 +1,9 @@
-"""A sweep: the values that its runs have, as a grid or drawn at random.
+"""A sweep: the values that its runs have, as a grid, drawn at random, or proposed from the results so far.
 
 Lists of values alone are a grid: every combination becomes a run. With `runs` so many are drawn, each value of a list
 equally likely; then a key may also have a range, `{from: 1.0e-5, to: 1.0e-3, scale: log}`, which is drawn from evenly
-(on a logarithmic scale where it says so). The same `draw_seed` draws the same runs.
+(on a logarithmic scale where it says so). The same `draw_seed` draws the same runs. With `search: tpe` only the first
+are drawn, and the others proposed as results come (engine/search/).
 """
 
 from __future__ import annotations
@@ -12,12 +13,17 @@ import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
+
+Search = Literal["grid", "random", "tpe"]
 
 MOST_RUNS = 1000
 DIGITS = 3  # of a number that is drawn: names of runs have it
+DRAWN = 10  # runs, at most, that are drawn before any is proposed: there has to be something to learn from
 TRIES = 50  # draws for a run that is not there yet
-RUNS, SEED = "runs", "draw_seed"
+RUNS, SEED, SEARCH, STOP_LOSERS = "runs", "draw_seed", "search", "stop_losers"
+HOURS, COST = "max_hours", "max_cost"
+OF_SEARCH = (RUNS, SEED, SEARCH, STOP_LOSERS, HOURS, COST)  # all other keys are those of a recipe
 RANGE = ("from", "to", "scale")
 SCALES = ("linear", "log")
 
@@ -47,6 +53,12 @@ class Range:
             return min(int(self.high), max(int(self.low), round(value)))
         return float(f"{value:.{DIGITS}g}")
 
+    def place(self, value: float) -> float:
+        """Return where a value is between the lower end, 0, and the upper, 1."""
+        if self.log:
+            return math.log(max(value, self.low) / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -55,20 +67,37 @@ class Sweep:
     values: Mapping[str, Sequence[Any] | Range]
     runs: int | None = None
     seed: int = 0
+    search: Search = "grid"
+    stop_losers: bool = False
+    max_hours: float | None = None  # of all its runs together, after which none is started any more
+    max_cost: float | None = None  # likewise, in the currency of `price_per_hour`
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether there is more to do than to queue all its runs at once: results are looked at as they come."""
+        limited = self.max_hours is not None or self.max_cost is not None
+        return self.search == "tpe" or self.stop_losers or limited
+
+    def at_first(self, runs: int) -> int:
+        """Return how many of `runs` are queued before there are results."""
+        return min(DRAWN, max(4, runs // 3), runs) if self.search == "tpe" else runs
 
     @property
     def keys(self) -> list[str]:
         return list(self.values)
 
-    def combinations(self) -> Iterator[tuple[Any, ...]]:
-        """Yield the values of each run, in the order of the keys. Raises BadSweep where there are too few to draw."""
+    def combinations(self, runs: int | None = None) -> Iterator[tuple[Any, ...]]:
+        """Yield the values of each run, in the order of the keys. `runs`: how many to draw, if another number; the
+        first are the same. Raises BadSweep where there are too few to draw.
+        """
         if self.runs is None:
             yield from itertools.product(
                 *(value for value in self.values.values() if not isinstance(value, Range))
             )
             return
+        runs = runs or self.runs
         chance, seen = random.Random(self.seed), set()
-        for _ in range(self.runs):
+        for _ in range(runs):
             for _ in range(TRIES):
                 drawn = tuple(
                     value.draw(chance) if isinstance(value, Range) else chance.choice(value)
@@ -79,7 +108,7 @@ class Sweep:
             else:
                 raise BadSweep(
                     RUNS,
-                    f"{self.runs} different runs cannot be drawn from so few values: lower it, or leave it out",
+                    f"{runs} different runs cannot be drawn from so few values: lower it, or leave it out",
                 )
             seen.add(repr(drawn))
             yield drawn
@@ -90,17 +119,39 @@ def read(tree: Any) -> Sweep:
     if not isinstance(tree, dict):
         raise BadSweep("", "give a mapping such as `train.lr: [1.0e-4, 3.0e-4]`")
     runs, seed = tree.get(RUNS), tree.get(SEED, 0)
-    if runs is not None and (isinstance(runs, bool) or not isinstance(runs, int) or runs < 1):
+    if runs is not None and not _is_whole(runs, 1):
         raise BadSweep(RUNS, "give how many runs are drawn, a whole number above 0")
-    if isinstance(seed, bool) or not isinstance(seed, int):
+    if not _is_whole(seed):
         raise BadSweep(SEED, "give a whole number")
-    values = {key: _values(key, value, runs) for key, value in tree.items() if key not in (RUNS, SEED)}
+    search = tree.get(SEARCH, "random" if runs else "grid")
+    if search not in get_args(Search):
+        raise BadSweep(SEARCH, f"must be one of {', '.join(get_args(Search))}")
+    if search == "grid" and runs:
+        raise BadSweep(SEARCH, "a grid has every combination: leave out `runs`, or search: random")
+    if search != "grid" and not runs:
+        raise BadSweep(SEARCH, f"say how many runs there are to be, `runs: 20`, for search: {search}")
+    if not isinstance(stop := tree.get(STOP_LOSERS, False), bool):
+        raise BadSweep(STOP_LOSERS, "must be true or false")
+    limits = {key: _limit(key, tree.get(key)) for key in (HOURS, COST)}
+    values = {key: _values(key, value, runs) for key, value in tree.items() if key not in OF_SEARCH}
     if runs and not values:
         raise BadSweep(RUNS, "there is nothing to draw: add keys with lists or ranges")
     count = runs or math.prod(len(value) for value in values.values() if not isinstance(value, Range))
     if count > MOST_RUNS:
         raise BadSweep("", f"these are {count:,} runs; at most {MOST_RUNS:,} are made of one recipe")
-    return Sweep(values, runs, seed)
+    return Sweep(values, runs, seed, search, stop, limits[HOURS], limits[COST])
+
+
+def _is_whole(value: Any, least: int | None = None) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and (least is None or value >= least)
+
+
+def _limit(key: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise BadSweep(key, "give a number above 0")
+    return float(value)
 
 
 def _values(key: str, value: Any, runs: int | None) -> Sequence[Any] | Range:

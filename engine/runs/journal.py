@@ -173,7 +173,7 @@ def add(record: RunRecord, line: JournalLine, t: float) -> RunRecord:
             record = replace(record, adopted=line.run, attempt=line.attempt or record.attempt)
         case Cancel():
             # Dropped below where it took effect at once.
-            record = replace(record, request="cancel", cause=None)
+            record = replace(record, request="cancel", cause=line.cause)
         case Pause():
             record = replace(record, request="pause", cause=line.cause)
         case Requeued():

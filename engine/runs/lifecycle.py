@@ -64,7 +64,7 @@ def verdict(record: RunRecord, remains: Remains, retry_s: float = 0.0) -> Ended 
             return interruption(record, remains.checkpoint, message, facts, retry_s, at_once=False)
         return _ended(facts, RunState.FAILED, message)
     if record.request == "cancel":
-        return _ended(facts, RunState.CANCELLED, _kill_notice(record, facts.signal))
+        return _ended(facts, RunState.CANCELLED, _kill_notice(record, facts.signal) or record.cause)
     if status == RunState.PAUSED:
         full = f"{FULL}: make room, then finetui resume {record.number}"
         return _ended(facts, RunState.PAUSED, reason or full)

@@ -28,11 +28,12 @@ def worker_environment() -> dict[str, str]:
 
 
 def until(what: str, ask: Callable[[], T], deadline_s: float = 120.0) -> T:
-    """The first true answer; fails the test after the deadline."""
-    end = time.monotonic() + deadline_s
+    """The first true answer; fails the test after the deadline. Asked ever more rarely, since to ask costs time, too."""
+    end, pause = time.monotonic() + deadline_s, 0.02
     while not (answer := ask()):
         assert time.monotonic() < end, f"not within {deadline_s:g} s: {what}"
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(0.15, 1.3 * pause)
     return answer
 
 

@@ -13,6 +13,7 @@ from supervision import identities, kill_everything, submission, until, worker_e
 
 from engine.basics.process import Identity, alive, identify, send
 from engine.client import service
+from engine.runs import journal
 from engine.runs.home import RunDir, run_dirs
 from finetui.client import Client
 from finetui.home import Home
@@ -57,7 +58,12 @@ def row(client: Client, run: int) -> dict[str, Any]:
 
 
 def wait_state(client: Client, run: int, *states: str) -> dict[str, Any]:
+    """The run's row once it is in one of the states. Until then its journal is looked at, for which no daemon works."""
+    place = RunDir(Path(row(client, run)["dir"]))
+
     def ask() -> dict[str, Any] | None:
+        if place.path.is_dir() and journal.read(place).state not in states:
+            return None
         found = row(client, run)
         return found if found["state"] in states else None
 

@@ -175,12 +175,13 @@ def estimate(
 def ls(
     state: Annotated[RunState | None, typer.Option(help="Only runs in this state.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Only the latest N.")] = 50,
+    every: Annotated[bool, typer.Option("--all", help="A line for each run of a sweep, too.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List runs, latest last."""
+    """List runs, latest last. A sweep is one line."""
     from tui.cli import show
 
-    show.ls(state, limit, as_json=as_json)
+    show.ls(state, limit, every=every, as_json=as_json)
 
 
 @app.command()
@@ -256,11 +257,19 @@ def compare(numbers: RunNumbers, as_json: Json = False) -> None:
 
 
 @app.command()
-def sweep(number: RunNumber, as_json: Json = False) -> None:
+def sweep(
+    number: RunNumber,
+    add: Annotated[
+        int | None, typer.Option(min=1, help="Give the sweep so many runs more, instead of showing it.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Show the sweep that a run belongs to: its runs, the best first, and what each setting was worth."""
     from tui.cli import sweep as module
 
-    module.sweep(number, as_json=as_json)
+    if add is not None:
+        return module.add(number, add)
+    return module.sweep(number, as_json=as_json)
 
 
 @app.command()

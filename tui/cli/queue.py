@@ -16,6 +16,7 @@ from engine.basics.errors import DataError, QueueError, RecipeError
 from engine.client import clone as engine_clone
 from engine.client import preflight, submit
 from engine.client.commands import CommandReport, check_command
+from engine.client.sweeps import check_search
 from engine.recipe import recipe_file
 from engine.recipe.recipe_file import RecipeFile
 from engine.runs import journal
@@ -73,7 +74,7 @@ def run_command(file: RecipeFile, more: dict[str, Any], *, follow: bool, as_json
 
 
 def _queue(file: RecipeFile, folder: Path, more: dict[str, Any], *, follow: bool, as_json: bool) -> None:
-    checked = _checked(file, folder)
+    checked = check_all(file, folder)
     with connect() as client:
         numbers = submit.submit(client, file, checked, **more)
         for number, report in zip(numbers, checked, strict=True):
@@ -83,6 +84,8 @@ def _queue(file: RecipeFile, folder: Path, more: dict[str, Any], *, follow: bool
         else:
             for number in numbers:
                 out(str(number))
+        if more_to_come := file.more_to_come:
+            say(f"{more_to_come} more are queued as results come: finetui sweep {numbers[0]}")
         if follow:
             sys.exit(ExitCode.OK if follow_runs(client, numbers) else ExitCode.FAILED)
     if numbers[0] == 1 and (
@@ -95,7 +98,7 @@ def _queue(file: RecipeFile, folder: Path, more: dict[str, Any], *, follow: bool
 def clone(number: int, overrides: list[str]) -> None:
     """Queue a run's recipe with changes; checked as one from a file is, and its paths start where that began."""
     file, folder = engine_clone.recipe_of(find(number), overrides)
-    reports = _checked(file, folder, folder)
+    reports = check_all(file, folder, folder)
     with connect() as client:
         numbers = submit.submit(client, file, reports, parent=number, cwd=folder)
         for made, report in zip(numbers, reports, strict=True):
@@ -111,7 +114,7 @@ def edit(number: int, overrides: list[str]) -> None:
     file, folder = engine_clone.recipe_of(run, overrides)
     if file.command is None and len(file.recipes) > 1:
         raise QueueError(f"run #{number} cannot become a sweep; finetui clone {number} … queues one")
-    (report,) = _checked(file, folder, folder)
+    (report,) = check_all(file, folder, folder)
     with connect() as client:
         changes = submit.edit(client, number, file, report)
     changed = f"another recipe: {'; '.join(changes)}" if changes else "its recipe as before"
@@ -119,7 +122,7 @@ def edit(number: int, overrides: list[str]) -> None:
     say(report.summary())
 
 
-def _checked(
+def check_all(
     file: RecipeFile, folder: Path, cwd: Path | None = None
 ) -> Sequence[preflight.Report | CommandReport]:
     """Check all recipes of a file, and say once what is worth a note. Raises InputError."""
@@ -133,7 +136,9 @@ def _reports(file: RecipeFile, folder: Path, cwd: Path) -> Sequence[preflight.Re
     """`folder`: where paths of a recipe start; `cwd`: where a command does."""
     if file.command:
         return [check_command(file.command, cwd)]
-    return [preflight.check(one, folder) for one in file.recipes]
+    reports = [preflight.check(one, folder) for one in file.recipes]
+    check_search(file, min(report.heldout_examples for report in reports))
+    return reports
 
 
 def check(path: Path, overrides: list[str], *, as_json: bool) -> None:
@@ -157,7 +162,10 @@ def check(path: Path, overrides: list[str], *, as_json: bool) -> None:
     for note in notes:
         out(f"  note     {note}")
     command = shlex.join(["finetui", "run", str(path), *overrides])
-    out(f"{path}: good, {len(checked)} run{'s' if len(checked) > 1 else ''}; queue with: {command}")
+    count = f"{len(checked)} run{'s' if len(checked) > 1 else ''}"
+    if file.more_to_come:
+        count += f", and {file.more_to_come} more whose values follow from results"
+    out(f"{path}: good, {count}; queue with: {command}")
 
 
 def act(action: str, words: list[str], *, yes: bool, **body: Any) -> None:

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.recipe.sweep import short_names
+from engine.client.submit import of_recipe
+from engine.client.sweeps import more_runs, queue_runs
+from engine.recipe.sweep import Range, short_names
+from engine.runs.sweep_plan import Plan, read_plan
 from finetui.daemon import connect
 from finetui.errors import StoreError
+from finetui.home import home
 from store.states import RunState
 from tui.cli.output import out, print_json, print_table, say
+from tui.cli.queue import check_all
 from tui.cli.show import find
 
 if TYPE_CHECKING:
     from finetui.client import Client
 
 NEAREST = 10  # runs that the best one is compared with, example by example
-FEWEST = 10  # finished runs from which what a setting is worth is said
+FEWEST = 10  # ended runs from which what a setting is worth is said
+FEW = 4  # finished runs from which it is said where the best one is
+EDGE = 0.05  # of a range
 OF_RESULTS = ("heldout_best", "general", "flags", "cost")
 
 
 @dataclass(frozen=True)
 class RankCorrelation:
-    """How the held-out result goes with a setting: Spearman's rank correlation over the finished runs.
+    """How the held-out result goes with a setting: Spearman's rank correlation over the runs that have ended. One that
+    was stopped as it could not win counts with what it had.
 
     The interval is Fisher's with the variance 1.06 / (n - 3) of Fieller, Hartley and Pearson (Biometrika 44, 1957).
     """
@@ -42,13 +51,43 @@ class RankCorrelation:
         return "greater is better" if self.correlation < 0 else "smaller is better"
 
 
+def add(number: int, count: int) -> None:
+    """Give the sweep that a run belongs to more runs: drawn like the others, or proposed as results come."""
+    with connect() as client:
+        sweep_id = _sweep_of(client, number)
+        plan = _plan_of(sweep_id)
+        if plan is None or plan.sweep.search == "grid":
+            raise StoreError(
+                f"the sweep of run #{number} is a grid, and has every combination; finetui clone {number} key=value"
+                " makes another run",
+                "refused",
+            )
+        if plan.sweep.is_watched:
+            runs = client.action("sweep_add", sweep=sweep_id, runs=count)["runs"]
+            say(f"the sweep will have {runs} runs; the next are queued as results come")
+            return
+        there = sum(row["sweep"] == sweep_id for row in client.named("runs").to_pylist())
+        file = more_runs(plan, count, there)
+        reports = check_all(file, Path(plan.common.get("cwd") or "."))
+        made = queue_runs(client, plan, file, [of_recipe(report) for report in reports])
+        client.action("sweep_add", sweep=sweep_id, runs=max(plan.runs, there) + count - plan.runs)
+        for run, report in zip(made, reports, strict=True):
+            say(f"queued #{run} {report.recipe.name}: {report.summary()}")
+            out(str(run))
+
+
+def _sweep_of(client: Client, number: int) -> str:
+    client.drain(say)
+    sweep_id = find(client, number)["sweep"]
+    if sweep_id is None:
+        raise StoreError(f"run #{number} belongs to no sweep; finetui compare takes any runs", "refused")
+    return str(sweep_id)
+
+
 def sweep(number: int, *, as_json: bool) -> None:
     """All runs of the sweep that a run belongs to, the best first."""
     with connect() as client:
-        client.drain(say)
-        sweep_id = find(client, number)["sweep"]
-        if sweep_id is None:
-            raise StoreError(f"run #{number} belongs to no sweep; finetui compare takes any runs", "refused")
+        sweep_id = _sweep_of(client, number)
         rows = [row for row in client.named("runs").to_pylist() if row["sweep"] == sweep_id]
         runs = [row["run"] for row in rows]
         differing = client.named("params_diff", runs=runs).to_pylist() if len(runs) > 1 else []
@@ -57,10 +96,13 @@ def sweep(number: int, *, as_json: bool) -> None:
             settings[one["run"]][one["key"]] = one["value"]
         rows.sort(key=lambda row: (row["heldout_best"] is None, row["heldout_best"], row["run"]))
         best = _best_run(client, rows)
-    worth = rank_correlations([(settings[row["run"]], row["heldout_best"]) for row in rows if _is_done(row)])
+    plan = _plan_of(sweep_id)
+    worth = rank_correlations([(settings[row["run"]], row["heldout_best"]) for row in rows if _counts(row)])
     if as_json:
         shown = [{**row, "settings": settings[row["run"]]} for row in rows]
-        print_json({"sweep": sweep_id, "runs": shown, "best": best, "worth": [asdict(one) for one in worth]})
+        planned = plan and {"runs": plan.runs, "search": plan.sweep.search, "done": plan.done}
+        body = {"sweep": sweep_id, "runs": shown, "best": best, "worth": [asdict(one) for one in worth]}
+        print_json({**body, "plan": planned})
         return
     keys = list(dict.fromkeys(one["key"] for one in differing))
     short = dict(zip(keys, short_names(keys), strict=True))
@@ -76,21 +118,69 @@ def sweep(number: int, *, as_json: bool) -> None:
         ]
     )
     done = sum(_is_done(row) for row in rows)
-    out(f"{len(rows)} runs, {done} finished" + (f"; {best['sentence']}" if best else ""))
+    count = f"{len(rows)} of {plan.runs} runs" if plan and plan.runs > len(rows) else f"{len(rows)} runs"
+    out(f"{count}, {done} finished" + (f"; {best['sentence']}" if best else ""))
+    if plan and (words := _going_on(plan, rows)):
+        out(words)
+    if best and plan and done >= FEW and (edges := at_the_edge(plan, settings[best["run"]])):
+        out(f"the best run is at the edge of what was tried in {', '.join(edges)}: try beyond it")
     if worth:
         out()
-        out(
-            f"What each setting was worth (rank correlation with the held-out loss, {worth[0].n} finished runs)"
-        )
+        out(f"What each setting was worth (rank correlation with the best held-out loss, {worth[0].n} runs)")
         print_table(
             [{**asdict(one), "": one.verdict} for one in worth], ("key", "correlation", "lo", "hi", "")
         )
     elif keys:
-        out(f"what each setting was worth can be said from {FEWEST} finished runs on, of numbers")
+        out(f"what each setting was worth can be said from {FEWEST} ended runs on, of numbers")
+
+
+def _plan_of(sweep_id: str) -> Plan | None:
+    try:
+        return read_plan(home(), sweep_id)
+    except (OSError, ValueError):
+        return None
+
+
+def _going_on(plan: Plan, rows: Sequence[dict[str, Any]]) -> str:
+    """Return in words what the sweep does by itself, and how far its limits are; nothing for one that does nothing."""
+    sweep = plan.sweep
+    words = [f"search: {sweep.search}"] if sweep.search == "tpe" else []
+    if sweep.stop_losers:
+        words.append("runs that cannot win are stopped")
+    if sweep.max_hours is not None:
+        words.append(f"{sum(row['elapsed_s'] or 0 for row in rows) / 3600:.2g} of {sweep.max_hours:g} hours")
+    if sweep.max_cost is not None:
+        words.append(f"cost {sum(row['cost'] or 0 for row in rows):.2f} of {sweep.max_cost:g}")
+    return "; ".join([*words, plan.done or "it goes on"]) if words else ""
+
+
+def at_the_edge(plan: Plan, settings: Mapping[str, Any]) -> list[str]:
+    """Return the settings of a run that are close to an end of what the sweep tries: within a twentieth of a range, or
+    the first or last of a list of numbers, with the value.
+    """
+    found = []
+    for key, tried in plan.sweep.values.items():
+        value = _number(settings.get(key))
+        if value is None:
+            continue
+        if isinstance(tried, Range):
+            place = tried.place(value)
+            at_end = not EDGE <= place <= 1 - EDGE
+        else:
+            numbers = [number for one in tried if (number := _number(one)) is not None]
+            at_end = len(numbers) > 2 and value in (min(numbers), max(numbers))
+        if at_end:
+            found.append(f"{key} ({settings[key]})")
+    return found
 
 
 def _is_done(row: dict[str, Any]) -> bool:
     return row["state"] == RunState.FINISHED and row["heldout_best"] is not None
+
+
+def _counts(row: dict[str, Any]) -> bool:
+    """Whether a run has a result that tells of its settings: it has finished, or was stopped since it could not win."""
+    return row["state"] in (RunState.FINISHED, RunState.CANCELLED) and row["heldout_best"] is not None
 
 
 def _best_run(client: Client, rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from textual.widget import Widget
 from engine.basics.safe_text import one_line
 from store.best import judged_by
 from store.states import RunState
-from tui.lines import theme
+from tui.lines import sweeps, theme
 from tui.lines.text import Line, cut, spread
 from tui.rows import Request, Run, ask
 from tui.run_list import RunList
@@ -189,6 +189,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         if run is None:
             return []
         text, style = run_table.about(run)
+        if members := self.run_list.folded.get(run.number):
+            text = f"{sweeps.summary([one.state for one in members])} · o shows them · {text}"
         return [(f"  #{run.number} ", "dim"), (cut(one_line(text), width - 8), style)]
 
     def tab_names(self) -> Sequence[str]:
@@ -299,6 +301,10 @@ class Dashboard(BaseScreen, inherit_bindings=False):
 
     def do_unmark(self) -> None:
         self.state.marked.clear()
+        self.changed()
+
+    def do_sweep(self) -> None:
+        self.run_list.turn(self.snapshot)
         self.changed()
 
     def do_sort(self) -> None:

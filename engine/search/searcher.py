@@ -1,0 +1,257 @@
+"""`… -m finetui.start engine.search.searcher`: carries on the sweeps of a home that go on by themselves.
+
+A client of the daemon, which starts it while there is such a sweep: it proposes runs from the results so far, stops
+those that cannot win any more, and keeps limits of hours and cost. It keeps no state: what there is to do follows from
+the plans and the runs. So it may be killed at any moment, and the daemon starts another one.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.basics.errors import QueueError, RecipeError
+from engine.basics.process import die_with_parent
+from engine.recipe import recipe_file
+from engine.runs.home import RunDir
+from engine.runs.submitted import submitted_value
+from engine.runs.sweep_plan import Plan, open_plans
+from engine.search.losers import Behind, Example, Progress, behind
+from engine.search.propose import Outcome, Trial, propose
+from finetui.client import Client
+from finetui.daemon import answering
+from finetui.errors import StoreError, Unavailable
+from finetui.home import Home, home
+from store.states import ACTIVE, ENDED, WAITING, RunState
+
+log = logging.getLogger("finetui.search")
+
+LOOK_S = 1.0
+COMES_FROM_DATA = "data"  # a section of a recipe: runs that differ in it have other data sets
+
+
+@dataclass(frozen=True)
+class SweptRun:
+    """A run of a sweep as the store has it."""
+
+    run: int
+    dir: str
+    state: str
+    reason: str | None
+    step: int | None
+    total_steps: int | None
+    result: float | None  # best held-out loss
+    hours: float
+    cost: float
+    values: dict[str, Any]
+
+    @property
+    def outcome(self) -> Outcome:
+        if self.state == RunState.FINISHED:
+            return "finished"
+        if self.state == RunState.CANCELLED:
+            return "stopped"
+        return "failed" if self.state == RunState.FAILED else "open"
+
+
+def carry_on(client: Client, place: Home, judged: dict[int, int]) -> bool:
+    """Do what there is to do now for every sweep; False if there is none left. `judged`: run → the last look at which
+    it was compared with the best.
+    """
+    client.drain()
+    plans = list(open_plans(place))
+    for plan in plans:
+        try:
+            _carry_on(client, plan, judged)
+        except (QueueError, RecipeError) as error:
+            _end(client, plan, f"it does not go on: {error}")
+    return bool(plans)
+
+
+def _carry_on(client: Client, plan: Plan, judged: dict[int, int]) -> None:
+    sweep, runs = plan.sweep, runs_of(client, plan.uuid)
+    waiting = [run for run in runs if run.state in WAITING]
+    active = [run for run in runs if run.state in ACTIVE]
+    if limit := _limit_reached(plan, runs):
+        for run in waiting:
+            _cancel(client, run.run, f"not started: {limit}")
+        if not active:
+            _end(client, plan, limit)
+        return
+    if sweep.stop_losers:
+        _stop_losers(client, runs, judged)
+    if len(runs) < plan.runs:
+        if len(waiting) + len(active) < _at_once(client):
+            _queue_next(client, plan, runs)
+    elif not waiting and not active and all(run.state in ENDED for run in runs):
+        _end(client, plan, f"all {plan.runs} runs have ended")
+
+
+def runs_of(client: Client, uuid: str) -> list[SweptRun]:
+    """Return the runs of a sweep by number, those that were removed left out."""
+    rows = [row for row in client.named("runs").to_pylist() if row["sweep"] == uuid]
+    dirs = client.query(f"SELECT run, dir FROM runs WHERE sweep = '{uuid}'").to_pylist() if rows else []
+    places = {row["run"]: row["dir"] for row in dirs}
+    found = []
+    for row in rows:
+        place = RunDir(Path(places[row["run"]]))
+        found.append(
+            SweptRun(
+                row["run"],
+                str(place.path),
+                row["state"],
+                row["reason"],
+                row["step"],
+                row["total_steps"],
+                row["heldout_best"],
+                (row["elapsed_s"] or 0.0) / 3600,
+                row["cost"] or 0.0,
+                submitted_value(place, "sweep_values", dict) or {},
+            )
+        )
+    return found
+
+
+def _limit_reached(plan: Plan, runs: Sequence[SweptRun]) -> str | None:
+    sweep = plan.sweep
+    hours, cost = sum(run.hours for run in runs), sum(run.cost for run in runs)
+    if sweep.max_hours is not None and hours >= sweep.max_hours:
+        return f"its runs have taken {hours:.2g} of {sweep.max_hours:g} hours (max_hours)"
+    if sweep.max_cost is not None and cost >= sweep.max_cost:
+        return f"its runs have cost {cost:.2f} of {sweep.max_cost:g} (max_cost)"
+    return None
+
+
+def _at_once(client: Client) -> int:
+    """Return how many runs of a sweep may be open before the next is proposed: more results make better proposals."""
+    return max(1, int(client.action("status")["concurrency"]))
+
+
+# ---- the next run --------------------------------------------------------------------------------
+
+
+def _queue_next(client: Client, plan: Plan, runs: Sequence[SweptRun]) -> None:
+    trials = [Trial(run.values, run.outcome, _losses(client, run), run.result) for run in runs if run.values]
+    values = propose(plan.sweep, plan.runs, trials)
+    if values is None:
+        _end(client, plan, "every combination of its values was tried")
+        return
+    recipe = recipe_file.with_values(copy.deepcopy(plan.recipe), values, Path(plan.path))
+    common = dict(plan.common)
+    if any(key.split(".")[0] == COMES_FROM_DATA for key in values):
+        common["datasets"] = []
+    body = {
+        "recipe": recipe.model_dump(mode="json"),
+        "name": recipe.name,
+        "sweep": plan.uuid,
+        "sweep_values": values,
+    }
+    number = client.action("submit", **common, **body)["run"]
+    drawn = len(trials) < plan.sweep.at_first(plan.runs)
+    log.info("run #%d %s: %s", number, "drawn" if drawn else "proposed", json.dumps(values))
+
+
+def _losses(client: Client, run: SweptRun) -> dict[int, float]:
+    """Return the held-out losses of a run that was stopped, by step; of others the result says it all."""
+    if run.outcome != "stopped":
+        return {}
+    rows = client.query(
+        f"SELECT step, value FROM evals WHERE run = {run.run} AND suite = 'heldout' AND key = 'loss'"
+    ).to_pylist()
+    return {int(row["step"]): row["value"] for row in rows if row["value"] is not None}
+
+
+# ---- runs that cannot win ------------------------------------------------------------------------
+
+
+def _stop_losers(client: Client, runs: Sequence[SweptRun], judged: dict[int, int]) -> None:
+    """Cancel the runs that cannot come to be the best any more, each looked at once a look."""
+    done = [run for run in runs if run.state == RunState.FINISHED and run.result is not None]
+    running = [run for run in runs if run.state == RunState.RUNNING]
+    if not done or not running:
+        return
+    best = min(done, key=lambda run: run.result if run.result is not None else 0.0)
+    theirs = None
+    for run in running:
+        last = client.query(
+            f"SELECT max(step) AS step FROM eval_examples WHERE run = {run.run} AND suite = 'heldout'"
+        ).to_pylist()[0]["step"]
+        if not last or judged.get(run.run) == last:
+            continue
+        judged[run.run] = last
+        theirs = theirs or progress(client, best)
+        if found := behind(progress(client, run), theirs):
+            _cancel(client, run.run, words(found, best.run))
+
+
+def words(found: Behind, best: int) -> str:
+    return (
+        f"stopped at step {found.step}: it cannot come to be better than #{best} any more; held-out loss "
+        f"{found.difference:+.3g}, and at least {found.least:+.3g} at the end, on the same {found.n} examples"
+    )
+
+
+def progress(client: Client, run: SweptRun) -> Progress:
+    """Return the looks of a run at its held-out examples."""
+    rows = client.query(
+        "SELECT step, example, coalesce(document, example) AS draw,"
+        " coalesce(greatest(-margin, 0) + ln(1 + exp(-abs(margin))), nll) AS loss,"
+        " CASE WHEN margin IS NULL THEN tokens ELSE 1 END AS tokens"
+        f" FROM eval_examples WHERE run = {run.run} AND suite = 'heldout' AND tokens > 0"
+    ).to_pylist()
+    looks: dict[int, dict[str, Example]] = {}
+    for row in rows:
+        if row["loss"] is not None:
+            looks.setdefault(row["step"], {})[row["example"]] = Example(
+                row["loss"], row["tokens"], row["draw"]
+            )
+    return Progress(run.total_steps or 0, looks)
+
+
+# ---- what the daemon is asked --------------------------------------------------------------------
+
+
+def _cancel(client: Client, run: int, why: str) -> None:
+    """Cancel a run. One that has ended or stops by now is left as it is."""
+    try:
+        client.action("cancel", run=run, cause=why)
+    except StoreError as error:
+        log.info("run #%d was not stopped: %s", run, error)
+    else:
+        log.info("run #%d %s", run, why)
+
+
+def _end(client: Client, plan: Plan, why: str) -> None:
+    client.action("sweep_end", sweep=plan.uuid, why=why)
+    log.info("sweep %s ends: %s", plan.uuid, why)
+
+
+def main() -> int:
+    """Carry on until there is nothing left to do, or the daemon has gone."""
+    die_with_parent()
+    logging.basicConfig(format="%(asctime)s %(name)s %(message)s", level=logging.INFO)
+    judged: dict[int, int] = {}
+    client = answering(home())
+    if client is None:
+        return 0
+    with client:
+        try:
+            while carry_on(client, home(), judged):
+                if os.getppid() == 1:
+                    return 0
+                time.sleep(LOOK_S)
+        except Unavailable:
+            return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
