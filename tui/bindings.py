@@ -118,12 +118,12 @@ PLAIN = (*PANED, "fix", "scale")  # screens on which every letter is a key
 BINDINGS: tuple[Binding, ...] = (
     Binding(("enter",), "open", "open", "Open the run under the cursor.", unless=_run, footer=True),
     Binding(("space",), "mark", "mark", "Mark the run: marked runs share the charts.", unless=_run, footer=True),
-    Binding(("o",), "sweep", "open sweep", "Show the runs of a sweep, or close them to one line.", unless=_sweep),
     Binding(("c",), "compare", "compare", "Compare the marked runs.", unless=_compare, footer=True),
     Binding(("slash",), "filter", "filter", "Filter the table: words, state:running, method=lora, lr>1e-4.",
             footer=True),
     Binding(("s",), "sort", "sort", "Sort by the next column; S reverses the order.", footer=True),
     Binding(("S",), "reverse", "reverse order", "Reverse the sort order."),
+    Binding(("o",), "sweep", "open sweep", "Show the runs of a sweep, or close them to one line.", unless=_sweep),
     Binding(("x",), "cancel", "cancel", "Cancel the run (asks first); it saves a checkpoint.", RUNS, _cancel,
             footer=True),
     Binding(("p",), "pause", "pause", "Pause the run: it saves a checkpoint and frees its place.", RUNS, _pause,

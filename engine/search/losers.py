@@ -7,9 +7,9 @@ in its training. The run is behind where its loss is higher by more than it may 
 
 own(s): its lowest loss so far, of T steps; h: its last look at or before half of the steps so far. A run thus counts as
 able to gain as much with each doubling of its steps as the last one brought, on top of all that the best one gained
-from there on; losses that follow a power of the steps bring less with each. Where h is step 0, its whole gain counts for one
-doubling. d is a paired difference of the examples, a ratio estimate (engine/basics/statistics.py), and the run is
-stopped where the one-sided test of d > 0 says so. Look k is tested at 6 ALPHA / (pi k)^2, so that a run that is not
+from there on; losses that follow a power of the steps bring less with each. Where h is step 0, its whole gain counts
+for one doubling. d is a paired difference of the examples, a ratio estimate (engine/basics/statistics.py), and the run
+is stopped where the one-sided test of d > 0 says so. Look k is tested at 6 ALPHA / (pi k)^2, so that a run that is not
 behind is stopped at one of its looks with a probability of at most ALPHA.
 """
 

@@ -28,7 +28,7 @@ def worker_environment() -> dict[str, str]:
 
 
 def until(what: str, ask: Callable[[], T], deadline_s: float = 120.0) -> T:
-    """The first true answer; fails the test after the deadline. Asked ever more rarely, since to ask costs time, too."""
+    """The first true answer; fails the test after the deadline. Asked ever more rarely: that costs time, too."""
     end, pause = time.monotonic() + deadline_s, 0.02
     while not (answer := ask()):
         assert time.monotonic() < end, f"not within {deadline_s:g} s: {what}"
