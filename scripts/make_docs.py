@@ -73,7 +73,8 @@ A recipe is a YAML file. `finetui check recipe.yaml` says what is wrong with it,
 - A share is a percentage (`10%`) or a whole number (`200`).
 - `sweep` maps keys to lists of values; every combination becomes a run, at most 1,000. Its values are in its name:
   `support r=8 lr=0.0001`. With `runs: 20` so many are drawn at random instead, of lists and of ranges; `draw_seed` (0)
-  says which. `finetui sweep N` shows the runs of a sweep, the best first, and what each setting was worth.
+  says which. `search: tpe` proposes runs from the results, `stop_losers: true` stops those that cannot win, and
+  `max_hours` and `max_cost` limit all of them together: [sweeps.md](sweeps.md).
 - A recipe from elsewhere cannot hold up a command: it has at most 100,000 characters, 5,000 values (aliases written
   out) and 20 levels, and no control characters.
 - Editors can check recipes with [recipe.schema.json](recipe.schema.json): start the file with

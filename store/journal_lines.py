@@ -37,6 +37,8 @@ class Submitted:
     priority: Annotated[Small, "higher starts first"] = 0
     processes: Annotated[int, "that each attempt runs in"] = 1
     reason: Reason = None
+    gpu_memory: Annotated[int | None, "bytes of a GPU that each process needs", LEFT_OUT] = None
+    exclusive: Annotated[bool, "it shares its GPUs with no other run", LEFT_OUT] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +223,7 @@ class Edited:
     changes: Annotated[list[str] | None, "what changed: `train.lr: 0.0002 → 0.0001`"] = None
     state: State = None
     reason: Reason = None
+    gpu_memory: Annotated[int | None, "bytes of a GPU that each process needs now", LEFT_OUT] = None
 
 
 @dataclass(frozen=True, slots=True)

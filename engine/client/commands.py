@@ -25,6 +25,7 @@ class CommandReport:
     recipe: Command
     warnings: list[str]
     datasets: list[Dataset] = field(default_factory=list)  # which it reads is its own affair
+    gpu_memory: int | None = None  # bytes; only who queues it can know
 
     def summary(self) -> str:
         return f"a command of {len(self.recipe.command)} words, watched in {', '.join(self.recipe.watch)}"

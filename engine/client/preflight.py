@@ -22,6 +22,7 @@ from engine.data.labels import labels_of
 from engine.data.rows import Source
 from engine.evals.cost import Cost
 from engine.evals.metrics import check_installed
+from engine.memory.estimate import GIB, estimate
 from engine.memory.storage import Storage, storage
 from engine.memory.workload import recipe_shapes, workload_of
 from engine.models.outline import outline_of
@@ -69,6 +70,9 @@ class Report:
     storage: Storage | None  # on disk; None where the model's shapes are not known yet
     labels: list[str]  # the classes, of a classification
     reached: str | None  # the layers that adapters are beside
+    gpu_memory: (
+        int | None
+    )  # bytes of a GPU that each process needs, by the estimate; None where shapes are not known
     # What evaluations will cost; None where the number of steps or tokens is not known yet.
     looks: Cost | None
 
@@ -164,7 +168,7 @@ def check(recipe: Recipe, base: Path) -> Report:
     if tokenizer is not None and tokens and steps:
         looks = look_cost(recipe, run_data, tokenizer, tokens, steps, _count_tokens)
         warnings += filter(None, [looks.warning()])
-    disk_use = _storage(recipe, model)
+    disk_use, gpu_memory = _sizes(recipe, model)
     if disk_use and (warning := disk_use.warning(disk.free_bytes(home().runs))):
         warnings.append(warning)
     labels = labels_of(recipe.task, run_data) if isinstance(recipe.task, Classification) else []
@@ -177,6 +181,7 @@ def check(recipe: Recipe, base: Path) -> Report:
         tokens=tokens,
         warnings=warnings,
         storage=disk_use,
+        gpu_memory=gpu_memory,
         labels=labels,
         reached=outline.reached if outline else _reached(recipe, model),
         looks=looks,
@@ -216,15 +221,19 @@ def _reached(recipe: Recipe, model: ModelFiles) -> str | None:
     return ", ".join(targets) + (f"; without adapter: {', '.join(rest)}" if rest else "")
 
 
-def _storage(recipe: Recipe, model: ModelFiles) -> Storage | None:
-    """Estimate what the run will write; None for a model that is not on this machine or of unknown architecture."""
+def _sizes(recipe: Recipe, model: ModelFiles) -> tuple[Storage | None, int | None]:
+    """Estimate what the run will write, and the memory of a GPU that it will need, bytes; None for a model that is not
+    on this machine or of unknown architecture.
+    """
     if model.local is None:
-        return None
+        return None, None
     try:
         shapes = recipe_shapes(recipe)
     except ModelError:
-        return None
-    return storage(recipe, shapes, workload_of(recipe, shapes, "cpu"))
+        return None, None
+    limit = recipe.train.memory_limit
+    memory = estimate(shapes, workload_of(recipe, shapes, "cuda")).total if limit == "auto" else limit * GIB
+    return storage(recipe, shapes, workload_of(recipe, shapes, "cpu")), int(memory)
 
 
 def _path(source: str, base: Path) -> str:

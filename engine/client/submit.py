@@ -30,12 +30,14 @@ def submit(
     *,
     parent: int | None = None,
     cwd: Path | None = None,
+    gpu_memory: int | None = None,
     **more: Any,
 ) -> list[int]:
     """Queue the checked recipes of a file; return their run numbers once they are durable.
 
     `reports`: one for each recipe; `parent`: the run that they were made from; `cwd`: where their paths start, if not
-    here; `more`: priority, tags and the like, see engine/queue/accept.py.
+    here; `gpu_memory`: bytes that each process needs, if not as estimated; `more`: priority, tags and the like, see
+    engine/queue/accept.py.
     """
     common: dict[str, Any] = {
         **_of_file(file),
@@ -47,9 +49,12 @@ def submit(
         **({"environment": shell_environment(), "umask": umask()} if file.command else {}),
         **more,
     }
+    recipes = [of_recipe(report) for report in reports]
+    if gpu_memory is not None:
+        recipes = [{**recipe, "gpu_memory": gpu_memory} for recipe in recipes]
     if file.sweep is None:
-        return [client.action("submit", **common, **of_recipe(report))["run"] for report in reports]
-    return submit_sweep(client, file, file.sweep, [of_recipe(report) for report in reports], common)
+        return [client.action("submit", **common, **recipe)["run"] for recipe in recipes]
+    return submit_sweep(client, file, file.sweep, recipes, common)
 
 
 def edit(client: Client, number: int, file: RecipeFile, report: Report | CommandReport) -> list[str]:
@@ -64,6 +69,7 @@ def of_recipe(report: Report | CommandReport) -> dict[str, Any]:
         "recipe": report.recipe.model_dump(mode="json"),
         "name": report.recipe.name,
         "datasets": [dataset.as_dict() for dataset in report.datasets],
+        "gpu_memory": report.gpu_memory,
     }
 
 

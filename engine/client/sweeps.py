@@ -44,12 +44,13 @@ def submit_sweep(
     these. `recipes`: of each, what a submission says of it; `common`: what all submissions say.
     """
     first = file.recipes[0].model_dump(mode="json", exclude_unset=True)
+    needs = [one for recipe in recipes if (one := recipe.get("gpu_memory"))]
     plan = Plan(
         uuid=str(uuid.uuid4()),
         recipe={**_with_paths(first, recipes[0]["recipe"]), "name": file.name},
         section=file.section or {},
         path=str(file.path.absolute()),
-        common={**common, "datasets": recipes[0]["datasets"]},
+        common={**common, "datasets": recipes[0]["datasets"], "gpu_memory": max(needs, default=None)},
         runs=sweep.runs or len(recipes),
         done=None if sweep.is_watched else "all its runs are queued",
     )

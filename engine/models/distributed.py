@@ -23,6 +23,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from engine.basics.errors import ProcessesError
+from engine.basics.gpu import GIVEN, other_gpu
 from engine.models.load import without_adapters
 
 T = TypeVar("T")
@@ -47,6 +48,14 @@ def begin() -> None:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "cpu:gloo,cuda:nccl"
     dist.init_process_group(backend, timeout=TIMEOUT)
+
+
+def check_gpu() -> str | None:
+    """Return in a sentence that this process computes on another GPU than it was given; None without a GPU."""
+    if not torch.cuda.is_available():
+        return None
+    uuid = str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
+    return other_gpu(os.environ.get(GIVEN, ""), int(os.environ.get("LOCAL_RANK", 0)), uuid)
 
 
 def end() -> None:

@@ -36,7 +36,8 @@ IN_JOURNAL = {
     "group",
     "note",
 }  # and not in run.json
-OF_RECIPE = {"recipe_text", "datasets", "git_commit", "versions"}  # what of run.json changes with the recipe
+# What of run.json changes with the recipe.
+OF_RECIPE = {"recipe_text", "datasets", "git_commit", "versions", "gpu_memory"}
 UNFINISHED = ".accepting-"  # prefix of a run directory that is not acknowledged yet
 
 
@@ -61,6 +62,8 @@ class Submission(BaseModel):
     sweep_values: dict[str, Any] | None = None  # what the sweep gave it, by key
     priority: int = 0
     parent: int | None = None
+    gpu_memory: int | None = None  # bytes that each process needs
+    exclusive: bool = False  # shares its GPUs with no other run
     # What the journal has from the beginning: conditions, tags, a note.
     held: bool = False
     after: list[int] = []
@@ -140,7 +143,8 @@ def edit(run: RunDir, submission: Submission, recipe: Recipe | Command) -> Edite
         "recipe": recipe.model_dump(mode="json"),
     }
     write_json(run.meta, body)
-    return Edited([f"{key}: {old.get(key, 'none')} → {new.get(key, 'none')}" for key in keys])
+    changes = [f"{key}: {old.get(key, 'none')} → {new.get(key, 'none')}" for key in keys]
+    return Edited(changes, gpu_memory=submission.gpu_memory)
 
 
 def accept(home: Home, number: int, submission: Submission, recipe: Recipe | Command) -> RunDir:
@@ -168,7 +172,14 @@ def accept(home: Home, number: int, submission: Submission, recipe: Recipe | Com
         if submission.environment:
             write_json(unfinished.environment, submission.environment)
         writer = LogWriter(unfinished.journal, "journal", run=number)
-        for line in (Submitted(RunState.QUEUED, submission.priority, recipe.processes), *first_lines):
+        submitted = Submitted(
+            RunState.QUEUED,
+            submission.priority,
+            recipe.processes,
+            gpu_memory=submission.gpu_memory,
+            exclusive=submission.exclusive,
+        )
+        for line in (submitted, *first_lines):
             write(writer, line)
         writer.close()  # syncs
         sync(unfinished.path)

@@ -7,12 +7,14 @@ import tomllib
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from engine.basics.errors import ConfigError
+from engine.queue import quiet
 from engine.queue.budget import Budget
 from engine.queue.idle import WhenIdle
 from engine.queue.notices import EVENTS, Channels, Event
+from engine.queue.quiet import QuietHours
 from finetui.files import open_regular
 
 LARGEST = 1 << 20  # bytes
@@ -41,6 +43,28 @@ class Config(BaseModel):
     groups: dict[str, Annotated[int, Field(ge=1)]] = Field(
         {},
         description="How many runs of a group go at a time: `groups = {night = 1}`. `finetui run --group night`.",
+    )
+    gpus: list[int | str] = Field(
+        [],
+        description="The GPUs that runs may have, by number or UUID (`nvidia-smi -L`): `gpus = [0, 2]`. Default: all "
+        "that CUDA_VISIBLE_DEVICES lets the daemon see.",
+    )
+    share_gpus: bool = Field(
+        False,
+        description="Let runs share a GPU where the memory that they need, by their estimate or `--gpu-memory`, is free "
+        "on it; `concurrency` is then twice the number of GPUs unless it says otherwise. `finetui run --exclusive` shares "
+        "with nobody.",
+    )
+    gaps_minutes: float = Field(
+        60.0,
+        ge=0,
+        description="How long later runs go by one that waits for more GPUs, or more memory, than are free; then all "
+        "wait for it.",
+    )
+    quiet_hours: str = Field(
+        "",
+        description='Hours in which no run starts by itself: `quiet_hours = "09:00-18:00"`, in the time of the '
+        "machine. Runs that are going go on.",
     )
     notify_on: list[Event] = Field(
         list(EVENTS),
@@ -109,6 +133,16 @@ class Config(BaseModel):
         "sooner. It takes about 0.5 GB while runs are started, and ends after ten minutes without one.",
     )
 
+    @field_validator("quiet_hours")
+    @classmethod
+    def _check_hours(cls, text: str) -> str:
+        quiet.parse(text)
+        return text
+
+    @property
+    def quiet(self) -> QuietHours:
+        return quiet.parse(self.quiet_hours)
+
     @property
     def when_idle(self) -> WhenIdle:
         return WhenIdle(self.when_idle_command, self.when_idle_minutes)
@@ -145,7 +179,7 @@ def _sentence(problem: object, path: Path) -> str:
     assert isinstance(problem, dict)
     key = ".".join(map(str, problem["loc"]))
     if problem["type"] != "extra_forbidden":
-        message = str(problem["msg"])
+        message = str(problem["msg"]).removeprefix("Value error, ")
         return f"{path}, key {key}: {message[0].lower()}{message[1:]} (got {problem['input']!r})"
     matches = difflib.get_close_matches(key, Config.model_fields, n=1)
     hint = f"did you mean `{matches[0]}`?" if matches else f"known keys: {', '.join(Config.model_fields)}"

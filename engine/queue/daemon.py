@@ -28,7 +28,7 @@ from engine.queue.daemon_log import (
     report_refusal,
     report_to_starter,
 )
-from engine.queue.executor import usable_devices
+from engine.queue.executor import allowed_devices, usable_devices
 from engine.queue.mirror import Mirror
 from engine.queue.money import forget_cost, keep_cost
 from engine.queue.no_pandas import keep_pandas_out
@@ -83,10 +83,12 @@ class Daemon:
         self._ingest = Ingest(self._projection, home.path)
         self._config_mtime_ns = _config_mtime(home)
         self._config_problem: str | None = None
-        self._settings = _settings(self.config, self._nvml)
+        self._settings, self._gpu_problem = _settings(self.config, self._nvml)
         self._notifier = Notifier(home, self.config)
         self._idle = idle.Idle(time.monotonic())
-        self._supervisor = Supervisor(home, self._settings, self._on_journal_entry, self._on_end)
+        self._supervisor = Supervisor(
+            home, self._settings, self._on_journal_entry, self._on_end, self._nvml.memory
+        )
         self._mirror = Mirror(home)
         self._sweeps = Sweeps(home)
         self._sampler = Sampler(home.hardware_log, self._nvml, before_rotation=self._ingest.drain)
@@ -202,7 +204,7 @@ class Daemon:
             self._config_problem = str(error)
             return
         self._config_problem = None
-        self._settings = _settings(self.config, self._nvml)
+        self._settings, self._gpu_problem = _settings(self.config, self._nvml)
         self._supervisor.change_settings(self._settings)
         self._notifier.configure(self.config)
         self._mirror_thread.wake()
@@ -322,6 +324,7 @@ class Daemon:
         problems += [damaged[run] for run in sorted(damaged)]
         others = (
             self._config_problem,
+            self._gpu_problem,
             self._ingest.problem,
             self._nvml.problem,
             self._notifier.problem,
@@ -358,18 +361,32 @@ def _config_mtime(home: Home) -> int | None:
         return None
 
 
-def _settings(user_config: config.Config, nvml: Nvml) -> Settings:
-    devices = usable_devices([gpu.name for gpu in nvml.gpus], os.environ.get("CUDA_VISIBLE_DEVICES"))
-    concurrency = user_config.concurrency or len(devices) or 1
+def _settings(user_config: config.Config, nvml: Nvml) -> tuple[Settings, str | None]:
+    """Return the settings of the queue, and what of the configuration does not go with this machine."""
+    uuids = {gpu.name: gpu.uuid for gpu in nvml.gpus}
+    visible = usable_devices([gpu.name for gpu in nvml.gpus], os.environ.get("CUDA_VISIBLE_DEVICES"))
+    devices, problem = allowed_devices(visible, uuids, user_config.gpus)
+    per_gpu = 2 if user_config.share_gpus else 1
+    concurrency = user_config.concurrency or per_gpu * len(devices) or 1
     threads = max(1, physical_cores() // concurrency)
-    return Settings(
-        Capacity(concurrency, devices, user_config.groups),
+    capacity = Capacity(
+        concurrency,
+        devices,
+        user_config.groups,
+        user_config.share_gpus,
+        60 * user_config.gaps_minutes,
+        user_config.quiet,
+    )
+    settings = Settings(
+        capacity,
         threads,
         user_config.grace_s,
         user_config.pool,
         user_config.spending,
+        uuids,
         user_config.retry_wait_seconds,
     )
+    return settings, problem
 
 
 # ---- the process ---------------------------------------------------------------------------------

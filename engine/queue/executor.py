@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.basics.cpu import THREAD_VARIABLES, spin_little
+from engine.basics.gpu import GIVEN
 from engine.basics.process import Identity, alive, identify, kill_group, send
 from engine.queue.pool import ANSWER_S, SHIM, Order, Pool
 from engine.recipe.kinds import is_command
@@ -46,8 +47,10 @@ class Processes:
 class Executor:
     """The local machine. Shims are forked by the pool where it is of use, and executed elsewhere."""
 
-    def __init__(self, use_pool: bool = False) -> None:
+    def __init__(self, use_pool: bool = False, uuids: Mapping[str, str] | None = None) -> None:
+        """`uuids`: of the GPUs, by name."""
         self.pool = Pool(use_pool)
+        self._uuids = uuids or {}
         self._orders: dict[
             int, Order
         ] = {}  # run → the shim that the pool was asked for and has not forked yet
@@ -59,7 +62,9 @@ class Executor:
         Raises OSError (no memory, no file).
         """
         arguments = [str(run.path), str(attempt)]
-        env = environment(os.environ, device, threads)
+        # Programs of others often read numbers alone.
+        uuids = {} if self.is_command(run) else self._uuids
+        env = environment(os.environ, device, threads, uuids)
         # With several processes, or for a command, the worker is light: what it starts imports by itself.
         light = processes > 1 or self.is_command(run)
         order = None if light else self.pool.order(arguments, env, run.shim_log)
@@ -151,13 +156,46 @@ class Executor:
         )
 
 
-def environment(base: Mapping[str, str], device: str, threads: int) -> dict[str, str]:
-    """Return a worker's environment: its share of the cores, and the GPUs that it may see, one for each process."""
+def environment(
+    base: Mapping[str, str], device: str, threads: int, uuids: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return a worker's environment: its share of the cores, and the GPUs that it may see, one for each process; by
+    UUID where that is known, for a number means another card once one is lost.
+    """
     env = {**spin_little(base), **dict.fromkeys(THREAD_VARIABLES, str(threads))}
     if device.startswith("gpu"):
+        given = device.split(",")
+        known = [uuid for one in given if (uuid := (uuids or {}).get(one))]
+        visible = ",".join(known) if len(known) == len(given) else device.replace("gpu", "")
         # NVML counts GPUs in PCI order; CUDA does so only when told.
-        env.update(CUDA_DEVICE_ORDER="PCI_BUS_ID", CUDA_VISIBLE_DEVICES=device.replace("gpu", ""))
+        env.update(CUDA_DEVICE_ORDER="PCI_BUS_ID", CUDA_VISIBLE_DEVICES=visible)
+        env[GIVEN] = visible
     return env
+
+
+def allowed_devices(
+    devices: Sequence[str], uuids: Mapping[str, str], wanted: Sequence[int | str]
+) -> tuple[tuple[str, ...], str | None]:
+    """Return the GPUs that config.toml names, by number or UUID, all where it names none; and what is wrong with it."""
+    if not wanted:
+        return tuple(devices), None
+    chosen, missing = [], []
+    for one in wanted:
+        name = (
+            f"gpu{one}"
+            if isinstance(one, int)
+            else next((name for name, uuid in uuids.items() if uuid and uuid == one), None)
+        )
+        if name in devices:
+            chosen.append(name)
+        else:
+            missing.append(str(one))
+    problem = (
+        f"gpus in config.toml: there is no GPU {', '.join(missing)} here that may be used"
+        if missing
+        else None
+    )
+    return tuple(name for name in devices if name in chosen), problem
 
 
 def usable_devices(devices: Sequence[str], visible: str | None) -> tuple[str, ...]:

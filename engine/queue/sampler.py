@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pynvml
 
+from engine.queue.gpus import GpuMemory
 from finetui.log import LogWriter
 from store.line_fields import write
 from store.lines import Device, HardwareSample
@@ -33,6 +34,7 @@ class Gpu:
     name: str  # "gpu0": its place in NVML's (PCI) order
     label: str  # "NVIDIA H100 80GB HBM3"
     handle: Any
+    uuid: str = ""  # "GPU-…", which stays its own when another card is lost
 
 
 class Nvml:
@@ -60,6 +62,15 @@ class Nvml:
                 self.gpus = tuple(other for other in self.gpus if other is not gpu)
         return values
 
+    def memory(self) -> dict[str, GpuMemory]:
+        """Return what is free on every GPU that says so."""
+        found = {}
+        for gpu in self.gpus:
+            with contextlib.suppress(pynvml.NVMLError):
+                info = pynvml.nvmlDeviceGetMemoryInfo(gpu.handle)
+                found[gpu.name] = GpuMemory(int(info.total - info.used), int(info.total))
+        return found
+
     def _open(self) -> None:
         pynvml.nvmlInit()
         self.gpus = tuple(_gpu(index) for index in range(pynvml.nvmlDeviceGetCount()))
@@ -85,8 +96,14 @@ class Nvml:
 
 def _gpu(index: int) -> Gpu:
     handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    label = pynvml.nvmlDeviceGetName(handle)
-    return Gpu(f"gpu{index}", label.decode() if isinstance(label, bytes) else label, handle)
+    uuid = ""
+    with contextlib.suppress(pynvml.NVMLError):
+        uuid = _text(pynvml.nvmlDeviceGetUUID(handle))
+    return Gpu(f"gpu{index}", _text(pynvml.nvmlDeviceGetName(handle)), handle, uuid)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _readings(gpu: Gpu) -> dict[str, float]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from engine.queue.gpus import GpuMemory, Gpus
+from engine.queue.quiet import ALWAYS, QuietHours
 from engine.runs.journal import RunRecord
 from store.states import ENDED, RunState
 
@@ -17,6 +19,10 @@ class Capacity:
     concurrency: int
     devices: tuple[str, ...] = ()  # "gpu0", …; empty on a machine without GPUs, where runs use the CPU
     groups: Mapping[str, int] = field(default_factory=dict)  # how many of a group run at a time
+    share: bool = False  # whether runs share a GPU where their memory fits
+    gaps_s: float = 0.0  # for which later runs go by one that waits for GPUs or memory
+    quiet: QuietHours = ALWAYS  # in which none starts
+    memory: Mapping[str, GpuMemory] = field(default_factory=dict)  # of the GPUs, as it is now
 
 
 @dataclass(frozen=True)
@@ -38,35 +44,39 @@ def decide(
     states: Mapping[int, str],
     now: float,
 ) -> Decision:
-    """Fill the free slots in queue order; each process of a run gets a GPU of its own, if the machine has GPUs.
+    """Fill the free slots in queue order; each process of a run gets a GPU of its own, if the machine has GPUs, or
+    runs share one (engine/queue/gpus.py). A run for which there is no place lets later ones go by for a while, and then keeps
+    them waiting, or many small ones would keep a large one waiting for ever.
 
     `states`: of the runs that others wait for, those that are gone left out; `now`: Unix seconds.
     """
-    blocked = {run.number: why for run in waiting if (why := condition(run, states, now))}
+    blocked = {run.number: why for run in waiting if (why := condition(run, states, now, capacity.quiet))}
     ordered = sorted((run for run in waiting if run.number not in blocked), key=queue_order)
     full = _of_full_groups(ordered, active, capacity.groups)
     ordered, blocked = [run for run in ordered if run.number not in full], blocked | full
-    taken_devices = {device for record in active for device in (record.device or "").split(",")}
-    free_devices = [device for device in capacity.devices if device not in taken_devices]
+    gpus = Gpus(capacity.devices, capacity.memory, active, share=capacity.share, now=now)
     free_slots = max(0, capacity.concurrency - len(active))
     starts: list[Start] = []
+    first: RunRecord | None = None  # that has no place
     for run in ordered:
         if len(starts) >= free_slots and not run.urgent:
             break
-        # A run that needs more GPUs than there are starts all the same: its worker reports that.
-        gpus = min(run.processes, len(capacity.devices))
-        if gpus > len(free_devices):
-            break  # later runs wait as well, or many small ones would keep a large one waiting
-        starts.append(Start(run.number, ",".join(free_devices[:gpus]) or "cpu"))
-        free_devices = free_devices[gpus:]
-    running = sorted([record.number for record in active] + [start.run for start in starts])
-    still_waiting = ordered[len(starts) :]
+        chosen = gpus.choose(run)
+        if chosen is None:
+            first = first or run
+            if now - run.place >= capacity.gaps_s:
+                break
+            continue
+        starts.append(Start(run.number, ",".join(chosen) or "cpu"))
+        gpus.take(run, chosen)
+    begun = {start.run for start in starts}
+    running = sorted([record.number for record in active] + list(begun))
+    still_waiting = [run for run in ordered if run.number not in begun]
     limited = free_slots <= len(starts) and not (still_waiting and still_waiting[0].urgent)
-    reason = _full_reason(running, capacity, limited=limited)
-    if still_waiting and free_devices and not limited:
-        first = still_waiting[0]
-        need = f"#{first.number} needs {first.processes} GPUs, free: {len(free_devices)}"
-        reason = f"{_running_sentence(running)}; {need}"
+    if first is None or limited:
+        reason = _full_reason(running, capacity)
+    else:
+        reason = "; ".join(filter(None, [_running_sentence(running), gpus.why(first)]))
     waiting_for = {run.number: _waiting_reason(ahead, reason) for ahead, run in enumerate(still_waiting)}
     return Decision(tuple(starts), blocked | waiting_for)
 
@@ -87,7 +97,9 @@ def _of_full_groups(
     return blocked
 
 
-def condition(run: RunRecord, states: Mapping[int, str], now: float) -> str | None:
+def condition(
+    run: RunRecord, states: Mapping[int, str], now: float, quiet: QuietHours = ALWAYS
+) -> str | None:
     """Return what a run waits for besides its turn, in words; None where that is nothing."""
     if run.urgent:
         return None
@@ -107,6 +119,8 @@ def condition(run: RunRecord, states: Mapping[int, str], now: float) -> str | No
             when = f"{datetime.fromtimestamp(run.not_before):%H:%M:%S}"
             return f"tried again at {when}, or now by finetui release {run.number}"
         return f"it starts at {datetime.fromtimestamp(run.not_before):%Y-%m-%d %H:%M}"
+    if quiet.include(datetime.fromtimestamp(now)):
+        return f"nothing starts from {quiet} (quiet_hours in config.toml); finetui start {run.number} does not wait"
     return None
 
 
@@ -128,17 +142,18 @@ def place_before(run: RunRecord, other: RunRecord | None, waiting: Sequence[RunR
     return other.priority, (max(earlier) + other.place) / 2 if earlier else other.place - 1
 
 
-def _full_reason(running: list[int], capacity: Capacity, limited: bool) -> str:
+def _full_reason(running: list[int], capacity: Capacity) -> str:
     if not running:
         return "nothing may start (concurrency in config.toml)"
     subject = _running_sentence(running)
-    if not limited:
-        return f"{subject}; every GPU is taken, 1 run per GPU"
     count = capacity.concurrency
     return f"{subject}; {count} {'run' if count == 1 else 'runs'} at a time (concurrency in config.toml)"
 
 
 def _running_sentence(running: list[int]) -> str:
+    """Return which runs are running, in words; nothing where none is."""
+    if not running:
+        return ""
     return f"{_names(running)} {'is' if len(running) == 1 else 'are'} running"
 
 

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from engine.basics.process import Identity
 from engine.queue import accept, recovery
 from engine.queue.budget import NO_BUDGET, Budget
 from engine.queue.executor import Executor, Processes
+from engine.queue.gpus import GpuMemory
 from engine.queue.known_runs import KnownRuns
 from engine.queue.orders import Order, answer, line_for
 from engine.queue.scheduler import Capacity, Start, decide
@@ -52,6 +53,7 @@ class Settings:
     grace_s: float
     pool: bool = False  # fork workers from a process that has the imports done
     budget: Budget = NO_BUDGET
+    uuids: Mapping[str, str] = field(default_factory=dict)  # of the GPUs, by name
     retry_s: float = 0.0  # before a run that was interrupted twice is tried again
 
 
@@ -64,14 +66,16 @@ class Supervisor:
         settings: Settings,
         on_change: Callable[[int], object],
         on_end: Callable[[RunDir, RunRecord], object] = lambda run, record: None,
+        gpu_memory: Callable[[], Mapping[str, GpuMemory]] = dict,
     ) -> None:
         """`on_change` is called with the run after each journal entry, in whichever thread wrote it; `on_end` when an
-        attempt has ended and the run with it, or has paused.
+        attempt has ended and the run with it, or has paused; `gpu_memory`: what is free on the GPUs now.
         """
         self._home = home
         self._settings = settings
         self._on_change = on_change
-        self._executor = Executor(settings.pool)
+        self._gpu_memory = gpu_memory
+        self._executor = Executor(settings.pool, settings.uuids)
         self._lock = threading.RLock()
         self._runs = KnownRuns(home, self._executor, on_change, on_end)
         # Run and attempt → when SIGTERM was sent, monotonic.
@@ -201,7 +205,10 @@ class Supervisor:
             return
         needed = {number for record in waiting for number in record.after}
         states = {number: self._runs.records[number].state for number in needed & self._runs.records.keys()}
-        decision = decide(waiting, active, self._settings.capacity, states, time.time())
+        capacity = self._settings.capacity
+        if waiting and capacity.devices:
+            capacity = replace(capacity, memory=self._gpu_memory())
+        decision = decide(waiting, active, capacity, states, time.time())
         self.waiting_for = decision.waiting
         for start in decision.starts:
             self._runs.guarded(start.run, partial(self._start, start))

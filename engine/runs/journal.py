@@ -20,6 +20,7 @@ from store.journal_lines import (
     Adopted,
     Cancel,
     Conditions,
+    Edited,
     Grouped,
     Interrupted,
     JournalLine,
@@ -51,6 +52,8 @@ class RunRecord:
     reason: str | None = None
     priority: int = 0
     processes: int = 1
+    memory: int | None = None  # bytes of a GPU that each process needs; None where that is not known
+    exclusive: bool = False  # shares its GPUs with no other run
     place: float = 0.0  # in the line: when it was queued, Unix seconds, unless somebody moved it
     held: bool = False
     after: tuple[int, ...] = ()  # runs that have to finish first
@@ -61,6 +64,7 @@ class RunRecord:
     group: str | None = None
     attempt: int = 0  # the last one started, 0 before the first
     device: str | None = None
+    began: float = 0.0  # when the last attempt was decided on, Unix seconds
     shim: Identity | None = None
     worker: Identity | None = None
     adopted: int | None = None  # the number that the directory was found under, if it was moved or copied
@@ -135,7 +139,16 @@ def add(record: RunRecord, line: JournalLine, t: float) -> RunRecord:
     """Return the record after one more line, written at `t`."""
     match line:
         case Submitted():
-            record = replace(record, priority=line.priority, processes=line.processes or 1, place=t)
+            record = replace(
+                record,
+                priority=line.priority,
+                processes=line.processes or 1,
+                memory=line.gpu_memory or None,
+                exclusive=line.exclusive,
+                place=t,
+            )
+        case Edited():
+            record = replace(record, memory=line.gpu_memory or record.memory)
         case Priority():
             record = replace(record, priority=line.priority)
         case Moved():
@@ -159,6 +172,7 @@ def add(record: RunRecord, line: JournalLine, t: float) -> RunRecord:
                 _unconditional(record),
                 attempt=line.attempt,
                 device=line.device,
+                began=t,
                 shim=None,
                 worker=None,
                 request=None,

@@ -54,6 +54,8 @@ def set_up(
     distributed.begin()
     stop.check()
     set_threads()
+    if problem := distributed.check_gpu():
+        report.log("warning", problem)
     step = resume_from or 0
     metrics = Metrics(recipe.evals.metrics, _recipe_directory(run), report.log)
 

@@ -12,6 +12,7 @@ import pytest
 
 from engine.queue import sampler
 from engine.queue.executor import environment, usable_devices
+from engine.queue.gpus import GpuMemory
 from engine.queue.sampler import Nvml, Sampler
 from finetui.log import read_log
 
@@ -28,6 +29,7 @@ class FakeDriver:
             "nvmlDeviceGetCount": lambda: self.count,
             "nvmlDeviceGetHandleByIndex": lambda index: index,
             "nvmlDeviceGetName": lambda index: f"Card {index}",
+            "nvmlDeviceGetUUID": lambda index: f"GPU-{index}",
             "nvmlDeviceGetUtilizationRates": lambda index: SimpleNamespace(gpu=self._card(index, 97)),
             "nvmlDeviceGetMemoryInfo": lambda index: SimpleNamespace(
                 used=self._card(index, 2_500_000_000), total=8e9
@@ -89,6 +91,7 @@ def test_a_machine_without_the_driver_has_no_gpus_and_no_problem(monkeypatch: py
     nvml = Nvml()
     assert (nvml.gpus, nvml.problem, nvml.values()) == ((), None, {})
     assert driver.inits == 1  # not asked again and again
+    assert nvml.memory() == {}
 
 
 def test_gpus_are_named_and_what_a_card_lacks_is_left_out(
@@ -112,6 +115,15 @@ def test_gpus_are_named_and_what_a_card_lacks_is_left_out(
         "gpu1/memory_total_gb": 8.0,
         "gpu1/temp_c": 61.0,
     }
+
+
+def test_what_is_free_on_each_card_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = FakeDriver(monkeypatch)
+    nvml = Nvml()
+    assert [gpu.uuid for gpu in nvml.gpus] == ["GPU-0", "GPU-1"]
+    assert nvml.memory() == dict.fromkeys(("gpu0", "gpu1"), GpuMemory(5_500_000_000, 8_000_000_000))
+    driver.lost = 0
+    assert list(nvml.memory()) == ["gpu1"]
 
 
 def test_a_lost_driver_is_reported_once_and_tried_again_later(

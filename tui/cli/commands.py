@@ -97,6 +97,17 @@ def run(
     ] = None,
     note: Annotated[str, typer.Option(help="A note on it.")] = "",
     name: Annotated[str | None, typer.Option(help="Its name in lists.")] = None,
+    exclusive: Annotated[
+        bool, typer.Option("--exclusive", help="Share its GPUs with no other run, whatever config.toml says.")
+    ] = False,
+    gpu_memory: Annotated[
+        float | None,
+        typer.Option(
+            "--gpu-memory",
+            min=0.01,
+            help="GiB of a GPU that it needs, if not as estimated: for runs that share one.",
+        ),
+    ] = None,
     gpus: Annotated[int | None, typer.Option(min=1, help="Of a program: how many GPUs it gets.")] = None,
     watch: Annotated[
         list[Path] | None,
@@ -114,7 +125,9 @@ def run(
     from tui.cli import queue
 
     conditions = queue.conditions(hold=hold, after=after or [], after_any=after_any, at=at)
-    more = {**conditions, "priority": priority, "tags": tag or [], "group": group, "note": note}
+    words = {"priority": priority, "tags": tag or [], "group": group, "note": note}
+    need = None if gpu_memory is None else int(gpu_memory * 2**30)
+    more = {**conditions, **words, "exclusive": exclusive, "gpu_memory": need}
     command: list[str] | None = context.meta[COMMAND]
     if command is None:
         if recipe is None:
@@ -131,8 +144,8 @@ def run(
         )
     if recipe is not None:
         raise typer.BadParameter(f"give either the recipe {recipe} or the program behind --")
-    words = queue.command_of(command, name, gpus, watch, on_resume)
-    return queue.run_command(words, more, follow=follow, as_json=as_json)
+    file = queue.command_of(command, name, gpus, watch, on_resume)
+    return queue.run_command(file, more, follow=follow, as_json=as_json)
 
 
 @app.command()
