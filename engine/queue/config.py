@@ -51,9 +51,9 @@ class Config(BaseModel):
     )
     share_gpus: bool = Field(
         False,
-        description="Let runs share a GPU where the memory that they need, by their estimate or `--gpu-memory`, is free "
-        "on it; `concurrency` is then twice the number of GPUs unless it says otherwise. `finetui run --exclusive` shares "
-        "with nobody.",
+        description="Let runs share a GPU where the memory that they need, by their estimate or `--gpu-memory`, is "
+        "free on it; `concurrency` is then twice the number of GPUs unless it says otherwise. `finetui run "
+        "--exclusive` shares with nobody.",
     )
     gaps_minutes: float = Field(
         60.0,

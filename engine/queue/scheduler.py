@@ -45,8 +45,8 @@ def decide(
     now: float,
 ) -> Decision:
     """Fill the free slots in queue order; each process of a run gets a GPU of its own, if the machine has GPUs, or
-    runs share one (engine/queue/gpus.py). A run for which there is no place lets later ones go by for a while, and then keeps
-    them waiting, or many small ones would keep a large one waiting for ever.
+    runs share one (engine/queue/gpus.py). A run for which there is no place lets later ones go by for a while, and then
+    keeps them waiting, or many small ones would keep a large one waiting for ever.
 
     `states`: of the runs that others wait for, those that are gone left out; `now`: Unix seconds.
     """
