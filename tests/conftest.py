@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import random
 import shlex
@@ -69,6 +70,12 @@ def pytest_xdist_setupnodes(specs: list[Any]) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
+def pytest_collection_finish() -> None:
+    """Libraries and tests are a million objects that stay: each collection of garbage would look at them all."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure() -> None:
