@@ -38,13 +38,13 @@ model: bundled:stdlib-2m
 method: {{name: {method}}}
 data: {{train: bundled:docstrings, heldout: {heldout}, limit: {limit}}}
 train: {{epochs: {epochs}, tokens_per_step: 2048, schedule: {schedule}}}
-evals: {{every: 10%, general: [], generate: 0}}
+evals: {{every: 10%, general: null, generate: 0}}
 seed: {seed}
 sweep:
   runs: 12
   draw_seed: {seed}
   train.lr: {{from: {low}, to: {high}, scale: log}}
-  train.warmup: [0%, 3%, 10%]
+  train.warmup: [1%, 5%, 15%]
 {more}"""
 KINDS = (
     {"method": "lora", "low": 1e-4, "high": 3e-2, "more": "  method.r: [2, 8, 32]\n", "schedule": "cosine"},
