@@ -355,6 +355,13 @@ def report(figures: Figures, crowded: list[float], queued: int) -> str:
     late = sum(one > ANSWER_S for one in answers)
     rows = [f"| {name} | {count} |" for name, count in sorted(figures.kills.items())]
     worst, middle = (answers[-1], answers[len(answers) // 2]) if answers else (0.0, 0.0)
+    usual = sorted(crowded)[len(crowded) // 2]
+    told = [
+        f"{figures.runs} runs, {figures.points:,} points, {figures.seconds:.0f} s. {figures.resumed} times a run",
+        "that had lost its process three times in a row was resumed by hand. A daemon that was killed answered",
+        f"again after {middle:.2f} s (median of {len(answers)}; longest {worst:.2f} s, {late} beyond {ANSWER_S:g} s);",
+        f"with {queued:,} runs in the queue after {usual:.2f} s (longest {max(crowded):.2f} s).",
+    ]
     return "\n".join(
         [
             "| killed | times |",
@@ -362,10 +369,7 @@ def report(figures: Figures, crowded: list[float], queued: int) -> str:
             *rows,
             f"| **all** | **{sum(figures.kills.values())}** |",
             "",
-            f"{figures.runs} runs, {figures.points:,} points, {figures.seconds:.0f} s. {figures.resumed} times a run that "
-            "had lost its process three times in a row was resumed by hand. A daemon that was killed answered again after "
-            f"{middle:.2f} s (median of {len(answers)}; longest {worst:.2f} s, {late} beyond {ANSWER_S:g} s); with "
-            f"{queued:,} runs in the queue after {sorted(crowded)[len(crowded) // 2]:.2f} s (longest {max(crowded):.2f} s).",
+            *told,
             "",
             f"**Broken: {len(figures.broken)}**" + "".join(f"\n- {one}" for one in figures.broken),
         ]

@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -52,6 +53,9 @@ KINDS = (
     {"method": "full", "low": 1e-5, "high": 3e-3, "more": "  train.weight_decay: [0.0, 0.1]\n", "schedule": "cosine"},
     {"method": "full", "low": 1e-4, "high": 2e-3, "more": "  train.weight_decay: [0.0, 0.1]\n", "schedule": "constant"},
 )  # fmt: skip
+
+
+DROPS = {"the rate falls alike for all": (0.2,), "and helps some much more than others": (0.0, 0.2, 0.6)}
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,9 @@ def of_optuna(make: Callable[[int], optuna.pruners.BasePruner]) -> Callable[[], 
             looks = list(run.losses)
             if study is None:
                 study = optuna.create_study(
-                    pruner=make(len(looks)), sampler=optuna.samplers.RandomSampler(seed=0)
+                    study_name="sweep",  # by which Hyperband draws
+                    pruner=make(len(looks)),
+                    sampler=optuna.samplers.RandomSampler(seed=0),
                 )
             if number not in trials:
                 for earlier, trial in trials.items():  # those that were never stopped have finished by now
@@ -219,54 +225,59 @@ def train(count: int) -> None:
             if target.exists():
                 continue
             runs = train_one(client, Path(place), seed)
-            body = [
-                {
-                    "steps": run.progress.steps,
-                    "looks": {
-                        step: {key: [round(one.loss, 3), one.tokens, one.draw] for key, one in look.items()}
-                        for step, look in run.progress.looks.items()
-                    },
-                }
-                for run in runs
-            ]
+            body = [packed(run) for run in runs]
             target.write_text(json.dumps(body, separators=(",", ":")))
             print(f"{target.name}: {len(runs)} runs, best {min(run.result for run in runs):.3f}", flush=True)
         client.action("stop")
 
 
+def packed(run: Whole) -> dict[str, Any]:
+    """Return a run for a small file: examples by number, losses to a thousandth, null where one was not scored."""
+    examples = list(dict.fromkeys(key for look in run.progress.looks.values() for key in look))
+    first = {key: one for look in run.progress.looks.values() for key, one in look.items()}
+    draws = list(dict.fromkeys(first[key].draw for key in examples))
+    looks = {
+        step: [round(look[key].loss, 3) if key in look else None for key in examples]
+        for step, look in run.progress.looks.items()
+    }
+    return {
+        "steps": run.progress.steps,
+        "tokens": [first[key].tokens for key in examples],
+        "draws": [draws.index(first[key].draw) for key in examples],
+        "looks": looks,
+    }
+
+
+def unpacked(body: dict[str, Any]) -> Whole:
+    looks = {
+        int(step): {
+            str(place): Example(loss, body["tokens"][place], str(body["draws"][place]))
+            for place, loss in enumerate(losses)
+            if loss is not None
+        }
+        for step, losses in body["looks"].items()
+    }
+    return Whole(Progress(body["steps"], looks))
+
+
 def kept() -> list[list[Whole]]:
-    sweeps = []
-    for path in sorted(KEPT.glob("*.json")):
-        body = json.loads(path.read_text())
-        sweeps.append(
-            [
-                Whole(
-                    Progress(
-                        run["steps"],
-                        {
-                            int(step): {key: Example(*one) for key, one in look.items()}
-                            for step, look in run["looks"].items()
-                        },
-                    )
-                )
-                for run in body
-            ]
-        )
-    return sweeps
+    return [[unpacked(run) for run in json.loads(path.read_text())] for path in sorted(KEPT.glob("*.json"))]
 
 
 # ---- planted curves ------------------------------------------------------------------------------
 
 
-def planted(chance: np.random.Generator, runs: int = 12, examples: int = 60) -> list[Whole]:
-    """A sweep whose curves cross: loss = a + b (1 + s)^-c + a share that falls with the rate at the end, each example
-    with a level and a pace of its own.
+def planted(
+    chance: np.random.Generator, drops: Sequence[float], runs: int = 12, examples: int = 60
+) -> list[Whole]:
+    """A sweep whose curves cross: loss = a + b (1 + s)^-c + d (1 - s / T), each example with a level and a pace of its
+    own. `drops`: what d may be, which falls only as the rate does.
     """
     steps, hard, tokens = 100, chance.normal(0, 0.6, examples), chance.integers(5, 60, examples)
     sweep = []
     for _ in range(runs):
         end, height, pace = 2 + abs(chance.normal(0, 0.3)), chance.uniform(0.5, 2.5), chance.uniform(0.3, 1.5)
-        drop = chance.choice((0.0, 0.1, 0.2))  # what the last steps bring, as the rate falls
+        drop = chance.choice(drops)
         own = chance.normal(0, 0.15, examples)
         looks = {}
         for step in range(0, steps + 1, 10):
@@ -293,8 +304,10 @@ def main() -> None:
     elif given.what == "judge":
         judge(kept())
     else:
-        chance = np.random.default_rng(0)
-        judge([planted(chance) for _ in range(given.sweeps)])
+        for name, drops in DROPS.items():
+            chance = np.random.default_rng(0)
+            print(f"\n{name}:\n")
+            judge([planted(chance, drops) for _ in range(given.sweeps)])
 
 
 if __name__ == "__main__":
