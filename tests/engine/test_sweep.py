@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import random
 from pathlib import Path
 
 import pytest
 
 from engine.basics.errors import RecipeError
 from engine.recipe.recipe_file import RecipeFile, parse
-from tui.cli.sweep import FEWEST, rank_correlations
+from engine.search.worth import FEWEST, worth
 
 BASE = "model: bundled:stdlib-2m\nmethod: lora\ndata: {train: bundled:docstrings}\n"
 PATH = Path("mine.yaml")
@@ -76,18 +78,38 @@ def test_what_is_wrong_is_one_sentence(text: str, sentence: str) -> None:
     assert "\n" not in str(raised.value)
 
 
-def test_what_a_setting_was_worth_is_said_with_its_interval() -> None:
-    noise = [0.3, -0.2, 0.1, -0.4, 0.2] * 4
+def test_what_a_setting_was_worth_is_said_where_chance_is_unlikely() -> None:
+    chance = random.Random(0)
+    runs = []
+    for _ in range(30):
+        rate, rank = 10 ** chance.uniform(-5, -1), chance.choice(("8", "16", "all-linear"))
+        loss = 2 + (math.log10(rate) + 3) ** 2 + chance.gauss(0, 0.3)
+        runs.append(({"train.lr": f"{rate:.3g}", "method.r": rank, "task": "sft"}, loss))
+    rate, rank = worth(runs)
+    assert (rate.key, rate.is_told, rate.n) == ("train.lr", True, 30), "best in the middle"
+    low, high = map(float, rate.best.split(" to "))
+    assert 1e-5 < low < 1e-3 < high < 1e-1
+    assert rate.explains > 0.4
+    assert rate.median < rate.elsewhere
+    assert (rank.key, rank.is_told) == ("method.r", False), "and task is the same everywhere"
+    assert worth(runs[: FEWEST - 1]) == []
+
+
+def test_settings_without_worth_are_rarely_told() -> None:
+    chance, told = random.Random(1), 0
+    for _ in range(60):
+        settings = [
+            {"a": str(chance.random()), "b": chance.choice("xy"), "c": str(chance.randrange(3))}
+            for _ in range(20)
+        ]
+        told += any(one.is_told for one in worth([(one, chance.gauss(0, 1)) for one in settings]))
+    assert told <= 8, "5% of 60, by the 99.5% point of the binomial"
+
+
+def test_runs_that_diverged_hide_nothing() -> None:
     runs = [
-        (
-            {"train.lr": str(rate), "method.r": ("8", "16")[rate % 2], "task": "sft"},
-            3.0 - rate / 20 + noise[rate],
-        )
-        for rate in range(20)
+        ({"lr": str(0.001 * (place + 1)), "r": "48"[place % 2]}, [2.0, 2.1][place % 2]) for place in range(18)
     ]
-    rate, *others = rank_correlations(runs)
-    assert (rate.key, rate.verdict, rate.n) == ("train.lr", "greater is better", 20)
-    assert rate.lo < rate.correlation < rate.hi < 0
-    assert all(one.verdict == "cannot be told" for one in others)
-    assert "task" not in {one.key for one in rank_correlations(runs)}, "a constant, and no number"
-    assert rank_correlations(runs[: FEWEST - 1]) == []
+    runs += [({"lr": "0.5", "r": "4"}, 1e9), ({"lr": "0.6", "r": "8"}, 2e9)]
+    (rank, _) = sorted(worth(runs), key=lambda one: one.key, reverse=True)
+    assert (rank.key, rank.is_told, rank.best) == ("r", True, "4")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from engine.client.submit import of_recipe
 from engine.client.sweeps import more_runs, queue_runs
 from engine.recipe.sweep import Range, short_names
 from engine.runs.sweep_plan import Plan, read_plan
+from engine.search.worth import FEWEST, Worth, number_of, worth
 from finetui.daemon import connect
 from finetui.errors import StoreError
 from finetui.home import home
@@ -24,31 +24,9 @@ if TYPE_CHECKING:
     from finetui.client import Client
 
 NEAREST = 10  # runs that the best one is compared with, example by example
-FEWEST = 10  # ended runs from which what a setting is worth is said
 FEW = 4  # finished runs from which it is said where the best one is
 EDGE = 0.05  # of a range
 OF_RESULTS = ("heldout_best", "general", "flags", "cost")
-
-
-@dataclass(frozen=True)
-class RankCorrelation:
-    """How the held-out result goes with a setting: Spearman's rank correlation over the runs that have ended. One that
-    was stopped as it could not win counts with what it had.
-
-    The interval is Fisher's with the variance 1.06 / (n - 3) of Fieller, Hartley and Pearson (Biometrika 44, 1957).
-    """
-
-    key: str
-    correlation: float  # -1: the greater, the lower the loss
-    lo: float
-    hi: float
-    n: int
-
-    @property
-    def verdict(self) -> str:
-        if self.lo <= 0 <= self.hi:
-            return "cannot be told"
-        return "greater is better" if self.correlation < 0 else "smaller is better"
 
 
 def add(number: int, count: int) -> None:
@@ -97,11 +75,11 @@ def sweep(number: int, *, as_json: bool) -> None:
         rows.sort(key=lambda row: (row["heldout_best"] is None, row["heldout_best"], row["run"]))
         best = _best_run(client, rows)
     plan = _plan_of(sweep_id)
-    worth = rank_correlations([(settings[row["run"]], row["heldout_best"]) for row in rows if _counts(row)])
+    told = worth([(settings[row["run"]], row["heldout_best"]) for row in rows if _counts(row)])
     if as_json:
         shown = [{**row, "settings": settings[row["run"]]} for row in rows]
         planned = plan and {"runs": plan.runs, "search": plan.sweep.search, "done": plan.done}
-        body = {"sweep": sweep_id, "runs": shown, "best": best, "worth": [asdict(one) for one in worth]}
+        body = {"sweep": sweep_id, "runs": shown, "best": best, "worth": [asdict(one) for one in told]}
         print_json({**body, "plan": planned})
         return
     keys = list(dict.fromkeys(one["key"] for one in differing))
@@ -124,14 +102,23 @@ def sweep(number: int, *, as_json: bool) -> None:
         out(words)
     if best and plan and done >= FEW and (edges := at_the_edge(plan, settings[best["run"]])):
         out(f"the best run is at the edge of what was tried in {', '.join(edges)}: try beyond it")
-    if worth:
+    if told:
         out()
-        out(f"What each setting was worth (rank correlation with the best held-out loss, {worth[0].n} runs)")
-        print_table(
-            [{**asdict(one), "": one.verdict} for one in worth], ("key", "correlation", "lo", "hi", "")
-        )
+        out(f"What each setting was worth, in the order of {told[0].n} runs by held-out loss:")
+        print_table([_told(one) for one in told])
     elif keys:
-        out(f"what each setting was worth can be said from {FEWEST} ended runs on, of numbers")
+        out(f"what each setting was worth can be said from {FEWEST} ended runs on")
+
+
+def _told(one: Worth) -> dict[str, Any]:
+    return {
+        "setting": one.key,
+        "explains": f"{one.explains:.0%}",
+        "p": f"{one.p:.4f}",
+        "best": one.best if one.is_told else "cannot be told",
+        "median loss there": one.median if one.is_told else None,
+        "elsewhere": one.elsewhere if one.is_told else None,
+    }
 
 
 def _plan_of(sweep_id: str) -> Plan | None:
@@ -160,14 +147,14 @@ def at_the_edge(plan: Plan, settings: Mapping[str, Any]) -> list[str]:
     """
     found = []
     for key, tried in plan.sweep.values.items():
-        value = _number(settings.get(key))
+        value = number_of(settings.get(key))
         if value is None:
             continue
         if isinstance(tried, Range):
             place = tried.place(value)
             at_end = not EDGE <= place <= 1 - EDGE
         else:
-            numbers = [number for one in tried if (number := _number(one)) is not None]
+            numbers = [number for one in tried if (number := number_of(one)) is not None]
             at_end = len(numbers) > 2 and value in (min(numbers), max(numbers))
         if at_end:
             found.append(f"{key} ({settings[key]})")
@@ -202,34 +189,3 @@ def _best_run(client: Client, rows: Sequence[dict[str, Any]]) -> dict[str, Any] 
     elif others:
         sentence += ", and ahead of all others on the same examples"
     return {"run": best, "alike": alike, "sentence": sentence}
-
-
-def rank_correlations(runs: Sequence[tuple[dict[str, Any], float]]) -> list[RankCorrelation]:
-    """Return what is known of each setting that is a number and varies, by the size of its correlation; none of fewer
-    than FEWEST runs.
-    """
-    if len(runs) < FEWEST:
-        return []
-    from scipy.stats import spearmanr  # takes half a second to import
-
-    found = []
-    for key in dict.fromkeys(key for settings, _ in runs for key in settings):
-        values = [_number(settings.get(key)) for settings, _ in runs]
-        if any(value is None for value in values) or len(set(values)) < 2:
-            continue
-        correlation = float(spearmanr(values, [result for _, result in runs]).statistic)
-        if math.isnan(correlation):
-            continue
-        half = 1.96 * math.sqrt(1.06 / (len(runs) - 3))
-        middle = math.atanh(max(-0.999999, min(0.999999, correlation)))
-        found.append(
-            RankCorrelation(key, correlation, math.tanh(middle - half), math.tanh(middle + half), len(runs))
-        )
-    return sorted(found, key=lambda one: -abs(one.correlation))
-
-
-def _number(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
