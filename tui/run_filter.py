@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tui.rows import Run
@@ -47,7 +47,7 @@ SORTS: dict[str, Callable[[Run], Any]] = {
 def parameters(text: str) -> set[str]:
     """Keys of the recipe that a filter asks for: whatever is compared and is no column of the table."""
     terms = [_TERM.match(term) for term in text.lower().split()]
-    return {term[1] for term in terms if term and term[1] not in _FIELDS}
+    return {term[1] for term in terms if term and term[1] not in (*_FIELDS, "sweep")}
 
 
 def values_sql(key: str) -> str:
@@ -57,19 +57,26 @@ def values_sql(key: str) -> str:
     return f"SELECT run, value FROM params WHERE key = '{key}' OR key LIKE '%.{key}'"
 
 
-def test_of(text: str, params: Params) -> Callable[[Run], bool]:
-    """Whether a run passes all terms of a filter; an unfinished term lets everything pass."""
-    tests = [_test_of(term, params) for term in text.lower().split()]
+def test_of(text: str, params: Params, runs: Iterable[Run]) -> Callable[[Run], bool]:
+    """Whether a run passes all terms of a filter; an unfinished term lets everything pass. `runs`: all that there are:
+    `sweep:5` are those of the sweep that run 5 belongs to.
+    """
+    terms = text.lower().split()
+    sweeps = {str(run.number): run.sweep for run in runs} if "sweep" in text.lower() else {}
+    tests = [_test_of(term, params, sweeps) for term in terms]
     return lambda run: all(test(run) for test in tests)
 
 
-def _test_of(term: str, params: Params) -> Callable[[Run], bool]:
+def _test_of(term: str, params: Params, sweeps: Mapping[str, str]) -> Callable[[Run], bool]:
     if _UNFINISHED.match(term):
         return lambda run: True
     match = _TERM.match(term)
     if not match:
         return lambda run: term in f"#{run.number} {run.name} {run.method} {run.state} {run.model}".lower()
     name, sign, wanted = match.groups()
+    if name == "sweep":
+        sweep = sweeps.get(wanted.removeprefix("#")) or None
+        return lambda run: (run.sweep == sweep) != (sign == "!=")
     values = params.get(name, {})
     actual = _FIELDS.get(name, lambda run: values.get(run.number))
     if sign in _COMPARE:
@@ -103,7 +110,7 @@ def _is_number(text: str) -> bool:
 
 def arrange(runs: tuple[Run, ...], text: str, sort: str, down: bool, params: Params) -> list[Run]:
     """The runs that pass, in order; runs without a value come last either way."""
-    chosen = list(filter(test_of(text, params), runs))
+    chosen = list(filter(test_of(text, params, runs), runs))
     key = SORTS[sort]
     known = sorted((run for run in chosen if key(run) is not None), key=lambda run: run.number, reverse=True)
     known.sort(key=key, reverse=down)

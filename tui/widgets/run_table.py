@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from engine.basics.safe_text import one_line
 from engine.basics.wording import duration
+from engine.recipe.kinds import COMMAND
 from store.states import ACTIVE, WAITING, RunState
 from tui.lines import format, theme
 from tui.lines.text import Line, centered, fit, left, right, squeezed
@@ -15,6 +16,7 @@ from tui.widgets.plot import MARKERS
 
 # States of a run that may stand between two steps: how far it is says more than the word.
 UNDER_WAY = ACTIVE | {RunState.PAUSED, RunState.INTERRUPTED}
+SHORT = {COMMAND: "cmd"}  # methods, where the column is narrow
 EMPTY = "No runs yet. Queue one with: finetui run recipe.yaml"
 
 
@@ -117,7 +119,7 @@ def _text(view: TableView, run: Run, name: str) -> tuple[str, str]:
     if name == "model":
         return one_line(run.model.removeprefix("bundled:")), "dim"
     if name == "method":
-        return run.method, "dim"
+        return SHORT.get(run.method, run.method), "dim"
     if name == "step":
         return (f"{run.step}/{run.total_steps}" if run.total_steps else ""), "dim"
     if name == "ETA":
