@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from engine.basics.errors import QueueError
 from engine.recipe import recipe_file
 from engine.recipe.recipe_file import RecipeFile
 from engine.runs.home import RunDir
-from engine.runs.submitted import read_submitted
+from engine.runs.submitted import read_submitted, submitted_value
 
 
 def recipe_of(run: RunDir, overrides: list[str]) -> tuple[RecipeFile, Path]:
@@ -22,3 +23,11 @@ def recipe_of(run: RunDir, overrides: list[str]) -> tuple[RecipeFile, Path]:
     text = f"# The recipe of run #{run.number} {recipe.name}, with changes.\n{recipe_file.dump(recipe)}"
     folder = Path(meta.get("cwd") or ".")
     return recipe_file.parse(text, folder / f"{recipe.name or run.path.name}.yaml", overrides), folder
+
+
+def kept_of(run: RunDir) -> dict[str, Any]:
+    """Return what somebody said of the GPUs of a run, which a run made from it keeps."""
+    kept: dict[str, Any] = {"exclusive": submitted_value(run, "exclusive", bool) or False}
+    if submitted_value(run, "gpu_memory_given", bool):
+        kept["gpu_memory"] = submitted_value(run, "gpu_memory", int)
+    return kept

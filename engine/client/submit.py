@@ -51,10 +51,11 @@ def submit(
     }
     recipes = [of_recipe(report) for report in reports]
     if gpu_memory is not None:
+        common["gpu_memory_given"] = True
         recipes = [{**recipe, "gpu_memory": gpu_memory} for recipe in recipes]
     if file.sweep is None:
         return [client.action("submit", **common, **recipe)["run"] for recipe in recipes]
-    return submit_sweep(client, file, file.sweep, recipes, common)
+    return submit_sweep(client, file, file.sweep, recipes, common, cwd or file.path.parent)
 
 
 def edit(client: Client, number: int, file: RecipeFile, report: Report | CommandReport) -> list[str]:

@@ -8,14 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.basics.errors import QueueError, RecipeError
+from engine.basics.errors import RecipeError
 from engine.recipe import recipe_file
 from engine.recipe.recipe_file import RecipeFile
 from engine.recipe.sweep import Sweep
-from engine.runs.sweep_plan import Plan
+from engine.runs.sweep_plan import QUEUING, Plan
 
 if TYPE_CHECKING:
     from finetui.client import Client
+
+OF_FIRST = {"held", "after", "after_any", "not_before"}  # what only the runs that are queued at once wait for
 
 
 def check_search(file: RecipeFile, heldout_examples: int) -> None:
@@ -39,48 +41,49 @@ def submit_sweep(
     sweep: Sweep,
     recipes: Sequence[Mapping[str, Any]],
     common: Mapping[str, Any],
+    folder: Path,
 ) -> list[int]:
-    """Queue the runs of a sweep whose values are known, then its plan, by which the others come; return the numbers of
-    these. `recipes`: of each, what a submission says of it; `common`: what all submissions say.
+    """Keep the plan of a sweep, queue the runs whose values are known, and let it go on; return their numbers.
+
+    `recipes`: of each, what a submission says of it; `common`: what all submissions say; `folder`: where paths start.
     """
-    first = file.recipes[0].model_dump(mode="json", exclude_unset=True)
     needs = [one for recipe in recipes if (one := recipe.get("gpu_memory"))]
+    lasting = {key: value for key, value in common.items() if key not in OF_FIRST}
     plan = Plan(
         uuid=str(uuid.uuid4()),
-        recipe={**_with_paths(first, recipes[0]["recipe"]), "name": file.name},
+        recipe=file.tree or {},
         section=file.section or {},
         path=str(file.path.absolute()),
-        common={**common, "datasets": recipes[0]["datasets"], "gpu_memory": max(needs, default=None)},
+        folder=str(folder.absolute()),
+        common={**lasting, "datasets": recipes[0]["datasets"], "gpu_memory": max(needs, default=None)},
         runs=sweep.runs or len(recipes),
-        done=None if sweep.is_watched else "all its runs are queued",
+        done=QUEUING,
     )
-    numbers = queue_runs(client, plan, file, recipes)
     client.action("sweep", **plan.model_dump(mode="json"))
+    first = {key: value for key, value in common.items() if key in OF_FIRST}
+    numbers = queue_runs(client, plan, file, recipes, first)
+    client.action("sweep_begin", sweep=plan.uuid)
     return numbers
 
 
 def queue_runs(
-    client: Client, plan: Plan, file: RecipeFile, recipes: Sequence[Mapping[str, Any]]
+    client: Client,
+    plan: Plan,
+    file: RecipeFile,
+    recipes: Sequence[Mapping[str, Any]],
+    first: Mapping[str, Any] | None = None,
 ) -> list[int]:
-    """Queue runs of a sweep; return their numbers."""
+    """Queue runs of a sweep; return their numbers. `first`: what its first runs wait for."""
     numbers = []
     for recipe, values in zip(recipes, file.values or (), strict=True):
-        body = {**plan.common, **recipe, "sweep": plan.uuid, "sweep_values": values}
+        body = {**plan.common, **recipe, **(first or {}), "sweep": plan.uuid, "sweep_values": values}
+        if plan.common.get("gpu_memory_given"):
+            body["gpu_memory"] = plan.common["gpu_memory"]
         numbers.append(client.action("submit", **body)["run"])
     return numbers
 
 
-def more_runs(plan: Plan, count: int, there: int) -> RecipeFile:
-    """Return the recipes of `count` runs more for a sweep that has `there`, drawn after those. Raises QueueError."""
-    if plan.sweep.search != "random":
-        raise QueueError("only the runs of a random search are drawn one like the other")
+def more_runs(plan: Plan, count: int) -> RecipeFile:
+    """Return the recipes of `count` runs more for a sweep that draws its runs. Raises RecipeError."""
     tree = {**plan.recipe, "sweep": plan.section}
-    skip = max(plan.runs, there)
-    return recipe_file.expand(tree, Path(plan.path), runs=skip + count, skip=skip)
-
-
-def _with_paths(written: Any, checked: Any) -> Any:
-    """Return what a recipe says itself, with the values that the check gave it: absolute paths."""
-    if isinstance(written, dict) and isinstance(checked, dict):
-        return {key: _with_paths(value, checked.get(key)) for key, value in written.items()}
-    return checked
+    return recipe_file.expand(tree, Path(plan.path), runs=plan.runs + count, skip=plan.runs)

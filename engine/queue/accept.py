@@ -63,6 +63,7 @@ class Submission(BaseModel):
     priority: int = 0
     parent: int | None = None
     gpu_memory: int | None = None  # bytes that each process needs
+    gpu_memory_given: bool = False  # by somebody, not by the estimate
     exclusive: bool = False  # shares its GPUs with no other run
     # What the journal has from the beginning: conditions, tags, a note.
     held: bool = False
@@ -135,16 +136,27 @@ def edit(run: RunDir, submission: Submission, recipe: Recipe | Command) -> Edite
         )
     old, new = before.flat(), recipe.flat()
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    changed = submission.model_dump(mode="json", include=OF_RECIPE)
+    if meta.get("gpu_memory_given"):
+        changed.pop("gpu_memory")
     body = {
         **meta,
-        **submission.model_dump(mode="json", include=OF_RECIPE),
+        **changed,
         "name": submission.name or recipe.name or meta.get("name"),
         "recipe_hash": recipe.hash(),
         "recipe": recipe.model_dump(mode="json"),
     }
+    if values := meta.get("sweep_values"):
+        body["sweep_values"] = {key: _value_at(body["recipe"], key) for key in values}
     write_json(run.meta, body)
     changes = [f"{key}: {old.get(key, 'none')} → {new.get(key, 'none')}" for key in keys]
-    return Edited(changes, gpu_memory=submission.gpu_memory)
+    return Edited(changes, gpu_memory=changed.get("gpu_memory"))
+
+
+def _value_at(tree: Any, dotted: str) -> Any:
+    for name in dotted.split("."):
+        tree = tree.get(name) if isinstance(tree, dict) else None
+    return tree
 
 
 def accept(home: Home, number: int, submission: Submission, recipe: Recipe | Command) -> RunDir:

@@ -58,8 +58,8 @@ class Config(BaseModel):
     gaps_minutes: float = Field(
         60.0,
         ge=0,
-        description="How long later runs go by one that waits for more GPUs, or more memory, than are free; then all "
-        "wait for it.",
+        description="For so long after it was queued, a run that waits for more GPUs, or more memory, than are free "
+        "lets later ones go by; then all wait for it.",
     )
     quiet_hours: str = Field(
         "",

@@ -249,7 +249,9 @@ class Daemon:
         try:
             match name:
                 case "submit":
-                    return {"run": queue.submit(body)}
+                    number = queue.submit(body)
+                    self._sweeps.note(body.get("sweep"), body.get("sweep_values"))
+                    return {"run": number}
                 case "edit":
                     number = whole_number(name, body, "run")
                     return queue.edit(number, {key: value for key, value in body.items() if key != "run"})
@@ -278,10 +280,18 @@ class Daemon:
                     return {"runs": queue.empty()}
                 case "sweep":
                     return self._sweeps.add(body)
+                case "sweep_begin":
+                    return self._sweeps.begin(str(body.get("sweep")))
                 case "sweep_add":
-                    return self._sweeps.extend(str(body.get("sweep")), whole_number(name, body, "runs"))
+                    before = whole_number(name, body, "before")
+                    return self._sweeps.extend(
+                        str(body.get("sweep")), whole_number(name, body, "runs"), before
+                    )
                 case "sweep_end":
-                    return self._sweeps.end(str(body.get("sweep")), str(body.get("why")))
+                    before = whole_number(name, body, "before")
+                    return self._sweeps.end(str(body.get("sweep")), str(body.get("why")), before)
+                case "sweep_problems":
+                    return self._sweeps.tell([str(one) for one in body.get("problems") or ()])
                 case "look":  # somebody has written to one of its logs
                     self._ingest.notify(whole_number(name, body, "run"))
                     return {}
@@ -329,7 +339,7 @@ class Daemon:
             self._nvml.problem,
             self._notifier.problem,
             self._mirror.problem,
-            self._sweeps.problem,
+            *self._sweeps.problems,
         )
         problems += filter(None, others)
         return problems
@@ -376,6 +386,7 @@ def _settings(user_config: config.Config, nvml: Nvml) -> tuple[Settings, str | N
         user_config.share_gpus,
         60 * user_config.gaps_minutes,
         user_config.quiet,
+        none_allowed=problem if nvml.gpus and user_config.gpus and not devices else None,
     )
     settings = Settings(
         capacity,

@@ -181,11 +181,8 @@ def allowed_devices(
         return tuple(devices), None
     chosen, missing = [], []
     for one in wanted:
-        name = (
-            f"gpu{one}"
-            if isinstance(one, int)
-            else next((name for name, uuid in uuids.items() if uuid and uuid == one), None)
-        )
+        by_number = isinstance(one, int) or one.isdigit()
+        name = f"gpu{one}" if by_number else next((name for name, uuid in uuids.items() if uuid == one), None)
         if name in devices:
             chosen.append(name)
         else:

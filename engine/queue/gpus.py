@@ -61,6 +61,10 @@ class Gpus:
         self._new.add(run.number)
         self._put(run, chosen)
 
+    def has_to_be_freed(self, run: RunRecord) -> bool:
+        """Whether runs of ours are on GPUs that this one waits for: what strangers take may never come free."""
+        return len(self.free) < min(run.processes, len(self.devices))
+
     @property
     def free(self) -> list[str]:
         """GPUs that no run of ours has."""
@@ -70,7 +74,8 @@ class Gpus:
         """Return in words why `choose` gave a run nothing."""
         count = min(run.processes, len(self.devices))
         if count > 1:
-            return f"#{run.number} needs {run.processes} GPUs, free: {len(self.free)}"
+            room = sum(self._has_room(run, device) for device in self.free)
+            return f"#{run.number} needs {run.processes} GPUs, free: {room}"
         if self.free and run.memory:  # free of ours, but not empty
             most = max(self.free, key=self._room)
             return f"#{run.number} needs {size(run.memory)}, and {most} has {size(self._room(most))} free"
@@ -78,6 +83,8 @@ class Gpus:
             return "every GPU is taken, and a run of unknown memory shares none (--gpu-memory says how much)"
         if self._share and run.exclusive:
             return "every GPU is taken, and it shares none"
+        if self._share and not any(all(map(self._can_share, others)) for others in self._on.values()):
+            return "every GPU is taken, by runs that share with nobody or whose memory is not known"
         if self._share and run.memory:
             return (
                 f"every GPU is taken, and none that can be shared has {size(int(run.memory * MARGIN))} free"
@@ -92,9 +99,9 @@ class Gpus:
     def _has_room(self, run: RunRecord, device: str) -> bool:
         """Whether a GPU without a run of ours has the room: one that nobody uses is given whatever is needed."""
         memory = self._memory.get(device)
-        if memory is None or run.memory is None or memory.total - memory.free <= STRANGERS * memory.total:
-            return True
-        return run.memory <= memory.free
+        if not self._share or run.urgent or memory is None or run.memory is None:
+            return True  # its worker takes smaller passes, or says what to change
+        return memory.total - memory.free <= STRANGERS * memory.total or run.memory <= memory.free
 
     def _can_share(self, run: RunRecord) -> bool:
         return self._share and not run.exclusive and run.memory is not None and run.processes == 1

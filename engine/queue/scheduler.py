@@ -23,6 +23,7 @@ class Capacity:
     gaps_s: float = 0.0  # for which later runs go by one that waits for GPUs or memory
     quiet: QuietHours = ALWAYS  # in which none starts
     memory: Mapping[str, GpuMemory] = field(default_factory=dict)  # of the GPUs, as it is now
+    none_allowed: str | None = None  # why no run may start at all
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ def decide(
 
     `states`: of the runs that others wait for, those that are gone left out; `now`: Unix seconds.
     """
+    if capacity.none_allowed:
+        return Decision((), dict.fromkeys((run.number for run in waiting), capacity.none_allowed))
     blocked = {run.number: why for run in waiting if (why := condition(run, states, now, capacity.quiet))}
     ordered = sorted((run for run in waiting if run.number not in blocked), key=queue_order)
     full = _of_full_groups(ordered, active, capacity.groups)
@@ -64,7 +67,7 @@ def decide(
         chosen = gpus.choose(run)
         if chosen is None:
             first = first or run
-            if now - run.place >= capacity.gaps_s:
+            if now - run.place >= capacity.gaps_s and gpus.has_to_be_freed(run):
                 break
             continue
         starts.append(Start(run.number, ",".join(chosen) or "cpu"))

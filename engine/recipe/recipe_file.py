@@ -56,7 +56,7 @@ class RecipeFile:
     sweep: Sweep | None = None
     section: dict[str, Any] | None = None  # the sweep, as the file has it
     values: list[dict[str, Any]] | None = None  # what the sweep gave each recipe, by key
-    name: str | None = None  # of the sweep: those of its recipes have their values, too
+    tree: dict[str, Any] | None = None  # of a sweep: what the file says of all its recipes
 
     @property
     def swept(self) -> list[str]:
@@ -132,11 +132,12 @@ def expand(
     tree.setdefault("name", path.stem)
     if len(str(tree["name"])) > LONGEST_NAME:
         raise RecipeError(f"{path}, key name: longer than {LONGEST_NAME} characters; give a shorter one")
+    plain = _to_plain(tree)
     values = [dict(zip(sweep.keys, map(_to_plain, one), strict=True)) for one in combinations]
     recipes = [with_values(tree, one, path, from_command_line) for one in values]
     if not sweep.keys:
         return RecipeFile(path, text, recipes)
-    return RecipeFile(path, text, recipes, sweep, _to_plain(section), values, str(tree["name"]))
+    return RecipeFile(path, text, recipes, sweep, _to_plain(section), values, plain)
 
 
 def with_values(

@@ -114,6 +114,15 @@ class Sweep:
             yield drawn
 
 
+def limit_reached(sweep: Sweep, hours: float, cost: float) -> str | None:
+    """Return in words which limit the runs of a sweep have come to, together; None where they may go on."""
+    if sweep.max_hours is not None and hours >= sweep.max_hours:
+        return f"its runs have taken {hours:.4g} of {sweep.max_hours:g} hours (max_hours)"
+    if sweep.max_cost is not None and cost >= sweep.max_cost:
+        return f"its runs have cost {cost:.2f} of {sweep.max_cost:g} (max_cost)"
+    return None
+
+
 def read(tree: Any) -> Sweep:
     """Check a recipe's section `sweep`. Raises BadSweep."""
     if not isinstance(tree, dict):

@@ -7,8 +7,6 @@ the results, and keeps no other state: it may be killed at any moment.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from engine.recipe.sweep import read as read_section
 from finetui.files import read_json, write_json
 from finetui.home import Home
 
-log = logging.getLogger("finetui.queue")
+QUEUING = "its runs are being queued"  # `done` until the command that submits it has queued the first
 
 
 class Plan(BaseModel):
@@ -29,12 +27,21 @@ class Plan(BaseModel):
 
     version: int = 1
     uuid: str
-    recipe: dict[str, Any]  # what the file says, with absolute paths and without its sweep
+    recipe: dict[str, Any]  # what the file says, without its sweep
     section: dict[str, Any]  # the sweep, as the file has it
     path: str  # of the recipe, for messages
+    folder: str  # where the paths in it start
     common: dict[str, Any] = {}  # of all submissions of its runs
     runs: int  # that there are to be
+    given: list[
+        dict[str, Any]
+    ] = []  # the values of the runs that were queued, those that were removed later, too
     done: str | None = None  # why there is nothing more to do
+
+    @property
+    def to_come(self) -> int:
+        """Return how many runs are still to be queued."""
+        return max(0, self.runs - len(self.given)) if self.sweep.search != "grid" else 0
 
     @property
     def sweep(self) -> Sweep:
@@ -66,13 +73,15 @@ def write_plan(home: Home, plan: Plan) -> None:
     write_json(plan_path(home, plan.uuid), plan.model_dump(mode="json"))
 
 
-def open_plans(home: Home) -> Iterator[Plan]:
-    """Yield the plans for which there is more to do. One that cannot be read is left alone, and logged."""
+def open_plans(home: Home) -> tuple[list[Plan], list[str]]:
+    """Return the plans for which there is more to do, and sentences about those that cannot be read."""
+    plans, problems = [], []
     for path in sorted(home.sweeps.glob("*.json")):
         try:
             plan = read_plan(home, path.stem)
         except (OSError, ValueError) as error:
-            log.warning("%s cannot be read (%s); the sweep stays as it is", path, error)
+            problems.append(f"{path} cannot be read ({error}): its sweep stands still")
             continue
         if plan is not None and plan.done is None:
-            yield plan
+            plans.append(plan)
+    return plans, problems

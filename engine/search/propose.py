@@ -6,6 +6,8 @@ the results there are, so nothing of it has to be kept, and the same results giv
 
 from __future__ import annotations
 
+import itertools
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +18,7 @@ from engine.recipe.sweep import DIGITS, TRIES, BadSweep, Range, Sweep
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
+MOST_LEFT = 100_000  # combinations of lists that are gone through
 Outcome = Literal["open", "finished", "stopped", "failed"]
 
 
@@ -29,21 +32,37 @@ class Trial:
     result: float | None = None  # the best held-out loss; None where there is none (yet)
 
 
-def propose(sweep: Sweep, runs: int, trials: Sequence[Trial]) -> dict[str, Any] | None:
-    """Return the values of the run after `trials`, of `runs` in all; None where nothing new is left to try. Raises
-    QueueError where Optuna is missing.
+def propose(
+    sweep: Sweep, runs: int, trials: Sequence[Trial], given: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any] | None:
+    """Return the values of the next run of `runs` in all; None where nothing new is left to try. `given`: values that
+    runs had which are gone; nothing is tried twice. Raises QueueError where Optuna is missing.
     """
-    seen = {repr(dict(trial.values)) for trial in trials}
-    if len(trials) >= sweep.at_first(runs) and (values := _proposed(sweep, trials, seen)):
+    known = [trial for trial in trials if _fits(sweep, trial.values)]
+    seen = {repr(dict(values)) for values in (*given, *(trial.values for trial in trials))}
+    if len(seen) >= sweep.at_first(runs) and (values := _proposed(sweep, known, seen, len(seen))):
         return values
+    lists = [value for value in sweep.values.values() if not isinstance(value, Range)]
+    if len(lists) == len(sweep.values):
+        everything = (dict(zip(sweep.keys, one, strict=True)) for one in itertools.product(*lists))
+        left = [values for values in itertools.islice(everything, MOST_LEFT) if repr(values) not in seen]
+        return random.Random(sweep.seed + len(seen)).choice(left) if left else None
     try:  # so many that one of them is new
-        drawn = (dict(zip(sweep.keys, one, strict=True)) for one in sweep.combinations(len(trials) + 1))
+        drawn = (dict(zip(sweep.keys, one, strict=True)) for one in sweep.combinations(len(seen) + 1))
         return next((values for values in drawn if repr(values) not in seen), None)
     except BadSweep:  # there are not so many
         return None
 
 
-def _proposed(sweep: Sweep, trials: Sequence[Trial], seen: set[str]) -> dict[str, Any] | None:
+def _fits(sweep: Sweep, values: Mapping[str, Any]) -> bool:
+    """Whether a run has values that the sweep could have given it; somebody may have changed its recipe."""
+    return values.keys() == sweep.values.keys() and all(
+        isinstance(values[key], int | float) if isinstance(tried, Range) else values[key] in tried
+        for key, tried in sweep.values.items()
+    )
+
+
+def _proposed(sweep: Sweep, trials: Sequence[Trial], seen: set[str], number: int) -> dict[str, Any] | None:
     """Ask Optuna; None where all that it proposes was tried already."""
     try:
         import optuna
@@ -53,7 +72,7 @@ def _proposed(sweep: Sweep, trials: Sequence[Trial], seen: set[str]) -> dict[str
     spaces = {key: _distribution(value) for key, value in sweep.values.items()}
     study = optuna.create_study(
         direction="minimize",
-        sampler=optuna.samplers.TPESampler(n_startup_trials=0, seed=sweep.seed + len(trials)),
+        sampler=optuna.samplers.TPESampler(n_startup_trials=0, seed=sweep.seed + number),
         pruner=optuna.pruners.NopPruner(),
     )
     for trial in trials:

@@ -7,6 +7,7 @@ the plans and the runs. So it may be killed at any moment, and the daemon starts
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import logging
@@ -14,13 +15,16 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from engine.basics.errors import QueueError, RecipeError
 from engine.basics.process import die_with_parent
+from engine.client.preflight import absolute
 from engine.recipe import recipe_file
+from engine.recipe.sections import Recipe
+from engine.recipe.sweep import limit_reached
 from engine.runs.home import RunDir
 from engine.runs.submitted import submitted_value
 from engine.runs.sweep_plan import Plan, open_plans
@@ -30,6 +34,8 @@ from finetui.client import Client
 from finetui.daemon import answering
 from finetui.errors import StoreError, Unavailable
 from finetui.home import Home, home
+from store.journal_lines import JOURNAL, Cancel, Other
+from store.line_fields import read_lines
 from store.states import ACTIVE, ENDED, WAITING, RunState
 
 log = logging.getLogger("finetui.search")
@@ -46,6 +52,7 @@ class SweptRun:
     dir: str
     state: str
     reason: str | None
+    attempt: int
     step: int | None
     total_steps: int | None
     result: float | None  # best held-out loss
@@ -62,33 +69,52 @@ class SweptRun:
         return "failed" if self.state == RunState.FAILED else "open"
 
 
-def carry_on(client: Client, place: Home, judged: dict[int, int]) -> bool:
-    """Do what there is to do now for every sweep; False if there is none left. `judged`: run → the last look at which
-    it was compared with the best.
-    """
-    client.drain()
-    plans = list(open_plans(place))
-    for plan in plans:
-        try:
-            _carry_on(client, plan, judged)
-        except (QueueError, RecipeError) as error:
-            _end(client, plan, f"it does not go on: {error}")
-    return bool(plans)
+@dataclass
+class Searcher:
+    """What is remembered from look to look; all of it can be found anew."""
+
+    client: Client
+    home: Home
+    judged: dict[int, int] = field(default_factory=dict)  # run → the last look at which it was compared
+    problems: list[str] = field(default_factory=list)  # told to the daemon
+
+    def carry_on(self) -> bool:
+        """Do what there is to do now for every sweep; False if there is none left. What goes wrong with one costs no
+        other anything.
+        """
+        self.client.drain()
+        plans, _ = open_plans(self.home)
+        problems = []
+        for plan in plans:
+            try:
+                _carry_on(self.client, plan, self.judged)
+            except Unavailable:
+                raise
+            except (QueueError, RecipeError) as error:
+                _end(self.client, plan, f"it does not go on: {error}")
+            except Exception as error:
+                problems.append(f"the sweep of {plan.path} stands still: {error}")
+                if problems[-1] not in self.problems:
+                    log.exception("sweep %s", plan.uuid)
+        if problems != self.problems:
+            self.client.action("sweep_problems", problems=problems)
+            self.problems = problems
+        return bool(plans)
 
 
 def _carry_on(client: Client, plan: Plan, judged: dict[int, int]) -> None:
     sweep, runs = plan.sweep, runs_of(client, plan.uuid)
     waiting = [run for run in runs if run.state in WAITING]
     active = [run for run in runs if run.state in ACTIVE]
-    if limit := _limit_reached(plan, runs):
+    if limit := limit_reached(sweep, sum(run.hours for run in runs), sum(run.cost for run in runs)):
         for run in waiting:
-            _cancel(client, run.run, f"not started: {limit}")
+            _cancel(client, run.run, f"not started any more: {limit}")
         if not active:
             _end(client, plan, limit)
         return
     if sweep.stop_losers:
         _stop_losers(client, runs, judged)
-    if len(runs) < plan.runs:
+    if plan.to_come:
         if len(waiting) + len(active) < _at_once(client):
             _queue_next(client, plan, runs)
     elif not waiting and not active and all(run.state in ENDED for run in runs):
@@ -109,6 +135,7 @@ def runs_of(client: Client, uuid: str) -> list[SweptRun]:
                 str(place.path),
                 row["state"],
                 row["reason"],
+                row["attempt"] or 0,
                 row["step"],
                 row["total_steps"],
                 row["heldout_best"],
@@ -118,16 +145,6 @@ def runs_of(client: Client, uuid: str) -> list[SweptRun]:
             )
         )
     return found
-
-
-def _limit_reached(plan: Plan, runs: Sequence[SweptRun]) -> str | None:
-    sweep = plan.sweep
-    hours, cost = sum(run.hours for run in runs), sum(run.cost for run in runs)
-    if sweep.max_hours is not None and hours >= sweep.max_hours:
-        return f"its runs have taken {hours:.2g} of {sweep.max_hours:g} hours (max_hours)"
-    if sweep.max_cost is not None and cost >= sweep.max_cost:
-        return f"its runs have cost {cost:.2f} of {sweep.max_cost:g} (max_cost)"
-    return None
 
 
 def _at_once(client: Client) -> int:
@@ -140,11 +157,12 @@ def _at_once(client: Client) -> int:
 
 def _queue_next(client: Client, plan: Plan, runs: Sequence[SweptRun]) -> None:
     trials = [Trial(run.values, run.outcome, _losses(client, run), run.result) for run in runs if run.values]
-    values = propose(plan.sweep, plan.runs, trials)
+    values = propose(plan.sweep, plan.runs, trials, plan.given)
     if values is None:
         _end(client, plan, "every combination of its values was tried")
         return
     recipe = recipe_file.with_values(copy.deepcopy(plan.recipe), values, Path(plan.path))
+    recipe = _with_paths(recipe, plan)
     common = dict(plan.common)
     if any(key.split(".")[0] == COMES_FROM_DATA for key in values):
         common["datasets"] = []
@@ -155,8 +173,17 @@ def _queue_next(client: Client, plan: Plan, runs: Sequence[SweptRun]) -> None:
         "sweep_values": values,
     }
     number = client.action("submit", **common, **body)["run"]
-    drawn = len(trials) < plan.sweep.at_first(plan.runs)
+    drawn = len(plan.given) < plan.sweep.at_first(plan.runs)
     log.info("run #%d %s: %s", number, "drawn" if drawn else "proposed", json.dumps(values))
+
+
+def _with_paths(recipe: Recipe, plan: Plan) -> Recipe:
+    """Return the recipe with absolute paths, as they are read where the sweep was queued."""
+    try:
+        with contextlib.chdir(plan.common.get("cwd") or "/"):
+            return absolute(recipe, Path(plan.folder))
+    except OSError as error:
+        raise QueueError(f"{error.filename}, where the sweep was queued, cannot be entered") from None
 
 
 def _losses(client: Client, run: SweptRun) -> dict[int, float]:
@@ -175,7 +202,7 @@ def _losses(client: Client, run: SweptRun) -> dict[int, float]:
 def _stop_losers(client: Client, runs: Sequence[SweptRun], judged: dict[int, int]) -> None:
     """Cancel the runs that cannot come to be the best any more, each looked at once a look."""
     done = [run for run in runs if run.state == RunState.FINISHED and run.result is not None]
-    running = [run for run in runs if run.state == RunState.RUNNING]
+    running = [run for run in runs if run.state == RunState.RUNNING and not _was_stopped(run)]
     if not done or not running:
         return
     best = min(done, key=lambda run: run.result if run.result is not None else 0.0)
@@ -190,6 +217,14 @@ def _stop_losers(client: Client, runs: Sequence[SweptRun], judged: dict[int, int
         theirs = theirs or progress(client, best)
         if found := behind(progress(client, run), theirs):
             _cancel(client, run.run, words(found, best.run))
+
+
+def _was_stopped(run: SweptRun) -> bool:
+    """Whether the run was stopped once already, and somebody wants it to go on all the same."""
+    if run.attempt < 2:
+        return False
+    lines = read_lines(RunDir(Path(run.dir)).journal, JOURNAL, Other)
+    return any(isinstance(line, Cancel) and line.cause is not None for _, line in lines)
 
 
 def words(found: Behind, best: int) -> str:
@@ -230,7 +265,7 @@ def _cancel(client: Client, run: int, why: str) -> None:
 
 
 def _end(client: Client, plan: Plan, why: str) -> None:
-    client.action("sweep_end", sweep=plan.uuid, why=why)
+    client.action("sweep_end", sweep=plan.uuid, why=why, before=plan.runs)
     log.info("sweep %s ends: %s", plan.uuid, why)
 
 
@@ -238,13 +273,13 @@ def main() -> int:
     """Carry on until there is nothing left to do, or the daemon has gone."""
     die_with_parent()
     logging.basicConfig(format="%(asctime)s %(name)s %(message)s", level=logging.INFO)
-    judged: dict[int, int] = {}
     client = answering(home())
     if client is None:
         return 0
     with client:
+        searcher = Searcher(client, home())
         try:
-            while carry_on(client, home(), judged):
+            while searcher.carry_on():
                 if os.getppid() == 1:
                     return 0
                 time.sleep(LOOK_S)

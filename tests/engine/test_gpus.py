@@ -181,3 +181,30 @@ def test_a_worker_on_another_card_than_it_was_given_says_so(monkeypatch: pytest.
     monkeypatch.setenv(GIVEN, "GPU-ab-1")
     problem = distributed.check_gpu() or ""
     assert problem.startswith("process 0 was given the GPU ab-1 and computes on ab-2")
+
+
+def test_without_a_card_that_is_allowed_nothing_starts() -> None:
+    none = "gpus in config.toml: there is no GPU 7 here that may be used"
+    chosen = scheduler.decide([queued(5)], [], Capacity(2, none_allowed=none), {}, NOW)
+    assert (chosen.starts, chosen.waiting) == ((), {5: none})
+    assert allowed_devices(("gpu0",), {"gpu0": "GPU-a"}, ["0"]) == (("gpu0",), None)
+
+
+def test_what_strangers_take_keeps_nobody_waiting_for_ever() -> None:
+    busy = with_free(50)
+    assert decide([queued(5, 60)], [], busy, share=False).starts == (Start(5, "gpu0"),), (
+        "its worker sees to it"
+    )
+    assert decide([queued(5, 60, urgent=True)], [], busy).starts == (Start(5, "gpu0"),)
+    late = [queued(5, 60, place=NOW - 9999), queued(6, 20)]
+    assert decide(late, [], busy).starts == (Start(6, "gpu0"),), "however long the other has waited"
+
+
+def test_words_for_what_a_run_waits_for() -> None:
+    alone = decide([queued(8, 2)], [running(4, 10, exclusive=True)], with_free(70)).waiting[8]
+    assert (
+        alone
+        == "run #4 is running; every GPU is taken, by runs that share with nobody or whose memory is not known"
+    )
+    half = {"gpu0": GpuMemory(80 * GB, 80 * GB), "gpu1": GpuMemory(10 * GB, 80 * GB)}
+    assert decide([queued(3, 20, processes=2)], [], half).waiting[3] == "#3 needs 2 GPUs, free: 1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +12,15 @@ import pytest
 from supervision import until
 from with_daemon import a_home, kill_daemon, row, wait_state
 
+from engine.basics.errors import QueueError
 from engine.client import preflight
 from engine.client.submit import submit
-from engine.recipe.recipe_file import parse
+from engine.queue.sweeps import Sweeps
+from engine.recipe.methods import DEFAULT_LR
+from engine.recipe.recipe_file import parse, read
 from engine.recipe.sweep import Range, Sweep
 from engine.recipe.sweep import read as read_section
-from engine.runs.sweep_plan import read_plan
+from engine.runs.sweep_plan import plan_path, read_plan
 from engine.search.losers import Example, Look, Progress, behind
 from engine.search.propose import Trial, propose
 from finetui.client import Client
@@ -237,7 +241,7 @@ def test_a_sweep_goes_on_by_itself_and_through_the_death_of_daemon_and_searcher(
         assert len(set(names)) == 8
         assert all(name.startswith("swept lr=") for name in names)
         assert client.action("status")["problems"] == []
-        added = client.action("sweep_add", sweep=uuid, runs=1)
+        added = client.action("sweep_add", sweep=uuid, runs=1, before=8)
         assert added == {"runs": 9}
         until("the ninth", lambda: len(runs_of(client, uuid)) == 9)
         assert until_done(home, uuid) == "all 9 runs have ended"
@@ -261,13 +265,13 @@ def test_no_run_starts_beyond_the_limit(client: Client, home: Home) -> None:
     states = [run["state"] for run in runs_of(client, uuid)]
     assert states[0] == "finished"
     assert states[-1] == "cancelled"
-    assert row(client, numbers[-1])["reason"].startswith("not started: its runs have taken")
+    assert row(client, numbers[-1])["reason"].startswith("not started any more: its runs")
 
 
 def test_what_cannot_be_added_to_is_said(client: Client) -> None:
     for uuid in ("none", "../../etc"):
         with pytest.raises(StoreError, match="this sweep has no plan in this home"):
-            client.action("sweep_add", sweep=uuid, runs=1)
+            client.action("sweep_add", sweep=uuid, runs=1, before=1)
     with pytest.raises(StoreError, match="the submitted sweep is not valid"):
         client.action("sweep", uuid="x")
 
@@ -278,3 +282,109 @@ def test_sections_are_read_as_they_are_written() -> None:
     )
     assert (sweep.search, sweep.stop_losers, sweep.max_hours, sweep.max_cost) == ("tpe", True, 2.0, 1.5)
     assert sweep.keys == ["seed"]
+
+
+# ---- found by a reviewer, and mended
+
+
+def test_each_method_keeps_its_own_defaults_and_paths_are_those_of_the_command(
+    home: Home, tmp_path: Path
+) -> None:
+    """What the first recipe was filled up with is none of the others' business."""
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jsonl").write_text(
+            "".join(f'{{"prompt": "{name} {place}", "completion": "yes {place}"}}\n' for place in range(40))
+        )
+    text = RECIPE.format(
+        script='{"steps": 4, "look_every": 2}',
+        sweep="  runs: 6\n  search: tpe\n  method: [full, lora]\n  data.train: [a.jsonl, b.jsonl]\n"
+        "  seed: {from: 1, to: 99}",
+    ).replace("train: bundled:docstrings", "train: a.jsonl")
+    (tmp_path / "swept.yaml").write_text(text)
+    file = read(tmp_path / "swept.yaml")
+    with connect(home) as client:
+        numbers = submit(client, file, [preflight.check(one, tmp_path) for one in file.recipes])
+        uuid = row(client, numbers[0])["sweep"]
+        until_done(home, uuid)
+        runs = runs_of(client, uuid)
+    assert len(runs) == 6
+    for run in runs:
+        recipe = json.loads(run["recipe_json"])
+        assert recipe["train"]["lr"] == DEFAULT_LR[run["method"]], run["name"]
+        assert recipe["data"]["train"] in {str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")}
+
+
+def test_a_removed_run_does_not_come_back(client: Client, home: Home) -> None:
+    uuid, numbers = queue(client, "  stop_losers: true\n  seed: [1, 2, 3]", '{"steps": 100000}')
+    for number in reversed(numbers):
+        client.action("cancel", run=number)
+        wait_state(client, number, "cancelled")
+        client.action("remove", run=number)
+    until_done(home, uuid)
+    assert runs_of(client, uuid) == []
+    drawn, numbers = queue(
+        client, "  runs: 5\n  search: tpe\n  seed: [1, 2, 3, 4, 5]", '{"steps": 2, "look_every": 1}'
+    )
+    client.action("hold", run=numbers[-1])
+    client.action("cancel", run=numbers[-1])
+    client.action("remove", run=numbers[-1])
+    until_done(home, drawn)
+    seeds = [json.loads(run["recipe_json"])["seed"] for run in runs_of(client, drawn)]
+    plan = read_plan(home, drawn)
+    assert plan is not None
+    assert len(seeds) == len(set(seeds)) == 4, "the removed one counts"
+    assert sorted(values["seed"] for values in plan.given) == [1, 2, 3, 4, 5]
+
+
+def test_a_loser_that_somebody_resumes_is_not_stopped_again(client: Client, home: Home) -> None:
+    script = '{"steps": 300, "look_every": 30, "step_s": 0.01}'
+    uuid, (good, bad) = queue(client, "  stop_losers: true\n  train.lr: [1.0e-3, 1.0e-5]", script)
+    wait_state(client, bad, "cancelled")
+    client.action("resume", run=bad)
+    assert wait_state(client, bad, "finished", "cancelled", "failed")["state"] == "finished"
+    assert row(client, good)["state"] == "finished"
+    until_done(home, uuid)
+
+
+def test_what_the_first_runs_wait_for_the_others_do_not(client: Client, home: Home) -> None:
+    sweep = "  runs: 5\n  search: tpe\n  seed: [1, 2, 3, 4, 5]"
+    file = parse(RECIPE.format(script='{"steps": 2}', sweep=sweep), Path("x.yaml"))
+    reports = [preflight.check(recipe, Path.cwd()) for recipe in file.recipes]
+    numbers = submit(client, file, reports, held=True, gpu_memory=7)
+    uuid = row(client, numbers[0])["sweep"]
+    for number in numbers:
+        client.action("release", run=number)
+    until_done(home, uuid)
+    assert [run["state"] for run in runs_of(client, uuid)] == ["finished"] * 5
+    bodies = [json.loads((Path(run["dir"]) / "run.json").read_text()) for run in runs_of(client, uuid)]
+    assert {body["gpu_memory"] for body in bodies} == {7}
+
+
+def test_a_damaged_plan_is_told_and_costs_no_other_sweep(home: Home) -> None:
+    with connect(home) as client:
+        uuid, numbers = queue(client, "  stop_losers: true\n  seed: [1, 2]", '{"steps": 100000}')
+        plan_path(home, uuid).write_text("{")
+        kill_daemon(home)
+    with connect(home) as client:
+        problems = until("the problem", lambda: client.action("status")["problems"])
+        assert len(problems) == 1
+        assert f"{uuid}.json cannot be read" in problems[0]
+        other, _ = queue(client, "  stop_losers: true\n  seed: [1]", '{"steps": 2}')
+        for number in numbers:
+            client.action("cancel", run=number)
+        assert until_done(home, other) == "all 1 runs have ended"
+        plan_path(home, uuid).unlink()
+
+
+def test_a_sweep_that_was_given_more_meanwhile_does_not_end(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.create()
+    sweeps = Sweeps(home)
+    section = {"runs": 6, "search": "tpe", "seed": [1, 2, 3, 4, 5, 6, 7, 8, 9]}
+    sweeps.add({"uuid": "a", "recipe": {}, "section": section, "path": "x", "folder": "/", "runs": 6})
+    assert sweeps.busy
+    assert sweeps.extend("a", 2, 6) == {"runs": 8}
+    with pytest.raises(QueueError, match="has been given 8 runs meanwhile"):
+        sweeps.end("a", "all 6 runs have ended", 6)
+    sweeps.end("a", "over", 8)
+    assert not sweeps.busy

@@ -275,6 +275,12 @@ def sweep(
     add: Annotated[
         int | None, typer.Option(min=1, help="Give the sweep so many runs more, instead of showing it.")
     ] = None,
+    stop: Annotated[
+        bool,
+        typer.Option(
+            "--stop", help="Let the sweep end with the runs that it has: none is proposed any more."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show the sweep that a run belongs to: its runs, the best first, and what each setting was worth."""
@@ -282,6 +288,8 @@ def sweep(
 
     if add is not None:
         return module.add(number, add)
+    if stop:
+        return module.stop(number)
     return module.sweep(number, as_json=as_json)
 
 

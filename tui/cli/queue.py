@@ -17,6 +17,7 @@ from engine.client import clone as engine_clone
 from engine.client import preflight, submit
 from engine.client.commands import CommandReport, check_command
 from engine.client.sweeps import check_search
+from engine.queue import config
 from engine.recipe import recipe_file
 from engine.recipe.recipe_file import RecipeFile
 from engine.runs import journal
@@ -100,7 +101,9 @@ def clone(number: int, overrides: list[str]) -> None:
     file, folder = engine_clone.recipe_of(find(number), overrides)
     reports = check_all(file, folder, folder)
     with connect() as client:
-        numbers = submit.submit(client, file, reports, parent=number, cwd=folder)
+        numbers = submit.submit(
+            client, file, reports, parent=number, cwd=folder, **engine_clone.kept_of(find(number))
+        )
         for made, report in zip(numbers, reports, strict=True):
             say(f"queued #{made} {report.recipe.name}, made from run #{number}: {report.summary()}")
             out(str(made))
@@ -138,6 +141,10 @@ def _reports(file: RecipeFile, folder: Path, cwd: Path) -> Sequence[preflight.Re
         return [check_command(file.command, cwd)]
     reports = [preflight.check(one, folder) for one in file.recipes]
     check_search(file, min(report.heldout_examples for report in reports))
+    if file.sweep and file.sweep.max_cost and config.read(home().config).price_per_hour is None:
+        raise RecipeError(
+            f"{file.path}, key sweep.max_cost: what an hour costs is not known; set price_per_hour in config.toml"
+        )
     return reports
 
 

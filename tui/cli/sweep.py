@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from engine.client.submit import of_recipe
 from engine.client.sweeps import more_runs, queue_runs
-from engine.recipe.sweep import Range, short_names
-from engine.runs.sweep_plan import Plan, read_plan
+from engine.recipe.sweep import Range, limit_reached, short_names
+from engine.runs.sweep_plan import QUEUING, Plan, read_plan
 from engine.search.worth import FEWEST, Worth, number_of, worth
 from finetui.daemon import connect
 from finetui.errors import StoreError
@@ -33,25 +33,58 @@ def add(number: int, count: int) -> None:
     """Give the sweep that a run belongs to more runs: drawn like the others, or proposed as results come."""
     with connect() as client:
         sweep_id = _sweep_of(client, number)
-        plan = _plan_of(sweep_id)
-        if plan is None or plan.sweep.search == "grid":
+        plan = _needed_plan(sweep_id, number)
+        sweep = plan.sweep
+        if sweep.search == "grid":
             raise StoreError(
                 f"the sweep of run #{number} is a grid, and has every combination; finetui clone {number} key=value"
                 " makes another run",
                 "refused",
             )
-        if plan.sweep.is_watched:
-            runs = client.action("sweep_add", sweep=sweep_id, runs=count)["runs"]
-            say(f"the sweep will have {runs} runs; the next are queued as results come")
+        rows = [row for row in client.named("runs").to_pylist() if row["sweep"] == sweep_id]
+        if limit := limit_reached(sweep, *_spent(rows)):
+            raise StoreError(f"nothing more of this sweep would start: {limit}", "refused")
+        if sweep.is_watched:
+            total = client.action("sweep_add", sweep=sweep_id, runs=count, before=plan.runs)["runs"]
+            say(f"the sweep will have {total} runs; the next are queued as results come")
             return
-        there = sum(row["sweep"] == sweep_id for row in client.named("runs").to_pylist())
-        file = more_runs(plan, count, there)
-        reports = check_all(file, Path(plan.common.get("cwd") or "."))
+        file = more_runs(plan, count)
+        reports = check_all(file, Path(plan.folder), Path(plan.common.get("cwd") or "."))
+        client.action("sweep_add", sweep=sweep_id, runs=count, before=plan.runs)
         made = queue_runs(client, plan, file, [of_recipe(report) for report in reports])
-        client.action("sweep_add", sweep=sweep_id, runs=max(plan.runs, there) + count - plan.runs)
         for run, report in zip(made, reports, strict=True):
             say(f"queued #{run} {report.recipe.name}: {report.summary()}")
             out(str(run))
+
+
+def stop(number: int) -> None:
+    """Propose no more runs for the sweep that a run belongs to, and stop no more; its runs go on."""
+    with connect() as client:
+        sweep_id = _sweep_of(client, number)
+        plan = _needed_plan(sweep_id, number)
+        if plan.done is not None:
+            raise StoreError(f"there is nothing to stop: {plan.done}", "refused")
+        client.action("sweep_end", sweep=sweep_id, why="somebody stopped it", before=plan.runs)
+        say(f"the sweep ends with the runs that it has; finetui cancel sweep:{number} stops those")
+
+
+def _needed_plan(sweep_id: str, number: int) -> Plan:
+    """Return the plan of a sweep. Raises StoreError where there is none, or none that can be read."""
+    try:
+        plan = read_plan(home(), sweep_id)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"the plan of this sweep cannot be read ({error})") from None
+    if plan is None:
+        raise StoreError(
+            f"the sweep of run #{number} has no plan in this home: it is of another home, or of an older finetui",
+            "refused",
+        )
+    return plan
+
+
+def _spent(rows: Sequence[dict[str, Any]]) -> tuple[float, float]:
+    """Return the hours that runs have taken, and what they have cost."""
+    return sum(row["elapsed_s"] or 0 for row in rows) / 3600, sum(row["cost"] or 0 for row in rows)
 
 
 def _sweep_of(client: Client, number: int) -> str:
@@ -130,15 +163,18 @@ def _plan_of(sweep_id: str) -> Plan | None:
 
 def _going_on(plan: Plan, rows: Sequence[dict[str, Any]]) -> str:
     """Return in words what the sweep does by itself, and how far its limits are; nothing for one that does nothing."""
-    sweep = plan.sweep
+    sweep, (hours, cost) = plan.sweep, _spent(rows)
     words = [f"search: {sweep.search}"] if sweep.search == "tpe" else []
     if sweep.stop_losers:
         words.append("runs that cannot win are stopped")
     if sweep.max_hours is not None:
-        words.append(f"{sum(row['elapsed_s'] or 0 for row in rows) / 3600:.2g} of {sweep.max_hours:g} hours")
+        words.append(f"{hours:.4g} of {sweep.max_hours:g} hours")
     if sweep.max_cost is not None:
-        words.append(f"cost {sum(row['cost'] or 0 for row in rows):.2f} of {sweep.max_cost:g}")
-    return "; ".join([*words, plan.done or "it goes on"]) if words else ""
+        words.append(f"cost {cost:.2f} of {sweep.max_cost:g}")
+    done = plan.done
+    if done == QUEUING:  # for a moment; or the command was killed
+        done = f"not all of its first runs are queued: finetui sweep {rows[0]['run']} --add 1 lets it go on"
+    return "; ".join([*words, done or "it goes on"]) if words else ""
 
 
 def at_the_edge(plan: Plan, settings: Mapping[str, Any]) -> list[str]:
