@@ -22,7 +22,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri, stdtr, stdtrit
 
 RESAMPLES = 1000  # of a bootstrap
 
@@ -51,6 +50,8 @@ class Estimate:
         """Two-sided interval; (-inf, inf) for fewer than two examples or documents."""
         if not np.isfinite(self.se):
             return -np.inf, np.inf
+        from scipy.special import stdtrit  # here and below: commands import this module, too
+
         t = float(stdtrit(self.df, (1 + level) / 2))
         below, above = skewed(t, min(0.0, self.skew)), skewed(-t, max(0.0, self.skew))
         return self.value - self.se * below, self.value - self.se * above
@@ -70,6 +71,8 @@ class Estimate:
             return 1.0
         if self.se == 0:
             return 0.0 if self.value > margin else 1.0
+        from scipy.special import stdtr
+
         return float(stdtr(self.df, -_straight((self.value - margin) / self.se, min(0.0, self.skew))))
 
 
@@ -191,6 +194,8 @@ def share(hits: np.ndarray) -> Measure:
     rather than too narrow for hits between 0 and 1.
     """
     n, p = len(hits), float(np.mean(hits))
+    from scipy.special import ndtri
+
     z = float(ndtri(0.975))
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * float(np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)))

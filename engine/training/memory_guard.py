@@ -1,7 +1,8 @@
 """Keep training within the available memory.
 
 Before the first step a forward and backward pass of the largest batch is measured, and `micro_tokens` is lowered
-until it fits; the tokens of an optimiser step stay the same. A step that runs out of memory later on is repeated
+until it fits; the tokens of an optimiser step stay the same. What an earlier run of the same shape measured is believed
+where it leaves much room (engine/training/probe_cache.py). A step that runs out of memory later on is repeated
 from its start in smaller passes. None of this changes what is learned: gradients are cleared, random states restored.
 """
 
@@ -20,6 +21,7 @@ from engine.training.checkpoint import tensor_bytes
 from engine.training.job import Job
 from engine.training.memory_forecast import Largest, MemoryForecast
 from engine.training.meter import mib, trim_heap
+from engine.training.probe_cache import ROOM, ProbeCache
 from finetui.errors import first_line
 
 TOO_LARGE = 1.25  # of the limit, by the estimate
@@ -40,6 +42,7 @@ class MemoryGuard:
         self._longest = max(job.plan.lengths)
         self._rows = 0  # examples of the forward pass that is under way
         self._probed = 0  # peak of the probe, bytes
+        self._held = 0  # before the pass of the probe, bytes
 
     # ---- before the first step -----------------------------------------------------------------------
 
@@ -50,13 +53,18 @@ class MemoryGuard:
         """
         if not self._job.recipe.train.memory_probe or not self._meter.can_reset or self._processes > 1:
             return  # several processes would have to agree
-        largest = self._largest_that_may_fit()
+        largest, cache = self._largest_that_may_fit(), ProbeCache(self._job)
+        taken = cache.read(largest)
+        if taken is not None and self._meter.held + taken <= ROOM * self._meter.limit:
+            self._probed = self._meter.held + taken
+            return
         while (peak := self._measure(backward, largest.chosen)) is None or peak > self._meter.limit:
             if len(largest.chosen) == 1:
                 raise TrainingError(self._does_not_fit(largest.longest, peak))
             self._lower(largest.tokens)
             largest = self._forecast.largest(self._job.micro_tokens)
         self._probed = peak
+        cache.write(largest, max(0, peak - self._held))
 
     def _largest_that_may_fit(self) -> Largest:
         """Return the largest pass that may fit: a process that takes more than a CPU has is killed silently."""
@@ -72,6 +80,7 @@ class MemoryGuard:
         """Measure the peak of a pass, bytes, beside the memory that the optimiser will hold; None: out of memory."""
         states = random_states()
         self._meter.reset()
+        self._held = self._meter.held
         try:
             optimiser = torch.ones(self._missing_state(), dtype=torch.uint8, device=self._meter.device)
             backward(chosen)

@@ -54,6 +54,11 @@ class Meter:
         return requested
 
     @property
+    def held(self) -> int:
+        """What is held now."""
+        return torch.cuda.memory_allocated() if self.cuda else int(psutil.Process().memory_info().rss)
+
+    @property
     def peak(self) -> int:
         """The peak since the last reset."""
         if self.cuda:

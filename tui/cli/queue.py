@@ -17,7 +17,6 @@ from engine.client import clone as engine_clone
 from engine.client import preflight, submit
 from engine.client.commands import CommandReport, check_command
 from engine.client.sweeps import check_search
-from engine.queue import config
 from engine.recipe import recipe_file
 from engine.recipe.recipe_file import RecipeFile
 from engine.runs import journal
@@ -141,11 +140,17 @@ def _reports(file: RecipeFile, folder: Path, cwd: Path) -> Sequence[preflight.Re
         return [check_command(file.command, cwd)]
     reports = [preflight.check(one, folder) for one in file.recipes]
     check_search(file, min(report.heldout_examples for report in reports))
-    if file.sweep and file.sweep.max_cost and config.read(home().config).price_per_hour is None:
+    if file.sweep and file.sweep.max_cost and not _is_priced():
         raise RecipeError(
             f"{file.path}, key sweep.max_cost: what an hour costs is not known; set price_per_hour in config.toml"
         )
     return reports
+
+
+def _is_priced() -> bool:
+    from engine.queue import config
+
+    return config.read(home().config).price_per_hour is not None
 
 
 def check(path: Path, overrides: list[str], *, as_json: bool) -> None:
