@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from finished import killed_after
@@ -13,8 +15,10 @@ from workers import curve, finish, last_error, make_run, nlls, of_kind, small, s
 
 from engine.memory.estimate import GIB, MIB
 from engine.runs.home import RunDir
+from engine.training.memory_forecast import Largest
 from engine.training.memory_guard import is_out_of_memory
 from engine.training.meter import Meter
+from engine.training.probe_cache import ProbeCache
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/clear_refs").exists(), reason="peaks are reset through Linux's /proc"
@@ -46,6 +50,41 @@ def test_the_probe_changes_no_loss(tmp_path: Path, dropout: float) -> None:
     for event in memory(runs[0]):
         assert event["micro_tokens"] == 192
         assert event["predicted_mb"] > 300  # a forked process shares what an own one would hold
+
+
+def test_the_next_run_of_a_shape_believes_what_the_probe_measured(tmp_path: Path) -> None:
+    runs = [run_at(tmp_path / "runs" / f"00000{number}-run", train__lr=number * 1e-4) for number in (1, 2, 3)]
+    assert [work(run) for run in runs[:2]] == [0, 0]
+    (cache,) = (tmp_path / "cache" / "probe").glob("*.json")
+    (measured,) = passes(cache)
+    assert measured["bytes"] > MIB
+    first, second = (memory(run) for run in runs[:2])
+    assert [event["cause"] for event in second] == [event["cause"] for event in first] == ["probe", "end"]
+    assert float(second[0]["measured_mb"]) == pytest.approx(float(first[0]["measured_mb"]), rel=0.2)  # type: ignore[arg-type]
+    cache.write_bytes(b"damaged")
+    assert work(runs[2]) == 0
+    assert len(passes(cache)) == 1, "measured anew"
+
+
+def passes(cache: Path) -> list[dict[str, Any]]:
+    return list(json.loads(cache.read_bytes().partition(b"\n")[2]))
+
+
+def test_only_a_pass_as_large_is_believed(tmp_path: Path) -> None:
+    cache = ProbeCache.__new__(ProbeCache)
+    cache._path = tmp_path / "probe.json"
+    assert cache.read(largest(8, 800)) is None
+    cache.write(largest(8, 800), 1000)
+    assert cache.read(largest(8, 800)) == 1100
+    assert cache.read(largest(8, 830)) == 1100, "nearly as large"
+    assert cache.read(largest(8, 900)) is None
+    cache.write(largest(16, 1600), 3000)
+    assert cache.read(largest(8, 900)) == 3300
+    assert cache.read(largest(4, 100)) == 1100
+
+
+def largest(rows: int, tokens: int) -> Largest:
+    return Largest(np.arange(rows), tokens, 100, tokens // 2)
 
 
 ROWS = [{"prompt": f"{n} " + "is what? " * 40, "completion": f"It is {n}."} for n in range(60)]
