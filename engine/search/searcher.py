@@ -118,7 +118,7 @@ def _carry_on(client: Client, plan: Plan, judged: dict[int, int]) -> None:
         if len(waiting) + len(active) < _at_once(client):
             _queue_next(client, plan, runs)
     elif not waiting and not active and all(run.state in ENDED for run in runs):
-        _end(client, plan, f"all {plan.runs} runs have ended")
+        _end(client, plan, "all its runs have ended")
 
 
 def runs_of(client: Client, uuid: str) -> list[SweptRun]:

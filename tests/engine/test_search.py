@@ -234,7 +234,7 @@ def test_a_sweep_goes_on_by_itself_and_through_the_death_of_daemon_and_searcher(
         wait_state(client, numbers[1], "finished")
     kill_daemon(home)
     with connect(home) as client:
-        assert until_done(home, uuid) == "all 8 runs have ended"
+        assert until_done(home, uuid) == "all its runs have ended"
         runs = runs_of(client, uuid)
         assert [run["state"] for run in runs] == ["finished"] * 8
         names = [run["name"] for run in runs]
@@ -244,7 +244,7 @@ def test_a_sweep_goes_on_by_itself_and_through_the_death_of_daemon_and_searcher(
         added = client.action("sweep_add", sweep=uuid, runs=1, before=8)
         assert added == {"runs": 9}
         until("the ninth", lambda: len(runs_of(client, uuid)) == 9)
-        assert until_done(home, uuid) == "all 9 runs have ended"
+        assert until_done(home, uuid) == "all its runs have ended"
 
 
 def test_a_run_that_cannot_win_is_stopped_and_says_why(client: Client, home: Home) -> None:
@@ -372,7 +372,7 @@ def test_a_damaged_plan_is_told_and_costs_no_other_sweep(home: Home) -> None:
         other, _ = queue(client, "  stop_losers: true\n  seed: [1]", '{"steps": 2}')
         for number in numbers:
             client.action("cancel", run=number)
-        assert until_done(home, other) == "all 1 runs have ended"
+        assert until_done(home, other) == "all its runs have ended"
         plan_path(home, uuid).unlink()
 
 

@@ -27,17 +27,16 @@ def test_the_runs_of_a_sweep_are_shown_the_best_first(live: Live, finetui: Line)
 def test_a_sweep_is_one_line_of_ls_and_is_cancelled_by_any_of_its_runs(live: Live, finetui: Line) -> None:
     recipe = live.recipe(RECIPE + "name: pair\nsweep: {method.r: [4, 8, 16]}\n", script='{"steps": 100000}')
     numbers = [int(number) for number in finetui("run", recipe).out.split()]
-    listed = [line for line in finetui("ls").out.splitlines() if "pair" in line]
+    listed = [line for line in finetui("ls", "--folded").out.splitlines() if "pair" in line]
     assert len(listed) == 1
     assert listed[0].split()[:2] == [f"{numbers[0]}…{numbers[-1]}", "pair"]
-    assert len([line for line in finetui("ls", "--all").out.splitlines() if " pair " in line]) == 3
+    assert len([line for line in finetui("ls").out.splitlines() if " pair " in line]) == 3
     assert len(json.loads(finetui("ls", "--json").out)) >= 3
     ended = finetui("cancel", f"sweep:{numbers[1]}", "--yes")
     assert ended.code == ExitCode.OK, ended.err
     assert finetui("wait", *numbers, "--timeout", 60).code == ExitCode.FAILED
-    assert "sweep of 3 runs: 3 cancelled" in next(
-        line for line in finetui("ls").out.splitlines() if "pair" in line
-    )
+    (line,) = [line for line in finetui("ls", "--folded").out.splitlines() if "pair" in line]
+    assert "sweep of 3 runs: 3 cancelled" in line
 
 
 def test_runs_are_added_to_a_sweep_that_was_drawn_and_to_no_grid(live: Live, finetui: Line) -> None:

@@ -188,10 +188,17 @@ def estimate(
 def ls(
     state: Annotated[RunState | None, typer.Option(help="Only runs in this state.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Only the latest N.")] = 50,
-    every: Annotated[bool, typer.Option("--all", help="A line for each run of a sweep, too.")] = False,
+    every: Annotated[
+        bool | None,
+        typer.Option(
+            "--all/--folded",
+            help="A line for each run of a sweep, or one for the sweep; without it: one on a terminal.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """List runs, latest last. A sweep is one line."""
+    """List runs, latest last; on a terminal a sweep is one line."""
     from tui.cli import show
 
     show.ls(state, limit, every=every, as_json=as_json)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -50,8 +51,10 @@ CONFUSION = (
 WARNINGS = "SELECT attempt, message FROM events WHERE kind = 'log' AND level = 'warning'"
 
 
-def ls(state: RunState | None, limit: int, *, every: bool, as_json: bool) -> None:
-    """The run table, latest last; a sweep is one line, unless `every` run is asked for, or those of one state."""
+def ls(state: RunState | None, limit: int, *, every: bool | None, as_json: bool) -> None:
+    """The run table, latest last; a sweep is one line, unless `every` run is asked for, or those of one state. None:
+    one line on a terminal, and a line a run for a program that reads it.
+    """
     with connect() as client:
         problems = client.drain(say)
         rows = client.named("runs").to_pylist()
@@ -59,6 +62,7 @@ def ls(state: RunState | None, limit: int, *, every: bool, as_json: bool) -> Non
     if as_json:
         print_json(chosen[-limit:])
     else:
+        every = not sys.stdout.isatty() if every is None else every
         lines = chosen if every or state else _fold(chosen)
         hidden = sum(row.get("runs", 1) for row in lines[:-limit])
         priced = any(row["cost"] is not None for row in lines[-limit:])
