@@ -70,9 +70,7 @@ class Report:
     storage: Storage | None  # on disk; None where the model's shapes are not known yet
     labels: list[str]  # the classes, of a classification
     reached: str | None  # the layers that adapters are beside
-    gpu_memory: (
-        int | None
-    )  # bytes of a GPU that each process needs, by the estimate; None where shapes are not known
+    gpu_memory: int | None  # bytes that each process needs, as estimated; None where the shapes are not known
     # What evaluations will cost; None where the number of steps or tokens is not known yet.
     looks: Cost | None
 

@@ -26,13 +26,13 @@ class QuietHours:
         return f"{self.begin:%H:%M} to {self.end:%H:%M}"
 
 
-ALWAYS = QuietHours()
+NEVER = QuietHours()
 
 
 def parse(text: str) -> QuietHours:
     """Read `09:00-18:00`; nothing is never. Raises ValueError."""
     if not text.strip():
-        return ALWAYS
+        return NEVER
     found = HOURS.fullmatch(text.strip())
     if found is None:
         raise ValueError("give two times of the day, such as 09:00-18:00")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from engine.queue.gpus import GpuMemory, Gpus
-from engine.queue.quiet import ALWAYS, QuietHours
+from engine.queue.quiet import NEVER, QuietHours
 from engine.runs.journal import RunRecord
 from store.states import ENDED, RunState
 
@@ -21,7 +21,7 @@ class Capacity:
     groups: Mapping[str, int] = field(default_factory=dict)  # how many of a group run at a time
     share: bool = False  # whether runs share a GPU where their memory fits
     gaps_s: float = 0.0  # for which later runs go by one that waits for GPUs or memory
-    quiet: QuietHours = ALWAYS  # in which none starts
+    quiet: QuietHours = NEVER  # in which none starts
     memory: Mapping[str, GpuMemory] = field(default_factory=dict)  # of the GPUs, as it is now
     none_allowed: str | None = None  # why no run may start at all
 
@@ -100,9 +100,7 @@ def _of_full_groups(
     return blocked
 
 
-def condition(
-    run: RunRecord, states: Mapping[int, str], now: float, quiet: QuietHours = ALWAYS
-) -> str | None:
+def condition(run: RunRecord, states: Mapping[int, str], now: float, quiet: QuietHours = NEVER) -> str | None:
     """Return what a run waits for besides its turn, in words; None where that is nothing."""
     if run.urgent:
         return None
