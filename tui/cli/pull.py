@@ -28,4 +28,5 @@ def pull(target: str | None, *, as_json: bool) -> None:
         other = "" if one.number == one.there else f" (#{one.there} there: that number is another run's here)"
         if not as_json:
             out(f"#{one.number} {one.name}{other}")
-    say(f"{len(new)} runs came, {len(pulled) - len(new)} were here; what had not ended is paused")
+    came = f"{len(new)} {'run' if len(new) == 1 else 'runs'} came"
+    say(f"{came}, {len(pulled) - len(new)} here already; what had not ended is paused")
