@@ -257,9 +257,11 @@ class Chaos:
         ingest = Ingest(rebuilt, self.home.path)
         while ingest.drain():
             pass
+        before = tables(kept)
         for table, rows in tables(rebuilt).items():
-            same = tables(kept)[table] == rows
-            self.figures.expect(same, f"{self.kind}: the table {table} differs from one built anew")
+            self.figures.expect(
+                before[table] == rows, f"{self.kind}: the table {table} differs from one built anew"
+            )
         kept.close(), rebuilt.close()
         new.unlink(missing_ok=True)
 

@@ -27,7 +27,7 @@ from engine.client import preflight
 from engine.client.submit import submit
 from engine.recipe import recipe_file
 from engine.search.losers import Example, Progress, behind
-from engine.search.searcher import progress, runs_of
+from engine.search.searcher import progress, swept_runs
 from finetui.client import Client
 from finetui.daemon import connect
 from tui.cli.follow import wait_for_runs
@@ -214,7 +214,7 @@ def train_one(client: Client, folder: Path, seed: int) -> list[Whole]:
     wait_for_runs(client, numbers, None)
     client.drain()
     uuid = client.query(f"SELECT sweep FROM runs WHERE run = {numbers[0]}").to_pylist()[0]["sweep"]
-    return [Whole(progress(client, run)) for run in runs_of(client, uuid) if run.state == "finished"]
+    return [Whole(progress(client, run)) for run in swept_runs(client)[uuid] if run.state == "finished"]
 
 
 def train(count: int) -> None:

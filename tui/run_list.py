@@ -44,17 +44,15 @@ class RunList:
         self.folded = {}
         if self.filter:
             return runs
-        members: dict[str, list[Run]] = {}
-        for run in runs:
-            if run.sweep:
-                members.setdefault(run.sweep, []).append(run)
+        members = sweeps.groups(runs, lambda run: run.sweep)
         names = {
-            uuid: sweeps.name_of([run.name for run in of]) for uuid, of in members.items() if len(of) > 1
+            sweep: sweeps.name_of([run.name for run in members[sweep]])
+            for sweep in self._opened & members.keys()
         }
         lines = []
         for run in runs:
-            of_sweep = members.get(run.sweep, [])
-            if len(of_sweep) < 2:
+            of_sweep = members.get(run.sweep)
+            if of_sweep is None:
                 lines.append(run)
             elif run.sweep in self._opened:  # what differs is its name
                 lines.append(run._replace(name=run.name.removeprefix(f"{names[run.sweep]} ")))

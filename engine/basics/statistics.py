@@ -193,9 +193,9 @@ def share(hits: np.ndarray) -> Measure:
     well (Wilson 1927, "Probable inference, the law of succession, and statistical inference"), and is too wide
     rather than too narrow for hits between 0 and 1.
     """
-    n, p = len(hits), float(np.mean(hits))
     from scipy.special import ndtri
 
+    n, p = len(hits), float(np.mean(hits))
     z = float(ndtri(0.975))
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * float(np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)))

@@ -16,7 +16,6 @@ import threading
 import time
 from typing import Any, NoReturn
 
-from engine.basics.cpu import physical_cores
 from engine.basics.errors import ConfigError, QueueError
 from engine.basics.memory_limit import MemoryLimit
 from engine.basics.repeater import Repeater
@@ -28,15 +27,14 @@ from engine.queue.daemon_log import (
     report_refusal,
     report_to_starter,
 )
-from engine.queue.executor import allowed_devices, usable_devices
 from engine.queue.mirror import Mirror
 from engine.queue.money import forget_cost, keep_cost
 from engine.queue.no_pandas import keep_pandas_out
 from engine.queue.notifier import Notifier
 from engine.queue.orders import ORDERS, whole_number
 from engine.queue.sampler import Nvml, Sampler
-from engine.queue.scheduler import Capacity
-from engine.queue.supervisor import Settings, Supervisor
+from engine.queue.settings import queue_settings
+from engine.queue.supervisor import Supervisor
 from engine.queue.sweeps import Sweeps
 from engine.runs.home import RunDir
 from engine.runs.journal import RunRecord
@@ -83,7 +81,7 @@ class Daemon:
         self._ingest = Ingest(self._projection, home.path)
         self._config_mtime_ns = _config_mtime(home)
         self._config_problem: str | None = None
-        self._settings, self._gpu_problem = _settings(self.config, self._nvml)
+        self._settings, self._gpu_problem = queue_settings(self.config, self._nvml)
         self._notifier = Notifier(home, self.config)
         self._idle = idle.Idle(time.monotonic())
         self._supervisor = Supervisor(
@@ -204,7 +202,7 @@ class Daemon:
             self._config_problem = str(error)
             return
         self._config_problem = None
-        self._settings, self._gpu_problem = _settings(self.config, self._nvml)
+        self._settings, self._gpu_problem = queue_settings(self.config, self._nvml)
         self._supervisor.change_settings(self._settings)
         self._notifier.configure(self.config)
         self._mirror_thread.wake()
@@ -369,35 +367,6 @@ def _config_mtime(home: Home) -> int | None:
         return home.config.stat().st_mtime_ns
     except OSError:
         return None
-
-
-def _settings(user_config: config.Config, nvml: Nvml) -> tuple[Settings, str | None]:
-    """Return the settings of the queue, and what of the configuration does not go with this machine."""
-    uuids = {gpu.name: gpu.uuid for gpu in nvml.gpus}
-    visible = usable_devices([gpu.name for gpu in nvml.gpus], os.environ.get("CUDA_VISIBLE_DEVICES"))
-    devices, problem = allowed_devices(visible, uuids, user_config.gpus)
-    per_gpu = 2 if user_config.share_gpus else 1
-    concurrency = user_config.concurrency or per_gpu * len(devices) or 1
-    threads = max(1, physical_cores() // concurrency)
-    capacity = Capacity(
-        concurrency,
-        devices,
-        user_config.groups,
-        user_config.share_gpus,
-        60 * user_config.gaps_minutes,
-        user_config.quiet,
-        none_allowed=problem if nvml.gpus and user_config.gpus and not devices else None,
-    )
-    settings = Settings(
-        capacity,
-        threads,
-        user_config.grace_s,
-        user_config.pool,
-        user_config.spending,
-        uuids,
-        user_config.retry_wait_seconds,
-    )
-    return settings, problem
 
 
 # ---- the process ---------------------------------------------------------------------------------

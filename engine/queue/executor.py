@@ -62,11 +62,11 @@ class Executor:
         Raises OSError (no memory, no file).
         """
         arguments = [str(run.path), str(attempt)]
+        is_command = self.is_command(run)
         # Programs of others often read numbers alone.
-        uuids = {} if self.is_command(run) else self._uuids
-        env = environment(os.environ, device, threads, uuids)
+        env = environment(os.environ, device, threads, {} if is_command else self._uuids)
         # With several processes, or for a command, the worker is light: what it starts imports by itself.
-        light = processes > 1 or self.is_command(run)
+        light = processes > 1 or is_command
         order = None if light else self.pool.order(arguments, env, run.shim_log)
         if order is None:
             return self._execute(arguments, env, run.shim_log)

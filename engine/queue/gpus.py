@@ -15,7 +15,7 @@ from engine.runs.journal import RunRecord
 
 SETTLE_S = 300.0  # after which a run is taken to have all the memory that it will have
 MARGIN = 1.1  # an estimate may be wrong by so much where others would suffer
-STRANGERS = 0.05  # share of a GPU that the driver and a screen may take, with nobody there
+IDLE = 0.05  # share of a GPU's memory that the driver and a screen may take while nobody computes on it
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Gpus:
         self._put(run, chosen)
 
     def has_to_be_freed(self, run: RunRecord) -> bool:
-        """Whether runs of ours are on GPUs that this one waits for: what strangers take may never come free."""
+        """Whether runs of ours are on GPUs that this one waits for: what other programs take may never come free."""
         return len(self.free) < min(run.processes, len(self.devices))
 
     @property
@@ -101,7 +101,7 @@ class Gpus:
         memory = self._memory.get(device)
         if not self._share or run.urgent or memory is None or run.memory is None:
             return True  # its worker takes smaller passes, or says what to change
-        return memory.total - memory.free <= STRANGERS * memory.total or run.memory <= memory.free
+        return memory.total - memory.free <= IDLE * memory.total or run.memory <= memory.free
 
     def _can_share(self, run: RunRecord) -> bool:
         return self._share and not run.exclusive and run.memory is not None and run.processes == 1

@@ -6,6 +6,7 @@ recipe has, aliases written out, and deeper ones (engine/recipe/yaml_text.py).
 
 from __future__ import annotations
 
+import copy
 import difflib
 import io
 import json
@@ -57,11 +58,6 @@ class RecipeFile:
     section: dict[str, Any] | None = None  # the sweep, as the file has it
     values: list[dict[str, Any]] | None = None  # what the sweep gave each recipe, by key
     tree: dict[str, Any] | None = None  # of a sweep: what the file says of all its recipes
-
-    @property
-    def swept(self) -> list[str]:
-        """Return the keys that the sweep varies, none without one."""
-        return self.sweep.keys if self.sweep else []
 
     @property
     def more_to_come(self) -> int:
@@ -125,7 +121,7 @@ def expand(
     section = tree.pop("sweep", None) or {}
     try:
         sweep = read_sweep(section)
-        first = sweep.at_first(sweep.runs) if sweep.runs else None
+        first = sweep.initial_runs(sweep.runs) if sweep.runs else None
         combinations = list(sweep.combinations(runs or first))[skip:]
     except BadSweep as bad:
         raise RecipeError(_of_sweep(section, bad, path)) from None
@@ -146,7 +142,7 @@ def with_values(
     """Return the recipe that a mapping is with these values of a sweep, which its name then has. Raises RecipeError."""
     name = tree.get("name")
     for key, value in values.items():
-        set_key(tree, key, value)
+        set_key(tree, key, copy.deepcopy(value))  # another key may be one inside it
     if values and "name" not in values and isinstance(name, str):
         settings = map(_setting, short_names(list(values)), values.values())
         tree["name"] = " ".join([name, *settings])

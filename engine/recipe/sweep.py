@@ -78,7 +78,7 @@ class Sweep:
         limited = self.max_hours is not None or self.max_cost is not None
         return self.search == "tpe" or self.stop_losers or limited
 
-    def at_first(self, runs: int) -> int:
+    def initial_runs(self, runs: int) -> int:
         """Return how many of `runs` are queued before there are results."""
         return min(DRAWN, max(4, runs // 3), runs) if self.search == "tpe" else runs
 

@@ -40,7 +40,7 @@ def propose(
     """
     known = [trial for trial in trials if _fits(sweep, trial.values)]
     seen = {repr(dict(values)) for values in (*given, *(trial.values for trial in trials))}
-    if len(seen) >= sweep.at_first(runs) and (values := _proposed(sweep, known, seen, len(seen))):
+    if len(seen) >= sweep.initial_runs(runs) and (values := _proposed(sweep, known, seen, len(seen))):
         return values
     lists = [value for value in sweep.values.values() if not isinstance(value, Range)]
     if len(lists) == len(sweep.values):

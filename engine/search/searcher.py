@@ -17,7 +17,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from engine.basics.errors import QueueError, RecipeError
 from engine.basics.process import die_with_parent
@@ -49,16 +48,14 @@ class SweptRun:
     """A run of a sweep as the store has it."""
 
     run: int
-    dir: str
+    dir: RunDir
     state: str
-    reason: str | None
     attempt: int
     step: int | None
     total_steps: int | None
     result: float | None  # best held-out loss
     hours: float
     cost: float
-    values: dict[str, Any]
 
     @property
     def outcome(self) -> Outcome:
@@ -84,10 +81,10 @@ class Searcher:
         """
         self.client.drain()
         plans, _ = open_plans(self.home)
-        problems = []
+        runs, problems = swept_runs(self.client), []
         for plan in plans:
             try:
-                _carry_on(self.client, plan, self.judged)
+                _carry_on(self.client, plan, runs.get(plan.uuid, []), self.judged)
             except Unavailable:
                 raise
             except (QueueError, RecipeError) as error:
@@ -102,8 +99,8 @@ class Searcher:
         return bool(plans)
 
 
-def _carry_on(client: Client, plan: Plan, judged: dict[int, int]) -> None:
-    sweep, runs = plan.sweep, runs_of(client, plan.uuid)
+def _carry_on(client: Client, plan: Plan, runs: Sequence[SweptRun], judged: dict[int, int]) -> None:
+    sweep = plan.sweep
     waiting = [run for run in runs if run.state in WAITING]
     active = [run for run in runs if run.state in ACTIVE]
     if limit := limit_reached(sweep, sum(run.hours for run in runs), sum(run.cost for run in runs)):
@@ -121,29 +118,26 @@ def _carry_on(client: Client, plan: Plan, judged: dict[int, int]) -> None:
         _end(client, plan, "all its runs have ended")
 
 
-def runs_of(client: Client, uuid: str) -> list[SweptRun]:
-    """Return the runs of a sweep by number, those that were removed left out."""
-    rows = [row for row in client.named("runs").to_pylist() if row["sweep"] == uuid]
-    dirs = client.query(f"SELECT run, dir FROM runs WHERE sweep = '{uuid}'").to_pylist() if rows else []
-    places = {row["run"]: row["dir"] for row in dirs}
-    found = []
-    for row in rows:
-        place = RunDir(Path(places[row["run"]]))
-        found.append(
-            SweptRun(
-                row["run"],
-                str(place.path),
-                row["state"],
-                row["reason"],
-                row["attempt"] or 0,
-                row["step"],
-                row["total_steps"],
-                row["heldout_best"],
-                (row["elapsed_s"] or 0.0) / 3600,
-                row["cost"] or 0.0,
-                submitted_value(place, "sweep_values", dict) or {},
-            )
+def swept_runs(client: Client) -> dict[str, list[SweptRun]]:
+    """Return the runs of all sweeps by number, those that were removed left out."""
+    places = client.query("SELECT run, dir FROM runs WHERE sweep IS NOT NULL").to_pylist()
+    dirs = {row["run"]: RunDir(Path(row["dir"])) for row in places}
+    found: dict[str, list[SweptRun]] = {}
+    for row in client.named("runs").to_pylist():
+        if row["run"] not in dirs:
+            continue
+        run = SweptRun(
+            row["run"],
+            dirs[row["run"]],
+            row["state"],
+            row["attempt"] or 0,
+            row["step"],
+            row["total_steps"],
+            row["heldout_best"],
+            (row["elapsed_s"] or 0.0) / 3600,
+            row["cost"] or 0.0,
         )
+        found.setdefault(row["sweep"], []).append(run)
     return found
 
 
@@ -156,7 +150,11 @@ def _at_once(client: Client) -> int:
 
 
 def _queue_next(client: Client, plan: Plan, runs: Sequence[SweptRun]) -> None:
-    trials = [Trial(run.values, run.outcome, _losses(client, run), run.result) for run in runs if run.values]
+    trials = [
+        Trial(values, run.outcome, _losses(client, run), run.result)
+        for run in runs
+        if (values := submitted_value(run.dir, "sweep_values", dict))
+    ]
     values = propose(plan.sweep, plan.runs, trials, plan.given)
     if values is None:
         _end(client, plan, "every combination of its values was tried")
@@ -173,7 +171,7 @@ def _queue_next(client: Client, plan: Plan, runs: Sequence[SweptRun]) -> None:
         "sweep_values": values,
     }
     number = client.action("submit", **common, **body)["run"]
-    drawn = len(plan.given) < plan.sweep.at_first(plan.runs)
+    drawn = len(plan.given) < plan.sweep.initial_runs(plan.runs)
     log.info("run #%d %s: %s", number, "drawn" if drawn else "proposed", json.dumps(values))
 
 
@@ -216,18 +214,19 @@ def _stop_losers(client: Client, runs: Sequence[SweptRun], judged: dict[int, int
         judged[run.run] = last
         theirs = theirs or progress(client, best)
         if found := behind(progress(client, run), theirs):
-            _cancel(client, run.run, words(found, best.run))
+            _cancel(client, run.run, stop_reason(found, best.run))
 
 
 def _was_stopped(run: SweptRun) -> bool:
     """Whether the run was stopped once already, and somebody wants it to go on all the same."""
     if run.attempt < 2:
         return False
-    lines = read_lines(RunDir(Path(run.dir)).journal, JOURNAL, Other)
+    lines = read_lines(run.dir.journal, JOURNAL, Other)
     return any(isinstance(line, Cancel) and line.cause is not None for _, line in lines)
 
 
-def words(found: Behind, best: int) -> str:
+def stop_reason(found: Behind, best: int) -> str:
+    """Return in a sentence why a run is stopped that cannot win."""
     return (
         f"stopped at step {found.step}: it cannot come to be better than #{best} any more; held-out loss "
         f"{found.difference:+.3g}, and at least {found.least:+.3g} at the end, on the same {found.n} examples"

@@ -94,7 +94,8 @@ def test_the_general_suite_is_one_source_or_several_by_name() -> None:
 
 def test_a_sweep_is_every_combination() -> None:
     file = parse(GOOD + "sweep: {method.r: [4, 16], train.lr: [1e-3, 4e-3]}\n", PATH)
-    assert file.swept == ["method.r", "train.lr"]
+    assert file.sweep is not None
+    assert file.sweep.keys == ["method.r", "train.lr"]
     pairs = [(r.flat()["method.r"], r.train.lr) for r in file.recipes]
     assert pairs == [("4", 1e-3), ("4", 4e-3), ("16", 1e-3), ("16", 4e-3)]
 

@@ -67,7 +67,7 @@ def test_the_first_are_drawn_and_the_others_learn_from_them() -> None:
     late = sum(goodness(dict(trial.values)) for trial in made[-10:]) / 10
     early = sum(goodness(dict(trial.values)) for trial in made[:10]) / 10
     assert late < early - 0.3
-    assert trials_of(sweep, 12) == made[:12] or sweep.at_first(12) != sweep.at_first(30)
+    assert trials_of(sweep, 12) == made[:12] or sweep.initial_runs(12) != sweep.initial_runs(30)
     assert propose(sweep, 30, made[:20]) == propose(sweep, 30, made[:20]), (
         "the same results, the same proposal"
     )

@@ -32,7 +32,8 @@ def test_runs_are_drawn_from_lists_and_ranges() -> None:
     assert 60 <= sum(rate < 1e-4 for rate in rates) <= 140, "evenly on a logarithmic scale"
     assert {recipe.flat()["method.r"] for recipe in recipes} == {"4", "5", "6", "7", "8"}
     assert {recipe.train.schedule for recipe in recipes} == {"cosine", "linear"}
-    assert file.swept == ["train.lr", "method.r", "train.schedule"]
+    assert file.sweep is not None
+    assert file.sweep.keys == ["train.lr", "method.r", "train.schedule"]
     assert (
         recipes[0].name
         == f"mine lr={rates[0]:g} r={recipes[0].flat()['method.r']} schedule={recipes[0].train.schedule}"

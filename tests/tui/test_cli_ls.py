@@ -12,7 +12,7 @@ from made_home import Served
 from finetui.errors import ExitCode
 from store.states import RunState
 from tui import cli
-from tui.cli import show
+from tui.cli import ls
 from tui.cli.output import print_listing
 
 
@@ -69,7 +69,7 @@ def listed(monkeypatch: pytest.MonkeyPatch, width: int, **changes: object) -> li
     monkeypatch.setattr("sys.stdout", terminal)
     monkeypatch.setenv("COLUMNS", str(width))
     rows = [{**row, **changes}, {**row, "run": 7, "name": "short", **changes}]
-    print_listing(rows, show.LIST_COLUMNS, show.LEAST, show.DISPENSABLE)
+    print_listing(rows, ls.LIST_COLUMNS, ls.LEAST, ls.DISPENSABLE)
     text = re.sub("\x1b\\[[0-9;]*m", "", terminal.getvalue())
     return [line.rstrip() for line in text.splitlines()]
 

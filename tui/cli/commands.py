@@ -199,9 +199,9 @@ def ls(
     as_json: Json = False,
 ) -> None:
     """List runs, latest last; on a terminal a sweep is one line."""
-    from tui.cli import show
+    from tui.cli import ls as module
 
-    show.ls(state, limit, every=every, as_json=as_json)
+    module.ls(state, limit, every=every, as_json=as_json)
 
 
 @app.command()

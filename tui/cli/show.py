@@ -1,11 +1,10 @@
-"""`finetui ls` and `finetui show`."""
+"""`finetui show`."""
 
 from __future__ import annotations
 
 import json
 import re
 import shlex
-import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -19,29 +18,11 @@ from finetui.errors import StoreError
 from store.best import judged_by
 from store.states import WAITING, RunState
 from tui.cli.flags import flags_of, print_flags
-from tui.cli.output import cell, out, print_json, print_listing, print_table, say
-from tui.lines import baselines, sweeps
+from tui.cli.output import cell, out, print_json, print_table, say
+from tui.lines import baselines
 
 if TYPE_CHECKING:
     from finetui.client import Client
-
-LIST_COLUMNS = (
-    "run",
-    "name",
-    "state",
-    "method",
-    "progress",
-    "left",
-    "loss",
-    "heldout",
-    "general",
-    "flags",
-    "cost",
-    "note",
-)
-# On a narrow terminal: columns that are cut, to how many of its columns; then those that go, the first one first.
-LEAST = {"note": 16, "name": 20}
-DISPENSABLE = ("left", "cost", "general", "method", "progress", "note", "loss")
 
 CONFUSION = (
     "SELECT kind, body FROM events WHERE (kind = 'plan' OR (kind = 'eval' AND body LIKE '%confusion%'))"
@@ -49,92 +30,6 @@ CONFUSION = (
 
 
 WARNINGS = "SELECT attempt, message FROM events WHERE kind = 'log' AND level = 'warning'"
-
-
-def ls(state: RunState | None, limit: int, *, every: bool | None, as_json: bool) -> None:
-    """The run table, latest last; a sweep is one line, unless `every` run is asked for, or those of one state. None:
-    one line on a terminal, and a line a run for a program that reads it.
-    """
-    with connect() as client:
-        problems = client.drain(say)
-        rows = client.named("runs").to_pylist()
-    chosen = [row for row in rows if state in (None, row["state"])]
-    if as_json:
-        print_json(chosen[-limit:])
-    else:
-        every = not sys.stdout.isatty() if every is None else every
-        lines = chosen if every or state else _fold(chosen)
-        hidden = sum(row.get("runs", 1) for row in lines[:-limit])
-        priced = any(row["cost"] is not None for row in lines[-limit:])
-        columns = [name for name in LIST_COLUMNS if name != "cost" or priced]
-        print_listing([_listed(row) for row in lines[-limit:]], columns, LEAST, DISPENSABLE)
-    if not chosen and not as_json:
-        what = f"no run is {state}" if rows else "no runs yet; queue one with: finetui run recipe.yaml"
-        say(what)
-    elif not as_json and hidden:
-        say(f"{hidden} earlier run{'s are' if hidden > 1 else ' is'} not shown; see --limit")
-    for problem in problems:
-        say(f"problem: {problem}")
-
-
-def _fold(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Put one line in place of the runs of each sweep, where the first of them is."""
-    members: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        if row["sweep"]:
-            members.setdefault(row["sweep"], []).append(row)
-    lines = []
-    for row in rows:
-        of_sweep = members.get(row["sweep"] or "", [])
-        if len(of_sweep) < 2:
-            lines.append(row)
-        elif row is of_sweep[0]:
-            lines.append(_line_of(of_sweep))
-    return lines
-
-
-def _line_of(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return what `ls` shows of a sweep: its best results, and how its runs stand."""
-    states = [row["state"] for row in rows]
-    scored = [row for row in rows if row["heldout_best"] is not None]
-    best = min(scored, key=lambda row: row["heldout_best"], default=None)
-    flagged = [row for row in rows if row["flags"]]
-    costs = [row["cost"] for row in rows if row["cost"] is not None]
-    best_words = f"; best #{best['run']}" if best else ""
-    return {
-        **(best or rows[0]),
-        "runs": len(rows),
-        "run": f"{rows[0]['run']}…{rows[-1]['run']}",
-        "name": sweeps.name_of([row["name"] for row in rows]),
-        "state": sweeps.state_of(states),
-        "progress": sweeps.ended(states) / len(rows),
-        "eta_s": None,
-        "heldout": best["heldout_best"] if best else None,
-        "flags": len(flagged),
-        "flag_level": "critical" if any(row["flag_level"] == "critical" for row in flagged) else "warn",
-        "cost": sum(costs) if costs else None,
-        "waiting_for": None,
-        "reason": f"sweep of {sweeps.summary(states)}{best_words}; finetui sweep {rows[0]['run']}",
-    }
-
-
-def _listed(row: dict[str, Any]) -> dict[str, Any]:
-    waits = row["waiting_for"] if row["state"] in WAITING else None
-    reason = None if row["state"] == RunState.QUEUED and "runs" not in row else row["reason"]
-    note = "; ".join(filter(None, (reason, waits)))
-    progress = "" if row["progress"] is None else f"{row['progress']:.0%}"
-    return {
-        **row,
-        "progress": progress,
-        "left": duration(row["eta_s"]),
-        "cost": None if row["cost"] is None else f"{row['cost']:.2f}",
-        "note": note,
-        "flags": _flag(row),
-    }
-
-
-def _flag(row: dict[str, Any]) -> str:
-    return f"{row['flags']} {row['flag_level']}" if row["flags"] else ""
 
 
 def show(number: int, *, as_json: bool) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from finetui.client import Client
 
 NEAREST = 10  # runs that the best one is compared with, example by example
-FEW = 4  # finished runs from which it is said where the best one is
+LEAST_FINISHED = 4  # finished runs from which it is said where the best one is
 EDGE = 0.05  # of a range
 OF_RESULTS = ("heldout_best", "general", "flags", "cost")
 
@@ -133,7 +133,7 @@ def sweep(number: int, *, as_json: bool) -> None:
     out(f"{count}, {done} finished" + (f"; {best['sentence']}" if best else ""))
     if plan and (words := _going_on(plan, rows)):
         out(words)
-    if best and plan and done >= FEW and (edges := at_the_edge(plan, settings[best["run"]])):
+    if best and plan and done >= LEAST_FINISHED and (edges := at_the_edge(plan, settings[best["run"]])):
         out(f"the best run is at the edge of what was tried in {', '.join(edges)}: try beyond it")
     if told:
         out()

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
+from typing import TypeVar
 
 from store.states import ACTIVE, WAITING, RunState
+
+T = TypeVar("T")
 
 # What a sweep is said to be: the first of these that one of its runs is in.
 FIRST = (RunState.RUNNING, RunState.STARTING, RunState.INTERRUPTED, RunState.QUEUED, RunState.PAUSED, RunState.FINISHED,
          RunState.FAILED, RunState.CANCELLED)  # fmt: skip
+
+
+def groups(runs: Iterable[T], sweep_of: Callable[[T], str | None]) -> dict[str, list[T]]:
+    """Return the runs of each sweep of which there are several, in their order."""
+    found: dict[str, list[T]] = {}
+    for run in runs:
+        if sweep := sweep_of(run):
+            found.setdefault(sweep, []).append(run)
+    return {sweep: members for sweep, members in found.items() if len(members) > 1}
 
 
 def name_of(names: Sequence[str]) -> str:
