@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from engine.basics.cpu import is_fast_in_bf16
 from engine.basics.errors import ModelError
 from engine.bundled.catalogue import model_path
 from engine.data.chat import Example
@@ -226,6 +227,20 @@ def test_auto_precision_is_what_the_processor_is_made_for(monkeypatch):
     assert precision(Train()) == torch.bfloat16
     assert precision(Train(precision="fp32")) == FP32
     assert precision(Train(precision="bf16")) == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "fast"),
+    [
+        ("vendor_id : GenuineIntel\nflags : avx512f avx512_bf16 amx_bf16 amx_tile", True),
+        ("vendor_id : AuthenticAMD\nflags : avx512f avx512_bf16", True),
+        ("vendor_id : GenuineIntel\nflags : avx512f avx512_bf16", False),  # not measured
+        ("vendor_id : AuthenticAMD\nflags : avx2", False),
+        ("processor : 0\nFeatures : fp asimd bf16", False),
+    ],
+)
+def test_a_processor_is_made_for_bfloat16_where_it_was_measured_to_be_faster(cpuinfo, fast):
+    assert is_fast_in_bf16(cpuinfo) is fast
 
 
 def test_models_and_tokenizers_that_are_not_there_are_told(tmp_path):
