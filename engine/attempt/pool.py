@@ -36,8 +36,9 @@ from engine.basics import memory_limit, pool
 from engine.basics.process import identify, set_command_line
 from finetui.start import program
 
-# Worker → the module that has its imports; others are executed.
-PRELOAD = {pool.WORKER: "engine.attempt.warm"}
+# Worker → the modules that have its imports, and those of commands, which lie above and are named for that alone; other
+# workers are executed.
+PRELOAD = {pool.WORKER: ("engine.attempt.warm", "tui.cli.preload")}
 IDLE_S = 600.0  # without a request, after which it ends
 LOOK_S = 20.0  # between looks at code, libraries and socket
 REQUEST_S = 5.0  # that a client may take to say what it wants
@@ -54,6 +55,7 @@ class Order:
     streams: tuple[int, ...]  # stdin, stdout and stderr
     folder: str  # that it works in
     umask: int
+    as_it_is: bool  # the environment is all that the fork is to have
 
 
 class Pool:
@@ -138,6 +140,7 @@ class Pool:
             streams,
             str(request["folder"]),
             int(request["umask"]),
+            bool(request.get("as_it_is")),
         )
         different = pool.difference(pool.circumstances(self._environment), request["circumstances"])
         if different:
@@ -219,8 +222,8 @@ def main() -> int:
     identity = identify(os.getpid())
     os.ftruncate(lock, 0)
     os.pwrite(lock, json.dumps(identity.to_dict() if identity else {}).encode(), 0)
-    if worker in PRELOAD:
-        importlib.import_module(PRELOAD[worker])
+    for module in PRELOAD.get(worker, ()):
+        importlib.import_module(module)
     if problem := unfit(place, worker):
         print(f"the pool is not used: {problem}", file=sys.stderr)
         return 1
@@ -242,7 +245,8 @@ def begin(order: Order, set_by_imports: dict[str, str]) -> None:
     try:
         for place, descriptor in enumerate(order.streams):
             fork.redirect(descriptor, place)
-        fork.begin({**order.environment, **set_by_imports}, order.folder, order.umask)
+        environment = order.environment if order.as_it_is else {**order.environment, **set_by_imports}
+        fork.begin(environment, order.folder, order.umask)
     except BaseException as error:
         os.write(2, f"the fork cannot begin: {error}\n".encode())
         os._exit(127)

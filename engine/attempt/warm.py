@@ -24,6 +24,7 @@ import engine.attempt.ranks  # noqa: E402
 import engine.training.loop  # noqa: E402
 import engine.training.setup  # noqa: E402, F401
 from engine.bundled.catalogue import model_path  # noqa: E402
+from engine.data import data_cache  # noqa: E402
 
 
 def warm_up() -> None:
@@ -35,6 +36,7 @@ def warm_up() -> None:
     torch.set_rng_state(states)
 
 
+data_cache.code()  # each fork would read the same files
 # PEFT and transformers ask for the GPU when they make a model.
 if torch.version.cuda is None or not Path("/dev/nvidiactl").exists():
     warm_up()

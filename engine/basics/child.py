@@ -50,6 +50,9 @@ class Forked:
             time.sleep(LOOK_S)
         return 1
 
+    def send_signal(self, number: int) -> None:
+        send(self.identity, signal.Signals(number))
+
     def terminate(self) -> None:
         send(self.identity, signal.SIGTERM)
 
@@ -99,19 +102,30 @@ def start(module: str, *arguments: str, stdin: str = "", stderr: int | None = No
     return Child(process, os.fdopen(read, encoding="utf-8", errors="replace"))
 
 
-def fork(module: str, arguments: tuple[str, ...], streams: tuple[int, int, int]) -> Forked | None:
-    """Ask the pool for a fork; None where there is none to ask, or it cannot give one that is as good."""
+def fork(
+    module: str,
+    arguments: tuple[str, ...],
+    streams: tuple[int, int, int],
+    *,
+    as_it_is: bool = False,
+    answer_s: float = ANSWER_S,
+) -> Forked | None:
+    """Ask the pool for a fork; None where there is none to ask, or it cannot give one that is as good in `answer_s`
+    seconds. `as_it_is`: it gets this process's environment and nothing else, since it will pass it on.
+    """
     try:
         connection = pool.connect(pool.place(pool.WORKER))
     except (OSError, ValueError):
         return None
     if connection is None:
         return None
-    environment = spin_little(os.environ)
-    body = pool.request(module, arguments, environment, folder=str(Path.cwd()), umask=umask(), wait=True)
     reply: dict[str, Any] | None = None
     with contextlib.suppress(OSError):
-        connection.settimeout(ANSWER_S)
+        environment = spin_little(os.environ)
+        body = pool.request(module, arguments, environment, folder=str(Path.cwd()), umask=umask(), wait=True)
+        if as_it_is:
+            body |= {"environment": dict(os.environ), "as_it_is": True}
+        connection.settimeout(answer_s)
         pool.send(connection, body, streams)
         reply = pool.receive(connection)
     identity = Identity.from_dict(reply.get("process")) if reply else None

@@ -24,13 +24,13 @@ from finetui.start import ROOT
 
 WORKER = "engine.attempt.worker"  # which has what all our programs import
 PLACE = "FINETUI_POOL"  # names the directory of the sockets
-PACKAGES = ("finetui", "store", "engine")  # whose code a worker may import
+PACKAGES = ("finetui", "store", "engine", "tui")  # whose code a fork may import
 PRIVATE = 0o077  # the umask of all that belongs to a run
 LARGEST = 1 << 20  # bytes of a message; the kernel takes less, and says so
 # What libraries read as they are imported: a fork cannot read it again. Whatever else differs is put in its place.
 _READ_AT_IMPORT = """
 ACCELERATE_ AOT ARROW_ BITSANDBYTES_ BLIS_ BNB_ COMPILE_ CUDA_ CUDNN_ CURL_ CXX DATASETS_ ENABLE_
-FSSPEC_ GLIBC_ GOMP_ HF_ HUGGINGFACE_ HUGGING_FACE_ INDUCTOR_ KINETO_ KMP_ LC_ LD_ LOGLEVEL MALLOC_ MKL_
+FSSPEC_ GLIBC_ GOMP_ HF_ HUGGINGFACE_ HUGGING_FACE_ INDUCTOR_ JE_ARROW_ KINETO_ KMP_ LC_ LD_ LOGLEVEL MALLOC_ MKL_
 NCCL_ NETWORKX_ NPY_ NUMEXPR_ NUMPY_ NVIDIA_ OMP_ OPENBLAS_ PARTITIONER_ PEFT_ PT2_ PYDANTIC_ PYTHON
 PYTORCH_ REQUESTS_ SAFETENSORS_ SCIPY_ SSL_ SYMPY_ TOKENIZERS_ TORCH TQDM_ TRANSFORMERS_ TRITON_ USE_
 XLA_ HOME LANG TMPDIR TZ XDG_CACHE_HOME

@@ -7,6 +7,8 @@ import os
 import socket
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,7 +81,7 @@ def _of_file(file: RecipeFile) -> dict[str, Any]:
     return {
         "recipe_text": file.text,
         "git_commit": git_commit(Path.cwd()),
-        "versions": {name: installed for name in RECORDED if (installed := _version(name))},
+        "versions": versions(),
     }
 
 
@@ -100,8 +102,11 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+@cache
+def versions() -> dict[str, str]:
+    """Return what is installed of RECORDED. The pool calls it for its forks."""
+    found = {}
+    for name in RECORDED:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

@@ -79,7 +79,7 @@ def key(kind: str, recipe: Recipe, *others: str) -> str:
     parts = {
         "recipe": recipe.model_dump(mode="json"),
         "sources": {source: sources.identity(source) for source in named},
-        "code": _code(),
+        "code": code(),
         "others": others,
     }
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
@@ -103,8 +103,10 @@ def store(path: Path, made: Any, size: int) -> None:
 
 
 @cache
-def _code() -> str:
-    """Return what tells this code, and the libraries that read and tokenise for it, from any other."""
+def code() -> str:
+    """Return what tells this code, and the libraries that read and tokenise for it, from any other. The pool calls it
+    for its forks, which would all read the same files.
+    """
     versions = [version(name) for name in ("numpy", "datasets", "transformers", "tokenizers", "pyarrow")]
     digest = hashlib.sha256(" ".join([sys.version, *versions]).encode())
     root = Path(engine.__path__[0])

@@ -44,7 +44,9 @@ def to_bytes(scores: Scores) -> bytes:
     if scores.tempered is not None:
         arrays["tempered"] = scores.tempered
     file = io.BytesIO()
-    np.savez_compressed(file, allow_pickle=False, **arrays)
+    np.savez(
+        file, allow_pickle=False, **arrays
+    )  # compressed, it would take longer than all else before a first step
     return file.getvalue()
 
 

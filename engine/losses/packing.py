@@ -184,11 +184,12 @@ def keep_from_compiler() -> None:
     AttentionInterface.register(NAME, torch.compiler.disable(packed_attention))
 
 
-def pack(model: Any) -> bool:
+def pack(model: Any, known: bool | None = None) -> bool:
     """Make a model understand packed rows, if it can; return whether packed examples give the results they give alone.
 
     Not with virtual tokens before every text, nor with state that runs on from one example to the next. `model`
-    is a transformers model, perhaps with adapters; a few tokens are tried, its mode stays as it is.
+    is a transformers model, perhaps with adapters; a few tokens are tried, its mode stays as it is. `known`: what was
+    found out for the same model before, so that nothing is tried.
     """
     base = without_adapters(model)
     config = getattr(model, "active_peft_config", None)
@@ -196,6 +197,9 @@ def pack(model: Any) -> bool:
         return False
     if getattr(base.config.get_text_config(), "attention_chunk_size", None):  # longer than what is tried here
         return False
+    if known is not None:
+        base.set_attn_implementation(NAME if known else "sdpa")
+        return known
     alone = _hidden_alone(base)
     base.set_attn_implementation(NAME)
     if base.config._attn_implementation == NAME and _packed_equals(base, alone):

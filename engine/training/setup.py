@@ -45,6 +45,7 @@ from engine.training.meter import Meter
 from engine.training.precision import choose_checkpointing, precisions
 from engine.training.report import Report
 from engine.training.stop import Stop
+from engine.training.tried_model import TriedModel
 
 
 def set_up(
@@ -77,7 +78,7 @@ def set_up(
     longest = max(len(example.tokens) for example in data.train)
     checkpointing = choose_checkpointing(recipe, longest, meter.limit, report)
     model = _load_model(run, recipe, data, tokenizer, dtype, checkpointing)
-    packed = _check_and_pack(recipe, model, dtype, data, report)
+    packed = _check_and_pack(run, recipe, model, dtype, data, report)
     stop.check()
 
     looks = read_looks(run, attempt, -1 if resume_from is None else resume_from)
@@ -134,14 +135,20 @@ def _load_model(
     return model.eval()
 
 
-def _check_and_pack(recipe: Recipe, model: Any, dtype: torch.dtype, data: Prepared, report: Report) -> bool:
+def _check_and_pack(
+    run: RunDir, recipe: Recipe, model: Any, dtype: torch.dtype, data: Prepared, report: Report
+) -> bool:
     """Return whether examples can be packed. Raises ModelError for a model that finetui would train wrongly."""
     check_token(recipe.model.path, data.largest_token, model.get_input_embeddings().weight.shape[0])
     if isinstance(recipe.task, Classification):
         return False
+    tried = TriedModel(run, recipe, model, dtype)
+    packed = tried.packed
     with _training_autocast(dtype):
-        check_model(recipe.model.path, TargetLoss(model))
-        packed = pack(model)
+        if packed is None:
+            check_model(recipe.model.path, TargetLoss(model))
+        packed = pack(model, packed)
+    tried.keep(packed)
     if not packed:
         report.log("info", "examples are padded, not packed: this model or method cannot take packed rows")
     return packed

@@ -9,8 +9,19 @@ from finetui.errors import FinetuiError
 
 
 def main() -> None:
-    """Run the command line; every error that a person can cause ends in one sentence and an exit code."""
-    from tui.cli.commands import app
+    """Run the command line, in a fork of the pool where that spares the imports."""
+    from tui.cli import prepared
+
+    code = prepared.run(sys.argv[1:])
+    if code is None:
+        command()
+    else:
+        sys.exit(code)
+
+
+def command() -> None:
+    """Run it in this process; every error that a person can cause ends in one sentence and an exit code."""
+    from tui.cli.commands import parser
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -20,7 +31,7 @@ def main() -> None:
 
         guard_streams()
     try:
-        app()
+        parser()()
     except FinetuiError as error:
         from tui.cli.output import complain
 

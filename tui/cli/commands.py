@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,6 +30,7 @@ daemon_app = typer.Typer(
 app.add_typer(daemon_app, name="daemon")
 app.add_typer(queue_app)
 
+
 COMMAND = "finetui.command"  # in the context of `run`: the program and its arguments, None without `--`
 RecipePath = Annotated[Path, typer.Argument(help="The recipe, a .yaml file.", show_default=False)]
 Overrides = Annotated[
@@ -36,6 +38,12 @@ Overrides = Annotated[
 ]
 RunNumbers = Annotated[list[int], typer.Argument(help="Numbers of runs.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@cache
+def parser() -> Any:
+    """Return the command that Typer makes of `app`: it takes a while, and the pool does it for its forks."""
+    return typer.main.get_command(app)
 
 
 @app.callback(invoke_without_command=True)

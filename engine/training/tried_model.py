@@ -1,0 +1,54 @@
+"""What was tried on a model before training, kept for the next run with the same model and method in the same home.
+
+Tried are a few tokens: is it computed as finetui does it, is it causal, can its rows be packed. That depends on the
+model's files, how they are loaded, the code and the libraries. Only what went well is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import peft
+import torch
+import transformers
+
+from engine.basics import cache_files
+from engine.data import data_cache
+from engine.recipe.sections import Recipe
+from engine.runs.home import RunDir
+from engine.training.base_cache import model_key
+
+MAX_FILES = 500
+
+
+class TriedModel:
+    """What is known of a model as one run loads it."""
+
+    def __init__(self, run: RunDir, recipe: Recipe, model: Any, dtype: torch.dtype) -> None:
+        base = [
+            model_key(recipe.model.path, model),
+            recipe.model.model_dump_json(),
+            recipe.method.model_dump_json(),
+            f"{recipe.processes} {recipe.train.sharding} {dtype} {model.device.type}",
+            f"torch {torch.__version__} transformers {transformers.__version__} peft {peft.__version__}",
+            data_cache.code(),
+        ]
+        digest = hashlib.sha256("\n".join(base).encode()).hexdigest()[:32]
+        directory = run.cache("tried")
+        self._path = directory / f"{digest}.json" if directory else None
+
+    @property
+    def packed(self) -> bool | None:
+        """Whether its rows can be packed; None where it was not tried, or the file is damaged."""
+        try:
+            found = json.loads(cache_files.read(self._path))["packed"] if self._path else None
+        except (KeyError, TypeError, ValueError):
+            return None
+        return found if isinstance(found, bool) else None
+
+    def keep(self, packed: bool) -> None:
+        """Keep that the model passed, and whether its rows can be packed."""
+        if self._path and self.packed is None:
+            cache_files.write(self._path, json.dumps({"packed": packed}).encode(), MAX_FILES)
