@@ -79,7 +79,7 @@ def test_a_metric_that_is_not_installed_is_told_before_anything_is_queued(
     for command in ("check", "run"):
         monkeypatch.setattr("sys.argv", ["finetui", command, str(recipe)])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            cli.command()
         assert ended.value.code == ExitCode.BAD_INPUT
         assert capsys.readouterr().err == f"finetui: {said}\n"
     assert not (tmp_path / "home").exists()

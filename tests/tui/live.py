@@ -41,7 +41,7 @@ class Line:
         self.captured.readouterr()
         self.patch.setattr("sys.argv", ["finetui", *map(str, words)])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            cli.command()
         return Ended(int(ended.value.code or 0), *self.captured.readouterr())
 
 

@@ -39,7 +39,7 @@ def test_a_command_that_needs_the_daemon_exits_with_3(
 ) -> None:
     monkeypatch.setattr("sys.argv", ["finetui", *words.split()])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        cli.command()
     assert ended.value.code == ExitCode.BAD_INPUT
     out, err = capsys.readouterr()
     *notes, last = err.splitlines()

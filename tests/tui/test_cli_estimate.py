@@ -23,7 +23,7 @@ def estimate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     def run(*words: str, code: int = ExitCode.OK) -> str:
         monkeypatch.setattr("sys.argv", ["finetui", "estimate", *words])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            cli.command()
         out, err = capsys.readouterr()
         assert int(ended.value.code or 0) == code, err
         return out if code == ExitCode.OK else err

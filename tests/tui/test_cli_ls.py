@@ -21,7 +21,7 @@ def finetui(served: Served, monkeypatch: pytest.MonkeyPatch, *words: str) -> int
     monkeypatch.setenv("FINETUI_HOME", str(served.home.path))
     monkeypatch.setattr("sys.argv", ["finetui", *words])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        cli.command()
     return int(ended.value.code or 0)
 
 

@@ -131,7 +131,7 @@ def on_terminal(words: list[str], patch: pytest.MonkeyPatch) -> tuple[int, str]:
     patch.setattr("sys.stderr", terminal)
     patch.setattr("sys.argv", ["finetui", *words])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        cli.command()
     return int(ended.value.code or 0), terminal.getvalue()
 
 

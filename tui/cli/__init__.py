@@ -31,7 +31,7 @@ def command() -> None:
 
         guard_streams()
     try:
-        parser()()
+        parser()(prog_name="finetui")
     except FinetuiError as error:
         from tui.cli.output import complain
 

@@ -20,5 +20,4 @@ def open_streams() -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the pool ignores it; what this starts would inherit that
     open_streams()
-    sys.argv[0] = "finetui"
     command()

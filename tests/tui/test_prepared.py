@@ -1,0 +1,104 @@
+"""Commands that the pool runs: what they print and return is what they print and return in a process of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from made_home import Served
+from workers import Call, finish
+
+from engine.basics import child, pool
+from finetui.errors import ExitCode
+from finetui.start import program
+from tui.cli import prepared
+
+COMMANDS = [
+    ("ls",),
+    ("ls", "--json"),
+    ("show", "1"),
+    ("show", "99"),
+    ("sql", "SELECT count(*) AS n, 'ü' AS letter FROM runs"),
+    ("sql", "SELECT nothing"),
+    ("check", "nowhere.yaml"),
+    ("cancel", "99"),
+    ("ls", "--no-such-option"),
+]
+
+
+@pytest.fixture
+def commands(served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """Where the pool of this session is, which is up."""
+    assert finish(Call(len, "the pool of this session is up")) == 0
+    monkeypatch.setenv("FINETUI_HOME", str(served.home.path))
+    monkeypatch.chdir(tmp_path)
+    return os.environ[pool.PLACE]
+
+
+def outcome(words: tuple[str, ...], place: str) -> tuple[str, str, int]:
+    """What a command says on stdout and stderr, and its exit code, with a pool in a folder."""
+    done = subprocess.run(
+        program("finetui", *words),
+        env={**os.environ, pool.PLACE: place},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout, done.stderr, done.returncode
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_a_command_says_the_same_in_the_pool(words: tuple[str, ...], commands: str, tmp_path: Path) -> None:
+    assert outcome(words, commands) == outcome(words, str(tmp_path / "none"))
+
+
+def test_a_short_command_is_run_by_the_pool_where_one_is_up(
+    commands: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert prepared.run(["check", "nowhere.yaml"]) == ExitCode.BAD_INPUT
+    assert "there is no such recipe" in capfd.readouterr().err
+    for words in ([], ["wait", "1"], ["run", "my.yaml", "--follow"], ["ls", "--help"], ["nonsense"]):
+        assert prepared.run(words) is None
+    monkeypatch.setenv(pool.PLACE, f"{commands}-none")
+    assert prepared.run(["check", "nowhere.yaml"]) is None
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_command_in_the_pool_has_the_environment_of_its_shell(commands: str, tmp_path: Path) -> None:
+    """A daemon that it starts, or a program that it queues, gets the same."""
+    told = tmp_path / "told.json"
+    with (tmp_path / "nothing").open("w+") as file:
+        process = child.fork("told", (str(told),), (file.fileno(),) * 3, as_it_is=True)
+        assert process
+        assert process.wait() == 3
+    assert json.loads(told.read_text())["environ"] == dict(os.environ)
+
+
+def test_an_interrupt_reaches_a_command_in_the_pool(commands: str) -> None:
+    """The command asks on the terminal and waits for an answer: a Ctrl-C ends both."""
+    screen, terminal = os.openpty()
+    command = subprocess.Popen(
+        program("finetui", "rm", "1"),
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+    )
+    os.close(terminal)
+    said = ""
+    while "[y/N]" not in said:
+        said += os.read(screen, 4096).decode()
+    command.send_signal(signal.SIGINT)
+    assert command.wait(30) == ExitCode.FAILED
+    with contextlib.suppress(OSError):  # Linux's way to say that the other side is closed
+        while piece := os.read(screen, 4096):
+            said += piece.decode()
+    os.close(screen)
+    assert "Aborted" in said
+    assert "Traceback" not in said
