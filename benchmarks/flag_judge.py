@@ -98,12 +98,13 @@ def tell(path: Path) -> Told:
     with np.load(path) as file:
         arrays = dict(file)
     meta = json.loads(str(arrays["meta"]))
-    total, per_look = len(arrays["rates"]), Evals().per_look
+    total, evals = len(arrays["rates"]), Evals()
     context = context_of(meta["recipe"], arrays["rates"])
     whole = {name: real_text(suite_of(arrays, name, context.task)) for name in ("heldout", "seen", "general")}
     # The looks of a run score a part first. Other detectors are given every example.
     heldout, seen, general = (
-        replay_looks(suite, 0 if suite.tokens.max() == 1 else per_look, total) for suite in whole.values()
+        replay_looks(suite, 0 if suite.tokens.max() == 1 else evals.first_part(name), total)
+        for name, suite in whole.items()
     )
     # Training examples have no oracle beside them: all that is asked of them is the cause.
     true_heldout, true_general = (

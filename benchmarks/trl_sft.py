@@ -3,8 +3,8 @@
     python -m benchmarks.trl_sft SPEC.json ...
 
 SPEC: model, tokenizer, data (.npz: tokens, mask, ends), method (or adapter, a folder to go on from), lr, steps,
-flags (fields of SFTConfig), out. Writes to `out` the time of each optimiser step, its loss, and the tokens (padding
-not counted) of each forward pass.
+flags (fields of SFTConfig), out; `heldout`: how many of the last examples are held out, for `eval_strategy`. Writes to
+`out` the time of each optimiser step, its loss, and the tokens (padding not counted) of each forward pass.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ def main(spec: dict[str, Any]) -> None:
         {"input_ids": tokens.tolist(), "labels": np.where(mask, tokens, -100).tolist()}
         for tokens, mask in parts
     ]
+    heldout = rows[len(rows) - spec["heldout"] :] if spec.get("heldout") else None
+    rows = rows[: len(rows) - len(heldout or [])]
     options: dict[str, Any] = {}
     if spec["method"] == "qlora":
         kind = torch.bfloat16 if spec["flags"].get("bf16", True) else torch.float32
@@ -61,6 +63,7 @@ def main(spec: dict[str, Any]) -> None:
         else spec["model"],
         args=config,
         train_dataset=datasets.Dataset.from_list(rows),
+        eval_dataset=datasets.Dataset.from_list(heldout) if heldout else None,
         processing_class=AutoTokenizer.from_pretrained(spec["tokenizer"]),
         peft_config=None if adapter or spec["method"] == "full" else lora,
     )

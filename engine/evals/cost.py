@@ -29,11 +29,12 @@ class SuiteSize:
     tokens: int
     by_part: bool
 
-    def part(self, per_look: int) -> int:
+    def part(self, evals: Evals) -> int:
         """Return the tokens of the part that a look scores first."""
-        if not self.by_part or not 0 < per_look < self.examples:
+        first = evals.first_part(self.name)
+        if not self.by_part or not 0 < first < self.examples:
             return self.tokens
-        return round(self.tokens * per_look / self.examples)
+        return round(self.tokens * first / self.examples)
 
     def limited(self, limit: int) -> SuiteSize:
         """Return the suite with at most `limit` examples."""
@@ -109,7 +110,7 @@ def foretell(
     if len(savings) > 1:
         savings["all of these"] = share_with(evals.model_copy(update=together))
     whole = sum(suite.tokens for suite in suites) + evals.generate * answer_tokens
-    part = sum(suite.part(evals.per_look) for suite in suites) + evals.generate * answer_tokens
+    part = sum(suite.part(evals) for suite in suites) + evals.generate * answer_tokens
     return Cost(
         looks=len(looks.steps),
         certain=looks.certain,
@@ -154,10 +155,10 @@ def _looks(
     """Run the schedule on a clock that counts tokens trained on."""
     answers = evals.generate * answer_tokens
     whole = ratio * (sum(suite.tokens for suite in suites) + answers)
-    least = ratio * (sum(suite.part(evals.per_look) for suite in suites) + answers)
-    # At the tenths only general text is scored in part.
+    least = ratio * (sum(suite.part(evals) for suite in suites) + answers)
+    # At the tenths only general text and what the base model wrote are scored in part.
     general = [suite for suite in suites if suite.name in ("general", "samples")]
-    tenth = whole - ratio * sum(suite.tokens - suite.part(evals.per_look) for suite in general)
+    tenth = whole - ratio * sum(suite.tokens - suite.part(evals) for suite in general)
     now = 0.0
     schedule = Schedule(
         evals.every, evals.budget, total, 0, share=least / tenth if tenth else 1.0, clock=lambda: now

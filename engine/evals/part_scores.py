@@ -13,27 +13,24 @@ from engine.evals.outcome import Outcome
 from engine.flags import part
 from engine.flags.history import History
 from engine.recipe.fields import SAMPLES
-from engine.recipe.sections import Flags
+from engine.recipe.sections import Evals, Flags
 from engine.tasks.prepare import Suite
 
 Score = Callable[[Suite, np.ndarray | None], Outcome]  # at these indices; None: all of them
 
 
-def first_part(suite: Suite, per_look: int, step: int, last: int, total: int) -> np.ndarray | None:
+def first_part(suite: Suite, evals: Evals, step: int, last: int, total: int) -> np.ndarray | None:
     """Return the indices to score first at a step, int64; None: the whole suite. `last`: step of the look before."""
     if part.is_whole(suite.name, step, last, total):
         return None
-    places = np.flatnonzero(_part(suite, per_look))
+    places = np.flatnonzero(_part(suite, evals))
     return None if len(places) == len(suite.examples) else places
 
 
-def _part(suite: Suite, per_look: int) -> np.ndarray:
-    """Return which examples a look scores first, bool [examples]; of what the base model wrote a quarter as many, since
-    no flag depends on them.
-    """
-    count = max(1, per_look // 4) if suite.name == SAMPLES and per_look else per_look
+def _part(suite: Suite, evals: Evals) -> np.ndarray:
+    """Return which examples a look scores first, bool [examples]."""
     names = suite.passages_of or [example.id for example in suite.examples]
-    return part.choose_part(names, suite.slices, count)
+    return part.choose_part(names, suite.slices, evals.first_part(suite.name))
 
 
 def complete(
@@ -70,12 +67,12 @@ def tokens_read(suite: Suite, ids: Sequence[str]) -> int:
     return sum(len(example.tokens) for example in suite.examples if example.id in scored)
 
 
-def partial_cost(suites: list[Suite], per_look: int) -> float:
+def partial_cost(suites: list[Suite], evals: Evals) -> float:
     """Return the cost of a look that stays partial, as a share of that of a whole one: by the tokens that it reads."""
     read_tokens, all_tokens = 0, 0
     for suite in suites:
         lengths = np.array([len(example.tokens) for example in suite.examples])
-        chosen = _part(suite, per_look)
+        chosen = _part(suite, evals)
         read_tokens, all_tokens = read_tokens + int(lengths[chosen].sum()), all_tokens + int(lengths.sum())
     return read_tokens / all_tokens
 

@@ -24,6 +24,7 @@ from engine.flags import forgetting, overfitting
 from engine.flags.flag import Level
 from engine.flags.history import History, losses
 from engine.flags.multiplicity import level_at, standing
+from engine.recipe.fields import SAMPLES
 from engine.recipe.sections import Flags
 
 CHANCE = 0.01  # of a hit of the whole suite, below which its rest is left out
@@ -52,7 +53,7 @@ def choose_part(names: Sequence[str], slices: Sequence[str], count: int) -> np.n
 def is_whole(suite: str, step: int, last: int, total: int) -> bool:
     """Whether a look scores the whole suite whatever the part says; `last` is the step of the look before."""
     tenth = TENTHS * step // total > TENTHS * last // total
-    return step in (0, total) or (suite != GENERAL and tenth)
+    return step in (0, total) or (suite not in (GENERAL, SAMPLES) and tenth)
 
 
 def wants_rest(history: History, flags: Flags = FLAGS) -> bool:

@@ -100,7 +100,7 @@ def _first_part(job: Job, loss: TaskLoss, suite: Suite) -> np.ndarray | None:
     if not is_scored_by_token(loss, suite):
         return None
     last, total = job.looks.last_before(job.step), job.plan.total_steps
-    return first_part(suite, job.recipe.evals.per_look, job.step, last, total)
+    return first_part(suite, job.recipe.evals, job.step, last, total)
 
 
 def _base_predictions(job: Job, suite: Suite) -> BasePredictions | None:

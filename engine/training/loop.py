@@ -100,7 +100,7 @@ class Trainer:
             job.plan.total_steps,
             job.step,
             distributed.from_first,
-            part_scores.partial_cost(job.data.suites, recipe.evals.per_look),
+            part_scores.partial_cost(job.data.suites, recipe.evals),
         )
         job.model.train()
         if not position.micro_tokens:  # a resumed run keeps what it found out
