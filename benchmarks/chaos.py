@@ -4,7 +4,8 @@
 
 Two thirds of the kills hit runs of a worker that only keeps its contract with the daemon (tests/engine/fake_worker.py),
 one third real training of the bundled model, in one process and in two. SIGKILL goes to daemon, worker, rank, shim,
-pool, client and screen. After each kill: every acknowledged run is there, no run has two workers, the daemon answers.
+pool, client and screen. Between kills the clock jumps, clients hang, and (where training is real) the disk is full, as
+chaos_weather.py has it. After each kill: every acknowledged run is there, no run has two workers, the daemon answers.
 At the end: every acknowledged run has finished, each point of its curve is in the store once, the store equals one that
 is built anew from the logs, and no process is left. `--docs` writes the table into docs/benchmarks.md.
 """
@@ -24,13 +25,15 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from benchmarks import chaos_weather
+from benchmarks.chaos_home import at_home, ours, tables
 from engine.basics.process import Identity, alive, identify, send
 from engine.client import service
 from engine.runs import journal
@@ -43,10 +46,11 @@ from finetui.home import Home
 from store import Ingest, Projection
 from store.states import RunState
 
-ROOT = Path(__file__).parent.parent
-DOCS = ROOT / "docs" / "benchmarks.md"
+DOCS = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 MARK, END = "<!-- made:chaos -->", "<!-- end -->"
 ANSWER_S = 2.0  # the daemon answers within
+AFTER_FULL_S = 20.0  # for so long a daemon may say that its disk was full
+WEATHER = 0.2  # of the times between two kills
 PATIENCE_S = 900.0  # that all runs may take to end after the last kill
 STEPS = {"made up": 60, "real": 12}
 OPEN = 6  # runs that wait or run while there are kills to come
@@ -69,8 +73,10 @@ class Figures:
     """What happened, and what broke."""
 
     kills: Counter[str] = field(default_factory=Counter)
+    weather: Counter[str] = field(default_factory=Counter)
     broken: list[str] = field(default_factory=list)
     answers: list[float] = field(default_factory=list)  # seconds until a daemon answered after its kill
+    beside: list[float] = field(default_factory=list)  # … and one to whom other clients hang
     runs: int = 0
     resumed: int = 0  # after three losses in a row, which fails a run: as a user would
     points: int = 0
@@ -91,7 +97,9 @@ class Chaos:
     rng: random.Random
     figures: Figures
     acknowledged: dict[int, int] = field(default_factory=dict)  # run → processes
-    screens: list[int] = field(default_factory=list)
+    clock: chaos_weather.Clock | None = None
+    disk: bool = False  # whether the home is a disk of its own
+    full_at: float = -60.0  # monotonic, when the disk was full the last time
 
     # ---- load ------------------------------------------------------------------------------------
 
@@ -184,6 +192,29 @@ class Chaos:
         os.close(terminal)
         return True
 
+    # ---- weather ---------------------------------------------------------------------------------
+
+    def weather(self) -> None:
+        """One of the things that befall a home beside kills."""
+        kinds = ["clock jumps"] * bool(self.clock) + ["disk is full"] * self.disk + ["clients hang"]
+        what = self.rng.choice(kinds)
+        self.figures.weather[f"{what} ({self.kind})"] += 1
+        if what == "clock jumps" and self.clock:
+            self.clock.jump(self.rng)
+        elif what == "disk is full":
+            chaos_weather.fill(self.home.path, self.rng.uniform(0.2, 3.0))
+            self.full_at = time.monotonic()
+        else:
+            with self.back():
+                chaos_weather.hang(self.home, self.rng, 1.5, self.ask)
+
+    def ask(self) -> None:
+        """How long the daemon takes to answer, if it does."""
+        began = time.monotonic()
+        with suppress(StoreError), connect(self.home) as client:
+            client.action("status")
+            self.figures.beside.append(time.monotonic() - began)
+
     # ---- what has to hold ------------------------------------------------------------------------
 
     def check(self, client: Client) -> None:
@@ -193,6 +224,8 @@ class Chaos:
             expect(number in there, f"{self.kind}: run #{number} was acknowledged and is gone")
         for number, run in there.items():
             expect(not (run.path / "TWO").exists(), f"{self.kind}: run #{number} had two workers at once")
+        if time.monotonic() - self.full_at < AFTER_FULL_S:  # which is a problem, and told
+            return
         for problem in client.action("status")["problems"]:
             expect("database for now" in problem, f"{self.kind}: {problem}")
 
@@ -213,7 +246,7 @@ class Chaos:
                 states = {run.number: journal.read(run) for run in run_dirs(self.home)}
                 for number, record in states.items():
                     if record.state in (RunState.FAILED, RunState.PAUSED, RunState.CANCELLED):
-                        lost = "interrupted" in (record.reason or "")
+                        lost = any(word in (record.reason or "") for word in ("interrupted", "disk", "space"))
                         self.figures.expect(
                             lost, f"{self.kind}: run #{number} {record.state}: {record.reason}"
                         )
@@ -266,62 +299,21 @@ class Chaos:
         new.unlink(missing_ok=True)
 
 
-def tables(projection: Projection) -> dict[str, list[str]]:
-    """The rows of every table as text, in order; what says when something was read is left out."""
-    found: dict[str, list[str]] = {}
-    with projection.read() as cursor:
-        names = [row[0] for row in cursor.execute("SELECT table_name FROM duckdb_tables()").fetchall()]
-        for name in sorted(set(names) - {"log_offsets", "logs", "meta", "system_metrics"}):
-            found[name] = sorted(map(repr, cursor.execute(f'SELECT * FROM "{name}"').fetchall()))
-    return found
-
-
-def ours(home: Home) -> list[psutil.Process]:
-    """The living processes that belong to a home: by their arguments, or by their environment."""
-    found = []
-    for one in psutil.process_iter():
-        with suppress(psutil.Error):
-            if one.pid == os.getpid() or one.status() == psutil.STATUS_ZOMBIE:
-                continue
-            places = {one.environ().get("FINETUI_HOME"), one.environ().get("FINETUI_POOL")}
-            if (
-                str(home.path) in " ".join(one.cmdline())
-                or str(home.path) in places
-                or str(home.path / "pool") in places
-            ):
-                found.append(one)
-    return found
-
-
-@contextmanager
-def at_home(kind: str, path: Path) -> Iterator[Home]:
-    """A home of its own, with its pool, and workers that are real or made up."""
-    home = Home(path)
-    os.environ.update(FINETUI_HOME=str(path), FINETUI_POOL=str(path / "pool"), OMP_NUM_THREADS="1")
-    os.environ["PYTHONPATH"] = str(ROOT / "tests" / "engine")
-    os.environ.pop("FINETUI_WORKER_MODULE", None)
-    if kind == "made up":
-        os.environ["FINETUI_WORKER_MODULE"] = "fake_worker"
-    home.create()
-    home.config.write_text("concurrency = 3\nretry_wait_seconds = 0\ngrace_s = 5\n")
-    try:
-        yield home
-    finally:
-        for one in ours(home):
-            with suppress(psutil.Error):
-                one.kill()
-
-
 def storm(kind: str, kills: int, rng: random.Random, figures: Figures, path: Path) -> None:
     began = time.monotonic()
-    with at_home(kind, path) as home:
-        chaos = Chaos(kind, home, rng, figures)
+    with (
+        chaos_weather.small_disk(path) if kind == "real" else nullcontext(False) as disk,
+        at_home(kind, path) as (home, clock),
+    ):
+        chaos = Chaos(kind, home, rng, figures, clock=clock, disk=disk)
         done = 0
         while done < kills:
             with chaos.back() as client, suppress(StoreError):
                 chaos.top_up(client)
                 chaos.check(client)
             time.sleep(rng.uniform(0.0, 0.8 if kind == "made up" else 2.0))
+            if rng.random() < WEATHER:
+                chaos.weather()
             before = sum(figures.kills.values())
             chaos.kill()
             done += sum(figures.kills.values()) - before
@@ -336,7 +328,7 @@ def storm(kind: str, kills: int, rng: random.Random, figures: Figures, path: Pat
 
 def crowd(count: int, figures: Figures, path: Path) -> list[float]:
     """Return how long a daemon takes to answer that is killed with so many runs in the queue, s."""
-    with at_home("made up", path) as home:
+    with at_home("made up", path) as (home, _):
         chaos = Chaos("made up", home, random.Random(0), Figures())
         with connect(home) as client:
             for _ in range(count):
@@ -356,13 +348,17 @@ def report(figures: Figures, crowded: list[float], queued: int) -> str:
     answers = sorted(figures.answers)
     late = sum(one > ANSWER_S for one in answers)
     rows = [f"| {name} | {count} |" for name, count in sorted(figures.kills.items())]
+    others = [f"| {name} | {count} |" for name, count in sorted(figures.weather.items())]
+    beside = sorted(figures.beside) or [0.0]
     worst, middle = (answers[-1], answers[len(answers) // 2]) if answers else (0.0, 0.0)
     usual = sorted(crowded)[len(crowded) // 2]
     told = [
         f"{figures.runs} runs, {figures.points:,} points, {figures.seconds:.0f} s. {figures.resumed} times a run",
         "that had lost its process three times in a row was resumed by hand. A daemon that was killed answered",
         f"again after {middle:.2f} s (median of {len(answers)}; longest {worst:.2f} s, {late} beyond {ANSWER_S:g} s);",
-        f"with {queued:,} runs in the queue after {usual:.2f} s (longest {max(crowded):.2f} s).",
+        f"with {queued:,} runs in the queue after {usual:.2f} s (longest {max(crowded):.2f} s). While 32 connections",
+        f"and two large answers hung, a new client was answered after {beside[len(beside) // 2]:.2f} s (median of",
+        f"{len(beside)}; longest {beside[-1]:.2f} s).",
     ]
     return "\n".join(
         [
@@ -370,6 +366,7 @@ def report(figures: Figures, crowded: list[float], queued: int) -> str:
             "|---|---|",
             *rows,
             f"| **all** | **{sum(figures.kills.values())}** |",
+            *others,
             "",
             *told,
             "",

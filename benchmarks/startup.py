@@ -1,12 +1,12 @@
 """From the command to the first optimiser step: a cold TRL script, and `finetui run` without and with a warm pool.
 
-    python -m benchmarks.startup [--methods full lora qlora] [--rounds 1] [--sweep 8]
+    python -m benchmarks.startup [--models 2m 50m] [--methods full lora qlora] [--rounds 1] [--sweep 8]
 
-TRL: a script that imports, loads the bundled model and steps once, on rows that are tokenised already; nothing is
-evaluated. finetui: the command `finetui run RECIPE`, which checks the recipe and the data, in a new home without a
-daemon or a pool (cold), then again with another learning rate (warm: daemon and pool are there, and the base model's
-scores are cached). Every time is from the start of the first process to the line that the first step leaves in the log;
-finetui's first evaluation lies before it. Of several rounds the fastest counts.
+TRL: a script that imports, loads the model (the bundled one, or a Llama of 50M random weights) and steps once, on rows
+that are tokenised already; nothing is evaluated. finetui: the command `finetui run RECIPE`, which checks the recipe and
+the data, in a new home without a daemon or a pool (cold), then again with another learning rate (warm: daemon and pool
+are there, and the base model's scores are cached). Every time is from the start of the first process to the line that
+the first step leaves in the log; finetui's first evaluation lies before it. Of several rounds the fastest counts.
 
 `--sweep N`: N such scripts one after another, and one `finetui run` of a recipe that sweeps over N learning rates, each
 to the first step of the last run; finetui's runs have an evaluation at both ends, the scripts none.
@@ -15,6 +15,7 @@ to the first step of the last run; finetui's runs have an evaluation at both end
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -24,13 +25,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.throughput import RATES, ROWS, bundled, save_data
+from benchmarks.throughput import RATES, ROWS, bundled, make_model, save_data
 from finetui.log import read_log
 
 FINETUI = str(Path(sys.executable).parent / "finetui")
 WAIT_S = 300.0
 RECIPE = """\
-model: bundled:stdlib-2m
+model: {model}
 method: {method}
 data: {{train: bundled:docstrings}}
 train: {{max_steps: 2, tokens_per_step: {tokens}, lr: {lr}}}
@@ -43,32 +44,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--models", nargs="+", default=["2m"], choices=["2m", "50m"])
     parser.add_argument("--methods", nargs="+", default=["full", "lora", "qlora"])
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--sweep", type=int, default=1, help="runs of a sweep; 1: no sweep")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="finetui-startup-") as scratch:
         tokens = round(ROWS * save_data(Path(scratch) / "data.npz"))
-        print(
-            "| method | TRL, s | finetui cold, s | warm, s | cold / TRL | warm / TRL |\n" + "|---" * 6 + "|"
-        )
-        for method in options.methods:
+        large = Path(scratch) / "llama-50m"
+        if "50m" in options.models:
+            make_model(large)
+        head = "| model | method | TRL, s | finetui cold, s | warm, s | cold / TRL | warm / TRL |"
+        print(f"{head}\n" + "|---" * 7 + "|")
+        for name, method in itertools.product(options.models, options.methods):
+            model = str(large) if name == "50m" else "bundled:stdlib-2m"
             rounds = [
-                measure(Path(scratch) / f"{method}-{number}", method, tokens, options.sweep)
+                measure(Path(scratch) / f"{name}-{method}-{number}", model, method, tokens, options.sweep)
                 for number in range(options.rounds)
             ]
             theirs, cold, warm = (min(times) for times in zip(*rounds, strict=True))
             cells = [f"{theirs:.2f}", f"{cold:.2f}", f"{warm:.2f}"]
             cells += [f"{cold / theirs:.2f}", f"{warm / theirs:.2f} (1/{theirs / warm:.1f})"]
-            print("| " + " | ".join([method, *cells]) + " |", flush=True)
+            print("| " + " | ".join([name, method, *cells]) + " |", flush=True)
 
 
-def measure(folder: Path, method: str, tokens: int, count: int) -> tuple[float, float, float]:
+def measure(folder: Path, model: str, method: str, tokens: int, count: int) -> tuple[float, float, float]:
     """Seconds to the first step of the last of `count` runs: TRL, finetui cold, finetui warm."""
     folder.mkdir()
     began = time.time()
     for _ in range(count):
-        first_step = trl(folder, method)
+        first_step = trl(folder, model, method)
     theirs = first_step - began
     environment = {
         **os.environ,
@@ -77,8 +82,15 @@ def measure(folder: Path, method: str, tokens: int, count: int) -> tuple[float, 
     }
     try:
         cold, warm = (
-            finetui(folder, number, method, tokens, rate * RATES[method], environment, count)
-            for number, rate in ((1, 1.0), (2, 0.5))
+            finetui(
+                folder,
+                number,
+                RECIPE.format(model=model, method=method, tokens=tokens, lr=lr),
+                lr,
+                environment,
+                count,
+            )
+            for number, lr in ((1, RATES[method]), (2, 0.5 * RATES[method]))
         )
     finally:
         subprocess.run([FINETUI, "daemon", "stop"], env=environment, capture_output=True, check=False)
@@ -86,10 +98,10 @@ def measure(folder: Path, method: str, tokens: int, count: int) -> tuple[float, 
     return theirs, cold, warm
 
 
-def trl(folder: Path, method: str) -> float:
+def trl(folder: Path, model: str, method: str) -> float:
     """Run a script to its end; the time of its first step."""
     spec = {
-        "model": str(bundled()),
+        "model": str(bundled()) if model.startswith("bundled:") else model,
         "tokenizer": str(bundled()),
         "data": str(folder.parent / "data.npz"),
         "method": method,
@@ -104,16 +116,9 @@ def trl(folder: Path, method: str) -> float:
 
 
 def finetui(
-    folder: Path,
-    number: int,
-    method: str,
-    tokens: int,
-    lr: float,
-    environment: dict[str, str],
-    count: int,
+    folder: Path, number: int, text: str, lr: float, environment: dict[str, str], count: int
 ) -> float:
     recipe = folder / f"{number}.yaml"
-    text = RECIPE.format(method=method, tokens=tokens, lr=lr)
     if count > 1:
         text += SWEEP.format(rates=", ".join(f"{lr * (1 - 0.01 * n):g}" for n in range(count)))
     recipe.write_text(text)

@@ -130,7 +130,7 @@ class Config(BaseModel):
     pool: bool = Field(
         True,
         description="Fork workers from a process that has torch, transformers and PEFT imported, so that runs start "
-        "sooner. It takes about 0.5 GB while runs are started, and ends after ten minutes without one.",
+        "sooner. It takes about 0.5 GB while runs are started, and ends after ten minutes without a run or a command.",
     )
 
     @field_validator("quiet_hours")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,6 +86,7 @@ class Trainer:
         if recipe.train.compile:
             compile_backbone(job.model)
         self.loss: TaskLoss = distributed.wrap(loss, self.accelerator, recipe.train.sharding)
+        self.task_loss: Any = self.accelerator.unwrap_model(self.loss)
         scale = recipe.method.lr_ratio if isinstance(recipe.method, Lora | QLora) else 1.0
         self.optimiser = make_optimiser(job.model, recipe.train, scale)
         distributed.own_randomness(recipe.seed)
@@ -163,7 +165,7 @@ class Trainer:
         """
         total = torch.zeros((), device=self.accelerator.device)
         balances: list[torch.Tensor] = []
-        mine, routers = distributed.own_passes(window), routers_of(self.accelerator.unwrap_model(self.loss))
+        mine, routers = distributed.own_passes(window), routers_of(self.task_loss)
         for number, (examples, weight) in enumerate(mine, start=1):
             alone = distributed.no_exchange(self.accelerator, self.loss, last=number == len(mine))
             with self.memory.watching(len(examples)), alone:
@@ -180,12 +182,11 @@ class Trainer:
 
     def backward(self, examples: Sequence[Item], weight: float, targets: int) -> torch.Tensor:
         """Add the gradients of one forward pass; its part of the loss without that of routers, float32 scalar."""
-        task_loss = self.accelerator.unwrap_model(self.loss)
-        batch = task_loss.collate(examples, self.accelerator.device)
+        batch = self.task_loss.collate(examples, self.accelerator.device)
         with self.accelerator.autocast():
             loss = weight * self.loss(batch) / targets
         self.accelerator.backward(loss * distributed.world())
-        routers = routers_of(task_loss)
+        routers = routers_of(self.task_loss)
         if routers is None or routers.router_term is None:
             return loss.detach()
         return loss.detach() - weight * routers.router_term / targets

@@ -1,0 +1,129 @@
+"""What befalls a home in chaos.py beside kills: its clock jumps, its disk is full, clients hang.
+
+The clock is that of libfaketime (Debian's package `faketime`), which all processes of the home have loaded; monotonic
+time goes on, as it does where a machine's clock is set. The disk is a tmpfs, which root alone can mount. Where either
+is missing it is left out, and the table has no line of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.flight as flight
+
+from finetui.home import Home
+
+MIB = 2**20
+DISK_MIB = 1536
+LIBRARIES = ("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1", "/usr/lib/faketime/libfaketimeMT.so.1")
+JUMPS_S = (-86_400, -3_600, -60, -1, 1, 60, 3_600, 86_400)
+LARGE = "SELECT range, repeat('x', 1000) FROM range(200000)"  # 200 MB, which nobody reads
+
+
+@dataclass
+class Clock:
+    """A file that says how far the clock of a home's processes is off."""
+
+    file: Path
+    offset: int = 0  # seconds
+
+    def environment(self) -> dict[str, str]:
+        """What a process needs to follow the file; empty where libfaketime is not installed."""
+        found = next((path for path in LIBRARIES if Path(path).exists()), None)
+        if found is None:
+            return {}
+        self.file.write_text("+0s")
+        return {
+            "LD_PRELOAD": found,
+            "FAKETIME_TIMESTAMP_FILE": str(self.file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "NO_FAKE_STAT": "1",
+        }
+
+    def jump(self, rng: random.Random) -> None:
+        self.offset += rng.choice(JUMPS_S)
+        new = self.file.with_suffix(".new")
+        new.write_text(f"{self.offset:+d}s")
+        new.replace(self.file)
+
+
+@contextmanager
+def small_disk(path: Path) -> Iterator[bool]:
+    """A tmpfs at a path, as far as this may be mounted; whether it is one."""
+    path.mkdir(parents=True, exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m,mode=0700", "tmpfs", str(path)]
+    mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    try:
+        yield mounted
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+def fill(path: Path, seconds: float) -> None:
+    """Take every free page of a disk for a while."""
+    filler = path / "filler"
+    try:
+        with filler.open("ab", buffering=0) as file:
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:  # also what somebody frees meanwhile
+                space = os.statvfs(path)
+                with suppress(OSError):
+                    free = space.f_bavail * space.f_frsize - MIB
+                    os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), max(free, 4096))
+                with suppress(OSError):
+                    while True:
+                        file.write(bytes(4096))
+                time.sleep(0.05)
+    finally:
+        filler.unlink()
+
+
+def hang(home: Home, rng: random.Random, seconds: float, meanwhile: Callable[[], None]) -> None:
+    """Clients that say nothing, or half of something, or ask for much and read nothing; what others see meanwhile."""
+    with ExitStack() as stack:
+        for said in (b"", b"PRI * HTTP/2.0\r\n", rng.randbytes(200), b"GET / HTTP/1.1\r\n") * 8:
+            connection = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            with suppress(OSError):
+                connection.connect(str(home.socket))
+                connection.sendall(said)
+        command = subprocess.Popen(
+            [sys.executable, "-m", "finetui", "sql", LARGE, "--json"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(rng.uniform(0.0, 1.0))
+        command.send_signal(signal.SIGSTOP)
+        reader = threading.Thread(target=_read_nothing, args=(home, seconds), daemon=True)
+        reader.start()
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            meanwhile()
+            time.sleep(0.2)
+        command.kill()
+        command.communicate()
+        reader.join()
+
+
+def _read_nothing(home: Home, seconds: float) -> None:
+    """Ask for a large answer, take its first part, and wait."""
+    with suppress(Exception), flight.connect(f"grpc+unix://{home.socket}") as client:
+        ticket = flight.Ticket(json.dumps({"sql": LARGE, "limit": None, "id": str(uuid.uuid4())}).encode())
+        answer = client.do_get(ticket)
+        answer.read_chunk()
+        time.sleep(seconds)
+        answer.cancel()
