@@ -48,7 +48,7 @@ def at_home(kind: str, path: Path) -> Iterator[tuple[Home, chaos_weather.Clock |
     """A home of its own, with its pool, its clock, and workers that are real or made up."""
     home = Home(path)
     os.environ.update(FINETUI_HOME=str(path), FINETUI_POOL=str(path / "pool"), OMP_NUM_THREADS="1")
-    os.environ["PYTHONPATH"] = str(ROOT / "tests" / "engine")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests" / "engine"), str(ROOT)])
     os.environ.pop("FINETUI_WORKER_MODULE", None)
     if kind == "made up":
         os.environ["FINETUI_WORKER_MODULE"] = "fake_worker"

@@ -1,6 +1,6 @@
 """What befalls a home in chaos.py beside kills: its clock jumps, its disk is full, clients hang.
 
-The clock is that of libfaketime (Debian's package `faketime`), which all processes of the home have loaded; monotonic
+The clock is that of libfaketime (`pip install libfaketime`), which all processes of the home have loaded; monotonic
 time goes on, as it does where a machine's clock is set. The disk is a tmpfs, which root alone can mount. Where either
 is missing it is left out, and the table has no line of it.
 """
@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow.flight as flight
@@ -28,7 +29,6 @@ from finetui.home import Home
 
 MIB = 2**20
 DISK_MIB = 1536
-LIBRARIES = ("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1", "/usr/lib/faketime/libfaketimeMT.so.1")
 JUMPS_S = (-86_400, -3_600, -60, -1, 1, 60, 3_600, 86_400)
 LARGE = "SELECT range, repeat('x', 1000) FROM range(200000)"  # 200 MB, which nobody reads
 
@@ -42,12 +42,13 @@ class Clock:
 
     def environment(self) -> dict[str, str]:
         """What a process needs to follow the file; empty where libfaketime is not installed."""
-        found = next((path for path in LIBRARIES if Path(path).exists()), None)
-        if found is None:
+        package = find_spec("libfaketime")
+        if package is None or package.origin is None:
             return {}
+        library = Path(package.origin).parent / "vendor" / "libfaketime" / "src" / "libfaketime.so.1"
         self.file.write_text("+0s")
         return {
-            "LD_PRELOAD": found,
+            "LD_PRELOAD": str(library),
             "FAKETIME_TIMESTAMP_FILE": str(self.file),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
