@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from engine.basics.safe_text import one_line
-from tui import bindings
+from tui import bindings, commands
 from tui.host import Host
 from tui.lines.theme import Glyphs
 from tui.orders import done
@@ -117,6 +118,61 @@ def remove_run(host: Host, screen: BaseScreen) -> None:
     )
 
 
+def tag_run(host: Host, screen: BaseScreen) -> None:
+    run = _target(screen)
+    old = run.tags.split()
+
+    def change(text: str) -> None:
+        new = text.split()
+        add, remove = [word for word in new if word not in old], [word for word in old if word not in new]
+        _order(host, "tag", run, add=add, remove=remove)
+
+    screen.ask(f"tags of #{run.number}", run.tags, "words, by which a filter finds it: tag:night", change)
+
+
+def note_run(host: Host, screen: BaseScreen) -> None:
+    run = _target(screen)
+    screen.ask(
+        f"note on #{run.number}",
+        "",
+        "what is worth knowing of it; finetui show has the latest",
+        lambda text: _order(host, "note", run, text=text) if text else host.say("nothing done"),
+    )
+
+
+def edit_run(host: Host, screen: BaseScreen) -> None:
+    run = _target(screen)
+    _change_recipe(host, screen, "edit", f"change #{run.number}", run)
+
+
+def clone_run(host: Host, screen: BaseScreen) -> None:
+    run = _target(screen)
+    _change_recipe(host, screen, "clone", f"a new run like #{run.number}, but", run)
+
+
+def _change_recipe(host: Host, screen: BaseScreen, command: str, label: str, run: Run) -> None:
+    """Ask for `key=value` changes, and let `finetui edit` or `finetui clone` check them and do it."""
+
+    def change(text: str) -> None:
+        try:
+            words = shlex.split(text)
+        except ValueError as error:
+            host.say(f"{text}: {error}", "bad")
+            return
+        if not words:
+            host.say("nothing done")
+            return
+        host.say("checking the recipe and the data …", keep=True)
+        host.in_thread(
+            lambda _: commands.run(host.home, command, str(run.number), *words),
+            lambda outcome: host.say(
+                next(line for line in outcome[1] if not line.startswith("note: ")), "good"
+            ),
+        )
+
+    screen.ask(label, "", "train.lr=1e-4 method.r=32", change)
+
+
 # ---- charts --------------------------------------------------------------------------------------
 
 
@@ -216,6 +272,10 @@ ACTIONS: dict[str, Callable[[Host, BaseScreen], None]] = {
     "front": move_to_front,
     "hold": hold_run,
     "remove": remove_run,
+    "tag": tag_run,
+    "note": note_run,
+    "edit": edit_run,
+    "clone": clone_run,
     "start_now": start_now,
     "log_scale": toggle_log_scale,
     "zoom_in": zoom_in,

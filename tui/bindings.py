@@ -80,7 +80,7 @@ def _allowed(action: Action) -> Unless:
 
 _cancel, _pause = _allowed("cancel"), _allowed("pause")
 _resume, _priority = _allowed("resume"), _allowed("priority")
-_remove = _allowed("remove")
+_remove, _edit = _allowed("remove"), _allowed("edit")
 _hold, _start, _move = _allowed("hold"), _allowed("start_now"), _allowed("move")
 
 
@@ -139,6 +139,11 @@ BINDINGS: tuple[Binding, ...] = (
             _start),
     Binding(("D", "delete"), "remove", "remove", "Remove an ended run (says what it frees, and asks); finetui restore "
             "brings it back.", RUNS, _remove),
+    Binding(("E",), "edit", "edit", "Change the recipe of a run that has not begun: key=value, checked as a new one.",
+            RUNS, _edit),
+    Binding(("C",), "clone", "clone", "Queue the recipe as a new run, with changes: key=value.", RUNS, _reachable),
+    Binding(("t",), "tag", "tags", "Change the words by which a filter finds the run (tag:night).", RUNS, _reachable),
+    Binding(("n",), "note", "note", "Write a note on the run; finetui show has the latest.", RUNS, _reachable),
     Binding(("f",), "fix", "fix", "Turn the run's flags into a new recipe: see what changes, then queue or save it.",
             RUNS, _fix),
     Binding(("a",), "add", "queue", "Queue the new recipe as a run (asks first).", ("fix",), footer=True),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, cast
 
 from textual import events
 from textual.binding import Binding as TextualBinding
 from textual.binding import BindingType
+from textual.message import Message
 from textual.screen import Screen
 
 from tui import bindings
@@ -39,6 +40,7 @@ class BaseScreen(Screen[None], inherit_bindings=False):
     def __init__(self) -> None:
         super().__init__()
         self.small = False
+        self._then: Callable[[str], None] | None = None  # what is done with the text that was asked for
 
     @property
     def host(self) -> Host:
@@ -86,6 +88,43 @@ class BaseScreen(Screen[None], inherit_bindings=False):
 
     def on_screen_resume(self) -> None:
         self.changed()
+
+    # ---- a line of text ------------------------------------------------------------------------
+
+    def ask(self, label: str, text: str, hint: str, then: Callable[[str], None]) -> None:
+        """Ask for a line of text in place of the status line; `text` is there already. Escape forgets it."""
+        self.app.run_worker(self._open_prompt(label, text, hint, then), exclusive=True)
+
+    async def _open_prompt(
+        self, label: str, text: str, hint: str, then: Callable[[str], None] | None
+    ) -> None:
+        from tui.widgets.prompt import Prompt
+
+        self._then = then
+        self.query_one("#footer").add_class("hidden")
+        prompt = Prompt(label, text, hint, self.host.ascii_only)
+        await self.mount(prompt)
+        prompt.input.focus()
+
+    def _close_prompt(self) -> None:
+        from tui.widgets.prompt import Prompt
+
+        self.query_one(Prompt).remove()
+        self.query_one("#footer").remove_class("hidden")
+
+    def on_prompt_changed(self, message: Message) -> None:
+        """Also called where a screen has a prompt of its own, of which this takes nothing."""
+        from tui.widgets.prompt import Prompt
+
+        assert isinstance(message, Prompt.Changed)
+        if self._then is None or not message.done:
+            return
+        then, self._then = self._then, None
+        self._close_prompt()
+        if message.cancelled:
+            self.host.say("nothing done")
+        else:
+            then(message.text.strip())
 
     # ---- moving --------------------------------------------------------------------------------
 

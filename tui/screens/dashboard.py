@@ -364,25 +364,16 @@ class Dashboard(BaseScreen, inherit_bindings=False):
             self.host.leave_screen()
 
     def do_filter(self) -> None:
-        self.app.run_worker(self._open_filter(), exclusive=True)
-
-    async def _open_filter(self) -> None:
-        from tui.widgets.prompt import Prompt
-
-        footer = self._part("#footer")
-        footer.add_class("hidden")
-        prompt = Prompt(
-            "filter", self.run_list.filter, "words, state:running, method=lora, lr>1e-4", self.host.ascii_only
-        )
-        await self.mount(prompt)
-        prompt.input.focus()
+        hint = "words, state:running, method=lora, lr>1e-4"
+        self.app.run_worker(self._open_prompt("filter", self.run_list.filter, hint, None), exclusive=True)
 
     def on_prompt_changed(self, message: Message) -> None:
         from tui.widgets.prompt import Prompt
 
         assert isinstance(message, Prompt.Changed)
+        if self._then is not None:
+            return
         self.run_list.filter = message.text.strip()
         if message.done:
-            self.query_one(Prompt).remove()
-            self._part("#footer").remove_class("hidden")
+            self._close_prompt()
         self.changed()

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from itertools import groupby
 from typing import Any
 
 from textual.app import ComposeResult
 
 from engine.basics.safe_text import one_line
-from finetui.errors import StoreError
 from finetui.home import Home
-from finetui.start import program
+from tui import commands
 from tui.lines.text import Line, wrap
 from tui.screens.base import BaseScreen, textual_bindings
 from tui.widgets.panel import Panel
@@ -119,19 +116,8 @@ class FixScreen(BaseScreen, inherit_bindings=False):
 
 def command(home: Home, number: int, *words: str) -> dict[str, Any]:
     """What `finetui fix NUMBER --json …` prints. Raises StoreError with what it complains of."""
-    done = subprocess.run(
-        program("finetui", "fix", str(number), "--json", *words),
-        env={**os.environ, "FINETUI_HOME": str(home.path)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    try:
-        return dict(json.loads(done.stdout))
-    except ValueError:
-        complaint = done.stderr.strip().removeprefix("finetui: ")
-        raise StoreError(complaint or "the command ended without a word", "refused") from None
+    printed, _ = commands.run(home, "fix", str(number), "--json", *words)
+    return dict(json.loads(printed))
 
 
 def lines_of(fix: dict[str, Any], width: int) -> list[Line]:
