@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.basics.safe_text import one_line
+from engine.runs.lifecycle import Action, refused
+from finetui.errors import StoreError
+from store.states import WAITING
 from tui import bindings, commands
 from tui.host import Host
 from tui.lines.theme import Glyphs
@@ -59,17 +62,48 @@ def _order(host: Host, action: str, run: Run, **body: Any) -> None:
     )
 
 
+def _order_all(host: Host, screen: BaseScreen, action: Action, words: str, **body: Any) -> bool:
+    """Where a sweep is under the cursor: ask, then order each of its runs whose state allows it. False elsewhere."""
+    members = screen.members()
+    if not members:
+        return False
+    able = [run for run in members if refused(action, run.number, run.state) is None]
+
+    def order(client: Any) -> tuple[int, list[str]]:
+        problems = []
+        for run in able:
+            try:
+                client.action(action, run=run.number, **body)
+            except StoreError as error:
+                problems.append(str(error))
+        return len(able) - len(problems), problems
+
+    def tell(outcome: tuple[int, list[str]]) -> None:
+        count, problems = outcome
+        refusals = f"; {len(problems)} refused: {problems[0]}" if problems else ""
+        host.say(
+            f"done for {count} of the {len(members)} runs of the sweep{refusals}", "good" if count else "bad"
+        )
+
+    question = f"{words} {len(able)} of the {len(members)} runs of this sweep?"
+    host.confirm(question[0].upper() + question[1:], lambda: host.in_thread(order, tell))
+    return True
+
+
 def cancel_run(host: Host, screen: BaseScreen) -> None:
     run = _target(screen)
-    host.confirm(f"Cancel run #{run.number} {one_line(run.name)}?", lambda: _order(host, "cancel", run))
+    if not _order_all(host, screen, "cancel", "cancel"):
+        host.confirm(f"Cancel run #{run.number} {one_line(run.name)}?", lambda: _order(host, "cancel", run))
 
 
 def pause_run(host: Host, screen: BaseScreen) -> None:
-    _order(host, "pause", _target(screen))
+    if not _order_all(host, screen, "pause", "pause"):
+        _order(host, "pause", _target(screen))
 
 
 def resume_run(host: Host, screen: BaseScreen) -> None:
-    _order(host, "resume", _target(screen))
+    if not _order_all(host, screen, "resume", "resume"):
+        _order(host, "resume", _target(screen))
 
 
 def requeue_run(host: Host, screen: BaseScreen) -> None:
@@ -77,15 +111,18 @@ def requeue_run(host: Host, screen: BaseScreen) -> None:
 
 
 def raise_priority(host: Host, screen: BaseScreen) -> None:
-    _change_priority(host, _target(screen), 1)
+    _change_priority(host, screen, 1)
 
 
 def lower_priority(host: Host, screen: BaseScreen) -> None:
-    _change_priority(host, _target(screen), -1)
+    _change_priority(host, screen, -1)
 
 
-def _change_priority(host: Host, run: Run, by: int) -> None:
-    _order(host, "priority", run, priority=run.priority + by)
+def _change_priority(host: Host, screen: BaseScreen, by: int) -> None:
+    run = _target(screen)
+    priority = run.priority + by
+    if not _order_all(host, screen, "priority", f"priority {priority} for", priority=priority):
+        _order(host, "priority", run, priority=priority)
 
 
 def move_to_front(host: Host, screen: BaseScreen) -> None:
@@ -94,7 +131,10 @@ def move_to_front(host: Host, screen: BaseScreen) -> None:
 
 def hold_run(host: Host, screen: BaseScreen) -> None:
     run = _target(screen)
-    _order(host, "release" if run.held else "hold", run)
+    waiting = [one for one in screen.members() or (run,) if one.state in WAITING]
+    action: Action = "release" if all(one.held for one in waiting) else "hold"
+    if not _order_all(host, screen, action, action):
+        _order(host, action, run)
 
 
 def start_now(host: Host, screen: BaseScreen) -> None:
@@ -110,6 +150,8 @@ def remove_run(host: Host, screen: BaseScreen) -> None:
     from engine.runs.removed import bytes_of
 
     run = _target(screen)
+    if _order_all(host, screen, "remove", "remove (finetui restore brings them back)"):
+        return
     path = _directory(host, run)
     freed = size(bytes_of(path)) if path else "nothing"
     host.confirm(
@@ -125,9 +167,11 @@ def tag_run(host: Host, screen: BaseScreen) -> None:
     def change(text: str) -> None:
         new = text.split()
         add, remove = [word for word in new if word not in old], [word for word in old if word not in new]
-        _order(host, "tag", run, add=add, remove=remove)
+        if not _order_all(host, screen, "tag", "change the tags of", add=add, remove=remove):
+            _order(host, "tag", run, add=add, remove=remove)
 
-    screen.ask(f"tags of #{run.number}", run.tags, "words, by which a filter finds it: tag:night", change)
+    label = "tags of the sweep" if screen.members() else f"tags of #{run.number}"
+    screen.ask(label, run.tags, "words, by which a filter finds it: tag:night", change)
 
 
 def note_run(host: Host, screen: BaseScreen) -> None:

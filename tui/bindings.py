@@ -32,6 +32,7 @@ class Context:
     """What decides whether a key means something now."""
 
     run: Run | None = None  # the run under the cursor, or the one that is open
+    members: tuple[Run, ...] = ()  # the runs of a sweep whose one line is under the cursor
     marked: int = 0
     connected: bool = True
     loaded: bool = True
@@ -68,20 +69,34 @@ def _reachable(context: Context) -> str | None:
 
 
 def _allowed(action: Action) -> Unless:
-    """By the rules that the daemon goes by."""
+    """By the rules that the daemon goes by; of a sweep in one line, to any of its runs."""
 
     def unless(context: Context) -> str | None:
         if context.run is None or not context.connected:
             return _reachable(context)
+        if context.members:
+            able = any(refused(action, run.number, run.state) is None for run in context.members)
+            return None if able else "no run of this sweep is in a state that allows it"
         return refused(action, context.run.number, context.run.state)
 
     return unless
 
 
+def _alone(unless: Unless) -> Unless:
+    """For what is done to one run, and not to all of a sweep."""
+
+    def of_one(context: Context) -> str | None:
+        if context.members:
+            return f"this line is a sweep of {len(context.members)} runs: o shows them, to choose one"
+        return unless(context)
+
+    return of_one
+
+
 _cancel, _pause = _allowed("cancel"), _allowed("pause")
 _resume, _priority = _allowed("resume"), _allowed("priority")
-_remove, _edit = _allowed("remove"), _allowed("edit")
-_hold, _start, _move = _allowed("hold"), _allowed("start_now"), _allowed("move")
+_remove, _edit = _allowed("remove"), _alone(_allowed("edit"))
+_hold, _start, _move = _allowed("hold"), _alone(_allowed("start_now")), _alone(_allowed("move"))
 
 
 def _requeue(context: Context) -> str | None:
@@ -115,6 +130,8 @@ CHARTS = ("dashboard", "run", "compare")
 PANED = (*CHARTS, "data")
 PLAIN = (*PANED, "fix", "scale")  # screens on which every letter is a key
 
+_requeue_one, _note = _alone(_requeue), _alone(_reachable)
+
 BINDINGS: tuple[Binding, ...] = (
     Binding(("enter",), "open", "open", "Open the run under the cursor.", unless=_run, footer=True),
     Binding(("space",), "mark", "mark", "Mark the run: marked runs share the charts.", unless=_run, footer=True),
@@ -130,7 +147,7 @@ BINDINGS: tuple[Binding, ...] = (
             footer=True),
     Binding(("r",), "resume", "resume", "Resume a paused, cancelled or failed run from its last checkpoint.",
             RUNS, _resume),
-    Binding(("R",), "requeue", "requeue", "Queue the recipe of an ended run again, as a new run.", RUNS, _requeue),
+    Binding(("R",), "requeue", "requeue", "Queue the recipe of an ended run again, as a new run.", RUNS, _requeue_one),
     Binding(("K",), "earlier", "earlier", "Move a queued run up: priority + 1.", RUNS, _priority),
     Binding(("J",), "later", "later", "Move a queued run down: priority − 1.", RUNS, _priority),
     Binding(("F",), "front", "to the front", "Move a queued run to the front of the queue.", RUNS, _move),
@@ -143,7 +160,7 @@ BINDINGS: tuple[Binding, ...] = (
             RUNS, _edit),
     Binding(("C",), "clone", "clone", "Queue the recipe as a new run, with changes: key=value.", RUNS, _reachable),
     Binding(("t",), "tag", "tags", "Change the words by which a filter finds the run (tag:night).", RUNS, _reachable),
-    Binding(("n",), "note", "note", "Write a note on the run; finetui show has the latest.", RUNS, _reachable),
+    Binding(("n",), "note", "note", "Write a note on the run; finetui show has the latest.", RUNS, _note),
     Binding(("f",), "fix", "fix", "Turn the run's flags into a new recipe: see what changes, then queue or save it.",
             RUNS, _fix),
     Binding(("a",), "add", "queue", "Queue the new recipe as a run (asks first).", ("fix",), footer=True),

@@ -61,11 +61,17 @@ class BaseScreen(Screen[None], inherit_bindings=False):
 
     def context(self) -> bindings.Context:
         snapshot = self.snapshot
-        return bindings.Context(self.target(), len(self.state.marked), not snapshot.trouble, snapshot.loaded)
+        return bindings.Context(
+            self.target(), self.members(), len(self.state.marked), not snapshot.trouble, snapshot.loaded
+        )
 
     def target(self) -> Run | None:
         """The run that x, p, r and R mean."""
         return None
+
+    def members(self) -> tuple[Run, ...]:
+        """The runs of the sweep whose one line is under the cursor; none on the line of a run."""
+        return ()
 
     def update_panels(self) -> None:
         """Show the present snapshot; every panel writes only what differs."""

@@ -70,6 +70,10 @@ class Dashboard(BaseScreen, inherit_bindings=False):
     def target(self) -> Run | None:
         return self.run_list.target(self.snapshot)
 
+    def members(self) -> tuple[Run, ...]:
+        run = self.target()
+        return tuple(self.run_list.folded.get(run.number, ())) if run else ()
+
     def shown(self) -> list[Shown]:
         """Runs in the charts: the one under the cursor on top, then the marked ones."""
         marked, run = self.state.marked, self.target()
