@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 from pathlib import Path
@@ -102,3 +103,12 @@ def test_an_interrupt_reaches_a_command_in_the_pool(commands: str) -> None:
     os.close(screen)
     assert "Aborted" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_a_command_does_without_a_stream_that_is_closed(closed: str, commands: str) -> None:
+    words = " ".join(map(shlex.quote, program("finetui", "ls")))
+    done = subprocess.run(["sh", "-c", f"{words} {closed}"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert ("docstrings-full" in done.stdout) == (closed != ">&-")
+    assert done.stderr == ""

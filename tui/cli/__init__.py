@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
+from pathlib import Path
 
 from finetui.errors import FinetuiError
 
@@ -23,10 +25,13 @@ def command() -> None:
     """Run it in this process; every error that a person can cause ends in one sentence and an exit code."""
     from tui.cli.commands import parser
 
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started this
+            setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 has no dash
-    if any(stream and stream.isatty() for stream in (sys.stdout, sys.stderr)):  # None where it is closed
+    if any(stream.isatty() for stream in (sys.stdout, sys.stderr)):
         from tui.cli.output import guard_streams
 
         guard_streams()

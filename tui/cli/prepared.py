@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Sequence
 
 SHORT = {
@@ -35,6 +36,8 @@ ANSWER_S = 0.3  # that the pool may take: what the imports would take
 def run(arguments: Sequence[str]) -> int | None:
     """Return the exit code of a command that the pool has run; None if it is to be run here."""
     if not arguments or arguments[0] not in SHORT or not NOT_HERE.isdisjoint(arguments):
+        return None
+    if None in (sys.stdin, sys.stdout, sys.stderr):  # closed: its number may be that of any other file by now
         return None
     from engine.basics import child
 
