@@ -44,9 +44,8 @@ def to_bytes(scores: Scores) -> bytes:
     if scores.tempered is not None:
         arrays["tempered"] = scores.tempered
     file = io.BytesIO()
-    np.savez(
-        file, allow_pickle=False, **arrays
-    )  # compressed, it would take longer than all else before a first step
+    # Compressing would take longer than all else before a first step.
+    np.savez(file, allow_pickle=False, **arrays)
     return file.getvalue()
 
 
