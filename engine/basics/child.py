@@ -39,6 +39,11 @@ class Forked:
 
     def wait(self) -> int:
         """Return the exit code, -N for signal N; 1 if the pool, which knows it, ended before."""
+        code = self.exit_code()
+        return 1 if code is None else code
+
+    def exit_code(self) -> int | None:
+        """Return the same once it has ended, and None if the pool ended before."""
         try:
             reply = pool.receive(self.connection)
         except OSError:
@@ -48,7 +53,7 @@ class Forked:
             return os.waitstatus_to_exitcode(int(reply["status"]))
         while alive(self.identity):
             time.sleep(LOOK_S)
-        return 1
+        return None
 
     def send_signal(self, number: int) -> None:
         send(self.identity, signal.Signals(number))

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from made_home import Served
 from workers import Call, finish
 
 from engine.basics import child, pool
+from engine.basics.process import Identity
 from finetui.errors import ExitCode
 from finetui.start import program
 from tui.cli import prepared
@@ -112,3 +114,19 @@ def test_a_command_does_without_a_stream_that_is_closed(closed: str, commands: s
     assert done.returncode == 0, done.stderr
     assert ("docstrings-full" in done.stdout) == (closed != ">&-")
     assert done.stderr == ""
+
+
+def test_a_pool_that_ends_before_its_command_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    theirs.close()
+    gone = Identity(pid=2**22 + 1, start_time=1, boot_id="none")
+    monkeypatch.setattr(child, "fork", lambda *_, **__: child.Forked(gone, ours))
+    handlers = {number: signal.getsignal(number) for number in prepared.FORWARDED}
+    try:
+        assert prepared.run(["ls"]) == ExitCode.FAILED
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert "the pool that ran this command has ended" in capsys.readouterr().err

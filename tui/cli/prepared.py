@@ -11,6 +11,8 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from finetui.errors import ExitCode
+
 SHORT = {
     *("run", "check", "ls", "show", "sweep", "compare", "sql"),
     *(
@@ -47,7 +49,12 @@ def run(arguments: Sequence[str]) -> int | None:
     for number in FORWARDED:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda number, _: process.send_signal(number))
-    code = process.wait()
+    code = process.exit_code()
+    if code is None:
+        from tui.cli.output import say
+
+        say("finetui: the pool that ran this command has ended; finetui ls says whether it was done")
+        return ExitCode.FAILED
     if code < 0:
         signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
