@@ -90,6 +90,14 @@ def _order_all(host: Host, screen: BaseScreen, action: Action, words: str, **bod
     return True
 
 
+def _order_target(
+    host: Host, screen: BaseScreen, action: Action, words: str | None = None, **body: Any
+) -> None:
+    """Order the run under the cursor, or, after a question, those of the sweep there. `words`: of the question."""
+    if not _order_all(host, screen, action, words or action, **body):
+        _order(host, action, _target(screen), **body)
+
+
 def cancel_run(host: Host, screen: BaseScreen) -> None:
     run = _target(screen)
     if not _order_all(host, screen, "cancel", "cancel"):
@@ -97,13 +105,11 @@ def cancel_run(host: Host, screen: BaseScreen) -> None:
 
 
 def pause_run(host: Host, screen: BaseScreen) -> None:
-    if not _order_all(host, screen, "pause", "pause"):
-        _order(host, "pause", _target(screen))
+    _order_target(host, screen, "pause")
 
 
 def resume_run(host: Host, screen: BaseScreen) -> None:
-    if not _order_all(host, screen, "resume", "resume"):
-        _order(host, "resume", _target(screen))
+    _order_target(host, screen, "resume")
 
 
 def requeue_run(host: Host, screen: BaseScreen) -> None:
@@ -119,10 +125,8 @@ def lower_priority(host: Host, screen: BaseScreen) -> None:
 
 
 def _change_priority(host: Host, screen: BaseScreen, by: int) -> None:
-    run = _target(screen)
-    priority = run.priority + by
-    if not _order_all(host, screen, "priority", f"priority {priority} for", priority=priority):
-        _order(host, "priority", run, priority=priority)
+    priority = _target(screen).priority + by
+    _order_target(host, screen, "priority", f"priority {priority} for", priority=priority)
 
 
 def move_to_front(host: Host, screen: BaseScreen) -> None:
@@ -133,8 +137,7 @@ def hold_run(host: Host, screen: BaseScreen) -> None:
     run = _target(screen)
     waiting = [one for one in screen.members() or (run,) if one.state in WAITING]
     action: Action = "release" if all(one.held for one in waiting) else "hold"
-    if not _order_all(host, screen, action, action):
-        _order(host, action, run)
+    _order_target(host, screen, action)
 
 
 def start_now(host: Host, screen: BaseScreen) -> None:
@@ -167,8 +170,7 @@ def tag_run(host: Host, screen: BaseScreen) -> None:
     def change(text: str) -> None:
         new = text.split()
         add, remove = [word for word in new if word not in old], [word for word in old if word not in new]
-        if not _order_all(host, screen, "tag", "change the tags of", add=add, remove=remove):
-            _order(host, "tag", run, add=add, remove=remove)
+        _order_target(host, screen, "tag", "change the tags of", add=add, remove=remove)
 
     label = "tags of the sweep" if screen.members() else f"tags of #{run.number}"
     screen.ask(label, run.tags, "words, by which a filter finds it: tag:night", change)

@@ -97,8 +97,10 @@ _cancel, _pause = _allowed("cancel"), _allowed("pause")
 _resume, _priority = _allowed("resume"), _allowed("priority")
 _remove, _edit = _allowed("remove"), _alone(_allowed("edit"))
 _hold, _start, _move = _allowed("hold"), _alone(_allowed("start_now")), _alone(_allowed("move"))
+_note = _alone(_reachable)
 
 
+@_alone
 def _requeue(context: Context) -> str | None:
     """The daemon would do it at any time; but a second copy of a run that goes on is not what a key is pressed for."""
     if context.run is None or not context.connected or context.run.state in ENDED:
@@ -130,8 +132,6 @@ CHARTS = ("dashboard", "run", "compare")
 PANED = (*CHARTS, "data")
 PLAIN = (*PANED, "fix", "scale")  # screens on which every letter is a key
 
-_requeue_one, _note = _alone(_requeue), _alone(_reachable)
-
 BINDINGS: tuple[Binding, ...] = (
     Binding(("enter",), "open", "open", "Open the run under the cursor.", unless=_run, footer=True),
     Binding(("space",), "mark", "mark", "Mark the run: marked runs share the charts.", unless=_run, footer=True),
@@ -147,7 +147,7 @@ BINDINGS: tuple[Binding, ...] = (
             footer=True),
     Binding(("r",), "resume", "resume", "Resume a paused, cancelled or failed run from its last checkpoint.",
             RUNS, _resume),
-    Binding(("R",), "requeue", "requeue", "Queue the recipe of an ended run again, as a new run.", RUNS, _requeue_one),
+    Binding(("R",), "requeue", "requeue", "Queue the recipe of an ended run again, as a new run.", RUNS, _requeue),
     Binding(("K",), "earlier", "earlier", "Move a queued run up: priority + 1.", RUNS, _priority),
     Binding(("J",), "later", "later", "Move a queued run down: priority − 1.", RUNS, _priority),
     Binding(("F",), "front", "to the front", "Move a queued run to the front of the queue.", RUNS, _move),

@@ -143,12 +143,13 @@ def _check_and_pack(
     if isinstance(recipe.task, Classification):
         return False
     tried = TriedModel(run, recipe, model, dtype)
-    packed = tried.packed
+    known = tried.packed
     with _training_autocast(dtype):
-        if packed is None:
+        if known is None:
             check_model(recipe.model.path, TargetLoss(model))
-        packed = pack(model, packed)
-    tried.keep(packed)
+        packed = pack(model, known)
+    if known is None:
+        tried.keep(packed)
     if not packed:
         report.log("info", "examples are padded, not packed: this model or method cannot take packed rows")
     return packed

@@ -50,5 +50,5 @@ class TriedModel:
 
     def keep(self, packed: bool) -> None:
         """Keep that the model passed, and whether its rows can be packed."""
-        if self._path and self.packed is None:
+        if self._path:
             cache_files.write(self._path, json.dumps({"packed": packed}).encode(), MAX_FILES)

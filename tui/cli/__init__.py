@@ -22,7 +22,7 @@ def main() -> None:
 
 
 def command() -> None:
-    """Run it in this process; every error that a person can cause ends in one sentence and an exit code."""
+    """Run the command line in this process: an error that a person can cause is one sentence and an exit code."""
     from tui.cli.commands import parser
 
     for name in ("stdin", "stdout", "stderr"):

@@ -30,7 +30,6 @@ daemon_app = typer.Typer(
 app.add_typer(daemon_app, name="daemon")
 app.add_typer(queue_app)
 
-
 COMMAND = "finetui.command"  # in the context of `run`: the program and its arguments, None without `--`
 RecipePath = Annotated[Path, typer.Argument(help="The recipe, a .yaml file.", show_default=False)]
 Overrides = Annotated[

@@ -14,22 +14,10 @@ from collections.abc import Sequence
 from finetui.errors import ExitCode
 
 SHORT = {
-    *("run", "check", "ls", "show", "sweep", "compare", "sql"),
-    *(
-        "cancel",
-        "pause",
-        "resume",
-        "requeue",
-        "clone",
-        "edit",
-        "hold",
-        "release",
-        "start",
-        "move",
-        "priority",
-    ),
-    *("group", "tag", "note", "rm", "restore", "clean"),
-}
+    "run", "check", "ls", "show", "sweep", "compare", "sql",
+    "cancel", "pause", "resume", "requeue", "clone", "edit", "hold", "release", "start", "move", "priority",
+    "group", "tag", "note", "rm", "restore", "clean",
+}  # fmt: skip
 NOT_HERE = {"-f", "--follow", "-h", "--help"}  # stays; looks at its surroundings
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 ANSWER_S = 0.3  # that the pool may take: what the imports would take
@@ -43,17 +31,22 @@ def run(arguments: Sequence[str]) -> int | None:
         return None
     from engine.basics import child
 
-    process = child.fork("tui.cli", tuple(arguments), (0, 1, 2), as_it_is=True, answer_s=ANSWER_S)
-    if process is None:
-        return None
-    for number in FORWARDED:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda number, _: process.send_signal(number))
+    # One that comes before it can be passed on waits.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+    try:
+        process = child.fork("tui.cli", tuple(arguments), (0, 1, 2), as_it_is=True, answer_s=ANSWER_S)
+        if process is None:
+            return None
+        for number in FORWARDED:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, lambda number, _: process.send_signal(number))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     code = process.exit_code()
     if code is None:
-        from tui.cli.output import say
+        from tui.cli.output import complain
 
-        say("finetui: the pool that ran this command has ended; finetui ls says whether it was done")
+        complain("the pool that ran this command has ended; finetui ls says whether it was done")
         return ExitCode.FAILED
     if code < 0:
         signal.signal(-code, signal.SIG_DFL)

@@ -40,7 +40,8 @@ class BaseScreen(Screen[None], inherit_bindings=False):
     def __init__(self) -> None:
         super().__init__()
         self.small = False
-        self._then: Callable[[str], None] | None = None  # what is done with the text that was asked for
+        self._then: Callable[[str], None] | None = None  # what is done with the text that is asked for
+        self._live = False  # whether it takes each change
 
     @property
     def host(self) -> Host:
@@ -97,37 +98,36 @@ class BaseScreen(Screen[None], inherit_bindings=False):
 
     # ---- a line of text ------------------------------------------------------------------------
 
-    def ask(self, label: str, text: str, hint: str, then: Callable[[str], None]) -> None:
-        """Ask for a line of text in place of the status line; `text` is there already. Escape forgets it."""
-        self.app.run_worker(self._open_prompt(label, text, hint, then), exclusive=True)
-
-    async def _open_prompt(
-        self, label: str, text: str, hint: str, then: Callable[[str], None] | None
+    def ask(
+        self, label: str, text: str, hint: str, then: Callable[[str], None], *, live: bool = False
     ) -> None:
+        """Ask for a line of text in place of the status line; `text` is there already. Escape forgets it. `live`: each
+        change is taken at once, and escape leaves none.
+        """
+        self._then, self._live = then, live
+        self.app.run_worker(self._open_prompt(label, text, hint), exclusive=True)
+
+    async def _open_prompt(self, label: str, text: str, hint: str) -> None:
         from tui.widgets.prompt import Prompt
 
-        self._then = then
         self.query_one("#footer").add_class("hidden")
         prompt = Prompt(label, text, hint, self.host.ascii_only)
         await self.mount(prompt)
         prompt.input.focus()
-
-    def _close_prompt(self) -> None:
-        from tui.widgets.prompt import Prompt
-
-        self.query_one(Prompt).remove()
-        self.query_one("#footer").remove_class("hidden")
 
     def on_prompt_changed(self, message: Message) -> None:
         """Also called where a screen has a prompt of its own, of which this takes nothing."""
         from tui.widgets.prompt import Prompt
 
         assert isinstance(message, Prompt.Changed)
-        if self._then is None or not message.done:
+        then = self._then
+        if then is None or not (message.done or self._live):
             return
-        then, self._then = self._then, None
-        self._close_prompt()
-        if message.cancelled:
+        if message.done:
+            self._then = None
+            self.query_one(Prompt).remove()
+            self.query_one("#footer").remove_class("hidden")
+        if message.cancelled and not self._live:
             self.host.say("nothing done")
         else:
             then(message.text.strip())

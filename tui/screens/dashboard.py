@@ -8,7 +8,6 @@ from functools import partial
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal
-from textual.message import Message
 from textual.widget import Widget
 
 from engine.basics.safe_text import one_line
@@ -369,15 +368,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
 
     def do_filter(self) -> None:
         hint = "words, state:running, method=lora, lr>1e-4"
-        self.app.run_worker(self._open_prompt("filter", self.run_list.filter, hint, None), exclusive=True)
+        self.ask("filter", self.run_list.filter, hint, self._filter, live=True)
 
-    def on_prompt_changed(self, message: Message) -> None:
-        from tui.widgets.prompt import Prompt
-
-        assert isinstance(message, Prompt.Changed)
-        if self._then is not None:
-            return
-        self.run_list.filter = message.text.strip()
-        if message.done:
-            self._close_prompt()
+    def _filter(self, text: str) -> None:
+        self.run_list.filter = text
         self.changed()
