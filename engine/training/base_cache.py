@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import peft
 import torch
 import transformers
 
@@ -24,6 +25,7 @@ from engine.evals.score import Scores
 from engine.models import distributed
 from engine.models.source import locate, model_files_digest
 from engine.recipe.methods import IA3, Adapter, Freeze, Full, Lora, Method, Oft, QLora, Shira
+from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
 from engine.tasks.prepare import Suite
 from engine.training.job import Job
@@ -132,6 +134,19 @@ def base_key(path: str, method: Method, dtype: torch.dtype, model: Any, packed: 
         )
     versions = f"torch {torch.__version__} transformers {transformers.__version__}"
     return f"{model_key(path, model)} {weights_format} {dtype} packed={packed} {model.device.type} {versions}"
+
+
+def loaded_key(recipe: Recipe, model: Any, *others: str) -> str:
+    """Return a digest of all that a model depends on as a recipe loads it, and of `others`."""
+    versions = f"torch {torch.__version__} transformers {transformers.__version__} peft {peft.__version__}"
+    parts = [
+        model_key(recipe.model.path, model),
+        recipe.model.model_dump_json(),
+        recipe.method.model_dump_json(),
+        versions,
+        *others,
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
 def model_key(path: str, model: Any) -> str:

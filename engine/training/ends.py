@@ -25,11 +25,10 @@ from engine.training.job import Job
 DRIFT = "drift"  # among the parts that looks remember; the others are slices of questions
 
 
-def measure_ends(job: Job, accelerator: Accelerator, loss_of: TaskLoss, step: int) -> None:
+def measure_ends(job: Job, accelerator: Accelerator, loss: TaskLoss, step: int) -> None:
     """Measure and log what is not there yet at the step whose weights the model has. Nothing is measured that was not
     at step 0: there would be nothing to compare it with. Raises Cancelled.
     """
-    loss = accelerator.unwrap_model(loss_of)
     token_loss = loss.token_loss if isinstance(loss, PairLoss) else loss
     if not isinstance(token_loss, TargetLoss):
         if step == 0 and job.recipe.evals.drift:

@@ -28,14 +28,13 @@ from engine.training.flagging import raise_flags
 from engine.training.job import Job
 
 
-def evaluate(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> str | None:
+def evaluate(job: Job, accelerator: Accelerator, module: TaskLoss) -> str | None:
     """Score all suites, log them, raise flags; return the reason if a flag stops the run.
 
     Nothing is logged before everything is scored, so that a cancelled evaluation is simply repeated.
     """
     recipe, report = job.recipe, job.report
     report.phase("eval", job.step, ", ".join(suite.name for suite in job.data.suites))
-    module = accelerator.unwrap_model(loss_of)
     cache, suites = _base_cache(job, module), job.data.suites
     score = partial(_score, job, module, accelerator.device, cache)
     job.model.eval()

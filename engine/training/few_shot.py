@@ -35,11 +35,11 @@ from engine.training.job import Job
 MAX_EXAMPLES = 100  # held-out examples: each costs several times its own tokens
 
 
-def few_shot_baseline(job: Job, accelerator: Accelerator, loss_of: TaskLoss) -> None:
+def few_shot_baseline(job: Job, accelerator: Accelerator, loss: TaskLoss) -> None:
     """Score and log the suite `heldout_few_shot`, where the recipe asks for it, the task has target tokens to
     compare, and the base model can still be run. Call it at step 0. Raises Cancelled.
     """
-    loss, method = accelerator.unwrap_model(loss_of), job.recipe.method
+    method = job.recipe.method
     if not job.recipe.evals.few_shot or not isinstance(loss, TargetLoss):
         return
     if not starts_as_base(method) and not keeps_base(method):

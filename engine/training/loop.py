@@ -238,7 +238,7 @@ class Trainer:
         self.memory.before_evaluation()
         while True:
             try:
-                reason = work(self.job, self.accelerator, self.loss)
+                reason = work(self.job, self.accelerator, self.task_loss)
                 break
             except Exception as error:
                 short = self.memory.shortage(error)

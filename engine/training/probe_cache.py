@@ -7,16 +7,13 @@ measures for itself.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any
 
-import peft
 import torch
-import transformers
 
 from engine.basics import cache_files
-from engine.training.base_cache import model_key
+from engine.training.base_cache import loaded_key
 from engine.training.job import Job
 from engine.training.memory_forecast import Largest
 from finetui.daemon import code_version
@@ -33,18 +30,16 @@ class ProbeCache:
     def __init__(self, job: Job) -> None:
         train = job.recipe.train
         device = torch.cuda.get_device_name() if job.meter.cuda else f"cpu {torch.get_num_threads()}"
-        base = [
-            model_key(job.recipe.model.path, job.model),
-            job.recipe.model.model_dump_json(),
-            job.recipe.method.model_dump_json(),
+        name = loaded_key(
+            job.recipe,
+            job.model,
             job.recipe.task.model_dump_json(),
             f"{job.dtype} {job.checkpointing} {job.packed} {train.optimiser} {train.compile} {train.memory_limit}",
-            f"{device} torch {torch.__version__} transformers {transformers.__version__} peft {peft.__version__}",
+            device,
             code_version(),
-        ]
-        digest = hashlib.sha256("\n".join(base).encode()).hexdigest()[:32]
+        )
         directory = job.run.cache("probe")
-        self._path = directory / f"{digest}.json" if directory else None
+        self._path = directory / f"{name}.json" if directory else None
 
     def read(self, largest: Largest) -> int | None:
         """Return the bytes that such a pass takes beyond what is held; None where none so large was measured."""

@@ -6,19 +6,16 @@ model's files, how they are loaded, the code and the libraries. Only what went w
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any
 
-import peft
 import torch
-import transformers
 
 from engine.basics import cache_files
 from engine.data import data_cache
 from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
-from engine.training.base_cache import model_key
+from engine.training.base_cache import loaded_key
 
 MAX_FILES = 500
 
@@ -27,17 +24,10 @@ class TriedModel:
     """What is known of a model as one run loads it."""
 
     def __init__(self, run: RunDir, recipe: Recipe, model: Any, dtype: torch.dtype) -> None:
-        base = [
-            model_key(recipe.model.path, model),
-            recipe.model.model_dump_json(),
-            recipe.method.model_dump_json(),
-            f"{recipe.processes} {recipe.train.sharding} {dtype} {model.device.type}",
-            f"torch {torch.__version__} transformers {transformers.__version__} peft {peft.__version__}",
-            data_cache.code(),
-        ]
-        digest = hashlib.sha256("\n".join(base).encode()).hexdigest()[:32]
+        loading = f"{recipe.processes} {recipe.train.sharding} {dtype} {model.device.type}"
+        name = loaded_key(recipe, model, loading, data_cache.code())
         directory = run.cache("tried")
-        self._path = directory / f"{digest}.json" if directory else None
+        self._path = directory / f"{name}.json" if directory else None
 
     @property
     def packed(self) -> bool | None:
