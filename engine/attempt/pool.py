@@ -55,7 +55,7 @@ class Order:
     streams: tuple[int, ...]  # stdin, stdout and stderr
     folder: str  # that it works in
     umask: int
-    as_it_is: bool  # the environment is all that the fork is to have
+    exact: bool  # the environment is all that the fork is to have
 
 
 class Pool:
@@ -140,7 +140,7 @@ class Pool:
             streams,
             str(request["folder"]),
             int(request["umask"]),
-            bool(request.get("as_it_is")),
+            bool(request["exact"]),
         )
         different = pool.difference(pool.circumstances(self._environment), request["circumstances"])
         if different:
@@ -245,7 +245,7 @@ def begin(order: Order, set_by_imports: dict[str, str]) -> None:
     try:
         for place, descriptor in enumerate(order.streams):
             fork.redirect(descriptor, place)
-        environment = order.environment if order.as_it_is else {**order.environment, **set_by_imports}
+        environment = order.environment if order.exact else {**order.environment, **set_by_imports}
         fork.begin(environment, order.folder, order.umask)
     except BaseException as error:
         os.write(2, f"the fork cannot begin: {error}\n".encode())

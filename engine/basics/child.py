@@ -112,11 +112,11 @@ def fork(
     arguments: tuple[str, ...],
     streams: tuple[int, int, int],
     *,
-    as_it_is: bool = False,
+    exact: bool = False,
     answer_s: float = ANSWER_S,
 ) -> Forked | None:
     """Ask the pool for a fork; None where there is none to ask, or it cannot give one that is as good in `answer_s`
-    seconds. `as_it_is`: it gets this process's environment and nothing else, since it will pass it on.
+    seconds. `exact`: it gets this process's environment and nothing else, since it will pass it on.
     """
     try:
         connection = pool.connect(pool.place(pool.WORKER))
@@ -126,10 +126,11 @@ def fork(
         return None
     reply: dict[str, Any] | None = None
     with contextlib.suppress(OSError):
-        environment = spin_little(os.environ)
-        body = pool.request(module, arguments, environment, folder=str(Path.cwd()), umask=umask(), wait=True)
-        if as_it_is:
-            body |= {"environment": dict(os.environ), "as_it_is": True}
+        environment = os.environ if exact else spin_little(os.environ)
+        folder = str(Path.cwd())
+        body = pool.request(
+            module, arguments, environment, folder=folder, umask=umask(), wait=True, exact=exact
+        )
         connection.settimeout(answer_s)
         pool.send(connection, body, streams)
         reply = pool.receive(connection)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.basics.cpu import THREAD_VARIABLES
+from engine.basics.cpu import THREAD_VARIABLES, spin_little
 from finetui.start import ROOT
 
 WORKER = "engine.attempt.worker"  # which has what all our programs import
@@ -138,16 +138,20 @@ def request(
     folder: str,
     umask: int,
     wait: bool,
+    exact: bool = False,
 ) -> dict[str, Any]:
-    """Return the request for a program; `wait`: its end is told, too."""
+    """Return the request for a program. `wait`: its end is told, too; `exact`: the environment is all that it gets,
+    nothing of what imports have set.
+    """
     return {
         "module": module,
         "arguments": list(arguments),
         "environment": dict(environment),
-        "circumstances": circumstances(environment),
+        "circumstances": circumstances(spin_little(environment)),  # as every pool has it
         "folder": folder,
         "umask": umask,
         "wait": wait,
+        "exact": exact,
     }
 
 

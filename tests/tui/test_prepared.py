@@ -77,7 +77,7 @@ def test_a_command_in_the_pool_has_the_environment_of_its_shell(commands: str, t
     """A daemon that it starts, or a program that it queues, gets the same."""
     told = tmp_path / "told.json"
     with (tmp_path / "nothing").open("w+") as file:
-        process = child.fork("told", (str(told),), (file.fileno(),) * 3, as_it_is=True)
+        process = child.fork("told", (str(told),), (file.fileno(),) * 3, exact=True)
         assert process
         assert process.wait() == 3
     assert json.loads(told.read_text())["environ"] == dict(os.environ)

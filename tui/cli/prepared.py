@@ -34,7 +34,7 @@ def run(arguments: Sequence[str]) -> int | None:
     # One that comes before it can be passed on waits.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     try:
-        process = child.fork("tui.cli", tuple(arguments), (0, 1, 2), as_it_is=True, answer_s=ANSWER_S)
+        process = child.fork("tui.cli", tuple(arguments), (0, 1, 2), exact=True, answer_s=ANSWER_S)
         if process is None:
             return None
         for number in FORWARDED:
