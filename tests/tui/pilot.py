@@ -30,3 +30,21 @@ async def ready(pilot: Any) -> None:
 def text_of(app: FinetuiApp, selector: str) -> str:
     """What a panel shows."""
     return app.screen.query_one(selector, Panel).text()
+
+
+def status(app: FinetuiApp) -> str:
+    """What the status line says; empty where it has the keys."""
+    return app.state.status.shown[0] if app.state.status.shown else ""
+
+
+async def type_text(pilot: Any, text: str) -> None:
+    names = {
+        " ": "space",
+        ":": "colon",
+        "=": "equals_sign",
+        ">": "greater_than_sign",
+        "'": "apostrophe",
+        '"': "quotation_mark",
+        ".": "full_stop",
+    }
+    await pilot.press(*(names.get(char, char) for char in text))

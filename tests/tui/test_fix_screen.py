@@ -7,17 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pilot import ready, text_of, until
+from pilot import ready, status, text_of, until
 
 from engine.recipe import recipe_file
 from tui.app import FinetuiApp
 from tui.screens.fix import FixScreen, lines_of
 
 SMALL = (80, 24)
-
-
-def status(app: FinetuiApp) -> str:
-    return app.state.status.shown[0] if app.state.status.shown else ""
 
 
 async def test_what_would_change_is_shown_and_saved_after_a_question(

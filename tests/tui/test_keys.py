@@ -9,7 +9,7 @@ from typing import get_args
 
 import pytest
 from made_home import Served
-from pilot import ready, text_of, until
+from pilot import ready, status, text_of, type_text, until
 from textual.widgets import TextArea
 
 from engine.runs.lifecycle import Action, refused
@@ -34,17 +34,8 @@ MakeApp = Callable[..., FinetuiApp]
 SMALL, LARGE = (80, 24), (200, 50)
 
 
-def status(app: FinetuiApp) -> str:
-    return app.state.status.shown[0] if app.state.status.shown else ""
-
-
 def cursor(app: FinetuiApp) -> int | None:
     return app.state.run_list.cursor
-
-
-async def type_text(pilot: object, text: str) -> None:
-    names = {" ": "space", ":": "colon", "=": "equals_sign", ">": "greater_than_sign", "'": "apostrophe"}
-    await pilot.press(*(names.get(char, char) for char in text))  # type: ignore[attr-defined]
 
 
 # ---- the table of keys -------------------------------------------------------------------------------

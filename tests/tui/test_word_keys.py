@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from made_home import Served
-from pilot import ready, text_of, until
+from pilot import ready, status, text_of, type_text, until
 
 from tui import commands
 from tui.app import FinetuiApp
-from tui.run_list import RunList
 from tui.screens.run import RunScreen
 
 MakeApp = Callable[..., FinetuiApp]
 SMALL, LARGE = (80, 24), (200, 50)
 
 
-def status(app: FinetuiApp) -> str:
-    return app.state.status.shown[0] if app.state.status.shown else ""
-
-
-async def go_to(pilot: object, number: int) -> None:
-    """Put the cursor on a run."""
-    app = pilot.app  # type: ignore[attr-defined]
-    run_list: RunList = app.state.run_list
-    run_list.cursor = number
-    app.refresh_screen()
-    await pilot.pause()  # type: ignore[attr-defined]
+@asynccontextmanager
+async def at_run(make_app: MakeApp, number: int, size: tuple[int, int] = SMALL) -> AsyncIterator[Any]:
+    """The dashboard with the cursor on a run."""
+    async with make_app([number]).run_test(size=size) as pilot:
+        await ready(pilot)
+        yield pilot
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])
@@ -35,11 +31,11 @@ async def test_tags_are_changed_in_a_line_that_has_those_there_are(
     make_app: MakeApp, served: Served, size: tuple[int, int]
 ) -> None:
     served.actions.answer = lambda name, body: {"tags": ["night", "big"]}
-    app = make_app()
-    async with app.run_test(size=size) as pilot:
-        await ready(pilot)
-        await go_to(pilot, 2)
-        await pilot.press("t", *"night", "space", *"big", "enter")
+    async with at_run(make_app, 2, size) as pilot:
+        app = pilot.app
+        await pilot.press("t")
+        await type_text(pilot, "night big")
+        await pilot.press("enter")
         await until(pilot, lambda: bool(status(app)))
         assert ("tag", {"run": 2, "add": ["night", "big"], "remove": []}) in served.actions.asked
         assert status(app) == "run #2 has the tags night big"
@@ -47,14 +43,14 @@ async def test_tags_are_changed_in_a_line_that_has_those_there_are(
 
 
 async def test_a_note_is_written_on_the_runs_own_screen_too(make_app: MakeApp, served: Served) -> None:
-    app = make_app()
-    async with app.run_test(size=SMALL) as pilot:
-        await ready(pilot)
-        await go_to(pilot, 2)
+    async with at_run(make_app, 2, SMALL) as pilot:
+        app = pilot.app
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, RunScreen))
         # The letters are text, not keys: q does not leave, n does not ask again.
-        await pilot.press("n", *"quite", "space", *"nice", "enter")
+        await pilot.press("n")
+        await type_text(pilot, "quite nice")
+        await pilot.press("enter")
         await until(pilot, lambda: bool(status(app)))
         assert ("note", {"run": 2, "text": "quite nice"}) in served.actions.asked
         assert status(app) == "run #2 has a new note"
@@ -62,10 +58,8 @@ async def test_a_note_is_written_on_the_runs_own_screen_too(make_app: MakeApp, s
 
 
 async def test_escape_and_an_empty_line_do_nothing(make_app: MakeApp, served: Served) -> None:
-    app = make_app()
-    async with app.run_test(size=SMALL) as pilot:
-        await ready(pilot)
-        await go_to(pilot, 2)
+    async with at_run(make_app, 2, SMALL) as pilot:
+        app = pilot.app
         for keys in (("n", *"lost", "escape"), ("n", "enter"), ("C", "enter"), ("t", *"lost", "escape")):
             await pilot.press(*keys)
             await until(pilot, lambda: status(app) == "nothing done", str(keys))
@@ -76,10 +70,8 @@ async def test_escape_and_an_empty_line_do_nothing(make_app: MakeApp, served: Se
 
 
 async def test_a_filter_after_a_note_is_a_filter(make_app: MakeApp, served: Served) -> None:
-    app = make_app()
-    async with app.run_test(size=SMALL) as pilot:
-        await ready(pilot)
-        await go_to(pilot, 2)
+    async with at_run(make_app, 2, SMALL) as pilot:
+        app = pilot.app
         await pilot.press("n", "x", "enter")
         await until(pilot, lambda: not app.screen.query("Prompt"))
         await pilot.press("slash", *"qlora", "enter")
@@ -107,28 +99,26 @@ async def test_another_recipe_is_the_commands_work(
         return "", ["note: only 10 rows", said, "4 examples"]
 
     monkeypatch.setattr(commands, "run", run)
-    app = make_app()
-    async with app.run_test(size=LARGE) as pilot:
-        await ready(pilot)
-        await go_to(pilot, number)
-        await pilot.press(
-            key, *"name", "equals_sign", "quotation_mark", *"a", "space", *"b", "quotation_mark", "enter"
-        )
+    async with at_run(make_app, number, LARGE) as pilot:
+        app = pilot.app
+        await pilot.press(key)
+        await type_text(pilot, 'name="a b"')
+        await pilot.press("enter")
         await until(pilot, lambda: status(app) == said)
         assert asked == [(command, str(number), "name=a b")]
 
 
 async def test_why_a_recipe_is_refused_is_said(make_app: MakeApp, served: Served) -> None:
     """The command itself, which meets a folder that is not there and a key that is none."""
-    app = make_app()
-    async with app.run_test(size=LARGE) as pilot:
-        await ready(pilot)
-        await go_to(pilot, 2)
+    async with at_run(make_app, 2, LARGE) as pilot:
+        app = pilot.app
         await pilot.press("E")
         assert (
             status(app) == "run #2 has begun with its recipe; finetui clone 2 key=value makes a new run of it"
         )
-        await pilot.press("C", *"train", "full_stop", *"lrr", "equals_sign", "1", "enter")
+        await pilot.press("C")
+        await type_text(pilot, "train.lrr=1")
+        await pilot.press("enter")
         await until(pilot, lambda: "lrr" in status(app))
         assert "train.lr" in status(app)
         await pilot.press("C", "quotation_mark", "enter")
