@@ -22,16 +22,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from benchmarks.startup import end_pool, run
+from benchmarks.startup import end_pool, run, until_ended
 from benchmarks.throughput import RATES, bundled, save_data
-from finetui.log import read_log
 
 ROWS = 12  # of 57 tokens each in a step
 HELDOUT = 100
 EVERY = 0.1
-WAIT_S = 1800.0
 COMMAND = "import sys; sys.argv[0] = 'finetui'; from tui.cli import main; sys.exit(main())"
 RECIPE = """\
 model: bundled:stdlib-2m
@@ -132,36 +129,20 @@ def finetui(folder: Path, root: Path, words: list[str], count: int, concurrency:
     began = time.time()
     try:
         run([*command, *words], environment)
-        ends = until_ended(home / "runs", count)
+        runs = [until_ended(home / "runs", number) for number in range(1, count + 1)]
     finally:
         subprocess.run([*command, "daemon", "stop"], env=environment, capture_output=True, check=False)
         end_pool(folder / "pool")
-    for log in sorted((home / "runs").glob("*/attempts/1/events.jsonl")):
+    for number, events in enumerate(runs, start=1):
+        if events[-1]["status"] != "finished":
+            sys.exit(f"run {number} has not finished: {events[-1]}")
         raised = [
             f"{event['step']}: {event['flag']} {event['level']}"
-            for event in read_log(log)
+            for event in events
             if event["kind"] == "flag" and event["level"] in ("warn", "critical")
         ]
-        print(f"  {log.parent.parent.parent.name}: {', '.join(raised) or 'no warning'}", flush=True)
-    return max(ends) - began
-
-
-def until_ended(runs: Path, count: int) -> list[float]:
-    """When each run ended, unix seconds. Ends the program where one has not finished."""
-    deadline = time.monotonic() + WAIT_S
-    while time.monotonic() < deadline:
-        exits = [json.loads(path.read_text()) for path in runs.glob("*/attempts/1/exit.json")]
-        if len(exits) >= count:
-            if any(one["exit_code"] for one in exits):
-                sys.exit(f"a run has failed: {runs}")
-            return [float(one["ended"]) for one in exits]
-        time.sleep(0.2)
-    raise TimeoutError(f"the runs have not ended in {WAIT_S:g} s: {list(_logs(runs))}")
-
-
-def _logs(runs: Path) -> Iterator[Any]:
-    for log in runs.glob("*/attempts/1/events.jsonl"):
-        yield list(read_log(log))[-1]
+        print(f"  run {number}: {', '.join(raised) or 'no warning'}", flush=True)
+    return float(max(events[-1]["t"] for events in runs)) - began
 
 
 if __name__ == "__main__":
