@@ -5,7 +5,7 @@
 Two thirds of the kills hit runs of a worker that only keeps its contract with the daemon (tests/engine/fake_worker.py),
 one third real training of the bundled model, in one process and in two. SIGKILL goes to daemon, worker, rank, shim,
 pool, client and screen. Between kills the clock jumps, clients hang, and (where training is real) the disk is full, as
-chaos_weather.py has it. After each kill: every acknowledged run is there, no run has two workers, the daemon answers.
+chaos_faults.py has it. After each kill: every acknowledged run is there, no run has two workers, the daemon answers.
 At the end: every acknowledged run has finished, each point of its curve is in the store once, the store equals one that
 is built anew from the logs, and no process is left. `--docs` writes the table into docs/benchmarks.md.
 """
@@ -32,8 +32,9 @@ from typing import Any
 
 import psutil
 
-from benchmarks import chaos_weather
+from benchmarks import chaos_faults
 from benchmarks.chaos_home import at_home, ours, tables
+from benchmarks.small_disk import SmallDisk, mounted
 from engine.basics.process import Identity, alive, identify, send
 from engine.client import service
 from engine.runs import journal
@@ -50,7 +51,7 @@ DOCS = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 MARK, END = "<!-- made:chaos -->", "<!-- end -->"
 ANSWER_S = 2.0  # the daemon answers within
 AFTER_FULL_S = 20.0  # for so long a daemon may say that its disk was full
-WEATHER = 0.2  # of the times between two kills
+FAULTS = 0.2  # of the times between two kills
 PATIENCE_S = 900.0  # that all runs may take to end after the last kill
 STEPS = {"made up": 60, "real": 12}
 OPEN = 6  # runs that wait or run while there are kills to come
@@ -73,7 +74,7 @@ class Figures:
     """What happened, and what broke."""
 
     kills: Counter[str] = field(default_factory=Counter)
-    weather: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
     broken: list[str] = field(default_factory=list)
     answers: list[float] = field(default_factory=list)  # seconds until a daemon answered after its kill
     beside: list[float] = field(default_factory=list)  # … and one to whom other clients hang
@@ -97,8 +98,8 @@ class Chaos:
     rng: random.Random
     figures: Figures
     acknowledged: dict[int, int] = field(default_factory=dict)  # run → processes
-    clock: chaos_weather.Clock | None = None
-    disk: bool = False  # whether the home is a disk of its own
+    clock: chaos_faults.Clock | None = None
+    disk: SmallDisk | None = None  # that the home is, where it is one of its own
     full_at: float = -60.0  # monotonic, when the disk was full the last time
 
     # ---- load ------------------------------------------------------------------------------------
@@ -192,21 +193,21 @@ class Chaos:
         os.close(terminal)
         return True
 
-    # ---- weather ---------------------------------------------------------------------------------
+    # ---- other faults ----------------------------------------------------------------------------
 
-    def weather(self) -> None:
+    def fault(self) -> None:
         """One of the things that befall a home beside kills."""
-        kinds = ["clock jumps"] * bool(self.clock) + ["disk is full"] * self.disk + ["clients hang"]
+        kinds = ["clock jumps"] * bool(self.clock) + ["disk is full"] * bool(self.disk) + ["clients hang"]
         what = self.rng.choice(kinds)
-        self.figures.weather[f"{what} ({self.kind})"] += 1
+        self.figures.faults[f"{what} ({self.kind})"] += 1
         if what == "clock jumps" and self.clock:
             self.clock.jump(self.rng)
-        elif what == "disk is full":
-            chaos_weather.fill(self.home.path, self.rng.uniform(0.2, 3.0))
+        elif what == "disk is full" and self.disk:
+            chaos_faults.fill(self.disk, self.rng.uniform(0.2, 3.0))
             self.full_at = time.monotonic()
         else:
             with self.back():
-                chaos_weather.hang(self.home, self.rng, 1.5, self.ask)
+                chaos_faults.hang(self.home, self.rng, 1.5, self.ask)
 
     def ask(self) -> None:
         """How long the daemon takes to answer, if it does."""
@@ -302,7 +303,7 @@ class Chaos:
 def storm(kind: str, kills: int, rng: random.Random, figures: Figures, path: Path) -> None:
     began = time.monotonic()
     with (
-        chaos_weather.small_disk(path) if kind == "real" else nullcontext(False) as disk,
+        mounted(path, chaos_faults.DISK_MIB) if kind == "real" else nullcontext() as disk,
         at_home(kind, path) as (home, clock),
     ):
         chaos = Chaos(kind, home, rng, figures, clock=clock, disk=disk)
@@ -312,8 +313,8 @@ def storm(kind: str, kills: int, rng: random.Random, figures: Figures, path: Pat
                 chaos.top_up(client)
                 chaos.check(client)
             time.sleep(rng.uniform(0.0, 0.8 if kind == "made up" else 2.0))
-            if rng.random() < WEATHER:
-                chaos.weather()
+            if rng.random() < FAULTS:
+                chaos.fault()
             before = sum(figures.kills.values())
             chaos.kill()
             done += sum(figures.kills.values()) - before
@@ -348,7 +349,7 @@ def report(figures: Figures, crowded: list[float], queued: int) -> str:
     answers = sorted(figures.answers)
     late = sum(one > ANSWER_S for one in answers)
     rows = [f"| {name} | {count} |" for name, count in sorted(figures.kills.items())]
-    others = [f"| {name} | {count} |" for name, count in sorted(figures.weather.items())]
+    others = [f"| {name} | {count} |" for name, count in sorted(figures.faults.items())]
     beside = sorted(figures.beside) or [0.0]
     worst, middle = (answers[-1], answers[len(answers) // 2]) if answers else (0.0, 0.0)
     usual = sorted(crowded)[len(crowded) // 2]

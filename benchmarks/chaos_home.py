@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks import chaos_weather
+from benchmarks import chaos_faults
 from finetui.home import Home
 from store import Projection
 
@@ -44,7 +44,7 @@ def ours(home: Home) -> list[psutil.Process]:
 
 
 @contextmanager
-def at_home(kind: str, path: Path) -> Iterator[tuple[Home, chaos_weather.Clock | None]]:
+def at_home(kind: str, path: Path) -> Iterator[tuple[Home, chaos_faults.Clock | None]]:
     """A home of its own, with its pool, its clock, and workers that are real or made up."""
     home = Home(path)
     os.environ.update(FINETUI_HOME=str(path), FINETUI_POOL=str(path / "pool"), OMP_NUM_THREADS="1")
@@ -54,7 +54,7 @@ def at_home(kind: str, path: Path) -> Iterator[tuple[Home, chaos_weather.Clock |
         os.environ["FINETUI_WORKER_MODULE"] = "fake_worker"
     home.create()
     home.config.write_text("concurrency = 3\nretry_wait_seconds = 0\ngrace_s = 5\n")
-    clock = chaos_weather.Clock(path.with_name(f"{path.name}-clock"))
+    clock = chaos_faults.Clock(path.with_name(f"{path.name}-clock"))
     faked = clock.environment()
     os.environ.update(faked)
     try:

@@ -1,50 +1,20 @@
-"""A real file system of a few MiB, for tests of what a full one does."""
+"""A disk of a few MiB for a test, which is skipped where nothing may be mounted."""
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-MIB = 2**20
-
-
-class SmallDisk:
-    """A tmpfs; `fill` leaves not a single page free, `grow` and `clear` make room."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def fill(self) -> None:
-        """Take all that is left, in a moment: what a run gives back for its last words a little later is not taken."""
-        with (self.path / "filler").open("ab", buffering=0) as file:
-            space = os.statvfs(self.path)
-            with suppress(OSError):  # somebody else has just taken some of it
-                os.posix_fallocate(file.fileno(), 0, space.f_bavail * space.f_frsize - MIB)
-            file.seek(0, os.SEEK_END)
-            with suppress(OSError):
-                while True:
-                    file.write(os.urandom(4096))
-
-    def clear(self) -> None:
-        (self.path / "filler").unlink()
-
-    def grow(self, mib: int) -> None:
-        subprocess.run(["mount", "-o", f"remount,size={mib}m", str(self.path)], check=True)
+from benchmarks.small_disk import SmallDisk, mounted
 
 
 @contextmanager
 def small_disk(path: Path, mib: int) -> Iterator[SmallDisk]:
     """Skips the test where nothing may be mounted."""
-    path.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", str(path)]
-    if subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("a file system can be mounted by root only")
-    try:
-        yield SmallDisk(path)
-    finally:
-        subprocess.run(["umount", "--lazy", str(path)], check=True)
+    with mounted(path, mib) as disk:
+        if disk is None:
+            pytest.skip("a file system can be mounted by root only")
+        yield disk

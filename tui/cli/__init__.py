@@ -12,9 +12,9 @@ from finetui.errors import FinetuiError
 
 def main() -> None:
     """Run the command line, in a fork of the pool where that spares the imports."""
-    from tui.cli import prepared
+    from tui.cli import forked
 
-    code = prepared.run(sys.argv[1:])
+    code = forked.run(sys.argv[1:])
     if code is None:
         command()
     else:

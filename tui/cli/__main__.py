@@ -1,4 +1,4 @@
-"""The command line in a fork of the pool: see prepared.py."""
+"""The command line in a fork of the pool: see forked.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the pool imports for the commands that it runs (prepared.py): all of them, and what they import later."""
+"""What the pool imports for the commands that it runs (forked.py): all of them, and what they import later."""
 
 # ruff: noqa: E402, F401
 from __future__ import annotations

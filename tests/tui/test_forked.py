@@ -19,7 +19,7 @@ from engine.basics import child, pool
 from engine.basics.process import Identity
 from finetui.errors import ExitCode
 from finetui.start import program
-from tui.cli import prepared
+from tui.cli import forked
 
 COMMANDS = [
     ("ls",),
@@ -64,12 +64,12 @@ def test_a_command_says_the_same_in_the_pool(words: tuple[str, ...], commands: s
 def test_a_short_command_is_run_by_the_pool_where_one_is_up(
     commands: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert prepared.run(["check", "nowhere.yaml"]) == ExitCode.BAD_INPUT
+    assert forked.run(["check", "nowhere.yaml"]) == ExitCode.BAD_INPUT
     assert "there is no such recipe" in capfd.readouterr().err
     for words in ([], ["wait", "1"], ["run", "my.yaml", "--follow"], ["ls", "--help"], ["nonsense"]):
-        assert prepared.run(words) is None
+        assert forked.run(words) is None
     monkeypatch.setenv(pool.PLACE, f"{commands}-none")
-    assert prepared.run(["check", "nowhere.yaml"]) is None
+    assert forked.run(["check", "nowhere.yaml"]) is None
     assert capfd.readouterr() == ("", "")
 
 
@@ -127,9 +127,9 @@ def test_a_pool_that_ends_before_its_command_is_told(
     theirs.close()
     gone = Identity(pid=2**22 + 1, start_time=1, boot_id="none")
     monkeypatch.setattr(child, "fork", lambda *_, **__: child.Forked(gone, ours))
-    handlers = {number: signal.getsignal(number) for number in prepared.FORWARDED}
+    handlers = {number: signal.getsignal(number) for number in forked.FORWARDED}
     try:
-        assert prepared.run(["ls"]) == ExitCode.FAILED
+        assert forked.run(["ls"]) == ExitCode.FAILED
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

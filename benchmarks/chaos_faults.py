@@ -8,7 +8,6 @@ is missing it is left out, and the table has no line of it.
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import socket
@@ -17,17 +16,17 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow.flight as flight
 
+from benchmarks.small_disk import SmallDisk
 from finetui.home import Home
 
-MIB = 2**20
 DISK_MIB = 1536
 JUMPS_S = (-86_400, -3_600, -60, -1, 1, 60, 3_600, 86_400)
 LARGE = "SELECT range, repeat('x', 1000) FROM range(200000)"  # 200 MB, which nobody reads
@@ -62,36 +61,15 @@ class Clock:
         new.replace(self.file)
 
 
-@contextmanager
-def small_disk(path: Path) -> Iterator[bool]:
-    """A tmpfs at a path, as far as this may be mounted; whether it is one."""
-    path.mkdir(parents=True, exist_ok=True)
-    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m,mode=0700", "tmpfs", str(path)]
-    mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
+def fill(disk: SmallDisk, seconds: float) -> None:
+    """Take every free page of a disk for a while, also what somebody frees meanwhile."""
+    until = time.monotonic() + seconds
     try:
-        yield mounted
+        while time.monotonic() < until:
+            disk.fill()
+            time.sleep(0.05)
     finally:
-        if mounted:
-            subprocess.run(["umount", "--lazy", str(path)], check=True)
-
-
-def fill(path: Path, seconds: float) -> None:
-    """Take every free page of a disk for a while."""
-    filler = path / "filler"
-    try:
-        with filler.open("ab", buffering=0) as file:
-            until = time.monotonic() + seconds
-            while time.monotonic() < until:  # also what somebody frees meanwhile
-                space = os.statvfs(path)
-                with suppress(OSError):
-                    free = space.f_bavail * space.f_frsize - MIB
-                    os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), max(free, 4096))
-                with suppress(OSError):
-                    while True:
-                        file.write(bytes(4096))
-                time.sleep(0.05)
-    finally:
-        filler.unlink()
+        disk.clear()
 
 
 def hang(home: Home, rng: random.Random, seconds: float, meanwhile: Callable[[], None]) -> None:
