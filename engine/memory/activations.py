@@ -174,11 +174,11 @@ def _input_bytes(
     if not adapted:
         return 0
     low_rank = adapted * workload.r * b  # A's output, which B reads
-    # peft casts to the adapter's float32 and autocast back, a copy each; on 4-bit layers it asks whether
+    # With DoRA, peft casts to the adapter's float32 and autocast back, a copy each; on 4-bit layers it asks whether
     # autocast is on, but means CUDA's.
-    casts = workload.bf16 and (workload.method == "lora" or workload.device == "cpu")
+    casts = workload.bf16 and workload.dora and (workload.method == "lora" or workload.device == "cpu")
     if workload.lora_dropout:  # an output and a mask per layer: bool on CUDA, a multiplier on a CPU
-        mask = 1 if workload.device == "cuda" else F32
+        mask = 1 if workload.device == "cuda" else F32 if casts else b
         return low_rank + adapted * reader.width * (b + mask)
     if casts:
         return low_rank + adapted * reader.width * b

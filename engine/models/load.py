@@ -16,7 +16,7 @@ from engine.models.classifier import MAY_BE_NEW, load_classifier, train_head
 from engine.models.lora_start import first_weights
 from engine.models.methods.constrained import made_parts, put_parts, save_osf, with_constrained
 from engine.models.methods.freeze import freeze
-from engine.models.methods.low_rank import save_lora, with_lora
+from engine.models.methods.low_rank import read_as_they_come, save_lora, with_lora
 from engine.models.methods.vectors import with_vectors
 from engine.models.source import resolve
 from engine.models.start import NOTHING, Start
@@ -74,7 +74,7 @@ def load_model(
     """Load the model on its device, ready to train: trainable weights float32, frozen ones in `dtype` or 4 bits.
 
     A language model, or with `classes` a sequence classifier, whose head is trained by every method. `start`: what
-    the method begins from, for those that `makes_start` names. Raises ModelError.
+    the method begins from, for those that `makes_start` names. In bfloat16 it runs under autocast. Raises ModelError.
     """
     base = _load_base(spec, method, dtype, classes)
     if not classes:
@@ -87,6 +87,8 @@ def load_model(
         raise ModelError(
             f"what the run keeps of its start is not of this recipe ({error}); requeue it"
         ) from None
+    if dtype == torch.bfloat16:
+        read_as_they_come(model)
     if classes:
         train_head(model)
     return model

@@ -33,6 +33,7 @@ def benchmark() -> ModuleType:
         ("llama", "lora", False),
         ("llama", "lora dropout=0.1", True),
         ("llama", "lora dora=true", True),
+        ("llama", "lora dora=true dropout=0.1", True),
         ("llama", "lora targets=mlp", True),
         ("llama", "qlora", False),
         ("llama", "shira", True),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from peft.tuners.lora import LoraLayer
 
 from engine.basics.cpu import is_fast_in_bf16
 from engine.basics.errors import ModelError
@@ -60,6 +61,29 @@ def test_freeze_trains_the_last_blocks_and_the_norm_in_float32(dtype, batch):
     with torch.autocast("cpu", dtype, enabled=dtype != FP32):
         assert TargetLoss(model.eval()).matches_model()
         assert backward(model, batch).keys() == trained.keys()
+
+
+@pytest.mark.parametrize("method", [Lora(name="lora"), Lora(name="lora", dora=True), QLora(name="qlora")])
+def test_lora_takes_its_inputs_in_bfloat16_with_the_gradients_of_peft_that_casts_them(method, batch):
+    model = load_model(BUNDLED, method, torch.bfloat16)
+    with torch.no_grad():
+        for name, value in model.named_parameters():  # with B at zero, A would have no gradient
+            if ".lora_B." in name:
+                value.normal_(std=0.02, generator=torch.Generator().manual_seed(0))
+    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    kinds, gradients = [], []
+    layers[0].lora_A["default"].register_forward_pre_hook(lambda _, args: kinds.append(args[0].dtype))
+    dora = getattr(method, "dora", False)
+    for casts in (False, True):
+        assert casts or all(layer.cast_input_dtype_enabled == dora for layer in layers)
+        for layer in layers if casts else ():
+            layer.cast_input_dtype_enabled = casts
+        with torch.autocast("cpu", torch.bfloat16):
+            gradients.append(backward(model, batch))
+    assert set(kinds) == ({FP32} if dora else {FP32, torch.bfloat16})
+    ours, theirs = gradients
+    for name, gradient in ours.items():
+        assert torch.allclose(gradient, theirs[name], rtol=0.02, atol=0.002 * float(theirs[name].abs().max()))
 
 
 def test_freeze_trains_modules_by_name_and_tells_of_unknown_ones():

@@ -51,6 +51,19 @@ def with_lora(base: Any, method: Lora | QLora, start: Start = NOTHING) -> Any:
     return model
 
 
+def read_as_they_come(model: Any) -> None:
+    """Let LoRA's layers take their inputs as they are, for a model that runs under bfloat16 autocast.
+
+    PEFT casts them to the adapter's float32, and autocast casts them back: the same numbers, for two copies a layer and
+    one of them kept for the backward pass. DoRA takes a weight's norm in the format of its input: it keeps float32.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    for module in model.modules():
+        if isinstance(module, LoraLayer) and not module.lora_variant:
+            module.cast_input_dtype_enabled = False
+
+
 def _config(base: Any, method: Lora | QLora, targets: str | list[str]) -> Any:
     """Return PEFT's configuration of an adapter. Raises ModelError."""
     from peft import LoraConfig
