@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from engine.basics.safe_text import one_line
@@ -13,7 +12,7 @@ from engine.runs.lifecycle import Action, refused
 from finetui.errors import StoreError
 from store.states import WAITING
 from tui import bindings, commands
-from tui.host import Host
+from tui.host import Host, run_path
 from tui.lines.theme import Glyphs
 from tui.orders import done
 from tui.rows import Run
@@ -42,13 +41,6 @@ def _target(screen: BaseScreen) -> Run:
     run = screen.target()
     assert run is not None, "the binding table lets no run key through without a run"
     return run
-
-
-def _directory(host: Host, run: Run) -> Path | None:
-    """Where a run is; None if it is gone."""
-    from engine.runs.home import run_dirs
-
-    return next((at.path for at in run_dirs(host.home) if at.number == run.number), None)
 
 
 # ---- runs ----------------------------------------------------------------------------------------
@@ -155,7 +147,7 @@ def remove_run(host: Host, screen: BaseScreen) -> None:
     run = _target(screen)
     if _order_all(host, screen, "remove", "remove (finetui restore brings them back)"):
         return
-    path = _directory(host, run)
+    path = run_path(host.home, run.number)
     freed = size(bytes_of(path)) if path else "nothing"
     host.confirm(
         f"Remove run #{run.number} {one_line(run.name)} ({freed})? finetui restore {run.number} brings it back",
@@ -263,11 +255,24 @@ def open_sql(host: Host, _: BaseScreen) -> None:
     host.open_screen(SqlScreen(host.remembered.queries()))
 
 
+def read_run(host: Host, screen: BaseScreen) -> None:
+    from tui.screens.reader import ReaderScreen
+
+    run = _target(screen)
+
+    def show(outcome: tuple[str, list[str]]) -> None:
+        host.say("")
+        host.open_screen(ReaderScreen(f"#{run.number} {run.name}", lambda: outcome[0]))
+
+    host.say("reading …", keep=True)
+    host.in_thread(lambda _: commands.run(host.home, "show", str(run.number)), show)
+
+
 def open_data(host: Host, screen: BaseScreen) -> None:
     from tui.screens.data import DataScreen
 
     run = _target(screen)
-    path = _directory(host, run)
+    path = run_path(host.home, run.number)
     if path is None:
         host.say(f"the directory of run #{run.number} is gone", "bad")
         return
@@ -331,6 +336,7 @@ ACTIONS: dict[str, Callable[[Host, BaseScreen], None]] = {
     "smooth": smooth_more,
     "glyphs": change_glyphs,
     "sql": open_sql,
+    "read": read_run,
     "data": open_data,
     "fix": open_fix,
     "compare": open_comparison,

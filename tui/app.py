@@ -9,7 +9,7 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,8 @@ from textual.screen import Screen
 
 from engine.basics.safe_text import lines, one_line
 from finetui.home import Home
-from tui import actions
+from tui import actions, clipboard
+from tui.host import Answer
 from tui.lines import format, theme
 from tui.poller import Poller, default_connect
 from tui.remembered import Remembered
@@ -192,8 +193,25 @@ class FinetuiApp(App[None]):
         self._show_status(for_a_while=not keep)
 
     def confirm(self, question: str, then: Callable[[], None]) -> None:
-        self.state.status.ask(question, then)
+        self._ask(f"{question}   y yes   n no", dict.fromkeys(("y", "Y", "enter"), then))
+
+    def choose(self, question: str, answers: Sequence[Answer]) -> None:
+        words = "   ".join(f"{answer.key} {answer.label}" for answer in answers)
+        self._ask(f"{question}   {words}", {answer.key: answer.then for answer in answers})
+
+    def _ask(self, question: str, answers: Mapping[str, Callable[[], None]]) -> None:
+        self.state.status.ask(question, answers)
         self._show_status(for_a_while=False)
+
+    def copy(self, text: str, what: str) -> None:
+        if not clipboard.in_tmux():
+            self.copy_to_clipboard(text)
+        self.run_worker(partial(self._keep_copy, text, what), thread=True, exit_on_error=False)
+
+    def _keep_copy(self, text: str, what: str) -> None:
+        also = clipboard.keep(self.home, text)
+        with suppress(RuntimeError):  # the app has ended meanwhile
+            self.call_from_thread(self.say, "; ".join(filter(None, (f"copied {what}", also))), "good")
 
     def _show_status(self, *, for_a_while: bool) -> None:
         if self._status_timer:
@@ -206,14 +224,14 @@ class FinetuiApp(App[None]):
 
     def _answered(self, key: str) -> bool:
         """Whether an open question took the key; any key clears what the status line said before."""
-        question = self.state.status.take_question()
-        if question is None:
+        answers = self.state.status.take_answers()
+        if answers is None:
             if self.state.status.shown:
                 self.say("")
             return False
-        if key in ("y", "Y", "enter"):
+        if key in answers:
             self.say("")
-            question()
+            answers[key]()
             return True
         self.say("nothing done")
         return key in ("n", "N", "escape")

@@ -23,6 +23,7 @@ SCREENS = {
     "fix": "Fix",
     "scale": "Scale",
     "sql": "SQL",
+    "reader": "Text",
     "help": "Help",
 }
 
@@ -126,11 +127,11 @@ def _compare(context: Context) -> str | None:
     return "mark two or more runs with space, then compare them"
 
 
-LISTS = ("dashboard", "run", "compare", "data", "fix", "scale", "sql")
+LISTS = ("dashboard", "run", "compare", "data", "fix", "scale", "sql", "reader")
 RUNS = ("dashboard", "run")
 CHARTS = ("dashboard", "run", "compare")
 PANED = (*CHARTS, "data")
-PLAIN = (*PANED, "fix", "scale")  # screens on which every letter is a key
+PLAIN = (*PANED, "fix", "scale", "reader")  # screens on which every letter is a key
 
 BINDINGS: tuple[Binding, ...] = (
     Binding(("enter",), "open", "open", "Open the run under the cursor.", unless=_run, footer=True),
@@ -212,6 +213,10 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("h", "left"), "left", "left", "One column of the results to the left.", ("sql",)),
     Binding(("l", "right"), "right", "right", "One column of the results to the right.", ("sql",)),
     Binding(("ctrl+c",), "stop", "stop query", "Stop the running query.", ("sql",)),
+    Binding(("i",), "read", "read", "Read all there is on the run: why it failed, what to do, flags, results.",
+            RUNS, _run),
+    Binding(("Y",), "copy", "copy", "Copy what the next key says (OSC 52; in tmux by its buffer), and into a file.",
+            (*PLAIN, "sql")),
     Binding(("colon",), "sql", "SQL", "Query everything with SQL.", CHARTS, footer=True),
     Binding(("question_mark", "f1"), "help", "help", "All keys; type to search, enter to run one.",
             (*PLAIN, "sql"), footer=True),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from textual.screen import Screen
@@ -11,6 +13,15 @@ from finetui.home import Home
 from tui.remembered import Remembered
 from tui.rows import Request
 from tui.state import ChartView, State
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One of the answers to a question: the key that gives it, what it is called, and what it does."""
+
+    key: str
+    label: str
+    then: Callable[[], None]
 
 
 class Host(Protocol):
@@ -45,6 +56,12 @@ class Host(Protocol):
     def confirm(self, question: str, then: Callable[[], None]) -> None:
         """Ask in the status line; y or enter does it, every other key forgets it."""
 
+    def choose(self, question: str, answers: Sequence[Answer]) -> None:
+        """Ask in the status line what one of a few keys answers; every other key forgets it."""
+
+    def copy(self, text: str, what: str) -> None:
+        """Put a text where a paste takes it from, also over SSH and in tmux, and into a file; say so with `what`."""
+
     def remember(self, **values: Any) -> None:
         """Keep something for the next session, in a thread."""
 
@@ -55,3 +72,10 @@ class Host(Protocol):
 
     def quit(self) -> None:
         """End the session; runs go on."""
+
+
+def run_path(home: Home, number: int) -> Path | None:
+    """Where a run is; None if it is gone."""
+    from engine.runs.home import run_dirs
+
+    return next((at.path for at in run_dirs(home) if at.number == number), None)

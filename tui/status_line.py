@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+Answers = Mapping[str, Callable[[], None]]  # by key
 
 
 class StatusLine:
@@ -10,20 +12,21 @@ class StatusLine:
 
     def __init__(self) -> None:
         self.shown: tuple[str, str] | None = None
-        self._question: Callable[[], None] | None = None
+        self._answers: Answers | None = None
 
     def say(self, text: str, style: str) -> None:
         """An empty text clears the line. A question that is covered is forgotten: nobody can see any more what they
         would answer.
         """
-        self._question = None
+        self._answers = None
         self.shown = (text, style) if text else None
 
-    def ask(self, question: str, then: Callable[[], None]) -> None:
-        self.shown = (f"{question}   y yes   n no", "warn")
-        self._question = then
+    def ask(self, question: str, answers: Answers) -> None:
+        """Ask what one of a few keys answers."""
+        self.shown = (question, "warn")
+        self._answers = answers
 
-    def take_question(self) -> Callable[[], None] | None:
-        """What is to be done after a yes, once; None where nothing was asked."""
-        question, self._question = self._question, None
-        return question
+    def take_answers(self) -> Answers | None:
+        """What the keys would do that answer the question, once; None where nothing was asked."""
+        answers, self._answers = self._answers, None
+        return answers

@@ -26,6 +26,7 @@ from tui.screens.dashboard import Dashboard
 from tui.screens.data import DataScreen
 from tui.screens.fix import FixScreen
 from tui.screens.help import HelpScreen
+from tui.screens.reader import ReaderScreen
 from tui.screens.run import RunScreen
 from tui.screens.scale import ScaleScreen
 from tui.screens.sql import SqlScreen
@@ -50,6 +51,7 @@ def test_every_binding_can_be_done() -> None:
         "fix": FixScreen,
         "scale": ScaleScreen,
         "sql": SqlScreen,
+        "reader": ReaderScreen,
         "help": HelpScreen,
     }
     for binding in BINDINGS:

@@ -12,10 +12,11 @@ from textual.message import Message
 from textual.screen import Screen
 
 from tui import bindings
-from tui.host import Host
+from tui.host import Answer, Host, run_path
 from tui.lines.text import Line, spread
 from tui.rows import Request, Run, Snapshot
 from tui.state import State
+from tui.widgets import run_table
 from tui.widgets.bars import footer, tab_at, tabs
 from tui.widgets.panel import Panel
 
@@ -95,6 +96,38 @@ class BaseScreen(Screen[None], inherit_bindings=False):
 
     def on_screen_resume(self) -> None:
         self.changed()
+
+    # ---- copying -------------------------------------------------------------------------------
+
+    def copies(self) -> Sequence[Answer]:
+        """What can be copied here, each by a key of its own: the run under the cursor, where there is one."""
+        run = self.target()
+        if run is None:
+            return ()
+        number = run.number
+        sentence = f"#{number} {run.name}: {run_table.about(run)[0]}"
+        return (
+            Answer("n", "number", lambda: self.host.copy(str(number), f"the number {number}")),
+            Answer("s", "sentence", lambda: self.host.copy(sentence, f"what is said of #{number}")),
+            Answer("p", "path", lambda: self._copy_path(number)),
+        )
+
+    def _copy_path(self, number: int) -> None:
+        if path := run_path(self.host.home, number):
+            self.host.copy(str(path), f"the path of #{number}")
+        else:
+            self.host.say(f"the directory of run #{number} is gone", "bad")
+
+    def shown_text(self) -> str:
+        """What the panels show, as text: the whole screen but for its header and footer."""
+        panels = (
+            panel for panel in self.query(Panel) if panel.display and panel.id not in ("header", "footer")
+        )
+        return "\n".join(text for panel in panels if (text := panel.text().rstrip()))
+
+    def do_copy(self) -> None:
+        screen = Answer("v", "view", lambda: self.host.copy(self.shown_text(), "what the screen shows"))
+        self.host.choose("copy:", (*self.copies(), screen))
 
     # ---- a line of text ------------------------------------------------------------------------
 
