@@ -155,7 +155,10 @@ def test_a_killed_worker_is_resumed(box: Box, again: int) -> None:
 
 def test_cancel_saves_and_resume_goes_on(box: Box, again: int) -> None:
     box.wait(again, lambda row: row["attempt"] == 2 and row["state"] == "running" and (row["step"] or 0) >= 9)
+    worker = box.process(again, "engine.attempt.worker")
+    worker.suspend()  # on a busy machine it would be at its end before the command is
     box.run("cancel", str(again))
+    worker.resume()
     step = box.wait(again, lambda row: row["state"] == "cancelled")["step"]
     assert 9 <= step < STEPS
     assert "nothing to cancel" in box.run("cancel", str(again), code=4).stderr
