@@ -55,11 +55,14 @@ def _order(host: Host, action: str, run: Run, **body: Any) -> None:
 
 
 def _order_all(host: Host, screen: BaseScreen, action: Action, words: str, **body: Any) -> bool:
-    """Where a sweep is under the cursor: ask, then order each of its runs whose state allows it. False elsewhere."""
-    members = screen.members()
-    if not members:
+    """Where a sweep or one of several marked runs is under the cursor: ask, then order each of them whose state allows
+    it. False elsewhere.
+    """
+    several = screen.members() or screen.group()
+    if not several:
         return False
-    able = [run for run in members if refused(action, run.number, run.state) is None]
+    whose = f"{len(several)} {_several(screen)}"
+    able = [run for run in several if refused(action, run.number, run.state) is None]
 
     def order(client: Any) -> tuple[int, list[str]]:
         problems = []
@@ -73,13 +76,15 @@ def _order_all(host: Host, screen: BaseScreen, action: Action, words: str, **bod
     def tell(outcome: tuple[int, list[str]]) -> None:
         count, problems = outcome
         refusals = f"; {len(problems)} refused: {problems[0]}" if problems else ""
-        host.say(
-            f"done for {count} of the {len(members)} runs of the sweep{refusals}", "good" if count else "bad"
-        )
+        host.say(f"done for {count} of the {whose}{refusals}", "good" if count else "bad")
 
-    question = f"{words} {len(able)} of the {len(members)} runs of this sweep?"
+    question = f"{words} {len(able)} of the {whose}?"
     host.confirm(question[0].upper() + question[1:], lambda: host.in_thread(order, tell))
     return True
+
+
+def _several(screen: BaseScreen) -> str:
+    return "runs of this sweep" if screen.members() else "marked runs"
 
 
 def _order_target(
@@ -127,7 +132,7 @@ def move_to_front(host: Host, screen: BaseScreen) -> None:
 
 def hold_run(host: Host, screen: BaseScreen) -> None:
     run = _target(screen)
-    waiting = [one for one in screen.members() or (run,) if one.state in WAITING]
+    waiting = [one for one in screen.members() or screen.group() or (run,) if one.state in WAITING]
     action: Action = "release" if all(one.held for one in waiting) else "hold"
     _order_target(host, screen, action)
 
@@ -164,7 +169,8 @@ def tag_run(host: Host, screen: BaseScreen) -> None:
         add, remove = [word for word in new if word not in old], [word for word in old if word not in new]
         _order_target(host, screen, "tag", "change the tags of", add=add, remove=remove)
 
-    label = "tags of the sweep" if screen.members() else f"tags of #{run.number}"
+    several = screen.members() or screen.group()
+    label = f"tags of the {_several(screen)}" if several else f"tags of #{run.number}"
     screen.ask(label, run.tags, "words, by which a filter finds it: tag:night", change)
 
 

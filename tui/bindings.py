@@ -7,7 +7,7 @@ what tui/actions.py has under that name.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.runs.lifecycle import Action, refused
 from store.states import ENDED
@@ -34,6 +34,7 @@ class Context:
 
     run: Run | None = None  # the run under the cursor, or the one that is open
     members: tuple[Run, ...] = ()  # the runs of a sweep whose one line is under the cursor
+    group: tuple[Run, ...] = ()  # the marked runs, if the one under the cursor is among several
     marked: int = 0
     connected: bool = True
     loaded: bool = True
@@ -70,14 +71,15 @@ def _reachable(context: Context) -> str | None:
 
 
 def _allowed(action: Action) -> Unless:
-    """By the rules that the daemon goes by; of a sweep in one line, to any of its runs."""
+    """By the rules that the daemon goes by; of a sweep in one line or of marked runs, to any of them."""
 
     def unless(context: Context) -> str | None:
         if context.run is None or not context.connected:
             return _reachable(context)
-        if context.members:
-            able = any(refused(action, run.number, run.state) is None for run in context.members)
-            return None if able else "no run of this sweep is in a state that allows it"
+        if several := context.members or context.group:
+            able = any(refused(action, run.number, run.state) is None for run in several)
+            whose = "run of this sweep" if context.members else "marked run"
+            return None if able else f"no {whose} is in a state that allows it"
         return refused(action, context.run.number, context.run.state)
 
     return unless
@@ -94,10 +96,15 @@ def _alone(unless: Unless) -> Unless:
     return of_one
 
 
+def _single(unless: Unless) -> Unless:
+    """For what is done to the run under the cursor alone, marked or not."""
+    return _alone(lambda context: unless(replace(context, group=())))
+
+
 _cancel, _pause = _allowed("cancel"), _allowed("pause")
 _resume, _priority = _allowed("resume"), _allowed("priority")
-_remove, _edit = _allowed("remove"), _alone(_allowed("edit"))
-_hold, _start, _move = _allowed("hold"), _alone(_allowed("start_now")), _alone(_allowed("move"))
+_remove, _edit = _allowed("remove"), _single(_allowed("edit"))
+_hold, _start, _move = _allowed("hold"), _single(_allowed("start_now")), _single(_allowed("move"))
 _note = _alone(_reachable)
 
 
@@ -135,7 +142,8 @@ PLAIN = (*PANED, "fix", "scale", "reader")  # screens on which every letter is a
 
 BINDINGS: tuple[Binding, ...] = (
     Binding(("enter",), "open", "open", "Open the run under the cursor.", unless=_run, footer=True),
-    Binding(("space",), "mark", "mark", "Mark the run: marked runs share the charts.", unless=_run, footer=True),
+    Binding(("space",), "mark", "mark", "Mark the run: marked runs share the charts, and a key for one means all (asks).",
+            unless=_run, footer=True),
     Binding(("c",), "compare", "compare", "Compare the marked runs.", unless=_compare, footer=True),
     Binding(("slash",), "filter", "filter", "Filter the table: words, state:running, method=lora, lr>1e-4.",
             footer=True),
@@ -180,11 +188,18 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("G", "end"), "bottom", "bottom", "To the last line.", LISTS),
     Binding(("ctrl+d", "pagedown"), "page_down", "page down", "Half a page down.", LISTS),
     Binding(("ctrl+u", "pageup"), "page_up", "page up", "Half a page up.", LISTS),
+    Binding(("left",), "left", "left", "Scroll to the left, where lines are longer than the screen.", ("run",)),
+    Binding(("right",), "right", "right", "Scroll to the right.", ("run",)),
+    Binding(("slash",), "search", "search", "Search in the section that is shown; of curves, in the log.", ("run",),
+            footer=True),
+    Binding(("full_stop",), "next_match", "next match", "The next line that has what was searched for.", ("run",)),
+    Binding(("comma",), "previous_match", "previous match", "The line before that has it.", ("run",)),
     # While the help is searched, letters are typed.
     Binding(("down",), "down", "down", "One line down.", ("help",)),
     Binding(("up",), "up", "up", "One line up.", ("help",)),
     Binding(("pagedown",), "page_down", "page down", "Half a page down.", ("help",)),
     Binding(("pageup",), "page_up", "page up", "Half a page up.", ("help",)),
+    Binding(("M",), "mark_all", "mark all", "Mark all runs that the filter shows."),
     Binding(("U",), "unmark", "unmark all", "Clear all marks."),
     Binding(("tab",), "next_pane", "pane", "Next pane (small terminals show one at a time), or next section.",
             PANED, footer=True),
@@ -193,6 +208,8 @@ BINDINGS: tuple[Binding, ...] = (
         Binding((str(number),), f"pane({number})", f"pane {number}", f"Show pane {number}.", PANED)
         for number in range(1, 8)
     ),
+    Binding(("z",), "whole", "whole screen", "Give a pane the whole screen, or the table back; j, k scroll text.",
+            ("dashboard",)),
     Binding(("0",), "reset", "reset", "All panes, whole curves.", CHARTS),
     Binding(("m",), "metric", "metric", "Next metric in the first chart.", CHARTS, footer=True),
     Binding(("y",), "log_scale", "log y", "Switch the logarithmic y axis on or off.", CHARTS, footer=True),
@@ -226,7 +243,8 @@ BINDINGS: tuple[Binding, ...] = (
 )  # fmt: skip
 
 _SHOWN = {
-    "slash": "/", "colon": ":", "question_mark": "?", "escape": "esc", "plus": "+", "minus": "-",
+    "slash": "/", "full_stop": ".", "comma": ",",
+    "colon": ":", "question_mark": "?", "escape": "esc", "plus": "+", "minus": "-",
     "equals_sign": "=", "left_square_bracket": "[", "right_square_bracket": "]", "down": "↓", "up": "↑",
     "pagedown": "pgdn", "pageup": "pgup", "ctrl+j": "ctrl+enter", "ctrl+up": "ctrl+↑", "ctrl+down": "ctrl+↓",
 }  # fmt: skip

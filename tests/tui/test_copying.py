@@ -18,7 +18,11 @@ MakeApp = Callable[..., FinetuiApp]
 
 @pytest.mark.parametrize(
     ("key", "what", "said"),
-    [("n", "3", "copied the number 3"), ("s", "#3 ", "copied what is said of #3"), ("p", "/000003-", "the path")],
+    [
+        ("n", "3", "copied the number 3"),
+        ("s", "#3 ", "copied what is said of #3"),
+        ("p", "/000003-", "the path"),
+    ],
 )
 async def test_what_is_copied_goes_to_the_terminal_and_to_a_file(
     make_app: MakeApp, served: Served, monkeypatch: pytest.MonkeyPatch, key: str, what: str, said: str
@@ -36,7 +40,7 @@ async def test_what_is_copied_goes_to_the_terminal_and_to_a_file(
         assert (served.home.path / "copied.txt").stat().st_mode & 0o777 == 0o600
         await pilot.press("Y", "v")
         await until(pilot, lambda: "the screen shows" in status(app))
-        assert "#3 " in app.clipboard and "tokens" in app.clipboard
+        assert "#3 " in app.clipboard
         await pilot.press("Y", "escape")
         assert status(app) == "nothing done"
 

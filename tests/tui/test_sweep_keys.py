@@ -33,17 +33,20 @@ class Screen:
 
     room = "dashboard"
 
-    def __init__(self, *members: Run) -> None:
-        self.runs = members
+    def __init__(self, *members: Run, marked: bool = False) -> None:
+        self.runs, self.marked = members, marked
 
     def target(self) -> Run:
         return self.runs[0]
 
     def members(self) -> tuple[Run, ...]:
-        return self.runs if len(self.runs) > 1 else ()
+        return self.runs if len(self.runs) > 1 and not self.marked else ()
+
+    def group(self) -> tuple[Run, ...]:
+        return self.runs if self.marked else ()
 
     def context(self) -> Context:
-        return Context(self.target(), self.members())
+        return Context(self.target(), self.members(), self.group())
 
     def ask(self, label: str, text: str, hint: str, then: Callable[[str], None]) -> None:
         then("night")
@@ -66,9 +69,9 @@ class Asked:
         self.said.append(text)
 
 
-def press(action: str, *members: Run) -> Asked:
+def press(action: str, *members: Run, marked: bool = False) -> Asked:
     host = Asked()
-    actions.perform(cast(Host, host), cast(BaseScreen, Screen(*members)), action)
+    actions.perform(cast(Host, host), cast(BaseScreen, Screen(*members, marked=marked)), action)
     return host
 
 
@@ -98,7 +101,7 @@ def test_a_key_orders_all_runs_of_a_sweep_that_can_be(
     assert host.questions == [question]
     assert [(one, run) for one, run, _ in host.client.asked] == [(name, run) for run in runs]
     refused = "; 1 refused: run #4 is stopping" if 4 in runs else ""
-    assert host.said == [f"done for {len(runs) - (4 in runs)} of the 4 runs of the sweep{refused}"]
+    assert host.said == [f"done for {len(runs) - (4 in runs)} of the 4 runs of this sweep{refused}"]
     if name == "tag":
         assert host.client.asked[0][2] == {"add": ["night"], "remove": ["old"]}
 
@@ -125,3 +128,18 @@ def test_a_run_alone_is_ordered_as_before() -> None:
     host = press("pause", SWEEP[1])
     assert host.client.asked == [("pause", 3, {})]
     assert host.questions == []
+
+
+def test_a_key_on_one_of_several_marked_runs_means_all_of_them() -> None:
+    host = press("pause", *SWEEP, marked=True)
+    assert host.questions == ["Pause 3 of the 4 marked runs?"]
+    assert [run for _, run, _ in host.client.asked] == [3, 4, 5]
+    assert press("resume", *SWEEP, marked=True).said == ["no marked run is in a state that allows it"]
+
+
+def test_a_key_for_one_run_means_the_one_under_the_cursor_marked_or_not() -> None:
+    """Its own state decides, not that of the others."""
+    assert press("requeue", *SWEEP, marked=True).client.asked == [("requeue", 2, {})]
+    assert press("front", *SWEEP, marked=True).said == [
+        "run #2 is finished; only a run that waits has a place in the queue"
+    ]

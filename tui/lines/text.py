@@ -91,6 +91,40 @@ def fit(line: Line, width: int, fill: str = "") -> Line:
     return [*fitted, (" " * room, fill)] if room else fitted
 
 
+def from_column(line: Line, start: int) -> Line:
+    """What is right of a column; of a wide character that lies across it a blank is left."""
+    shown: Line = []
+    for text, style in line:
+        size = width_of(text)
+        if start >= size:
+            start -= size
+            continue
+        kept, at = "", 0
+        for grapheme, columns in graphemes(text):
+            kept += grapheme if at >= start else " " * max(0, at + columns - start)
+            at += columns
+        shown.append((kept, style))
+        start = 0
+    return shown
+
+
+def contains(line: Line, words: str) -> bool:
+    """Whether a line has some words, whatever their case."""
+    return words.casefold() in "".join(text for text, _ in line).casefold()
+
+
+def marked(line: Line, words: str) -> Line:
+    """The line with each place that has the words in the style `match`; a place across two styles stays as it is."""
+    shown: Line = []
+    for text, style in line:
+        at = 0
+        for found in re.finditer(re.escape(words), text, re.IGNORECASE) if words else ():
+            shown += [(text[at : found.start()], style), (found[0], "match")]
+            at = found.end()
+        shown.append((text[at:], style))
+    return [span for span in shown if span[0]]
+
+
 def spread(start: Line, end: Line, width: int) -> Line:
     """`start` at the left edge, `end` at the right one; the start is cut when both do not fit."""
     room = max(0, width - line_width(end) - 1)

@@ -153,7 +153,7 @@ def terminal_has_unicode() -> bool:
 
 
 CSS = f"""
-Screen {{ background: {BACKGROUND}; color: {TEXT}; layers: base over; }}
+Screen {{ background: {BACKGROUND}; color: {TEXT}; layers: base over; overflow: hidden; }}
 Panel {{ background: {BACKGROUND}; color: {TEXT}; width: 1fr; height: 1fr; }}
 .framed {{
     border: round {BORDER}; border-title-color: {DIM}; border-subtitle-color: {FAINT};

@@ -64,7 +64,12 @@ class BaseScreen(Screen[None], inherit_bindings=False):
     def context(self) -> bindings.Context:
         snapshot = self.snapshot
         return bindings.Context(
-            self.target(), self.members(), len(self.state.marked), not snapshot.trouble, snapshot.loaded
+            self.target(),
+            self.members(),
+            self.group(),
+            len(self.state.marked),
+            not snapshot.trouble,
+            snapshot.loaded,
         )
 
     def target(self) -> Run | None:
@@ -73,6 +78,10 @@ class BaseScreen(Screen[None], inherit_bindings=False):
 
     def members(self) -> tuple[Run, ...]:
         """The runs of the sweep whose one line is under the cursor; none on the line of a run."""
+        return ()
+
+    def group(self) -> tuple[Run, ...]:
+        """The marked runs, where the one under the cursor is one of several: a key for one means all."""
         return ()
 
     def update_panels(self) -> None:
@@ -234,7 +243,7 @@ class BaseScreen(Screen[None], inherit_bindings=False):
         if self.state.status.shown:
             text, style = self.state.status.shown
             return [[(f" {text}", style)]]
-        return [footer(self.room, width)]
+        return [footer(self.room, width, self.context())]
 
 
 class PanedScreen(BaseScreen, inherit_bindings=False):

@@ -25,6 +25,8 @@ from tui.widgets.chart import Shown
 from tui.widgets.panel import Panel
 
 PANES = ("training", "held-out", "general", "hardware", "flags", "log")
+MOST_CURVES = 8  # of marked runs: more than there are colours tell nothing
+TINY = 16  # lines: half of a split terminal has no line to spare for the hardware
 
 
 class Dashboard(BaseScreen, inherit_bindings=False):
@@ -38,6 +40,9 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         self.top = 0
         self.pane = 0  # shown on a small terminal
         self.large: int | None = None  # the only pane shown on a large one
+        self.whole = False  # a pane has the screen to itself, without the table
+        self.first = 0  # line of text in view in it; of a log, counted from its end
+        self._last = 0
         self._arranged: tuple[object, ...] = ()
         self._charts: dict[int, list[Line]] = {}
 
@@ -73,9 +78,15 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         run = self.target()
         return tuple(self.run_list.folded.get(run.number, ())) if run else ()
 
+    def group(self) -> tuple[Run, ...]:
+        run, marked = self.target(), self.state.marked
+        if run is None or run.number not in marked or len(marked) < 2 or self.members():
+            return ()
+        return tuple(one for number in marked if (one := self.snapshot.run(number)))
+
     def shown(self) -> list[Shown]:
-        """Runs in the charts: the one under the cursor on top, then the marked ones."""
-        marked, run = self.state.marked, self.target()
+        """Runs in the charts: the one under the cursor on top, then the first of those that are marked."""
+        marked, run = self.state.marked[:MOST_CURVES], self.target()
         items = [
             Shown(other, slot) for slot, number in enumerate(marked) if (other := self.snapshot.run(number))
         ]
@@ -115,7 +126,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         return judged_by(run.task if run else None).metric if PANES[index] == "held-out" else "general/loss"
 
     def _visible(self) -> list[int]:
-        if self.small:
+        if self.small or self.whole:
             return [self.pane]
         return [self.large] if self.large is not None else list(range(len(PANES)))
 
@@ -130,17 +141,19 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         rows = len(self.snapshot.runs)
         height = self.size.height
         table = max(6, min(rows + 4, 9 if self.small else round(height * 0.34)))
+        tiny = height < TINY
         if self.small:
-            table = min(table, 8)
+            table = min(table, 8, max(4, height // 2))
         visible = self._visible()
         facts = max(8, min(13, round(height * 0.24)))
-        wanted = (self.small, table, tuple(visible), facts)
+        wanted = (self.small, tiny, self.whole, table, tuple(visible), facts)
         if wanted == self._arranged or not self.is_mounted or not height:
             return
         self._arranged = wanted
         self._part("#table").styles.height = table + (0 if self.small else 1)
+        self._part("#table").set_class(self.whole, "hidden")
         self._part("#tabs").set_class(not self.small, "hidden")
-        self._part("#hardware-line").set_class(not self.small, "hidden")
+        self._part("#hardware-line").set_class(not self.small or tiny, "hidden")
         for index in range(len(PANES)):
             self._part(f"#pane{index}").set_class(index not in visible, "hidden")
         charts, facts_row = self._part("#charts"), self._part("#facts")
@@ -251,6 +264,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
             (self.snapshot.rows(ask(name, run=run.number)) if run else []) for name in ("flags", "worst")
         )
         lines = panes.flags(rows, worst, run, width)
+        if self.whole:
+            return self._in_view(lines, height)
         if len(lines) > height:
             lines[height - 1 :] = [[("… the rest: enter, then 4", "faint")]]
         return lines
@@ -259,7 +274,17 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         run = self.target()
         if not self.snapshot.loaded:
             return []
-        return panes.log(self.snapshot.rows(ask("log", run=run.number)) if run else [], run, width, height)
+        rows = self.snapshot.rows(ask("log", run=run.number)) if run else []
+        if self.whole:
+            return self._in_view(panes.log(rows, run, width, len(rows), whole=True), height, from_end=True)
+        return panes.log(rows, run, width, height)
+
+    def _in_view(self, lines: list[Line], height: int, *, from_end: bool = False) -> list[Line]:
+        """What of a text is in view where its pane has the screen to itself."""
+        self._last = max(0, len(lines) - height)
+        self.first = max(0, min(self.first, self._last))
+        start = self._last - self.first if from_end else self.first
+        return lines[start : start + height]
 
     def _busy(self) -> bool:
         return self.snapshot.busy
@@ -267,6 +292,11 @@ class Dashboard(BaseScreen, inherit_bindings=False):
     # ---- moving ---------------------------------------------------------------------------------
 
     def move(self, by: int) -> None:
+        if self.whole:
+            log = PANES[self._visible()[0]] == "log"
+            self.first = max(0, min(self._last, self.first - by if log else self.first + by))
+            self.changed()
+            return
         self._place(self.run_list.index(self.snapshot) + by)
 
     def _place(self, index: int) -> None:
@@ -274,7 +304,12 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         self.changed()
 
     def page(self) -> int:
-        return max(1, (self._part("#table").content_size.height - 2) // 2)
+        height = (
+            self._part(f"#pane{self.pane}").content_size.height
+            if self.whole
+            else self._part("#table").content_size.height - 2
+        )
+        return max(1, height // 2)
 
     def click(self, panel: str, row: int, column: int) -> None:
         super().click(panel, row, column)
@@ -302,6 +337,14 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         marked.remove(run.number) if run.number in marked else marked.append(run.number)
         self.move(1)
 
+    def do_mark_all(self) -> None:
+        """Mark each run that is shown; of a sweep in one line, all of its runs."""
+        folded = self.run_list.folded
+        shown = [one.number for run in self.runs() for one in folded.get(run.number, (run,))]
+        self.state.marked += [number for number in shown if number not in self.state.marked]
+        self.host.say(f"{len(self.state.marked)} runs are marked; U unmarks them")
+        self.changed()
+
     def do_unmark(self) -> None:
         self.state.marked.clear()
         self.changed()
@@ -318,6 +361,12 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         self.run_list.reverse()
         self.changed()
 
+    def do_whole(self) -> None:
+        self.whole, self.first = not self.whole, 0
+        if self.whole and self.large is not None:
+            self.pane = self.large
+        self.changed()
+
     def do_next_pane(self) -> None:
         self._show_pane(1)
 
@@ -325,7 +374,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         self._show_pane(-1)
 
     def _show_pane(self, by: int) -> None:
-        if self.small:
+        self.first = 0
+        if self.small or self.whole:
             self.pane = (self.pane + by) % len(PANES)
         else:
             now = -1 if self.large is None else self.large
@@ -336,7 +386,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
     def do_pane(self, number: int) -> None:
         if number > len(PANES):
             return
-        if self.small:
+        self.first = 0
+        if self.small or self.whole:
             self.pane = number - 1
         else:
             self.large = None if self.large == number - 1 else number - 1
@@ -355,7 +406,9 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         self.host.set_view(replace(self.state.view, metric=following))
 
     def do_back(self) -> None:
-        if self.run_list.filter:
+        if self.whole:
+            self.do_whole()
+        elif self.run_list.filter:
             self.run_list.filter = ""
             self.changed()
         elif self.large is not None:

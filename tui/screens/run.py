@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
 from engine.basics.safe_text import one_line
 from tui.lines import theme
-from tui.lines.text import Line, wrap
+from tui.lines.text import Line, contains, from_column, line_width, marked, wrap
 from tui.rows import Request, Run, ask
 from tui.screens.base import BaseScreen, textual_bindings
 from tui.state import ChartView
@@ -18,6 +18,9 @@ from tui.widgets.bars import tabs
 from tui.widgets.chart import Shown
 from tui.widgets.panel import Panel
 
+SIDE_STEP = 16  # columns
+WIDE = 2000  # columns that a line is made for where it can be scrolled sideways
+SIDEWAYS = ("evals", "checkpoints", "log")
 SECTIONS = ("curves", "evals", "samples", "flags", "checkpoints", "recipe", "log")
 RECIPE = SECTIONS.index("recipe")  # has the reason of a failure at its end
 
@@ -38,7 +41,11 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         self.first_line: int | None = (
             None  # first line of the section in view; None: from the start, a log its end
         )
+        self.column = 0  # first column in view, where lines are not wrapped
+        self.search = ""
+        self._match = -1  # the line that was gone to last
         self._length = 0
+        self._found: list[int] = []  # lines that have what is searched for
         self.about_height = 1
 
     def compose(self) -> ComposeResult:
@@ -152,13 +159,21 @@ class RunScreen(BaseScreen, inherit_bindings=False):
             return chart.lines(made, width, height)
         if name != "log" and not all(self.snapshot.has(request) for request in self.wants()):
             return [[(" loading …", "dim")]]
-        lines = self._lines(run, name, width - 2, height)
+        lines = self._lines(run, name, WIDE if name in SIDEWAYS else width - 2)
         self._length = len(lines)
         last = max(0, len(lines) - height)
         start = min(last, self.first_line) if self.first_line is not None else last if name == "log" else 0
-        return [[(" ", ""), *line] for line in lines[start : start + height]]
+        shown = lines[start : start + height]
+        if name in SIDEWAYS:
+            widest = max(map(line_width, shown), default=0)
+            self.column = max(0, min(self.column, widest - width + 2))
+            shown = [from_column(line, self.column) for line in shown]
+        self._found = (
+            [at for at, line in enumerate(lines) if contains(line, self.search)] if self.search else []
+        )
+        return [[(" ", ""), *marked(line, self.search)] for line in shown]
 
-    def _lines(self, run: Run, name: str, width: int, height: int) -> list[Line]:
+    def _lines(self, run: Run, name: str, width: int) -> list[Line]:
         if name == "evals":
             baselines, slices, distance = map(self.rows, ("baselines", "slices", "distance"))
             choices, drift = map(self.rows, ("choices", "drift"))
@@ -177,7 +192,7 @@ class RunScreen(BaseScreen, inherit_bindings=False):
     # ---- keys -----------------------------------------------------------------------------------
 
     def _show_section(self, index: int) -> None:
-        self.section, self.first_line = index, None
+        self.section, self.first_line, self.column, self._match = index, None, 0, -1
         keys = self.query_one("#keys")
         keys.set_class(self._chosen() != "curves", "hidden")
         keys.styles.width = 26 if self.small else 36
@@ -227,6 +242,58 @@ class RunScreen(BaseScreen, inherit_bindings=False):
             now = max(0, min(last, now + by))
             # At its end a log is followed.
             self.first_line = None if self._chosen() == "log" and now == last else now
+        self.changed()
+
+    def do_search(self) -> None:
+        if self._chosen() == "curves":
+            self._show_section(SECTIONS.index("log"))
+        self.ask(
+            f"search in {self._chosen()}",
+            self.search,
+            ". the next, , the one before",
+            self._search,
+            live=True,
+        )
+
+    def _search(self, words: str) -> None:
+        """Show the first line that has the words, from the top of what is in view on."""
+        self.search, self._match = words, -1
+        self.changed()
+        if words:
+            self._go(lambda at, top: at > top)
+
+    def do_next_match(self) -> None:
+        self._go(lambda at, top: at > top)
+
+    def do_previous_match(self) -> None:
+        self._go(lambda at, top: at < top, last=True)
+
+    def _go(self, fits: Callable[[int, int], bool], last: bool = False) -> None:
+        """Put a line that has the words on top; behind the last one comes the first."""
+        if not self.search:
+            self.host.say("/ searches here")
+            return
+        if not self._found:
+            self.host.say(f"nothing here has {self.search!r}", "warn")
+            return
+        ahead = [at for at in self._found if fits(at, self._match)] or self._found
+        self._match = self.first_line = ahead[-1 if last else 0]
+        self.host.say(
+            f"{self._found.index(self._match) + 1} of {len(self._found)} lines have {self.search!r}"
+        )
+        self.changed()
+
+    def do_left(self) -> None:
+        self._scroll_sideways(-SIDE_STEP)
+
+    def do_right(self) -> None:
+        self._scroll_sideways(SIDE_STEP)
+
+    def _scroll_sideways(self, by: int) -> None:
+        if self._chosen() not in SIDEWAYS:
+            self.host.say(f"the section {self._chosen()} shows its lines whole")
+            return
+        self.column = max(0, self.column + by)  # painting keeps it inside
         self.changed()
 
     def page(self) -> int:

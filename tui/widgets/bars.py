@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tui import bindings
+from tui.bindings import Context
 from tui.lines.text import Line, line_width
 
 
@@ -32,9 +33,9 @@ def tab_at(names: Sequence[str], column: int) -> int | None:
     return None
 
 
-def footer(room: str, width: int) -> Line:
-    """Keys of a screen: as many as fit, help always."""
-    shown = [binding for binding in bindings.bindings_of(room) if binding.footer]
+def footer(room: str, width: int, context: Context) -> Line:
+    """Keys of a screen that mean something now: as many as fit, help always."""
+    shown = [one for one in bindings.bindings_of(room) if one.footer and one.unless(context) is None]
     always = [
         one for one in shown if one.action in ("help", "back") and (one.action, room) != ("back", "dashboard")
     ]

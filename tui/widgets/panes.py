@@ -9,7 +9,7 @@ from engine.basics.safe_text import one_line
 from engine.flags import words
 from engine.recipe.kinds import COMMAND
 from store.states import RunState
-from tui.lines.text import Line, cut, fit, left, line_width, right, spread, wrap
+from tui.lines.text import Line, cut, fit, folded, left, line_width, right, spread, wrap
 from tui.rows import Row, Run
 from tui.widgets.run_table import bar
 
@@ -162,10 +162,16 @@ def _fact(name: str, text: str, style: str, width: int) -> list[Line]:
 # ---- log -----------------------------------------------------------------------------------------
 
 
-def log(rows: Sequence[Row], run: Run | None, width: int, height: int) -> list[Line]:
-    """The end of a run's output."""
+def log(rows: Sequence[Row], run: Run | None, width: int, height: int, *, whole: bool = False) -> list[Line]:
+    """The end of a run's output, a line each; `whole`: long lines are wrapped, not cut."""
     if not rows:
         return [[(f"#{run.number} has printed nothing yet" if run else "no run selected", "dim")]]
+    if whole:
+        return [
+            [(piece, _log_style(row["line"]))]
+            for row in rows
+            for piece in folded(one_line(row["line"]), width)
+        ]
     return [[(cut(one_line(row["line"]), width), _log_style(row["line"]))] for row in rows[-height:]]
 
 
