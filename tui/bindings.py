@@ -142,7 +142,7 @@ PLAIN = (*PANED, "fix", "scale", "reader")  # screens on which every letter is a
 
 BINDINGS: tuple[Binding, ...] = (
     Binding(("enter",), "open", "open", "Open the run under the cursor.", unless=_run, footer=True),
-    Binding(("space",), "mark", "mark", "Mark the run: marked runs share the charts, and a key for one means all (asks).",
+    Binding(("space",), "mark", "mark", "Mark the run: marked runs share charts, and a key for one means all (asks).",
             unless=_run, footer=True),
     Binding(("c",), "compare", "compare", "Compare the marked runs.", unless=_compare, footer=True),
     Binding(("slash",), "filter", "filter", "Filter the table: words, state:running, method=lora, lr>1e-4.",
