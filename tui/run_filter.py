@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from store.states import RunState
 from tui.rows import Run
 
 _TERM = re.compile(r"^([a-z_#.-]+)(!=|>=|<=|[:=<>])(.+)$")
@@ -48,6 +49,41 @@ def parameters(text: str) -> set[str]:
     """Keys of the recipe that a filter asks for: whatever is compared and is no column of the table."""
     terms = [_TERM.match(term) for term in text.lower().split()]
     return {term[1] for term in terms if term and term[1] not in (*_FIELDS, "sweep")}
+
+
+def unknown(text: str, params: Params) -> str:
+    """What of a filter can pass no run because there is no such thing, in a sentence; empty where all is known.
+    `params`: the answers that have come.
+    """
+    for term in text.lower().split():
+        match = _TERM.match(term)
+        if match is None:
+            continue
+        name, sign, wanted = match.groups()
+        if name == "state" and sign in ":=" and not any(wanted in state for state in RunState):
+            return f"no state is {wanted}: {', '.join(RunState)}"
+        if name in params and not params[name]:
+            return f"no run has a key {name}"
+    return ""
+
+
+def complete(text: str, runs: Iterable[Run]) -> str | None:
+    """A filter with its last term completed: a name of a column, or what runs have there; None where none fits."""
+    before, space, term = text.rpartition(" ")
+    name, sign, wanted = term.partition(":") if ":" in term else term.partition("=")
+    if not sign:
+        options = sorted(f"{field}:" for field in (*_FIELDS, "sweep") if field != "#")
+    elif name == "state":
+        options = list(RunState)
+    elif name in ("method", "model", "group"):
+        options = sorted({str(_FIELDS[name](run)) for run in runs})
+    elif name == "tag":
+        options = sorted({tag for run in runs for tag in run.tags.split()})
+    else:
+        return None
+    start = wanted if sign else name
+    found = next((one for one in options if start and one.startswith(start) and one != start), None)
+    return f"{before}{space}{name + sign if sign else ''}{found}" if found else None
 
 
 def values_sql(key: str) -> str:

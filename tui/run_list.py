@@ -71,11 +71,19 @@ class RunList:
         return True
 
     def _arrange(self, snapshot: Snapshot) -> list[Run]:
-        params = {
-            key: {row["run"]: row["value"] for row in snapshot.rows(ask("parameter", key=key))}
+        return run_filter.arrange(snapshot.runs, self.filter, self.sort, self.down, self._params(snapshot))
+
+    def unknown(self, snapshot: Snapshot) -> str:
+        """What of the filter there is nowhere, in a sentence; empty where all of it is known."""
+        return run_filter.unknown(self.filter, self._params(snapshot))
+
+    def _params(self, snapshot: Snapshot) -> dict[str, dict[int, str]]:
+        """The values of the recipe's keys that the filter asks for, as far as they have come."""
+        return {
+            key: {row["run"]: row["value"] for row in snapshot.rows(request)}
             for key in run_filter.parameters(self.filter)
+            if snapshot.has(request := ask("parameter", key=key))
         }
-        return run_filter.arrange(snapshot.runs, self.filter, self.sort, self.down, params)
 
     def wants(self) -> Iterator[Request]:
         """The answers that the filter needs: values of keys of the recipe."""

@@ -188,6 +188,47 @@ async def test_what_passes_a_filter(served: Served, text: str, numbers: set[int]
     assert {run.number for run in run_filter.arrange(runs, text, "#", True, params)} == numbers
 
 
+async def test_what_there_is_nowhere_is_named_and_terms_are_completed(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.run_test(size=LARGE) as pilot:
+        await ready(pilot)
+        await pilot.press("slash")
+        await until(pilot, lambda: app.focused is not None, "the prompt")
+        await type_text(pilot, "sta")
+        await until(pilot, lambda: app.focused._suggestion == "state:", "a completion")
+        await pilot.press("tab")
+        await type_text(pilot, "can")
+        await until(pilot, lambda: app.focused._suggestion == "state:cancelled", "a state")
+        await pilot.press("tab")
+        assert app.focused.value == "state:cancelled"
+        await type_text(pilot, "x")
+        await until(
+            pilot, lambda: "no state is cancelledx: queued, " in text_of(app, "#header"), "the sentence"
+        )
+        await pilot.press("escape")
+        await until(pilot, lambda: app.focused is None, "the table")
+        await pilot.press("slash")
+        await until(pilot, lambda: app.focused is not None, "the prompt")
+        await type_text(pilot, "lrr>1")
+        await until(pilot, lambda: "no run has a key lrr" in text_of(app, "#header"), "the sentence")
+
+
+@pytest.mark.parametrize(
+    ("text", "completed"),
+    [
+        ("", None),
+        ("lora me", "lora method:"),
+        ("method=q", "method=qlora"),
+        ("tag:ni", "tag:night"),
+        ("state:running", None),
+        ("lr>1", None),
+    ],
+)
+def test_a_filter_is_completed(text: str, completed: str | None) -> None:
+    runs = [Run(1, "a", "queued", method="qlora", tags="night big"), Run(2, "b", "queued", method="lora")]
+    assert run_filter.complete(text, runs) == completed
+
+
 async def test_the_filter_works_while_it_is_typed(make_app: MakeApp) -> None:
     app = make_app()
     async with app.run_test(size=SMALL) as pilot:

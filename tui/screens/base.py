@@ -141,19 +141,28 @@ class BaseScreen(Screen[None], inherit_bindings=False):
     # ---- a line of text ------------------------------------------------------------------------
 
     def ask(
-        self, label: str, text: str, hint: str, then: Callable[[str], None], *, live: bool = False
+        self,
+        label: str,
+        text: str,
+        hint: str,
+        then: Callable[[str], None],
+        *,
+        live: bool = False,
+        complete: Callable[[str], str | None] | None = None,
     ) -> None:
         """Ask for a line of text in place of the status line; `text` is there already. Escape forgets it. `live`: each
-        change is taken at once, and escape leaves none.
+        change is taken at once, and escape leaves none. `complete`: what tab makes of what stands there.
         """
         self._then, self._live = then, live
-        self.app.run_worker(self._open_prompt(label, text, hint), exclusive=True)
+        self.app.run_worker(self._open_prompt(label, text, hint, complete), exclusive=True)
 
-    async def _open_prompt(self, label: str, text: str, hint: str) -> None:
+    async def _open_prompt(
+        self, label: str, text: str, hint: str, complete: Callable[[str], str | None] | None
+    ) -> None:
         from tui.widgets.prompt import Prompt
 
         self.query_one("#footer").add_class("hidden")
-        prompt = Prompt(label, text, hint, self.host.ascii_only)
+        prompt = Prompt(label, text, hint, self.host.ascii_only, complete)
         await self.mount(prompt)
         prompt.input.focus()
 

@@ -13,6 +13,7 @@ from textual.widget import Widget
 from engine.basics.safe_text import one_line
 from store.best import judged_by
 from store.states import RunState
+from tui import run_filter
 from tui.lines import sweeps, theme
 from tui.lines.text import Line, cut, spread
 from tui.rows import Request, Run, ask
@@ -179,6 +180,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
                 parts += [(" · ", "faint"), (f"{number} {state}", theme.state_look(state).style)]
         if self.run_list.filter:
             parts += [(" · ", "faint"), (f"filter: {self.run_list.filter}", "warn")]
+            if unknown := self.run_list.unknown(self.snapshot):
+                parts += [(" · ", "faint"), (unknown, "bad")]
         return parts
 
     def paint_table(self, width: int, height: int) -> list[Line]:
@@ -421,7 +424,10 @@ class Dashboard(BaseScreen, inherit_bindings=False):
 
     def do_filter(self) -> None:
         hint = "words, state:running, method=lora, lr>1e-4"
-        self.ask("filter", self.run_list.filter, hint, self._filter, live=True)
+        self.ask("filter", self.run_list.filter, hint, self._filter, live=True, complete=self._complete)
+
+    def _complete(self, text: str) -> str | None:
+        return run_filter.complete(text, self.snapshot.runs)
 
     def _filter(self, text: str) -> None:
         self.run_list.filter = text

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.message import Message
+from textual.suggester import Suggester
 from textual.widgets import Input, Static
 
 from tui.lines.theme import to_ascii
+
+
+class _Completion(Suggester):
+    """Textual's way to ask for one completion."""
+
+    def __init__(self, complete: Callable[[str], str | None]) -> None:
+        super().__init__(use_cache=False, case_sensitive=True)
+        self._complete = complete
+
+    async def get_suggestion(self, value: str) -> str | None:
+        return self._complete(value)
 
 
 class Prompt(Horizontal):
@@ -27,10 +41,23 @@ class Prompt(Horizontal):
             super().__init__()
             self.text, self.done, self.cancelled = text, done, cancelled
 
-    def __init__(self, name: str, text: str, hint: str, ascii_only: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        hint: str,
+        ascii_only: bool,
+        complete: Callable[[str], str | None] | None = None,
+    ) -> None:
+        """`complete`: the text with its end completed, which stands there faintly until tab takes it."""
         super().__init__()
         self._label = name
-        self.input = Input(text, placeholder=to_ascii(hint) if ascii_only else hint, compact=True)
+        self.input = Input(
+            text,
+            placeholder=to_ascii(hint) if ascii_only else hint,
+            suggester=_Completion(complete) if complete else None,
+            compact=True,
+        )
         self.input.cursor_blink = False
 
     def compose(self) -> ComposeResult:
@@ -46,6 +73,11 @@ class Prompt(Horizontal):
         self.post_message(self.Changed(event.value, done=True))
 
     def on_key(self, event: events.Key) -> None:
+        if event.key == "tab" and self.input.suggester:
+            event.stop()
+            event.prevent_default()
+            self.input.cursor_position = len(self.input.value)
+            self.input.action_cursor_right()  # takes what is suggested
         if event.key == "escape":
             event.stop()
             event.prevent_default()
