@@ -21,6 +21,7 @@ from tui.run_filter import MOST_VALUES, values_sql
 
 # Seconds between looks while something runs, while nothing runs, and after the daemon was lost.
 BUSY, IDLE, LOST = 0.5, 2.0, 1.0
+IDLE_HARDWARE_S = 20.0
 TAIL_BYTES = 64 * 1024
 
 
@@ -166,8 +167,8 @@ class Poller:
             return [runs.get(number) for number in numbers]
         if name == "parameter":
             return len(runs)
-        # Hardware is looked at only while something runs: an idle screen writes nothing.
-        return int(time.monotonic() / 2) if busy else "idle"
+        # Others may use the machine while no run goes on; but then it is looked at seldom, and shown coarsely.
+        return int(time.monotonic() / (2 if busy else IDLE_HARDWARE_S))
 
 
 # ---- the log of a run, from disk -----------------------------------------------------------------

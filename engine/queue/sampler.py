@@ -109,7 +109,7 @@ def _text(value: str | bytes) -> str:
 def _readings(gpu: Gpu) -> dict[str, float]:
     """Return the readings that this card supports. Raises NVMLError when it or its driver is lost."""
     readings: dict[str, float] = {}
-    for read in (_utilisation, _memory, _power, _temperature):
+    for read in (_utilisation, _memory, _power, _power_cap, _temperature):
         with contextlib.suppress(pynvml.NVMLError_NotSupported, pynvml.NVMLError_NoPermission):
             readings.update(read(gpu))
     return readings
@@ -129,6 +129,10 @@ def _memory(gpu: Gpu) -> dict[str, float]:
 
 def _power(gpu: Gpu) -> dict[str, float]:
     return {f"{gpu.name}/power_w": pynvml.nvmlDeviceGetPowerUsage(gpu.handle) / 1000}  # NVML: milliwatts
+
+
+def _power_cap(gpu: Gpu) -> dict[str, float]:
+    return {f"{gpu.name}/power_cap_w": pynvml.nvmlDeviceGetEnforcedPowerLimit(gpu.handle) / 1000}
 
 
 def _temperature(gpu: Gpu) -> dict[str, float]:

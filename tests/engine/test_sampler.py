@@ -35,6 +35,7 @@ class FakeDriver:
                 used=self._card(index, 2_500_000_000), total=8e9
             ),
             "nvmlDeviceGetPowerUsage": self._power,
+            "nvmlDeviceGetEnforcedPowerLimit": lambda index: 2 * self._power(index),
             "nvmlDeviceGetTemperature": lambda index, kind: self._card(index, 61),
         }.items():
             monkeypatch.setattr(pynvml, name, function)
@@ -109,6 +110,7 @@ def test_gpus_are_named_and_what_a_card_lacks_is_left_out(
         "gpu0/memory_used_gb": 2.5,
         "gpu0/memory_total_gb": 8.0,
         "gpu0/power_w": 312.5,
+        "gpu0/power_cap_w": 625.0,
         "gpu0/temp_c": 61.0,
         "gpu1/util": 97.0,
         "gpu1/memory_used_gb": 2.5,

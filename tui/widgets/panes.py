@@ -46,55 +46,62 @@ def hardware_line(rows: Sequence[Row], busy: bool) -> Line:
     values, _ = hardware_values(rows)
     parts: list[str] = []
     for gpu in gpus(values):
-        load = f" {values[f'{gpu}/util']:.0f}%" if busy and f"{gpu}/util" in values else ""
-        memory = _used_of(values, f"{gpu}/memory_used_gb", f"{gpu}/memory_total_gb")
+        load = f" {_percent(values[f'{gpu}/util'], busy)[1]}" if f"{gpu}/util" in values else ""
+        memory = _used_of(values, f"{gpu}/memory_used_gb", f"{gpu}/memory_total_gb", busy)
         parts.append(f"{gpu}{load} {memory} GB")
-    if busy and "cpu/percent" in values:
-        parts.append(f"cpu {values['cpu/percent']:.0f}%")
+    if "cpu/percent" in values:
+        parts.append(f"cpu {_percent(values['cpu/percent'], busy)[1]}")
     if "ram/total_gb" in values:
-        ram = _used_of(values, "ram/used_gb", "ram/total_gb") if busy else f"{values['ram/total_gb']:.0f}"
-        parts.append(f"ram {ram} GB")
+        parts.append(f"ram {_used_of(values, 'ram/used_gb', 'ram/total_gb', busy)} GB")
     if "disk/free_gb" in values:
         parts.append(f"disk {values['disk/free_gb']:.0f} GB free")
     return [(" · ".join(parts), "dim")]
 
 
-def _used_of(values: Mapping[str, float], used: str, total: str) -> str:
-    return f"{values.get(used, 0):.1f}/{values.get(total, 0):.0f}"
+def _used_of(values: Mapping[str, float], used: str, total: str, busy: bool) -> str:
+    return f"{values.get(used, 0):.{1 if busy else 0}f}/{values.get(total, 0):.0f}"
+
+
+def _percent(value: float, busy: bool) -> tuple[float, str]:
+    """A load as a share and in words. While no run of ours goes on it is coarse, so that a screen that nobody looks at
+    sends nothing; but others may be at work, and then it is not called idle.
+    """
+    if busy:
+        return value / 100, f"{value:.0f}%"
+    coarse = 10 * round(value / 10)
+    return coarse / 100, f"about {coarse}%" if coarse else "idle"
 
 
 def _gpu(gpu: str, label: str, values: Mapping[str, float], busy: bool, width: int) -> list[Line]:
     power, heat = values.get(f"{gpu}/power_w"), values.get(f"{gpu}/temp_c")
-    facts = [f"{power:.0f} W" if power is not None else "", f"{heat:.0f} °C" if heat is not None else ""]
+    cap = values.get(f"{gpu}/power_cap_w")
+    watts = "" if power is None else f"{power:.0f} W" if cap is None else f"{power:.0f}/{cap:.0f} W"
+    facts = [watts, f"{heat:.0f} °C" if heat is not None else ""]
     head = spread([(one_line(label), "text")], [(" · ".join(filter(None, facts)), "dim")], width)
     total = values.get(f"{gpu}/memory_total_gb") or 0.0
     used = values.get(f"{gpu}/memory_used_gb", 0.0)
     util = values.get(f"{gpu}/util")
     lines = [head]
     if util is not None:
-        lines.append(_meter("load", util / 100, f"{util:.0f}%", width) if busy else _still("load", "idle"))
+        lines.append(_meter("load", *_percent(util, busy), width))
     if total:
-        lines.append(_meter("memory", used / total, f"{used:.1f}/{total:.0f} GB", width))
+        words = _used_of(values, f"{gpu}/memory_used_gb", f"{gpu}/memory_total_gb", busy)
+        lines.append(_meter("memory", used / total, f"{words} GB", width))
     return lines
 
 
 def _machine(values: Mapping[str, float], busy: bool, width: int) -> list[Line]:
     lines: list[Line] = []
     if "cpu/percent" in values:
-        cpu = values["cpu/percent"]
-        lines.append(_meter("CPU", cpu / 100, f"{cpu:.0f}%", width) if busy else _still("CPU", "idle"))
+        lines.append(_meter("CPU", *_percent(values["cpu/percent"], busy), width))
     if total := values.get("ram/total_gb"):
         used = values.get("ram/used_gb", 0.0)
-        shown = _meter("memory", used / total, f"{used:.1f}/{total:.0f} GB", width)
-        lines.append(shown if busy else _still("memory", f"{total:.0f} GB"))
+        words = _used_of(values, "ram/used_gb", "ram/total_gb", busy)
+        lines.append(_meter("memory", (used if busy else round(used)) / total, f"{words} GB", width))
     if total := values.get("disk/total_gb"):
         free = values.get("disk/free_gb", 0.0)
         lines.append(_meter("disk", 1 - free / total, f"{free:.0f} GB free", width))
     return lines
-
-
-def _still(name: str, value: str) -> Line:
-    return [(left(name, 8), "dim"), (value, "dim")]
 
 
 def _meter(name: str, share: float, text: str, width: int) -> Line:
