@@ -384,7 +384,8 @@ class HardwareSample:
     values: Annotated[
         dict[str, float | None],
         "`cpu/percent`, `ram/used_gb`, `ram/total_gb`, `disk/free_gb`, `disk/total_gb`; of each GPU `gpu0/util` (%), "
-        "`gpu0/memory_used_gb`, `gpu0/memory_total_gb`, `gpu0/power_w`, `gpu0/power_cap_w`, `gpu0/temp_c`; GB are 1e9 bytes",
+        "`gpu0/memory_used_gb`, `gpu0/memory_total_gb`, `gpu0/power_w`, `gpu0/power_cap_w`, `gpu0/temp_c`; GB are 1e9 "
+        "bytes",
     ]
 
 

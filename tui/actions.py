@@ -23,6 +23,9 @@ from tui.state import SMOOTHING_NAMES
 def perform(host: Host, screen: BaseScreen, action: str) -> None:
     """Run an action of the binding table, or say in one sentence why not now."""
     binding = bindings.find(action, screen.room)
+    if binding and binding.writes and host.readonly:
+        host.say("this screen is read-only; finetui without --readonly has the keys that change runs", "warn")
+        return
     why = binding.unless(screen.context()) if binding else None
     if why:
         host.say(why, "warn")
@@ -314,6 +317,10 @@ def go_back(host: Host, _: BaseScreen) -> None:
     host.leave_screen()
 
 
+def suspend(host: Host, _: BaseScreen) -> None:
+    host.suspend_screen()
+
+
 def leave(host: Host, _: BaseScreen) -> None:
     host.quit()
 
@@ -348,5 +355,6 @@ ACTIONS: dict[str, Callable[[Host, BaseScreen], None]] = {
     "compare": open_comparison,
     "help": open_help,
     "back": go_back,
+    "suspend": suspend,
     "quit": leave,
 }

@@ -76,10 +76,11 @@ class FinetuiApp(App[None]):
         *,
         connect: Callable[[], Any] | None = None,
         unicode: bool | None = None,
+        readonly: bool = False,
     ) -> None:
         # With native ANSI colours Textual drops every colour when NO_COLOR is set, instead of greying them.
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
-        self.home = home
+        self.home, self.readonly = home, readonly
         self.home_name = format.short_path(home.path)
         self.ascii_only = not (theme.terminal_has_unicode() if unicode is None else unicode)
         self.remembered = Remembered(home)
@@ -261,6 +262,9 @@ class FinetuiApp(App[None]):
 
     def remember(self, **values: Any) -> None:
         self.run_worker(partial(self.remembered.keep, **values), thread=True, exit_on_error=False)
+
+    def suspend_screen(self) -> None:
+        self.action_suspend_process()
 
     def quit(self) -> None:
         self.remembered.keep_session(self.state, self.ascii_only)

@@ -29,6 +29,7 @@ class Host(Protocol):
 
     home: Home
     home_name: str  # its path as people write it
+    readonly: bool  # keys change no run and write no file
     ascii_only: bool  # the terminal cannot be trusted with any other character
     state: State
     remembered: Remembered
@@ -69,6 +70,9 @@ class Host(Protocol):
 
     def leave_screen(self) -> None:
         """Back to the screen below."""
+
+    def suspend_screen(self) -> None:
+        """Leave the terminal to the shell until it brings this back."""
 
     def quit(self) -> None:
         """End the session; runs go on."""

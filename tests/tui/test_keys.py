@@ -378,6 +378,38 @@ async def test_a_key_at_the_wrong_time_says_why(
         assert served.actions.asked == []
 
 
+async def test_a_read_only_screen_orders_nothing(make_app: MakeApp, served: Served) -> None:
+    app = make_app([3])
+    app.readonly = True
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        for binding in bindings_of("dashboard"):
+            if binding.writes:
+                await pilot.press(binding.keys[0])
+                assert status(app).startswith("this screen is read-only"), binding.action
+        assert served.actions.asked == []
+        await pilot.press("space")
+        assert app.state.marked == []
+
+
+async def test_the_shell_gets_the_terminal_for_a_while(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, asked = make_app([3]), []
+    monkeypatch.setattr(app, "action_suspend_process", lambda: asked.append("suspend"))
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        await pilot.press("ctrl+z")
+        assert asked == ["suspend"]
+
+
+def test_every_key_that_reaches_the_daemon_is_marked_as_one_that_writes() -> None:
+    for binding in BINDINGS:
+        asked = {"earlier": "priority", "later": "priority", "front": "move"}
+        if asked.get(binding.action, binding.action) in (*get_args(Action), "tag", "note", "clone"):
+            assert binding.writes, binding.action
+
+
 async def test_what_the_daemon_refuses_is_shown(make_app: MakeApp, served: Served) -> None:
     def refuse(name: str, body: dict[str, object]) -> dict[str, object]:
         raise StoreError("run #3 is saving: try again in a moment", "state")

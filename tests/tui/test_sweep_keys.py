@@ -55,6 +55,8 @@ class Screen:
 class Asked:
     """A host that answers every question with yes."""
 
+    readonly = False
+
     def __init__(self) -> None:
         self.client, self.questions, self.said = Client(), list[str](), list[str]()
 
