@@ -33,6 +33,9 @@ SHARES = """c AS (SELECT part, count(*) AS n, avg(base) AS base, avg(now) AS now
      s AS (SELECT *, (gained - lost) / n AS change, (gained - lost) / (n + 2.0) AS middle,
                   1.959964 * sqrt((gained + lost + 1) - (gained - lost) ** 2 / (n + 2.0)) / (n + 2.0) AS half FROM c)"""
 
+# The preference loss of a pair, nats, from its margin; label smoothing aside.
+PREFERENCE = "greatest(-margin, 0) + ln(1 + exp(-abs(margin)))"
+
 # macro: (parameters, comment, SELECT)
 MACROS: dict[str, tuple[str, str, str]] = {
     "curve": (
@@ -64,6 +67,28 @@ SELECT f.example, p.prompt, p.target, f.nll / f.tokens AS before, l.nll / l.toke
 FROM e f JOIN e l ON l.example = f.example LEFT JOIN examples p ON p.example = f.example
 WHERE f.step = (SELECT first FROM ends) AND l.step = (SELECT last FROM ends)
 ORDER BY increase DESC""",
+    ),
+    "changes": (
+        "a, step_a, b, step_b, suite",
+        "The examples of a suite that both have scored, by how much worse they are for run b at one step than for run a "
+        "at another: FROM changes(42, 0, 42, 400, 'general'), FROM changes(41, 400, 42, 400, 'heldout')",
+        # An older finetui kept what the base model wrote as a slice of the general suite. An example with another
+        # number of tokens was read by another tokenizer.
+        f"""
+WITH e AS (SELECT x.*, CASE WHEN x.slice = 'samples' THEN x.slice ELSE x.suite END AS part, {PREFERENCE} AS pair_loss
+           FROM eval_examples x WHERE (x.run = a AND x.step = step_a) OR (x.run = b AND x.step = step_b)),
+     f AS (SELECT * FROM e WHERE e.run = a AND e.step = step_a AND e.part = suite),
+     l AS (SELECT * FROM e WHERE e.run = b AND e.step = step_b AND e.part = suite),
+     d AS (SELECT l.example, l.slice, l.document, l.tokens, coalesce(f.pair_loss, f.nll / f.tokens) AS before,
+                  coalesce(l.pair_loss, l.nll / l.tokens) AS after, f.tokens_right AS right_before,
+                  l.tokens_right AS right_after, CASE WHEN l.pair_loss IS NULL THEN 'token' ELSE 'pair' END AS per
+           FROM f JOIN l ON l.example = f.example AND l.tokens = f.tokens
+           WHERE l.tokens > 0 AND (f.pair_loss IS NULL) = (l.pair_loss IS NULL))
+SELECT d.example, d.slice, d.document, d.tokens, d.before, d.after, d.after - d.before AS change, d.right_before,
+       d.right_after, d.per, p.prompt, p.target
+FROM d LEFT JOIN examples p ON p.example = d.example
+WHERE d.before + d.after IS NOT NULL
+ORDER BY change DESC, d.example""",
     ),
     "baselines": (
         "run",

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from store.best import sql_of_task
-from store.macros import PAIRED
+from store.example_queries import answers, changes, example_losses, example_text, looks
+from store.macros import PAIRED, PREFERENCE
 from store.states import ACTIVE, RunState, sql_list
 
 Query = tuple[str, dict[str, Any]]
@@ -371,7 +372,7 @@ def paired(a: int, b: int, suite: str = "heldout") -> Query:
     """
     return (
         f"""
-WITH e AS (SELECT *, greatest(-margin, 0) + ln(1 + exp(-abs(margin))) AS preference FROM eval_examples
+WITH e AS (SELECT *, {PREFERENCE} AS preference FROM eval_examples
            WHERE run IN ($a, $b) AND suite = $suite AND slice IS DISTINCT FROM 'samples'),
      x AS (SELECT * FROM e WHERE run = $a),
      y AS (SELECT * FROM e WHERE run = $b),
@@ -447,6 +448,11 @@ NAMED: dict[str, Callable[..., Query]] = {
         eval_examples,
         flags,
         worst,
+        looks,
+        changes,
+        example_text,
+        example_losses,
+        answers,
         samples,
         checkpoints,
         damage,

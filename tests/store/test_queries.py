@@ -409,6 +409,10 @@ def test_every_query_runs_on_an_empty_store(projection: Projection) -> None:
         "compare_metrics": {"runs": []},
         "compare_table": {"runs": [1]},
         "paired": {"a": 1, "b": 2},
+        "changes": {"run": 1, "suite": "heldout", "step_before": 0, "step_after": 1},
+        "example_text": {"example": "e"},
+        "example_losses": {"run": 1, "suite": "heldout", "example": "e"},
+        "answers": {"run": 1, "example": "e"},
         **{name: {} for name in ("runs", "leaderboard", "hardware", "flags", "events")},
     }
     for name, query in queries.NAMED.items():
