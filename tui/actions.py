@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from engine.basics.safe_text import one_line
@@ -12,10 +13,10 @@ from engine.runs.lifecycle import Action, refused
 from finetui.errors import StoreError
 from store.states import WAITING
 from tui import bindings, commands
-from tui.host import Host, run_path
+from tui.host import Answer, Host, run_path
 from tui.lines.theme import Glyphs
 from tui.orders import done
-from tui.rows import Run
+from tui.rows import Run, ask
 from tui.screens.base import BaseScreen
 from tui.state import SMOOTHING_NAMES
 
@@ -288,6 +289,30 @@ def open_data(host: Host, screen: BaseScreen) -> None:
     host.open_screen(DataScreen(f"#{run.number} {run.name}", "--run", str(path)))
 
 
+def open_examples(host: Host, screen: BaseScreen) -> None:
+    """At the suite that a flag of the run names; where several name different ones, after a question."""
+    from engine.flags import words
+    from tui.lines import looks
+    from tui.screens.examples import ExamplesScreen
+
+    run = _target(screen)
+    flags = words.newest(screen.snapshot.rows(ask("flags", run=run.number)))
+    standing = [flag for flag in flags if flag["suite"] in looks.FIRST and not words.is_withdrawn(flag)]
+    named = {(flag["suite"], flag["slice"]): flag for flag in reversed(standing)}  # the gravest of each
+
+    def show(suite: str | None = None, slice: str | None = None) -> None:
+        host.open_screen(ExamplesScreen(run.number, suite, slice))
+
+    if len(named) < 2:
+        show(*next(iter(named), ()))
+        return
+    answers = [
+        Answer(str(at), one_line(f"{words.where(flag)}: {flag['flag']}"), partial(show, *place))
+        for at, (place, flag) in enumerate(reversed(named.items()), start=1)
+    ]
+    host.choose("examples of:", answers[:9])
+
+
 def open_fix(host: Host, screen: BaseScreen) -> None:
     from tui.screens.fix import FixScreen
 
@@ -351,6 +376,7 @@ ACTIONS: dict[str, Callable[[Host, BaseScreen], None]] = {
     "sql": open_sql,
     "read": read_run,
     "data": open_data,
+    "show_examples": open_examples,
     "fix": open_fix,
     "compare": open_comparison,
     "help": open_help,

@@ -20,6 +20,7 @@ SCREENS = {
     "run": "Run",
     "compare": "Compare",
     "data": "Data",
+    "examples": "Examples",
     "fix": "Fix",
     "scale": "Scale",
     "sql": "SQL",
@@ -135,10 +136,10 @@ def _compare(context: Context) -> str | None:
     return "mark two or more runs with space, then compare them"
 
 
-LISTS = ("dashboard", "run", "compare", "data", "fix", "scale", "sql", "reader")
+LISTS = ("dashboard", "run", "compare", "data", "examples", "fix", "scale", "sql", "reader")
 RUNS = ("dashboard", "run")
 CHARTS = ("dashboard", "run", "compare")
-PANED = (*CHARTS, "data")
+PANED = (*CHARTS, "data", "examples")
 PLAIN = (*PANED, "fix", "scale", "reader")  # screens on which every letter is a key
 
 BINDINGS: tuple[Binding, ...] = (
@@ -186,6 +187,26 @@ BINDINGS: tuple[Binding, ...] = (
             RUNS, _run),
     Binding(("n",), "next_example", "next example", "The next example.", ("data",), footer=True),
     Binding(("p",), "previous_example", "previous example", "The previous example.", ("data",), footer=True),
+    Binding(("X",), "show_examples", "examples", "Show which examples got worse and which better; of a flagged run, in "
+            "the suite that the flag names.", RUNS, _run),
+    Binding(("enter",), "open", "open", "Show the example whole.", ("examples",), footer=True),
+    Binding(("s",), "suite", "suite", "The next suite: held-out, general, seen, samples.", ("examples",), footer=True),
+    Binding(("S",), "slice", "slice", "The next slice of the suite, or all of it.", ("examples",), footer=True),
+    Binding(("o",), "order", "order", "Turn the order: worst first, or best first.", ("examples",), footer=True),
+    Binding(("b",), "before_run", "before", "Compare with the next marked run, or again with the run itself.",
+            ("examples",), footer=True),
+    Binding(("slash",), "filter", "filter", "Only examples whose prompt or target has these words.", ("examples",),
+            footer=True),
+    Binding(("n",), "next_example", "next", "The next example.", ("examples",)),
+    Binding(("p",), "previous_example", "previous", "The previous example.", ("examples",)),
+    Binding(("right_square_bracket", "right"), "later_look", "later look", "Compare up to a later look.",
+            ("examples",), footer=True),
+    Binding(("left_square_bracket", "left"), "earlier_look", "earlier look", "Compare up to an earlier look.",
+            ("examples",)),
+    Binding(("right_curly_bracket", "shift+right"), "later_before", "from later", "Compare from a later look on.",
+            ("examples",)),
+    Binding(("left_curly_bracket", "shift+left"), "earlier_before", "from earlier", "Compare from an earlier look on.",
+            ("examples",)),
     Binding(("j", "down"), "down", "down", "One line down.", LISTS),
     Binding(("k", "up"), "up", "up", "One line up.", LISTS),
     Binding(("g", "home"), "top", "top", "To the first line.", LISTS),
@@ -251,6 +272,8 @@ _SHOWN = {
     "slash": "/", "full_stop": ".", "comma": ",",
     "colon": ":", "question_mark": "?", "escape": "esc", "plus": "+", "minus": "-",
     "equals_sign": "=", "left_square_bracket": "[", "right_square_bracket": "]", "down": "↓", "up": "↑",
+    "left_curly_bracket": "{", "right_curly_bracket": "}", "left": "←", "right": "→", "shift+left": "shift+←",
+    "shift+right": "shift+→",
     "pagedown": "pgdn", "pageup": "pgup", "ctrl+j": "ctrl+enter", "ctrl+up": "ctrl+↑", "ctrl+down": "ctrl+↓",
 }  # fmt: skip
 

@@ -24,6 +24,7 @@ from tui.rows import Run, Snapshot, ended_between, runs_of
 from tui.screens.compare import CompareScreen
 from tui.screens.dashboard import Dashboard
 from tui.screens.data import DataScreen
+from tui.screens.examples import ExamplesScreen
 from tui.screens.fix import FixScreen
 from tui.screens.help import HelpScreen
 from tui.screens.reader import ReaderScreen
@@ -48,6 +49,7 @@ def test_every_binding_can_be_done() -> None:
         "run": RunScreen,
         "compare": CompareScreen,
         "data": DataScreen,
+        "examples": ExamplesScreen,
         "fix": FixScreen,
         "scale": ScaleScreen,
         "sql": SqlScreen,

@@ -6,6 +6,7 @@ import pytest
 
 from engine.basics.safe_text import one_line
 from tui.lines.text import (
+    block,
     broken,
     centered,
     cut,
@@ -20,12 +21,11 @@ from tui.lines.text import (
     wrap,
 )
 from tui.lines.theme import to_ascii
-from tui.widgets.details import _block
 
 
 @pytest.mark.parametrize("text", ["x" * 100, "漢" * 100, "a漢" * 40, "की" * 90])
 def test_what_is_too_wide_is_broken_by_columns_and_nothing_is_lost(text: str) -> None:
-    for pieces in (broken(text, 39), wrap(text, 39), _block(text, 39)):
+    for pieces in (broken(text, 39), wrap(text, 39), block(text, 39)):
         assert "".join(pieces) == text
         assert all(0 < width_of(piece) <= 39 for piece in pieces)
     assert broken("", 10) == [""]

@@ -276,6 +276,38 @@ def fix(
 
 
 @app.command()
+def examples(
+    number: RunNumber,
+    suite: Annotated[
+        str | None, typer.Option(help="heldout, general, seen or samples; default: the first that there is.")
+    ] = None,
+    slice: Annotated[str | None, typer.Option(help="Only this slice of the suite.")] = None,
+    start: Annotated[
+        int | None, typer.Option("--from", help="The step of the look before; default: 0, the base model.")
+    ] = None,
+    end: Annotated[
+        int | None, typer.Option("--to", help="The step of the look after; default: the last one.")
+    ] = None,
+    before: Annotated[
+        int | None, typer.Option(help="Another run: how the examples change from it to this one.")
+    ] = None,
+    words: Annotated[str, typer.Option("--with", help="Only examples whose text has these words.")] = "",
+    best: Annotated[bool, typer.Option("--best", help="Those that got better first.")] = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Only the first N.")] = 20,
+    example: Annotated[str | None, typer.Option(help="All there is on the example with this id.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show which held-out or general examples got worse and which better, with text and answers."""
+    from tui.cli import examples as module
+    from tui.lines.looks import Wish
+
+    wish = Wish(suite, slice, start, end)
+    module.examples(
+        number, wish, before=before, words=words, best=best, limit=limit, example=example, as_json=as_json
+    )
+
+
+@app.command()
 def compare(numbers: RunNumbers, as_json: Json = False) -> None:
     """Compare two or more runs side by side: what differs in their recipes, and their results."""
     from tui.cli import compare as module

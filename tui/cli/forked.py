@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from finetui.errors import ExitCode
 
 SHORT = {
-    "run", "check", "ls", "show", "sweep", "compare", "sql",
+    "run", "check", "ls", "show", "examples", "sweep", "compare", "sql",
     "cancel", "pause", "resume", "requeue", "clone", "edit", "hold", "release", "start", "move", "priority",
     "group", "tag", "note", "rm", "restore", "clean",
 }  # fmt: skip

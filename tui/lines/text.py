@@ -11,6 +11,8 @@ from itertools import chain, count, repeat
 
 from rich.cells import cell_len, chop_cells, get_character_cell_size, set_cell_size, split_graphemes
 
+from engine.basics.safe_text import one_line
+
 Span = tuple[str, str]
 Line = list[Span]
 
@@ -148,6 +150,37 @@ def folded(text: str, width: int) -> list[str]:
                     continue
             lines[-1] += part
             room -= size
+    return lines
+
+
+def block(text: str, width: int) -> list[str]:
+    """Lines as written (code keeps its indentation), the long ones broken between words."""
+    lines = [
+        folded(one_line(line), max(1, width)) for line in (text or "").expandtabs(4).splitlines() or [""]
+    ]
+    return list(chain.from_iterable(lines))
+
+
+def flow(spans: Iterable[Span], width: int) -> list[Line]:
+    """A text of several styles as lines of at most `width` columns: as written, the long ones broken between words."""
+    lines: list[Line] = [[]]
+    room = width
+    for text, style in spans:
+        for word in re.findall(r"\n|[^\S\n]|\S+", text.expandtabs(4)):
+            if word == "\n":
+                lines.append([])
+                room = width
+                continue
+            for part, size in parts(one_line(word), width):
+                if size > room:
+                    lines.append([])
+                    room = width
+                    if part == " ":
+                        continue
+                if lines[-1] and lines[-1][-1][1] == style:
+                    part = lines[-1].pop()[0] + part
+                lines[-1].append((part, style))
+                room -= size
     return lines
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from engine.basics.safe_text import one_line
 from engine.report import page
-from tui.lines.text import Line, parts, width_of, wrap
+from tui.lines.text import Line, flow, width_of, wrap
 
 _STYLES = {"warning": "warn", "refused": "bad"}
 
@@ -54,24 +53,7 @@ def examples(rows: Sequence[dict[str, Any]], at: int, width: int, *, marks: bool
 
 def example(pieces: Sequence[tuple[str, bool]], width: int, *, marks: bool) -> list[Line]:
     """The text as the model sees it: what is learned in green, and between marks where there is no colour."""
-    lines: list[Line] = [[]]
-    room = width
-    for text, learned in pieces:
-        style = "good" if learned else "dim"
-        shown = f"{page.LEARNED[0]}{text}{page.LEARNED[1]}" if learned and marks else text
-        for word in re.findall(r"\n|[^\S\n]|\S+", shown.expandtabs(4)):
-            if word == "\n":
-                lines.append([])
-                room = width
-                continue
-            for part, size in parts(one_line(word), width):
-                if size > room:
-                    lines.append([])
-                    room = width
-                    if part == " ":
-                        continue
-                if lines[-1] and lines[-1][-1][1] == style:
-                    part = lines[-1].pop()[0] + part
-                lines[-1].append((part, style))
-                room -= size
-    return lines
+    begin, end = page.LEARNED if marks else ("", "")
+    return flow(
+        ((f"{begin}{text}{end}", "good") if learned else (text, "dim") for text, learned in pieces), width
+    )

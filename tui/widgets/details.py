@@ -24,7 +24,7 @@ from tui.lines.baselines import (
     slice_cells,
     trade,
 )
-from tui.lines.text import Line, cut, folded, left, right, width_of, wrap
+from tui.lines.text import Line, block, cut, left, right, width_of, wrap
 from tui.rows import Row, Run
 
 
@@ -148,22 +148,14 @@ def samples(rows: Sequence[Row], width: int) -> list[Line]:
     for index in sorted({row["idx"] for row in rows}):
         of_prompt = sorted((row for row in rows if row["idx"] == index), key=lambda row: -row["step"])
         lines.append(heading(f"prompt {index + 1}"))
-        lines += [[(f"  {line}", "dim")] for line in _block(of_prompt[0]["prompt"], width - 2)]
+        lines += [[(f"  {line}", "dim")] for line in block(of_prompt[0]["prompt"], width - 2)]
         for row in of_prompt:
-            for at, text in enumerate(_block(row["text"], width - 13)):
+            for at, text in enumerate(block(row["text"], width - 13)):
                 lines.append(
                     [(left(f"  step {row['step']}" if at == 0 else "", 13), "accent"), (text, "text")]
                 )
         lines.append([])
     return lines[:-1]
-
-
-def _block(text: str, width: int) -> list[str]:
-    """Lines as written (code keeps its indentation), the long ones broken between words."""
-    lines: list[str] = []
-    for line in (text or "").expandtabs(4).splitlines() or [""]:
-        lines += folded(one_line(line), max(1, width))
-    return lines
 
 
 def checkpoints(rows: Sequence[Row], attempts: Sequence[Row], width: int) -> list[Line]:

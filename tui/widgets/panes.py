@@ -128,8 +128,10 @@ def flags(rows: Sequence[Row], worst: Sequence[Row], run: Run | None, width: int
     lines: list[Line] = []
     for row in words.newest(rows):
         lines += [*_flag(row, texts, width), []]
-    makes = run.flags and run.method != COMMAND
-    return [*lines, [("f makes a recipe of the first things to do", "faint")]] if makes else lines[:-1]
+    if run.method == COMMAND:
+        return lines[:-1]
+    makes = "; f makes a recipe of the first things to do" if run.flags else ""
+    return [*lines, [(f"X shows the examples{makes}", "faint")]]
 
 
 def _no_flags_yet(run: Run, width: int) -> list[Line]:
