@@ -70,8 +70,8 @@ ORDER BY increase DESC""",
     ),
     "changes": (
         "a, step_a, b, step_b, suite",
-        "The examples of a suite that both have scored, by how much worse they are for run b at one step than for run a "
-        "at another: FROM changes(42, 0, 42, 400, 'general'), FROM changes(41, 400, 42, 400, 'heldout')",
+        "The examples of a suite that both have scored, by how much worse they are for run b at one step than for run "
+        "a at another: FROM changes(42, 0, 42, 400, 'general'), FROM changes(41, 400, 42, 400, 'heldout')",
         # An older finetui kept what the base model wrote as a slice of the general suite. An example with another
         # number of tokens was read by another tokenizer.
         f"""
