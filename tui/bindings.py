@@ -192,6 +192,8 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("enter",), "open", "open", "Show the example whole.", ("examples",), footer=True),
     Binding(("s",), "suite", "suite", "The next suite: held-out, general, seen, samples.", ("examples",), footer=True),
     Binding(("S",), "slice", "slice", "The next slice of the suite, or all of it.", ("examples",), footer=True),
+    Binding(("t",), "tokens", "tokens", "Score each token of the example and colour it by its change; loads the model.",
+            ("examples",), footer=True),
     Binding(("o",), "order", "order", "Turn the order: worst first, or best first.", ("examples",), footer=True),
     Binding(("b",), "before_run", "before", "Compare with the next marked run, or again with the run itself.",
             ("examples",), footer=True),

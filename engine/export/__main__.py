@@ -1,7 +1,8 @@
 """`python -P -m finetui.start engine.export RUN_DIR REQUEST`: exports a run, or scores what it is worth at factors
-below 1, in a process of its own because of torch.
+below 1, or the tokens of one example, in a process of its own because of torch.
 
-REQUEST is a JSON object: `kind`, `out`, `dtype`, `force`, `checkpoint`, `factor`; `{"kind": "scale"}` alone to score.
+REQUEST is a JSON object: `kind`, `out`, `dtype`, `force`, `checkpoint`, `factor`; `{"kind": "scale"}` alone to score;
+`{"kind": "tokens"}` with `suite` and `example`.
 On stdout one JSON object a line: `{"say": …}` for progress, `{"point": {…}}` for a factor that was scored, at the end
 `{"done": {…}}`, or `{"error": …}` with exit code 2. SIGTERM and Ctrl-C end it with nothing written.
 """
@@ -27,12 +28,13 @@ CANCELLED = 130
 
 def main(run_dir: str, argument: str) -> int:
     options = json.loads(argument)
-    scales = options["kind"] == "scale"
+    verb, work = {"scale": ("scaled", _scale), "tokens": ("scored", _score_tokens)}.get(
+        options["kind"], ("exported", _export)
+    )
     try:
         from engine.export.source import read
 
-        source = read(RunDir(Path(run_dir).absolute()), "scaled" if scales else "exported")
-        _print_line("done", _scale(source) if scales else _export(source, options))
+        _print_line("done", work(read(RunDir(Path(run_dir).absolute()), verb), options))
         return 0
     except FinetuiError as error:
         _print_line("error", str(error))
@@ -61,7 +63,14 @@ def _export(source: Source, options: dict[str, Any]) -> dict[str, Any]:
     return export(source, request, _say)
 
 
-def _scale(source: Source) -> dict[str, Any]:
+def _score_tokens(source: Source, options: dict[str, Any]) -> dict[str, Any]:
+    _prepare(source)
+    from engine.export.tokens import score_tokens
+
+    return score_tokens(source, options["suite"], options["example"], _say)
+
+
+def _scale(source: Source, _: dict[str, Any]) -> dict[str, Any]:
     from engine.export.request import check_finished
 
     check_finished(source)

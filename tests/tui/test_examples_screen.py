@@ -16,9 +16,10 @@ from pilot import ready, status, text_of, type_text, until
 from finetui.errors import ExitCode
 from finetui.home import Home
 from tui.app import FinetuiApp
-from tui.lines import answers
+from tui.lines import answers, token_changes
 from tui.screens.dashboard import Dashboard
 from tui.screens.examples import ExamplesScreen
+from tui.widgets.panel import Panel
 
 SMALL, LARGE = (80, 24), (200, 50)
 
@@ -200,6 +201,52 @@ async def test_without_colour_and_unicode_signs_say_it(
         assert "-2.000" in "".join(strips)
 
 
+TOKENS = {
+    "step": 20,
+    "tokens": [
+        {"text": "The", "before": 1.0, "after": 2.5}, {"text": " target", "before": 1.0, "after": 1.3},
+        {"text": " of", "before": 2.0, "after": 1.0}, {"text": " h0", "before": 1.0, "after": 1.1},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("color", [True, False])
+async def test_tokens_are_coloured_by_their_change_or_have_signs(
+    make: MakeLooked, monkeypatch: pytest.MonkeyPatch, color: bool
+) -> None:
+    if not color:
+        monkeypatch.setenv("NO_COLOR", "1")
+    app = make([2])
+    async with app.run_test(size=LARGE) as pilot:
+        await ready(pilot)
+        await press(pilot, "X", "G", "t")
+        await until(
+            pilot,
+            lambda: "cannot be scored" in status(app),
+            "what the process says: this home has no weights",
+        )
+        screen = app.screen
+        assert isinstance(screen, ExamplesScreen)
+        screen._scored(("heldout", "h0"), TOKENS)
+        await ready(pilot)
+        shown = text_of(app, "#pane1")
+        assert "Target: each token under the base model and at step 20" in shown
+        text = "The target of h0" if color else "The[++] target[+] of[-] h0"
+        line = next(line for line in screen.query_one("#pane1", Panel)._lines if line[0][0].startswith("The"))
+        assert "".join(part for part, _ in line).rstrip() == text
+        assert [style for part, style in line if part.strip()] == ["bad", "warn", "good", "text"]
+        await press(pilot, "escape", "k")
+        assert "Target: what is scored" in text_of(app, "#pane1")
+
+
+def test_a_line_break_that_changed_is_seen_and_the_legend_says_what_signs_mean() -> None:
+    token = {"text": "\n", "before": 0.0, "after": 2.0}
+    assert token_changes.spans([token], marks=False) == [("⏎\n", "bad")]
+    assert "[-] better by 0.25 or more" in "".join(
+        line[0][0] for line in token_changes.legend(200, marks=True)
+    )
+
+
 async def test_a_run_without_two_looks_says_so(make_app: Callable[..., FinetuiApp]) -> None:
     app = make_app([4])
     async with app.run_test(size=SMALL) as pilot:
@@ -280,6 +327,7 @@ def test_the_command_shows_one_example_whole(finetui: Line) -> None:
         ((1, "--slice", "prose"), "suite heldout of run #1 has no slice prose; it has no slices"),
         ((1, "--from", 7), "suite heldout of run #1 was not scored at step 7; it was at 0, 10, 20"),
         ((1, "--from", 20), "step 20 is not before step 20"),
+        ((1, "--suite", "general", "--example", "c0", "--tokens"), "tokens cannot be scored"),
         ((1, "--example", "x"), "suite heldout has no example x"),
     ],
 )

@@ -295,15 +295,28 @@ def examples(
     best: Annotated[bool, typer.Option("--best", help="Those that got better first.")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Only the first N.")] = 20,
     example: Annotated[str | None, typer.Option(help="All there is on the example with this id.")] = None,
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help="With --example: score each of its tokens (loads the model).")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show which held-out or general examples got worse and which better, with text and answers."""
+    if tokens and not example:
+        raise typer.BadParameter("--tokens goes with --example: give the id of one")
     from tui.cli import examples as module
     from tui.lines.looks import Wish
 
     wish = Wish(suite, slice, start, end)
     module.examples(
-        number, wish, before=before, words=words, best=best, limit=limit, example=example, as_json=as_json
+        number,
+        wish,
+        before=before,
+        words=words,
+        best=best,
+        limit=limit,
+        example=example,
+        tokens=tokens,
+        as_json=as_json,
     )
 
 

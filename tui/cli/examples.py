@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from finetui.daemon import connect
 from finetui.errors import StoreError
-from tui.cli.output import out, out_text, print_json, print_listing, say
+from tui.cli.exporting import work
+from tui.cli.logs import find as find_on_disk
+from tui.cli.output import out, out_text, print_json, print_listing, print_table, say
 from tui.cli.show import find
-from tui.lines import format
+from tui.lines import format, token_changes
 from tui.lines.looks import Compared, Looks, Wish, resolve
 from tui.widgets import changes, example_page
 from tui.widgets.example_page import Example
@@ -30,6 +32,7 @@ def examples(
     best: bool,
     limit: int,
     example: str | None,
+    tokens: bool,
     as_json: bool,
 ) -> None:
     """Print the examples of a suite in order of their change, or all there is on one."""
@@ -39,7 +42,7 @@ def examples(
             find(client, run)
         compared = resolve(wish, _looks(client, number), _looks(client, before or number))
         if example:
-            return _print_one(client, compared, example, as_json=as_json)
+            return _print_one(client, compared, example, tokens=tokens, as_json=as_json)
         asked = {**compared.arguments, "words": words, "best_first": best}
         rows = client.named("changes", **asked, limit=limit).to_pylist()
     if as_json:
@@ -68,7 +71,7 @@ def _cells(row: dict[str, Any]) -> dict[str, Any]:
     return {name: shown[name] for name in COLUMNS}
 
 
-def _print_one(client: Client, compared: Compared, example: str, *, as_json: bool) -> None:
+def _print_one(client: Client, compared: Compared, example: str, *, tokens: bool, as_json: bool) -> None:
     rows = client.named("changes", **compared.arguments).to_pylist()
     row = next((row for row in rows if row["example"] == example), None)
     if row is None:
@@ -90,9 +93,21 @@ def _print_one(client: Client, compared: Compared, example: str, *, as_json: boo
         asked("answers", run=compared.run),
         asked("answers", run=compared.before),
     )
+    scored = (
+        work(find_on_disk(compared.run), {"kind": "tokens", "suite": compared.suite, "example": example})
+        if tokens
+        else None
+    )
     if not as_json:
-        return out_text(example_page.plain(found, compared))
+        out_text(example_page.plain(found, compared))
+        if scored:
+            out()
+            out(f"loss of each token of the target, base model → step {scored['step']}:")
+            print_table(token_changes.rows(scored["tokens"]), right=("change", "before", "after"))
+        return None
     before, after = found.answers_at(compared)
     texts = {"prompt": found.prompt, "target": found.target, "losses": found.losses}
     one = {**_without_totals(row), **texts, "answers": [before, after]}
+    if scored:
+        one["tokens"] = scored["tokens"]
     return print_json({"compared": asdict(compared), "example": one})

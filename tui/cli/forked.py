@@ -18,7 +18,7 @@ SHORT = {
     "cancel", "pause", "resume", "requeue", "clone", "edit", "hold", "release", "start", "move", "priority",
     "group", "tag", "note", "rm", "restore", "clean",
 }  # fmt: skip
-NOT_HERE = {"-f", "--follow", "-h", "--help"}  # stays; looks at its surroundings
+NOT_HERE = {"-f", "--follow", "-h", "--help", "--tokens"}  # stays; looks at its surroundings; loads a model
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 ANSWER_S = 0.3  # that the pool may take: what the imports would take
 

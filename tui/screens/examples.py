@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
+from engine.basics.errors import ExportError
 from engine.basics.safe_text import one_line
 from finetui.errors import StoreError
-from tui.host import Answer
+from tui.host import Answer, run_path
 from tui.lines import looks
 from tui.lines.looks import Compared, Looks, Wish
 from tui.lines.text import Line, cut, wrap
+from tui.reports import Exporting
 from tui.rows import Request, Row, Run, ask
 from tui.screens.base import PanedScreen, textual_bindings
 from tui.widgets import changes, example_page
@@ -44,6 +48,8 @@ class ExamplesScreen(PanedScreen, inherit_bindings=False):
         self.words = ""
         self.cursor = self.top = self.scrolled = 0
         self._length = 0  # lines of the example below those in view
+        self._tokens: dict[tuple[str, str], Row] = {}  # what was scored, by suite and example
+        self._scoring: Exporting | None = None
 
     def compose(self) -> ComposeResult:
         yield Panel(self.paint_header, id="header", classes="line")
@@ -129,7 +135,8 @@ class ExamplesScreen(PanedScreen, inherit_bindings=False):
         if not all(map(self.snapshot.has, wanted.values())):
             return None
         found = {name: self.snapshot.rows(request) for name, request in wanted.items()}
-        return Example(row, **{"losses_before": [], **found})
+        tokens = self._tokens.get((compared.suite, row["example"]))
+        return Example(row, **{"losses_before": [], **found}, tokens=tokens)
 
     # ---- painting -------------------------------------------------------------------------------
 
@@ -257,6 +264,48 @@ class ExamplesScreen(PanedScreen, inherit_bindings=False):
     def _filter(self, text: str) -> None:
         self.words = text
         self._from_the_top()
+
+    # ---- tokens ---------------------------------------------------------------------------------
+
+    def do_tokens(self) -> None:
+        """Have the tokens of the example scored, by a process that loads the model."""
+        compared, row, path = self.compared(), self._row(), run_path(self.host.home, self.number)
+        if compared is None or row is None:
+            return
+        if path is None:
+            self.host.say(f"the directory of run #{self.number} is gone", "bad")
+            return
+        if self._scoring:
+            self.host.say("tokens are being scored already: wait for them", "warn")
+            return
+        place = (compared.suite, row["example"])
+        self._scoring = Exporting(path, {"kind": "tokens", "suite": place[0], "example": place[1]})
+        self.host.say("loading the model to score each token …", keep=True)
+        self.run_worker(partial(self._wait, self._scoring, place), thread=True, exit_on_error=False)
+
+    def _wait(self, scoring: Exporting, place: tuple[str, str]) -> None:
+        try:
+            outcome = partial(self._scored, place, scoring.result())
+        except ExportError as error:
+            outcome = partial(self._not_scored, str(error))
+        with suppress(RuntimeError):  # the app has ended meanwhile
+            self.app.call_from_thread(outcome)
+
+    def _scored(self, place: tuple[str, str], scored: Row) -> None:
+        self._tokens[place] = scored
+        self._scoring = None
+        self.host.say("")
+        if self.is_current:
+            self.do_pane(2)
+
+    def _not_scored(self, sentence: str) -> None:
+        self._scoring = None
+        if self.is_attached:
+            self.host.say(sentence, "bad")
+
+    def on_unmount(self) -> None:
+        if self._scoring:
+            self._scoring.stop()
 
     # ---- keys -----------------------------------------------------------------------------------
 

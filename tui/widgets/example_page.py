@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.basics.safe_text import lines, one_line
-from tui.lines import answers, format
+from tui.lines import answers, format, token_changes
 from tui.lines.looks import Compared
 from tui.lines.text import Line, Span, block, flow, wrap
 from tui.lines.theme import Glyphs
@@ -27,6 +27,7 @@ class Example:
     losses_before: Sequence[Row]  # of the other run; empty where there is none
     answers: Sequence[Row]
     answers_before: Sequence[Row]  # of the run before, which may be the same
+    tokens: Row | None = None  # its tokens scored one by one (tui/lines/token_changes.py)
 
     @property
     def prompt(self) -> str:
@@ -46,12 +47,19 @@ class Example:
 def page(example: Example, compared: Compared, glyphs: Glyphs, width: int, *, color: bool) -> list[Line]:
     """The example from its change to its answers."""
     shown = [*_head(example.row, width), [], *_chart(example, compared, glyphs, width, color=color)]
-    for title, text in (("Prompt", example.prompt), ("Target: what is scored", example.target)):
-        if text:
-            shown += [[], [(title, "title")], *([(line, "text")] for line in block(lines(text), width))]
+    if example.prompt:
+        shown += [[], *_text("Prompt", example.prompt, width)]
+    if example.tokens:
+        shown += [[], *token_changes.lines(example.tokens, width, marks=not color)]
+    elif example.target:
+        shown += [[], *_text("Target: what is scored", example.target, width)]
     if not example.text:
         shown += [[], *_said("its text is not in the store: the run was stopped before it wrote it", width)]
     return [*shown, *_answers(example, compared, width, marks=not color)]
+
+
+def _text(title: str, text: str, width: int) -> list[Line]:
+    return [[(title, "title")], *([(line, "text")] for line in block(lines(text), width))]
 
 
 def _said(sentence: str, width: int) -> list[Line]:
