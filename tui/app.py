@@ -84,7 +84,8 @@ class FinetuiApp(App[None]):
         self.home_name = format.short_path(home.path)
         self.ascii_only = not (theme.terminal_has_unicode() if unicode is None else unicode)
         self.remembered = Remembered(home)
-        run_list = RunList(*self.remembered.order(), select[0] if select else None)
+        first = select[0] if select else None
+        run_list = RunList(*self.remembered.order(), first, self.remembered.columns())
         self.state = State(run_list, self.remembered.view(self.ascii_only), list(select or []))
         self._status_timer: Any = None
         self._poller = Poller(home, connect or partial(default_connect, home), self._deliver)

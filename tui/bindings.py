@@ -151,6 +151,7 @@ BINDINGS: tuple[Binding, ...] = (
             footer=True),
     Binding(("s",), "sort", "sort", "Sort by the next column; S reverses the order.", footer=True),
     Binding(("S",), "reverse", "reverse order", "Reverse the sort order."),
+    Binding(("vertical_line",), "columns", "columns", "Choose columns beside the usual: keys of recipes, metrics."),
     Binding(("o",), "sweep", "open sweep", "Show the runs of a sweep, or close them to one line.", unless=_sweep),
     Binding(("x",), "cancel", "cancel", "Cancel the run (asks first); it saves a checkpoint.", RUNS, _cancel,
             footer=True, writes=True),
@@ -271,7 +272,7 @@ BINDINGS: tuple[Binding, ...] = (
 )  # fmt: skip
 
 _SHOWN = {
-    "slash": "/", "full_stop": ".", "comma": ",",
+    "vertical_line": "|", "slash": "/", "full_stop": ".", "comma": ",",
     "colon": ":", "question_mark": "?", "escape": "esc", "plus": "+", "minus": "-",
     "equals_sign": "=", "left_square_bracket": "[", "right_square_bracket": "]", "down": "↓", "up": "↑",
     "left_curly_bracket": "{", "right_curly_bracket": "}", "left": "←", "right": "→", "shift+left": "shift+←",

@@ -17,7 +17,7 @@ from engine.runs.home import RunDir
 from finetui.files import open_regular
 from finetui.home import Home
 from tui.rows import COLUMNS, Request, Row, Run, Snapshot, etas_of, runs_of
-from tui.run_filter import MOST_VALUES, values_sql
+from tui.run_filter import MOST_VALUES, column_sql, values_sql
 
 # Seconds between looks while something runs, while nothing runs, and after the daemon was lost.
 BUSY, IDLE, LOST = 0.5, 2.0, 1.0
@@ -152,6 +152,8 @@ class Poller:
             return log_tail(stdout_of(self._home, args["run"]))
         if name == "parameter":
             return client.query(values_sql(args["key"]), limit=MOST_VALUES).to_pylist()
+        if name == "column":
+            return client.query(column_sql(args["key"]), limit=MOST_VALUES).to_pylist()
         return client.named(name, **args).to_pylist()
 
     def _version(self, name: str, args: dict[str, Any], runs: Mapping[int, Run], busy: bool) -> Any:
@@ -167,6 +169,8 @@ class Poller:
             return [runs.get(number) for number in numbers]
         if name == "parameter":
             return len(runs)
+        if name == "column":  # the same tuple as before, unless a run has moved on
+            return id(self._made)
         # Others may use the machine while no run goes on; but then it is looked at seldom, and shown coarsely.
         return int(time.monotonic() / (2 if busy else IDLE_HARDWARE_S))
 

@@ -9,7 +9,7 @@ from typing import Any
 from finetui.files import read_json, write_json
 from finetui.home import Home
 from tui.lines.theme import Glyphs
-from tui.run_filter import SORTS
+from tui.run_filter import SORTS, is_key
 from tui.state import SMOOTHING, ChartView, State
 
 
@@ -38,7 +38,8 @@ class Remembered:
         """How runs are sorted and curves drawn as the session ends. ASCII is the terminal's word, not the user's."""
         glyphs = {} if ascii_only else {"glyphs": state.view.glyphs.name}
         order = [state.run_list.sort, state.run_list.down]
-        self.keep(smooth=state.view.smooth, log=state.view.log, sort=order, **glyphs)
+        columns = list(state.run_list.columns)
+        self.keep(smooth=state.view.smooth, log=state.view.log, sort=order, columns=columns, **glyphs)
 
     def view(self, ascii_only: bool) -> ChartView:
         """How curves were drawn."""
@@ -52,9 +53,18 @@ class Remembered:
     def order(self) -> tuple[str, bool]:
         """The column by which the runs were sorted, and whether downwards."""
         match self.read().get("sort"):
-            case [str(name), bool(down)] if name in SORTS:
+            case [str(name), bool(down)] if name in (*SORTS, *self.columns()):
                 return name, down
         return "#", True
+
+    def columns(self) -> tuple[str, ...]:
+        """The columns that the user chose beside the usual ones."""
+        kept = self.read().get("columns")
+        return (
+            tuple(key for key in kept if isinstance(key, str) and is_key(key))
+            if isinstance(kept, list)
+            else ()
+        )
 
     def queries(self) -> list[str]:
         """Queries of the SQL screen, the last one last."""

@@ -93,6 +93,20 @@ def values_sql(key: str) -> str:
     return f"SELECT run, value FROM params WHERE key = '{key}' OR key LIKE '%.{key}'"
 
 
+def is_key(text: str) -> bool:
+    """Whether a text can be a key of a recipe or the name of a metric."""
+    return re.fullmatch(r"[\w./-]+", text) is not None
+
+
+def column_sql(key: str) -> str:
+    """The query for a column that the user chose, by run: a key of the recipe, or the last value of a metric. `key`
+    passes `is_key`.
+    """
+    return (
+        f"{values_sql(key)} UNION ALL SELECT run, last::VARCHAR AS value FROM run_summary WHERE key = '{key}'"
+    )
+
+
 def test_of(text: str, params: Params, runs: Iterable[Run]) -> Callable[[Run], bool]:
     """Whether a run passes all terms of a filter; an unfinished term lets everything pass. `runs`: all that there are:
     `sweep:5` are those of the sweep that run 5 belongs to.
@@ -144,10 +158,21 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def arrange(runs: tuple[Run, ...], text: str, sort: str, down: bool, params: Params) -> list[Run]:
-    """The runs that pass, in order; runs without a value come last either way."""
+def arrange(
+    runs: tuple[Run, ...], text: str, sort: str, down: bool, params: Params, columns: Params | None = None
+) -> list[Run]:
+    """The runs that pass, in order; runs without a value come last either way. `columns`: values of those that the user
+    chose, which may be sorted by, too.
+    """
     chosen = list(filter(test_of(text, params, runs), runs))
-    key = SORTS[sort]
+    key = SORTS.get(sort) or _by_value((columns or {}).get(sort, {}))
     known = sorted((run for run in chosen if key(run) is not None), key=lambda run: run.number, reverse=True)
     known.sort(key=key, reverse=down)
     return known + [run for run in chosen if key(run) is None]
+
+
+def _by_value(values: Mapping[int, str]) -> Callable[[Run], Any]:
+    """Numbers by their size, and where one is none, all as words."""
+    if all(map(_is_number, values.values())):
+        return lambda run: float(values[run.number]) if run.number in values else None
+    return lambda run: values.get(run.number)

@@ -16,8 +16,13 @@ from tui.rows import Request, Run, Snapshot, ask
 class RunList:
     """`select` is the run on which the cursor starts, where there is such a run."""
 
-    def __init__(self, sort: str = "#", down: bool = True, select: int | None = None) -> None:
+    def __init__(
+        self, sort: str = "#", down: bool = True, select: int | None = None, columns: tuple[str, ...] = ()
+    ) -> None:
         self.sort, self.down = sort, down
+        self.columns = (
+            columns  # keys of recipes and metrics that the user wants to see, beside the usual ones
+        )
         self.filter = ""
         self.cursor: int | None = None  # number of the run under the cursor
         self.folded: dict[int, list[Run]] = {}  # number of the run whose line stands for a sweep → its runs
@@ -29,7 +34,7 @@ class RunList:
 
     def runs(self, snapshot: Snapshot) -> list[Run]:
         """The runs that pass the filter, in order; made again only when something of it has changed."""
-        made_from = (snapshot, self.filter, self.sort, self.down, self._opened)
+        made_from = (snapshot, self.filter, self.sort, self.down, self._opened, self.columns)
         if self._made_from is None or any(
             a is not b for a, b in zip(made_from, self._made_from, strict=True)
         ):
@@ -71,11 +76,23 @@ class RunList:
         return True
 
     def _arrange(self, snapshot: Snapshot) -> list[Run]:
-        return run_filter.arrange(snapshot.runs, self.filter, self.sort, self.down, self._params(snapshot))
+        params, columns = self._params(snapshot), self.values(snapshot)
+        return run_filter.arrange(snapshot.runs, self.filter, self.sort, self.down, params, columns)
+
+    def values(self, snapshot: Snapshot) -> dict[str, dict[int, str]]:
+        """What runs have in the columns that the user chose, as far as it has come."""
+        return {
+            key: {row["run"]: str(row["value"]) for row in snapshot.rows(ask("column", key=key))}
+            for key in self.columns
+        }
 
     def unknown(self, snapshot: Snapshot) -> str:
-        """What of the filter there is nowhere, in a sentence; empty where all of it is known."""
-        return run_filter.unknown(self.filter, self._params(snapshot))
+        """What of the filter or the columns there is nowhere, in a sentence; empty where all of it is known."""
+        missing = (key for key, values in self.values(snapshot).items() if not values)
+        absent = next((key for key in missing if snapshot.has(ask("column", key=key))), None)
+        return run_filter.unknown(self.filter, self._params(snapshot)) or (
+            f"no run has {absent}" if absent else ""
+        )
 
     def _params(self, snapshot: Snapshot) -> dict[str, dict[int, str]]:
         """The values of the recipe's keys that the filter asks for, as far as they have come."""
@@ -86,9 +103,11 @@ class RunList:
         }
 
     def wants(self) -> Iterator[Request]:
-        """The answers that the filter needs: values of keys of the recipe."""
+        """The answers that the filter and the user's columns need."""
         for key in run_filter.parameters(self.filter):
             yield ask("parameter", key=key)
+        for key in self.columns:
+            yield ask("column", key=key)
 
     # ---- the cursor -----------------------------------------------------------------------------
 
@@ -121,9 +140,14 @@ class RunList:
 
     def sort_by_next(self) -> None:
         """Sort by the next column, with what one looks for first on top."""
-        names = list(run_filter.SORTS)
-        self.sort = names[(names.index(self.sort) + 1) % len(names)]
+        names = [*run_filter.SORTS, *self.columns]
+        self.sort = names[(names.index(self.sort) + 1) % len(names)] if self.sort in names else names[0]
         self.down = self.sort in ("#", "flags")
+
+    def choose_columns(self, keys: tuple[str, ...]) -> None:
+        self.columns = keys
+        if self.sort not in (*run_filter.SORTS, *keys):
+            self.sort, self.down = "#", True
 
     def reverse(self) -> None:
         self.down = not self.down

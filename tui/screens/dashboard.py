@@ -180,8 +180,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
                 parts += [(" · ", "faint"), (f"{number} {state}", theme.state_look(state).style)]
         if self.run_list.filter:
             parts += [(" · ", "faint"), (f"filter: {self.run_list.filter}", "warn")]
-            if unknown := self.run_list.unknown(self.snapshot):
-                parts += [(" · ", "faint"), (unknown, "bad")]
+        if unknown := self.run_list.unknown(self.snapshot):
+            parts += [(" · ", "faint"), (unknown, "bad")]
         return parts
 
     def paint_table(self, width: int, height: int) -> list[Line]:
@@ -196,6 +196,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         view = run_table.TableView(
             runs, index, self.top, slots, self.run_list.sort, self.run_list.down,
             empty if self.snapshot.loaded else "", self.snapshot.etas, self.snapshot.highest,
+            self.run_list.values(self.snapshot),
         )  # fmt: skip
         lines = run_table.lines(view, width, height - 1)
         lines += [[] for _ in range(height - 1 - len(lines))]
@@ -421,6 +422,18 @@ class Dashboard(BaseScreen, inherit_bindings=False):
             self.do_unmark()
         else:
             self.host.leave_screen()
+
+    def do_columns(self) -> None:
+        hint = "keys of recipes and metrics: train.lr heldout/token_accuracy"
+        self.ask("columns beside the usual", " ".join(self.run_list.columns), hint, self._choose_columns)
+
+    def _choose_columns(self, text: str) -> None:
+        keys = tuple(dict.fromkeys(text.replace(",", " ").split()))
+        if odd := next((key for key in keys if not run_filter.is_key(key)), None):
+            self.host.say(f"{odd} is no key of a recipe or metric", "bad")
+            return
+        self.run_list.choose_columns(keys)
+        self.changed()
 
     def do_filter(self) -> None:
         hint = "words, state:running, method=lora, lr>1e-4"

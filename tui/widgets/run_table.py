@@ -10,13 +10,15 @@ from engine.basics.wording import duration
 from engine.recipe.kinds import COMMAND
 from store.states import ACTIVE, WAITING, RunState
 from tui.lines import format, theme
-from tui.lines.text import Line, centered, fit, left, right, squeezed
+from tui.lines.text import Line, centered, fit, left, right, squeezed, width_of
 from tui.rows import Run
 from tui.widgets.plot import MARKERS
 
 # States of a run that may stand between two steps: how far it is says more than the word.
 UNDER_WAY = ACTIVE | {RunState.PAUSED, RunState.INTERRUPTED}
 SHORT = {COMMAND: "cmd"}  # methods, where the column is narrow
+GIVE_WAY = ("model", "step", "train", "ETA", "method", "general")
+LEAST_NAME = 12
 EMPTY = "No runs yet. Queue one with: finetui run recipe.yaml"
 
 
@@ -33,6 +35,8 @@ class TableView:
     empty: str = EMPTY
     etas: Mapping[int, float] = field(default_factory=dict)  # run number → seconds left
     highest: int = 0  # number of a run, of all that there are
+    # Columns that the user chose: key → run → value.
+    values: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,10 @@ class _Column:
     at_right: bool = False
 
 
-def columns(width: int, highest: int = 0) -> list[_Column]:
-    """What fits: numbers are whole, name takes the rest; model, step and flag names only where there is room."""
+def columns(width: int, highest: int = 0, extra: Sequence[str] = ()) -> list[_Column]:
+    """What fits: numbers are whole, name takes the rest; model, step and flag names only where there is room. The
+    user's own columns come first, and the usual numbers give way to them.
+    """
     wide, wider = width >= 110, width >= 150
     chosen = [
         _Column("#", max(4, len(f"#{highest}")), True),
@@ -58,16 +64,28 @@ def columns(width: int, highest: int = 0) -> list[_Column]:
         _Column("general", 8 if wide else 7, True),
         _Column("flags", 5, True),
     ]
-    taken = 2 + sum(column.width for column in chosen) + len(chosen) - 1
-    if wide:
-        taken += len(chosen) - 1
-    room = max(6, width - taken)
+    own = [_Column(key, max(8, min(16, width_of(title(key)))), True) for key in extra]
+    chosen[-1:-1] = own
+    gap = 2 if wide else 1
+
+    def taken() -> int:
+        return 2 + sum(column.width for column in chosen) + gap * (len(chosen) - 1)
+
+    for name in GIVE_WAY if own else ():
+        if width - taken() < LEAST_NAME:
+            chosen = [column for column in chosen if column.name != name]
+    room = max(6, width - taken())
     return [_Column("name", room) if column.name == "name" else column for column in chosen]
+
+
+def title(key: str) -> str:
+    """A column's heading: the last part of a recipe's key says enough; of a metric, its suite belongs to it."""
+    return key if "/" in key else key.rpartition(".")[2]
 
 
 def lines(view: TableView, width: int, height: int) -> list[Line]:
     """Header, then as many rows as fit."""
-    chosen = columns(width, view.highest)
+    chosen = columns(width, view.highest, tuple(view.values))
     gap = "  " if width >= 110 else " "
     if not view.runs:
         middle: list[Line] = [[] for _ in range(max(0, (height - 2) // 2))]
@@ -81,7 +99,7 @@ def _header(view: TableView, chosen: list[_Column], gap: str) -> Line:
     line: Line = [("  ", "dim")]
     for at, column in enumerate(chosen):
         is_sorted = column.name == view.sort
-        text = column.name + (("▾" if view.down else "▴") if is_sorted else "")
+        text = title(column.name) + (("▾" if view.down else "▴") if is_sorted else "")
         shown = right(text, column.width) if column.at_right else left(text, column.width)
         line += [(gap if at else "", ""), (shown, "accent" if is_sorted else "faint")]
     return line
@@ -124,10 +142,22 @@ def _text(view: TableView, run: Run, name: str) -> tuple[str, str]:
         return (f"{run.step}/{run.total_steps}" if run.total_steps else ""), "dim"
     if name == "ETA":
         return (_short(view.etas[run.number]) if run.number in view.etas else ""), "text"
+    if name in view.values:
+        return _number(view.values[name].get(run.number)), "text"
     if name == "train":
         return format.loss(run.loss), "dim" if run.loss is not None else "faint"
     number = run.heldout if name == "held-out" else run.general
     return format.loss(number), "text" if number is not None else "faint"
+
+
+def _number(value: str | None) -> str:
+    """A value of the user's columns, short where it is a long number."""
+    if value is None:
+        return format.NONE
+    try:
+        return value if len(value) <= 8 else f"{float(value):.4g}"
+    except ValueError:
+        return one_line(value)
 
 
 def _state(run: Run, width: int) -> Line:
