@@ -313,7 +313,7 @@ def test_the_command_lists_examples_by_their_change(finetui: Line) -> None:
 def test_the_command_shows_one_example_whole(finetui: Line) -> None:
     shown = finetui("examples", 2, "--example", "h0").out
     for said in ("example h0: −2.000 nats per token", "0: 3.000, 10: 2.000, 20: 1.000", looked_home.LONG,
-                 "answer of #2 at step 20:\nIt returns the new name"):  # fmt: skip
+                 "answer of #2 at step 20:\n  It returns the new name"):  # fmt: skip
         assert said in shown
     one = json.loads(finetui("examples", 2, "--example", "h0", "--json").out)["example"]
     assert (one["prompt"], one["before"], one["answers"][0]["step"]) == ("Ask h0?", 3.0, 0)

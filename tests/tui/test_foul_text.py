@@ -47,6 +47,9 @@ COMMANDS = [
     "show 2",
     "show 2 --json",
     "logs 1",
+    "examples 1",
+    "examples 1 --json",
+    "examples 1 --suite FOUL",
     "compare 1 2",
     "compare 1 2 --json",
     "fix 1 --dry-run",
@@ -103,7 +106,7 @@ CODES = dict.fromkeys(
     ExitCode.REFUSED,
 )
 REFUSED = {
-    "fix 2", "clone 1 FOUL=1", "edit 1 FOUL=1",
+    "fix 2", "clone 1 FOUL=1", "edit 1 FOUL=1", "examples 1 --suite FOUL",
     "run my.yaml FOUL=1", "run my.yaml --follow", "data my.yaml seed=FOUL", "ls --state FOUL",
     'sql SELECT-"FOUL"-FROM-runs', "pull nowhere",
 }  # fmt: skip
@@ -185,7 +188,11 @@ def test_what_a_library_prints_is_made_safe_and_keeps_its_colours(monkeypatch: p
 
 
 WALKS = {
-    (80, 24): [(*"123456", "m", "m", "x", "y", "p", "r"), ("enter", "j", "j", *"234567", "G", "escape")],
+    (80, 24): [
+        (*"123456", "m", "m", "x", "y", "p", "r"),
+        ("enter", "j", "j", *"234567", "G", "escape"),
+        ("X", "enter", "n", "G", "s", "escape", "escape"),
+    ],
     (200, 50): [("m", "m"), ("c", "m", "m", "escape"), ("question_mark", "escape"), ("ctrl+p", "escape")],
 }
 

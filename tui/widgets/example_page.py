@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import indent
 
 from engine.basics.safe_text import lines, one_line
 from tui.lines import answers, format, token_changes
@@ -117,16 +118,20 @@ def _answers(example: Example, compared: Compared, width: int, *, marks: bool) -
 
 
 def plain(example: Example, compared: Compared) -> str:
-    """The same as text, to copy or to print."""
+    """The same as text, to copy or to print. Its own texts are indented, so that none looks like a word of finetui."""
     row = example.row
     change = f"{format.delta(row['change'])} nats per {row['per']}"
     parts = [f"example {row['example']}: {change}, {compared.words()}"]
     looks = ", ".join(f"{one['step']}: {format.loss(one['loss'])}" for one in example.losses)
     parts += [f"loss by step: {looks}"]
     parts += [
-        f"{name}:\n{text}" for name, text in (("prompt", example.prompt), ("target", example.target)) if text
+        f"{name}:\n{indent(lines(text), '  ')}"
+        for name, text in (("prompt", example.prompt), ("target", example.target))
+        if text
     ]
     for number, answer in zip((compared.before, compared.run), example.answers_at(compared), strict=True):
         if answer:
-            parts.append(f"answer of #{number} at step {answer['step']}:\n{answer['text']}")
+            parts.append(
+                f"answer of #{number} at step {answer['step']}:\n{indent(lines(answer['text'] or ''), '  ')}"
+            )
     return "\n\n".join(parts)
