@@ -29,6 +29,7 @@ from store.states import RunState, WorkerExit
 from tui.bindings import keys_markdown
 from tui.cli.commands import app, daemon_app
 from tui.cli.queue_commands import app as queue_app
+from tui.cli.view_commands import app as view_app
 
 DOCS = Path(__file__).parent.parent / "docs"
 MADE = "<!-- Made by scripts/make_docs.py; do not edit. -->\n\n"
@@ -98,6 +99,31 @@ COMMANDS_INTRO = """Data goes to stdout, narration to stderr. `--json` prints on
 Names, log lines, data and answers of models cannot control a terminal: what is not printable is shown as a blank.
 To a file or a pipe `logs` and `sql --csv` write what there is. On a narrow terminal `ls` shortens notes and names, and
 leaves columns out, so that each run has one line; in a pipe it has all columns.
+
+`sql` says on stderr how many rows are left out, and ends with 1 where `--limit` did not ask for that. `sql -o FILE`
+writes CSV, Parquet, JSON or Markdown (four significant digits), by the file's ending: all rows, whole, in place of an
+older file, or nothing at all.
+
+`watch` and `top` draw below the prompt, not on the alternate screen. In a pipe `watch` prints a line every few seconds,
+and `top` prints once. `watch` ends with 0 if the run has finished, otherwise with 1. `plot` draws at most 400 points a
+run; a PNG needs the extra `png`.
+
+In the JSON of `ls`, `top`, `show`, `sweep`, `compare` (in `results`) and `run` (in `queued`) a run has the same keys:
+those that `ls --json` prints. `created`, `started` and `ended` are Unix seconds, as in the store; `created_at`, `started_at` and `ended_at` are the same times in
+ISO 8601 with the offset of this machine. Times in text are local.
+
+## Completion
+
+`finetui completion SHELL` prints a script. It completes commands, options, numbers of runs, filters, states, groups,
+keys of recipes with their values, and metrics, from files alone: no daemon is asked or started.
+
+| shell | once |
+|---|---|
+| bash 4.4 or newer | `echo 'eval "$(finetui completion bash)"' >> ~/.bashrc` |
+| zsh, after `compinit` | `echo 'eval "$(finetui completion zsh)"' >> ~/.zshrc` |
+| fish | `finetui completion fish > ~/.config/fish/completions/finetui.fish` |
+
+## List
 """
 
 
@@ -149,7 +175,8 @@ def _type(annotation: Any) -> str:
 def command_reference() -> str:
     parts = ["# Commands\n", COMMANDS_INTRO]
     parts += ["| command | what it does |", "|---|---|", "| `finetui` | open the screen |"]
-    for group, prefix in ((app, "finetui"), (queue_app, "finetui"), (daemon_app, "finetui daemon")):
+    groups = ((app, "finetui"), (view_app, "finetui"), (queue_app, "finetui"), (daemon_app, "finetui daemon"))
+    for group, prefix in groups:
         for info in group.registered_commands:
             name = info.name or (info.callback.__name__ if info.callback else "")
             summary = ((info.callback.__doc__ if info.callback else "") or "").split("\n")[0]

@@ -45,6 +45,10 @@ EXAMPLES = {
     "ls": Example(lambda live: [], "Fake Run"),
     "show": Example(lambda live: [live.finished], "Fake Run: finished\nsft with lora"),
     "logs": Example(lambda live: [live.finished], "training\n"),
+    "watch": Example(lambda live: [live.finished], "Fake Run"),
+    "top": Example(lambda live: [], "running, "),
+    "plot": Example(lambda live: [live.finished], "train/loss"),
+    "completion": Example(lambda live: ["bash"], "complete -o default"),
     "cancel": Example(lambda live: [live.going()], "is being cancelled: it saves a checkpoint first"),
     "pause": Example(lambda live: [live.going()], "is being paused: it saves a checkpoint first"),
     "resume": Example(lambda live: [live.cancelled()], "is queued again, from its last checkpoint"),
@@ -222,7 +226,9 @@ def test_run_follow_narrates_until_the_end(live: Live, finetui: Line) -> None:
 def test_run_follow_of_a_run_that_fails(live: Live, finetui: Line) -> None:
     ended = finetui("run", live.recipe(script='{"fail_at": 2}'), "--follow", "--json")
     assert ended.code == ExitCode.FAILED
-    (number,) = json.loads(ended.out)["runs"]
+    said = json.loads(ended.out)
+    (number,) = said["runs"]
+    assert [(run["run"], run["created_at"] is not None) for run in said["queued"]] == [(number, True)]
     assert row(live.client, number)["state"] == "failed"
     assert "failed" in ended.err
     assert "the loss is not a number" in ended.err

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from made_home import Served
 from test_cli_ls import finetui
 
 from finetui.client import Client
+from finetui.errors import ExitCode
 from store import guard
 
 ROWS = "SELECT range AS r FROM range(3000)"
@@ -29,9 +33,9 @@ def test_programs_get_all_rows(
 def test_people_are_told_what_is_left_out(
     served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert finetui(served, monkeypatch, "sql", ROWS) == 0
+    assert finetui(served, monkeypatch, "sql", ROWS) == ExitCode.FAILED, "a script sees that rows are missing"
     said = capsys.readouterr()
-    assert "only the first 1,000 of 3,000 rows are shown; --csv and --json give all" in said.err
+    assert "only the first 1,000 of 3,000 rows are shown; --csv, --json and -o FILE give all" in said.err
     assert finetui(served, monkeypatch, "sql", "--csv", "-n", "5", ROWS) == 0
     said = capsys.readouterr()
     assert len(said.out.split()) == 6
@@ -66,3 +70,63 @@ def test_ls_says_what_it_waits_for_and_what_is_wrong(
     said = capsys.readouterr()
     assert said.err == "logs are being read: 1 of 3 runs so far\nproblem: run #2: journal.jsonl is empty\n"
     assert said.out.startswith("run")
+
+
+# ---- into a file -----------------------------------------------------------------------------------------
+
+TABLE = "SELECT range AS r, 'a|b' AS t, CASE range WHEN 1 THEN 0.5 END AS x FROM range(2000)"
+
+
+def test_an_answer_goes_into_a_file_of_each_form_whole(
+    served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for ending in (".csv", ".parquet", ".json", ".md"):
+        assert finetui(served, monkeypatch, "sql", TABLE, "-o", str(tmp_path / f"rows{ending}")) == 0
+        said = capsys.readouterr()
+        assert (said.out, said.err) == ("", f"2,000 rows in {tmp_path}/rows{ending}\n")
+    with (tmp_path / "rows.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2000
+    assert rows[1] == {"r": "1", "t": "a|b", "x": "0.5"}
+    assert pq.read_table(tmp_path / "rows.parquet").to_pylist()[1] == {"r": 1, "t": "a|b", "x": 0.5}
+    assert json.loads((tmp_path / "rows.json").read_text())[0] == {"r": 0, "t": "a|b", "x": None}
+    assert (tmp_path / "rows.md").read_text().splitlines()[:4] == [
+        "| r | t | x |", "| ---: | --- | ---: |", "| 0 | a\\|b | – |", "| 1 | a\\|b | 0.5 |",
+    ]  # fmt: skip
+    assert len(list(tmp_path.iterdir())) == 4, "nothing is left beside them"
+
+
+def test_a_file_is_not_written_where_rows_would_be_missing(
+    served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("what was there\n")
+    monkeypatch.setattr(guard, "LARGEST_ANSWER", 10_000)
+    assert finetui(served, monkeypatch, "sql", ROWS, "-o", str(path)) == ExitCode.FAILED
+    assert f"{path} is not written, for it would lack rows" in capsys.readouterr().err
+    assert path.read_text() == "what was there\n"
+    assert finetui(served, monkeypatch, "sql", ROWS, "-n", "3", "-o", str(path)) == 0
+    assert path.read_text().split() == ["r", "0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["-o", "rows.xlsx"], ExitCode.USAGE, ".csv, .parquet, .json, .md"),
+        (["-o", "rows.csv", "--json"], ExitCode.USAGE, "give one of --csv, --json and --out"),
+        (["-o", "nowhere/rows.csv"], ExitCode.REFUSED, "nowhere/rows.csv cannot be written: No such file"),
+    ],
+)
+def test_a_file_that_cannot_be_is_refused_in_a_sentence(
+    served: Served,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    words: list[str],
+    code: ExitCode,
+    sentence: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert finetui(served, monkeypatch, "sql", "SELECT 1", *words) == code
+    assert sentence in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert not list(tmp_path.iterdir())

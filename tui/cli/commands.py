@@ -10,17 +10,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer.completion import completion_init
 from typer.core import TyperCommand
 
 from finetui.errors import ExitCode
-from store.states import RunState
-from tui.cli.queue_commands import RunNumber
+from tui.cli import completions
+from tui.cli.arguments import Json, Overrides, RecipePath, RunNumber
 from tui.cli.queue_commands import app as queue_app
+from tui.cli.view_commands import app as view_app
 
 app = typer.Typer(
     name="finetui",
     help="The terminal experiment manager for fine-tuning language models.",
     no_args_is_help=False,
+    add_completion=False,  # `finetui completion` prints a script that knows key=value
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -28,25 +31,36 @@ daemon_app = typer.Typer(
     help="The background process that owns the queue and the store.", no_args_is_help=True
 )
 app.add_typer(daemon_app, name="daemon")
+app.add_typer(view_app)
 app.add_typer(queue_app)
 
 COMMAND = "finetui.command"  # in the context of `run`: the program and its arguments, None without `--`
-RecipePath = Annotated[Path, typer.Argument(help="The recipe, a .yaml file.", show_default=False)]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(help="key=value, such as train.lr=1.0e-4", show_default=False)
-]
-RunNumbers = Annotated[list[int], typer.Argument(help="Numbers of runs.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 @cache
 def parser() -> Any:
     """Return the command that Typer makes of `app`: it takes a while, and the pool does it for its forks."""
+    completion_init()  # of the shells, which Typer does for those who let it add its options
     return typer.main.get_command(app)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from finetui.daemon import code_version
+        from tui.cli.output import out
+
+        out(f"finetui {code_version()}")
+        raise typer.Exit(ExitCode.OK)
+
+
 @app.callback(invoke_without_command=True)
-def screen(context: typer.Context) -> None:
+def screen(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", "-V", is_eager=True, callback=_print_version, help="Print the version."),
+    ] = False,
+) -> None:
     """Without a command: open the screen."""
     if context.invoked_subcommand is not None:
         return
@@ -100,7 +114,11 @@ def run(
     at: Annotated[str | None, typer.Option(help="Start it at a time: 02:00, 2030-01-31 02:00, +2h.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="A word to find it by, or several: twice.")] = None,
     group: Annotated[
-        str | None, typer.Option(help="Its group, of which so many run at a time as config.toml says.")
+        str | None,
+        typer.Option(
+            help="Its group, of which so many run at a time as config.toml says.",
+            autocompletion=completions.groups,
+        ),
     ] = None,
     note: Annotated[str, typer.Option(help="A note on it.")] = "",
     name: Annotated[str | None, typer.Option(help="Its name in lists.")] = None,
@@ -192,45 +210,6 @@ def estimate(
 
 
 @app.command()
-def ls(
-    state: Annotated[RunState | None, typer.Option(help="Only runs in this state.")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Only the latest N.")] = 50,
-    every: Annotated[
-        bool | None,
-        typer.Option(
-            "--all/--folded",
-            help="A line for each run of a sweep, or one for the sweep; without it: one on a terminal.",
-            show_default=False,
-        ),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """List runs, latest last; on a terminal a sweep is one line."""
-    from tui.cli import ls as module
-
-    module.ls(state, limit, every=every, as_json=as_json)
-
-
-@app.command()
-def show(number: RunNumber, as_json: Json = False) -> None:
-    """Show everything about a run: state, results, flags with evidence, checkpoints, samples, recipe."""
-    from tui.cli import show as module
-
-    module.show(number, as_json=as_json)
-
-
-@app.command()
-def logs(
-    number: RunNumber,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing until the run ends.")] = False,
-) -> None:
-    """Print the worker's output, all attempts. Works without the daemon."""
-    from tui.cli import logs as module
-
-    module.logs(number, follow=follow)
-
-
-@app.command()
 def fix(
     number: RunNumber,
     out: Annotated[
@@ -273,104 +252,6 @@ def fix(
     from tui.cli import fix as module
 
     module.fix(number, out, add=add, dry_run=dry_run, as_json=as_json)
-
-
-@app.command()
-def examples(
-    number: RunNumber,
-    suite: Annotated[
-        str | None, typer.Option(help="heldout, general, seen or samples; default: the first that there is.")
-    ] = None,
-    slice: Annotated[str | None, typer.Option(help="Only this slice of the suite.")] = None,
-    start: Annotated[
-        int | None, typer.Option("--from", help="The step of the look before; default: 0, the base model.")
-    ] = None,
-    end: Annotated[
-        int | None, typer.Option("--to", help="The step of the look after; default: the last one.")
-    ] = None,
-    before: Annotated[
-        int | None, typer.Option(help="Another run: how the examples change from it to this one.")
-    ] = None,
-    words: Annotated[str, typer.Option("--with", help="Only examples whose text has these words.")] = "",
-    best: Annotated[bool, typer.Option("--best", help="Those that got better first.")] = False,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Only the first N.")] = 20,
-    example: Annotated[str | None, typer.Option(help="All there is on the example with this id.")] = None,
-    tokens: Annotated[
-        bool, typer.Option("--tokens", help="With --example: score each of its tokens (loads the model).")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Show which held-out or general examples got worse and which better, with text and answers."""
-    if tokens and not example:
-        raise typer.BadParameter("--tokens goes with --example: give the id of one")
-    from tui.cli import examples as module
-    from tui.lines.looks import Wish
-
-    wish = Wish(suite, slice, start, end)
-    module.examples(
-        number,
-        wish,
-        before=before,
-        words=words,
-        best=best,
-        limit=limit,
-        example=example,
-        tokens=tokens,
-        as_json=as_json,
-    )
-
-
-@app.command()
-def compare(numbers: RunNumbers, as_json: Json = False) -> None:
-    """Compare two or more runs side by side: what differs in their recipes, and their results."""
-    from tui.cli import compare as module
-
-    module.compare(numbers, as_json=as_json)
-
-
-@app.command()
-def sweep(
-    number: RunNumber,
-    add: Annotated[
-        int | None, typer.Option(min=1, help="Give the sweep so many runs more, instead of showing it.")
-    ] = None,
-    stop: Annotated[
-        bool,
-        typer.Option(
-            "--stop", help="Let the sweep end with the runs that it has: none is proposed any more."
-        ),
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Show the sweep that a run belongs to: its runs, the best first, and what each setting was worth."""
-    from tui.cli import sweep as module
-
-    if add is not None:
-        return module.add(number, add)
-    if stop:
-        return module.stop(number)
-    return module.sweep(number, as_json=as_json)
-
-
-@app.command()
-def sql(
-    query: Annotated[str, typer.Argument(help="One SELECT; `-` reads it from stdin.", show_default=False)],
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            "--limit",
-            "-n",
-            min=1,
-            help="Print at most this many rows; default: 1,000, or all of them with --csv and --json.",
-        ),
-    ] = None,
-    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Query the store. `finetui sql 'SHOW TABLES'` and `'DESCRIBE runs'` show what is in it."""
-    from tui.cli import sql as module
-
-    module.sql(query, limit, as_csv=csv, as_json=as_json)
 
 
 @app.command()
@@ -485,3 +366,13 @@ def demo(
     from tui.cli import demo as module
 
     module.demo(headless=headless)
+
+
+@app.command()
+def completion(
+    shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="The shell.", show_default=False)],
+) -> None:
+    """Print what makes a shell complete commands, runs, recipe keys and metrics; docs/cli.md says where it goes."""
+    from tui.cli import completion as module
+
+    module.completion(shell)

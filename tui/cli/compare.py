@@ -8,6 +8,7 @@ from finetui.daemon import connect
 from finetui.errors import StoreError
 from store.queries import compare_table_sql
 from tui.cli.output import out, print_json, print_side_by_side, print_table, say
+from tui.cli.shape import of_run
 from tui.cli.show import find
 
 SUITES = ("heldout", "general")
@@ -22,6 +23,7 @@ def compare(numbers: list[int], *, as_json: bool) -> None:
         client.drain(say)
         names = {run: find(client, run)["name"] for run in runs}
         results = client.query(compare_table_sql(runs)).to_pylist()
+        rows = {row["run"]: of_run(row) for row in client.named("runs").to_pylist() if row["run"] in names}
         config = _by_key(client.named("params_diff", runs=runs).to_pylist(), "value", runs)
         metrics = _by_key(client.named("compare_metrics", runs=runs).to_pylist(), "last", runs)
         paired = [
@@ -33,7 +35,13 @@ def compare(numbers: list[int], *, as_json: bool) -> None:
         ]
     if as_json:
         print_json(
-            {"runs": names, "results": results, "config": config, "metrics": metrics, "paired": paired}
+            {
+                "runs": names,
+                "results": [{**rows[one["run"]], **one} for one in results],
+                "config": config,
+                "metrics": metrics,
+                "paired": paired,
+            }
         )
         return
     print_side_by_side(results)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from engine.basics.wording import duration
@@ -18,7 +18,7 @@ POLL_S = 0.5
 LINE_EVERY_S = 5.0
 
 
-def follow_runs(client: Client, numbers: list[int]) -> bool:
+def follow_runs(client: Client, numbers: list[int], tell: Callable[[str], object] = say) -> bool:
     """Narrate until every run has ended; True if all of them finished."""
     said: dict[int, tuple[str, float]] = {}  # run → state and time of its last line
     rows: list[Row] = []
@@ -27,7 +27,7 @@ def follow_runs(client: Client, numbers: list[int]) -> bool:
             state, when = said.get(row["run"], ("", 0.0))
             due = row["state"] == RunState.RUNNING and time.monotonic() - when >= LINE_EVERY_S
             if row["state"] != state or due:
-                say(line(row))
+                tell(line(row))
                 said[row["run"]] = (row["state"], time.monotonic())
     return _finished(rows)
 

@@ -10,6 +10,7 @@ from engine.basics.wording import duration
 from finetui.daemon import connect
 from store.states import WAITING, RunState
 from tui.cli.output import print_json, print_listing, say
+from tui.cli.shape import of_run
 from tui.lines import sweeps
 
 LIST_COLUMNS = (
@@ -40,7 +41,7 @@ def ls(state: RunState | None, limit: int, *, every: bool | None, as_json: bool)
         rows = client.named("runs").to_pylist()
     chosen = [row for row in rows if state in (None, row["state"])]
     if as_json:
-        print_json(chosen[-limit:])
+        print_json([of_run(row) for row in chosen[-limit:]])
     else:
         every = not sys.stdout.isatty() if every is None else every
         lines = chosen if every or state else _fold(chosen)

@@ -54,6 +54,13 @@ def console() -> Console:
     return Console(emoji=False) if sys.stdout.isatty() else Console(width=PIPE_WIDTH, emoji=False)
 
 
+def drawing_console() -> Console:
+    """For what is drawn anew in its place, by moving the cursor, which a guarded stream lets nobody do: the texts have
+    to be safe before.
+    """
+    return Console(file=sys.stdout.stream if isinstance(sys.stdout, Guarded) else sys.stdout, emoji=False)
+
+
 def out(line: str = "", *, flush: bool = False) -> None:
     """One line on stdout."""
     print(one_line(line), flush=flush)

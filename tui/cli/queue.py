@@ -29,6 +29,7 @@ from tui.cli.follow import follow_runs, wait_for_runs
 from tui.cli.logs import find
 from tui.cli.output import out, print_json, say
 from tui.cli.selection import Selection, parse_numbers, select
+from tui.cli.shape import of_run
 from tui.cli.show import find as show_find
 from tui.cli.times import parse_time
 from tui.reports import Reporting
@@ -80,7 +81,9 @@ def _queue(file: RecipeFile, folder: Path, more: dict[str, Any], *, follow: bool
         for number, report in zip(numbers, checked, strict=True):
             say(f"queued #{number} {report.recipe.name}: {report.summary()}")
         if as_json:
-            print_json({"runs": numbers})
+            client.drain(say)
+            queued = [of_run(row) for row in client.named("runs").to_pylist() if row["run"] in numbers]
+            print_json({"runs": numbers, "queued": queued})
         else:
             for number in numbers:
                 out(str(number))

@@ -6,21 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer()
+from tui.cli import completions
+from tui.cli.arguments import Changes, RunNumber, Which, Yes
 
-RunNumber = Annotated[
-    int, typer.Argument(help="The run's number, as shown by `finetui ls`.", show_default=False)
-]
-Which = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="RUNS...",
-        help="Numbers (3, 5-9), or a filter as on the screen: state:queued, tag:old, method=lora, lr>1e-4.",
-        show_default=False,
-    ),
-]
-Changes = Annotated[list[str], typer.Argument(help="key=value, such as train.lr=1.0e-4", show_default=False)]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+app = typer.Typer()
 
 
 def _act(action: str, runs: list[str], yes: bool, **body: Any) -> None:
@@ -106,7 +95,12 @@ def priority(number: RunNumber, value: Annotated[int, typer.Argument(help="Highe
 
 @app.command()
 def group(
-    name: Annotated[str, typer.Argument(help="Its name, or `none`.", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Its name, or `none`.", show_default=False, autocompletion=completions.groups_or_none
+        ),
+    ],
     runs: Which,
     yes: Yes = False,
 ) -> None:

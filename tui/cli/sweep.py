@@ -18,6 +18,7 @@ from finetui.home import home
 from store.states import RunState
 from tui.cli.output import out, print_json, print_table, say
 from tui.cli.queue import check_all
+from tui.cli.shape import of_run
 from tui.cli.show import find
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def sweep(number: int, *, as_json: bool) -> None:
     plan = _plan_of(sweep_id)
     told = worth([(settings[row["run"]], row["heldout_best"]) for row in rows if _counts(row)])
     if as_json:
-        shown = [{**row, "settings": settings[row["run"]]} for row in rows]
+        shown = [{**of_run(row), "settings": settings[row["run"]]} for row in rows]
         planned = plan and {"runs": plan.runs, "search": plan.sweep.search, "done": plan.done}
         body = {"sweep": sweep_id, "runs": shown, "best": best, "worth": [asdict(one) for one in told]}
         print_json({**body, "plan": planned})

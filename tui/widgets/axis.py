@@ -50,6 +50,14 @@ def padded(low: float, high: float, log: bool) -> tuple[float, float]:
     return (10**bottom, 10**top) if log else (bottom, top)
 
 
+def share_of(value: float, ends: tuple[float, float], *, log: bool) -> float:
+    """Where a value is between the ends of an axis: 0 at the lower one, 1 at the upper."""
+    low, high = ends
+    if log:
+        value, low, high = math.log10(value), math.log10(low), math.log10(high)
+    return (value - low) / (high - low)
+
+
 def live_end(step: float, total: float | None) -> float:
     """Where the x axis of a live run ends: an eighth, a quarter, half or all of its planned steps."""
     if not total or step >= total:

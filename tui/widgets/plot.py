@@ -58,13 +58,13 @@ def render(plot: Plot, width: int, height: int) -> list[Line]:
     """`height` lines of `width` columns: legend, curves with a y axis, x axis."""
     if width < 8 or height < 2:
         return [[(" " * width, "")] for _ in range(height)]
-    drawn = [series for series in plot.series if any(_visible(plot, series))]
+    drawn = [series for series in plot.series if any(visible(plot, series))]
     if not drawn:
         return _message(_why_empty(plot), width, height)
-    x_range, y_range = _ranges(plot, drawn)
+    x_range, y_range = ranges(plot, drawn)
     has_axis = height >= 5 and width >= 20
     rows = height - (2 if has_axis else 0) - 1
-    ticks, labels = _y_ticks(y_range, plot.log, max(2, rows // 2))
+    ticks, labels = y_ticks(y_range, plot.log, max(2, rows // 2))
     gutter = max(map(len, labels)) + 2 if has_axis else 0
     canvas = Canvas(width - gutter, rows, plot.glyphs, x_range, y_range, plot.log)
     canvas.grid(ticks)
@@ -86,7 +86,8 @@ def render(plot: Plot, width: int, height: int) -> list[Line]:
 # ---- what is visible -----------------------------------------------------------------------------
 
 
-def _visible(plot: Plot, series: Series) -> Iterator[bool]:
+def visible(plot: Plot, series: Series) -> Iterator[bool]:
+    """Of each point, whether it is drawn."""
     for x, y in zip(series.x, series.y, strict=True):
         inside = plot.x_range is None or plot.x_range[0] <= x <= plot.x_range[1]
         yield inside and drawable(y, plot.log)
@@ -106,7 +107,8 @@ def _why_empty(plot: Plot) -> str:
     return plot.empty
 
 
-def _ranges(plot: Plot, drawn: list[Series]) -> tuple[tuple[float, float], tuple[float, float]]:
+def ranges(plot: Plot, drawn: list[Series]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """From where to where the x axis goes, and the y axis."""
     x_low = min(series.x[0] for series in drawn)
     x_high = max(series.x[-1] for series in drawn)
     start, end = plot.x_range or (x_low, x_high)
@@ -120,7 +122,8 @@ def _ranges(plot: Plot, drawn: list[Series]) -> tuple[tuple[float, float], tuple
     return (start, end), axis.padded(min(values), max(values), plot.log)
 
 
-def _y_ticks(y_range: tuple[float, float], log: bool, most: int) -> tuple[list[float], list[str]]:
+def y_ticks(y_range: tuple[float, float], log: bool, most: int) -> tuple[list[float], list[str]]:
+    """At most so many ticks of the y axis, and their labels."""
     ticks = axis.log_ticks(*y_range, most) if log else axis.nice_ticks(*y_range, min(most, 8))
     if log and all(map(axis.is_round, ticks)):
         return ticks, [label for tick in ticks for label in axis.tick_labels([tick])]

@@ -1,0 +1,135 @@
+"""`finetui plot`: one metric of runs, as characters, as a picture, as points."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetui.daemon import connect
+from finetui.errors import StoreError
+from finetui.files import write_whole_file
+from tui.cli import inline
+from tui.cli.output import print_json, say
+from tui.cli.shape import iso
+from tui.cli.show import find
+from tui.lines import theme
+from tui.lines.text import Line
+from tui.rows import Request, Row, Run, Snapshot, runs_of
+from tui.state import ChartView
+from tui.widgets import chart, picture
+from tui.widgets.chart import Shown
+from tui.widgets.plot import Plot
+
+if TYPE_CHECKING:
+    from finetui.client import Client
+
+TEXT_HEIGHT = 20  # lines in a pipe
+
+
+@dataclass(frozen=True)
+class Form:
+    """What is made of the chart; text where no file is named and no JSON is asked for."""
+
+    svg: Path | None = None
+    png: Path | None = None
+    width: int | None = None
+    height: int | None = None
+    log: bool = False
+    as_json: bool = False
+
+
+def plot(numbers: list[int], key: str, form: Form) -> None:
+    """Draw it. Raises StoreError where a run is not there, or none has the metric."""
+    if form.png:
+        picture.check_png()
+    with connect() as client:
+        client.drain(say)
+        for number in numbers:
+            find(client, number)
+        runs = [run for run in runs_of(client.named("runs")) if run.number in numbers]
+        runs.sort(key=lambda run: numbers.index(run.number))
+        shown = [Shown(run, slot % len(theme.SERIES)) for slot, run in enumerate(runs)]
+        snapshot = _look(client, chart.requests(shown, key), runs)
+        made = chart.make(snapshot, shown, key, _view(form), color=inline.has_colour())
+        _check(client, made, runs, key)
+    named = replace(made, series=tuple(replace(one, label=_name(one.label, runs)) for one in made.series))
+    if form.as_json:
+        print_json(_points(made, runs, key))
+    for path, content in ((form.svg, picture.svg), (form.png, picture.png)):
+        if path:
+            _write(path, content(named, key))
+    if not (form.svg or form.png or form.as_json):
+        inline.print_lines(_text(made, runs, key, form))
+
+
+def _view(form: Form) -> ChartView:
+    glyphs = theme.Glyphs.BRAILLE if theme.terminal_has_unicode() else theme.Glyphs.ASCII
+    return ChartView(log=form.log, smooth=0, glyphs=glyphs)
+
+
+def _look(client: Client, requests: Sequence[Request], runs: list[Run]) -> Snapshot:
+    answers: dict[Request, list[Row]] = {}
+    for request in requests:
+        name, args = request[0], dict(request[1])
+        if name == "curve":
+            answers[request] = client.named("curves", runs=[args.pop("run")], **args).to_pylist()
+        else:
+            answers[request] = client.named(name, **args).to_pylist()
+    return Snapshot(tuple(runs), answers=answers, loaded=True)
+
+
+def _check(client: Client, made: Plot, runs: list[Run], key: str) -> None:
+    """Say which runs lack the metric. Raises StoreError where all do."""
+    have = {one.label for one in made.series}
+    lacking = [run.number for run in runs if f"#{run.number}" not in have]
+    if not lacking:
+        return
+    names = ", ".join(f"#{number}" for number in lacking)
+    if made.series:
+        say(f"{names} {'have' if len(lacking) > 1 else 'has'} no {key}")
+        return
+    keys = [row["key"] for number in lacking for row in client.named("keys", run=number).to_pylist()]
+    close = difflib.get_close_matches(key, keys, 3, 0.5) or list(dict.fromkeys(keys))[:5]
+    hint = f"; there is {', '.join(close)}" if close else ", nor any other metric yet"
+    raise StoreError(f"{names} {'have' if len(lacking) > 1 else 'has'} no {key}{hint}", "not_found")
+
+
+def _name(label: str, runs: list[Run]) -> str:
+    return next((f"{label} {run.name}" for run in runs if label == f"#{run.number}"), label)
+
+
+def _text(made: Plot, runs: list[Run], key: str, form: Form) -> list[Line]:
+    columns, rows = inline.size()
+    height = form.height or (min(TEXT_HEIGHT, rows - 3) if sys.stdout.isatty() else TEXT_HEIGHT)
+    names: list[Line] = [[(f"#{run.number} {run.name}", "dim")] for run in runs]
+    return [[(key, "title")], *chart.lines(made, form.width or columns - 1, max(5, height)), *names]
+
+
+def _points(made: Plot, runs: list[Run], key: str) -> dict[str, Any]:
+    """The points as they are drawn: all of a short curve, the last of each bucket of a long one."""
+    by_label = {f"#{run.number}": run for run in runs}
+    series = [
+        {
+            "run": by_label[one.label].number,
+            "name": by_label[one.label].name,
+            "created_at": iso(by_label[one.label].created),
+            "step": one.x,
+            "value": one.y,
+            "low": one.low,
+            "high": one.high,
+        }
+        for one in made.series
+    ]
+    return {"key": key, "runs": series}
+
+
+def _write(path: Path, content: bytes | str) -> None:
+    try:
+        write_whole_file(path, content)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror or error}", "refused") from None
+    say(f"the chart is in {path}")

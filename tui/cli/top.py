@@ -1,0 +1,83 @@
+"""`finetui top`: the hardware, and the runs that run or wait, live."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from finetui.daemon import connect
+from store.states import WAITING
+from tui.cli import inline
+from tui.cli.output import print_json, say
+from tui.cli.shape import of_run
+from tui.lines.text import Line
+from tui.rows import etas_of, runs_of
+from tui.widgets import panes, run_table
+from tui.widgets.run_table import TableView
+
+if TYPE_CHECKING:
+    from finetui.client import Client
+
+WIDEST = 120  # columns of a meter's line
+
+
+def top(every: float, *, once: bool, as_json: bool) -> None:
+    """Once where nobody looks on: in a pipe, or with `once`."""
+    with connect() as client:
+        if once or as_json or not sys.stdout.isatty():
+            client.drain(say)
+        if as_json:
+            print_json(_shape(client))
+        elif once or not sys.stdout.isatty():
+            inline.print_lines(lines(client, inline.size()[0] - 1))
+        else:
+            inline.keep_drawing(
+                lambda width, height: _within(lines(client, width - 1), height), lambda: False, every
+            )
+
+
+def lines(client: Client, width: int) -> list[Line]:
+    """When, how many runs, hardware, and every run that runs or waits."""
+    table = client.named("runs")
+    live = sorted((run for run in runs_of(table) if run.live), key=lambda run: run.state in WAITING)
+    waiting = sum(run.state in WAITING for run in live)
+    count = f"{len(live) - waiting} running, {waiting} waiting"
+    head: Line = [
+        ("finetui top  ", "title"),
+        (f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S %Z}  {count}", "dim"),
+    ]
+    hardware = panes.hardware(client.named("hardware").to_pylist(), bool(live), min(width, WIDEST), 100)
+    if not live:
+        return [
+            head,
+            *hardware,
+            [],
+            [("nothing runs or waits; queue a run with: finetui run recipe.yaml", "dim")],
+        ]
+    view = TableView(
+        live,
+        cursor=-1,
+        top=0,
+        slots={},
+        sort="",
+        etas=etas_of(table),
+        highest=max(run.number for run in live),
+    )
+    return [head, *hardware, [], *run_table.lines(view, width, len(live) + 1)]
+
+
+def _within(shown: list[Line], height: int) -> list[Line]:
+    """As many lines as there is room for, and how many runs are not among them."""
+    if len(shown) <= height:
+        return shown
+    kept = shown[: height - 1]
+    return [*kept, [(f"{len(shown) - len(kept)} more: finetui ls --state queued", "dim")]]
+
+
+def _shape(client: Client) -> dict[str, Any]:
+    values, labels = panes.hardware_values(client.named("hardware").to_pylist())
+    table = client.named("runs")
+    live = {run.number for run in runs_of(table) if run.live}
+    runs = [of_run(row) for row in table.to_pylist() if row["run"] in live]
+    return {"hardware": values, "devices": labels, "runs": runs}
