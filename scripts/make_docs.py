@@ -109,8 +109,8 @@ and `top` prints once. `watch` ends with 0 if the run has finished, otherwise wi
 run; a PNG needs the extra `png`.
 
 In the JSON of `ls`, `top`, `show`, `sweep`, `compare` (in `results`) and `run` (in `queued`) a run has the same keys:
-those that `ls --json` prints. `created`, `started` and `ended` are Unix seconds, as in the store; `created_at`, `started_at` and `ended_at` are the same times in
-ISO 8601 with the offset of this machine. Times in text are local.
+those that `ls --json` prints. `created`, `started` and `ended` are Unix seconds, as in the store; `created_at`,
+`started_at` and `ended_at` are the same times in ISO 8601 with the offset of this machine. Times in text are local.
 
 ## Completion
 
