@@ -45,6 +45,7 @@ EXAMPLES = {
     "ls": Example(lambda live: [], "Fake Run"),
     "show": Example(lambda live: [live.finished], "Fake Run: finished\nsft with lora"),
     "logs": Example(lambda live: [live.finished], "training\n"),
+    "examples": Example(lambda live: [live.finished], "has scored no examples yet", ExitCode.REFUSED),
     "watch": Example(lambda live: [live.finished], "Fake Run"),
     "top": Example(lambda live: [], "running, "),
     "plot": Example(lambda live: [live.finished], "train/loss"),
