@@ -177,7 +177,7 @@ def cell(value: Any) -> str:
     if isinstance(value, float | Decimal):
         return _number(float(value))
     if isinstance(value, datetime):
-        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
     if isinstance(value, list | dict):
         return json_text(value)
     return one_line(str(value).replace("\n", "⏎ "))

@@ -131,7 +131,7 @@ def _print_head(row: dict[str, Any]) -> None:
         out(f"made from #{row['parent']}")
     if row["created"] is not None:  # NULL where run.json cannot be read
         created = datetime.fromtimestamp(row["created"]).astimezone()
-        out(f"submitted {created:%Y-%m-%d %H:%M:%S} on {cell(row['host'])}")
+        out(f"submitted {created:%Y-%m-%d %H:%M:%S %Z} on {cell(row['host'])}")
 
 
 def print_warnings(events: list[dict[str, Any]]) -> None:
