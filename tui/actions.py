@@ -278,6 +278,12 @@ def read_run(host: Host, screen: BaseScreen) -> None:
     host.in_thread(lambda _: commands.run(host.home, "show", str(run.number)), show)
 
 
+def new_run(host: Host, screen: BaseScreen) -> None:
+    from tui.screens import begin
+
+    begin.offer(host, screen)
+
+
 def open_data(host: Host, screen: BaseScreen) -> None:
     from tui.screens.data import DataScreen
 
@@ -375,6 +381,7 @@ ACTIONS: dict[str, Callable[[Host, BaseScreen], None]] = {
     "glyphs": change_glyphs,
     "sql": open_sql,
     "read": read_run,
+    "new_run": new_run,
     "data": open_data,
     "show_examples": open_examples,
     "fix": open_fix,

@@ -19,6 +19,7 @@ SCREENS = {
     "dashboard": "Dashboard",
     "run": "Run",
     "compare": "Compare",
+    "new": "New run",
     "data": "Data",
     "examples": "Examples",
     "fix": "Fix",
@@ -136,10 +137,10 @@ def _compare(context: Context) -> str | None:
     return "mark two or more runs with space, then compare them"
 
 
-LISTS = ("dashboard", "run", "compare", "data", "examples", "fix", "scale", "sql", "reader")
+LISTS = ("dashboard", "run", "compare", "new", "data", "examples", "fix", "scale", "sql", "reader")
 RUNS = ("dashboard", "run")
 CHARTS = ("dashboard", "run", "compare")
-PANED = (*CHARTS, "data", "examples")
+PANED = (*CHARTS, "new", "data", "examples")
 PLAIN = (*PANED, "fix", "scale", "reader")  # screens on which every letter is a key
 
 BINDINGS: tuple[Binding, ...] = (
@@ -180,6 +181,24 @@ BINDINGS: tuple[Binding, ...] = (
             RUNS, _fix),
     Binding(("a",), "add", "queue", "Queue the new recipe as a run (asks first).", ("fix",), footer=True, writes=True),
     Binding(("w",), "write", "save", "Save the new recipe to a file (asks first).", ("fix",), footer=True, writes=True),
+    Binding(("e",), "to_form", "edit", "Change the new recipe in a form first.", ("fix",), footer=True, writes=True),
+    Binding(("enter",), "open", "edit", "Edit the field, or take its next choice; open or close a section.", ("new",),
+            footer=True),
+    Binding(("l", "right"), "right", "next choice", "The next of the field's choices.", ("new",)),
+    Binding(("h", "left"), "left", "previous choice", "The one before.", ("new",)),
+    Binding(("x",), "default", "default", "Take the field out of the recipe: its default is back.", ("new",),
+            footer=True),
+    Binding(("v",), "vary", "sweep", "Give the field several values: a sweep, with a run for each.", ("new",),
+            footer=True),
+    Binding(("a",), "add", "queue", "Queue the recipe (asks first).", ("new",), footer=True, writes=True),
+    Binding(("w",), "write", "save", "Save the recipe to a file.", ("new",), footer=True, writes=True),
+    Binding(("u",), "undo", "undo", "Take the last change back.", ("new",), footer=True),
+    Binding(("e",), "yaml", "YAML", "Edit the YAML by hand; the form follows, esc leaves it.", ("new",), footer=True),
+    Binding(("d",), "data", "data", "Show the rows of the recipe, with what is learned of them.", ("new",),
+            footer=True),
+    Binding(("slash",), "filter", "find", "Show only fields with a word in their name or help.", ("new",), footer=True),
+    Binding(("o",), "fold", "fold", "Open or close the section under the cursor.", ("new",)),
+    Binding(("O",), "load", "open", "Read a recipe file.", ("new",)),
     Binding(("s",), "scale", "scale", "Score what was trained at factors from 0 to 1, without training (asks first).",
             ("fix",), footer=True, writes=True),
     Binding(("w",), "write", "write", "Write the weights at the chosen factor to a folder (asks first).", ("scale",),
@@ -260,6 +279,8 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("ctrl+c",), "stop", "stop query", "Stop the running query.", ("sql",)),
     Binding(("i",), "read", "read", "Read all there is on the run: why it failed, what to do, flags, results.",
             RUNS, _run),
+    Binding(("A",), "new_run", "new run", "Begin a run with a form: from nothing, like the run under the cursor, "
+            "or from a file.", RUNS, writes=True),
     Binding(("Y",), "copy", "copy", "Copy what the next key says (OSC 52; in tmux by its buffer), and into a file.",
             (*PLAIN, "sql")),
     Binding(("colon",), "sql", "SQL", "Query everything with SQL.", CHARTS, footer=True),

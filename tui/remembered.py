@@ -66,6 +66,13 @@ class Remembered:
             else ()
         )
 
+    def draft(self) -> dict[str, Any] | None:
+        """The recipe that was left in the form, neither queued nor saved."""
+        match self.read().get("draft"):
+            case {"text": str(text), "path": str(path), "name": str(name), "parent": int() | None as parent}:
+                return {"text": text, "path": path, "name": name, "parent": parent}
+        return None
+
     def queries(self) -> list[str]:
         """Queries of the SQL screen, the last one last."""
         kept = self.read().get("queries")

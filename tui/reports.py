@@ -13,11 +13,13 @@ from engine.basics.errors import DataError, ExportError
 
 
 class Reporting:
-    """A report under way: on a recipe and its overrides, or `--run` and the directory of a run."""
+    """A report under way: on a recipe and its overrides, or `--run` and the directory of a run. `stdin`: the recipe,
+    where its path is `-`.
+    """
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, stdin: str = "") -> None:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the report
-        self._child = start("engine.report", *arguments, stderr=self._stderr.fileno())
+        self._child = start("engine.report", *arguments, stdin=stdin, stderr=self._stderr.fileno())
 
     def result(self) -> dict[str, Any]:
         """Wait for it. Raises DataError with the sentence that says why there is none."""

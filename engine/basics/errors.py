@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from finetui.errors import ExitCode, FinetuiError
 
@@ -21,7 +21,11 @@ class InputError(FinetuiError):
 
 
 class RecipeError(InputError):
-    """A recipe that cannot run: file, line, key and what to do."""
+    """A recipe that cannot run: file, line, key and what to do. `by_key`: the sentences by the dotted key alone."""
+
+    def __init__(self, message: str, by_key: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.by_key = by_key or {}
 
 
 class ConfigError(InputError):

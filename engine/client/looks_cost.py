@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from engine.data.formats import Document
@@ -23,6 +24,16 @@ if TYPE_CHECKING:
 LATEST = 50  # runs that are searched for one of the same shape
 BY_TOKEN = ("sft", "completion")  # tasks whose own suites are scored a part first
 
+
+@dataclass(frozen=True)
+class Measured:
+    """What the latest run of the same shape took."""
+
+    ratio: float  # time for a token scored, of that for one trained on
+    token_s: float  # seconds for one trained on
+    run: int
+
+
 Count = Callable[[list[Document], "Tokenizer"], int]  # tokens of documents, about
 
 
@@ -38,9 +49,13 @@ def look_cost(
     evals = recipe.evals.model_copy(update={"generate": min(recipe.evals.generate, heldout.examples)})
     if recipe.task.name == "classification":  # a classifier writes nothing
         evals = evals.model_copy(update={"generate": 0})
-    ratio, run = measured_ratio(recipe) or (FORWARD, None)
+    found = measured(recipe)
     per_step = tokens * recipe.train.epochs / steps if recipe.train.max_steps is None else None
-    return foretell(evals, steps, per_step or recipe.train.tokens_per_step, suites, answer, ratio, run)
+    per_step = per_step or recipe.train.tokens_per_step
+    if found is None:
+        return foretell(evals, steps, per_step, suites, answer, FORWARD)
+    cost = foretell(evals, steps, per_step, suites, answer, found.ratio, found.run)
+    return replace(cost, seconds=steps * per_step * found.token_s / max(1e-9, 1 - cost.share))
 
 
 def suite_sizes(
@@ -65,10 +80,8 @@ def suite_sizes(
     return sizes
 
 
-def measured_ratio(recipe: Recipe) -> tuple[float, int] | None:
-    """Return the time for a token scored, of that for one trained on, in the latest run of the same shape, and its
-    number; None if there is none.
-    """
+def measured(recipe: Recipe) -> Measured | None:
+    """Return what a token took in the latest run of the same shape; None if there is none."""
     wanted = _shape(recipe.model_dump(mode="json"))
     try:
         runs = list_runs(home().runs).runs
@@ -80,18 +93,19 @@ def measured_ratio(recipe: Recipe) -> tuple[float, int] | None:
             same = _shape(json.loads(run.meta.read_text())["recipe"]) == wanted
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
-        if same and (ratio := _ratio_of(run)):
-            return ratio, number
+        if same and (found := _measured_by(run)):
+            return found
     return None
 
 
-def _ratio_of(run: RunDir) -> float | None:
+def _measured_by(run: RunDir) -> Measured | None:
     """Return what the latest attempt that looked has measured."""
     for attempt in reversed(run.attempts()):
         end = last_line(attempt.events, End)
         timing = end.timing if end else None
         if timing and timing.train_s and timing.train_tokens and timing.eval_s and timing.eval_tokens:
-            return (timing.eval_s / timing.eval_tokens) / (timing.train_s / timing.train_tokens)
+            token_s = timing.train_s / timing.train_tokens
+            return Measured(timing.eval_s / timing.eval_tokens / token_s, token_s, run.number)
     return None
 
 

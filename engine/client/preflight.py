@@ -114,6 +114,7 @@ class Report:
             lines.append(f"  flags    {self.recipe.flags.forgetting}")
         if self.looks:
             lines.append(f"  looks    {self.looks.line()}")
+            lines += [f"  time     {time}" for time in filter(None, [self.looks.time()])]
         if self.storage:
             lines.append(f"  disk     {self.storage}")
         return lines + [f"  note     {warning}" for warning in self.warnings]

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from engine.basics.wording import duration
 from engine.evals.schedule import CERTAIN, EARLY, LATER, Schedule, is_due, is_wanted
 from engine.recipe.fields import AUTO, Share, parse_share
 from engine.recipe.sections import Evals
@@ -56,6 +57,13 @@ class Cost:
     ratio: float  # time for a token scored, of that for one trained on
     measured_by: int | None  # the run that measured it
     savings: Mapping[str, float]  # setting (`evals.every=25%`) to the share that it leaves
+    seconds: float | None = None  # of steps and looks, at the speed of the run that measured it
+
+    def time(self) -> str | None:
+        """Return in one line how long steps and looks will take; None where nothing was measured."""
+        if self.seconds is None:
+            return None
+        return f"about {duration(self.seconds)} of steps and looks, as fast as run #{self.measured_by}"
 
     def line(self) -> str:
         """Return the forecast in one line, for people."""

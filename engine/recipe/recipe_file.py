@@ -11,6 +11,7 @@ import difflib
 import io
 import json
 import re
+import sys
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from engine.recipe.yaml_text import BadYaml
 
 T = TypeVar("T", bound=BaseModel)
 
+STDIN = Path("-")
 LONGEST_NAME = 200
 MOST_SENTENCES = 20  # about one recipe
 # Sections that a name alone stands for, and the key that it stands for.
@@ -80,15 +82,24 @@ class RecipeFile:
 
 
 def read(path: Path, overrides: list[str] | None = None) -> RecipeFile:
-    """Read, override (`key=value`), expand the sweep, validate. Raises RecipeError."""
+    """Read, override (`key=value`), expand the sweep, validate. `-` is what stands on stdin. Raises RecipeError."""
+    if path == STDIN:
+        try:
+            return parse(sys.stdin.read(yaml_text.MOST_CHARACTERS + 1), Path("stdin.yaml"), overrides)
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"stdin: cannot be read ({error})") from None
+    return parse(read_text(path), path, overrides)
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a recipe file, whatever it says. Raises RecipeError."""
     try:
         with path.open(encoding="utf-8") as file:
-            text = file.read(yaml_text.MOST_CHARACTERS + 1)
+            return file.read(yaml_text.MOST_CHARACTERS + 1)
     except FileNotFoundError:
         raise RecipeError(f"{path}: there is no such recipe; give the path of a .yaml file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read ({error})") from None
-    return parse(text, path, overrides)
 
 
 def parse(text: str, path: Path, overrides: list[str] | None = None) -> RecipeFile:
@@ -124,7 +135,8 @@ def expand(
         first = sweep.initial_runs(sweep.runs) if sweep.runs else None
         combinations = list(sweep.combinations(runs or first))[skip:]
     except BadSweep as bad:
-        raise RecipeError(_of_sweep(section, bad, path)) from None
+        key = f"sweep.{bad.key}" if bad.key else "sweep"
+        raise RecipeError(_of_sweep(section, bad, path), {key: bad.sentence}) from None
     tree.setdefault("name", path.stem)
     if len(str(tree["name"])) > LONGEST_NAME:
         raise RecipeError(f"{path}, key name: longer than {LONGEST_NAME} characters; give a shorter one")
@@ -222,18 +234,20 @@ def _validate(model: type[T], tree: Any, path: Path, from_command_line: Set[str]
         return model.model_validate(_to_plain(tree))
     except ValidationError as error:
         sentences: dict[str, list[str]] = {}  # a union fails once per branch: one line per key
+        keys: dict[str, str] = {}  # by what a line says of the place
         for problem in error.errors():
             loc = _key_path(problem["loc"])
             if problem["type"] == "extra_forbidden":  # the user's own key, whatever it looks like
                 loc = [*_key_path(problem["loc"][:-1]), problem["loc"][-1]]
             location = _location(tree, loc, path, from_command_line)
             sentences.setdefault(location, []).append(_sentence(model, problem, loc))
-        lines = [
-            f"{location}: {', or '.join(dict.fromkeys(messages))}" for location, messages in sentences.items()
-        ]
+            keys[location] = ".".join(map(str, loc))
+        joined = {place: ", or ".join(dict.fromkeys(messages)) for place, messages in sentences.items()}
+        lines = [f"{place}: {sentence}" for place, sentence in joined.items()]
         if len(lines) > MOST_SENTENCES:
             lines[MOST_SENTENCES:] = [f"{path}: and {len(lines) - MOST_SENTENCES:,} more"]
-        raise RecipeError("\n".join(lines)) from None
+        by_key = {keys[place]: sentence for place, sentence in joined.items()}
+        raise RecipeError("\n".join(lines), by_key) from None
 
 
 def _to_plain(value: Any) -> Any:

@@ -2,7 +2,8 @@
 
 A process of its own, so that the command line and the screen need not import transformers. Of a sweep, the report is
 on the first recipe. `--run DIR` instead of a recipe: on the data of a run. `--brief`: only refusals and warnings,
-from some of the rows. Exit code 2 and one sentence on stderr if there is nothing to report on.
+from some of the rows. A recipe `-` is read from stdin; `--folder`: where its paths start. Exit code 2 and one sentence
+on stderr if there is nothing to report on.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--run", action="store_true", help="the path is the directory of a run")
     parser.add_argument("path", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument("--folder", type=Path, help="where paths of a recipe start, if not where it is")
     options = parser.parse_args(arguments)
     from engine.basics.errors import InputError
     from engine.recipe.recipe_file import read
@@ -32,7 +34,8 @@ def main(arguments: list[str]) -> int:
         if options.run:
             recipe, base = _read_run(options.path)
         else:
-            recipe, base = read(options.path, options.overrides).recipes[0], options.path.absolute().parent
+            recipe = read(options.path, options.overrides).recipes[0]
+            base = options.folder or options.path.absolute().parent
         if not recipe.model.trust_remote_code and "torch" not in sys.modules:
             _disable_torch()
         from engine.report.build import brief_report, build

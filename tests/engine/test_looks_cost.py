@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from workers import small
 
-from engine.client import looks_cost
+from engine.client import looks_cost, preflight
 from engine.evals.cost import FORWARD, Cost, SuiteSize, foretell
 from engine.evals.schedule import Schedule
 from engine.recipe.sections import Evals, Recipe
@@ -99,7 +99,7 @@ def ended(home: Path, number: int, tree: dict, **timing: float) -> None:
 def test_an_earlier_run_of_the_same_shape_has_measured_what_a_token_costs(tmp_path, monkeypatch):
     monkeypatch.setenv("FINETUI_HOME", str(tmp_path))
     mine = Recipe.model_validate(small(method="lora"))
-    assert looks_cost.measured_ratio(mine) is None
+    assert looks_cost.measured(mine) is None
     took = {"train_s": 10.0, "train_tokens": 1000, "looks": 3, "eval_s": 6.0, "eval_tokens": 1200}
     ended(tmp_path, 1, small(method="lora"), **took)
     ended(tmp_path, 2, small(method="full"), **took | {"eval_s": 60.0})
@@ -110,4 +110,21 @@ def test_an_earlier_run_of_the_same_shape_has_measured_what_a_token_costs(tmp_pa
         small(method="lora", train__max_steps=9, evals__limit=5),
         **took | {"looks": 0, "eval_tokens": 0},
     )
-    assert looks_cost.measured_ratio(mine) == (pytest.approx(0.5), 1)
+    found = looks_cost.measured(mine)
+    assert found == looks_cost.Measured(pytest.approx(0.5), pytest.approx(0.01), 1)
+
+
+def test_how_long_a_run_takes_is_foretold_at_the_speed_of_an_earlier_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("FINETUI_HOME", str(tmp_path))
+    mine = Recipe.model_validate(small(method="lora", train__max_steps=50, train__tokens_per_step=1000))
+    before = preflight.check(mine, tmp_path).looks
+    assert before is not None
+    assert before.seconds is None
+    assert before.time() is None
+    took = {"train_s": 10.0, "train_tokens": 1000, "looks": 3, "eval_s": 6.0, "eval_tokens": 1200}
+    ended(tmp_path, 7, small(method="lora", train__max_steps=50, train__tokens_per_step=1000), **took)
+    looks = preflight.check(mine, tmp_path).looks
+    assert looks is not None
+    assert looks.seconds is not None
+    assert looks.seconds * (1 - looks.share) == pytest.approx(50 * 1000 * 0.01)
+    assert str(looks.time()).endswith("of steps and looks, as fast as run #7")

@@ -58,7 +58,6 @@ COMMANDS = [
     "plot 1 2 --json",
     "completion bash",
     "compare 1 2",
-    "examples 1",
     "compare 1 2 --json",
     "fix 1 --dry-run",
     "fix 2",

@@ -27,6 +27,7 @@ from tui.screens.data import DataScreen
 from tui.screens.examples import ExamplesScreen
 from tui.screens.fix import FixScreen
 from tui.screens.help import HelpScreen
+from tui.screens.new_run import NewRunScreen
 from tui.screens.reader import ReaderScreen
 from tui.screens.run import RunScreen
 from tui.screens.scale import ScaleScreen
@@ -48,6 +49,7 @@ def test_every_binding_can_be_done() -> None:
         "dashboard": Dashboard,
         "run": RunScreen,
         "compare": CompareScreen,
+        "new": NewRunScreen,
         "data": DataScreen,
         "examples": ExamplesScreen,
         "fix": FixScreen,

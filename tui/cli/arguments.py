@@ -30,7 +30,7 @@ Which = Annotated[
         autocompletion=completions.runs_or_filter,
     ),
 ]
-RecipePath = Annotated[Path, typer.Argument(help="The recipe, a .yaml file.", show_default=False)]
+RecipePath = Annotated[Path, typer.Argument(help="The recipe, a .yaml file; - is stdin.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(

@@ -99,7 +99,7 @@ class RunOrCommand(TyperCommand):
 def run(
     context: typer.Context,
     recipe: Annotated[
-        Path | None, typer.Argument(help="The recipe, a .yaml file.", show_default=False)
+        Path | None, typer.Argument(help="The recipe, a .yaml file; - is stdin.", show_default=False)
     ] = None,
     overrides: Overrides = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay and print progress.")] = False,
@@ -122,6 +122,9 @@ def run(
     ] = None,
     note: Annotated[str, typer.Option(help="A note on it.")] = "",
     name: Annotated[str | None, typer.Option(help="Its name in lists.")] = None,
+    made_from: Annotated[
+        int | None, typer.Option("--made-from", min=1, help="The run that its recipe was made from.")
+    ] = None,
     exclusive: Annotated[
         bool, typer.Option("--exclusive", help="Share its GPUs with no other run, whatever config.toml says.")
     ] = False,
@@ -152,7 +155,7 @@ def run(
     conditions = queue.conditions(hold=hold, after=after or [], after_any=after_any, at=at)
     words = {"priority": priority, "tags": tag or [], "group": group, "note": note}
     need = None if gpu_memory is None else int(gpu_memory * 2**30)
-    more = {**conditions, **words, "exclusive": exclusive, "gpu_memory": need}
+    more = {**conditions, **words, "exclusive": exclusive, "gpu_memory": need, "parent": made_from}
     command: list[str] | None = context.meta[COMMAND]
     if command is None:
         if recipe is None:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from engine.basics.safe_text import one_line
+from engine.recipe.recipe_file import STDIN
 from engine.report.page import LEARNED, lines
 from finetui.errors import ExitCode
 from tui.cli.output import out_coloured, print_json, say
@@ -21,7 +22,8 @@ STYLES = (  # the text that is learned in green, its marks kept for those who se
 def data(path: Path, overrides: list[str], *, as_json: bool) -> None:
     """Print the page; exit code 3 if the data are refused."""
     say("reading, tokenising and comparing every row …")
-    report = Reporting(str(path), *overrides).result()
+    given = sys.stdin.read() if path == STDIN else ""
+    report = Reporting(str(path), *overrides, stdin=given).result()
     if as_json:
         print_json(report)
     else:

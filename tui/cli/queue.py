@@ -143,17 +143,28 @@ def _reports(file: RecipeFile, folder: Path, cwd: Path) -> Sequence[preflight.Re
         return [check_command(file.command, cwd)]
     reports = [preflight.check(one, folder) for one in file.recipes]
     check_search(file, min(report.heldout_examples for report in reports))
-    if file.sweep and file.sweep.max_cost and not _is_priced():
+    if file.sweep and file.sweep.max_cost and _price_per_hour() is None:
         raise RecipeError(
             f"{file.path}, key sweep.max_cost: what an hour costs is not known; set price_per_hour in config.toml"
         )
     return reports
 
 
-def _is_priced() -> bool:
+def _price_per_hour() -> float | None:
     from engine.queue import config
 
-    return config.read(home().config).price_per_hour is not None
+    return config.read(home().config).price_per_hour
+
+
+def _cost(report: preflight.Report | CommandReport) -> float | None:
+    """What a run will cost, as far as its time can be foretold and an hour has a price: of each GPU that it takes."""
+    from engine.queue import sampler
+
+    price = _price_per_hour()
+    looks = report.looks if isinstance(report, preflight.Report) else None
+    if price is None or looks is None or looks.seconds is None:
+        return None
+    return price * looks.seconds / 3600 * (report.recipe.processes if sampler.Nvml().values() else 1)
 
 
 def check(path: Path, overrides: list[str], *, as_json: bool) -> None:
@@ -163,17 +174,19 @@ def check(path: Path, overrides: list[str], *, as_json: bool) -> None:
     notes = []
     first = checked[0]
     if isinstance(first, preflight.Report) and first.model.local:  # else there is no tokenizer yet
-        tokens = Reporting("--brief", str(path), *overrides).result()
+        tokens = Reporting("--brief", str(path), *overrides, stdin=file.text).result()
         if tokens["refusals"]:
             raise DataError(tokens["refusals"][0])
         notes = tokens["warnings"]
     if as_json:
-        runs = [report.as_dict() for report in checked]
+        runs = [{**report.as_dict(), "cost": _cost(report)} for report in checked]
         print_json({"recipe": str(path), "runs": runs, "token_warnings": notes})
         return
     for report in checked:
         for text in report.lines():
             out(text)
+        if cost := _cost(report):
+            out(f"  cost     about {cost:.2f}")
     for note in notes:
         out(f"  note     {note}")
     command = shlex.join(["finetui", "run", str(path), *overrides])

@@ -26,11 +26,11 @@ class DataScreen(PanedScreen, inherit_bindings=False):
     panes = ("report", "examples")
     BINDINGS = textual_bindings("data")
 
-    def __init__(self, title: str, *arguments: str) -> None:
-        """`arguments`: those of `tui.reports.Reporting`."""
+    def __init__(self, title: str, *arguments: str, stdin: str = "") -> None:
+        """`arguments`, `stdin`: those of `tui.reports.Reporting`."""
         super().__init__()
         self.heading = title
-        self.arguments = arguments
+        self.arguments, self.stdin = arguments, stdin
         self.report: dict[str, Any] | None = None
         self.trouble = ""  # why there is no report
         self.at = 0  # the example shown
@@ -55,7 +55,7 @@ class DataScreen(PanedScreen, inherit_bindings=False):
 
     def begin(self) -> None:
         """Have the report made."""
-        self._reporting = Reporting(*self.arguments)
+        self._reporting = Reporting(*self.arguments, stdin=self.stdin)
         self.run_worker(self._wait, thread=True, exit_on_error=False)
         self._clock = self.set_interval(1, self.update_panels)
 

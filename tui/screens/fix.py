@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from textual.app import ComposeResult
@@ -76,6 +77,17 @@ class FixScreen(BaseScreen, inherit_bindings=False):
             self.host.confirm(
                 f"Save the recipe of {self._new_name()}?", lambda: self._do("checking the data …")
             )
+
+    def do_to_form(self) -> None:
+        """The new recipe in a form, to be changed before it is queued."""
+        if not self._ready():
+            return
+        assert self.fix is not None
+        from tui.lines.recipe_draft import Draft
+        from tui.screens.new_run import NewRunScreen
+
+        draft = Draft(self.fix["recipe"], Path.cwd() / f"{self.fix['name']}.yaml", self.number)
+        self.host.open_screen(NewRunScreen(draft.plain()))
 
     def do_scale(self) -> None:
         def begin() -> None:

@@ -19,7 +19,7 @@ UNDER_WAY = ACTIVE | {RunState.PAUSED, RunState.INTERRUPTED}
 SHORT = {COMMAND: "cmd"}  # methods, where the column is narrow
 GIVE_WAY = ("model", "step", "train", "ETA", "method", "general")
 LEAST_NAME = 12
-EMPTY = "No runs yet. Queue one with: finetui run recipe.yaml"
+EMPTY = "No runs yet. Queue one with: finetui run recipe.yaml, or press A"
 
 
 @dataclass(frozen=True)
