@@ -262,7 +262,7 @@ def change_glyphs(host: Host, _: BaseScreen) -> None:
 def open_sql(host: Host, _: BaseScreen) -> None:
     from tui.screens.sql import SqlScreen
 
-    host.open_screen(SqlScreen(host.remembered.queries()))
+    host.open_screen(SqlScreen(host.remembered.queries(), host.remembered.saved_queries()))
 
 
 def read_run(host: Host, screen: BaseScreen) -> None:

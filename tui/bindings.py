@@ -25,6 +25,7 @@ SCREENS = {
     "fix": "Fix",
     "scale": "Scale",
     "sql": "SQL",
+    "queries": "Saved queries",
     "reader": "Text",
     "help": "Help",
 }
@@ -137,11 +138,11 @@ def _compare(context: Context) -> str | None:
     return "mark two or more runs with space, then compare them"
 
 
-LISTS = ("dashboard", "run", "compare", "new", "data", "examples", "fix", "scale", "sql", "reader")
+LISTS = ("dashboard", "run", "compare", "new", "data", "examples", "fix", "scale", "sql", "queries", "reader")
 RUNS = ("dashboard", "run")
 CHARTS = ("dashboard", "run", "compare")
 PANED = (*CHARTS, "new", "data", "examples")
-PLAIN = (*PANED, "fix", "scale", "reader")  # screens on which every letter is a key
+PLAIN = (*PANED, "fix", "scale", "queries", "reader")  # screens on which every letter is a key
 
 BINDINGS: tuple[Binding, ...] = (
     Binding(("enter",), "open", "open", "Open the run under the cursor.", unless=_run, footer=True),
@@ -265,17 +266,35 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("left_square_bracket",), "pan_left", "earlier steps", "Move the zoomed window left.", CHARTS),
     Binding(("right_square_bracket",), "pan_right", "later steps", "Move the zoomed window right.", CHARTS),
     Binding(("e",), "smooth", "smooth", "Smooth the curves more: off, little, much.", CHARTS),
-    Binding(("u",), "glyphs", "braille/block/ASCII", "Draw curves in braille, blocks or ASCII.", CHARTS),
+    Binding(("u",), "glyphs", "braille/block/ASCII", "Draw curves in braille, blocks or ASCII.", (*CHARTS, "sql")),
     Binding(("f5", "ctrl+j"), "execute", "run", "Run the query; enter does too if it is one line or ends with ;.",
             ("sql",), footer=True),
-    Binding(("ctrl+up",), "older", "older query", "The previous query in the history.", ("sql",), footer=True),
-    Binding(("ctrl+down",), "newer", "newer query", "The next query in the history.", ("sql",), footer=True),
-    Binding(("f2",), "examples", "example", "The next example query.", ("sql",), footer=True),
+    Binding(("ctrl+up",), "older", "older query", "The previous query in the history.", ("sql",)),
+    Binding(("ctrl+down",), "newer", "newer query", "The next query in the history.", ("sql",)),
+    Binding(("f2",), "queries", "queries", "Saved queries, ready-made ones and the history, to choose from.",
+            ("sql",), footer=True),
+    Binding(("f3",), "save_query", "save query", "Save the query under a name.", ("sql",)),
+    Binding(("f4",), "describe", "describe", "Describe the table, column or function under the cursor, whole.",
+            ("sql",)),
     Binding(("tab",), "next_pane", "pane", "Editor, results, tables.", ("sql",), footer=True),
     Binding(("shift+tab",), "previous_pane", "previous pane", "Tables, results, editor.", ("sql",)),
-    Binding(("enter",), "open", "use", "Put the table or column under the cursor into the query.", ("sql",)),
-    Binding(("h", "left"), "left", "left", "One column of the results to the left.", ("sql",)),
-    Binding(("l", "right"), "right", "right", "One column of the results to the right.", ("sql",)),
+    Binding(("enter",), "open", "open", "Read the cell whole; put the table or column under the cursor into the query.",
+            ("sql",)),
+    Binding(("s",), "sort", "sort", "Sort the results by the column under the cursor; again: downwards.", ("sql",),
+            footer=True),
+    Binding(("S",), "reverse", "reverse order", "Reverse the order of the results.", ("sql",)),
+    Binding(("w",), "write", "save result", "Save all rows to a file: .csv, .parquet, .json or .md.", ("sql",),
+            footer=True),
+    Binding(("c",), "chart", "chart", "Draw the columns with numbers, over step or the first of them; again: the rows.",
+            ("sql",), footer=True),
+    Binding(("y",), "log_scale", "log y", "Switch the logarithmic y axis of the chart on or off.", ("sql",)),
+    Binding(("x",), "chart_x", "chart over this", "Draw them over the column under the cursor.", ("sql",)),
+    Binding(("h", "left"), "left", "left", "One column of the results to the left; of a chart, the one drawn before.",
+            ("sql",)),
+    Binding(("l", "right"), "right", "right", "One column of the results to the right; of a chart, the next one alone.",
+            ("sql",)),
+    Binding(("enter",), "choose", "use", "Put the query into the editor.", ("queries",), footer=True),
+    Binding(("D", "delete"), "forget", "delete", "Delete the saved query (asks first).", ("queries",), footer=True),
     Binding(("ctrl+c",), "stop", "stop query", "Stop the running query.", ("sql",)),
     Binding(("i",), "read", "read", "Read all there is on the run: why it failed, what to do, flags, results.",
             RUNS, _run),

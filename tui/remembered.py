@@ -14,7 +14,9 @@ from tui.state import SMOOTHING, ChartView, State
 
 
 class Remembered:
-    """History of queries, order of runs, how curves are drawn. What cannot be read is as if nothing were kept."""
+    """History of queries, saved ones, order of runs, how curves are drawn. What cannot be read is as if nothing were
+    kept.
+    """
 
     def __init__(self, home: Home) -> None:
         self._path = home.path / "screen.json"
@@ -77,3 +79,10 @@ class Remembered:
         """Queries of the SQL screen, the last one last."""
         kept = self.read().get("queries")
         return [text for text in kept if isinstance(text, str)] if isinstance(kept, list) else []
+
+    def saved_queries(self) -> dict[str, str]:
+        """Queries of the SQL screen that have a name."""
+        kept = self.read().get("saved")
+        if not isinstance(kept, dict):
+            return {}
+        return {name: sql for name, sql in kept.items() if isinstance(sql, str)}

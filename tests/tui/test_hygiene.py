@@ -31,7 +31,7 @@ def test_the_rules_of_runs_come_without_the_types_of_log_lines() -> None:
 def test_no_screen_ever_imports_torch_or_duckdb() -> None:
     loaded = imported_by(
         "import tui.app, tui.screens.palette, tui.screens.run, tui.screens.compare, tui.screens.sql, tui.screens.help\n"
-        "import tui.screens.data, tui.screens.fix, tui.screens.scale, tui.cli.scale\n"
+        "import tui.screens.queries, tui.screens.data, tui.screens.fix, tui.screens.scale, tui.cli.scale\n"
         "import finetui.client, store.schema, engine.client.service"
     )
     assert loaded.isdisjoint(HEAVY)

@@ -28,6 +28,7 @@ from tui.screens.examples import ExamplesScreen
 from tui.screens.fix import FixScreen
 from tui.screens.help import HelpScreen
 from tui.screens.new_run import NewRunScreen
+from tui.screens.queries import QueriesScreen
 from tui.screens.reader import ReaderScreen
 from tui.screens.run import RunScreen
 from tui.screens.scale import ScaleScreen
@@ -55,6 +56,7 @@ def test_every_binding_can_be_done() -> None:
         "fix": FixScreen,
         "scale": ScaleScreen,
         "sql": SqlScreen,
+        "queries": QueriesScreen,
         "reader": ReaderScreen,
         "help": HelpScreen,
     }
@@ -611,7 +613,7 @@ async def test_good_sql(make_app: MakeApp, served: Served) -> None:
     async with app.run_test(size=SMALL) as pilot:
         screen = await open_sql(pilot, app, "SELECT run, name FROM runs ORDER BY run")
         await pilot.press("enter")
-        await until(pilot, lambda: screen.result is not None, "the result")
+        await until(pilot, lambda: screen.results.shown is not None, "the result")
         lines = text_of(app, "#results").splitlines()
         assert lines[0].split() == ["run", "name"]
         assert lines[1].split() == ["1", "1", "docstrings-full"]
@@ -645,9 +647,9 @@ async def test_a_hundred_thousand_rows(make_app: MakeApp) -> None:
     async with app.run_test(size=SMALL) as pilot:
         screen = await open_sql(pilot, app, "SELECT i, i * i AS square FROM range(200000) t(i)")
         await pilot.press("enter")
-        await until(pilot, lambda: screen.result is not None, "the result")
-        assert screen.result is not None
-        assert screen.result.rows == 100_000
+        await until(pilot, lambda: screen.results.shown is not None, "the result")
+        assert screen.results.shown is not None
+        assert screen.results.shown.rows == 100_000
         assert "only the first 100,000 of 200,000 rows" in text_of(app, "#outcome")
         await pilot.press("tab", "G")
         assert text_of(app, "#results").splitlines()[-1].split() == ["▌100000", "99999", "9999800001"]
@@ -675,18 +677,18 @@ async def test_history_and_examples(make_app: MakeApp) -> None:
         screen = await open_sql(pilot, app, "SELECT 1 AS one")
         editor = screen.query_one(TextArea)
         await pilot.press("enter")
-        await until(pilot, lambda: screen.result is not None)
+        await until(pilot, lambda: screen.results.shown is not None)
         editor.load_text("draft")
         await pilot.press("ctrl+up")
         assert editor.text == "SELECT 1 AS one"
         await pilot.press("ctrl+down")
         assert editor.text == "draft"
-        await pilot.press("f2")
+        await pilot.press("f2", "enter")
         assert editor.text == "FROM leaderboard"
 
 
 async def test_every_example_query_runs(served: Served) -> None:
-    from tui.screens.sql import EXAMPLES
+    from tui.screens.queries import EXAMPLES
 
     with served.connect() as client:
         for query in EXAMPLES:
@@ -697,7 +699,7 @@ async def test_tables_with_their_comments(make_app: MakeApp) -> None:
     app = make_app()
     async with app.run_test(size=LARGE) as pilot:
         screen = await open_sql(pilot, app, "")
-        await until(pilot, lambda: bool(screen.columns), "the tables")
+        await until(pilot, lambda: bool(screen.schema.lines), "the tables")
         text = text_of(app, "#tables")
         assert "attempts" in text
         assert "One row per process life of a run" in text

@@ -53,11 +53,13 @@ def test_picture_of_sql(snap_compare: Any, make_app: MakeApp) -> None:
     async def ask(pilot: Any) -> None:
         await ready(pilot)
         await pilot.press("colon")
-        await until(pilot, lambda: isinstance(pilot.app.screen, SqlScreen) and bool(pilot.app.screen.columns))
+        await until(
+            pilot, lambda: isinstance(pilot.app.screen, SqlScreen) and bool(pilot.app.screen.schema.lines)
+        )
         screen = pilot.app.screen
         screen.query_one(TextArea).load_text("FROM leaderboard")
         await pilot.press("enter")
-        await until(pilot, lambda: screen.result is not None)
+        await until(pilot, lambda: screen.results.shown is not None)
         screen.outcome = [("3 rows in 4 ms", "good")]  # the time differs from run to run
         screen.update_panels()
         await pilot.pause()

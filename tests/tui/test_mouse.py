@@ -200,21 +200,23 @@ async def test_presses_and_wheel_on_results_tables_and_editor(make_app: MakeApp)
     async with app.run_test(size=LARGE) as pilot:
         await ready(pilot)
         await pilot.press("colon")
-        await until(pilot, lambda: isinstance(app.screen, SqlScreen) and bool(app.screen.columns), "tables")
+        await until(
+            pilot, lambda: isinstance(app.screen, SqlScreen) and bool(app.screen.schema.lines), "tables"
+        )
         screen = app.screen
         assert isinstance(screen, SqlScreen)
         screen.query_one(TextArea).load_text("SELECT i FROM range(100) t(i)")
         await pilot.press("enter")
-        await until(pilot, lambda: screen.result is not None, "the result")
+        await until(pilot, lambda: screen.results.shown is not None, "the result")
         x, y = place_of(app, "#results", "7  6")
         await pilot.click("#results", offset=(x, y))
-        assert (screen.active, screen.cursor) == ("results", 6)
+        assert (screen.active, screen.results.cursor) == ("results", 6)
         await turn_wheel(pilot, "#results", events.MouseScrollDown)
-        assert screen.cursor == 9
+        assert screen.results.cursor == 9
         await pilot.click("#tables", offset=(5, 3))
         assert (screen.active, screen.table_cursor) == ("tables", 2)
         await pilot.press("enter")
-        assert screen.columns[2].name in screen.query_one(TextArea).text
+        assert screen.schema.lines[2].name in screen.query_one(TextArea).text
         await pilot.click("#results", offset=(x, y))
         await pilot.click("#editor", offset=(5, 2))
         await pilot.pause()

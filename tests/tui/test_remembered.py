@@ -52,7 +52,9 @@ async def test_curves_order_and_queries_are_there_again(make_app: MakeApp, serve
     async with app.run_test(size=SMALL) as pilot:
         await ready(pilot)
         await pilot.press("y", "e", "u", "s", "s", "S", "colon")
-        await until(pilot, lambda: isinstance(app.screen, SqlScreen) and bool(app.screen.columns), "tables")
+        await until(
+            pilot, lambda: isinstance(app.screen, SqlScreen) and bool(app.screen.schema.lines), "tables"
+        )
         await pilot.press("enter")  # the first example
         await until(pilot, lambda: "queries" in app.remembered.read(), "the history")
         await pilot.press("ctrl+q")

@@ -6,7 +6,6 @@ data and answers of models are made safe by engine/basics/safe_text.py. `Guarded
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from rich.text import Text
 from engine.basics import safe_text
 from engine.basics.safe_text import one_line
 from engine.basics.wording import NONE
+from tui.lines.tables import json_text
 from tui.lines.text import squeezed, width_of
 
 GAP = 2  # columns of the terminal between two of a table
@@ -98,11 +98,6 @@ def complain(error: object) -> None:
 def print_json(value: Any) -> None:
     """One JSON document on stdout; NaN and infinities become null, times ISO 8601."""
     print(json_text(value, indent=2))
-
-
-def json_text(value: Any, indent: int | None = None) -> str:
-    """As JSON in ASCII, with every control character escaped."""
-    return json.dumps(_jsonable(value), indent=indent, allow_nan=False).replace("\x7f", "\\u007f")
 
 
 def print_table(
@@ -189,17 +184,3 @@ def _number(value: float) -> str:
     if value == int(value) and abs(value) < 1e9:
         return str(int(value))
     return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _jsonable(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    return value if isinstance(value, str | int | float | bool | None) else str(value)

@@ -156,8 +156,6 @@ def sql(
 
     if sum((csv, as_json, out is not None)) > 1:
         raise typer.BadParameter("give one of --csv, --json and --out")
-    if out is not None and out.suffix.lower() not in module.ENDINGS:
-        raise typer.BadParameter(f"{out} is to end in {', '.join(module.ENDINGS)}", param_hint="--out")
     module.sql(query, limit, as_csv=csv, as_json=as_json, to=out)
 
 

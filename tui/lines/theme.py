@@ -55,6 +55,7 @@ _STYLES = {
     "bar": BLUE,
     "bar-rest": BORDER,
     "cursor": f"{BRIGHT} on {CURSOR}",
+    "cell": f"{BACKGROUND} on {BLUE}",
     "match": f"{BACKGROUND} on {YELLOW}",
     **{f"s{slot}": color for slot, color in enumerate(SERIES)},
     **{f"s{slot}-faint": _mix(color, 0.42) for slot, color in enumerate(SERIES)},
@@ -74,6 +75,7 @@ _PLAIN_STYLES = {
     "rule": "dim",
     "bar-rest": "dim",
     "cursor": "bold",
+    "cell": "reverse",
     "match": "reverse",
     **{f"s{slot}-faint": "dim" for slot in range(len(SERIES))},
 }

@@ -36,7 +36,7 @@ class BaseScreen(Screen[None], inherit_bindings=False):
     """A screen of the app; `room` is its name in the binding table."""
 
     room: ClassVar[str] = "all"
-    AUTO_FOCUS = None
+    AUTO_FOCUS: ClassVar[str | None] = None
 
     def __init__(self) -> None:
         super().__init__()

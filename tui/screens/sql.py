@@ -1,112 +1,76 @@
-"""SQL over everything: an editor, results of any length, the tables with their comments, a history."""
+"""SQL over everything: an editor that completes, results of any length, the tables with their comments, a chart."""
 
 from __future__ import annotations
 
 import time
 import uuid
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal
-from textual.widgets import TextArea
+from textual.message import Message
 
-from tui.lines.text import Line, cut, fit, left, unique, width_of, wrap
+from engine.basics.safe_text import one_line
+from tui.host import Answer
+from tui.lines.text import Line, cut
 from tui.screens.base import BaseScreen, textual_bindings
-from tui.widgets import grid
+from tui.screens.queries import EXAMPLES, QueriesScreen
+from tui.screens.reader import ReaderScreen
+from tui.screens.sql_results import Results
+from tui.widgets import grid, result, tables
+from tui.widgets.completion import Item
+from tui.widgets.editor import Completion, Editor
 from tui.widgets.panel import Panel
+from tui.widgets.prompt import Prompt
 
 ROW_LIMIT = 100_000
 HISTORY = 200
-SCHEMA = """
-SELECT table_name, column_name, data_type, comment FROM duckdb_columns()
-WHERE NOT internal ORDER BY table_name, column_index"""
-EXAMPLES = (
-    "FROM leaderboard",
-    "SELECT run, name, state, method, step, total_steps FROM runs ORDER BY run DESC",
-    "SELECT step, value FROM curve(1, 'train/loss')",
-    "SELECT run, step, suite, key, value, lo, hi, n FROM evals ORDER BY run, step",
-    "FROM compare(1, 2)",
-    "SELECT example, prompt, before, after, increase FROM forgotten(1) LIMIT 20",
-    "SELECT run, flag, level, since_step, effect, lo, hi, message FROM flags ORDER BY t DESC",
-    "SELECT key, list(run || ': ' || value ORDER BY run) AS runs FROM params GROUP BY key "
-    "HAVING count(DISTINCT value) > 1 ORDER BY key",
-    "SELECT to_timestamp(t) AS at, key, value FROM system_metrics ORDER BY t DESC LIMIT 200",
-    "DESCRIBE metrics",
-)
-
-
-@dataclass(frozen=True)
-class Column:
-    """A line of the list of tables."""
-
-    table: str
-    name: str
-    type: str
-    comment: str
-
-
-class Editor(TextArea):
-    """Enter runs a query of one line or one that ends with `;`, else it starts a new line."""
-
-    async def _on_key(self, event: events.Key) -> None:
-        screen = self.screen
-        assert isinstance(screen, SqlScreen)
-        if event.key == "enter" and ("\n" not in self.text or self.text.rstrip().endswith(";")):
-            event.stop()
-            event.prevent_default()
-            screen.do_execute()
-        elif event.key in ("alt+enter", "shift+enter", "ctrl+o"):
-            event.stop()
-            event.prevent_default()
-            self.insert("\n")
-        elif event.key == "escape":
-            event.stop()
-            event.prevent_default()
-            screen.do_back()
-        else:
-            await super()._on_key(event)
 
 
 class SqlScreen(BaseScreen, inherit_bindings=False):
     """Queries run in a thread and can be stopped; the screen stays alive meanwhile."""
 
     room = "sql"
+    AUTO_FOCUS = ""  # or Textual would give the editor the keys whenever a screen above is closed
     BINDINGS = textual_bindings("sql")
 
-    def __init__(self, history: list[str]) -> None:
-        """`history`: earlier queries, the last one last."""
+    def __init__(self, history: list[str], saved: dict[str, str]) -> None:
+        """`history`: earlier queries, the last one last. `saved`: those with a name."""
         super().__init__()
-        self.result: grid.Grid | None = None
-        self.outcome: Line = [("enter runs the query · f2 for ready-made ones · tab to the results", "dim")]
-        self.top = self.cursor = self.column = 0
-        self.columns: list[Column] = []
+        self.results = Results(self)
+        self.outcome: Line = [
+            ("enter runs the query · f2 for saved and ready-made ones · tab to the results", "dim")
+        ]
+        self.schema = tables.Schema()
         self.table_top = self.table_cursor = 0
         self.active = "editor"
         self.running: str | None = None  # id of the query that runs
-        self.example = -1
-        self.history = history
+        self.history, self.saved = history, saved
         self.at = len(self.history)
         self.draft = ""
 
     def compose(self) -> ComposeResult:
+        completion = Completion()
         yield Panel(self.paint_header, id="header", classes="line")
         with Horizontal(id="top"):
-            editor = Editor(EXAMPLES[0], id="editor", classes="framed", tab_behavior="focus", soft_wrap=True)
-            editor.cursor_blink = False
+            editor = Editor(EXAMPLES[0], completion)
             editor.border_title = "Query"
             yield editor
             yield Panel(self.paint_tables, id="tables", classes="framed", title="Tables")
         yield Panel(self.paint_result, id="results", classes="framed", title="Results")
         yield Panel(self.paint_outcome, id="outcome", classes="line")
         yield Panel(self.paint_footer, id="footer", classes="line")
+        yield completion
+
+    @property
+    def editor(self) -> Editor:
+        return self.query_one(Editor)
 
     def on_mount(self) -> None:
-        editor = self.query_one(Editor)
-        editor.move_cursor(editor.document.end)
-        self._activate("editor")
-        self.host.in_thread(lambda client: client.query(SCHEMA, limit=10_000).to_pylist(), self._show_schema)
+        self.editor.move_cursor(self.editor.document.end)
+        self.activate("editor")
+        self.host.in_thread(tables.read, self._show_schema)
 
     def header_start(self) -> Line:
         return [(" SQL", "bright"), ("  read only", "dim")]
@@ -114,20 +78,20 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
     # ---- layout and painting --------------------------------------------------------------------
 
     def lay_out(self, width: int, height: int) -> None:
-        self.query_one("#top").styles.height = 6 if self.small else max(8, min(14, height // 4))
-        self._activate(self.active)
+        self.query_one("#top").styles.height = 6 if self.small else max(12, min(18, height // 3))
+        self.activate(self.active)
 
-    def _activate(self, name: str) -> None:
+    def activate(self, name: str) -> None:
         """Give a pane the keys; on a small terminal the tables take the place of the results."""
         self.active = name
-        tables, results = self.query_one("#tables"), self.query_one("#results", Panel)
-        tables.styles.width = 64
-        tables.set_class(self.small, "hidden")
-        results.title("Tables" if self.small and name == "tables" else "Results")
+        side, results = self.query_one("#tables"), self.query_one("#results", Panel)
+        side.styles.width = 64
+        side.set_class(self.small, "hidden")
+        results.title("Tables" if self.small and name == "tables" else self.results.title())
         for part in ("editor", "tables", "results"):
             self.query_one(f"#{part}").set_class(part == name, "-active")
         if name == "editor":
-            self.query_one(Editor).focus()
+            self.editor.focus()
         else:
             self.set_focus(None)
         self.update_panels()
@@ -138,46 +102,58 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
     def paint_result(self, width: int, height: int) -> list[Line]:
         if self.small and self.active == "tables":
             return self.paint_tables(width, height)
-        if self.result is None:
-            return []
-        self.top = grid.visible_top(self.top, self.cursor, self.result.rows, max(1, height - 1))
-        cursor = self.cursor if self.active == "results" else None
-        return grid.lines(self.result, self.top, self.column, cursor, width, height)
+        return self.results.paint(width, height, active=self.active == "results")
 
     def paint_tables(self, width: int, height: int) -> list[Line]:
-        if not self.columns:
+        lines = self.schema.lines
+        if not lines:
             return [[("loading …", "dim")]]
-        self.table_top = grid.visible_top(self.table_top, self.table_cursor, len(self.columns), height)
-        shown = self.columns[self.table_top : self.table_top + height]
-        return [self._table_line(column, at, width) for at, column in enumerate(shown, start=self.table_top)]
+        room = max(1, height - tables.DESCRIBED)
+        self.table_top = grid.visible_top(self.table_top, self.table_cursor, len(lines), room)
+        under = self.table_cursor if self.active == "tables" else None
+        shown = tables.list_lines(lines, self.table_top, under, width, room)
+        return [*shown, *tables.description_lines(self.under_cursor(), self.schema, width, height - room)]
 
-    def _table_line(self, column: Column, at: int, width: int) -> Line:
-        under = self.active == "tables" and at == self.table_cursor
-        mark = ("▌", "cursor") if under else (" ", "")
-        if not column.name:
-            return fit([mark, (left(column.table, 16), "key"), (column.comment, "dim")], width)
-        name, kind = left(f"  {column.name}", 18), left(column.type.lower(), 9)
-        return fit(
-            [mark, (name, "bright" if under else "text"), (kind, "faint"), (column.comment, "dim")], width
-        )
+    def _show_schema(self, schema: tables.Schema) -> None:
+        self.schema = schema
+        if self.is_attached:
+            self.editor.learn(schema.names)
+            self.update_panels()
 
-    def _show_schema(self, rows: list[dict[str, Any]]) -> None:
-        from store.schema import TABLES, VIEWS
+    # ---- describing -----------------------------------------------------------------------------
 
-        comments = {name: about[0] for name, about in TABLES.items()}
-        comments.update({name: about[0] for name, about in VIEWS.items()})
-        self.columns = []
-        for row in rows:
-            table = row["table_name"]
-            if not self.columns or self.columns[-1].table != table:
-                self.columns.append(Column(table, "", "", comments.get(table, "")))
-            self.columns.append(Column(table, row["column_name"], row["data_type"], row["comment"] or ""))
-        self.update_panels()
+    def under_cursor(self) -> Item | None:
+        """The table, column, macro or function under the cursor of the pane that has the keys."""
+        if self.active == "tables" and self.schema.lines:
+            return tables.item_of(self.schema.lines[self.table_cursor])
+        if self.active == "results":
+            return self.schema.names.known(self.results.column_name() or "")
+        return self.editor.completion.item() or self.schema.names.known(self.editor.word())
+
+    def on_text_area_selection_changed(self) -> None:
+        self.query_one("#tables", Panel).repaint()
+
+    def on_completion_moved(self) -> None:
+        self.query_one("#tables", Panel).repaint()
+
+    def do_describe(self) -> None:
+        item = self.under_cursor()
+        if item is None or item.kind in ("keyword", "value"):
+            self.host.say("there is no table, column or function under the cursor", "warn")
+        else:
+            text = tables.described(item, self.schema)
+            self.host.open_screen(ReaderScreen(tables.head_of(item, self.schema), lambda: text))
 
     # ---- running --------------------------------------------------------------------------------
 
+    def on_editor_submitted(self) -> None:
+        self.do_execute()
+
+    def on_editor_left(self) -> None:
+        self.do_back()
+
     def do_execute(self) -> None:
-        sql = self.query_one(Editor).text.strip().rstrip(";")
+        sql = self.editor.text.strip().rstrip(";")
         if self.running:
             self.host.say("a query is running: esc stops it", "warn")
             return
@@ -191,52 +167,28 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         self.update_panels()
         started = time.monotonic()
         self.host.in_thread(
-            lambda client: client.query(sql, limit=ROW_LIMIT, query_id=query_id),
-            lambda table: self._show_table(table, time.monotonic() - started),
+            lambda client: result.of(sql, client.query(sql, limit=ROW_LIMIT, query_id=query_id)),
+            lambda made: self._show_result(made, time.monotonic() - started),
             self._show_error,
         )
 
-    def _show_table(self, table: Any, seconds: float) -> None:
-        from finetui.client import note
-
+    def _show_result(self, made: result.Result, seconds: float) -> None:
         self.running = None
-        self.top = self.cursor = self.column = 0
-        numeric = [
-            str(field.type).startswith(("int", "uint", "float", "double", "decimal"))
-            for field in table.schema
-        ]
-
-        def read(start: int, stop: int) -> list[tuple[object, ...]]:
-            part = table.slice(start, max(0, stop - start)).to_pydict() if table.num_columns else {}
-            return list(zip(*part.values(), strict=True))
-
-        limits = note(table)
-        names = [name or " " for name in unique(table.column_names)]
-        table = table.rename_columns(names)
-        self.result = grid.make(names, numeric, table.num_rows, read)
-        rows = f"{table.num_rows:,} row{'s' if table.num_rows != 1 else ''}"
-        more = f" · {limits}" if limits else ""
-        self.outcome = [(f"{rows} in {1000 * seconds:.0f} ms{more}", "good" if not more else "warn")]
-        if self.is_attached:
-            self.update_panels()
+        self.results.show(made)
+        more = f" · {made.lacks}" if made.lacks else ""
+        self.outcome = [(f"{made.count()} in {1000 * seconds:.0f} ms{more}", "good" if not more else "warn")]
+        self._show_outcome()
 
     def _show_error(self, sentence: str) -> None:
         self.running = None
         width = max(20, self.size.width - 2)
         self.outcome = [(cut(" ".join(sentence.split()), width), "bad")]
-        self.result = None
-        self._error_lines(sentence, width)
-        if self.is_attached:
-            self.update_panels()
+        self.results.fail(sentence, width)
+        self._show_outcome()
 
-    def _error_lines(self, sentence: str, width: int) -> None:
-        """A sentence too long for one line is shown whole in the place of the results."""
-        if width_of(sentence) <= width:
-            return
-        lines = wrap(sentence, width - 4)
-        self.result = grid.Grid(("what went wrong",), (False,), (width - 6,), len(lines), lambda a, b: [
-            (line,) for line in lines[a:b]
-        ])  # fmt: skip
+    def _show_outcome(self) -> None:
+        if self.is_attached:
+            self.activate(self.active)
 
     def do_stop(self) -> None:
         if self.running is None:
@@ -247,7 +199,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         self.host.in_thread(lambda client: client.cancel_query(query_id), lambda _: None)
         self.update_panels()
 
-    # ---- history and examples -------------------------------------------------------------------
+    # ---- history and saved queries --------------------------------------------------------------
 
     def _keep(self, sql: str) -> None:
         self.history = [*[text for text in self.history if text != sql][-HISTORY:], sql]
@@ -262,7 +214,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
 
     def _recall(self, by: int) -> None:
         if self.at == len(self.history):
-            self.draft = self.query_one(Editor).text
+            self.draft = self.editor.text
         following = self.at + by
         if not 0 <= following <= len(self.history):
             self.host.say("the history ends here" if self.history else "no queries yet", "dim")
@@ -270,60 +222,110 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         self.at = following
         self._fill(self.draft if following == len(self.history) else self.history[following])
 
-    def do_examples(self) -> None:
-        self.example = (self.example + 1) % len(EXAMPLES)
-        self._fill(EXAMPLES[self.example])
+    def do_queries(self) -> None:
+        self.host.open_screen(QueriesScreen(self.saved, self.history, self._fill))
+
+    def do_save_query(self) -> None:
+        sql = self.editor.text.strip()
+        if not sql:
+            self.host.say("there is no query to save", "warn")
+            return
+        self.ask(
+            "name of the query",
+            "",
+            "losses of last week; f2 has it from then on",
+            lambda name: self._save(name, sql),
+        )
+
+    def _save(self, name: str, sql: str) -> None:
+        def save() -> None:
+            self.saved[name] = sql
+            self.host.remember(saved=dict(self.saved))
+            self.host.say(f"saved as {one_line(name)}: f2 has it", "good")
+
+        if not name:
+            self.host.say("nothing done")
+        elif self.saved.get(name, sql) != sql:
+            self.host.confirm(f"Replace the query {one_line(name)}?", save)
+        else:
+            save()
 
     def _fill(self, sql: str) -> None:
-        editor = self.query_one(Editor)
-        editor.load_text(sql)
-        editor.move_cursor(editor.document.end)
-        self._activate("editor")
+        self.editor.load_text(sql)
+        self.editor.move_cursor(self.editor.document.end)
+        self.activate("editor")
+
+    def on_prompt_changed(self, message: Message) -> None:
+        """The pane that asked has the keys again, before the prompt goes and Textual gives them to the editor."""
+        assert isinstance(message, Prompt.Changed)
+        if message.done:
+            self.activate(self.active)
+
+    # ---- results --------------------------------------------------------------------------------
+
+    def copies(self) -> Sequence[Answer]:
+        query = Answer("q", "query", lambda: self.host.copy(self.editor.text, "the query"))
+        return (*self.results.copies(), query)
+
+    def do_sort(self) -> None:
+        self.results.sort()
+
+    def do_reverse(self) -> None:
+        self.results.reverse()
+
+    def do_write(self) -> None:
+        self.results.save()
+
+    def do_chart(self) -> None:
+        self.results.draw()
+
+    def do_chart_x(self) -> None:
+        self.results.draw_over()
 
     # ---- moving ---------------------------------------------------------------------------------
 
     def do_next_pane(self) -> None:
         order = ("editor", "results", "tables")
-        self._activate(order[(order.index(self.active) + 1) % 3])
+        self.activate(order[(order.index(self.active) + 1) % 3])
 
     def do_previous_pane(self) -> None:
         order = ("editor", "results", "tables")
-        self._activate(order[(order.index(self.active) - 1) % 3])
+        self.activate(order[(order.index(self.active) - 1) % 3])
 
     def do_back(self) -> None:
         if self.running:
             self.do_stop()
         elif self.active != "editor":
-            self._activate("editor")
+            self.activate("editor")
         else:
             self.host.leave_screen()
 
     def move(self, by: int) -> None:
-        if self.active == "results" and self.result:
-            self.cursor = max(0, min(self.result.rows - 1, self.cursor + by))
+        if self.active == "results":
+            self.results.move(by)
         elif self.active == "tables":
-            self.table_cursor = max(0, min(len(self.columns) - 1, self.table_cursor + by))
+            self.table_cursor = max(0, min(len(self.schema.lines) - 1, self.table_cursor + by))
         self.update_panels()
 
     def do_open(self) -> None:
-        """Enter on a table or column puts its name into the query; on a result row nothing."""
-        if self.active == "tables" and self.columns:
-            chosen = self.columns[self.table_cursor]
-            editor = self.query_one(Editor)
-            self._activate("editor")
-            if chosen.name:
-                editor.insert(chosen.name)
-            else:
-                self._fill(f"FROM {chosen.table}")
+        """Enter on a table or column puts its name into the query; on a cell it shows all of it."""
+        if self.active == "tables" and self.schema.lines:
+            self._use(self.schema.lines[self.table_cursor])
+        elif self.active == "results":
+            self.results.read()
+
+    def _use(self, chosen: tables.Column) -> None:
+        self.activate("editor")
+        if chosen.name:
+            self.editor.insert(chosen.name)
+        else:
+            self._fill(f"FROM {chosen.table}{'(' if chosen.type else ''}")
 
     def do_left(self) -> None:
-        self.column = max(0, self.column - 1)
-        self.update_panels()
+        self.results.sideways(-1)
 
     def do_right(self) -> None:
-        if self.result:
-            self.column = min(len(self.result.names) - 1, self.column + 1)
-            self.update_panels()
+        self.results.sideways(1)
 
     def page(self) -> int:
         part = "#tables" if self.active == "tables" and not self.small else "#results"
@@ -336,21 +338,21 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         if panel not in ("results", "tables"):
             return False
         if not (self.small and self.active == "tables"):
-            self._activate(panel)
+            self.activate(panel)
         return True
 
-    def on_descendant_focus(self, _: events.DescendantFocus) -> None:
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         """A click into the editor gives it the keys."""
-        if self.active != "editor":
-            self._activate("editor")
+        if self.active != "editor" and event.widget is self.editor:
+            self.activate("editor")
 
     def click(self, panel: str, row: int, column: int) -> None:
         if not self._activate_clicked(panel):
             return
         if self.active == "tables":
-            self.table_cursor = max(0, min(len(self.columns) - 1, self.table_top + row))
-        elif self.result and row:  # below the names of the columns
-            self.cursor = max(0, min(self.result.rows - 1, self.top + row - 1))
+            self.table_cursor = max(0, min(len(self.schema.lines) - 1, self.table_top + row))
+        else:
+            self.results.click(row, column)
         self.update_panels()
 
     def turn_wheel(self, panel: str, lines: int) -> None:

@@ -50,23 +50,33 @@ def cell_text(cell: object) -> str:
     return one_line(format.value(cell).replace("\n", "⏎ "))
 
 
-def lines(grid: Grid, top: int, column: int, cursor: int | None, width: int, height: int) -> list[Line]:
-    """The header and the rows from `top`, with `column` as the first column."""
+def widths_in_view(grid: Grid, top: int, height: int) -> list[int]:
+    """Columns of the screen that each column takes while the rows from `top` are in view."""
+    return _widened(grid.widths, grid.read(top, min(grid.rows, top + height - 1)))
+
+
+def lines(
+    grid: Grid, top: int, first: int, cursor: tuple[int, int] | None, width: int, height: int
+) -> list[Line]:
+    """The header and the rows from `top`, with `first` as the first column; `cursor` is a row and a column."""
     count = len(str(grid.rows))
     rows = grid.read(top, min(grid.rows, top + height - 1))
     widths = _widened(grid.widths, rows)
-    columns = range(min(column, max(0, len(grid.names) - 1)), len(grid.names))
+    row_under, column_under = cursor or (None, None)
+    columns = range(min(first, max(0, len(grid.names) - 1)), len(grid.names))
     head: Line = [(" " * (count + 2), "")]
     for at in columns:
-        name = grid.names[at]
-        head.append((_aligned(name, widths[at], grid.numeric[at]) + "  ", "accent"))
+        style = "key" if at == column_under else "accent"
+        head += [(_aligned(grid.names[at], widths[at], grid.numeric[at]), style), ("  ", "")]
     shown = [fit(head, width)]
     for number, row in enumerate(rows, start=top):
-        under = number == cursor
+        under = number == row_under
         line: Line = [("▌", "cursor") if under else (" ", ""), (str(number + 1).rjust(count) + " ", "faint")]
         for at in columns:
             text, style = cell_text(row[at]), "faint" if row[at] is None else "bright" if under else "text"
-            line.append((_aligned(text, widths[at], grid.numeric[at]) + "  ", style))
+            if under and at == column_under:
+                style = "cell"
+            line += [(_aligned(text, widths[at], grid.numeric[at]), style), ("  ", "")]
         shown.append(fit(line, width))
     return shown
 
@@ -79,3 +89,11 @@ def visible_top(top: int, cursor: int, rows: int, height: int) -> int:
     """The first row in view such that the cursor's row is in view."""
     top = max(0, min(top, rows - height))
     return min(max(top, cursor - height + 1), cursor) if rows else 0
+
+
+def visible_first(first: int, at: int, widths: Sequence[int], width: int) -> int:
+    """The first column in view such that column `at` is in view, whole where it has the room."""
+    first = min(first, at)
+    while first < at and sum(widths[first : at + 1]) + 2 * (at - first) > width:
+        first += 1
+    return first
