@@ -57,7 +57,7 @@ class Completion(Panel):
             return
         screen = self.app.size
         wide = max(min(_WIDEST_NAME, width_of(item.name)) for item in found.items)
-        width = min(screen.width, wide + 34)
+        width = min(screen.width, max(wide + 34, min(wide + 60, screen.width - x)))
         height = min(SHOWN, len(found.items))
         below = y + 1 + height <= screen.height - 1
         self.styles.width, self.styles.height = width, height
@@ -113,7 +113,7 @@ class Editor(TextArea):
         self.names = Names()
         self._tables: frozenset[str] = frozenset()
         self._columns: frozenset[str] = frozenset()
-        self._typed = False  # whether the last change came from a key
+        self._suggested_at = ("", 0)  # text and offset that the list is for
         self._painted: tuple[str, dict[int, list[tuple[int, int, str]]]] = ("", {})
 
     def learn(self, names: Names) -> None:
@@ -133,8 +133,13 @@ class Editor(TextArea):
             event.stop()
             event.prevent_default()
             return
-        self._typed = event.is_printable or event.key == "backspace"
         await super()._on_key(event)
+        if event.is_printable:
+            self._suggest(asked=False)
+
+    def action_delete_left(self) -> None:
+        super().action_delete_left()
+        self._suggest(asked=False)
 
     def _take(self, event: events.Key) -> bool:
         """Whether the key meant something of ours."""
@@ -164,16 +169,14 @@ class Editor(TextArea):
     # ---- completion ------------------------------------------------------------------------------
 
     def on_text_area_changed(self, _: TextArea.Changed) -> None:
-        if self._typed:
-            self._typed = False
-            self._suggest(asked=False)
-        else:
-            self.close_list()
+        self._close_elsewhere()
 
     def on_text_area_selection_changed(self, _: TextArea.SelectionChanged) -> None:
-        """A cursor that went elsewhere leaves the list behind."""
-        found = self.completion.found
-        if found and not found.start <= self._offset():
+        self._close_elsewhere()
+
+    def _close_elsewhere(self) -> None:
+        """A text or cursor that has changed by other means than typing leaves the list behind."""
+        if self.completion.found and self._suggested_at != (self._text(), self._offset()):
             self.close_list()
 
     def on_blur(self) -> None:
@@ -191,8 +194,8 @@ class Editor(TextArea):
         return sum(len(line) + 1 for line in self.document.lines[:row]) + column
 
     def _suggest(self, *, asked: bool) -> None:
-        at = self._offset()
-        found = suggest(self._text(), at, self.names, asked=asked)
+        self._suggested_at = text, at = self._text(), self._offset()
+        found = suggest(text, at, self.names, asked=asked)
         cursor = self.cursor_screen_offset
         self.completion.show(found, cursor.x - (at - found.start if found else 0), cursor.y)
 
