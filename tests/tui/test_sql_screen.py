@@ -14,6 +14,7 @@ import pyarrow.parquet as parquet
 import pytest
 from made_home import Served
 from pilot import ready, status, text_of, type_text, until
+from textual import events
 
 from finetui.errors import StoreError
 from tui import table_files
@@ -104,6 +105,18 @@ async def test_enter_runs_and_takes_from_the_list_only_after_an_arrow(make_app: 
         await pilot.press("enter")
         await until(pilot, lambda: bool(screen.results.error), "the answer")
         assert screen.editor.text == "SELECT run, stat"
+
+
+async def test_keys_that_come_all_at_once_leave_the_list_of_the_last(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        screen = await open_sql(pilot)
+        for key in "leade":  # as over a slow line
+            screen.editor.post_message(events.Key(key, key))
+        await until(pilot, lambda: "leaderboard" in text_of(app, "#completion"), "the list")
+        assert screen.editor.text == "leade"
+        screen.editor.load_text("other")
+        await until(pilot, lambda: not screen.editor.completion.display, "the end of the list")
 
 
 async def test_a_list_near_the_edges_stays_on_the_screen(make_app: MakeApp) -> None:
