@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from store.macros import PREFERENCE
-
-Query = tuple[str, dict[str, Any]]
+from store.queried import Query
 
 HEAD = 300  # characters of an example's text in a list; the whole text may have many thousands
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from store.best import sql_of_task
+from store.comparisons import compare_metrics, disagreements, paired, params_diff, shared_examples
 from store.example_queries import answers, changes, example_losses, example_text, looks
-from store.macros import PAIRED, PREFERENCE
+from store.queried import Query, numbers
 from store.states import ACTIVE, RunState, sql_list
-
-Query = tuple[str, dict[str, Any]]
 
 # What the held-out suite of a run's task is judged by: the name of its curve.
 _JUDGED = sql_of_task("r.task", "'{metric}'")
@@ -125,7 +123,7 @@ def curves(runs: Sequence[int], key: str, buckets: int = 400) -> Query:
     `step` and `t` are those of the bucket's last point. min and max pass over NaN where they can. All runs in one
     query, since planning takes as long as reading 10,000 points.
     """
-    chosen = f"run IN ({_numbers(runs)}) AND key = $key"
+    chosen = f"run IN ({numbers(runs)}) AND key = $key"
     return (
         f"""
 WITH span AS MATERIALIZED (
@@ -336,64 +334,6 @@ SELECT * FROM (
     )
 
 
-def params_diff(runs: Sequence[int]) -> Query:
-    """key, run, value: the recipe's leaves in which the runs differ; value is NULL where a run has none."""
-    return (
-        """
-WITH chosen AS (SELECT unnest($runs) AS run),
-     grid AS (
-       SELECT k.key, c.run, p.value
-       FROM (SELECT DISTINCT key FROM params WHERE list_contains($runs, run) AND key <> 'name') k
-       CROSS JOIN chosen c LEFT JOIN params p ON p.run = c.run AND p.key = k.key
-     )
-SELECT key, run, value FROM grid
-WHERE key IN (SELECT key FROM grid GROUP BY key HAVING count(DISTINCT value) > 1 OR count(value) < count(*))
-ORDER BY key, run""",
-        {"runs": list(runs)},
-    )
-
-
-def compare_metrics(runs: Sequence[int]) -> Query:
-    """key, run, last, last_step, best, best_step of every metric of the runs."""
-    return (
-        "SELECT key, run, last, last_step, best, best_step FROM run_summary WHERE list_contains($runs, run)"
-        " ORDER BY key, run",
-        {"runs": list(runs)},
-    )
-
-
-def paired(a: int, b: int, suite: str = "heldout") -> Query:
-    """difference, lo, hi, n, step_a, step_b, per: how much worse b is than a, nats per token, over the same examples.
-
-    Sum of (nll_b - nll_a) over the sum of the tokens, at each run's last evaluation of the suite (of a stopped run,
-    that of the kept step), of the examples that have as many tokens in both (others were read by another tokenizer).
-    Held-out preference pairs: of the preference loss (label smoothing aside), per pair. The interval is that of the
-    ratio estimator, as in `baselines`; NULL for fewer than two common examples. One row.
-    """
-    return (
-        f"""
-WITH e AS (SELECT *, {PREFERENCE} AS preference FROM eval_examples
-           WHERE run IN ($a, $b) AND suite = $suite AND slice IS DISTINCT FROM 'samples'),
-     x AS (SELECT * FROM e WHERE run = $a),
-     y AS (SELECT * FROM e WHERE run = $b),
-     ends AS (SELECT coalesce((SELECT kept_step FROM runs WHERE run = $a), (SELECT max(step) FROM x)) AS step_a,
-                     coalesce((SELECT kept_step FROM runs WHERE run = $b), (SELECT max(step) FROM y)) AS step_b),
-     d AS (
-       SELECT '' AS part, coalesce(y.document, y.example) AS draw, y.step,
-              coalesce(x.preference, x.nll) AS base, coalesce(y.preference, y.nll) AS now,
-              CASE WHEN x.preference IS NULL THEN y.tokens ELSE 1 END AS tokens
-       FROM x JOIN y ON y.example = x.example AND y.tokens = x.tokens
-       WHERE x.step = (SELECT step_a FROM ends) AND y.step = (SELECT step_b FROM ends)
-         AND (x.preference IS NULL) = (y.preference IS NULL) AND y.tokens > 0 AND x.nll + y.nll IS NOT NULL
-     ),
-     {PAIRED}
-SELECT change AS difference, lo, hi, coalesce(n, 0) AS n, step_a, step_b,
-       CASE WHEN (SELECT count(preference) FROM x) > 0 THEN 'pair' ELSE 'token' END AS per
-FROM ends LEFT JOIN q ON true""",
-        {"a": a, "b": b, "suite": suite},
-    )
-
-
 def hardware(since: float | None = None) -> Query:
     """t, key, value: every sample since a time; without one the latest value of each key, and device labels."""
     if since is not None:
@@ -416,18 +356,13 @@ def leaderboard(limit: int = 100) -> Query:
 
 def compare_table_sql(runs: Sequence[int]) -> str:
     """The SQL of `compare_table`, whole and without parameters: what the command line prints under the table."""
-    return COMPARE_TABLE_SQL.strip().format(runs=_numbers(runs), judged=_JUDGED)
+    return COMPARE_TABLE_SQL.strip().format(runs=numbers(runs), judged=_JUDGED)
 
 
 def compare_table(runs: Sequence[int]) -> Query:
     """One row per run: method, trainable parameters, held-out base/last/best, general base/last/delta,
     tokens/s, peak memory (MiB), flags."""
     return compare_table_sql(runs), {}
-
-
-def _numbers(runs: Sequence[int]) -> str:
-    """For `IN (…)`: constants, so that only the row groups that may hold these runs are read."""
-    return ", ".join(str(int(number)) for number in runs) or "NULL"
 
 
 NAMED: dict[str, Callable[..., Query]] = {
@@ -466,6 +401,8 @@ NAMED: dict[str, Callable[..., Query]] = {
         params_diff,
         compare_metrics,
         paired,
+        disagreements,
+        shared_examples,
         hardware,
         leaderboard,
         compare_table,

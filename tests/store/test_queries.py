@@ -175,6 +175,40 @@ def test_a_paired_difference_is_that_of_the_losses(home: FakeHome, projection: P
     assert (row["lo"], row["hi"]) == pytest.approx(expected.interval(), abs=1e-4)
 
 
+def test_runs_disagree_most_on_the_examples_whose_losses_are_farthest_apart(two: Projection) -> None:
+    rows = ask(two, queries.disagreements([1, 2, 3]))
+    # Held-out nats over ten tokens: [20, 10, 6] at step 3 of run 1, [21, 13, 8] at step 2 of run 2. General text: run 2
+    # has only been scored at step 0.
+    assert [(row["example"], row["run"], row["loss"]) for row in rows] == [
+        ("heldout-1", 1, 1.0), ("heldout-1", 2, 1.3), ("heldout-2", 1, 0.6), ("heldout-2", 2, 0.8),
+        ("general-0", 1, 1.2), ("general-0", 2, 1.0), ("heldout-0", 1, 2.0), ("heldout-0", 2, 2.1),
+        ("general-1", 1, 1.0), ("general-1", 2, 1.0),
+    ]  # fmt: skip
+    assert [round(row["spread"], 6) for row in rows[::2]] == [0.3, 0.2, 0.2, 0.1, 0.0]
+    assert {(row["run"], row["suite"], row["step"]) for row in rows} == {
+        (1, "heldout", 3), (2, "heldout", 2), (1, "general", 3), (2, "general", 0)
+    }  # fmt: skip
+    assert len(ask(two, queries.disagreements([1, 2], limit=1))) == 4
+    assert ask(two, queries.disagreements([1])) == []
+
+
+def test_examples_are_only_compared_where_they_were_read_alike(home: FakeHome, projection: Projection) -> None:
+    for number, tokens in ((1, 10), (2, 10), (3, 12)):
+        run = home.run(number)
+        run.start()
+        run.eval(4, "heldout", [10.0 + number, 5.0], tokens=tokens)
+        if number == 2:
+            run.eval(5, "heldout", [12.0, 5.0, 7.0])
+    Ingest(projection, home.path).poll()
+    rows = ask(projection, queries.disagreements([1, 2, 3]))
+    assert {row["run"] for row in rows} == {1, 2}
+    assert rows[0]["spread"] == pytest.approx(0.1)
+    assert ask(projection, queries.shared_examples(1, [2, 3])) == [
+        {"run": 2, "suite": "heldout", "n": 3, "n_a": 2, "shared": 2, "alike": 2},
+        {"run": 3, "suite": "heldout", "n": 2, "n_a": 2, "shared": 2, "alike": 0},
+    ]
+
+
 def test_baselines_are_paired_with_the_last_evaluation(home: FakeHome, projection: Projection) -> None:
     noise = np.random.default_rng(0)
     tokens, ids = noise.integers(5, 60, 40), [f"e{at}" for at in range(40)]
@@ -413,6 +447,8 @@ def test_every_query_runs_on_an_empty_store(projection: Projection) -> None:
         "example_text": {"example": "e"},
         "example_losses": {"run": 1, "suite": "heldout", "example": "e"},
         "answers": {"run": 1, "example": "e"},
+        "disagreements": {"runs": [1, 2]},
+        "shared_examples": {"a": 1, "runs": [2]},
         **{name: {} for name in ("runs", "leaderboard", "hardware", "flags", "events")},
     }
     for name, query in queries.NAMED.items():
