@@ -18,7 +18,7 @@ from tui.lines.theme import Glyphs
 from tui.orders import done
 from tui.rows import Run, ask
 from tui.screens.base import BaseScreen
-from tui.state import SMOOTHING_NAMES
+from tui.state import SMOOTHING_NAMES, XAxis
 
 
 def perform(host: Host, screen: BaseScreen, action: str) -> None:
@@ -250,6 +250,30 @@ def smooth_more(host: Host, _: BaseScreen) -> None:
     host.set_view(replace(host.state.view, smooth=level), f"smoothing: {SMOOTHING_NAMES[level]}")
 
 
+def change_x_axis(host: Host, _: BaseScreen) -> None:
+    axes = list(XAxis)
+    following = axes[(axes.index(host.state.view.x_axis) + 1) % len(axes)]
+    host.set_view(replace(host.state.view, x_axis=following), f"x axis: {following.value}")
+
+
+def toggle_outliers(host: Host, _: BaseScreen) -> None:
+    covered = not host.state.view.outliers
+    how = "covers all values" if covered else "leaves out values far from all others"
+    host.set_view(replace(host.state.view, outliers=covered), f"y axis: {how}")
+
+
+def toggle_crosshair(host: Host, _: BaseScreen) -> None:
+    view = host.state.view
+    if view.cross is None:
+        host.set_view(view.crossed(0), "crosshair: < and > move it, { and } move it far")
+    else:
+        host.set_view(replace(view, cross=None))
+
+
+def _move_crosshair(by: float) -> Callable[[Host, BaseScreen], None]:
+    return lambda host, _: host.set_view(host.state.view.crossed(by))
+
+
 def change_glyphs(host: Host, _: BaseScreen) -> None:
     order = list(Glyphs)
     glyphs = order[(order.index(host.state.view.glyphs) + 1) % len(order)]
@@ -378,6 +402,13 @@ ACTIONS: dict[str, Callable[[Host, BaseScreen], None]] = {
     "pan_left": pan_left,
     "pan_right": pan_right,
     "smooth": smooth_more,
+    "x_axis": change_x_axis,
+    "outliers": toggle_outliers,
+    "crosshair": toggle_crosshair,
+    "cross_left": _move_crosshair(-0.01),
+    "cross_right": _move_crosshair(0.01),
+    "cross_far_left": _move_crosshair(-0.1),
+    "cross_far_right": _move_crosshair(0.1),
     "glyphs": change_glyphs,
     "sql": open_sql,
     "read": read_run,

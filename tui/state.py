@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from enum import Enum
 
 from tui.lines.theme import Glyphs
 from tui.rows import Snapshot
@@ -12,6 +13,15 @@ from tui.status_line import StatusLine
 SMOOTHING = (0.0, 0.6, 0.9)  # weight of the past in the moving average
 SMOOTHING_NAMES = ("off", "little", "much")
 FIRST_METRIC = "train/loss"
+
+
+class XAxis(Enum):
+    """What the x axis counts."""
+
+    STEPS = "steps"
+    TOKENS = "tokens"
+    EPOCHS = "epochs"
+    TIME = "time since the start, pauses included"
 
 
 @dataclass(frozen=True)
@@ -24,6 +34,13 @@ class ChartView:
     end: float = 1.0  # where the window ends, as a share of the steps
     glyphs: Glyphs = Glyphs.BRAILLE
     metric: str = FIRST_METRIC
+    x_axis: XAxis = XAxis.STEPS
+    outliers: bool = True  # whether the y axis covers them
+    cross: float | None = None  # where the crosshair is, as a share of the window
+
+    def crossed(self, by: float) -> ChartView:
+        """The crosshair moved by a share of the window; from the middle, where there was none."""
+        return replace(self, cross=0.5 if self.cross is None else max(0.0, min(1.0, self.cross + by)))
 
     def zoomed(self, by: int) -> ChartView:
         zoom = max(0, min(10, self.zoom + by))

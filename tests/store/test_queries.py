@@ -192,7 +192,9 @@ def test_runs_disagree_most_on_the_examples_whose_losses_are_farthest_apart(two:
     assert ask(two, queries.disagreements([1])) == []
 
 
-def test_examples_are_only_compared_where_they_were_read_alike(home: FakeHome, projection: Projection) -> None:
+def test_examples_are_only_compared_where_they_were_read_alike(
+    home: FakeHome, projection: Projection
+) -> None:
     for number, tokens in ((1, 10), (2, 10), (3, 12)):
         run = home.run(number)
         run.start()

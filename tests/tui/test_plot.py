@@ -182,6 +182,44 @@ def test_the_x_axis_of_a_live_run_grows_by_doubling() -> None:
     assert axis.live_end(7, None) == 7
 
 
+def test_the_range_without_outliers_counts_what_it_leaves_out() -> None:
+    assert axis.without_outliers([1.0, 2.0, 3.0, 4.0, 5.0]) == (1.0, 5.0)
+    # The middle half is 2 to 4: six beyond it is the last value that is no outlier.
+    assert axis.without_outliers([1.0, 2.0, 3.0, 4.0, 11.0]) == (1.0, 4.0)
+    assert axis.without_outliers([7.0]) == (7.0, 7.0)
+    series = line(*(1.0 + at % 2 for at in range(40)), 50.0)
+    assert max(map(float, labels_of(shown(Plot((series,)), 60, 12)))) >= 40
+    rows = shown(Plot((series,), outliers=False), 60, 12)
+    assert max(map(float, labels_of(rows))) <= 2.5
+    assert rows[-2].rstrip().endswith("1 point outside")
+    assert "●" not in "".join(rows[1:]), "its last point has no place"
+
+
+def labels_of(rows: list[str]) -> list[str]:
+    return [row.split("┤")[0].strip() for row in rows if "┤" in row]
+
+
+def test_the_crosshair_stands_on_a_point_and_says_which_values_are_of_another() -> None:
+    first = Series(
+        "#1", 0, (0.0, 10.0, 20.0), (3.0, 2.0, 1.0), (2.9, 1.9, 0.9), (3.1, 2.1, 1.1), interval=True
+    )
+    second = Series("#2", 1, (0.0, 8.0), (5.0, 4.0), raw=(5.5, 4.5))
+    rows = shown(Plot((first, second), cross=11.0, x_name="tokens"), 60, 12)
+    assert rows[0].split() == ["10", "tokens", "●", "#1", "2", "[1.9,", "2.1]", "■", "#2", "4.5", "at", "8"]
+    cells = render(Plot((first, second), cross=11.0), 60, 12)[1:-2]
+    assert sum((text, style) == ("│", "bright") for line in cells for text, style in line) >= 5
+    ascii_rows = shown(Plot((first,), cross=11.0, glyphs=Glyphs.ASCII), 60, 12)
+    assert any(":" in row for row in ascii_rows[1:-2])
+    assert all(row.isascii() for row in ascii_rows)
+
+
+def test_a_crosshair_over_many_series_takes_more_lines_and_counts_the_rest() -> None:
+    many = tuple(line(1.0, 2.0, slot=slot) for slot in range(8))
+    rows = shown(Plot(many, cross=0.0), 40, 16)
+    assert [text.count("#") for text in rows[:4]] == [3, 4, 1, 0]
+    assert "+" in shown(Plot(many, cross=0.0), 30, 8)[1]
+
+
 def test_smoothing_starts_at_the_data_and_keeps_gaps() -> None:
     smoothed = smooth((2.0, math.nan, 2.0, 4.0), 0.5)
     assert smoothed[0] == 2.0

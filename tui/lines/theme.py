@@ -57,6 +57,7 @@ _STYLES = {
     "cursor": f"{BRIGHT} on {CURSOR}",
     "cell": f"{BACKGROUND} on {BLUE}",
     "match": f"{BACKGROUND} on {YELLOW}",
+    "differs": f"{YELLOW} underline",
     **{f"s{slot}": color for slot, color in enumerate(SERIES)},
     **{f"s{slot}-faint": _mix(color, 0.42) for slot, color in enumerate(SERIES)},
 }
@@ -77,6 +78,7 @@ _PLAIN_STYLES = {
     "cursor": "bold",
     "cell": "reverse",
     "match": "reverse",
+    "differs": "bold underline",
     **{f"s{slot}-faint": "dim" for slot in range(len(SERIES))},
 }
 

@@ -1,45 +1,69 @@
-"""Marked runs side by side: curves in one chart, metrics with paired differences, recipe differences."""
+"""Marked runs side by side: curves in one chart, metrics with paired differences, recipe differences, samples, and the
+examples on which they disagree.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
-from tui.lines.text import Line, cut
+from finetui.files import write_whole_file
+from tui.host import Answer
+from tui.lines.table import Table
+from tui.lines.text import Line, cut, wrap
 from tui.rows import Request, Run, ask
 from tui.screens.base import PanedScreen, pane_index, textual_bindings
+from tui.screens.reader import ReaderScreen
 from tui.state import ChartView
-from tui.widgets import chart, comparison
+from tui.widgets import chart, comparable, compared_tables, comparison, disagreements, samples_beside
 from tui.widgets.chart import Shown
+from tui.widgets.disagreements import Example
 from tui.widgets.panel import Panel
+from tui.widgets.plot import Plot
+from tui.widgets.samples_beside import Chosen, Written
+from tui.widgets.sides import Sides
 
 START_KEY = "heldout/loss"
+CURVES, METRICS, RECIPES, SAMPLES, EXAMPLES = range(5)
+LOWER = (METRICS, SAMPLES, EXAMPLES)  # of these a large terminal shows one, below curves and recipes
+CHART_SIZE = (100, 25)  # of a chart as text
 
 
 class CompareScreen(PanedScreen, inherit_bindings=False):
-    """The first marked run is the one that the others are measured against."""
+    """One run is the reference, which the others are measured against: the first one that was marked, or another."""
 
     room = "compare"
-    panes = ("curves", "metrics", "recipes")
+    panes = ("curves", "metrics", "recipes", "samples", "examples")
     BINDINGS = textual_bindings("compare")
 
     def __init__(self, numbers: tuple[int, ...]) -> None:
         super().__init__()
         self.numbers = numbers
         self.key = START_KEY
-        self.scrolled = [0, 0, 0]
-        self._lengths = [0, 0, 0]
+        self.sides = Sides.of(numbers)
+        self.only_differing = False
+        self.prompt = Chosen()
+        self.suites = 0  # index into disagreements.SUITES
+        self.example = 0
+        self.lower = METRICS
+        self.scrolled = [0] * len(self.panes)
+        self._lengths = [0] * len(self.panes)
 
     def compose(self) -> ComposeResult:
         yield Panel(self.paint_header, id="header", classes="line")
         yield Panel(self.paint_tabs, id="tabs", classes="line")
+        yield Panel(self.paint_note, id="note", classes="line hidden")
         with Horizontal(id="top"):
             yield Panel(self.paint_chart, id="pane0", classes="framed pane", title=START_KEY)
             yield Panel(self.paint_recipes, id="pane2", classes="framed pane", title="Recipe differences")
         yield Panel(self.paint_metrics, id="pane1", classes="framed pane", title="Metrics")
+        yield Panel(self.paint_samples, id="pane3", classes="framed pane", title="Samples")
+        yield Panel(self.paint_examples, id="pane4", classes="framed pane", title="Examples")
         yield Panel(self.paint_footer, id="footer", classes="line")
 
     # ---- what is shown --------------------------------------------------------------------------
@@ -48,60 +72,125 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
         return [run for number in self.numbers if (run := self.snapshot.run(number))]
 
     def _shown(self) -> list[Shown]:
-        return [Shown(run, slot) for slot, run in enumerate(self.runs())]
+        shown = [Shown(run, slot) for slot, run in enumerate(self.runs())]
+        return sorted(shown, key=lambda item: item.run.number != self.sides.chosen)
 
     def wants(self) -> Iterable[Request]:
         yield ask("compare_metrics", runs=self.numbers)
         yield ask("params_diff", runs=self.numbers)
-        yield from chart.requests(self._shown(), self.key)
-        for number, suite in product(self.numbers[1:], comparison.PAIRED_SUITES):
-            yield ask("paired", a=self.numbers[0], b=number, suite=suite)
+        yield self._shared()
+        yield from chart.requests(self._shown(), self.key, self.state.view.x_axis)
+        for number, suite in product(self.sides.others, comparison.PAIRED_SUITES):
+            yield self._pair(number, suite)
+        if self._is_in_view(SAMPLES):
+            yield from (ask("samples", run=number) for number in self.numbers)
+        if self._is_in_view(EXAMPLES):
+            yield ask("disagreements", runs=self.numbers)
+
+    def _shared(self) -> Request:
+        return ask("shared_examples", a=self.sides.reference, runs=self.numbers)
+
+    def _pair(self, number: int, suite: str) -> Request:
+        return ask("paired", a=self.sides.reference, b=number, suite=suite)
 
     def _paired(self) -> comparison.Paired:
         paired = {}
-        for number, suite in product(self.numbers[1:], comparison.PAIRED_SUITES):
-            rows = self.snapshot.rows(ask("paired", a=self.numbers[0], b=number, suite=suite))
-            if rows:
+        for number, suite in product(self.sides.others, comparison.PAIRED_SUITES):
+            if rows := self.snapshot.rows(self._pair(number, suite)):
                 paired[number, suite] = rows[0]
         return paired
 
     def _metric_rows(self) -> list[dict[str, object]]:
         return self.snapshot.rows(ask("compare_metrics", runs=self.numbers))
 
+    def _metrics_shown(self) -> list[dict[str, object]]:
+        rows = self._metric_rows()
+        return comparison.differing(rows, self.runs(), self._paired()) if self.only_differing else rows
+
+    def _written(self) -> Written:
+        return {number: self.snapshot.rows(ask("samples", run=number)) for number in self.sides.order}
+
+    def _examples(self) -> list[Example]:
+        rows = self.snapshot.rows(ask("disagreements", runs=self.numbers))
+        return disagreements.examples(rows, disagreements.SUITES[self.suites][1])
+
+    def _plot(self) -> Plot:
+        return chart.make(
+            self.snapshot, self._shown(), self.key, self.state.view, color=not self.app.no_color
+        )
+
+    def _note(self) -> str:
+        return comparable.sentence(self.runs(), self.sides.reference, self.snapshot.rows(self._shared()))
+
+    def _is_in_view(self, pane: int) -> bool:
+        if self.small:
+            return pane == self.pane
+        return pane in (CURVES, RECIPES, self.lower)
+
     # ---- painting -------------------------------------------------------------------------------
 
     def lay_out(self, width: int, height: int) -> None:
-        top, metrics = self.query_one("#top"), self.query_one("#pane1")
+        for index in range(len(self.panes)):
+            pane = self.query_one(f"#pane{index}")
+            pane.set_class(not self._is_in_view(index), "hidden")
+            pane.set_class(index == self.pane, "-active")
+        top = self.query_one("#top")
+        top.set_class(self.small and self.pane in LOWER, "hidden")
         top.styles.height = "1fr"
-        metrics.styles.height = "1fr" if self.small else max(9, min(20, round(height * 0.4)))
-        self.query_one("#tabs").set_class(not self.small, "hidden")
-        for index in range(3):
-            self.query_one(f"#pane{index}").set_class(self.small and index != self.pane, "hidden")
+        share = 0.4 if self.lower == METRICS else 0.6
+        for index in LOWER:
+            lower = max(9, min(20 if index == METRICS else height, round(height * share)))
+            self.query_one(f"#pane{index}").styles.height = "1fr" if self.small else lower
         self.query_one("#pane2").styles.width = "1fr" if self.small else min(60, width // 3)
-        top.set_class(self.small and self.pane == 1, "hidden")
+
+    def changed(self) -> None:
+        note = self.query_one("#note")
+        lines = wrap(self._note(), max(10, self.size.width - 2))[:3]
+        note.set_class(lines == [""], "hidden")
+        note.styles.height = len(lines)
+        self.query_one("#pane0", Panel).title(self.key)
+        super().changed()
 
     def header_start(self) -> Line:
         names = ", ".join(f"#{number}" for number in self.numbers)
-        return [(f" comparing {names}", "bright")]
+        return [(f" comparing {names}", "bright"), (f"  against #{self.sides.reference}", "text")]
+
+    def paint_note(self, width: int, height: int) -> list[Line]:
+        return [[(f" {line}", "warn")] for line in wrap(self._note(), max(10, width - 2))]
 
     def paint_chart(self, width: int, height: int) -> list[Line]:
-        made = chart.make(
-            self.snapshot, self._shown(), self.key, self.state.view, color=not self.app.no_color
-        )
         head: list[Line] = [[(self.key, "dim")]] if self.small else []
-        return [*head, *chart.lines(made, width, height - len(head))]
+        return [*head, *chart.lines(self._plot(), width, height - len(head))]
 
     def paint_metrics(self, width: int, height: int) -> list[Line]:
-        paired = self._paired()
-        lines = comparison.metrics(self._metric_rows(), self.runs(), paired, width)
-        note: Line = [(cut(comparison.explanation(self.runs(), paired), width), "faint")]
-        return [*self._scroll(1, lines, height - 1), note]
+        rows, paired = self._metrics_shown(), self._paired()
+        lines = comparison.metrics(rows, self.runs(), self.sides, paired, width)
+        said = comparison.explanation(self.sides.reference, paired)
+        if left_out := len({row["key"] for row in self._metric_rows()} - {row["key"] for row in rows}):
+            said = f"{left_out} metrics that do not differ are left out; {said}"
+        return [*self._scroll(METRICS, lines, height - 1), [(cut(said, width), "faint")]]
 
     def paint_recipes(self, width: int, height: int) -> list[Line]:
         request = ask("params_diff", runs=self.numbers)
         if not self.snapshot.has(request):
             return [[("loading …", "dim")]]
-        return self._scroll(2, comparison.recipes(self.snapshot.rows(request), self.runs(), width), height)
+        lines = comparison.recipes(self.snapshot.rows(request), self.runs(), self.sides, width)
+        return self._scroll(RECIPES, lines, height)
+
+    def paint_samples(self, width: int, height: int) -> list[Line]:
+        if not all(self.snapshot.has(ask("samples", run=number)) for number in self.numbers):
+            return [[("loading …", "dim")]]
+        lines = samples_beside.lines(self._written(), self.runs(), self.sides, self.prompt, width)
+        return self._scroll(SAMPLES, lines, height)
+
+    def paint_examples(self, width: int, height: int) -> list[Line]:
+        if not self.snapshot.has(ask("disagreements", runs=self.numbers)):
+            return [[("loading …", "dim")]]
+        found = self._examples()
+        self.example = max(0, min(self.example, len(found) - 1))
+        of = disagreements.SUITES[self.suites][0]
+        lines = disagreements.lines(found, self.example, self.runs(), self.sides, of, width, height - 1)
+        return [*lines, [(cut(disagreements.LEGEND, width), "faint")]]
 
     def _scroll(self, pane: int, lines: list[Line], height: int) -> list[Line]:
         """The lines in view; the first one, which names the runs, stays."""
@@ -110,28 +199,169 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
         shown = [*lines[:1], *lines[1 + start : start + height]]
         return [*shown, *([] for _ in range(height - len(shown)))]
 
-    # ---- keys -----------------------------------------------------------------------------------
+    # ---- which runs, against which --------------------------------------------------------------
+
+    def _turn(self, sides: Sides, sentence: str = "") -> None:
+        self.sides = sides
+        self.changed()
+        if sentence:
+            self.host.say(sentence)
+
+    def do_left(self) -> None:
+        self._turn(self.sides.moved(-1))
+
+    def do_right(self) -> None:
+        self._turn(self.sides.moved(1))
+
+    def do_reference(self) -> None:
+        number = self.sides.chosen
+        self._turn(self.sides.measured_against_chosen(), f"measured against #{number}")
+
+    def do_pin(self) -> None:
+        number = self.sides.chosen
+        let_go = number in self.sides.pinned
+        self._turn(self.sides.pin(), f"#{number} {'moves again' if let_go else 'stays in view'}")
+
+    # ---- keys of one pane, which they bring into view -------------------------------------------
+
+    def _bring(self, pane: int) -> None:
+        if not self._is_in_view(pane) or self.pane != pane:
+            self.do_pane(pane + 1)
+        else:
+            self.changed()
+
+    def do_pane(self, number: int) -> None:
+        if number - 1 in LOWER:
+            self.lower = number - 1
+        super().do_pane(number)
+
+    def do_differing(self) -> None:
+        self.only_differing = not self.only_differing
+        self._bring(METRICS)
+
+    def do_next_prompt(self) -> None:
+        self._step_prompt(1)
+
+    def do_previous_prompt(self) -> None:
+        self._step_prompt(-1)
+
+    def _step_prompt(self, by: int) -> None:
+        last = len(samples_beside.prompts(self._written())) - 1
+        self.prompt = replace(self.prompt, prompt=max(0, min(last, self.prompt.prompt + by)))
+        self.scrolled[SAMPLES] = 0
+        self._bring(SAMPLES)
+
+    def do_earlier_sample(self) -> None:
+        self._step_sample(1)
+
+    def do_later_sample(self) -> None:
+        self._step_sample(-1)
+
+    def _step_sample(self, by: int) -> None:
+        """Through the steps at which a run wrote; first, and after the latest one, each run's last."""
+        steps: list[int | None] = [None, *samples_beside.steps(self._written())]
+        at = steps.index(self.prompt.step) if self.prompt.step in steps else 0
+        self.prompt = replace(self.prompt, step=steps[max(0, min(len(steps) - 1, at + by))])
+        self._bring(SAMPLES)
+
+    def do_suites(self) -> None:
+        self.suites = (self.suites + 1) % len(disagreements.SUITES)
+        self.example = 0
+        self._bring(EXAMPLES)
 
     def do_metric(self) -> None:
         keys = list(dict.fromkeys(str(row["key"]) for row in self._metric_rows()))
         if keys:
             self.key = keys[(keys.index(self.key) + 1) % len(keys)] if self.key in keys else keys[0]
-            self.query_one("#pane0", Panel).title(self.key)
             self.changed()
+
+    # ---- whole, copied, saved -------------------------------------------------------------------
+
+    def do_read_pane(self) -> None:
+        """The pane whole: what it had to cut, and every run."""
+        pane, found = self.pane, self._examples()
+        if pane == EXAMPLES and found:
+            text = disagreements.whole(found[self.example], self.runs(), self.sides)
+        elif pane == SAMPLES:
+            text = samples_beside.whole(self._written(), self.runs(), self.sides, self.prompt)
+        else:
+            text = self._table().text()
+        self.host.open_screen(ReaderScreen(self.panes[pane], lambda: text or "nothing yet"))
+
+    def _table(self) -> Table:
+        """What the pane shows, of all runs."""
+        if self.pane == METRICS:
+            return compared_tables.metrics(self._metrics_shown(), self.sides, self._paired())
+        if self.pane == RECIPES:
+            rows = self.snapshot.rows(ask("params_diff", runs=self.numbers))
+            return compared_tables.recipes(rows, self.sides)
+        if self.pane == SAMPLES:
+            return compared_tables.samples(self._written(), self.sides, self.prompt)
+        if self.pane == EXAMPLES:
+            return compared_tables.examples(self._examples(), self.sides)
+        return compared_tables.curves(self.key, self._plot())
+
+    def _chart_text(self) -> str:
+        lines = chart.lines(self._plot(), *CHART_SIZE)
+        rows = ["".join(text for text, _ in line).rstrip() for line in lines]
+        return "\n".join([self.key, *rows]) + "\n"
+
+    def copies(self) -> Sequence[Answer]:
+        pane = self.panes[self.pane]
+        return (
+            Answer("m", "Markdown", lambda: self.host.copy(self._table().markdown(), f"{pane} as Markdown")),
+            Answer("c", "CSV", lambda: self.host.copy(self._table().csv(), f"{pane} as CSV")),
+            Answer("t", "chart", lambda: self.host.copy(self._chart_text(), f"the chart of {self.key}")),
+        )
+
+    def do_write(self) -> None:
+        pane = self.panes[self.pane]
+        self.host.choose(
+            f"save {pane} to a file:",
+            (
+                Answer("m", "Markdown", lambda: self._ask_where(pane, "md", self._table().markdown())),
+                Answer("c", "CSV", lambda: self._ask_where(pane, "csv", self._table().csv())),
+                Answer("t", "chart as text", lambda: self._ask_where("chart", "txt", self._chart_text())),
+            ),
+        )
+
+    def _ask_where(self, what: str, ending: str, text: str) -> None:
+        name = f"{what}-{'-'.join(map(str, self.numbers))}.{ending}"
+        self.ask("save as", name, "a path; nothing is overwritten", lambda path: self._save(path, text))
+
+    def _save(self, name: str, text: str) -> None:
+        if not name:
+            self.host.say("nothing done")
+            return
+        path = Path(name).expanduser().absolute()
+        if path.exists():
+            self.host.say(f"{path} is there already: w again, and another name", "bad")
+            return
+        try:
+            write_whole_file(path, text)
+        except OSError as error:
+            self.host.say(f"{path} cannot be written: {error.strerror or error}", "bad")
+            return
+        self.host.say(f"saved {path}", "good")
+
+    # ---- moving ---------------------------------------------------------------------------------
 
     def page(self) -> int:
         return 8
 
     def move(self, by: int) -> None:
-        """On a small terminal the pane in view scrolls, on a large one the metrics."""
-        self._scroll_pane(self.pane if self.small or self.pane == 2 else 1, by)
+        """The pane in view scrolls, and on a large terminal with the curves chosen the one below them."""
+        self._move_in(self.lower if self.pane == CURVES and not self.small else self.pane, by)
 
     def turn_wheel(self, panel: str, lines: int) -> None:
         if panel.startswith("pane"):
-            self._scroll_pane(pane_index(panel), lines)
+            self._move_in(pane_index(panel), lines)
 
-    def _scroll_pane(self, pane: int, by: int) -> None:
-        self.scrolled[pane] = max(0, min(self._lengths[pane], self.scrolled[pane] + by))
+    def _move_in(self, pane: int, by: int) -> None:
+        if pane == EXAMPLES:
+            self.example = max(0, min(len(self._examples()) - 1, self.example + by))
+        else:
+            self.scrolled[pane] = max(0, min(self._lengths[pane], self.scrolled[pane] + by))
         self.update_panels()
 
     def do_reset(self) -> None:

@@ -104,7 +104,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         yield from self.run_list.wants()
         for index in self._visible():
             if index < 3:
-                yield from chart.requests(shown, self._key(index))
+                yield from chart.requests(shown, self._key(index), self.state.view.x_axis)
             elif run and PANES[index] == "flags":
                 yield ask("flags", run=run.number)
                 yield ask("worst", run=run.number)
@@ -235,7 +235,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
 
     def paint_chart(self, index: int, width: int, height: int) -> list[Line]:
         key = self._key(index)
-        wanted = chart.requests(self.shown(), key)
+        wanted = chart.requests(self.shown(), key, self.state.view.x_axis)
         if self.snapshot.loaded and not all(self.snapshot.has(request) for request in wanted):
             return self._charts.get(index, [])  # for a moment the old one, rather than a flash of nothing
         made = chart.make(

@@ -77,7 +77,7 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         number, name = self.number, self._chosen()
         if name == "curves":
             yield ask("keys", run=number)
-            yield from chart.requests(self._shown(), self.key)
+            yield from chart.requests(self._shown(), self.key, self.state.view.x_axis)
         elif name == "evals":
             yield ask("evals", run=number)
             yield ask("baselines", run=number)

@@ -18,8 +18,9 @@ from tui.lines.text import Line, wrap
 from tui.reports import Exporting
 from tui.screens.base import BaseScreen, textual_bindings
 from tui.widgets import plot
+from tui.widgets.canvas import Mark, Series
 from tui.widgets.panel import Panel
-from tui.widgets.plot import Mark, Plot, Series
+from tui.widgets.plot import Plot
 
 
 class ScaleScreen(BaseScreen, inherit_bindings=False):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 
@@ -92,3 +92,34 @@ def _whole(values: Iterable[float]) -> bool:
 def decimals(gap: float) -> int:
     """Decimal places that tell values apart which differ by `gap`."""
     return max(0, min(8, -math.floor(math.log10(gap) + 1e-9))) if gap > 0 else 0
+
+
+def value(number: float) -> str:
+    """Four significant digits, short."""
+    if number and (abs(number) < 1e-3 or abs(number) >= 1e6):
+        return f"{number:.2e}".replace("e-0", "e-").replace("e+0", "e")
+    return f"{number:.4g}"
+
+
+def position(x: float) -> str:
+    """A place on an x axis: a whole number whole, any other with four significant digits."""
+    return f"{x:.0f}" if x == round(x) else f"{x:.4g}"
+
+
+def without_outliers(values: Sequence[float]) -> tuple[float, float]:
+    """The range of the values inside Tukey's outer fences: three times the middle half's width from it (Exploratory
+    Data Analysis, 1977). Where nothing is that far out, the range of all.
+    """
+    ordered = sorted(values)
+    lower, upper = _quantile(ordered, 0.25), _quantile(ordered, 0.75)
+    reach = 3 * (upper - lower)
+    inside = [number for number in ordered if lower - reach <= number <= upper + reach]
+    return inside[0], inside[-1]
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    """Linear between the neighbours, as in NumPy."""
+    at = share * (len(ordered) - 1)
+    below = math.floor(at)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (at - below)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from engine.basics.safe_text import one_line
 from store.best import HIGHER_IS_BETTER, judged_by
-from tui.lines import format, theme
-from tui.lines.text import Line, left, line_width, right, width_of
+from tui.lines import format
+from tui.lines.text import Line, fit, left, right, width_of
 from tui.rows import Row, Run
-from tui.widgets.plot import MARKERS
+from tui.widgets.sides import InView, Sides
 
 # Shown first and by these names; every other metric follows under its own key.
 _FIRST = {
@@ -25,72 +26,114 @@ _FIRST = {
 _LOWER_IS_BETTER = ("loss", "peak_mb")
 _HIGHER_IS_BETTER = (*HIGHER_IS_BETTER, "tokens_per_s")
 _NAME = 18
+_WITH_INTERVAL, _WITHOUT = 36, 20  # columns of a difference with its interval beside it, or in the row below
 # Differences whose interval excludes 0 are beyond noise; the suites that are measured example by example.
 PAIRED_SUITES = ("heldout", "general")
 
-Paired = Mapping[tuple[int, str], Row]  # (run, suite) → difference from the first run with its interval
+Paired = Mapping[tuple[int, str], Row]  # (run, suite) → difference from the reference with its interval
 
 
-def metrics(rows: Sequence[Row], runs: Sequence[Run], paired: Paired, width: int) -> list[Line]:
-    """One row a metric, one column a run; later runs show their difference from the first."""
+def metrics(rows: Sequence[Row], runs: Sequence[Run], sides: Sides, paired: Paired, width: int) -> list[Line]:
+    """One row a metric, one column a run; the others show their difference from the reference. `rows`: what is to be
+    shown, see `differing`.
+    """
     if not rows:
         return [[("no metrics yet", "dim")]]
+    view = _in_view(sides, runs, width - _NAME)
     by_cell = {(row["key"], row["run"]): row for row in rows}
     known = {row["key"] for row in rows}
-    keys = [key for key in _FIRST if key in known] + sorted(known - set(_FIRST))
     of_pairs = judged_by("dpo").metric
     judged = of_pairs if of_pairs in known else "heldout/loss"
-    columns = _columns(len(runs), width - _NAME)
-    lines: list[Line] = [_run_names(runs, columns)]
-    for key in keys:
-        cells = [by_cell.get((key, run.number)) for run in runs]
-        lines.append(_metric(key, cells, runs, "last", paired, columns))
+    lines: list[Line] = [view.head(_NAME)]
+    for key in metric_names(rows):
+        cells = [by_cell.get((key, column.run.number)) for column in view.columns]
+        everywhere = [cell["last"] for run in runs if (cell := by_cell.get((key, run.number)))]
+        lines.append(_metric(key, cells, view, paired, _best(key, everywhere)))
+        if view.columns[-1].width < _WITH_INTERVAL and (intervals := _intervals(key, view, paired)):
+            lines.append(intervals)
         if key == judged:
-            lines.append(_metric(key, cells, runs, "best", {}, columns))
+            lines.append(_best_row(key, cells, view, by_cell, runs))
     return lines
 
 
-def _columns(runs: int, width: int) -> list[int]:
-    """Widths of the runs' columns: the first holds no difference, so it may be narrower."""
-    first = max(16, min(30, width // max(1, runs)))
-    if runs > 1:
-        first = max(16, min(first, width - 36 * (runs - 1)))
-    return [first, *[min(44, max(12, (width - first) // max(1, runs - 1)))] * (runs - 1)]
+def metric_names(rows: Sequence[Row]) -> dict[str, str]:
+    """Keys of the metrics in the order in which they are shown, and how they are called."""
+    known = {row["key"] for row in rows}
+    keys = [key for key in _FIRST if key in known] + sorted(known - set(_FIRST))
+    return {key: str(_FIRST.get(key, key)) for key in keys}
 
 
-def _run_names(runs: Sequence[Run], columns: Sequence[int]) -> Line:
-    line: Line = [(" " * _NAME, "")]
-    for slot, (run, column) in enumerate(zip(runs, columns, strict=True)):
-        text = left(f"#{run.number} {one_line(run.name)}", column - 4)
-        line += [(f"  {MARKERS[slot % len(MARKERS)]} ", theme.slot_style(slot)), (text, "title")]
+def differing(rows: Sequence[Row], runs: Sequence[Run], paired: Paired) -> list[Row]:
+    """The rows of metrics in which the runs differ: by what is shown of them, and where the difference has an interval,
+    by more than noise.
+    """
+    shown: dict[str, set[str]] = {}
+    for row in rows:
+        shown.setdefault(row["key"], set()).add(_number(row["key"], row["last"]))
+    counts = Counter(row["key"] for row in rows)
+    noise = {key for key in shown if _is_noise(key, runs, paired)}
+    return [
+        row
+        for row in rows
+        if row["key"] not in noise and (len(shown[row["key"]]) > 1 or counts[row["key"]] < len(runs))
+    ]
+
+
+def _is_noise(key: str, runs: Sequence[Run], paired: Paired) -> bool:
+    found = [row for run in runs if (row := pair_of(key, paired.get((run.number, key.split("/")[0]))))]
+    return len(found) == len(runs) - 1 > 0 and all(
+        row["lo"] is not None and row["lo"] <= 0 <= row["hi"] for row in found
+    )
+
+
+def _in_view(sides: Sides, runs: Sequence[Run], room: int) -> InView:
+    """With intervals beside the differences where all runs fit so, else with intervals below them."""
+    others = len(runs) - 1
+    first = max(16, min(30, room - _WITH_INTERVAL * others))
+    fits = room - first >= _WITH_INTERVAL * others
+    return sides.in_view(runs, room, first, _WITH_INTERVAL if fits else _WITHOUT, 44)
+
+
+def _metric(key: str, cells: Sequence[Row | None], view: InView, paired: Paired, best: float | None) -> Line:
+    line: Line = [(left(_FIRST.get(key, key), _NAME), "dim")]
+    first = cells[0]["last"] if cells[0] else None
+    for at, (column, cell) in enumerate(zip(view.columns, cells, strict=True)):
+        value = cell["last"] if cell else None
+        good = best is not None and value == best
+        shown: Line = [("  ", ""), (right(_number(key, value), 9), "good" if good else "text")]
+        if at:
+            shown += _difference(key, value, first, paired.get((column.run.number, key.split("/")[0])))
+            if column.width < _WITH_INTERVAL:
+                shown = shown[:3]
+        line += fit(shown, column.width)
     return line
 
 
-def _metric(
+def _intervals(key: str, view: InView, paired: Paired) -> Line:
+    """The intervals of the differences in the row above."""
+    line: Line = [(left("  95% interval", _NAME), "faint")]
+    for at, column in enumerate(view.columns):
+        row = pair_of(key, paired.get((column.run.number, key.split("/")[0]))) if at else None
+        known = row is not None and row["lo"] is not None
+        text = f"[{format.delta(row['lo'])}, {format.delta(row['hi'])}]" if row and known else ""
+        line.append((right(text, column.width - 1) + " ", "dim"))
+    return line if any(text.strip() for text, _ in line[1:]) else []
+
+
+def _best_row(
     key: str,
     cells: Sequence[Row | None],
+    view: InView,
+    by_cell: Mapping[tuple[str, int], Row],
     runs: Sequence[Run],
-    which: str,
-    paired: Paired,
-    columns: Sequence[int],
 ) -> Line:
-    name = _FIRST.get(key, key) if which == "last" else "  best (step)"
-    line: Line = [(left(name, _NAME), "dim")]
-    values = [cell[which] if cell else None for cell in cells]
-    best = _best(key, values)
-    for at, (run, cell, value) in enumerate(zip(runs, cells, values, strict=True)):
-        text = _number(key, value)
-        if which == "best" and cell and value is not None:
-            text += f" ({cell['best_step']})"
-        shown: Line = [
-            ("  ", ""),
-            (right(text, 9 if which == "last" else 14), "good" if value == best else "text"),
-        ]
-        if at and which == "last":
-            shown += _difference(key, value, values[0], paired.get((run.number, key.split("/")[0])))
-        while (room := columns[at] - line_width(shown)) < 0 and len(shown) > 2:
-            shown.pop()  # first the interval goes, then the difference
-        line += [*shown, (" " * max(0, room), "")]
+    line: Line = [(left("  best (step)", _NAME), "dim")]
+    best = _best(key, [cell["best"] for run in runs if (cell := by_cell.get((key, run.number)))])
+    for column, cell in zip(view.columns, cells, strict=True):
+        value = cell["best"] if cell else None
+        text = _number(key, value) + (f" ({cell['best_step']})" if cell and value is not None else "")
+        good = best is not None and value == best
+        line += fit([("  ", ""), (right(text, 14), "good" if good else "text")], column.width)
     return line
 
 
@@ -114,13 +157,7 @@ def _number(key: str, value: float | None) -> str:
 def _difference(key: str, value: float | None, first: float | None, paired: Row | None) -> Line:
     if value is None or first is None:
         return []
-    # Then it is the preference loss that was paired.
-    of_pairs = paired is not None and paired.get("per") == "pair"
-    if (
-        key.endswith("/preference_loss" if of_pairs else "/loss")
-        and paired
-        and paired["difference"] is not None
-    ):
+    if paired := pair_of(key, paired):
         text = f" {format.delta(paired['difference'])}"
         if paired["lo"] is None:
             return [(text, "dim")]
@@ -132,36 +169,39 @@ def _difference(key: str, value: float | None, first: float | None, paired: Row 
     return [(f" {100 * (value / first - 1):+.0f}%".replace("-", "−"), "dim")] if first else []
 
 
-def explanation(runs: Sequence[Run], paired: Paired) -> str:
+def pair_of(key: str, paired: Row | None) -> Row | None:
+    """The paired difference, if it is one of this metric: of preferences, it is the preference loss that was paired."""
+    if paired is None or paired["difference"] is None:
+        return None
+    name = "/preference_loss" if paired.get("per") == "pair" else "/loss"
+    return paired if key.endswith(name) else None
+
+
+def explanation(reference: int, paired: Paired) -> str:
     """What the intervals mean, with how many examples they rest on."""
     counts = {row["n"] for row in paired.values() if row.get("n")}
     if not counts:
-        return f"differences from #{runs[0].number}" if runs else ""
+        return f"differences from #{reference}"
     n = "/".join(str(count) for count in sorted(counts))
     per = " or ".join(sorted({row.get("per") or "token" for row in paired.values()}, reverse=True))
-    return f"differences from #{runs[0].number}; [95% interval] paired over the same {n} examples, nats per {per}"
+    return f"differences from #{reference}; [95%] paired over the same {n} examples, nats per {per}"
 
 
-def recipes(rows: Sequence[Row], runs: Sequence[Run], width: int) -> list[Line]:
+def recipes(rows: Sequence[Row], runs: Sequence[Run], sides: Sides, width: int) -> list[Line]:
     """Only the keys in which the recipes differ."""
     if not rows:
         return [[("the recipes are the same", "dim")]]
     keys = list(dict.fromkeys(row["key"] for row in rows))
     values = {(row["key"], row["run"]): row["value"] for row in rows}
     name = min(max(map(width_of, keys)) + 2, 28)
-    column = max(10, (width - name) // max(1, len(runs)))
-    head: Line = [(" " * name, "")]
-    for slot, run in enumerate(runs):
-        head += [
-            (f"{MARKERS[slot % len(MARKERS)]} ", theme.slot_style(slot)),
-            (left(f"#{run.number}", column - 2), "title"),
-        ]
-    lines = [head]
+    room = width - name
+    view = sides.in_view(runs, room, max(12, room // max(1, min(len(runs), room // 12))), 12)
+    lines = [view.head(name)]
     for key in keys:
         line: Line = [(left(key, name), "dim")]
-        for run in runs:
-            value = values.get((key, run.number))
+        for column in view.columns:
+            value = values.get((key, column.run.number))
             text = format.NONE if value is None else one_line(value)
-            line.append((left(text, column - 1) + " ", "faint" if value is None else "text"))
+            line.append((f" {left(text, column.width - 2)} ", "faint" if value is None else "text"))
         lines.append(line)
     return lines

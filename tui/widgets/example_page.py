@@ -13,7 +13,8 @@ from tui.lines.text import Line, Span, block, flow, wrap
 from tui.lines.theme import Glyphs
 from tui.rows import Row
 from tui.widgets import changes, plot
-from tui.widgets.plot import Plot, Series
+from tui.widgets.canvas import Series
+from tui.widgets.plot import Plot
 
 CHART_HEIGHT = 8
 

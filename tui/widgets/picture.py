@@ -12,7 +12,8 @@ from engine.basics.safe_text import one_line
 from finetui.errors import StoreError
 from tui.lines.text import cut
 from tui.widgets import axis
-from tui.widgets.plot import Plot, Series, axis_value, drawable, ranges, visible, y_ticks
+from tui.widgets.canvas import Series, drawable
+from tui.widgets.plot import Plot, ranges, visible, y_ticks
 
 WIDTH, HEIGHT = 960, 540
 LEFT, RIGHT, BOTTOM, HEAD, LEGEND = 70, 20, 50, 34, 20
@@ -191,7 +192,7 @@ def _entry(series: Series, place: int, log: bool) -> Iterator[Shape]:
     x, y = LEFT + column * (WIDTH - LEFT - RIGHT) / PER_LINE, HEAD + LEGEND * line + 6
     last = next(value for value in reversed(series.y) if drawable(value, log))
     yield Path(((x, y - 4), (x + 20, y - 4)), _colour(series), 3)
-    yield Label((x + 28, y), f"{cut(series.label, 38)}  {axis_value(last)}")
+    yield Label((x + 28, y), f"{cut(series.label, 38)}  {axis.value(last)}")
 
 
 def _colour(series: Series) -> str:

@@ -12,7 +12,7 @@ from store.states import ACTIVE, WAITING, RunState
 from tui.lines import format, theme
 from tui.lines.text import Line, centered, fit, left, right, squeezed, width_of
 from tui.rows import Run
-from tui.widgets.plot import MARKERS
+from tui.widgets.canvas import MARKERS
 
 # States of a run that may stand between two steps: how far it is says more than the word.
 UNDER_WAY = ACTIVE | {RunState.PAUSED, RunState.INTERRUPTED}

@@ -1,0 +1,249 @@
+"""The cells that curves are drawn on, and the curves: no text, no axis.
+
+A cell holds 2x4 dots in braille, 1x2 as half blocks, 1x1 in ASCII. Dots of several series may share a cell; the cell
+then has the style of the series drawn last.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tui.lines.text import Line
+from tui.lines.theme import Glyphs
+
+MARKERS = "●■▲◆○□△◇"
+ASCII_MARKERS = "*+ox#@%&"
+# Without colour a line is told by its rhythm: dots drawn of every so many.
+RHYTHMS = ((1, 1), (4, 7), (1, 3), (6, 8), (2, 4), (8, 11), (1, 5), (3, 4))
+_BRAILLE_BIT = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
+
+
+@dataclass(frozen=True)
+class Series:
+    """One curve. `x` rises. `low`/`high` are the extremes behind each point, or its confidence interval."""
+
+    label: str
+    slot: int  # which colour, marker and rhythm
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    raw: tuple[float, ...] = ()  # the values to say, where `y` is smoothed
+    interval: bool = False  # low and high are an interval: drawn as whiskers, points get markers
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """What was measured at each x."""
+        return self.raw or self.y
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A vertical line: a flag raised at this x."""
+
+    x: float
+    style: str
+
+
+def drawable(y: float, log: bool) -> bool:
+    """Whether a value has a place on the axis."""
+    return math.isfinite(y) and (y > 0 or not log)
+
+
+def marker(slot: int, glyphs: Glyphs) -> str:
+    """The mark of a series' last point, by which the legend names it."""
+    shapes = ASCII_MARKERS if glyphs is Glyphs.ASCII else MARKERS
+    return shapes[slot % len(shapes)]
+
+
+class Canvas:
+    """A grid of cells that holds dots, each with the slot of the series that owns it."""
+
+    def __init__(
+        self,
+        columns: int,
+        rows: int,
+        glyphs: Glyphs,
+        x_range: tuple[float, float],
+        y_range: tuple[float, float],
+        log: bool,
+    ) -> None:
+        self.columns, self.rows, self.glyphs, self.log = columns, rows, glyphs, log
+        self._across, self._down = glyphs.value
+        self._x0, self._x1 = x_range
+        self._y0, self._y1 = map(self._scale, y_range)
+        self._bits = [[0] * columns for _ in range(rows)]
+        self._chars = [[" "] * columns for _ in range(rows)]
+        self._styles = [[""] * columns for _ in range(rows)]
+
+    def _scale(self, y: float) -> float:
+        return math.log10(y) if self.log else y
+
+    def dot_x(self, x: float) -> float:
+        return (x - self._x0) / (self._x1 - self._x0) * (self.columns * self._across - 1)
+
+    def dot_y(self, y: float) -> int:
+        """Row of dots of a value, from the top; the axis covers all values that are drawn."""
+        share = (self._y1 - self._scale(y)) / (self._y1 - self._y0)
+        return round(share * (self.rows * self._down - 1))
+
+    def row_of(self, y: float) -> int:
+        return max(0, min(self.rows - 1, self.dot_y(y) // self._down))
+
+    def grid(self, ticks: list[float]) -> None:
+        char = "." if self.glyphs is Glyphs.ASCII else "┈"
+        for tick in ticks:
+            row = self.row_of(tick)
+            for column in range(self.columns):
+                if self.glyphs is not Glyphs.ASCII or column % 4 == 0:
+                    self._chars[row][column], self._styles[row][column] = char, "grid"
+
+    def mark(self, mark: Mark) -> None:
+        line, top = ("|", "!") if self.glyphs is Glyphs.ASCII else ("┊", "⚑")
+        self._stand(mark.x, line, top, mark.style)
+
+    def crosshair(self, x: float) -> None:
+        line = ":" if self.glyphs is Glyphs.ASCII else "│"
+        self._stand(x, line, line, "bright")
+
+    def _stand(self, x: float, line: str, top: str, style: str) -> None:
+        """A vertical line."""
+        if not self._x0 <= x <= self._x1:
+            return
+        column = int(self.dot_x(x)) // self._across
+        for row in range(self.rows):
+            self._chars[row][column], self._styles[row][column] = (line if row else top), style
+
+    def spread(self, series: Series) -> None:
+        """The interval or the extremes behind every point, faint; below all lines."""
+        faint = f"s{series.slot}-faint"
+        for x, low, high in zip(series.x, series.low, series.high, strict=False):
+            if self._x0 <= x <= self._x1 and drawable(low, self.log) and drawable(high, self.log):
+                self._vertical(x, low, high, series.slot, faint)
+
+    def draw(self, series: Series, rhythm: bool) -> None:
+        """The line through the points."""
+        line = f"s{series.slot}"
+        previous: tuple[float, float] | None = None
+        travelled = 0
+        for x, y in zip(series.x, series.y, strict=True):
+            if not drawable(y, self.log):
+                previous = None
+                continue
+            point = (self.dot_x(x), self._exact_y(y))
+            travelled = self._segment(previous or point, point, series.slot, line, rhythm, travelled)
+            previous = point
+
+    def markers(self, series: Series) -> None:
+        """The series' own marker on its last point; on every point where the points are few."""
+        inside = [
+            (x, y)
+            for x, y in zip(series.x, series.y, strict=True)
+            if self._x0 <= x <= self._x1 and drawable(y, self.log)
+        ]
+        if series.interval and len(inside) <= self.columns // 3:
+            dot = marker(series.slot, self.glyphs) if self.glyphs is Glyphs.ASCII else "•"
+            for x, y in inside[:-1]:
+                self._put(x, y, dot, f"s{series.slot}")
+        for x, y in inside[-1:]:
+            self.point(series, x, y)
+
+    def point(self, series: Series, x: float, y: float) -> None:
+        """The series' own marker on one of its points."""
+        self._put(x, y, marker(series.slot, self.glyphs), f"s{series.slot}")
+
+    def lines(self) -> list[Line]:
+        """The cells, neighbours of one style joined."""
+        return [self._line(row) for row in range(self.rows)]
+
+    def _line(self, row: int) -> Line:
+        line: Line = []
+        text, current = "", ""
+        for column in range(self.columns):
+            char, style = self._chars[row][column], self._styles[row][column]
+            if style != current and text:
+                line.append((text, current))
+                text = ""
+            text, current = text + char, style
+        return [*line, (text, current)]
+
+    def _exact_y(self, y: float) -> float:
+        share = (self._y1 - self._scale(y)) / (self._y1 - self._y0)
+        return share * (self.rows * self._down - 1)
+
+    def _put(self, x: float, y: float, char: str, style: str) -> None:
+        if not self._y0 <= self._scale(y) <= self._y1:  # an outlier, left out of the range
+            return
+        column = min(self.columns - 1, round(self.dot_x(x)) // self._across)
+        row = self.row_of(y)
+        self._chars[row][column], self._styles[row][column] = char, style
+
+    def _vertical(self, x: float, low: float, high: float, slot: int, style: str) -> None:
+        column = round(self.dot_x(x))
+        highest = self.rows * self._down - 1
+        for dot in range(max(0, self.dot_y(high)), min(highest, self.dot_y(low)) + 1):
+            self._dot(column, dot, slot, style)
+
+    def _segment(
+        self,
+        start: tuple[float, float],
+        end: tuple[float, float],
+        slot: int,
+        style: str,
+        rhythm: bool,
+        travelled: int,
+    ) -> int:
+        """A straight line of dots; returns how many dots the series' line has run through so far."""
+        clipped = self._clip(start, end)
+        if clipped is None:
+            return travelled
+        (x0, y0), (x1, y1) = clipped
+        count = max(1, round(max(abs(x1 - x0), abs(y1 - y0))))
+        on, every = RHYTHMS[slot % len(RHYTHMS)]
+        for index in range(count + 1):
+            if not rhythm or (travelled + index) % every < on:
+                share = index / count
+                self._dot(round(x0 + (x1 - x0) * share), round(y0 + (y1 - y0) * share), slot, style)
+        return travelled + count
+
+    def _clip(
+        self, start: tuple[float, float], end: tuple[float, float]
+    ) -> tuple[tuple[float, float], tuple[float, float]] | None:
+        """The part of a segment inside the edges, None when there is none. A spike outside a zoomed window may be
+        millions of dots away.
+        """
+        (x0, y0), (x1, y1) = start, end
+        first, last = 0.0, 1.0  # shares of the segment (Liang and Barsky, 1984)
+        for from_, by, most in (
+            (x0, x1 - x0, self.columns * self._across - 1),
+            (y0, y1 - y0, self.rows * self._down - 1),
+        ):
+            if not by:
+                if not 0 <= from_ <= most:
+                    return None
+                continue
+            enter, leave = sorted((-from_ / by, (most - from_) / by))
+            first, last = max(first, enter), min(last, leave)
+        if first > last:
+            return None
+        return (x0 + first * (x1 - x0), y0 + first * (y1 - y0)), (
+            x0 + last * (x1 - x0),
+            y0 + last * (y1 - y0),
+        )
+
+    def _dot(self, x: int, y: int, slot: int, style: str) -> None:
+        column, row = x // self._across, y // self._down
+        if not (0 <= column < self.columns and 0 <= row < self.rows):
+            return
+        if self._styles[row][column].endswith("-faint") and not style.endswith("-faint"):
+            self._bits[row][column] = 0  # a line stands alone in its cells, so that it stays thin
+        if self.glyphs is Glyphs.BRAILLE:
+            self._bits[row][column] |= _BRAILLE_BIT[y % 4][x % 2]
+            char = chr(0x2800 + self._bits[row][column])
+        elif self.glyphs is Glyphs.BLOCK:
+            self._bits[row][column] |= 1 << (y % 2)
+            char = " ▀▄█"[self._bits[row][column]]
+        else:
+            char = ASCII_MARKERS[slot % len(ASCII_MARKERS)]
+        self._chars[row][column], self._styles[row][column] = char, style
