@@ -18,9 +18,11 @@ from finetui.files import read_json, write_json
 from finetui.home import Home
 from finetui.log import LogWriter
 from tui.app import FinetuiApp
+from tui.rows import Run
 from tui.screens.compare import CompareScreen
 from tui.screens.reader import ReaderScreen
 from tui.state import ChartView
+from tui.widgets import comparable
 
 SMALL, LARGE = (80, 24), (200, 50)
 OTHER_DATA, OTHER_TASK = 7, 8  # runs whose held-out losses are not those of the others
@@ -174,14 +176,30 @@ async def test_what_is_not_comparable_is_said(compare: Any) -> None:
         await press(pilot, "c")
         note = " ".join(text_of(app, "#note").split())
         assert note == (
-            f"not comparable: #{OTHER_DATA} and #1 have no held-out example in common; #{OTHER_TASK} is dpo "
-            "(nats per pair), #1 sft"
+            f"Not comparable with #1: #{OTHER_DATA}: no held-out example in common; #{OTHER_TASK}: dpo (nats per "
+            "pair), not sft"
         )
+        await press(pilot, "2", "enter")
+        assert "Not comparable with #1" in text_of(app, "#text")
     app = compare(1, 2, 3)
     async with app.run_test(size=SMALL) as pilot:
         await ready(pilot)
         await press(pilot, "c")
         assert not app.screen.query_one("#note").display
+
+
+def test_runs_that_share_a_part_of_their_examples_are_named_together() -> None:
+    runs = [Run(number, f"run{number}", "finished", task="sft") for number in (1, 2, 3, 4)]
+    shared = [
+        {"run": number, "suite": "heldout", "n": n, "n_a": 40, "shared": both, "alike": alike}
+        for number, n, both, alike in ((2, 30, 30, 30), (3, 30, 30, 30), (4, 40, 40, 0))
+    ]
+    assert comparable.sentence(runs, 1, shared) == (
+        "Not comparable with #1: #4: another tokenizer reads the held-out examples. "
+        "Comparable in part with #1: #2, #3: 30 of their 30 and its 40 held-out examples in common "
+        "(paired differences are of these)"
+    )
+    assert comparable.sentence(runs, 1, []) == ""
 
 
 # ---- samples and examples

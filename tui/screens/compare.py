@@ -31,6 +31,7 @@ from tui.widgets.sides import Sides
 START_KEY = "heldout/loss"
 CURVES, METRICS, RECIPES, SAMPLES, EXAMPLES = range(5)
 LOWER = (METRICS, SAMPLES, EXAMPLES)  # of these a large terminal shows one, below curves and recipes
+NOTE_LINES = 3  # of what is not comparable
 CHART_SIZE = (100, 25)  # of a chart as text
 
 
@@ -145,7 +146,7 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
 
     def changed(self) -> None:
         note = self.query_one("#note")
-        lines = wrap(self._note(), max(10, self.size.width - 2))[:3]
+        lines = wrap(self._note(), max(10, self.size.width - 2))[:NOTE_LINES]
         note.set_class(lines == [""], "hidden")
         note.styles.height = len(lines)
         self.query_one("#pane0", Panel).title(self.key)
@@ -156,7 +157,10 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
         return [(f" comparing {names}", "bright"), (f"  against #{self.sides.reference}", "text")]
 
     def paint_note(self, width: int, height: int) -> list[Line]:
-        return [[(f" {line}", "warn")] for line in wrap(self._note(), max(10, width - 2))]
+        lines = wrap(self._note(), max(10, width - 2))
+        if len(lines) > height:
+            lines = [*lines[: height - 1], f"{cut(lines[height - 1], width - 16)} … enter: all"]
+        return [[(f" {line}", "warn")] for line in lines]
 
     def paint_chart(self, width: int, height: int) -> list[Line]:
         head: list[Line] = [[(self.key, "dim")]] if self.small else []
@@ -286,7 +290,8 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
             text = samples_beside.whole(self._written(), self.runs(), self.sides, self.prompt)
         else:
             text = self._table().text()
-        self.host.open_screen(ReaderScreen(self.panes[pane], lambda: text or "nothing yet"))
+        parts = [part for part in (self._note(), text) if part]
+        self.host.open_screen(ReaderScreen(self.panes[pane], lambda: "\n\n".join(parts) or "nothing yet"))
 
     def _table(self) -> Table:
         """What the pane shows, of all runs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from store.best import judged_by
 from tui.rows import Row, Run
@@ -16,27 +16,33 @@ def sentence(runs: Sequence[Run], reference: int, shared: Sequence[Row]) -> str:
     if first is None:
         return ""
     heldout = {row["run"]: row for row in shared if row["suite"] == "heldout"}
-    found = []
+    not_at_all: dict[str, list[str]] = {}
+    in_part: dict[str, list[str]] = {}
     for run in runs:
+        row = heldout.get(run.number)
         if run.number == reference:
             continue
-        if run.task and first.task and run.task != first.task:
-            unit = judged_by(run.task).unit
-            found.append(f"#{run.number} is {run.task} ({unit}), #{reference} {first.task}")
-        elif row := heldout.get(run.number):
-            found.append(_of_examples(row, reference))
-    return "not comparable: " + "; ".join(filter(None, found)) if any(found) else ""
+        if why := _unlike(run, first, row):
+            not_at_all.setdefault(why, []).append(f"#{run.number}")
+        elif row and row["shared"] < max(row["n"], row["n_a"]):
+            sizes = f"{row['shared']} of their {row['n']} and its {row['n_a']} held-out examples in common"
+            in_part.setdefault(f"{sizes} (paired differences are of these)", []).append(f"#{run.number}")
+    return ". ".join(
+        f"{kind} with #{reference}: {_listed(found)}"
+        for kind, found in (("Not comparable", not_at_all), ("Comparable in part", in_part))
+        if found
+    )
 
 
-def _of_examples(row: Row, reference: int) -> str:
-    number, shared = row["run"], row["shared"]
-    if not row["n_a"]:
+def _unlike(run: Run, first: Run, row: Row | None) -> str:
+    if run.task and first.task and run.task != first.task:
+        return f"{run.task} ({judged_by(run.task).unit}), not {first.task}"
+    if row is None or not row["n_a"]:
         return ""
-    if not shared:
-        return f"#{number} and #{reference} have no held-out example in common"
-    if not row["alike"]:
-        return f"#{number} and #{reference} read the same held-out examples by different tokenizers"
-    if shared < max(row["n"], row["n_a"]):
-        of_reference = f"{shared} of {row['n_a']} held-out examples with #{reference}"
-        return f"#{number} shares {of_reference} (paired differences are of these)"
-    return ""
+    if not row["shared"]:
+        return "no held-out example in common"
+    return "" if row["alike"] else "another tokenizer reads the held-out examples"
+
+
+def _listed(found: Mapping[str, Sequence[str]]) -> str:
+    return "; ".join(f"{', '.join(numbers)}: {why}" for why, numbers in found.items())
