@@ -457,7 +457,7 @@ def test_many_points_are_put_together_with_their_extremes() -> None:
     assert curves is not None
     (series,) = curves.plot(None, ChartView(glyphs=Glyphs.ASCII), color=False).series
     assert len(series.x) <= result_chart.MOST_POINTS
-    assert (min(series.low), max(series.high), series.last) == (0, 99, 99)
+    assert (min(series.low), max(series.high), series.y[-1]) == (0, 99, 99)
     plot = curves.plot(None, ChartView(glyphs=Glyphs.ASCII), color=False)
     assert all("".join(text for text, _ in line).isascii() for line in render(plot, 70, 15))
 

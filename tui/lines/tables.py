@@ -7,11 +7,13 @@ import io
 import json
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from engine.basics.safe_text import csv_cell, markdown
+from engine.basics.safe_text import csv_cell, lines, markdown, one_line
+from tui.lines import format
 
 Row = Iterable[Any]
 
@@ -79,3 +81,45 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that people read, too: numbers as the screen has them, and each row whole as text."""
+
+    title: str
+    names: tuple[str, ...]
+    rows: Sequence[Sequence[object]]
+
+    def markdown(self) -> str:
+        """With a title; a line break of a cell is `<br>`."""
+        width = range(len(self.names))
+        cells = [[_markdown_cell(cell) for cell in row] for row in self.rows]
+        body = [
+            " | ".join(row)
+            for row in ([markdown(name) for name in self.names], ["---" for _ in width], *cells)
+        ]
+        return "\n".join([f"**{markdown(self.title)}**", "", *(f"| {line} |" for line in body)]) + "\n"
+
+    def csv(self) -> str:
+        """Numbers with all their digits; an absent value is empty."""
+        rows = ([lines(cell) if isinstance(cell, str) else cell for cell in row] for row in self.rows)
+        return csv_text(self.names, rows)
+
+    def text(self) -> str:
+        """Row by row, each cell whole under the name of its column; what is absent is left out."""
+        return "\n\n".join(
+            "\n".join(
+                _block(name, cell) for name, cell in zip(self.names, row, strict=True) if cell is not None
+            )
+            for row in self.rows
+        )
+
+
+def _markdown_cell(cell: object) -> str:
+    return "<br>".join(markdown(line) for line in lines(format.value(cell)).split("\n"))
+
+
+def _block(name: str, cell: object) -> str:
+    text = lines(format.value(cell))
+    return f"{one_line(name)}:\n{text}" if "\n" in text else f"{one_line(name)}: {text}"

@@ -14,7 +14,7 @@ from textual.containers import Horizontal
 
 from finetui.files import write_whole_file
 from tui.host import Answer
-from tui.lines.table import Table
+from tui.lines.tables import Table
 from tui.lines.text import Line, cut, wrap
 from tui.rows import Request, Run, ask
 from tui.screens.base import PanedScreen, pane_index, textual_bindings

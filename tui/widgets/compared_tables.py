@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tui.lines.table import Table
+from tui.lines.tables import Table
 from tui.rows import Row
 from tui.widgets import comparison, samples_beside
 from tui.widgets.comparison import Paired

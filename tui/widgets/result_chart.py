@@ -134,5 +134,4 @@ def _drawn(label: str, slot: int, x: tuple[float, ...], y: tuple[float, ...]) ->
         tuple(part[-1] for part in parts),
         tuple(map(min, parts)),
         tuple(map(max, parts)),
-        last=y[-1] if math.isfinite(y[-1]) else None,
     )
