@@ -87,6 +87,9 @@ def test_the_version_is_printed_without_a_daemon(
     tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    code, _, error = say("--readonly", "ls")
+    assert code == 2
+    assert "open the screen" in " ".join(error.split())
     assert say("--version") == (0, f"finetui {version('finetui')}\n", "")
 
 

@@ -583,6 +583,22 @@ async def test_help_is_searchable_and_does_what_it_says(make_app: MakeApp) -> No
         assert isinstance(app.screen, Dashboard)
 
 
+async def test_the_help_of_each_key_can_be_read_whole(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(app.screen, HelpScreen))
+        for binding in bindings_of("dashboard"):
+            if binding.action.startswith("pane("):
+                continue
+            shown = " ".join(text_of(app, "#list").split())
+            at = shown.index("▌")
+            assert all(word in shown[at:] for word in binding.help.split()), binding.help
+            assert binding.help.split()[-1] in shown[at : at + 2 * len(binding.help) + 60]
+            await pilot.press("down")
+
+
 async def test_the_palette_does_what_it_says(make_app: MakeApp) -> None:
     app = make_app()
     async with app.run_test(size=SMALL) as pilot:

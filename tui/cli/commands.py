@@ -60,9 +60,17 @@ def screen(
         bool,
         typer.Option("--version", "-V", is_eager=True, callback=_print_version, help="Print the version."),
     ] = False,
+    readonly: Annotated[
+        bool, typer.Option("--readonly", help="Open a screen whose keys change no run and write no recipe.")
+    ] = False,
+    no_mouse: Annotated[
+        bool, typer.Option("--no-mouse", help="Open a screen that leaves the mouse to the terminal.")
+    ] = False,
 ) -> None:
     """Without a command: open the screen."""
     if context.invoked_subcommand is not None:
+        if readonly or no_mouse:
+            raise typer.BadParameter("--readonly and --no-mouse open the screen: give no command with them")
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         typer.echo(context.get_help())
@@ -72,8 +80,8 @@ def screen(
 
     # Whatever started this may have ignored it (nohup): a screen whose terminal is gone has nothing to go on for.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    shown = FinetuiApp(home())
-    shown.run()
+    shown = FinetuiApp(home(), readonly=readonly)
+    shown.run(mouse=not no_mouse)
     if shown.state.snapshot.trouble and not shown.state.snapshot.loaded:  # no daemon was ever reached
         from tui.cli import service
 

@@ -6,7 +6,7 @@ from textual.app import ComposeResult
 from textual.message import Message
 
 from tui import bindings
-from tui.lines.text import Line, left
+from tui.lines.text import Line, left, wrap
 from tui.screens.base import BaseScreen, textual_bindings
 from tui.widgets import grid
 from tui.widgets.panel import Panel
@@ -27,6 +27,7 @@ class HelpScreen(BaseScreen, inherit_bindings=False):
         self.words = ""
         self.cursor = 0
         self.top = 0
+        self._entries: list[int] = []  # of each line in view, the entry that it belongs to
 
     def compose(self) -> ComposeResult:
         yield Panel(self.paint_header, id="header", classes="line")
@@ -53,19 +54,16 @@ class HelpScreen(BaseScreen, inherit_bindings=False):
         if not matches:
             return [[(f"no key does {self.words!r}", "dim")]]
         self.cursor = max(0, min(self.cursor, len(matches) - 1))
-        self.top = grid.visible_top(self.top, self.cursor, len(matches), height)
-        lines = []
-        for at, binding in enumerate(matches[self.top : self.top + height], start=self.top):
-            keys = " ".join(map(bindings.key_name, binding.keys))
-            lines.append(
-                [
-                    ("▌ ", "cursor") if at == self.cursor else ("  ", ""),
-                    (left(keys, _KEYS), "key"),
-                    (left(binding.label, _LABEL), "text"),
-                    (binding.help, "dim"),
-                ]
-            )
-        return lines
+        room = max(10, width - 2 - _KEYS - _LABEL)
+        longest = max(len(wrap(binding.help, room)) for binding in matches)
+        self.top = grid.visible_top(self.top, self.cursor, len(matches), max(1, height - longest + 1))
+        lines: list[Line] = []
+        self._entries = []
+        for at, binding in enumerate(matches[self.top :], start=self.top):
+            entry = _entry(binding, at == self.cursor, room)
+            lines += entry
+            self._entries += [at] * len(entry)
+        return lines[:height]
 
     def on_prompt_changed(self, message: Message) -> None:
         assert isinstance(message, Prompt.Changed)
@@ -80,8 +78,8 @@ class HelpScreen(BaseScreen, inherit_bindings=False):
             self.app.call_later(self.host.act, matches[self.cursor].action)
 
     def click(self, panel: str, row: int, column: int) -> None:
-        if panel == "list":
-            self.cursor = self.top + row
+        if panel == "list" and row < len(self._entries):
+            self.cursor = self._entries[row]
             self.update_panels()
 
     def page(self) -> int:
@@ -90,6 +88,20 @@ class HelpScreen(BaseScreen, inherit_bindings=False):
     def move(self, by: int) -> None:
         self.cursor += by  # painting keeps it inside
         self.update_panels()
+
+
+def _entry(binding: bindings.Binding, chosen: bool, room: int) -> list[Line]:
+    """One line, its end cut on a narrow screen; under the cursor all of it."""
+    keys = " ".join(map(bindings.key_name, binding.keys))
+    head: Line = [
+        ("▌ ", "cursor") if chosen else ("  ", ""),
+        (left(keys, _KEYS), "key"),
+        (left(binding.label, _LABEL), "text"),
+    ]
+    if not chosen:
+        return [[*head, (binding.help, "dim")]]
+    first, *rest = wrap(binding.help, room)
+    return [[*head, (first, "text")], *([(" " * (2 + _KEYS + _LABEL), ""), (part, "text")] for part in rest)]
 
 
 def _haystack(binding: bindings.Binding) -> str:
