@@ -101,7 +101,7 @@ To a file or a pipe `logs` and `sql --csv` write what there is. On a narrow term
 leaves columns out, so that each run has one line; in a pipe it has all columns.
 
 `sql` says on stderr how many rows are left out, and ends with 1 where `--limit` did not ask for that. `sql -o FILE`
-writes CSV, Parquet, JSON or Markdown (four significant digits), by the file's ending: all rows, whole, in place of an
+writes CSV, Parquet, JSON or Markdown, by the file's ending: all rows, whole, in place of an
 older file, or nothing at all.
 
 `watch` and `top` draw below the prompt, not on the alternate screen. In a pipe `watch` prints a line every few seconds,
