@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,13 +11,11 @@ from engine.basics.safe_text import one_line
 from engine.runs.lifecycle import Action, refused
 from finetui.errors import StoreError
 from store.states import WAITING
-from tui import bindings, commands
+from tui import bindings, chart_actions, commands
 from tui.host import Answer, Host, run_path
-from tui.lines.theme import Glyphs
 from tui.orders import done
 from tui.rows import Run, ask
 from tui.screens.base import BaseScreen
-from tui.state import SMOOTHING_NAMES, XAxis
 
 
 def perform(host: Host, screen: BaseScreen, action: str) -> None:
@@ -221,65 +218,6 @@ def _change_recipe(host: Host, screen: BaseScreen, command: str, label: str, run
     screen.ask(label, "", "train.lr=1e-4 method.r=32", change)
 
 
-# ---- charts --------------------------------------------------------------------------------------
-
-
-def toggle_log_scale(host: Host, _: BaseScreen) -> None:
-    on = not host.state.view.log
-    host.set_view(replace(host.state.view, log=on), f"y axis: {'logarithmic' if on else 'linear'}")
-
-
-def zoom_in(host: Host, _: BaseScreen) -> None:
-    host.set_view(host.state.view.zoomed(1))
-
-
-def zoom_out(host: Host, _: BaseScreen) -> None:
-    host.set_view(host.state.view.zoomed(-1))
-
-
-def pan_left(host: Host, _: BaseScreen) -> None:
-    host.set_view(host.state.view.panned(-1))
-
-
-def pan_right(host: Host, _: BaseScreen) -> None:
-    host.set_view(host.state.view.panned(1))
-
-
-def smooth_more(host: Host, _: BaseScreen) -> None:
-    level = (host.state.view.smooth + 1) % len(SMOOTHING_NAMES)
-    host.set_view(replace(host.state.view, smooth=level), f"smoothing: {SMOOTHING_NAMES[level]}")
-
-
-def change_x_axis(host: Host, _: BaseScreen) -> None:
-    axes = list(XAxis)
-    following = axes[(axes.index(host.state.view.x_axis) + 1) % len(axes)]
-    host.set_view(replace(host.state.view, x_axis=following), f"x axis: {following.value}")
-
-
-def toggle_outliers(host: Host, _: BaseScreen) -> None:
-    covered = not host.state.view.outliers
-    how = "covers all values" if covered else "leaves out values far from all others"
-    host.set_view(replace(host.state.view, outliers=covered), f"y axis: {how}")
-
-
-def toggle_crosshair(host: Host, _: BaseScreen) -> None:
-    view = host.state.view
-    if view.cross is None:
-        host.set_view(view.crossed(0), "crosshair: < and > move it, { and } move it far")
-    else:
-        host.set_view(replace(view, cross=None))
-
-
-def _move_crosshair(by: float) -> Callable[[Host, BaseScreen], None]:
-    return lambda host, _: host.set_view(host.state.view.crossed(by))
-
-
-def change_glyphs(host: Host, _: BaseScreen) -> None:
-    order = list(Glyphs)
-    glyphs = order[(order.index(host.state.view.glyphs) + 1) % len(order)]
-    host.set_view(replace(host.state.view, glyphs=glyphs), f"curves in {glyphs.name.lower()}")
-
-
 # ---- screens: imported when they are opened, so that the first paint waits for none of them -------
 
 
@@ -381,6 +319,7 @@ def leave(host: Host, _: BaseScreen) -> None:
 
 
 ACTIONS: dict[str, Callable[[Host, BaseScreen], None]] = {
+    **chart_actions.ACTIONS,
     "open": open_run,
     "cancel": cancel_run,
     "pause": pause_run,
@@ -396,20 +335,6 @@ ACTIONS: dict[str, Callable[[Host, BaseScreen], None]] = {
     "edit": edit_run,
     "clone": clone_run,
     "start_now": start_now,
-    "log_scale": toggle_log_scale,
-    "zoom_in": zoom_in,
-    "zoom_out": zoom_out,
-    "pan_left": pan_left,
-    "pan_right": pan_right,
-    "smooth": smooth_more,
-    "x_axis": change_x_axis,
-    "outliers": toggle_outliers,
-    "crosshair": toggle_crosshair,
-    "cross_left": _move_crosshair(-0.01),
-    "cross_right": _move_crosshair(0.01),
-    "cross_far_left": _move_crosshair(-0.1),
-    "cross_far_right": _move_crosshair(0.1),
-    "glyphs": change_glyphs,
     "sql": open_sql,
     "read": read_run,
     "new_run": new_run,

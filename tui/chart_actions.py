@@ -1,0 +1,85 @@
+"""What the keys of charts do: how the curves of every screen are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from tui.host import Host
+from tui.lines.theme import Glyphs
+from tui.screens.base import BaseScreen
+from tui.state import SMOOTHING_NAMES, XAxis
+
+
+def toggle_log_scale(host: Host, _: BaseScreen) -> None:
+    on = not host.state.view.log
+    host.set_view(replace(host.state.view, log=on), f"y axis: {'logarithmic' if on else 'linear'}")
+
+
+def zoom_in(host: Host, _: BaseScreen) -> None:
+    host.set_view(host.state.view.zoomed(1))
+
+
+def zoom_out(host: Host, _: BaseScreen) -> None:
+    host.set_view(host.state.view.zoomed(-1))
+
+
+def pan_left(host: Host, _: BaseScreen) -> None:
+    host.set_view(host.state.view.panned(-1))
+
+
+def pan_right(host: Host, _: BaseScreen) -> None:
+    host.set_view(host.state.view.panned(1))
+
+
+def smooth_more(host: Host, _: BaseScreen) -> None:
+    level = (host.state.view.smooth + 1) % len(SMOOTHING_NAMES)
+    host.set_view(replace(host.state.view, smooth=level), f"smoothing: {SMOOTHING_NAMES[level]}")
+
+
+def change_x_axis(host: Host, _: BaseScreen) -> None:
+    axes = list(XAxis)
+    following = axes[(axes.index(host.state.view.x_axis) + 1) % len(axes)]
+    host.set_view(replace(host.state.view, x_axis=following), f"x axis: {following.value}")
+
+
+def toggle_outliers(host: Host, _: BaseScreen) -> None:
+    covered = not host.state.view.outliers
+    how = "covers all values" if covered else "leaves out values far from all others"
+    host.set_view(replace(host.state.view, outliers=covered), f"y axis: {how}")
+
+
+def toggle_crosshair(host: Host, _: BaseScreen) -> None:
+    view = host.state.view
+    if view.cross is None:
+        host.set_view(view.crossed(0), "crosshair: < and > move it, { and } move it far")
+    else:
+        host.set_view(replace(view, cross=None))
+
+
+def _move_crosshair(by: float) -> Callable[[Host, BaseScreen], None]:
+    return lambda host, _: host.set_view(host.state.view.crossed(by))
+
+
+def change_glyphs(host: Host, _: BaseScreen) -> None:
+    order = list(Glyphs)
+    glyphs = order[(order.index(host.state.view.glyphs) + 1) % len(order)]
+    host.set_view(replace(host.state.view, glyphs=glyphs), f"curves in {glyphs.name.lower()}")
+
+
+ACTIONS: dict[str, Callable[[Host, BaseScreen], None]] = {
+    "log_scale": toggle_log_scale,
+    "zoom_in": zoom_in,
+    "zoom_out": zoom_out,
+    "pan_left": pan_left,
+    "pan_right": pan_right,
+    "smooth": smooth_more,
+    "x_axis": change_x_axis,
+    "outliers": toggle_outliers,
+    "crosshair": toggle_crosshair,
+    "cross_left": _move_crosshair(-0.01),
+    "cross_right": _move_crosshair(0.01),
+    "cross_far_left": _move_crosshair(-0.1),
+    "cross_far_right": _move_crosshair(0.1),
+    "glyphs": change_glyphs,
+}
