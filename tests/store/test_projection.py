@@ -35,6 +35,7 @@ def test_every_table_column_view_and_macro_explains_itself(projection: Projectio
     found = dict(rows(projection, macros))
     expected = {
         "baselines",
+        "changes",
         "choices",
         "compare",
         "curve",
