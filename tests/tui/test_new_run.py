@@ -18,7 +18,7 @@ from engine.recipe import recipe_file
 from tui.app import FinetuiApp
 from tui.lines.recipe_draft import MISSING, Draft, from_nothing, typed
 from tui.lines.recipe_fields import fields_of, given, known_keys, problem_of
-from tui.screens import new_run
+from tui.screens import draft_check
 from tui.screens.dashboard import Dashboard
 from tui.screens.data import DataScreen
 from tui.screens.fix import FixScreen
@@ -56,7 +56,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """No process is started to check each change."""
-    monkeypatch.setattr(new_run, "PAUSE_S", 3600)
+    monkeypatch.setattr(draft_check, "PAUSE_S", 3600)
 
 
 def complete(text: str = FILE) -> Draft:
@@ -260,10 +260,12 @@ async def test_values_of_a_sweep_show_the_runs_that_it_makes(make_app: MakeApp, 
         assert "[4, 8, 16] in a sweep" in text_of(app, "#pane0")
         await pilot.press("3")
         assert "mine r=16" in text_of(app, "#pane2")
-        await until(pilot, lambda: bool(screen.forecast and screen.forecast.is_whole), "the check")
-        assert screen.forecast is not None
-        assert screen.forecast.check is not None
-        names = [run["recipe"]["name"] for run in screen.forecast.check["runs"]]
+        await until(
+            pilot, lambda: bool(screen.checked.forecast and screen.checked.forecast.is_whole), "the check"
+        )
+        assert screen.checked.forecast is not None
+        assert screen.checked.forecast.check is not None
+        names = [run["recipe"]["name"] for run in screen.checked.forecast.check["runs"]]
         assert names == ["mine r=4", "mine r=8", "mine r=16"]
         await pilot.press("G")
         assert all(name in text_of(app, "#pane2") for name in names)
@@ -341,7 +343,9 @@ async def test_what_cannot_run_is_told_and_not_queued(
     async with app.run_test(size=SMALL) as pilot:
         screen = await opened_file(pilot, folder / "mine.yaml")
         await give(pilot, "data.train", "gone.jsonl")
-        await until(pilot, lambda: bool(screen.forecast and screen.forecast.refusal), "the refusal")
+        await until(
+            pilot, lambda: bool(screen.checked.forecast and screen.checked.forecast.refusal), "the refusal"
+        )
         assert "refused" in text_of(app, "#header")
         await pilot.press("3")
         assert "gone.jsonl" in text_of(app, "#pane2").replace("\n", "").replace(" ", "")

@@ -66,6 +66,11 @@ class Draft:
         return self.file.by_key or {"": str(self.file).removeprefix(str(self.path)).lstrip(":, ")}
 
     @property
+    def count(self) -> int:
+        """The runs that it stands for; 0 where something is wrong with it."""
+        return 0 if isinstance(self.file, RecipeError) else len(self.file.recipes)
+
+    @property
     def name(self) -> str:
         given = self.value("name")
         return str(given) if given is not MISSING and given is not None else self.path.stem

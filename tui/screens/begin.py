@@ -32,7 +32,7 @@ def offer(host: Host, screen: BaseScreen) -> None:
         show(from_nothing(Path.cwd()))
 
     def from_file() -> None:
-        from tui.screens.new_run import ask_for_file
+        from tui.screens.recipe_files import ask_for_file
 
         ask_for_file(screen, show)
 

@@ -8,7 +8,6 @@ from functools import partial
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal
-from textual.widget import Widget
 
 from engine.basics.safe_text import one_line
 from store.best import judged_by
@@ -19,15 +18,15 @@ from tui.lines.text import Line, cut, spread
 from tui.rows import Request, Run, ask
 from tui.run_list import RunList
 from tui.screens.base import BaseScreen, pane_index, textual_bindings
+from tui.screens.dashboard_layout import Layout
+from tui.screens.dashboard_panes import PANES, ShownPanes
 from tui.state import FIRST_METRIC, SMOOTHING, ChartView
 from tui.widgets import chart, panes, run_table
 from tui.widgets.bars import tabs
 from tui.widgets.chart import Shown
 from tui.widgets.panel import Panel
 
-PANES = ("training", "held-out", "general", "hardware", "flags", "log")
 MOST_CURVES = 8  # of marked runs: more than there are colours tell nothing
-TINY = 16  # lines: half of a split terminal has no line to spare for the hardware
 
 
 class Dashboard(BaseScreen, inherit_bindings=False):
@@ -39,12 +38,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
     def __init__(self) -> None:
         super().__init__()
         self.top = 0
-        self.pane = 0  # shown on a small terminal
-        self.large: int | None = None  # the only pane shown on a large one
-        self.whole = False  # a pane has the screen to itself, without the table
-        self.first = 0  # line of text in view in it; of a log, counted from its end
-        self._last = 0
-        self._arranged: tuple[object, ...] = ()
+        self.shown_panes = ShownPanes()
+        self._arranged: Layout | None = None
         self._charts: dict[int, list[Line]] = {}
 
     def compose(self) -> ComposeResult:
@@ -126,46 +121,22 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         run = self.target()
         return judged_by(run.task if run else None).metric if PANES[index] == "held-out" else "general/loss"
 
-    def _visible(self) -> list[int]:
-        if self.small or self.whole:
-            return [self.pane]
-        return [self.large] if self.large is not None else list(range(len(PANES)))
+    def _visible(self) -> tuple[int, ...]:
+        return self.shown_panes.visible(self.small)
 
     # ---- layout ---------------------------------------------------------------------------------
 
     def lay_out(self, width: int, height: int) -> None:
-        self._arranged = ()
+        self._arranged = None
         self._layout()
 
     def _layout(self) -> None:
-        """Sizes and visibility, touched only when they differ: a layout repaints the whole screen."""
-        rows = len(self.snapshot.runs)
+        """Touched only when it differs: a layout repaints the whole screen."""
         height = self.size.height
-        table = max(6, min(rows + 4, 9 if self.small else round(height * 0.34)))
-        tiny = height < TINY
-        if self.small:
-            table = min(table, 8, max(4, height // 2))
-        visible = self._visible()
-        facts = max(8, min(13, round(height * 0.24)))
-        wanted = (self.small, tiny, self.whole, table, tuple(visible), facts)
-        if wanted == self._arranged or not self.is_mounted or not height:
-            return
-        self._arranged = wanted
-        self._part("#table").styles.height = table + (0 if self.small else 1)
-        self._part("#table").set_class(self.whole, "hidden")
-        self._part("#tabs").set_class(not self.small, "hidden")
-        self._part("#hardware-line").set_class(not self.small or tiny, "hidden")
-        for index in range(len(PANES)):
-            self._part(f"#pane{index}").set_class(index not in visible, "hidden")
-        charts, facts_row = self._part("#charts"), self._part("#facts")
-        charts.set_class(not any(index < 3 for index in visible), "hidden")
-        facts_row.set_class(not any(index >= 3 for index in visible), "hidden")
-        charts.styles.height = "1fr"
-        facts_row.styles.height = facts if len(visible) > 3 else "1fr"
-        self.set_class(self.small, "-one")
-
-    def _part(self, selector: str) -> Widget:
-        return self.query_one(selector)
+        wanted = Layout.of(height, len(self.snapshot.runs), self.shown_panes, self.small)
+        if wanted != self._arranged and self.is_mounted and height:
+            self._arranged = wanted
+            wanted.apply(self)
 
     # ---- painting -------------------------------------------------------------------------------
 
@@ -217,7 +188,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         return (self._metric_title(), *PANES[1:])
 
     def paint_tabs(self, width: int, height: int) -> list[Line]:
-        return [tabs(self.tab_names(), self.pane, width)]
+        return [tabs(self.tab_names(), self.shown_panes.pane, width)]
 
     def _chart_title(self, index: int, name: str) -> str:
         """What a chart shows and how, above a chart of a large terminal."""
@@ -268,8 +239,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
             (self.snapshot.rows(ask(name, run=run.number)) if run else []) for name in ("flags", "worst")
         )
         lines = panes.flags(rows, worst, run, width)
-        if self.whole:
-            return self._in_view(lines, height)
+        if self.shown_panes.whole:
+            return self.shown_panes.in_view(lines, height)
         if len(lines) > height:
             lines[height - 1 :] = [[("… the rest: enter, then 4", "faint")]]
         return lines
@@ -279,16 +250,11 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         if not self.snapshot.loaded:
             return []
         rows = self.snapshot.rows(ask("log", run=run.number)) if run else []
-        if self.whole:
-            return self._in_view(panes.log(rows, run, width, len(rows), whole=True), height, from_end=True)
+        if self.shown_panes.whole:
+            return self.shown_panes.in_view(
+                panes.log(rows, run, width, len(rows), whole=True), height, from_end=True
+            )
         return panes.log(rows, run, width, height)
-
-    def _in_view(self, lines: list[Line], height: int, *, from_end: bool = False) -> list[Line]:
-        """What of a text is in view where its pane has the screen to itself."""
-        self._last = max(0, len(lines) - height)
-        self.first = max(0, min(self.first, self._last))
-        start = self._last - self.first if from_end else self.first
-        return lines[start : start + height]
 
     def _busy(self) -> bool:
         return self.snapshot.busy
@@ -296,9 +262,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
     # ---- moving ---------------------------------------------------------------------------------
 
     def move(self, by: int) -> None:
-        if self.whole:
-            log = PANES[self._visible()[0]] == "log"
-            self.first = max(0, min(self._last, self.first - by if log else self.first + by))
+        if self.shown_panes.whole:
+            self.shown_panes.scroll(by)
             self.changed()
             return
         self._place(self.run_list.index(self.snapshot) + by)
@@ -309,9 +274,9 @@ class Dashboard(BaseScreen, inherit_bindings=False):
 
     def page(self) -> int:
         height = (
-            self._part(f"#pane{self.pane}").content_size.height
-            if self.whole
-            else self._part("#table").content_size.height - 2
+            self.query_one(f"#pane{self.shown_panes.pane}").content_size.height
+            if self.shown_panes.whole
+            else self.query_one("#table").content_size.height - 2
         )
         return max(1, height // 2)
 
@@ -320,7 +285,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         at = self.top + row - 1
         if (
             panel == "table"
-            and 1 <= row < self._part("#table").content_size.height - 1
+            and 1 <= row < self.query_one("#table").content_size.height - 1
             and at < len(self.runs())
         ):
             self._place(at)
@@ -366,9 +331,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         self.changed()
 
     def do_whole(self) -> None:
-        self.whole, self.first = not self.whole, 0
-        if self.whole and self.large is not None:
-            self.pane = self.large
+        self.shown_panes.turn_whole()
         self.changed()
 
     def do_next_pane(self) -> None:
@@ -378,27 +341,16 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         self._show_pane(-1)
 
     def _show_pane(self, by: int) -> None:
-        self.first = 0
-        if self.small or self.whole:
-            self.pane = (self.pane + by) % len(PANES)
-        else:
-            now = -1 if self.large is None else self.large
-            following = now + by
-            self.large = None if following in (-1, len(PANES)) else following % len(PANES)
+        self.shown_panes.go_on(by, self.small)
         self.changed()
 
     def do_pane(self, number: int) -> None:
-        if number > len(PANES):
-            return
-        self.first = 0
-        if self.small or self.whole:
-            self.pane = number - 1
-        else:
-            self.large = None if self.large == number - 1 else number - 1
-        self.changed()
+        if number <= len(PANES):
+            self.shown_panes.choose(number - 1, self.small)
+            self.changed()
 
     def do_reset(self) -> None:
-        self.large = None
+        self.shown_panes.large = None
         self.host.set_view(ChartView(glyphs=self.state.view.glyphs))
 
     def do_metric(self) -> None:
@@ -410,13 +362,13 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         self.host.set_view(replace(self.state.view, metric=following))
 
     def do_back(self) -> None:
-        if self.whole:
+        if self.shown_panes.whole:
             self.do_whole()
         elif self.run_list.filter:
             self.run_list.filter = ""
             self.changed()
-        elif self.large is not None:
-            self.large = None
+        elif self.shown_panes.large is not None:
+            self.shown_panes.large = None
             self.changed()
         elif self.state.marked:
             self.do_unmark()

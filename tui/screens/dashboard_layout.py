@@ -1,0 +1,45 @@
+"""Sizes and visibility of what stands on the dashboard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from textual.screen import Screen
+
+from tui.screens.dashboard_panes import PANES, ShownPanes
+
+TINY = 16  # lines: half of a split terminal has no line to spare for the hardware
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All that it follows from, so that equal ones look alike."""
+
+    small: bool
+    tiny: bool
+    whole: bool
+    table: int  # lines
+    facts: int  # lines of the lower panes
+    visible: tuple[int, ...]  # panes
+
+    @classmethod
+    def of(cls, height: int, runs: int, panes: ShownPanes, small: bool) -> Layout:
+        table = max(6, min(runs + 4, 9 if small else round(height * 0.34)))
+        if small:
+            table = min(table, 8, max(4, height // 2))
+        facts = max(8, min(13, round(height * 0.24)))
+        return cls(small, height < TINY, panes.whole, table, facts, panes.visible(small))
+
+    def apply(self, screen: Screen[None]) -> None:
+        table, charts, facts = (screen.query_one(f"#{name}") for name in ("table", "charts", "facts"))
+        table.styles.height = self.table + (0 if self.small else 1)
+        table.set_class(self.whole, "hidden")
+        screen.query_one("#tabs").set_class(not self.small, "hidden")
+        screen.query_one("#hardware-line").set_class(not self.small or self.tiny, "hidden")
+        for index in range(len(PANES)):
+            screen.query_one(f"#pane{index}").set_class(index not in self.visible, "hidden")
+        charts.set_class(not any(index < 3 for index in self.visible), "hidden")
+        facts.set_class(not any(index >= 3 for index in self.visible), "hidden")
+        charts.styles.height = "1fr"
+        facts.styles.height = self.facts if len(self.visible) > 3 else "1fr"
+        screen.set_class(self.small, "-one")

@@ -1,0 +1,59 @@
+"""Which panes of the dashboard are shown: all of them or one, below the table or in its place."""
+
+from __future__ import annotations
+
+from tui.lines.text import Line
+
+PANES = ("training", "held-out", "general", "hardware", "flags", "log")
+
+
+class ShownPanes:
+    """`small`: the terminal has room for one pane at a time."""
+
+    def __init__(self) -> None:
+        self.pane = 0  # shown on a small terminal
+        self.large: int | None = None  # the only pane shown on a large one
+        self.whole = False  # a pane has the screen to itself, without the table
+        self._first = 0  # line of text in view in it; of a log, counted from its end
+        self._last = 0
+
+    def visible(self, small: bool) -> tuple[int, ...]:
+        if small or self.whole:
+            return (self.pane,)
+        return (self.large,) if self.large is not None else tuple(range(len(PANES)))
+
+    def turn_whole(self) -> None:
+        """Give a pane the screen to itself, or the table its place again."""
+        self.whole, self._first = not self.whole, 0
+        if self.whole and self.large is not None:
+            self.pane = self.large
+
+    def go_on(self, by: int, small: bool) -> None:
+        """To the next pane; on a large terminal all of them come after the last."""
+        self._first = 0
+        if small or self.whole:
+            self.pane = (self.pane + by) % len(PANES)
+        else:
+            now = -1 if self.large is None else self.large
+            following = now + by
+            self.large = None if following in (-1, len(PANES)) else following % len(PANES)
+
+    def choose(self, index: int, small: bool) -> None:
+        """Show a pane; on a large terminal, where it is shown alone, all of them."""
+        self._first = 0
+        if small or self.whole:
+            self.pane = index
+        else:
+            self.large = None if self.large == index else index
+
+    def in_view(self, lines: list[Line], height: int, *, from_end: bool = False) -> list[Line]:
+        """What of a text is in view where its pane has the screen to itself."""
+        self._last = max(0, len(lines) - height)
+        self._first = max(0, min(self._first, self._last))
+        start = self._last - self._first if from_end else self._first
+        return lines[start : start + height]
+
+    def scroll(self, by: int) -> None:
+        """Move what is in view of the text, down above 0."""
+        by = -by if PANES[self.pane] == "log" else by
+        self._first = max(0, min(self._last, self._first + by))
