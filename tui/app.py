@@ -236,7 +236,7 @@ class FinetuiApp(App[None]):
             answers[key]()
             return True
         self.say("nothing done")
-        return key in ("n", "N", "escape")
+        return True
 
     # ---- charts and screens -----------------------------------------------------------------------
 

@@ -20,11 +20,12 @@ from tui.state import ChartView
 
 SIZE = (140, 40)
 PATIENCE_S = 60.0
+PROCESS_S = 4.0
 PICTURES: dict[str, tuple[str, ...]] = {
     "dashboard": (),
     "run": ("enter",),
     "compare": ("c",),
-    "examples": ("X",),
+    "examples": ("X", "1"),  # of the first of the flags
     "new-run": ("A", "r"),
     "sql": ("colon", "f5"),
 }
@@ -45,7 +46,7 @@ async def picture(numbers: list[int], keys: tuple[str, ...]) -> str:
         await _settled(app, pilot)
         for key in keys:
             await pilot.press(key)
-            await pilot.pause(1.0)  # what a process says (a check) comes later than what the store says
+            await pilot.pause(PROCESS_S)  # what a process says (a check) comes later than what the store says
             await _settled(app, pilot)
         return app.export_screenshot(title="finetui")
 

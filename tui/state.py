@@ -66,6 +66,7 @@ class State:
     marked: list[int] = field(default_factory=list)  # numbers of runs, in the order of their colours
     snapshot: Snapshot = field(default_factory=Snapshot)
     status: StatusLine = field(default_factory=StatusLine)
+    query: str = ""  # what stood in the SQL editor when it was left
 
     def take(self, snapshot: Snapshot) -> None:
         """What is known from now on; marks of runs that are gone are forgotten."""

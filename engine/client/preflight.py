@@ -85,24 +85,30 @@ class Report:
             f"{self.recipe.method.name} of {self.recipe.model.path}, {self.train_examples:,} examples{steps}"
         )
 
+    def _steps_in_words(self) -> str:
+        """Steps, their mean size, and how often the data are gone through: no step reaches into the next epoch."""
+        train, epochs = self.recipe.train, self.recipe.train.epochs
+        size: float = train.tokens_per_step
+        if self.steps and self.tokens:
+            an_epoch = math.ceil(self.tokens / train.tokens_per_step)
+            size = self.tokens / an_epoch
+            epochs = float(f"{self.steps / an_epoch:.2g}") if train.max_steps else epochs
+        steps = f"about {self.steps:,} steps of {size:,.0f} tokens" if self.steps else "?"
+        return f"{steps}, {epochs:g} epoch{'' if epochs == 1 else 's'}"
+
     def lines(self) -> list[str]:
         """Return the report for people."""
         parameters = (
             f"{self.model.parameters / 1e6:,.1f}M parameters" if self.model.parameters else "not downloaded"
         )
         tokens = f", about {self.tokens:,} tokens" if self.tokens else ""
-        steps = (
-            f"about {self.steps:,} steps of {self.recipe.train.tokens_per_step:,} tokens"
-            if self.steps
-            else "?"
-        )
         lines = [
             f"{self.recipe.name}",
             f"  model    {self.recipe.model.path} ({self.model.architecture}, {parameters})",
             f"  method   {self.recipe.method.name}, learning rate {self.recipe.train.lr:g}",
             f"  task     {self.recipe.task.name}" + (f" of {', '.join(self.labels)}" if self.labels else ""),
             f"  data     {self.train_examples:,} training examples{tokens}; {self.heldout_examples:,} held out",
-            f"  steps    {steps}, {self.recipe.train.epochs:g} epochs",
+            f"  steps    {self._steps_in_words()}",
         ]
         if self.reached:
             lines.insert(3, f"  targets  {self.reached}")

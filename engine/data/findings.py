@@ -109,11 +109,13 @@ def train_size_warnings(method: str, train: Train, rows: int, tokens: float | No
             "train.tokens_per_step or train longer"
         )
         warnings.append(Finding("few-steps", message))
-    if (passes := steps * train.tokens_per_step / tokens) > MANY_PASSES:
+    a_pass = math.ceil(tokens / train.tokens_per_step)  # steps; no step reaches into the next pass
+    passes = train.max_steps / a_pass if train.max_steps else train.epochs
+    if passes > MANY_PASSES:
         warnings.append(
             Finding(
                 "many-passes",
-                f"{steps:,.0f} steps of {train.tokens_per_step:,} tokens go {passes:.0f} times through "
+                f"{steps:,.0f} steps of about {tokens / a_pass:,.0f} tokens go {passes:.0f} times through "
                 f"{rows:,} rows of about {tokens:,.0f} tokens, which invites memorising them; add rows or "
                 "lower train.max_steps",
             )

@@ -43,6 +43,9 @@ async def test_what_is_copied_goes_to_the_terminal_and_to_a_file(
         assert "#3 " in app.clipboard
         await pilot.press("Y", "escape")
         assert status(app) == "nothing done"
+        await pilot.press("Y", "x")  # no answer, and not the key that it is elsewhere
+        assert status(app) == "nothing done"
+        assert served.actions.asked == []
 
 
 async def test_tmux_gets_a_buffer_since_it_drops_what_programs_copy(

@@ -57,6 +57,9 @@ async def test_a_log_is_searched(make_app: MakeApp) -> None:
         await type_text(pilot, "q")
         await pilot.press("enter")
         assert status(app) == "nothing here has 'q'"
+        await pilot.press("escape")  # ends the search, and does not leave
+        assert isinstance(app.screen, RunScreen)
+        assert app.screen.search == ""
         await pilot.press("slash", "escape")
         await until(pilot, lambda: not app.screen.query("Prompt"))
         assert app.screen.search == ""

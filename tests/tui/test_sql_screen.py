@@ -485,3 +485,20 @@ async def test_a_result_is_drawn_in_place_of_its_rows(make_app: MakeApp, size: t
         await until(pilot, lambda: not screen.running and screen.results.column_name() == "word", "the rows")
         await pilot.press("c")
         assert "no column of the result has numbers" in status(app)
+
+
+async def test_a_query_that_was_not_run_is_there_again_and_the_suggestion_gives_way(make_app: Any) -> None:
+    app = make_app([3])
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(pilot)
+        await pilot.press("colon")
+        await until(pilot, lambda: isinstance(app.screen, SqlScreen))
+        await pilot.press("x", "y")
+        assert app.screen.editor.text == "xy"
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, SqlScreen))
+        await pilot.press("colon")
+        await until(pilot, lambda: isinstance(app.screen, SqlScreen))
+        assert app.screen.editor.text == "xy"
+        await pilot.press("z")
+        assert app.screen.editor.text == "xyz"

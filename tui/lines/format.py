@@ -23,7 +23,7 @@ def delta(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return NONE
     text = f"{value:+.3f}" if abs(value) >= 0.0005 or value == 0 else f"{value:+.1e}"
-    return text.replace("-", "−", 1)
+    return text.replace("-", "−")
 
 
 def count(value: float | None) -> str:

@@ -262,6 +262,12 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         if words:
             self._go(lambda at, top: at > top)
 
+    def do_back(self) -> None:
+        if self.search:  # escape ends a search before it leaves
+            self._search("")
+        else:
+            self.host.leave_screen()
+
     def do_next_match(self) -> None:
         self._go(lambda at, top: at > top)
 

@@ -10,6 +10,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.message import Message
+from textual.widgets import TextArea
 
 from engine.basics.safe_text import one_line
 from tui.host import Answer
@@ -54,7 +55,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         completion = Completion()
         yield Panel(self.paint_header, id="header", classes="line")
         with Horizontal(id="top"):
-            editor = Editor(EXAMPLES[0], completion)
+            editor = Editor(self.state.query or EXAMPLES[0], completion)
             editor.border_title = "Query"
             yield editor
             yield Panel(self.paint_tables, id="tables", classes="framed", title="Tables")
@@ -69,8 +70,13 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
 
     def on_mount(self) -> None:
         self.editor.move_cursor(self.editor.document.end)
+        if not self.state.query:  # only a suggestion: what is typed takes its place
+            self.editor.select_all()
         self.activate("editor")
         self.host.in_thread(tables.read, self._show_schema)
+
+    def on_text_area_changed(self, event: TextArea.Changed) -> None:
+        self.state.query = event.text_area.text  # for when the screen is opened again
 
     def header_start(self) -> Line:
         return [(" SQL", "bright"), ("  read only", "dim")]

@@ -27,11 +27,11 @@ def sentence(runs: Sequence[Run], reference: int, shared: Sequence[Row]) -> str:
         elif row and row["shared"] < max(row["n"], row["n_a"]):
             sizes = f"{row['shared']} of their {row['n']} and its {row['n_a']} held-out examples in common"
             in_part.setdefault(f"{sizes} (paired differences are of these)", []).append(f"#{run.number}")
-    return ". ".join(
-        f"{kind} with #{reference}: {_listed(found)}"
-        for kind, found in (("Not comparable", not_at_all), ("Comparable in part", in_part))
-        if found
-    )
+    kinds = (("Not comparable", not_at_all), ("Comparable in part", in_part))
+    sentences = [f"{kind} with #{reference}: {_listed(found)}" for kind, found in kinds if found]
+    early = [run for run in runs if run.live and run.step < run.total_steps]
+    going = ", ".join(f"#{run.number} (step {run.step} of {run.total_steps})" for run in early)
+    return ". ".join([*sentences, *([f"Not at its end yet: {going}"] if early else [])])
 
 
 def _unlike(run: Run, first: Run, row: Row | None) -> str:
