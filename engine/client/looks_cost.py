@@ -50,8 +50,7 @@ def look_cost(
     if recipe.task.name == "classification":  # a classifier writes nothing
         evals = evals.model_copy(update={"generate": 0})
     found = measured(recipe)
-    per_step = tokens * recipe.train.epochs / steps if recipe.train.max_steps is None else None
-    per_step = per_step or recipe.train.tokens_per_step
+    per_step = tokens / recipe.train.steps_of_epoch(tokens)
     if found is None:
         return foretell(evals, steps, per_step, suites, answer, FORWARD)
     cost = foretell(evals, steps, per_step, suites, answer, found.ratio, found.run)

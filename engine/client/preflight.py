@@ -5,7 +5,6 @@ Torch-free and quick: it reads the same rows as the worker, and no weights.
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,6 +77,14 @@ class Report:
     def steps(self) -> int | None:
         return _steps(self.recipe, self.tokens)
 
+    @property
+    def step_tokens(self) -> int:
+        """Tokens of a step, on the average."""
+        train = self.recipe.train
+        return (
+            round(self.tokens / train.steps_of_epoch(self.tokens)) if self.tokens else train.tokens_per_step
+        )
+
     def summary(self) -> str:
         """Return one line: `lora of bundled:stdlib-2m, 2,910 examples, about 120 steps`."""
         steps = f", about {self.steps:,} steps" if self.steps else ""
@@ -86,15 +93,11 @@ class Report:
         )
 
     def _steps_in_words(self) -> str:
-        """Steps, their mean size, and how often the data are gone through: no step reaches into the next epoch."""
-        train, epochs = self.recipe.train, self.recipe.train.epochs
-        size: float = train.tokens_per_step
-        if self.steps and self.tokens:
-            an_epoch = math.ceil(self.tokens / train.tokens_per_step)
-            size = self.tokens / an_epoch
-            epochs = float(f"{self.steps / an_epoch:.2g}") if train.max_steps else epochs
-        steps = f"about {self.steps:,} steps of {size:,.0f} tokens" if self.steps else "?"
-        return f"{steps}, {epochs:g} epoch{'' if epochs == 1 else 's'}"
+        """Steps, their mean size, and how often the data are gone through."""
+        train = self.recipe.train
+        passes = train.passes(self.tokens) if self.tokens else train.epochs
+        steps = f"about {self.steps:,} steps of {self.step_tokens:,} tokens" if self.steps else "?"
+        return f"{steps}, {passes:.3g} epoch{'' if passes == 1 else 's'}"
 
     def lines(self) -> list[str]:
         """Return the report for people."""
@@ -134,6 +137,7 @@ class Report:
             "heldout_examples": self.heldout_examples,
             "tokens": self.tokens,
             "steps": self.steps,
+            "step_tokens": self.step_tokens,
             "looks": asdict(self.looks) if self.looks else None,
             "disk": vars(self.storage) | {"total": self.storage.total} if self.storage else None,
             "warnings": self.warnings,
@@ -266,10 +270,7 @@ def _dataset(source: Source) -> Dataset:
 
 def _steps(recipe: Recipe, tokens: int | None) -> int | None:
     """Return about how many steps a run has; None where neither the recipe nor the tokens tell."""
-    train = recipe.train
-    if train.max_steps or tokens is None:
-        return train.max_steps
-    return max(1, math.ceil(tokens * train.epochs / train.tokens_per_step))
+    return recipe.train.max_steps if tokens is None else recipe.train.steps_of_run(tokens)
 
 
 def _count_tokens(documents: list[Document], tokenizer: Tokenizer) -> int:

@@ -102,21 +102,19 @@ def train_size_warnings(method: str, train: Train, rows: int, tokens: float | No
         )
     if not tokens:
         return warnings
-    steps = train.max_steps or tokens * train.epochs / train.tokens_per_step
+    steps = train.steps_of_run(tokens)
     if steps < ENOUGH_STEPS and not train.max_steps:
         message = (
-            f"{train.epochs:g} epochs are only {max(1, math.ceil(steps))} optimiser steps; lower "
+            f"{train.epochs:g} epochs are only {steps} optimiser steps; lower "
             "train.tokens_per_step or train longer"
         )
         warnings.append(Finding("few-steps", message))
-    a_pass = math.ceil(tokens / train.tokens_per_step)  # steps; no step reaches into the next pass
-    passes = train.max_steps / a_pass if train.max_steps else train.epochs
-    if passes > MANY_PASSES:
+    if (passes := train.passes(tokens)) > MANY_PASSES:
         warnings.append(
             Finding(
                 "many-passes",
-                f"{steps:,.0f} steps of about {tokens / a_pass:,.0f} tokens go {passes:.0f} times through "
-                f"{rows:,} rows of about {tokens:,.0f} tokens, which invites memorising them; add rows or "
+                f"{steps:,} steps of about {tokens / train.steps_of_epoch(tokens):,.0f} tokens go {passes:.0f} times "
+                f"through {rows:,} rows of about {tokens:,.0f} tokens, which invites memorising them; add rows or "
                 "lower train.max_steps",
             )
         )

@@ -167,6 +167,20 @@ class Train(Section):
     )
     keep_checkpoints: int = Field(2, ge=1, description="How many of the latest checkpoints stay on disk.")
 
+    def steps_of_epoch(self, tokens: float) -> int:
+        """Return the steps of one pass over so many tokens: of about equal size, none reaches into the next pass."""
+        return max(1, math.ceil(tokens / self.tokens_per_step))
+
+    def steps_of_run(self, tokens: float) -> int:
+        """Return the steps of a run on so many tokens."""
+        whole, part = divmod(self.epochs, 1)
+        of_epoch = self.steps_of_epoch(tokens)
+        return self.max_steps or int(whole) * of_epoch + math.ceil(part * of_epoch)
+
+    def passes(self, tokens: float) -> float:
+        """Return how often a run goes through so many tokens."""
+        return self.max_steps / self.steps_of_epoch(tokens) if self.max_steps else self.epochs
+
 
 # Of `evals.per_look`. Forgetting compares with step 0, where all is scored, so that a small part tells whether the rest
 # is wanted; no flag depends on what the base model wrote.

@@ -8,6 +8,7 @@ import torch
 
 from engine.data.chat import Example
 from engine.losses.batches import Plan, collate, micro_batches
+from engine.recipe.sections import Train
 
 LENGTHS = tuple(int(n) for n in np.random.default_rng(0).integers(5, 120, 300))
 
@@ -68,6 +69,15 @@ def test_epochs_are_counted_in_examples(epochs):
     assert steps[-1][0] == pytest.approx(epochs, abs=0.06)
     seen = sum(len(chosen) for _, chosen in steps)
     assert seen == pytest.approx(epochs * 300, rel=0.15)
+
+
+@pytest.mark.parametrize("epochs", [0.3, 1.0, 1.5, 3.0])
+@pytest.mark.parametrize("tokens_per_step", [700, 1000, 8192, 10**6])
+def test_steps_that_are_foretold_from_the_tokens_are_those_of_the_plan(epochs, tokens_per_step):
+    train = Train(epochs=epochs, tokens_per_step=tokens_per_step)
+    ran = plan(epochs=epochs, tokens_per_step=tokens_per_step)
+    assert train.steps_of_run(sum(LENGTHS)) == ran.total_steps
+    assert train.steps_of_epoch(sum(LENGTHS)) == len(ran.epoch(0))
 
 
 @pytest.mark.parametrize("max_steps", [1, 7, 100])

@@ -339,7 +339,7 @@ def test_few_examples_and_steps() -> None:
     assert codes_of("lora", 1000, 40_000, max_steps=900) == ["many-passes"]
     (finding,) = findings.train_size_warnings("lora", Train(epochs=50), 1000, 40_000)
     assert (
-        "244 steps of about 8,000 tokens go 50 times through 1,000 rows of about 40,000 tokens"
+        "250 steps of about 8,000 tokens go 50 times through 1,000 rows of about 40,000 tokens"
         in finding.message
     )
 

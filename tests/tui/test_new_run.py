@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from made_home import Served
 from pilot import ready, status, text_of, type_text, until
 from textual.widgets import TextArea
 
+from engine.evals.cost import Cost
 from engine.recipe import recipe_file
 from tui.app import FinetuiApp
 from tui.lines.recipe_draft import MISSING, Draft, from_nothing, typed
@@ -520,10 +522,14 @@ def test_what_does_not_fit_is_said_with_what_would_help() -> None:
 
 
 def test_time_and_money_are_those_of_all_runs() -> None:
-    looks = {"looks": 11, "share": 0.25, "measured_by": 7, "seconds": 600.0}
+    cost = Cost(
+        looks=11, certain=11, examples=4, tokens=9, least_tokens=9, share=0.25, budget=0.05, ratio=0.3, measured_by=7,
+        savings={}, seconds=600.0,
+    )  # fmt: skip
+    looks = asdict(cost)
     run = {
-        "recipe": {"train": {"tokens_per_step": 8192}}, "looks": looks, "disk": None, "tokens": 9, "steps": 3,
-        "train_examples": 36, "heldout_examples": 4, "warnings": ["few rows"], "cost": 0.5,
+        "looks": looks, "disk": None, "tokens": 9, "steps": 3, "step_tokens": 3, "train_examples": 36,
+        "heldout_examples": 4, "warnings": ["few rows"], "cost": 0.5,
     }  # fmt: skip
     one = shown(complete(), Forecast(estimate(), {"runs": [run], "token_warnings": []}))
     assert "time     about 10m 00s of steps and looks, as fast as run #7; costs about 0.50" in one

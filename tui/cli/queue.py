@@ -156,15 +156,20 @@ def _price_per_hour() -> float | None:
     return config.read(home().config).price_per_hour
 
 
-def _cost(report: preflight.Report | CommandReport) -> float | None:
-    """What a run will cost, as far as its time can be foretold and an hour has a price: of each GPU that it takes."""
+def _costs(reports: Sequence[preflight.Report | CommandReport]) -> list[float | None]:
+    """What each run will cost, as far as its time is foretold and an hour has a price: of each GPU that it takes."""
     from engine.queue import sampler
 
     price = _price_per_hour()
-    looks = report.looks if isinstance(report, preflight.Report) else None
-    if price is None or looks is None or looks.seconds is None:
-        return None
-    return price * looks.seconds / 3600 * (report.recipe.processes if sampler.Nvml().values() else 1)
+    looks = [one.looks if isinstance(one, preflight.Report) else None for one in reports]
+    seconds = [cost.seconds if cost else None for cost in looks]
+    if price is None or not any(seconds):
+        return [None] * len(reports)
+    on_gpus = bool(sampler.Nvml().values())
+    return [
+        None if took is None else price * took / 3600 * (one.recipe.processes if on_gpus else 1)
+        for one, took in zip(reports, seconds, strict=True)
+    ]
 
 
 def check(path: Path, overrides: list[str], *, as_json: bool) -> None:
@@ -178,14 +183,15 @@ def check(path: Path, overrides: list[str], *, as_json: bool) -> None:
         if tokens["refusals"]:
             raise DataError(tokens["refusals"][0])
         notes = tokens["warnings"]
+    costs = _costs(checked)
     if as_json:
-        runs = [{**report.as_dict(), "cost": _cost(report)} for report in checked]
+        runs = [{**report.as_dict(), "cost": cost} for report, cost in zip(checked, costs, strict=True)]
         print_json({"recipe": str(path), "runs": runs, "token_warnings": notes})
         return
-    for report in checked:
+    for report, cost in zip(checked, costs, strict=True):
         for text in report.lines():
             out(text)
-        if cost := _cost(report):
+        if cost:
             out(f"  cost     about {cost:.2f}")
     for note in notes:
         out(f"  note     {note}")

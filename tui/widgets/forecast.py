@@ -9,6 +9,7 @@ from typing import Any
 from engine.basics.errors import RecipeError
 from engine.basics.safe_text import one_line
 from engine.basics.wording import duration, size
+from engine.evals.cost import Cost
 from tui.lines.recipe_draft import Draft
 from tui.lines.text import Line, wrap
 
@@ -87,14 +88,14 @@ def _free(device: str, values: Mapping[str, float]) -> float:
 
 def _check(check: dict[str, Any], free: Mapping[str, float], width: int) -> list[Line]:
     run = check["runs"][0]
-    train, looks, disk = run["recipe"]["train"], run["looks"], run["disk"]
+    looks, disk = run["looks"], run["disk"]
     facts = []
     tokens = f", about {run['tokens']:,} tokens" if run["tokens"] else ""
     facts.append(
         ("data", f"{run['train_examples']:,} to train on{tokens}; {run['heldout_examples']:,} held out")
     )
     if run["steps"]:
-        facts.append(("steps", f"about {run['steps']:,} of {train['tokens_per_step']:,} tokens"))
+        facts.append(("steps", f"about {run['steps']:,} of {run['step_tokens']:,} tokens"))
     if looks:
         source = (
             f"measured by run #{looks['measured_by']}" if looks["measured_by"] else "estimated from tokens"
@@ -116,8 +117,8 @@ def _time(runs: list[dict[str, Any]]) -> str:
     known = [run["looks"]["seconds"] for run in runs if run["looks"] and run["looks"]["seconds"] is not None]
     if len(known) < len(runs):
         return "not known before a run of the same model and method has ended here"
-    looks, costs = runs[0]["looks"], [run["cost"] for run in runs if run["cost"] is not None]
-    text = f"about {duration(looks['seconds'])} of steps and looks, as fast as run #{looks['measured_by']}"
+    costs = [run["cost"] for run in runs if run["cost"] is not None]
+    text = str(Cost(**runs[0]["looks"]).time())
     if len(runs) > 1:
         text += f"; {duration(sum(known))} for all {len(runs)} runs"
     return f"{text}; costs about {sum(costs):.2f}" if costs else text
