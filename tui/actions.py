@@ -12,7 +12,7 @@ from engine.runs.lifecycle import Action, refused
 from finetui.errors import StoreError
 from store.states import WAITING
 from tui import bindings, chart_actions, commands
-from tui.host import Answer, Host, run_path
+from tui.host import Answer, Host, path_or_say, run_path
 from tui.orders import done
 from tui.rows import Run, ask
 from tui.screens.base import BaseScreen
@@ -59,7 +59,7 @@ def _order_all(host: Host, screen: BaseScreen, action: Action, words: str, **bod
     """Where a sweep or one of several marked runs is under the cursor: ask, then order each of them whose state allows
     it. False elsewhere.
     """
-    several = screen.members() or screen.group()
+    several = screen.context().several
     if not several:
         return False
     whose = f"{len(several)} {_several(screen)}"
@@ -91,7 +91,7 @@ def _several(screen: BaseScreen) -> str:
 def _order_target(
     host: Host, screen: BaseScreen, action: Action, words: str | None = None, **body: Any
 ) -> None:
-    """Order the run under the cursor, or, after a question, those of the sweep there. `words`: of the question."""
+    """Order the run under the cursor, or, after a question, all that it stands for. `words`: of the question."""
     if not _order_all(host, screen, action, words or action, **body):
         _order(host, action, _target(screen), **body)
 
@@ -133,7 +133,7 @@ def move_to_front(host: Host, screen: BaseScreen) -> None:
 
 def hold_run(host: Host, screen: BaseScreen) -> None:
     run = _target(screen)
-    waiting = [one for one in screen.members() or screen.group() or (run,) if one.state in WAITING]
+    waiting = [one for one in screen.context().several or (run,) if one.state in WAITING]
     action: Action = "release" if all(one.held for one in waiting) else "hold"
     _order_target(host, screen, action)
 
@@ -170,7 +170,7 @@ def tag_run(host: Host, screen: BaseScreen) -> None:
         add, remove = [word for word in new if word not in old], [word for word in old if word not in new]
         _order_target(host, screen, "tag", "change the tags of", add=add, remove=remove)
 
-    several = screen.members() or screen.group()
+    several = screen.context().several
     label = f"tags of the {_several(screen)}" if several else f"tags of #{run.number}"
     screen.ask(label, run.tags, "words, by which a filter finds it: tag:night", change)
 
@@ -234,7 +234,7 @@ def read_run(host: Host, screen: BaseScreen) -> None:
 
     def show(outcome: tuple[str, list[str]]) -> None:
         host.say("")
-        host.open_screen(ReaderScreen(f"#{run.number} {run.name}", lambda: outcome[0]))
+        host.open_screen(ReaderScreen(f"#{run.number} {run.name}", outcome[0]))
 
     host.say("reading …", keep=True)
     host.in_thread(lambda _: commands.run(host.home, "show", str(run.number)), show)
@@ -250,11 +250,8 @@ def open_data(host: Host, screen: BaseScreen) -> None:
     from tui.screens.data import DataScreen
 
     run = _target(screen)
-    path = run_path(host.home, run.number)
-    if path is None:
-        host.say(f"the directory of run #{run.number} is gone", "bad")
-        return
-    host.open_screen(DataScreen(f"#{run.number} {run.name}", "--run", str(path)))
+    if path := path_or_say(host, run.number):
+        host.open_screen(DataScreen(f"#{run.number} {run.name}", "--run", str(path)))
 
 
 def open_examples(host: Host, screen: BaseScreen) -> None:

@@ -42,6 +42,11 @@ class Context:
     connected: bool = True
     loaded: bool = True
 
+    @property
+    def several(self) -> tuple[Run, ...]:
+        """The runs that a key means where it means more than one."""
+        return self.members or self.group
+
 
 Unless = Callable[[Context], str | None]  # one sentence that says why not, or None
 
@@ -80,7 +85,7 @@ def _allowed(action: Action) -> Unless:
     def unless(context: Context) -> str | None:
         if context.run is None or not context.connected:
             return _reachable(context)
-        if several := context.members or context.group:
+        if several := context.several:
             able = any(refused(action, run.number, run.state) is None for run in several)
             whose = "run of this sweep" if context.members else "marked run"
             return None if able else f"no {whose} is in a state that allows it"

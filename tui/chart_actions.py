@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tui.host import Host
+from tui.lines.cycle import following
 from tui.lines.theme import Glyphs
 from tui.screens.base import BaseScreen
 from tui.state import SMOOTHING_NAMES, XAxis
@@ -33,14 +34,13 @@ def pan_right(host: Host, _: BaseScreen) -> None:
 
 
 def smooth_more(host: Host, _: BaseScreen) -> None:
-    level = (host.state.view.smooth + 1) % len(SMOOTHING_NAMES)
+    level = following(range(len(SMOOTHING_NAMES)), host.state.view.smooth)
     host.set_view(replace(host.state.view, smooth=level), f"smoothing: {SMOOTHING_NAMES[level]}")
 
 
 def change_x_axis(host: Host, _: BaseScreen) -> None:
-    axes = list(XAxis)
-    following = axes[(axes.index(host.state.view.x_axis) + 1) % len(axes)]
-    host.set_view(replace(host.state.view, x_axis=following), f"x axis: {following.value}")
+    axis = following(list(XAxis), host.state.view.x_axis)
+    host.set_view(replace(host.state.view, x_axis=axis), f"x axis: {axis.value}")
 
 
 def toggle_outliers(host: Host, _: BaseScreen) -> None:
@@ -62,8 +62,7 @@ def _move_crosshair(by: float) -> Callable[[Host, BaseScreen], None]:
 
 
 def change_glyphs(host: Host, _: BaseScreen) -> None:
-    order = list(Glyphs)
-    glyphs = order[(order.index(host.state.view.glyphs) + 1) % len(order)]
+    glyphs = following(list(Glyphs), host.state.view.glyphs)
     host.set_view(replace(host.state.view, glyphs=glyphs), f"curves in {glyphs.name.lower()}")
 
 

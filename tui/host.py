@@ -83,3 +83,11 @@ def run_path(home: Home, number: int) -> Path | None:
     from engine.runs.home import run_dirs
 
     return next((at.path for at in run_dirs(home) if at.number == number), None)
+
+
+def path_or_say(host: Host, number: int) -> Path | None:
+    """Where a run is; None, and a sentence that says so, if it is gone."""
+    path = run_path(host.home, number)
+    if path is None:
+        host.say(f"the directory of run #{number} is gone", "bad")
+    return path

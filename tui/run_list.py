@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from store.states import RunState
 from tui import run_filter
 from tui.lines import sweeps
+from tui.lines.cycle import following
 from tui.rows import Request, Run, Snapshot, ask
 
 
@@ -30,6 +31,7 @@ class RunList:
         self._select = select
         self._runs: list[Run] = []
         self._places: dict[int, int] = {}  # run number → index in _runs
+        self._values: dict[str, dict[int, str]] = {}
         self._made_from: tuple[object, ...] | None = None
 
     def runs(self, snapshot: Snapshot) -> list[Run]:
@@ -38,6 +40,7 @@ class RunList:
         if self._made_from is None or any(
             a is not b for a, b in zip(made_from, self._made_from, strict=True)
         ):
+            self._values = self._values_of(snapshot)
             self._made_from, self._runs = made_from, self._fold(self._arrange(snapshot))
             self._places = {run.number: at for at, run in enumerate(self._runs)}
             for number, members in self.folded.items():  # the line may be another one's of the sweep by now
@@ -76,11 +79,15 @@ class RunList:
         return True
 
     def _arrange(self, snapshot: Snapshot) -> list[Run]:
-        params, columns = self._params(snapshot), self.values(snapshot)
-        return run_filter.arrange(snapshot.runs, self.filter, self.sort, self.down, params, columns)
+        params = self._params(snapshot)
+        return run_filter.arrange(snapshot.runs, self.filter, self.sort, self.down, params, self._values)
 
     def values(self, snapshot: Snapshot) -> dict[str, dict[int, str]]:
         """What runs have in the columns that the user chose, as far as it has come."""
+        self.runs(snapshot)
+        return self._values
+
+    def _values_of(self, snapshot: Snapshot) -> dict[str, dict[int, str]]:
         return {
             key: {row["run"]: str(row["value"]) for row in snapshot.rows(ask("column", key=key))}
             for key in self.columns
@@ -141,7 +148,7 @@ class RunList:
     def sort_by_next(self) -> None:
         """Sort by the next column, with what one looks for first on top."""
         names = [*run_filter.SORTS, *self.columns]
-        self.sort = names[(names.index(self.sort) + 1) % len(names)] if self.sort in names else names[0]
+        self.sort = following(names, self.sort)
         self.down = self.sort in ("#", "flags")
 
     def choose_columns(self, keys: tuple[str, ...]) -> None:

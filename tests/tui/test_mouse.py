@@ -158,10 +158,10 @@ async def test_the_wheel_scrolls_the_pane_under_it_in_a_comparison(make_app: Mak
         before = text_of(app, "#pane1").splitlines()
         await turn_wheel(pilot, "#pane1", events.MouseScrollDown)
         after = text_of(app, "#pane1").splitlines()
-        assert screen.scrolled[0] == screen.scrolled[2] == 0
-        assert screen.scrolled[1] > 0
+        assert screen.scrolled[0].first == screen.scrolled[2].first == 0
+        assert screen.scrolled[1].first > 0
         assert after[0] == before[0], "the names of the runs stay"
-        assert after[1] == before[1 + screen.scrolled[1]]
+        assert after[1] == before[1 + screen.scrolled[1].first]
         await click(pilot, "#pane2", "method.alpha")
         assert screen.pane == 2
 

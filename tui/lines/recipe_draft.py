@@ -66,6 +66,11 @@ class Draft:
         return self.file.by_key or {"": str(self.file).removeprefix(str(self.path)).lstrip(":, ")}
 
     @property
+    def complaints(self) -> list[str]:
+        """The same as sentences that say where."""
+        return [f"{key}: {said}" if key else said for key, said in self.problems.items()]
+
+    @property
     def count(self) -> int:
         """The runs that it stands for; 0 where something is wrong with it."""
         return 0 if isinstance(self.file, RecipeError) else len(self.file.recipes)

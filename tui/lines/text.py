@@ -95,11 +95,17 @@ def fit(line: Line, width: int, fill: str = "") -> Line:
 
 def from_column(line: Line, start: int) -> Line:
     """What is right of a column; of a wide character that lies across it a blank is left."""
+    if start <= 0:
+        return line
     shown: Line = []
     for text, style in line:
         size = width_of(text)
         if start >= size:
             start -= size
+            continue
+        if is_even(text):
+            shown.append((text[start:], style))
+            start = 0
             continue
         kept, at = "", 0
         for grapheme, columns in graphemes(text):

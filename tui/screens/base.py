@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import ClassVar, cast
 
 from textual import events
@@ -11,8 +12,10 @@ from textual.binding import BindingType
 from textual.message import Message
 from textual.screen import Screen
 
+from finetui.errors import StoreError
+from finetui.files import write_whole_file
 from tui import bindings
-from tui.host import Answer, Host, run_path
+from tui.host import Answer, Host, path_or_say
 from tui.lines.text import Line, spread
 from tui.rows import Request, Run, Snapshot
 from tui.state import State
@@ -113,8 +116,7 @@ class BaseScreen(Screen[None], inherit_bindings=False):
         run = self.target()
         if run is None:
             return ()
-        number = run.number
-        sentence = f"#{number} {run.name}: {run_table.about(run)[0]}"
+        number, sentence = run.number, f"#{run.number} {run.name}: {run_table.about(run)[0]}"
         return (
             Answer("n", "number", lambda: self.host.copy(str(number), f"the number {number}")),
             Answer("s", "sentence", lambda: self.host.copy(sentence, f"what is said of #{number}")),
@@ -122,10 +124,8 @@ class BaseScreen(Screen[None], inherit_bindings=False):
         )
 
     def _copy_path(self, number: int) -> None:
-        if path := run_path(self.host.home, number):
+        if path := path_or_say(self.host, number):
             self.host.copy(str(path), f"the path of #{number}")
-        else:
-            self.host.say(f"the directory of run #{number} is gone", "bad")
 
     def shown_text(self) -> str:
         """What the panels show, as text: the whole screen but for its header and footer."""
@@ -155,6 +155,37 @@ class BaseScreen(Screen[None], inherit_bindings=False):
         """
         self._then, self._live = then, live
         self.app.run_worker(self._open_prompt(label, text, hint, complete), exclusive=True)
+
+    def ask_path(
+        self, label: str, text: str, hint: str, path_of: Callable[[str], Path], then: Callable[[Path], None]
+    ) -> None:
+        """Ask for the file to write; one that is there is replaced only after a question. `path_of`: what is meant by
+        what was typed; it raises StoreError.
+        """
+
+        def take(typed: str) -> None:
+            try:
+                path = path_of(typed) if typed else None
+            except StoreError as error:
+                self.host.say(str(error), "bad")
+                return
+            if path is None:
+                self.host.say("nothing done")
+            elif path.exists():
+                self.host.confirm(f"Replace {path}?", lambda: then(path))
+            else:
+                then(path)
+
+        self.ask(label, text, hint, take)
+
+    def write_file(self, path: Path, text: str) -> bool:
+        """Write a file whole; says so where it cannot be."""
+        try:
+            write_whole_file(path, text)
+        except OSError as error:
+            self.host.say(f"{path} cannot be written: {error.strerror or error}", "bad")
+            return False
+        return True
 
     async def _open_prompt(
         self, label: str, text: str, hint: str, complete: Callable[[str], str | None] | None
@@ -256,7 +287,7 @@ class BaseScreen(Screen[None], inherit_bindings=False):
 
 
 class PanedScreen(BaseScreen, inherit_bindings=False):
-    """A screen whose panes are shown one at a time on a small terminal; `lay_out` hides the others."""
+    """A screen whose panes are shown one at a time on a small terminal."""
 
     panes: ClassVar[tuple[str, ...]]
 
@@ -269,6 +300,20 @@ class PanedScreen(BaseScreen, inherit_bindings=False):
 
     def paint_tabs(self, width: int, height: int) -> list[Line]:
         return [tabs(self.panes, self.pane, width)]
+
+    def lay_out(self, width: int, height: int) -> None:
+        self.query_one("#tabs").set_class(not self.small, "hidden")
+        self.show_panes()
+
+    def show_panes(self) -> None:
+        """Hide the panes that are out of view, and mark the chosen one."""
+        for index in range(len(self.panes)):
+            pane = self.query_one(f"#pane{index}")
+            pane.set_class(not self.is_in_view(index), "hidden")
+            pane.set_class(index == self.pane, "-active")
+
+    def is_in_view(self, pane: int) -> bool:
+        return not self.small or pane == self.pane
 
     def click(self, panel: str, row: int, column: int) -> None:
         """A press anywhere in a pane chooses it."""

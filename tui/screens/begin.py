@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.basics.safe_text import one_line
-from tui.host import Answer, Host, run_path
+from tui.host import Answer, Host, path_or_say
 from tui.lines.text import cut
 from tui.screens.base import BaseScreen
 
@@ -59,9 +59,8 @@ def _like(host: Host, number: int, show: Callable[[Draft], None]) -> None:
     from engine.runs.home import RunDir
     from tui.lines.recipe_draft import NO_COMMAND, Draft
 
-    path = run_path(host.home, number)
+    path = path_or_say(host, number)
     if path is None:
-        host.say(f"the directory of run #{number} is gone", "bad")
         return
     try:
         file, _ = recipe_of(RunDir(path), [])

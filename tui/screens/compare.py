@@ -12,8 +12,10 @@ from pathlib import Path
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
-from finetui.files import write_whole_file
+from finetui.errors import StoreError
 from tui.host import Answer
+from tui.lines.cycle import following
+from tui.lines.scroll import Scroll
 from tui.lines.tables import Table
 from tui.lines.text import Line, cut, wrap
 from tui.rows import Request, Run, ask
@@ -52,8 +54,7 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
         self.suites = 0  # index into disagreements.SUITES
         self.example = 0
         self.lower = METRICS
-        self.scrolled = [0] * len(self.panes)
-        self._lengths = [0] * len(self.panes)
+        self.scrolled = [Scroll() for _ in self.panes]
 
     def compose(self) -> ComposeResult:
         yield Panel(self.paint_header, id="header", classes="line")
@@ -83,9 +84,9 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
         yield from chart.requests(self._shown(), self.key, self.state.view.x_axis)
         for number, suite in product(self.sides.others, comparison.PAIRED_SUITES):
             yield self._pair(number, suite)
-        if self._is_in_view(SAMPLES):
+        if self.is_in_view(SAMPLES):
             yield from (ask("samples", run=number) for number in self.numbers)
-        if self._is_in_view(EXAMPLES):
+        if self.is_in_view(EXAMPLES):
             yield ask("disagreements", runs=self.numbers)
 
     def _shared(self) -> Request:
@@ -123,18 +124,13 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
     def _note(self) -> str:
         return comparable.sentence(self.runs(), self.sides.reference, self.snapshot.rows(self._shared()))
 
-    def _is_in_view(self, pane: int) -> bool:
-        if self.small:
-            return pane == self.pane
-        return pane in (CURVES, RECIPES, self.lower)
+    def is_in_view(self, pane: int) -> bool:
+        return super().is_in_view(pane) if self.small else pane in (CURVES, RECIPES, self.lower)
 
     # ---- painting -------------------------------------------------------------------------------
 
     def lay_out(self, width: int, height: int) -> None:
-        for index in range(len(self.panes)):
-            pane = self.query_one(f"#pane{index}")
-            pane.set_class(not self._is_in_view(index), "hidden")
-            pane.set_class(index == self.pane, "-active")
+        self.show_panes()
         top = self.query_one("#top")
         top.set_class(self.small and self.pane in LOWER, "hidden")
         top.styles.height = "1fr"
@@ -198,9 +194,7 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
 
     def _scroll(self, pane: int, lines: list[Line], height: int) -> list[Line]:
         """The lines in view; the first one, which names the runs, stays."""
-        self._lengths[pane] = max(0, len(lines) - height)
-        start = self.scrolled[pane] = min(self.scrolled[pane], self._lengths[pane])
-        shown = [*lines[:1], *lines[1 + start : start + height]]
+        shown = [*lines[:1], *self.scrolled[pane].view(lines[1:], height - 1)]
         return [*shown, *([] for _ in range(height - len(shown)))]
 
     # ---- which runs, against which --------------------------------------------------------------
@@ -229,7 +223,7 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
     # ---- keys of one pane, which they bring into view -------------------------------------------
 
     def _bring(self, pane: int) -> None:
-        if not self._is_in_view(pane) or self.pane != pane:
+        if not self.is_in_view(pane) or self.pane != pane:
             self.do_pane(pane + 1)
         else:
             self.changed()
@@ -252,7 +246,7 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
     def _step_prompt(self, by: int) -> None:
         last = len(samples_beside.prompts(self._written())) - 1
         self.prompt = replace(self.prompt, prompt=max(0, min(last, self.prompt.prompt + by)))
-        self.scrolled[SAMPLES] = 0
+        self.scrolled[SAMPLES].first = 0
         self._bring(SAMPLES)
 
     def do_earlier_sample(self) -> None:
@@ -276,7 +270,7 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
     def do_metric(self) -> None:
         keys = list(dict.fromkeys(str(row["key"]) for row in self._metric_rows()))
         if keys:
-            self.key = keys[(keys.index(self.key) + 1) % len(keys)] if self.key in keys else keys[0]
+            self.key = following(keys, self.key)
             self.changed()
 
     # ---- whole, copied, saved -------------------------------------------------------------------
@@ -291,7 +285,7 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
         else:
             text = self._table().text()
         parts = [part for part in (self._note(), text) if part]
-        self.host.open_screen(ReaderScreen(self.panes[pane], lambda: "\n\n".join(parts) or "nothing yet"))
+        self.host.open_screen(ReaderScreen(self.panes[pane], "\n\n".join(parts) or "nothing yet"))
 
     def _table(self) -> Table:
         """What the pane shows, of all runs."""
@@ -332,22 +326,13 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
 
     def _ask_where(self, what: str, ending: str, text: str) -> None:
         name = f"{what}-{'-'.join(map(str, self.numbers))}.{ending}"
-        self.ask("save as", name, "a path; nothing is overwritten", lambda path: self._save(path, text))
+        self.ask_path(
+            "save as", name, "a path; nothing is overwritten", _new, lambda path: self._save(path, text)
+        )
 
-    def _save(self, name: str, text: str) -> None:
-        if not name:
-            self.host.say("nothing done")
-            return
-        path = Path(name).expanduser().absolute()
-        if path.exists():
-            self.host.say(f"{path} is there already: w again, and another name", "bad")
-            return
-        try:
-            write_whole_file(path, text)
-        except OSError as error:
-            self.host.say(f"{path} cannot be written: {error.strerror or error}", "bad")
-            return
-        self.host.say(f"saved {path}", "good")
+    def _save(self, path: Path, text: str) -> None:
+        if self.write_file(path, text):
+            self.host.say(f"saved {path}", "good")
 
     # ---- moving ---------------------------------------------------------------------------------
 
@@ -366,8 +351,16 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
         if pane == EXAMPLES:
             self.example = max(0, min(len(self._examples()) - 1, self.example + by))
         else:
-            self.scrolled[pane] = max(0, min(self._lengths[pane], self.scrolled[pane] + by))
+            self.scrolled[pane].move(by)
         self.update_panels()
 
     def do_reset(self) -> None:
         self.host.set_view(ChartView(glyphs=self.state.view.glyphs, metric=self.state.view.metric))
+
+
+def _new(name: str) -> Path:
+    """The file of a name that is still free. Raises StoreError."""
+    path = Path(name).expanduser().absolute()
+    if path.exists():
+        raise StoreError(f"{path} is there already: w again, and another name", "file")
+    return path

@@ -14,6 +14,7 @@ from store.best import judged_by
 from store.states import RunState
 from tui import run_filter
 from tui.lines import sweeps, theme
+from tui.lines.cycle import following
 from tui.lines.text import Line, cut, spread
 from tui.rows import Request, Run, ask
 from tui.run_list import RunList
@@ -21,12 +22,12 @@ from tui.screens.base import BaseScreen, pane_index, textual_bindings
 from tui.screens.dashboard_layout import Layout
 from tui.screens.dashboard_panes import PANES, ShownPanes
 from tui.state import FIRST_METRIC, SMOOTHING, ChartView
-from tui.widgets import chart, panes, run_table
+from tui.widgets import chart, grid, panes, run_table
 from tui.widgets.bars import tabs
 from tui.widgets.chart import Shown
 from tui.widgets.panel import Panel
 
-MOST_CURVES = 8  # of marked runs: more than there are colours tell nothing
+MOST_CURVES = len(theme.SERIES)  # of marked runs: more than there are colours tell nothing
 
 
 class Dashboard(BaseScreen, inherit_bindings=False):
@@ -159,8 +160,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         runs = self.runs()
         rows = height - 2
         index = self.run_list.index(self.snapshot)
-        self.top = max(0, min(self.top, len(runs) - rows))
-        self.top = min(max(self.top, index - rows + 1), index)
+        self.top = grid.visible_top(self.top, index, len(runs), rows)
         none = f"No run matches {self.run_list.filter!r}: esc shows all"
         empty = none if self.snapshot.runs else run_table.EMPTY
         slots = {number: slot for slot, number in enumerate(self.state.marked)}
@@ -357,9 +357,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         run = self.target()
         rows = self.snapshot.rows(ask("keys", run=run.number)) if run else []
         keys = [row["key"] for row in rows if chart.is_training(row["key"])] or [FIRST_METRIC]
-        now = self.state.view.metric
-        following = keys[(keys.index(now) + 1) % len(keys)] if now in keys else keys[0]
-        self.host.set_view(replace(self.state.view, metric=following))
+        self.host.set_view(replace(self.state.view, metric=following(keys, self.state.view.metric)))
 
     def do_back(self) -> None:
         if self.shown_panes.whole:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tui.lines.scroll import Scroll
 from tui.lines.text import Line
 
 PANES = ("training", "held-out", "general", "hardware", "flags", "log")
@@ -14,8 +15,7 @@ class ShownPanes:
         self.pane = 0  # shown on a small terminal
         self.large: int | None = None  # the only pane shown on a large one
         self.whole = False  # a pane has the screen to itself, without the table
-        self._first = 0  # line of text in view in it; of a log, counted from its end
-        self._last = 0
+        self._scroll = Scroll()  # of the text in it; a log is read from its end
 
     def visible(self, small: bool) -> tuple[int, ...]:
         if small or self.whole:
@@ -24,13 +24,13 @@ class ShownPanes:
 
     def turn_whole(self) -> None:
         """Give a pane the screen to itself, or the table its place again."""
-        self.whole, self._first = not self.whole, 0
+        self.whole, self._scroll = not self.whole, Scroll()
         if self.whole and self.large is not None:
             self.pane = self.large
 
     def go_on(self, by: int, small: bool) -> None:
         """To the next pane; on a large terminal all of them come after the last."""
-        self._first = 0
+        self._scroll = Scroll()
         if small or self.whole:
             self.pane = (self.pane + by) % len(PANES)
         else:
@@ -40,7 +40,7 @@ class ShownPanes:
 
     def choose(self, index: int, small: bool) -> None:
         """Show a pane; on a large terminal, where it is shown alone, all of them."""
-        self._first = 0
+        self._scroll = Scroll()
         if small or self.whole:
             self.pane = index
         else:
@@ -48,12 +48,8 @@ class ShownPanes:
 
     def in_view(self, lines: list[Line], height: int, *, from_end: bool = False) -> list[Line]:
         """What of a text is in view where its pane has the screen to itself."""
-        self._last = max(0, len(lines) - height)
-        self._first = max(0, min(self._first, self._last))
-        start = self._last - self._first if from_end else self._first
-        return lines[start : start + height]
+        return self._scroll.view(lines, height, from_end=from_end)
 
     def scroll(self, by: int) -> None:
         """Move what is in view of the text, down above 0."""
-        by = -by if PANES[self.pane] == "log" else by
-        self._first = max(0, min(self._last, self._first + by))
+        self._scroll.move(-by if PANES[self.pane] == "log" else by)

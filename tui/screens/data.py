@@ -12,6 +12,7 @@ from textual.containers import Horizontal
 
 from engine.basics.errors import DataError
 from engine.basics.safe_text import one_line
+from tui.lines.scroll import Scroll
 from tui.lines.text import Line, wrap
 from tui.reports import Reporting
 from tui.screens.base import PanedScreen, pane_index, textual_bindings
@@ -34,8 +35,7 @@ class DataScreen(PanedScreen, inherit_bindings=False):
         self.report: dict[str, Any] | None = None
         self.trouble = ""  # why there is no report
         self.at = 0  # the example shown
-        self.scrolled = [0, 0]
-        self._lengths = [0, 0]
+        self.scrolled = [Scroll() for _ in self.panes]
         self._reporting: Reporting | None = None
         self.since = time.monotonic()
 
@@ -87,13 +87,6 @@ class DataScreen(PanedScreen, inherit_bindings=False):
 
     # ---- painting -------------------------------------------------------------------------------
 
-    def lay_out(self, width: int, height: int) -> None:
-        self.query_one("#tabs").set_class(not self.small, "hidden")
-        for index in range(len(self.panes)):
-            pane = self.query_one(f"#pane{index}")
-            pane.set_class(self.small and index != self.pane, "hidden")
-            pane.set_class(index == self.pane, "-active")
-
     def header_start(self) -> Line:
         line: Line = [(f" data of {one_line(self.heading)}", "bright")]
         return [*line, *data_page.summary(self.report)] if self.report else line
@@ -104,21 +97,17 @@ class DataScreen(PanedScreen, inherit_bindings=False):
         if self.report is None:
             took = f"{time.monotonic() - self.since:.0f} s"
             return [[(f"reading, tokenising and comparing every row … {took}", "dim")]]
-        return self._scroll(0, data_page.facts(self.report, width), height)
+        return self.scrolled[0].view(data_page.facts(self.report, width), height)
 
     def paint_example(self, width: int, height: int) -> list[Line]:
         examples = self._examples()
         if not examples:
             return [[("no row can be shown", "dim")]] if self.report else []
-        return self._scroll(1, data_page.examples(examples, self.at, width, marks=self.app.no_color), height)
+        lines = data_page.examples(examples, self.at, width, marks=self.app.no_color)
+        return self.scrolled[1].view(lines, height)
 
     def _examples(self) -> list[dict[str, Any]]:
         return self.report["examples"] if self.report else []
-
-    def _scroll(self, pane: int, lines: list[Line], height: int) -> list[Line]:
-        self._lengths[pane] = max(0, len(lines) - height)
-        start = self.scrolled[pane] = min(self.scrolled[pane], self._lengths[pane])
-        return lines[start : start + height]
 
     # ---- keys -----------------------------------------------------------------------------------
 
@@ -134,7 +123,7 @@ class DataScreen(PanedScreen, inherit_bindings=False):
             return
         if not self.small or self.pane == 1:  # else the one that was chosen is only brought to view
             self.at = (self.at + by) % len(examples)
-            self.scrolled[1] = 0
+            self.scrolled[1].first = 0
         self.do_pane(2)
 
     def move(self, by: int) -> None:
@@ -145,5 +134,5 @@ class DataScreen(PanedScreen, inherit_bindings=False):
             self._scroll_pane(pane_index(panel), lines)
 
     def _scroll_pane(self, pane: int, by: int) -> None:
-        self.scrolled[pane] = max(0, min(self._lengths[pane], self.scrolled[pane] + by))
+        self.scrolled[pane].move(by)
         self.update_panels()

@@ -13,9 +13,11 @@ from textual.containers import Horizontal
 from engine.basics.errors import ExportError
 from engine.basics.safe_text import one_line
 from finetui.errors import StoreError
-from tui.host import Answer, run_path
+from tui.host import Answer, path_or_say
 from tui.lines import looks
+from tui.lines.cycle import following
 from tui.lines.looks import Compared, Looks, Wish
+from tui.lines.scroll import Scroll
 from tui.lines.text import Line, cut, wrap
 from tui.reports import Exporting
 from tui.rows import Request, Row, Run, ask
@@ -46,8 +48,8 @@ class ExamplesScreen(PanedScreen, inherit_bindings=False):
         self.wish = Wish(suite, slice)
         self.best_first = False
         self.words = ""
-        self.cursor = self.top = self.scrolled = 0
-        self._length = 0  # lines of the example below those in view
+        self.cursor = self.top = 0
+        self.scroll = Scroll()  # of the example
         self._tokens: dict[tuple[str, str], Row] = {}  # what was scored, by suite and example
         self._scoring: Exporting | None = None
 
@@ -63,13 +65,6 @@ class ExamplesScreen(PanedScreen, inherit_bindings=False):
     def on_mount(self) -> None:
         self.query_one("#scope").styles.height = 2
         self.query_one("#body").styles.height = "1fr"
-
-    def lay_out(self, width: int, height: int) -> None:
-        self.query_one("#tabs").set_class(not self.small, "hidden")
-        for index in range(len(self.panes)):
-            pane = self.query_one(f"#pane{index}")
-            pane.set_class(self.small and index != self.pane, "hidden")
-            pane.set_class(index == self.pane, "-active")
 
     # ---- what is shown --------------------------------------------------------------------------
 
@@ -184,9 +179,7 @@ class ExamplesScreen(PanedScreen, inherit_bindings=False):
             return [[("loading …", "dim")]] if self._row() else []
         color, glyphs = not self.app.no_color, self.state.view.glyphs
         lines = example_page.page(example, compared, glyphs, width, color=color)
-        self._length = max(0, len(lines) - height)
-        self.scrolled = min(self.scrolled, self._length)
-        return lines[self.scrolled : self.scrolled + height]
+        return self.scroll.view(lines, height)
 
     # ---- what is compared -----------------------------------------------------------------------
 
@@ -195,7 +188,7 @@ class ExamplesScreen(PanedScreen, inherit_bindings=False):
         self._from_the_top()
 
     def _from_the_top(self) -> None:
-        self.cursor = self.top = self.scrolled = 0
+        self.cursor = self.top = self.scroll.first = 0
         self.changed()
 
     def do_suite(self) -> None:
@@ -203,15 +196,14 @@ class ExamplesScreen(PanedScreen, inherit_bindings=False):
             names = looks.suites(self._looks(self.number), self._looks(self.before))
             if len(names) == 1:
                 self.host.say(f"{names[0]} is the only suite that can be compared")
-            suite = names[(names.index(compared.suite) + 1) % len(names)]
-            self._choose(replace(self.wish, suite=suite, slice=None))
+            self._choose(replace(self.wish, suite=following(names, compared.suite), slice=None))
 
     def do_slice(self) -> None:
         if compared := self.compared():
             names = [None, *self._looks(self.number).slices(compared.suite)]
             if len(names) == 1:
                 self.host.say(f"suite {compared.suite} is not divided into slices")
-            slice = names[(names.index(compared.slice) + 1) % len(names)]
+            slice = following(names, compared.slice)
             self._choose(replace(self.wish, suite=compared.suite, slice=slice))
 
     def do_order(self) -> None:
@@ -225,8 +217,7 @@ class ExamplesScreen(PanedScreen, inherit_bindings=False):
             self.host.say("mark another run with space on the dashboard: b then compares with it", "warn")
             return
         around = [self.number, *others]
-        at = around.index(self.before) if self.before in around else 0
-        self.before = around[(at + 1) % len(around)]
+        self.before = following(around, self.before if self.before in around else self.number)
         self._choose(replace(self.wish, step_before=None))
 
     def do_earlier_look(self) -> None:
@@ -269,11 +260,8 @@ class ExamplesScreen(PanedScreen, inherit_bindings=False):
 
     def do_tokens(self) -> None:
         """Have the tokens of the example scored, by a process that loads the model."""
-        compared, row, path = self.compared(), self._row(), run_path(self.host.home, self.number)
-        if compared is None or row is None:
-            return
-        if path is None:
-            self.host.say(f"the directory of run #{self.number} is gone", "bad")
+        compared, row = self.compared(), self._row()
+        if compared is None or row is None or (path := path_or_say(self.host, self.number)) is None:
             return
         if self._scoring:
             self.host.say("tokens are being scored already: wait for them", "warn")
@@ -326,7 +314,7 @@ class ExamplesScreen(PanedScreen, inherit_bindings=False):
 
     def _go(self, by: int) -> None:
         self.cursor = max(0, min(len(self.rows()) - 1, self.cursor + by))
-        self.scrolled = 0
+        self.scroll.first = 0
         self.changed()
 
     def move(self, by: int) -> None:
@@ -336,12 +324,12 @@ class ExamplesScreen(PanedScreen, inherit_bindings=False):
             self._go(by)
 
     def _scroll(self, by: int) -> None:
-        self.scrolled = max(0, min(self._length, self.scrolled + by))
+        self.scroll.move(by)
         self.update_panels()
 
     def click(self, panel: str, row: int, column: int) -> None:
         if panel == "pane0" and 0 < row <= len(self.rows()) - self.top:
-            self.cursor, self.scrolled = self.top + row - 1, 0
+            self.cursor, self.scroll.first = self.top + row - 1, 0
         super().click(panel, row, column)
 
     def turn_wheel(self, panel: str, lines: int) -> None:

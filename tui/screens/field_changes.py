@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.basics.safe_text import one_line
 from engine.recipe.yaml_text import BadYaml
+from tui.lines.cycle import following
 from tui.lines.recipe_draft import MISSING, SWEEP, Draft, shown, typed
 from tui.lines.recipe_fields import KINDS, Field, given, known_keys
 from tui.screens.base import BaseScreen
@@ -25,8 +26,7 @@ class FieldChanges:
             return
         value = given(self._draft(), field)
         now = field.default if value is MISSING else value
-        at = field.choices.index(now) + by if now in field.choices else 0
-        self._set(field, field.choices[at % len(field.choices)])
+        self._set(field, following(field.choices, now, by))
 
     def ask_for_value(self, field: Field) -> None:
         value = given(self._draft(), field)

@@ -12,6 +12,7 @@ from textual.app import ComposeResult
 from engine.basics.safe_text import one_line
 from finetui.home import Home
 from tui import commands
+from tui.lines.scroll import Scroll
 from tui.lines.text import Line, wrap
 from tui.screens.base import BaseScreen, textual_bindings
 from tui.widgets.panel import Panel
@@ -28,8 +29,7 @@ class FixScreen(BaseScreen, inherit_bindings=False):
         self.number, self.name_of_run = number, name
         self.fix: dict[str, Any] | None = None
         self.trouble = ""  # why there is nothing to show
-        self.first_line = 0
-        self._length = 0
+        self.scroll = Scroll()
 
     def compose(self) -> ComposeResult:
         yield Panel(self.paint_header, id="header", classes="line")
@@ -60,9 +60,7 @@ class FixScreen(BaseScreen, inherit_bindings=False):
         if self.fix is None:
             return [[("reading the run's flags …", "dim")]]
         lines = lines_of(self.fix, width)
-        self._length = max(0, len(lines) - height)
-        self.first_line = min(self.first_line, self._length)
-        return lines[self.first_line : self.first_line + height]
+        return self.scroll.view(lines, height)
 
     # ---- keys -----------------------------------------------------------------------------------
 
@@ -122,7 +120,7 @@ class FixScreen(BaseScreen, inherit_bindings=False):
         self.host.say(queued or f"saved {made['path']}", "good")
 
     def move(self, by: int) -> None:
-        self.first_line = max(0, min(self._length, self.first_line + by))
+        self.scroll.move(by)
         self.update_panels()
 
 

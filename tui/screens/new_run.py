@@ -15,6 +15,7 @@ from engine.basics.safe_text import one_line
 from tui.host import Answer
 from tui.lines.recipe_draft import MISSING, Draft, shown
 from tui.lines.recipe_fields import fields_of, given
+from tui.lines.scroll import Scroll
 from tui.lines.text import Line, folded, spread
 from tui.rows import Request, ask
 from tui.screens.base import PanedScreen, pane_index, textual_bindings
@@ -22,7 +23,7 @@ from tui.screens.draft_check import DraftCheck
 from tui.screens.draft_queueing import DraftQueueing
 from tui.screens.field_changes import FieldChanges
 from tui.screens.recipe_files import ask_for_file, ask_where_to_save
-from tui.widgets import forecast, panes, recipe_form
+from tui.widgets import forecast, grid, panes, recipe_form
 from tui.widgets.panel import Panel
 from tui.widgets.recipe_form import Row
 from tui.widgets.yaml_editor import YamlEditor
@@ -49,8 +50,7 @@ class NewRunScreen(PanedScreen, inherit_bindings=False):
         self.cursor = "model.path"  # key of the row
         self.editor: YamlEditor | None = None
         self._top = 0  # first row in view
-        self._scrolled = [0, 0, 0]
-        self._lengths = [0, 0, 0]
+        self._scrolled = [Scroll() for _ in self.panes]
         self.checked = DraftCheck(self, lambda: self.draft, self._keep, self.update_panels)
         self.changes = FieldChanges(self, lambda: self.draft, self.take)
         self.queueing = DraftQueueing(self, lambda: self.draft, self._forget)
@@ -111,13 +111,12 @@ class NewRunScreen(PanedScreen, inherit_bindings=False):
     # ---- painting -------------------------------------------------------------------------------
 
     def lay_out(self, width: int, height: int) -> None:
-        self.query_one("#tabs").set_class(not self.small, "hidden")
+        super().lay_out(width, height)
         self.query_one("#right").set_class(self.small and self.pane == 0, "hidden")
-        for index in range(len(self.panes)):
-            pane = self.query_one(f"#pane{index}")
-            edited = index == 1 and self.editor is not None
-            pane.set_class(edited or (self.small and index != self.pane), "hidden")
-            pane.set_class(index == self.pane, "-active")
+
+    def is_in_view(self, pane: int) -> bool:
+        """The editor stands in the place of the YAML."""
+        return super().is_in_view(pane) and not (pane == 1 and self.editor)
 
     def header_start(self) -> Line:
         word, style = forecast.verdict(self.draft, self.checked.forecast)
@@ -132,8 +131,7 @@ class NewRunScreen(PanedScreen, inherit_bindings=False):
         at = self._index(rows)
         about = recipe_form.about(self.draft, rows[at], self.fields, width)[: max(2, height // 2)]
         room = max(1, height - len(about) - 1)
-        self._top = max(0, min(self._top, len(rows) - room))
-        self._top = min(max(self._top, at - room + 1), at)
+        self._top = grid.visible_top(self._top, at, len(rows), room)
         lines = [
             recipe_form.line(self.draft, row, self.fields, self.folded, number == at, width)
             for number, row in enumerate(rows[self._top : self._top + room], start=self._top)
@@ -149,23 +147,20 @@ class NewRunScreen(PanedScreen, inherit_bindings=False):
         for text in self.draft.text.splitlines():
             style = "faint" if text.lstrip().startswith("#") else "text"
             lines += [[(piece, style)] for piece in folded(one_line(text), width)]
-        return self._scroll(1, lines, height)
+        return self._scrolled[1].view(lines, height)
 
     def paint_check(self, width: int, height: int) -> list[Line]:
         values, _ = panes.hardware_values(self.snapshot.rows(ask("hardware")))
-        return self._scroll(2, forecast.lines(self.draft, self.checked.forecast, values, width), height)
+        return self._scrolled[2].view(
+            forecast.lines(self.draft, self.checked.forecast, values, width), height
+        )
 
     def paint_footer(self, width: int, height: int) -> list[Line]:
         """While the YAML is edited no key of the form means anything: what is wrong with it is said instead."""
         if self.editor is None or self.state.status.shown:
             return super().paint_footer(width, height)
-        said = next((f"{key}: {said}" if key else said for key, said in self.draft.problems.items()), "")
+        said = next(iter(self.draft.complaints), "")
         return [[(" esc", "key"), (" leaves the YAML  ", "dim"), (one_line(said), "bad")]]
-
-    def _scroll(self, pane: int, lines: list[Line], height: int) -> list[Line]:
-        self._lengths[pane] = max(0, len(lines) - height)
-        start = self._scrolled[pane] = min(self._scrolled[pane], self._lengths[pane])
-        return lines[start : start + height]
 
     # ---- moving ---------------------------------------------------------------------------------
 
@@ -178,7 +173,7 @@ class NewRunScreen(PanedScreen, inherit_bindings=False):
             if rows:
                 self.cursor = rows[max(0, min(len(rows) - 1, self._index(rows) + by))].key
         else:
-            self._scrolled[pane] = max(0, min(self._lengths[pane], self._scrolled[pane] + by))
+            self._scrolled[pane].move(by)
         self.update_panels()
 
     def click(self, panel: str, row: int, column: int) -> None:
@@ -297,10 +292,9 @@ class NewRunScreen(PanedScreen, inherit_bindings=False):
 
     def _may(self) -> bool:
         """Whether the recipe can be read; says what is wrong with it."""
-        for key, said in self.draft.problems.items():
-            self.host.say(one_line(f"{key}: {said}" if key else said), "bad")
-            return False
-        return True
+        for complaint in self.draft.complaints[:1]:
+            self.host.say(one_line(complaint), "bad")
+        return not self.draft.complaints
 
     def do_write(self) -> None:
         ask_where_to_save(self, lambda: self.draft, self._saved)

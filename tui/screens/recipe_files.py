@@ -7,7 +7,6 @@ from pathlib import Path
 
 from engine.basics.errors import RecipeError
 from engine.basics.safe_text import one_line
-from finetui.files import write_whole_file
 from tui.lines.recipe_draft import Draft, from_file
 from tui.screens.base import BaseScreen
 
@@ -28,26 +27,15 @@ def ask_for_file(screen: BaseScreen, then: Callable[[Draft], None]) -> None:
 
 def ask_where_to_save(screen: BaseScreen, draft: Callable[[], Draft], saved: Callable[[Path], None]) -> None:
     """Ask for a path, and write the draft there; a file that is there is replaced only after a question."""
-    host = screen.host
-
-    def take(text: str) -> None:
-        path = (draft().path.parent / Path(text).expanduser()).absolute()
-        if not text:
-            host.say("nothing done")
-        elif path.exists():
-            host.confirm(f"Replace {path}?", lambda: save(path))
-        else:
-            save(path)
 
     def save(path: Path) -> None:
-        try:
-            write_whole_file(path, draft().text)
-        except OSError as error:
-            host.say(f"{path} cannot be written ({error.strerror})", "bad")
-            return
-        saved(path)
-        host.say(f"saved {path}; queue it with a, or finetui run {path}", "good")
+        if screen.write_file(path, draft().text):
+            saved(path)
+            screen.host.say(f"saved {path}; queue it with a, or finetui run {path}", "good")
 
     now = draft()
     path = now.path if now.path.is_file() else now.path.with_name(f"{now.name}.yaml")
-    screen.ask("save as", str(path), "a .yaml file", take)
+    folder = now.path.parent
+    screen.ask_path(
+        "save as", str(path), "a .yaml file", lambda text: (folder / Path(text).expanduser()).absolute(), save
+    )

@@ -14,6 +14,7 @@ from engine.basics.safe_text import one_line
 from engine.runs.home import run_dirs
 from finetui.errors import StoreError
 from tui.lines import front
+from tui.lines.scroll import Scroll
 from tui.lines.text import Line, wrap
 from tui.reports import Exporting
 from tui.screens.base import BaseScreen, textual_bindings
@@ -36,8 +37,7 @@ class ScaleScreen(BaseScreen, inherit_bindings=False):
         self.found: dict[str, Any] | None = None
         self.word = "starting …"  # what is being done, or why there is nothing
         self.failed = False
-        self.first_line = 0
-        self._length = 0
+        self.scroll = Scroll()
         self._path: Path | None = None  # of the run
         self._scoring: Exporting | None = None
 
@@ -111,9 +111,7 @@ class ScaleScreen(BaseScreen, inherit_bindings=False):
                     [(f"On {title} of the rows, since the base model", "title")],
                     *front.table(rows),
                 ]
-        self._length = max(0, len(lines) - height)
-        self.first_line = min(self.first_line, self._length)
-        return lines[self.first_line : self.first_line + height]
+        return self.scroll.view(lines, height)
 
     # ---- keys -----------------------------------------------------------------------------------
 
@@ -148,7 +146,7 @@ class ScaleScreen(BaseScreen, inherit_bindings=False):
             client.action("look", run=self.number)
 
     def move(self, by: int) -> None:
-        self.first_line = max(0, min(self._length, self.first_line + by))
+        self.scroll.move(by)
         self.update_panels()
 
 

@@ -14,6 +14,7 @@ from textual.widgets import TextArea
 
 from engine.basics.safe_text import one_line
 from tui.host import Answer
+from tui.lines.cycle import following
 from tui.lines.text import Line, cut
 from tui.screens.base import BaseScreen, textual_bindings
 from tui.screens.queries import EXAMPLES, QueriesScreen
@@ -27,6 +28,7 @@ from tui.widgets.prompt import Prompt
 
 ROW_LIMIT = 100_000
 HISTORY = 200
+PANES = ("editor", "results", "tables")
 
 
 class SqlScreen(BaseScreen, inherit_bindings=False):
@@ -94,7 +96,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         side.styles.width = 64
         side.set_class(self.small, "hidden")
         results.title("Tables" if self.small and name == "tables" else self.results.title())
-        for part in ("editor", "tables", "results"):
+        for part in PANES:
             self.query_one(f"#{part}").set_class(part == name, "-active")
         if name == "editor":
             self.editor.focus()
@@ -147,8 +149,8 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         if item is None or item.kind in ("keyword", "value"):
             self.host.say("there is no table, column or function under the cursor", "warn")
         else:
-            text = tables.described(item, self.schema)
-            self.host.open_screen(ReaderScreen(tables.head_of(item, self.schema), lambda: text))
+            head, text = tables.head_of(item, self.schema), tables.described(item, self.schema)
+            self.host.open_screen(ReaderScreen(head, text))
 
     # ---- running --------------------------------------------------------------------------------
 
@@ -291,12 +293,10 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
     # ---- moving ---------------------------------------------------------------------------------
 
     def do_next_pane(self) -> None:
-        order = ("editor", "results", "tables")
-        self.activate(order[(order.index(self.active) + 1) % 3])
+        self.activate(following(PANES, self.active))
 
     def do_previous_pane(self) -> None:
-        order = ("editor", "results", "tables")
-        self.activate(order[(order.index(self.active) - 1) % 3])
+        self.activate(following(PANES, self.active, -1))
 
     def do_back(self) -> None:
         if self.running:

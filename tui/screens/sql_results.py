@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from finetui.errors import StoreError
 from tui import table_files
 from tui.host import Answer
+from tui.lines.cycle import following
 from tui.lines.tables import plain
 from tui.lines.text import Line, width_of
 from tui.screens.reader import ReaderScreen
@@ -92,8 +93,7 @@ class Results:
     def sideways(self, by: int) -> None:
         """The column beside; in a chart, all columns and then one after the other."""
         if self.curves:
-            choices = [None, *self.curves.names]
-            self.drawn = choices[(choices.index(self.drawn) + by) % len(choices)]
+            self.drawn = following([None, *self.curves.names], self.drawn, by)
         elif self.shown:
             self.column = max(0, min(len(self.shown.names) - 1, self.column + by))
         self.screen.activate(self.screen.active)
@@ -118,7 +118,7 @@ class Results:
             self._open(title, "NULL" if value is None else plain(value))
 
     def _open(self, title: str, text: str) -> None:
-        self.screen.host.open_screen(ReaderScreen(title, lambda: text))
+        self.screen.host.open_screen(ReaderScreen(title, text))
 
     def _made(self) -> Result | None:
         """The result, or None and a word on why nothing can be done with it."""
@@ -183,22 +183,9 @@ class Results:
     def save(self) -> None:
         if made := self._made():
             hint = "result.csv, .parquet, .json or .md"
-            self.screen.ask("save all rows to", "", hint, lambda text: self._save(made, text))
-
-    def _save(self, made: Result, text: str) -> None:
-        host = self.screen.host
-        if not text:
-            host.say("nothing done")
-            return
-        try:
-            path = table_files.path_of(text)
-        except StoreError as error:
-            host.say(str(error), "bad")
-            return
-        if path.exists():
-            host.confirm(f"Replace {path}?", lambda: self._write(made, path))
-        else:
-            self._write(made, path)
+            self.screen.ask_path(
+                "save all rows to", "", hint, table_files.path_of, lambda path: self._write(made, path)
+            )
 
     def _write(self, made: Result, path: Path) -> None:
         """All rows: where some are beyond the limit of the screen, the query is asked again."""

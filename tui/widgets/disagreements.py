@@ -79,10 +79,7 @@ def lines(
 
 
 def _head(view: InView, name: int, text: str) -> Line:
-    hidden = " ".join(
-        filter(None, [f"« {view.before}" if view.before else "", f"{view.after} »" if view.after else ""])
-    )
-    line: Line = [(left(f" {text}", name - len(hidden) - 1), "dim"), (f"{hidden} ", "warn")]
+    line: Line = [(left(f" {text}", name - len(view.hidden) - 1), "dim"), (f"{view.hidden} ", "warn")]
     for column in view.columns:
         mark = "▌" if column.chosen else " "
         pinned = " pinned" if column.pinned and column.width > _REFERENCE else ""

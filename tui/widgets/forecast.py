@@ -33,8 +33,7 @@ class Forecast:
 def lines(draft: Draft, forecast: Forecast | None, free: Mapping[str, float], width: int) -> list[Line]:
     """`forecast`: None while it is being made; `free`: the last readings of the hardware, by key."""
     if draft.problems:
-        problems = [f"{key}: {said}" if key else said for key, said in draft.problems.items()]
-        return [line for text in problems for line in _labelled("wrong", text, "bad", width)]
+        return [line for text in draft.complaints for line in _labelled("wrong", text, "bad", width)]
     forecast = forecast or Forecast()
     found: list[Line] = []
     if not forecast.is_whole:

@@ -35,10 +35,15 @@ class InView:
     def reference(self) -> Run:
         return self.columns[0].run
 
+    @property
+    def hidden(self) -> str:
+        """How many runs are out of view at the left and at the right: `« 2  3 »`."""
+        sides = [f"« {self.before}" if self.before else "", f"{self.after} »" if self.after else ""]
+        return " ".join(filter(None, sides))
+
     def head(self, name: int) -> Line:
         """The names of the runs; `name` columns before them say how many are out of view."""
-        hidden = [f"« {self.before}" if self.before else "", f"{self.after} »" if self.after else ""]
-        line: Line = [(left(" ".join(filter(None, hidden)), name), "warn")]
+        line: Line = [(left(self.hidden, name), "warn")]
         for column in self.columns:
             end = " pinned" if column.pinned else ""
             text = left(f"#{column.run.number} {one_line(column.run.name)}", column.width - 4 - len(end))
