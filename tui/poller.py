@@ -118,7 +118,8 @@ class Poller:
             for request, version in versions.items()
             if request in self._snapshot.answers and self._versions.get(request) == version
         }
-        answers |= self._answers(client, [request for request in versions if request not in answers])
+        missing = [request for request in versions if request not in answers]
+        answers |= answers_to(missing, client, lambda name, args: self._answer(client, name, args))
         self._versions = versions
         return Snapshot(runs, etas, answers, "", True)
 
@@ -128,24 +129,6 @@ class Poller:
         if self._table is None or not shown.equals(self._table):
             self._table, self._made = shown, runs_of(shown)
         return self._made
-
-    def _answers(self, client: Any, requests: Iterable[Request]) -> dict[Request, list[Row]]:
-        """Curves of several runs are asked for together: twenty at once take a third of the time."""
-        answers: dict[Request, list[Row]] = {}
-        curves: dict[tuple[tuple[str, Any], ...], dict[int, Request]] = {}
-        for request in requests:
-            name, pairs = request
-            args = dict(pairs)
-            if name == "curve":
-                run = args.pop("run")
-                curves.setdefault(tuple(args.items()), {})[run] = request
-                answers[request] = []
-            else:
-                answers[request] = self._answer(client, name, args)
-        for pairs, by_run in curves.items():
-            for row in client.named("curves", runs=sorted(by_run), **dict(pairs)).to_pylist():
-                answers[by_run[row["run"]]].append(row)
-        return answers
 
     def _answer(self, client: Any, name: str, args: dict[str, Any]) -> list[Row]:
         if name == "log":
@@ -173,6 +156,29 @@ class Poller:
             return id(self._made)
         # Others may use the machine while no run goes on; but then it is looked at seldom, and shown coarsely.
         return int(time.monotonic() / (2 if busy else IDLE_HARDWARE_S))
+
+
+def answers_to(
+    requests: Iterable[Request], client: Any, other: Callable[[str, dict[str, Any]], list[Row]]
+) -> dict[Request, list[Row]]:
+    """Curves of several runs are asked for together: twenty at once take a third of the time. `other`: the answer to
+    what is no curve.
+    """
+    answers: dict[Request, list[Row]] = {}
+    curves: dict[tuple[tuple[str, Any], ...], dict[int, Request]] = {}
+    for request in requests:
+        name, pairs = request
+        args = dict(pairs)
+        if name == "curve":
+            run = args.pop("run")
+            curves.setdefault(tuple(args.items()), {})[run] = request
+            answers[request] = []
+        else:
+            answers[request] = other(name, args)
+    for pairs, by_run in curves.items():
+        for row in client.named("curves", runs=sorted(by_run), **dict(pairs)).to_pylist():
+            answers[by_run[row["run"]]].append(row)
+    return answers
 
 
 # ---- the log of a run, from disk -----------------------------------------------------------------

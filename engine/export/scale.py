@@ -32,6 +32,7 @@ from engine.export.front import (
     point_dict,
 )
 from engine.export.request import check_finished
+from engine.export.run_data import data_of
 from engine.export.source import Source
 from engine.export.weights import finished_step, training_dtype
 from engine.losses.dpo_loss import PairLoss, preference_loss
@@ -42,7 +43,6 @@ from engine.models import load
 from engine.models.tokenizer import load_tokenizer
 from engine.recipe.tasks import Dpo
 from engine.tasks.prepare import Prepared, Suite, changed_sources
-from engine.tasks.prepared_cache import prepare_once
 
 
 def scale(
@@ -59,7 +59,7 @@ def scale(
     recipe = source.recipe
     tokenizer = load_tokenizer(recipe.model)
     progress("reading the held-out and general text")
-    data = prepare_once(recipe, tokenizer, load.longest(recipe.model, tokenizer), source.run.cache("data"))
+    data = data_of(source, tokenizer)
     if (count := len(data.suite("heldout").examples)) < FEWEST:
         raise ExportError(
             f"run #{source.number} has {count} held-out rows, and a factor that is chosen on one half and confirmed on "

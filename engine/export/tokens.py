@@ -11,6 +11,7 @@ import torch
 from engine.basics.errors import ExportError
 from engine.data.chat import Example
 from engine.export.factors import Scalable
+from engine.export.run_data import data_of
 from engine.export.source import Source
 from engine.export.weights import finished_step, training_dtype
 from engine.flags.actions import SCALED
@@ -18,7 +19,6 @@ from engine.models import load
 from engine.models.tokenizer import load_tokenizer
 from engine.runs import journal
 from engine.tasks.prepare import Prepared
-from engine.tasks.prepared_cache import prepare_once
 
 
 def score_tokens(source: Source, suite: str, id: str, progress: Callable[[str], None]) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def score_tokens(source: Source, suite: str, id: str, progress: Callable[[str], 
     recipe = source.recipe
     tokenizer = load_tokenizer(recipe.model)
     progress("reading the data")
-    data = prepare_once(recipe, tokenizer, load.longest(recipe.model, tokenizer), source.run.cache("data"))
+    data = data_of(source, tokenizer)
     example = _find(data, suite, id, source.number)
     progress(f"loading {recipe.model.path} and what run #{source.number} trained")
     dtype = training_dtype(source)

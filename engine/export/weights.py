@@ -95,15 +95,14 @@ def compare_quantised(source: Source, weights: Path, merged: Any, progress: Prog
     """Compare the merged model with the 4-bit base and its adapter, on held-out examples of the run; or say why not."""
     from peft import set_peft_model_state_dict
 
+    from engine.export.run_data import data_of
     from engine.tasks.items import Labelled, Pair
-    from engine.tasks.prepared_cache import prepare_once
 
     recipe = source.recipe
     tokenizer = load_tokenizer(recipe.model)
     progress("reading the held-out examples")
     try:
-        longest = load.longest(recipe.model, tokenizer)
-        data = prepare_once(recipe, tokenizer, longest, source.run.cache("data"))
+        data = data_of(source, tokenizer)
     except DataError as error:
         return f"not compared, since the held-out examples cannot be read again ({error})"
     trained = load.load_model(recipe.model, recipe.method, training_dtype(source))

@@ -15,8 +15,7 @@ import sys
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
@@ -24,6 +23,7 @@ from ruamel.yaml import YAML
 from engine.basics.errors import RecipeError
 from engine.basics.safe_text import one_line
 from engine.recipe import yaml_text
+from engine.recipe.annotations import models_in
 from engine.recipe.command import Command
 from engine.recipe.kinds import COMMAND, is_command
 from engine.recipe.margins import OnForgetting, SliceMargins
@@ -329,11 +329,5 @@ def _known_keys(recipe: type[BaseModel], loc: list[Any]) -> list[str]:
 
 def _models_under(model: type[BaseModel], key: Any) -> list[type[BaseModel]]:
     if key in model.model_fields:
-        return _models_in(model.model_fields[key].annotation)
+        return models_in(model.model_fields[key].annotation)
     return [SliceMargins] if model is OnForgetting else []
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if get_origin(annotation) in (Union, UnionType, Annotated):
-        return [model for arg in get_args(annotation) for model in _models_in(arg)]
-    return [annotation] if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []

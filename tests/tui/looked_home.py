@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import made_home
-from made_home import NOW, make_run, raise_flag, say
+from made_home import NOW, make_run, raise_flag
 
 from finetui.home import Home
 from finetui.log import LogWriter
@@ -18,18 +18,7 @@ def fill(home: Home) -> None:
     home.create()
     for number in (1, 2):
         run = make_run(home, number, f"looked-{number}")
-        say(
-            run,
-            "started",
-            state="starting",
-            attempt=1,
-            pid=1,
-            start_time=1.0,
-            boot_id="b",
-            device="cpu",
-            t=NOW,
-        )
-        log = LogWriter(run.attempt(1).events, "worker", number, 1)
+        log = made_home.begin(run, NOW)
         _examples(log)
         for step in (0, 10, 20):
             _look(log, number, step)

@@ -68,17 +68,8 @@ def say(run: RunDir, kind: str, **fields: Any) -> None:
     journal.close()
 
 
-def train(
-    run: RunDir,
-    steps: int,
-    *,
-    floor: float,
-    bend: float = 0.0,
-    forget: float = 0.05,
-    started: float = NOW - 3000,
-) -> LogWriter:
-    """An attempt that logs `steps` of `STEPS` steps with evaluations, samples and checkpoints; stays open."""
-    noise = random.Random(run.number)
+def begin(run: RunDir, started: float) -> LogWriter:
+    """The log of a first attempt that has been started."""
     say(
         run,
         "started",
@@ -90,8 +81,22 @@ def train(
         device="cpu",
         t=started,
     )
+    return LogWriter(run.attempt(1).events, "worker", run.number, 1)
+
+
+def train(
+    run: RunDir,
+    steps: int,
+    *,
+    floor: float,
+    bend: float = 0.0,
+    forget: float = 0.05,
+    started: float = NOW - 3000,
+) -> LogWriter:
+    """An attempt that logs `steps` of `STEPS` steps with evaluations, samples and checkpoints; stays open."""
+    noise = random.Random(run.number)
+    log = begin(run, started)
     say(run, "running", state="running", t=started)
-    log = LogWriter(run.attempt(1).events, "worker", run.number, 1)
     log.write("plan", total_steps=STEPS, tokens_per_step=8192, train_examples=1800, heldout_examples=200,
               parameters=2_100_000, trainable=90_000, precision="fp32", device="cpu", max_length=512,
               t=started)  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from made_home import Served
@@ -15,11 +16,11 @@ from tui.widgets import run_table
 MakeApp = Callable[..., FinetuiApp]
 
 
-async def choose(pilot: object, app: FinetuiApp, text: str) -> None:
-    await pilot.press("vertical_line")  # type: ignore[attr-defined]
+async def choose(pilot: Any, app: FinetuiApp, text: str) -> None:
+    await pilot.press("vertical_line")
     await until(pilot, lambda: app.focused is not None, "the prompt")
     await type_text(pilot, text)
-    await pilot.press("enter")  # type: ignore[attr-defined]
+    await pilot.press("enter")
     await until(pilot, lambda: app.focused is None, "the table")
 
 

@@ -23,6 +23,7 @@ from tui.screens.compare import CompareScreen
 from tui.screens.reader import ReaderScreen
 from tui.state import ChartView
 from tui.widgets import comparable
+from tui.widgets.panel import Panel
 
 SMALL, LARGE = (80, 24), (200, 50)
 OTHER_DATA, OTHER_TASK = 7, 8  # runs whose held-out losses are not those of the others
@@ -206,7 +207,8 @@ def test_runs_that_share_a_part_of_their_examples_are_named_together() -> None:
 
 
 def styles_of(app: FinetuiApp, panel: str, word: str) -> set[str]:
-    return {style for line in app.screen.query_one(panel)._lines for text, style in line if text == word}  # type: ignore[attr-defined]
+    lines = app.screen.query_one(panel, Panel)._lines
+    return {style for line in lines for text, style in line if word in text.split()}
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])

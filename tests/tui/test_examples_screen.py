@@ -16,9 +16,10 @@ from pilot import ready, status, text_of, type_text, until
 from finetui.errors import ExitCode
 from finetui.home import Home
 from tui.app import FinetuiApp
-from tui.lines import answers, token_changes
+from tui.lines import token_changes, word_differences
 from tui.screens.dashboard import Dashboard
 from tui.screens.examples import ExamplesScreen
+from tui.widgets import example_page
 from tui.widgets.panel import Panel
 
 SMALL, LARGE = (80, 24), (200, 50)
@@ -272,12 +273,21 @@ async def test_of_several_flagged_suites_one_is_chosen(make_app: Callable[..., F
 
 
 def test_words_that_differ_are_marked() -> None:
-    old, new = answers.differences("a b c", "a x c", marks=False)
-    assert old == [("a ", "text"), ("b", "bad"), (" c", "text")]
-    assert new == [("a ", "text"), ("x", "good"), (" c", "text")]
+    old, new = word_differences.pieces("a b c", "a x c")
+    assert example_page.marked(old, "bad", "[-", "-]", marks=False) == [
+        ("a ", "text"),
+        ("b", "bad"),
+        (" c", "text"),
+    ]
+    assert example_page.marked(new, "good", "{+", "+}", marks=False) == [
+        ("a ", "text"),
+        ("x", "good"),
+        (" c", "text"),
+    ]
+    assert example_page.marked(new, "good", "{+", "+}", marks=True)[1] == ("{+x+}", "good")
     rows = [{"step": 0, "text": "a"}, {"step": 10, "text": "b"}]
-    assert answers.at(rows, 9) == rows[0]
-    assert answers.at(rows[1:], 9) is None
+    assert example_page.answer_at(rows, 9) == rows[0]
+    assert example_page.answer_at(rows[1:], 9) is None
 
 
 # ---- the command --------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from made_home import Served
@@ -15,12 +16,19 @@ from tui.screens.run import RunScreen
 MakeApp = Callable[..., FinetuiApp]
 
 
-async def log_of(pilot: object, app: FinetuiApp) -> None:
+async def log_of(pilot: Any, app: FinetuiApp) -> None:
     await ready(pilot)
-    await pilot.press("enter")  # type: ignore[attr-defined]
+    await pilot.press("enter")
     await until(pilot, lambda: isinstance(app.screen, RunScreen))
-    await pilot.press("7")  # type: ignore[attr-defined]
+    await pilot.press("7")
     await ready(pilot)
+
+
+async def search(pilot: Any, words: str) -> None:
+    await pilot.press("slash")
+    await type_text(pilot, words)
+    await pilot.press("enter")
+    await until(pilot, lambda: not pilot.app.screen.query("Prompt"))
 
 
 @pytest.fixture
@@ -41,10 +49,7 @@ async def test_a_log_is_searched(make_app: MakeApp) -> None:
         await log_of(pilot, app)
         await pilot.press("full_stop")
         assert status(app) == "/ searches here"
-        await pilot.press("slash")
-        await type_text(pilot, "needle")
-        await pilot.press("enter")
-        await until(pilot, lambda: not app.screen.query("Prompt"))
+        await search(pilot, "needle")
         assert text_of(app, "#section").splitlines()[0].strip() == "a Needle here"
         await pilot.press("full_stop")
         assert text_of(app, "#section").splitlines()[0].strip() == "and a needle there"
@@ -53,9 +58,7 @@ async def test_a_log_is_searched(make_app: MakeApp) -> None:
         assert text_of(app, "#section").splitlines()[0].strip() == "a Needle here"
         await pilot.press("comma")
         assert text_of(app, "#section").splitlines()[0].strip() == "and a needle there"
-        await pilot.press("slash")
-        await type_text(pilot, "q")
-        await pilot.press("enter")
+        await search(pilot, "q")
         assert status(app) == "nothing here has 'q'"
         await pilot.press("escape")  # ends the search, and does not leave
         assert isinstance(app.screen, RunScreen)
@@ -70,9 +73,7 @@ async def test_a_long_line_is_scrolled_sideways(make_app: MakeApp) -> None:
     app = make_app([3])
     async with app.run_test(size=(80, 24)) as pilot:
         await log_of(pilot, app)
-        await pilot.press("slash")
-        await type_text(pilot, "xxxx")
-        await pilot.press("enter")
+        await search(pilot, "xxxx")
         assert "END" not in text_of(app, "#section")
         await pilot.press(*["right"] * 20)
         assert text_of(app, "#section").splitlines()[0].endswith("xEND")

@@ -145,26 +145,20 @@ def _recipe_keys() -> dict[str, tuple[list[str], str]]:
 
 
 def _fields(model: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    from engine.recipe.annotations import models_in
+
     for name, field in model.model_fields.items():
         yield f"{prefix}{name}", field
-        for inner in _models_in(field.annotation):
+        for inner in models_in(field.annotation):
             yield from _fields(inner, f"{prefix}{name}.")
-
-
-def _models_in(annotation: Any) -> Iterator[Any]:
-    if hasattr(annotation, "model_fields"):
-        yield annotation
-    elif get_origin(annotation) not in (dict, list):
-        for inner in get_args(annotation):
-            yield from _models_in(inner)
 
 
 def _values(annotation: Any) -> Iterator[str]:
     """The values that a type lists: of `Literal`, and of true and false."""
-    if annotation is bool:
-        yield from ("true", "false")
-    elif get_origin(annotation) is Literal:
-        yield from map(str, get_args(annotation))
-    elif get_origin(annotation) not in (dict, list):
-        for inner in get_args(annotation):
-            yield from _values(inner)
+    from engine.recipe.annotations import plain
+
+    for one in plain(annotation):
+        if one is bool:
+            yield from ("true", "false")
+        elif get_origin(one) is Literal:
+            yield from map(str, get_args(one))

@@ -12,7 +12,7 @@ from tui.cli.logs import find as find_on_disk
 from tui.cli.output import out, out_text, print_json, print_listing, print_table, say
 from tui.cli.show import find
 from tui.lines import format, token_changes
-from tui.lines.looks import Compared, Looks, Wish, resolve
+from tui.lines.looks import Compared, Looks, Selection, resolve
 from tui.widgets import changes, example_page
 from tui.widgets.example_page import Example
 
@@ -25,7 +25,7 @@ MOST_TEXT = 120  # columns of a text in a table
 
 def examples(
     number: int,
-    wish: Wish,
+    selection: Selection,
     *,
     before: int | None,
     words: str,
@@ -40,7 +40,7 @@ def examples(
         client.drain(say)
         for run in {number, before or number}:
             find(client, run)
-        compared = resolve(wish, _looks(client, number), _looks(client, before or number))
+        compared = resolve(selection, _looks(client, number), _looks(client, before or number))
         if example:
             return _print_one(client, compared, example, tokens=tokens, as_json=as_json)
         asked = {**compared.arguments, "words": words, "best_first": best}

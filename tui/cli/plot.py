@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,8 @@ from tui.cli.shape import iso
 from tui.cli.show import find
 from tui.lines import theme
 from tui.lines.text import Line
-from tui.rows import Request, Row, Run, Snapshot, runs_of
+from tui.poller import answers_to
+from tui.rows import Run, Snapshot, runs_of
 from tui.state import ChartView
 from tui.widgets import chart, picture
 from tui.widgets.chart import Shown
@@ -53,7 +53,10 @@ def plot(numbers: list[int], key: str, form: Form) -> None:
         runs = [run for run in runs_of(client.named("runs")) if run.number in numbers]
         runs.sort(key=lambda run: numbers.index(run.number))
         shown = [Shown(run, slot % len(theme.SERIES)) for slot, run in enumerate(runs)]
-        snapshot = _look(client, chart.requests(shown, key), runs)
+        answers = answers_to(
+            chart.requests(shown, key), client, lambda name, args: client.named(name, **args).to_pylist()
+        )
+        snapshot = Snapshot(tuple(runs), answers=answers, loaded=True)
         made = chart.make(snapshot, shown, key, _view(form), color=inline.has_colour())
         _check(client, made, runs, key)
     named = replace(made, series=tuple(replace(one, label=_name(one.label, runs)) for one in made.series))
@@ -69,17 +72,6 @@ def plot(numbers: list[int], key: str, form: Form) -> None:
 def _view(form: Form) -> ChartView:
     glyphs = theme.Glyphs.BRAILLE if theme.terminal_has_unicode() else theme.Glyphs.ASCII
     return ChartView(log=form.log, smooth=0, glyphs=glyphs)
-
-
-def _look(client: Client, requests: Sequence[Request], runs: list[Run]) -> Snapshot:
-    answers: dict[Request, list[Row]] = {}
-    for request in requests:
-        name, args = request[0], dict(request[1])
-        if name == "curve":
-            answers[request] = client.named("curves", runs=[args.pop("run")], **args).to_pylist()
-        else:
-            answers[request] = client.named(name, **args).to_pylist()
-    return Snapshot(tuple(runs), answers=answers, loaded=True)
 
 
 def _check(client: Client, made: Plot, runs: list[Run], key: str) -> None:

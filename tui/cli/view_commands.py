@@ -84,12 +84,12 @@ def examples(
     if tokens and not example:
         raise typer.BadParameter("--tokens goes with --example: give the id of one")
     from tui.cli import examples as module
-    from tui.lines.looks import Wish
+    from tui.lines.looks import Selection
 
-    wish = Wish(suite, slice, start, end)
+    selection = Selection(suite, slice, start, end)
     module.examples(
         number,
-        wish,
+        selection,
         before=before,
         words=words,
         best=best,

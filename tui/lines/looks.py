@@ -8,12 +8,8 @@ from typing import Any
 
 from finetui.errors import StoreError
 
-FIRST = (
-    "heldout",
-    "general",
-    "seen",
-    "samples",
-)  # suites, in the order in which they are shown; others follow
+# Suites, in the order in which they are shown; others follow.
+FIRST = ("heldout", "general", "seen", "samples")
 SUITES = {"heldout": "held-out", "samples": "samples (the base model's own texts)"}
 
 
@@ -47,7 +43,7 @@ class Looks:
 
 
 @dataclass(frozen=True)
-class Wish:
+class Selection:
     """What is asked for; None: what is usual, which is all of the first suite, from the base model to the last look."""
 
     suite: str | None = None
@@ -92,45 +88,49 @@ def suites(after: Looks, before: Looks) -> list[str]:
     return [name for name in after.suites() if all(max(of.counts(name, None), default=0) > 0 for of in both)]
 
 
-def resolve(wish: Wish, after: Looks, before: Looks) -> Compared:
+def resolve(selection: Selection, after: Looks, before: Looks) -> Compared:
     """What is compared. Raises StoreError with a sentence that says what there is instead."""
     names, run, alone = suites(after, before), after.run, after.run == before.run
     if not names:
         raise StoreError(_why_none(after, before), "refused")
-    suite = _one_of(wish.suite, names, f"run #{run} has no suite {wish.suite} to compare")
-    if wish.slice is not None:
-        _one_of(wish.slice, after.slices(suite), f"suite {suite} of run #{run} has no slice {wish.slice}")
-    ends, starts = after.counts(suite, wish.slice), before.counts(suite, wish.slice)
+    suite = _one_of(selection.suite, names, f"run #{run} has no suite {selection.suite} to compare")
+    if selection.slice is not None:
+        _one_of(
+            selection.slice,
+            after.slices(suite),
+            f"suite {suite} of run #{run} has no slice {selection.slice}",
+        )
+    ends, starts = after.counts(suite, selection.slice), before.counts(suite, selection.slice)
     if not starts:
-        raise StoreError(f"run #{before.run} has no slice {wish.slice} of suite {suite}", "refused")
+        raise StoreError(f"run #{before.run} has no slice {selection.slice} of suite {suite}", "refused")
     base = min(starts) if alone else before.last(suite)
     last = after.last(suite)
     if last not in ends or (alone and last <= base):
         last = max(ends)
-    step_after = _step(wish.step_after, ends, last, suite, run)
-    step_before = _step(wish.step_before, starts, base, suite, before.run)
+    step_after = _step(selection.step_after, ends, last, suite, run)
+    step_before = _step(selection.step_before, starts, base, suite, before.run)
     if alone and step_before >= step_after:
         raise StoreError(
             f"step {step_before} is not before step {step_after}; give an earlier and a later look", "refused"
         )
-    return Compared(run, before.run, suite, wish.slice, step_before, step_after, max(ends.values()))
+    return Compared(run, before.run, suite, selection.slice, step_before, step_after, max(ends.values()))
 
 
-def nearest(wish: Wish, after: Looks, before: Looks) -> Wish:
-    """The wish without what these runs do not have."""
-    suite = wish.suite
+def nearest(selection: Selection, after: Looks, before: Looks) -> Selection:
+    """The selection without what these runs do not have."""
+    suite = selection.suite
     if suite is None or suite not in suites(after, before):
-        return Wish()
-    if wish.slice not in after.slices(suite):
-        wish = replace(wish, slice=None)
-    ends, starts = after.counts(suite, wish.slice), before.counts(suite, wish.slice)
-    if wish.step_after not in ends:
-        wish = replace(wish, step_after=None)
-    end = after.last(suite) if wish.step_after is None else wish.step_after
-    start = wish.step_before
+        return Selection()
+    if selection.slice not in after.slices(suite):
+        selection = replace(selection, slice=None)
+    ends, starts = after.counts(suite, selection.slice), before.counts(suite, selection.slice)
+    if selection.step_after not in ends:
+        selection = replace(selection, step_after=None)
+    end = after.last(suite) if selection.step_after is None else selection.step_after
+    start = selection.step_before
     if start not in starts or (after.run == before.run and start is not None and start >= end):
-        wish = replace(wish, step_before=None)
-    return wish
+        selection = replace(selection, step_before=None)
+    return selection
 
 
 def _why_none(after: Looks, before: Looks) -> str:

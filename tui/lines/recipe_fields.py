@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from engine.recipe.annotations import models_in, plain
 from engine.recipe.methods import DEFAULT_LR, DEFAULT_WARMUP
 from engine.recipe.sections import Recipe
 from engine.recipe.sweep import OF_SEARCH
@@ -100,13 +100,13 @@ def _name(draft: Draft, section: str, default: str) -> str:
 
 @cache
 def _names(section: str) -> tuple[str, ...]:
-    models = _models_in(Recipe.model_fields[section].annotation)
+    models = models_in(Recipe.model_fields[section].annotation)
     return tuple(get_args(model.model_fields["name"].annotation)[0] for model in models)
 
 
 @cache
 def _model_of(section: str, name: str) -> type[BaseModel]:
-    return _models_in(Recipe.model_fields[section].annotation)[_names(section).index(name)]
+    return models_in(Recipe.model_fields[section].annotation)[_names(section).index(name)]
 
 
 @cache
@@ -119,7 +119,7 @@ def _walk(model: type[BaseModel], prefix: str, names: dict[str, str]) -> Iterato
         key = f"{prefix}{name}"
         if key in KINDS:
             yield from _walk(_model_of(key, names[key]), f"{key}.", names)
-        elif inner := _models_in(info.annotation):
+        elif inner := models_in(info.annotation):
             yield from _walk(inner[0], f"{key}.", names)
         else:
             default = info.get_default(call_default_factory=True)
@@ -133,7 +133,7 @@ def _walk(model: type[BaseModel], prefix: str, names: dict[str, str]) -> Iterato
                 if prefix.rstrip(".") in KINDS and name == "name"
                 else choices(info.annotation),
                 " or ".join(dict.fromkeys(_hints(info.annotation))),
-                set(_plain(info.annotation)) <= {str},
+                set(plain(info.annotation)) <= {str},
             )
 
 
@@ -214,27 +214,10 @@ def given(draft: Draft, field: Field) -> Any:
 # ---- types ---------------------------------------------------------------------------------------
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if get_origin(annotation) in (Union, UnionType, Annotated):
-        return [model for arg in get_args(annotation) for model in _models_in(arg)]
-    return [annotation] if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []
-
-
-def _plain(annotation: Any) -> Iterator[Any]:
-    """The types that a union is made of, None aside."""
-    if get_origin(annotation) in (Union, UnionType):
-        for arg in get_args(annotation):
-            yield from _plain(arg)
-    elif get_origin(annotation) is Annotated:
-        yield from _plain(get_args(annotation)[0])
-    elif annotation is not NoneType:
-        yield annotation
-
-
 def choices(annotation: Any) -> tuple[Any, ...]:
     """The values of a field that has only a few; none where it has others, too."""
     found: list[Any] = []
-    for one in _plain(annotation):
+    for one in plain(annotation):
         if get_origin(one) is Literal:
             found += get_args(one)
         elif one is bool:
@@ -246,7 +229,7 @@ def choices(annotation: Any) -> tuple[Any, ...]:
 
 def _hints(annotation: Any) -> Iterator[str]:
     words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-    for one in _plain(annotation):
+    for one in plain(annotation):
         if get_origin(one) is Literal:
             yield ", ".join(map(str, get_args(one)))
         elif get_origin(one) is list:

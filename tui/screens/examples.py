@@ -16,7 +16,7 @@ from finetui.errors import StoreError
 from tui.host import Answer, path_or_say
 from tui.lines import looks
 from tui.lines.cycle import following
-from tui.lines.looks import Compared, Looks, Wish
+from tui.lines.looks import Compared, Looks, Selection
 from tui.lines.scroll import Scroll
 from tui.lines.text import Line, cut, wrap
 from tui.reports import Exporting
@@ -45,7 +45,7 @@ class ExamplesScreen(PanedScreen, inherit_bindings=False):
         super().__init__()
         self.number = number
         self.before = number  # the run that the examples come from: another one, or itself
-        self.wish = Wish(suite, slice)
+        self.selection = Selection(suite, slice)
         self.best_first = False
         self.words = ""
         self.cursor = self.top = 0
@@ -80,7 +80,7 @@ class ExamplesScreen(PanedScreen, inherit_bindings=False):
     def _compared(self) -> Compared:
         """Raises StoreError with the sentence that says why nothing can be compared."""
         after, before = self._looks(self.number), self._looks(self.before)
-        return looks.resolve(looks.nearest(self.wish, after, before), after, before)
+        return looks.resolve(looks.nearest(self.selection, after, before), after, before)
 
     def compared(self) -> Compared | None:
         try:
@@ -183,8 +183,8 @@ class ExamplesScreen(PanedScreen, inherit_bindings=False):
 
     # ---- what is compared -----------------------------------------------------------------------
 
-    def _choose(self, wish: Wish) -> None:
-        self.wish = wish
+    def _choose(self, selection: Selection) -> None:
+        self.selection = selection
         self._from_the_top()
 
     def _from_the_top(self) -> None:
@@ -196,7 +196,7 @@ class ExamplesScreen(PanedScreen, inherit_bindings=False):
             names = looks.suites(self._looks(self.number), self._looks(self.before))
             if len(names) == 1:
                 self.host.say(f"{names[0]} is the only suite that can be compared")
-            self._choose(replace(self.wish, suite=following(names, compared.suite), slice=None))
+            self._choose(replace(self.selection, suite=following(names, compared.suite), slice=None))
 
     def do_slice(self) -> None:
         if compared := self.compared():
@@ -204,7 +204,7 @@ class ExamplesScreen(PanedScreen, inherit_bindings=False):
             if len(names) == 1:
                 self.host.say(f"suite {compared.suite} is not divided into slices")
             slice = following(names, compared.slice)
-            self._choose(replace(self.wish, suite=compared.suite, slice=slice))
+            self._choose(replace(self.selection, suite=compared.suite, slice=slice))
 
     def do_order(self) -> None:
         self.best_first = not self.best_first
@@ -218,7 +218,7 @@ class ExamplesScreen(PanedScreen, inherit_bindings=False):
             return
         around = [self.number, *others]
         self.before = following(around, self.before if self.before in around else self.number)
-        self._choose(replace(self.wish, step_before=None))
+        self._choose(replace(self.selection, step_before=None))
 
     def do_earlier_look(self) -> None:
         self._move_look(-1, "step_after")
@@ -247,7 +247,7 @@ class ExamplesScreen(PanedScreen, inherit_bindings=False):
             where = "earlier" if by < 0 else "later"
             self.host.say(f"there is no {where} look to go to: they are at {', '.join(map(str, steps))}")
         else:
-            self._choose(Wish(compared.suite, compared.slice, ends["step_before"], ends["step_after"]))
+            self._choose(Selection(compared.suite, compared.slice, ends["step_before"], ends["step_after"]))
 
     def do_filter(self) -> None:
         self.ask("only with", self.words, "words of the prompt or the target", self._filter)

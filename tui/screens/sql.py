@@ -20,7 +20,7 @@ from tui.screens.base import BaseScreen, textual_bindings
 from tui.screens.queries import EXAMPLES, QueriesScreen
 from tui.screens.reader import ReaderScreen
 from tui.screens.sql_results import Results
-from tui.widgets import grid, result, tables
+from tui.widgets import grid, result, schema_list
 from tui.widgets.completion import Item
 from tui.widgets.editor import Completion, Editor
 from tui.widgets.panel import Panel
@@ -45,7 +45,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         self.outcome: Line = [
             ("enter runs the query · f2 for saved and ready-made ones · tab to the results", "dim")
         ]
-        self.schema = tables.Schema()
+        self.schema = schema_list.Schema()
         self.table_top = self.table_cursor = 0
         self.active = "editor"
         self.running: str | None = None  # id of the query that runs
@@ -75,7 +75,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         if not self.state.query:  # only a suggestion: what is typed takes its place
             self.editor.select_all()
         self.activate("editor")
-        self.host.in_thread(tables.read, self._show_schema)
+        self.host.in_thread(schema_list.read, self._show_schema)
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
         self.state.query = event.text_area.text  # for when the screen is opened again
@@ -116,13 +116,16 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         lines = self.schema.lines
         if not lines:
             return [[("loading …", "dim")]]
-        room = max(1, height - tables.DESCRIBED)
+        room = max(1, height - schema_list.DESCRIBED)
         self.table_top = grid.visible_top(self.table_top, self.table_cursor, len(lines), room)
         under = self.table_cursor if self.active == "tables" else None
-        shown = tables.list_lines(lines, self.table_top, under, width, room)
-        return [*shown, *tables.description_lines(self.under_cursor(), self.schema, width, height - room)]
+        shown = schema_list.list_lines(lines, self.table_top, under, width, room)
+        return [
+            *shown,
+            *schema_list.description_lines(self.under_cursor(), self.schema, width, height - room),
+        ]
 
-    def _show_schema(self, schema: tables.Schema) -> None:
+    def _show_schema(self, schema: schema_list.Schema) -> None:
         self.schema = schema
         if self.is_attached:
             self.editor.learn(schema.names)
@@ -133,7 +136,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
     def under_cursor(self) -> Item | None:
         """The table, column, macro or function under the cursor of the pane that has the keys."""
         if self.active == "tables" and self.schema.lines:
-            return tables.item_of(self.schema.lines[self.table_cursor])
+            return schema_list.item_of(self.schema.lines[self.table_cursor])
         if self.active == "results":
             return self.schema.names.known(self.results.column_name() or "")
         return self.editor.completion.item() or self.schema.names.known(self.editor.word())
@@ -149,7 +152,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         if item is None or item.kind in ("keyword", "value"):
             self.host.say("there is no table, column or function under the cursor", "warn")
         else:
-            head, text = tables.head_of(item, self.schema), tables.described(item, self.schema)
+            head, text = schema_list.head_of(item, self.schema), schema_list.described(item, self.schema)
             self.host.open_screen(ReaderScreen(head, text))
 
     # ---- running --------------------------------------------------------------------------------
@@ -320,7 +323,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         elif self.active == "results":
             self.results.read()
 
-    def _use(self, chosen: tables.Column) -> None:
+    def _use(self, chosen: schema_list.Column) -> None:
         self.activate("editor")
         if chosen.name:
             self.editor.insert(chosen.name)

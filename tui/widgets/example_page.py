@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from textwrap import indent
 
 from engine.basics.safe_text import lines, one_line
-from tui.lines import answers, format, token_changes
+from tui.lines import format, token_changes, word_differences
 from tui.lines.looks import Compared
 from tui.lines.text import Line, Span, block, flow, wrap
 from tui.lines.theme import Glyphs
+from tui.lines.word_differences import Piece
 from tui.rows import Row
 from tui.widgets import changes, plot
 from tui.widgets.canvas import Series
@@ -41,9 +42,14 @@ class Example:
 
     def answers_at(self, compared: Compared) -> tuple[Row | None, Row | None]:
         """What was written before, and what after; after None where no later answer is known."""
-        before = answers.at(self.answers_before, compared.step_before)
-        after = answers.at(self.answers, compared.step_after)
+        before = answer_at(self.answers_before, compared.step_before)
+        after = answer_at(self.answers, compared.step_after)
         return before, None if compared.run == compared.before and after == before else after
+
+
+def answer_at(rows: Sequence[Row], step: int) -> Row | None:
+    """The last answer up to a step."""
+    return next((row for row in reversed(rows) if row["step"] <= step), None)
 
 
 def page(example: Example, compared: Compared, glyphs: Glyphs, width: int, *, color: bool) -> list[Line]:
@@ -107,15 +113,24 @@ def _answers(example: Example, compared: Compared, width: int, *, marks: bool) -
     title = "Answers, what differs marked" if before and after else "Answer"
     shown: list[Line] = [[], [(title, "title")]]
     old, new = (lines(row["text"] or "") if row else "" for row in (before, after))
-    pieces: Sequence[list[Span]] = answers.differences(old, new, marks=marks)
-    if not (before and after):
-        pieces = [[(old, "text")], [(new, "text")]]
-    for number, row, spans in ((compared.before, before, pieces[0]), (compared.run, after, pieces[1])):
+    both = word_differences.pieces(old, new) if before and after else (((old, True),), ((new, True),))
+    gone = marked(both[0], "bad", "[-", "-]", marks=marks)
+    come = marked(both[1], "good", "{+", "+}", marks=marks)
+    for number, row, spans in ((compared.before, before, gone), (compared.run, after, come)):
         if row:
             name = f"#{number} " * (compared.before != compared.run)
             shown += [[(f"{name}step {row['step']}", "accent")]]
             shown += [[("  ", ""), *line] for line in flow(spans or [("(nothing)", "faint")], width - 2)]
     return shown
+
+
+def marked(pieces: Sequence[Piece], style: str, start: str, end: str, *, marks: bool) -> list[Span]:
+    """What the other answer does not have in a style, or with signs around it where there is no colour."""
+    return [
+        (text, "text") if same else (f"{start}{text}{end}" if marks else text, style)
+        for text, same in pieces
+        if text
+    ]
 
 
 def plain(example: Example, compared: Compared) -> str:

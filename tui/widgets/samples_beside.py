@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
-from functools import lru_cache
 
 from engine.basics.safe_text import lines as safe_lines
-from tui.lines.text import Line, broken, cut, fit, left, width_of, wrap
+from tui.lines import word_differences
+from tui.lines.text import Line, cut, fit, flow, left, width_of, wrap
 from tui.rows import Row, Run
 from tui.widgets.sides import Sides
 
@@ -17,8 +15,6 @@ Written = Mapping[int, Sequence[Row]]  # run → its rows of the named query `sa
 
 _LEAST = 34  # columns of a text
 _PROMPT_LINES = 2
-_MOST_WORDS = 3000  # of two texts together that are compared word by word
-_WORDS = re.compile(r"\s|\w+|[^\w\s]")
 
 
 @dataclass(frozen=True)
@@ -72,7 +68,8 @@ def lines(written: Written, runs: Sequence[Run], sides: Sides, chosen: Chosen, w
     for i, (column, row) in enumerate(zip(view.columns, found, strict=True)):
         other = texts[0] if i else texts[beside]
         compared = row is not None and found[0 if i else beside] is not None
-        body = wrapped(differences(other, texts[i]) if compared else [(texts[i], "text")], column.width - 2)
+        pieces = word_differences.pieces(other, texts[i])[1] if compared else [(texts[i], True)]
+        body = flow([(text, "text" if same else "differs") for text, same in pieces], column.width - 2)
         said = f"step {row['step']}" if row else "nothing written to this prompt"
         blocks.append([[(said, "accent" if row else "dim")], *body])
     step = "last" if chosen.step is None else f"up to step {chosen.step}"
@@ -93,40 +90,6 @@ def lines(written: Written, runs: Sequence[Run], sides: Sides, chosen: Chosen, w
 
 def _text(text: str | None) -> str:
     return safe_lines(text or "").expandtabs(4)
-
-
-@lru_cache(256)
-def differences(other: str, text: str) -> list[tuple[str, str]]:
-    """The text in pieces; what the other one does not have there has the style `differs`."""
-    there, here = _WORDS.findall(other), _WORDS.findall(text)
-    if len(there) + len(here) > _MOST_WORDS:
-        return [(text, "text")]
-    pieces = []
-    for kind, _, _, start, end in SequenceMatcher(None, there, here, autojunk=False).get_opcodes():
-        if start < end:
-            pieces.append(("".join(here[start:end]), "text" if kind == "equal" else "differs"))
-    return pieces
-
-
-def wrapped(pieces: Sequence[tuple[str, str]], width: int) -> list[Line]:
-    """The pieces in lines of at most `width` columns, broken between words where they fit; indentation is kept."""
-    lines: list[Line] = [[]]
-    room = width
-    for text, style in pieces:
-        for word in _WORDS.findall(text):
-            if word == "\n":
-                lines.append([])
-                room = width
-                continue
-            for part in [word] if width_of(word) <= width else broken(word, width):
-                if width_of(part) > room:
-                    lines.append([])
-                    room = width
-                    if part.isspace():
-                        continue
-                lines[-1].append((part, style))
-                room -= width_of(part)
-    return lines
 
 
 def whole(written: Written, runs: Sequence[Run], sides: Sides, chosen: Chosen) -> str:
