@@ -1,24 +1,19 @@
 """What a shell completes the words of a command with: read from the home's files, so that no daemon is needed.
 
 A shell evaluates some of this (zsh), and asks at every press of tab: words of letters and a few signs alone, nothing
-heavy imported, and silence where a file cannot be read.
+heavy imported, and silence where a file cannot be read. Every command imports this for its arguments, so each function
+imports for itself what it needs.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import tomllib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import typer
-
-from finetui.home import home
-from store.paths import RUN_NAME
-from store.states import RunState
 
 Word = tuple[str, str]  # and what it is, which zsh and fish show
 
@@ -43,6 +38,8 @@ def runs(incomplete: str) -> list[Word]:
 
 def runs_or_filter(incomplete: str) -> list[Word]:
     """Numbers of runs, and what a filter may say."""
+    from store.states import RunState
+
     if incomplete.startswith("state:"):
         return [(f"state:{state}", state.meaning) for state in RunState]
     if incomplete.startswith("group:"):
@@ -52,6 +49,10 @@ def runs_or_filter(incomplete: str) -> list[Word]:
 
 def groups() -> list[Word]:
     """The groups of config.toml, and how many of each run at a time."""
+    import tomllib
+
+    from finetui.home import home
+
     with suppress(OSError, ValueError):
         config = tomllib.loads(home().config.read_text())
         if isinstance(named := config.get("groups"), dict):
@@ -92,6 +93,9 @@ def changes(incomplete: str) -> list[Word]:
 
 def _runs() -> list[tuple[str, Path]]:
     """The runs of the home by number, the latest first."""
+    from finetui.home import home
+    from store.paths import RUN_NAME
+
     with suppress(OSError):
         directory = home().runs
         names = [match for path in directory.iterdir() if (match := RUN_NAME.fullmatch(path.name))]
@@ -109,6 +113,8 @@ def _metrics_of(directory: Path) -> Iterator[str]:
 
 
 def _metrics_in(line: bytes) -> Iterable[str]:
+    import json
+
     try:
         said = json.loads(line)
     except ValueError:  # not whole yet
