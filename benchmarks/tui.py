@@ -1,200 +1,299 @@
-"""What the screen costs: time to the first paint, bytes to the terminal, time from key to paint.
+"""What the screen costs, beside a bare Textual app and W&B LEET, in one go on one machine.
 
-    python benchmarks/tui.py            # prints a table; needs nothing but this repository
+    python -m benchmarks.tui [--only ls paint bytes keys many] [--hour 60] [--leet VERSION]
 
-The app runs as a program of its own in a pseudo-terminal of 160x50, over a real store that this process
-serves. "Bare" is a Textual app with one line of text, started in the same way in turn with ours, so that the
-ratio does not depend on the machine. "Live" appends five metrics lines a second to a run's log.
+Programs run in pseudo-terminals of 160x50. finetui's is the real command, over a home that the real store serves in
+another process; LEET comes from the registry, into an environment of this benchmark's own, and reads files that wandb
+writes meanwhile. Both watch the same eight runs, each with the same three metrics ten times a second, in a table, three
+charts with eight curves, and the details of one run. "Bare" is a Textual app with one line of text.
 """
 
 from __future__ import annotations
 
 import argparse
-import fcntl
+import json
 import os
-import pty
-import select
-import signal
 import statistics
-import struct
+import subprocess
 import sys
 import tempfile
-import termios
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.tui_terminal import Terminal
+
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "tui")]
-COLUMNS, ROWS = 160, 50
-
-
-def child(kind: str, home: str) -> None:
-    """The measured program."""
-    if kind == "bare":
-        from textual.app import App
-        from textual.widgets import Static
-
-        class Bare(App[None]):
-            def compose(self):
-                yield Static("painted")
-
-        Bare().run()
-        return
-    from finetui.home import Home
-    from tui.app import FinetuiApp
-
-    def connect():
-        from finetui.client import Client
-
-        return Client(Home(Path(home)).socket)
-
-    FinetuiApp(Home(Path(home)), connect=connect).run()
-
-
-class Terminal:
-    """A program in a pseudo-terminal; everything it writes is read and counted."""
-
-    def __init__(self, kind: str, home: str) -> None:
-        self.started = time.perf_counter()
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.environ.update(TERM="xterm-256color", COLORTERM="truecolor", PYTHONPATH=str(ROOT))
-            os.execv(sys.executable, [sys.executable, __file__, "--child", kind, home])
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-        self.text = b""
-
-    def read(self, seconds: float, until: Callable[[bytes], bool] = lambda _: False) -> int:
-        """Bytes written within `seconds`, or until the text so far satisfies a condition."""
-        end, count = time.perf_counter() + seconds, 0
-        while (left := end - time.perf_counter()) > 0:
-            if select.select([self.fd], [], [], left)[0]:
-                try:
-                    data = os.read(self.fd, 65536)
-                except OSError:
-                    break
-                self.text += data
-                count += len(data)
-                if until(self.text):
-                    break
-        return count
-
-    def press(self, keys: bytes) -> None:
-        self.text = b""
-        os.write(self.fd, keys)
-
-    def close(self) -> None:
-        os.kill(self.pid, signal.SIGTERM)
-        self.read(0.5)
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
-        os.close(self.fd)
+FINETUI = str(Path(sys.executable).with_name("finetui"))
+LEET = "0.31.0"
+LIVE = 8
+LINK = 50_000  # bytes a second
+BARE = """
+from textual.app import App
+from textual.widgets import Static
+class Bare(App):
+    def compose(self):
+        yield Static("painted")
+Bare().run()
+"""
+DOWN, UP = b"\x1b[B", b"\x1b[A"
+# The background of the line under the cursor, which nothing else is painted with.
+CURSOR = {"finetui": b"48;2;35;42;59", "LEET": b"48;2;252;188;50"}
 
 
 @contextmanager
-def opened(kind: str, home: Path) -> Iterator[Terminal]:
-    terminal = Terminal(kind, str(home))
+def load(python: str, kind: str, folder: Path, **options: int) -> Iterator[None]:
+    """Runs that log, in a process of their own, from when they have begun."""
+    words = [python, "-m", "benchmarks.tui_load", kind, str(folder)]
+    words += [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    env = {**os.environ, "WANDB_SILENT": "true", "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(words, cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdin is not None
+    try:
+        for line in process.stdout:
+            if line.strip() == b"ready":
+                break
+        yield
+        process.stdin.close()
+        process.wait(60)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def shown(words: list[str], env: dict[str, str], rate: int | None = None) -> Iterator[Terminal]:
+    terminal = Terminal(words, env, rate=rate)
     try:
         yield terminal
     finally:
         terminal.close()
 
 
-def first_paint(kind: str, home: Path) -> float:
-    """Seconds from the start of the program until its first text is on the terminal."""
-    word = b"painted" if kind == "bare" else b"Runs"
-    with opened(kind, home) as terminal:
-        terminal.read(30, lambda text: word in text)
-        return time.perf_counter() - terminal.started
+class Rival:
+    """LEET in an environment of its own, with three charts, as many as finetui's first screen has."""
+
+    def __init__(self, scratch: Path, version: str) -> None:
+        self.folder = scratch / "wandb-runs"
+        self.folder.mkdir()
+        environment = scratch / "leet"
+        subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+        self.python = str(environment / "bin" / "python")
+        subprocess.run([self.python, "-m", "pip", "install", "-q", f"wandb=={version}"], check=True)
+        settings = scratch / "wandb-settings"
+        settings.mkdir()
+        grid = {"workspace_metrics_grid": {"rows": 1, "cols": 3}, "metrics_grid": {"rows": 1, "cols": 3}}
+        (settings / "wandb-leet.json").write_text(json.dumps(grid))
+        self.env = {"WANDB_CONFIG_DIR": str(settings)}
+        self.words = [str(environment / "bin" / "wandb"), "leet", str(self.folder / "wandb")]
 
 
-def bytes_per_second(terminal: Terminal, seconds: int) -> list[int]:
-    return [terminal.read(1.0) for _ in range(seconds)]
+def ours(home: Path) -> tuple[list[str], dict[str, str]]:
+    return [FINETUI], {"FINETUI_HOME": str(home)}
 
 
-def key_to_paint(terminal: Terminal, presses: int) -> list[float]:
-    """Milliseconds from a key (the cursor moves) until something is written."""
+def mark_live(terminal: Terminal) -> None:
+    """All runs that log are drawn, and no other; the cursor stands on one that does not."""
+    terminal.read(5)
+    for key in (b"M", b"g", b" ", b"j", b" ", b"g"):
+        terminal.press(key)
+        terminal.read(1)
+
+
+def select_live(terminal: Terminal) -> None:
+    """The same in LEET, which has drawn the first."""
+    terminal.read(5)
+    for _ in range(LIVE - 1):
+        for key in (DOWN, b" "):
+            terminal.press(key)
+            terminal.read(0.5)
+
+
+# ---- what is measured ----------------------------------------------------------------------------
+
+
+def measure_ls(scratch: Path, rounds: int) -> None:
+    """`finetui ls` beside `python -c pass`, in turn; ten runs, a daemon that answers, no pool."""
+    home = scratch / "ls"
+    env = {**os.environ, "FINETUI_HOME": str(home)}
+    times: dict[str, list[float]] = {"pass": [], "ls": []}
+    with load(sys.executable, "finetui", home):
+        for _ in range(rounds):
+            for name, words in (("pass", [sys.executable, "-c", "pass"]), ("ls", [FINETUI, "ls"])):
+                begun = time.perf_counter()
+                subprocess.run(words, env=env, check=True, stdout=subprocess.DEVNULL)
+                times[name].append(time.perf_counter() - begun)
+    nothing, listed = (statistics.median(times[name]) for name in ("pass", "ls"))
+    say("finetui ls", f"{listed:.3f} s, python -c pass {nothing:.3f} s, ratio {listed / nothing:.1f}")
+
+
+def measure_paint(scratch: Path, rival: Rival | None, rounds: int) -> None:
+    """Seconds from the start of a program to its first text, in turn."""
+    home = scratch / "paint"
+    programs: dict[str, tuple[list[str], dict[str, str], bytes]] = {
+        "bare": ([sys.executable, "-c", BARE], {}, b"painted"),
+        "finetui": (*ours(home), b"Runs"),
+    }
+    if rival:
+        programs["LEET"] = (rival.words, rival.env, b"Runs")
+        with load(rival.python, "wandb", rival.folder, live=LIVE):
+            pass
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    with load(sys.executable, "finetui", home, live=0):
+        for _ in range(rounds):
+            for name, (words, env, word) in programs.items():
+                with shown(words, env) as terminal:
+                    terminal.read_until(word, 30)
+                    times[name].append(time.perf_counter() - terminal.started)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    said = ", ".join(f"{name} {value:.3f} s" for name, value in medians.items())
+    say("first paint", f"{said}, finetui / bare {medians['finetui'] / medians['bare']:.2f}")
+
+
+def measure_bytes(scratch: Path, rival: Rival | None, seconds: int) -> None:
+    """Bytes a second to the terminal: eight runs drawn, then nothing going on."""
+    means: dict[str, list[float]] = {"finetui": [], "LEET": []}
+    for name in ("finetui", "LEET", "finetui", "LEET"):
+        if name == "LEET" and not rival:
+            continue
+        with watched(scratch, name, rival) as terminal:
+            counts = terminal.bytes_per_second(seconds)
+            say(f"{LIVE} runs at 10 Hz, {name}", f"{spread(counts)} B/s")
+            means[name].append(statistics.mean(counts))
+    if rival:
+        ratio = statistics.mean(means["finetui"]) / statistics.mean(means["LEET"])
+        say("bytes, finetui / LEET", f"{ratio:.2f} (of the means)")
+    home = scratch / "idle"
+    with load(sys.executable, "finetui", home, live=0), shown(*ours(home)) as terminal:
+        terminal.read(8)
+        say("idle, finetui", f"{sum(terminal.bytes_per_second(seconds))} bytes in {seconds} s")
+    if rival:
+        with shown(rival.words, rival.env) as terminal:
+            terminal.read(20)
+            say("idle, LEET", f"{sum(terminal.bytes_per_second(seconds))} bytes in {seconds} s")
+
+
+def measure_keys(scratch: Path, rival: Rival | None, presses: int) -> None:
+    """Milliseconds from a key that moves the cursor until it is seen there, while eight runs log."""
+    for rate in (None, LINK):
+        for name in ("finetui", "LEET") if rival else ("finetui",):
+            with watched(scratch, name, rival, rate=rate) as terminal:
+                line = f" at {rate // 1000} KB/s" if rate else ""
+                say(f"key to paint{line}, {name}", keys(terminal, presses, CURSOR[name]))
+
+
+@contextmanager
+def watched(scratch: Path, name: str, rival: Rival | None, rate: int | None = None) -> Iterator[Terminal]:
+    """A program with eight runs under way drawn in it."""
+    folder = Path(tempfile.mkdtemp(prefix="home-", dir=scratch))
+    if name == "finetui":
+        with load(sys.executable, "finetui", folder, live=LIVE), shown(*ours(folder), rate=rate) as terminal:
+            mark_live(terminal)
+            yield terminal
+        return
+    assert rival is not None
+    words = [*rival.words[:-1], str(folder / "wandb")]
+    with load(rival.python, "wandb", folder, live=LIVE), shown(words, rival.env, rate=rate) as terminal:
+        select_live(terminal)
+        yield terminal
+
+
+def keys(terminal: Terminal, presses: int, shows: bytes) -> str:
     times = []
     for at in range(presses):
         terminal.read(0.12)
-        terminal.press(b"jk"[at % 2 : at % 2 + 1])
-        start = time.perf_counter()
-        if terminal.read(2.0, lambda text: bool(text)):
-            times.append(1000 * (time.perf_counter() - start))
-    return times
+        times.append(terminal.after_key(UP if at % 2 else DOWN, shows))
+    seen = sorted(took for took in times if took is not None)
+    worst = statistics.quantiles(seen, n=100)[98]
+    lost = f", {len(times) - len(seen)} not seen" if len(seen) < len(times) else ""
+    return f"median {statistics.median(seen):.0f} ms, p99 {worst:.0f} ms ({len(seen)} keys{lost})"
 
 
-def measure(rounds: int, seconds: int) -> None:
-    import made_home  # type: ignore[import-not-found]  # of the tests
-
-    from engine.runs.home import RunDir
-    from finetui.home import Home
-
-    with tempfile.TemporaryDirectory() as directory:
-        home = Home(Path(directory) / "h")
-        made_home.fill(home)
-        with made_home.served(home) as served:
-            paints = [(first_paint("bare", home.path), first_paint("app", home.path)) for _ in range(rounds)]
-            bare, ours = (statistics.median(column) for column in zip(*paints, strict=True))
-            print(f"first paint     bare {bare:.3f} s   finetui {ours:.3f} s   ratio {ours / bare:.2f}")
-
-            stop = threading.Event()
-            live = RunDir(next(home.runs.glob("000003-*")))
-            writer = threading.Thread(target=_write, args=(live, served, stop))
-            with opened("app", home.path) as terminal:
-                terminal.read(4)
-                writer.start()
-                terminal.read(4)
-                counts = bytes_per_second(terminal, seconds)
-                print(f"live dashboard  median {statistics.median(counts):.0f} B/s   most {max(counts)} B/s")
-                times = key_to_paint(terminal, 250)
-                worst = statistics.quantiles(times, n=100)[98]
-                print(f"key to paint    median {statistics.median(times):.0f} ms   p99 {worst:.0f} ms (live)")
-                stop.set()
-                writer.join()
-            made_home.say(live, "ended", state="finished", attempt=1, exit_code=0)
-            for number in ("4", "5"):
-                run = RunDir(next(home.runs.glob(f"00000{number}-*")))
-                made_home.say(run, "cancel", state="cancelled")
-            served.look()
-            with opened("app", home.path) as terminal:
-                terminal.read(6)
-                counts = bytes_per_second(terminal, seconds)
-                print(f"idle dashboard  {sum(counts)} bytes in {seconds} s")
+def measure_many(scratch: Path, presses: int) -> None:
+    """The same with many finished runs in the table."""
+    for old in (10_000, 100_000):
+        home = scratch / f"many-{old}"
+        with load(sys.executable, "finetui", home, live=LIVE, old=old), shown(*ours(home)) as terminal:
+            terminal.read_until(f"#{old + LIVE + 2}".encode(), 60)
+            listed = time.perf_counter() - terminal.started
+            terminal.read(5)
+            terminal.press(b"g")
+            terminal.read(1)
+            moved = keys(terminal, presses, CURSOR["finetui"])
+            say(
+                f"{old:,} runs",
+                f"in the table after {listed:.2f} s, {terminal.memory():.0f} MiB; a key: {moved}",
+            )
 
 
-def _write(run, served, stop) -> None:
-    from finetui.log import LogWriter
+def measure_hour(scratch: Path, rival: Rival | None, minutes: int) -> None:
+    """Memory while eight runs log ten times a second, both programs at once."""
+    home, folder = scratch / "hour", scratch / "hour-wandb"
+    with (
+        load(sys.executable, "finetui", home, live=LIVE, steps=minutes * 600),
+        shown(*ours(home)) as terminal,
+    ):
+        mark_live(terminal)
+        if not rival:
+            return follow_memory({"finetui": terminal}, minutes)
+        folder.mkdir()
+        words = [*rival.words[:-1], str(folder / "wandb")]
+        with load(rival.python, "wandb", folder, live=LIVE), shown(words, rival.env) as other:
+            select_live(other)
+            follow_memory({"finetui": terminal, "LEET": other}, minutes)
 
-    log = LogWriter(run.attempt(1).events, "worker")
-    hardware = LogWriter(served.home.hardware_log, "hardware")
-    step = 236
-    while not stop.wait(0.2):
-        step += 1
-        log.write(
-            "metrics",
-            step=step,
-            values={"train/loss": 1.1 + (step * 7 % 11) / 100, "train/tokens_per_s": 18_000.0},
-        )
-        if step % 10 == 0:
-            hardware.write("sample", values={"cpu/percent": float(step % 100), "gpu0/util": 90.0 + step % 9})
-        served.look()
-    log.close()
-    hardware.close()
+
+def follow_memory(terminals: dict[str, Terminal], minutes: int) -> None:
+    begun = time.monotonic()
+    for minute in (1, 5, 10, 20, 30, 45, 60, 90, 120):
+        if minute > minutes:
+            break
+        while time.monotonic() - begun < 60 * minute:
+            for terminal in terminals.values():
+                terminal.text = b""
+                terminal.read(0.2)
+        said = ", ".join(f"{name} {terminal.memory():.0f} MiB" for name, terminal in terminals.items())
+        say(f"memory after {minute} min", said)
+
+
+def spread(counts: list[int]) -> str:
+    return f"median {statistics.median(counts):.0f}, mean {statistics.mean(counts):.0f}, most {max(counts)}"
+
+
+def say(what: str, figures: str) -> None:
+    print(f"{what:<34} {figures}", flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--child", nargs=2, metavar=("KIND", "HOME"), help=argparse.SUPPRESS)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=int, default=15)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parts = ["ls", "paint", "bytes", "keys", "many"]
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts)
+    parser.add_argument(
+        "--hour", type=int, metavar="MINUTES", help="memory over so many minutes, and nothing else"
+    )
+    parser.add_argument("--leet", default=LEET, metavar="VERSION", help="of wandb; 'none' leaves it out")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=int, default=30)
+    parser.add_argument("--presses", type=int, default=250)
     options = parser.parse_args()
-    if options.child:
-        child(*options.child)
-    else:
-        measure(options.rounds, options.seconds)
+    with tempfile.TemporaryDirectory(prefix="finetui-screen-") as directory:
+        scratch = Path(directory)
+        rival = None if options.leet == "none" else Rival(scratch, options.leet)
+        if options.hour:
+            return measure_hour(scratch, rival, options.hour)
+        measures: dict[str, Callable[[], None]] = {
+            "ls": lambda: measure_ls(scratch, options.rounds),
+            "paint": lambda: measure_paint(scratch, rival, options.rounds),
+            "bytes": lambda: measure_bytes(scratch, rival, options.seconds),
+            "keys": lambda: measure_keys(scratch, rival, options.presses),
+            "many": lambda: measure_many(scratch, options.presses),
+        }
+        for part in options.only:
+            measures[part]()
 
 
 if __name__ == "__main__":

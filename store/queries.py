@@ -120,14 +120,17 @@ def params(run: int) -> Query:
 def curves(runs: Sequence[int], key: str, buckets: int = 400) -> Query:
     """run, step, t, min, max, last, n per bucket of a run's steps; one row per point where there are no more of them.
 
-    `step` and `t` are those of the bucket's last point. min and max pass over NaN where they can. All runs in one
-    query, since planning takes as long as reading 10,000 points.
+    A bucket is a power of two steps wide, and the first begins at step 0: there are more than half as many as asked
+    for, and while a run logs, those behind it stay as they are, and so does what a screen has drawn of them. `step` and
+    `t` are those of the bucket's last point. min and max pass over NaN where they can. All runs in one query, since
+    planning takes as long as reading 10,000 points.
     """
     chosen = f"run IN ({numbers(runs)}) AND key = $key"
     return (
         f"""
 WITH span AS MATERIALIZED (
-  SELECT run, min(step) AS low, max(step) - min(step) + 1 AS width, count(*) AS points FROM metrics
+  SELECT run, count(*) AS points,
+    pow(2, ceil(log2(greatest(1, (max(step) - min(step) + 1) / $buckets))))::BIGINT AS width FROM metrics
   WHERE {chosen} GROUP BY run
 )
 SELECT run, max(step) AS step, max(t) AS t, min(value) AS min,
@@ -135,7 +138,7 @@ SELECT run, max(step) AS step, max(t) AS t, min(value) AS min,
        arg_max(value, step) AS last, count(*) AS n
 FROM metrics JOIN span USING (run)
 WHERE {chosen}
-GROUP BY run, CASE WHEN points <= $buckets THEN step ELSE (step - low) * $buckets // width END
+GROUP BY run, CASE WHEN points <= $buckets THEN step ELSE step // width END
 ORDER BY run, step""",
         {"key": key, "buckets": buckets},
     )

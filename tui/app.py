@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from textual import events
-from textual._compositor import ChopsUpdate
+from textual._compositor import ChopsUpdate, CompositorUpdate
 from textual.app import App
 from textual.message import Message
 from textual.screen import Screen
@@ -32,7 +32,7 @@ from tui.run_list import RunList
 from tui.screens.base import BaseScreen
 from tui.screens.dashboard import Dashboard
 from tui.state import ChartView, State
-from tui.widgets.spans import SpansUpdate
+from tui.widgets.spans import SpansUpdate, TerseUpdate
 
 if TYPE_CHECKING:
     from textual.command import Provider
@@ -107,6 +107,8 @@ class FinetuiApp(App[None]):
     def _display(self, screen: Screen[Any], renderable: Any) -> None:
         if type(renderable) is ChopsUpdate:
             renderable = SpansUpdate.of(renderable)
+        elif isinstance(renderable, CompositorUpdate):
+            renderable = TerseUpdate(renderable)
         super()._display(screen, renderable)
 
     # ---- data -----------------------------------------------------------------------------------

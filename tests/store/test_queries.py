@@ -97,11 +97,11 @@ def test_a_curve_is_whole_when_it_fits_and_bucketed_when_not(home: FakeHome, pro
         row["min"] == row["max"] == row["last"] == values[row["step"]] for row in whole if row["step"] != 500
     )
     cut = ask(projection, queries.curves([1], "train/loss", buckets=10))
-    assert [row["n"] for row in cut] == [100] * 10
+    assert [row["n"] for row in cut] == [128] * 7 + [104], "of a power of two steps each"
     for i, row in enumerate(cut):
-        inside = [value for value in values[i * 100 : i * 100 + 100] if not math.isnan(value)]
-        assert (row["step"], row["min"], row["max"]) == (i * 100 + 99, min(inside), max(inside))
-        assert row["last"] == values[i * 100 + 99]
+        inside = [value for value in values[i * 128 : i * 128 + 128] if not math.isnan(value)]
+        assert (row["step"], row["min"], row["max"]) == (min(i * 128 + 127, 999), min(inside), max(inside))
+        assert row["last"] == values[row["step"]]
     assert ask(projection, queries.curves([1], "no/such")) == []
 
 
@@ -115,8 +115,22 @@ def test_curves_of_several_runs_are_each_as_alone(home: FakeHome, projection: Pr
     together = ask(projection, queries.curves([3, 1, 2, 9], "train/loss", buckets=50))
     alone = [ask(projection, queries.curves([number], "train/loss", buckets=50)) for number in (1, 2, 3)]
     assert together == [row for rows in alone for row in rows]
-    assert [len(rows) for rows in alone] == [5, 50, 50]
+    assert [len(rows) for rows in alone] == [5, 32, 35]
     assert ask(projection, queries.curves([], "train/loss")) == []
+
+
+def test_the_buckets_of_a_live_curve_stay_as_they_are(home: FakeHome, projection: Projection) -> None:
+    run, ingest = home.run(1), Ingest(projection, home.path)
+    run.start()
+    seen = []
+    for first in (0, 100, 107):
+        for step in range(first, {0: 100, 100: 107, 107: 120}[first]):
+            run.metrics(step, loss=math.cos(step))
+        ingest.poll()
+        seen.append(ask(projection, queries.curves([1], "train/loss", buckets=40)))
+    before, between, after = seen
+    assert len(before) == 25
+    assert before == between[:25] == after[:25], "what a screen has drawn holds"
 
 
 def test_what_runs_differ_in(two: Projection) -> None:
