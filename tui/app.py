@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from textual.command import Provider
 
 STATUS_SECONDS = 6.0
+COLLECT_AFTER = (700, 10, 10)  # objects, and collections of each generation before the next: Python's own
 HOW_TO_LEAVE = "press q to leave; runs go on"
 
 
@@ -278,3 +279,4 @@ def _spare_collector() -> None:
     """Once all libraries are there: the collector would walk through them for 50 to 100 ms while a key waits."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)  # the command has put it off

@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from finetui.errors import FinetuiError
 
 
 def main() -> None:
-    """Run the command line, in a fork of the pool where that spares the imports."""
-    from tui.cli import forked
+    """Run the command line: the screen at once, a short command in a fork of the pool where that spares the imports."""
+    from tui.cli import forked, opening
 
+    if not sys.argv[1:] and opening.has_terminal():
+        _answer(opening.open_screen)
     code = forked.run(sys.argv[1:])
     if code is None:
         command()
@@ -22,9 +25,14 @@ def main() -> None:
 
 
 def command() -> None:
-    """Run the command line in this process: an error that a person can cause is one sentence and an exit code."""
+    """Run the command line in this process."""
     from tui.cli.commands import parser
 
+    _answer(lambda: parser()(prog_name="finetui"))
+
+
+def _answer(run: Callable[[], None]) -> None:
+    """Run it: an error that a person can cause is one sentence and an exit code."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started this
             setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w"))  # noqa: SIM115
@@ -36,7 +44,7 @@ def command() -> None:
 
         guard_streams()
     try:
-        parser()(prog_name="finetui")
+        run()
     except FinetuiError as error:
         from tui.cli.output import complain
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +11,7 @@ from typer.completion import completion_init
 from typer.core import TyperCommand
 
 from finetui.errors import ExitCode
-from tui.cli import completions
+from tui.cli import completions, opening
 from tui.cli.arguments import Json, Overrides, RecipePath, RunNumber
 from tui.cli.queue_commands import app as queue_app
 from tui.cli.view_commands import app as view_app
@@ -72,23 +69,10 @@ def screen(
         if readonly or no_mouse:
             raise typer.BadParameter("--readonly and --no-mouse open the screen: give no command with them")
         return
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not opening.has_terminal():
         typer.echo(context.get_help())
         raise typer.Exit(ExitCode.OK)
-    from finetui.home import home
-    from tui.app import FinetuiApp
-
-    # Whatever started this may have ignored it (nohup): a screen whose terminal is gone has nothing to go on for.
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    shown = FinetuiApp(home(), readonly=readonly)
-    shown.run(mouse=not no_mouse)
-    if shown.state.snapshot.trouble and not shown.state.snapshot.loaded:  # no daemon was ever reached
-        from tui.cli import service
-
-        service.explain(shown.state.snapshot.trouble)
-    sys.stdout.flush()
-    # The screen owns nothing, and taking Arrow and gRPC down takes half a second.
-    os._exit(shown.return_code or ExitCode.OK)
+    opening.open_screen(readonly=readonly, mouse=not no_mouse)
 
 
 class RunOrCommand(TyperCommand):

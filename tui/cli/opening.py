@@ -1,0 +1,33 @@
+"""Open the screen. What parses commands is not imported for it: that takes as long as a bare Textual app."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import NoReturn
+
+from finetui.errors import ExitCode
+
+
+def has_terminal() -> bool:
+    """Whether there is one to show a screen on."""
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+
+
+def open_screen(*, readonly: bool = False, mouse: bool = True) -> NoReturn:
+    """Show the screen until it is left, and end the process. Raises FinetuiError where there can be none."""
+    from finetui.home import home
+    from tui.app import FinetuiApp
+
+    # Whatever started this may have ignored it (nohup): a screen whose terminal is gone has nothing to go on for.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    shown = FinetuiApp(home(), readonly=readonly)
+    shown.run(mouse=mouse)
+    if shown.state.snapshot.trouble and not shown.state.snapshot.loaded:  # no daemon was ever reached
+        from tui.cli import service
+
+        service.explain(shown.state.snapshot.trouble)
+    sys.stdout.flush()
+    # The screen owns nothing, and taking Arrow and gRPC down takes half a second.
+    os._exit(shown.return_code or ExitCode.OK)
