@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
@@ -37,6 +36,8 @@ class Home:
         path = self.path / "daemon.sock"
         if re.fullmatch(SOCKET_PATH, str(path), re.ASCII):
             return path
+        import hashlib  # not needed for most homes, and a screen waits for it
+
         digest = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:12]
         return Path("/tmp") / f"finetui-{os.getuid()}-{digest}" / "daemon.sock"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from finetui.errors import ExitCode, StoreError
 from finetui.home import Home
 from tui import cli
 from tui.app import FinetuiApp
-from tui.cli import exporting, output
+from tui.cli import exporting, guarded, output
 from tui.cli.commands import app
 from tui.cli.data import STYLES
 from tui.screens.data import DataScreen
@@ -185,13 +186,13 @@ def test_what_a_library_prints_is_made_safe_and_keeps_its_colours(monkeypatch: p
     terminal = Tty()
     monkeypatch.setattr("sys.stdout", terminal)
     monkeypatch.setattr("sys.stderr", io.StringIO())
-    output.guard_streams()
-    output.guard_streams()  # once is enough
-    output.sys.stdout.write(f"\x1b[1mbold\x1b[0m 10%\r20%\t{SHOWN_FOUL}\n")
+    guarded.guard_streams()
+    guarded.guard_streams()  # once is enough
+    sys.stdout.write(f"\x1b[1mbold\x1b[0m 10%\r20%\t{SHOWN_FOUL}\n")
     assert terminal.getvalue().startswith(
         "\x1b[1mbold\x1b[0m 10%\r20%\t< ]2;x \x1b[31m 1mabc  \rFORGED\nFORGED>\n"
     )
-    assert not isinstance(output.sys.stderr, output.Guarded), "a file gets what is written to it"
+    assert not isinstance(sys.stderr, guarded.Guarded), "a file gets what is written to it"
 
 
 WALKS = {
@@ -286,7 +287,7 @@ def test_what_the_process_of_an_export_prints_is_passed_on_as_it_comes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     terminal = Tty()
-    monkeypatch.setattr("sys.stderr", output.Guarded(terminal))
+    monkeypatch.setattr("sys.stderr", guarded.Guarded(terminal))
     (tmp_path / "printed").write_bytes(b"10%\r20%\r\nw\xc3\xb6r\xff\x1b]2;x\x07\x1b[1mbold")
     exporting._pass_on(os.open(tmp_path / "printed", os.O_RDONLY))
     assert terminal.getvalue() == "10%\r20%\r\nwör\ufffd ]2;x \x1b[1mbold"

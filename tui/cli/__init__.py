@@ -40,7 +40,7 @@ def _answer(run: Callable[[], None]) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 has no dash
     if any(stream.isatty() for stream in (sys.stdout, sys.stderr)):
-        from tui.cli.output import guard_streams
+        from tui.cli.guarded import guard_streams
 
         guard_streams()
     try:

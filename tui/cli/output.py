@@ -1,7 +1,7 @@
 """Printing: text, tables and JSON on stdout, narration on stderr.
 
 Nothing else in this package prints (ruff's T20), so that nothing comes to a terminal but through here: names, reasons,
-data and answers of models are made safe by engine/basics/safe_text.py. `Guarded` does it for what libraries print.
+data and answers of models are made safe by engine/basics/safe_text.py. guarded.py does it for what libraries print.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, TextIO
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -20,34 +20,13 @@ from rich.text import Text
 from engine.basics import safe_text
 from engine.basics.safe_text import one_line
 from engine.basics.wording import NONE
+from tui.cli.guarded import Guarded
 from tui.lines.tables import json_text
 from tui.lines.text import squeezed, width_of
 
 GAP = 2  # columns of the terminal between two of a table
 # Wide enough that nothing is cut when the output goes to a file or a pipe.
 PIPE_WIDTH = 400
-
-
-class Guarded:
-    """A terminal's stream as others see it: what is written to it is made safe, but for colours."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
-
-    def write(self, text: str) -> int:
-        self.stream.write(safe_text.stream(text))
-        return len(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
-
-
-def guard_streams() -> None:
-    """From here on, whatever this process prints is safe for the terminal."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream and stream.isatty() and not isinstance(stream, Guarded):
-            setattr(sys, name, Guarded(stream))
 
 
 def console() -> Console:
