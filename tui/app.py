@@ -22,7 +22,7 @@ from textual.screen import Screen
 
 from engine.basics.safe_text import lines, one_line
 from finetui.home import Home
-from tui import actions, clipboard
+from tui import actions, clipboard, left_at
 from tui.host import Answer
 from tui.lines import format, theme
 from tui.poller import Poller, default_connect
@@ -85,6 +85,7 @@ class FinetuiApp(App[None]):
         self.home_name = format.short_path(home.path)
         self.ascii_only = not (theme.terminal_has_unicode() if unicode is None else unicode)
         self.remembered = Remembered(home)
+        self._selected = bool(select)
         first = select[0] if select else None
         run_list = RunList(*self.remembered.order(), first, self.remembered.columns())
         self.state = State(run_list, self.remembered.view(self.ascii_only), list(select or []))
@@ -92,15 +93,17 @@ class FinetuiApp(App[None]):
         self._poller = Poller(home, connect or partial(default_connect, home), self._deliver)
 
     def get_default_screen(self) -> BaseScreen:
-        return Dashboard()
+        return Dashboard(self.remembered.panes())
 
     def on_mount(self) -> None:
         if not self.is_headless:  # else SIGTERM would leave the terminal as the screen has it
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._terminated)
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                asyncio.get_running_loop().add_signal_handler(number, self._ended_by, number)
         self.call_after_refresh(self._poller.start)
 
-    def _terminated(self) -> None:
-        self.exit(return_code=128 + signal.SIGTERM)
+    def _ended_by(self, number: signal.Signals) -> None:
+        self._keep_session()
+        self.exit(return_code=128 + number)
 
     def on_unmount(self) -> None:
         self._poller.stop()
@@ -121,7 +124,10 @@ class FinetuiApp(App[None]):
         if message.snapshot.loaded and not self.state.snapshot.loaded and not self.is_headless:
             self.call_after_refresh(_spare_collector)
         ended = ended_between(self.state.snapshot, message.snapshot)
+        loaded_before = self.state.snapshot.loaded
         self.state.take(message.snapshot)
+        if message.snapshot.loaded and not loaded_before:
+            self._go_where_it_was_left()
         if ended:
             self.notify_terminal("; ".join(f"#{run.number} {run.name} {run.state}" for run in ended[:3]))
         self.refresh_screen()
@@ -135,7 +141,8 @@ class FinetuiApp(App[None]):
 
     def refresh_screen(self) -> None:
         """Let the screen on top show what is known."""
-        if screen := self._top_screen():
+        screen = self._top_screen()
+        if screen and screen.is_mounted:  # else it does so by itself once it is
             screen.changed()
 
     def settled(self) -> bool:
@@ -271,8 +278,21 @@ class FinetuiApp(App[None]):
         self.action_suspend_process()
 
     def quit(self) -> None:
-        self.remembered.keep_session(self.state, self.ascii_only)
+        self._keep_session()
         self.exit()
+
+    def _keep_session(self) -> None:
+        first, top = self.screen_stack[0], self._top_screen()
+        place = top.place() if top else None
+        panes = first.shown_panes.kept() if isinstance(first, Dashboard) else {}
+        self.remembered.keep_session(self.state, self.ascii_only, place, panes)
+
+    def _go_where_it_was_left(self) -> None:
+        if self._selected or len(self.screen_stack) > 1:
+            return
+        if screen := left_at.reopened(self.remembered.place(), self.state.snapshot, self):
+            self.push_screen(screen)
+            self.say(left_at.BACK)
 
 
 def _spare_collector() -> None:

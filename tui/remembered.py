@@ -36,12 +36,25 @@ class Remembered:
             write_json(self._path, {**self.read(), **values})
             self._path.chmod(0o600)
 
-    def keep_session(self, state: State, ascii_only: bool) -> None:
-        """How runs are sorted and curves drawn as the session ends. ASCII is the terminal's word, not the user's."""
+    def keep_session(
+        self, state: State, ascii_only: bool, place: dict[str, Any] | None, panes: dict[str, Any]
+    ) -> None:
+        """How runs are sorted, curves drawn and panes arranged as the session ends, and the `place` where it was left.
+        ASCII is the terminal's word, not the user's.
+        """
         glyphs = {} if ascii_only else {"glyphs": state.view.glyphs.name}
         order = [state.run_list.sort, state.run_list.down]
         columns = list(state.run_list.columns)
-        self.keep(smooth=state.view.smooth, log=state.view.log, sort=order, columns=columns, **glyphs)
+        view = {"smooth": state.view.smooth, "log": state.view.log, **glyphs}
+        self.keep(**view, sort=order, columns=columns, place=place, panes=panes)
+
+    def place(self) -> object:
+        """Where the last session was left, as its screen said."""
+        return self.read().get("place")
+
+    def panes(self) -> object:
+        """How the first screen's panes were arranged, as it said."""
+        return self.read().get("panes")
 
     def view(self, ascii_only: bool) -> ChartView:
         """How curves were drawn."""

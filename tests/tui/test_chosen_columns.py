@@ -42,7 +42,7 @@ async def test_parameters_and_metrics_are_columns_that_runs_are_sorted_by(
         numbers = [run.number for run in app.state.run_list.runs(app.state.snapshot)]
         assert numbers[0] == 1  # the smallest rate; of equal ones the latest first
         assert numbers[1:] == sorted(numbers[1:], reverse=True)
-        app.remembered.keep_session(app.state, ascii_only=False)
+        app.remembered.keep_session(app.state, False, None, {})
     again = make_app([3])
     assert again.state.run_list.columns == ("train.lr", "heldout/loss")
     assert again.state.run_list.sort == "train.lr"

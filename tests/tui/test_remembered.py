@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 from made_home import Served
-from pilot import ready, until
+from pilot import ready, status, until
 
 from finetui.home import Home
 from tui.app import FinetuiApp
 from tui.lines.theme import Glyphs
 from tui.remembered import Remembered
+from tui.screens.dashboard import Dashboard
+from tui.screens.run import RunScreen
 from tui.screens.sql import SqlScreen
 from tui.state import ChartView
 
@@ -70,3 +72,36 @@ async def test_curves_order_and_queries_are_there_again(make_app: MakeApp, serve
         await until(pilot, lambda: isinstance(again.screen, SqlScreen), "the screen")
         assert isinstance(again.screen, SqlScreen)
         assert again.screen.history == ["FROM leaderboard"]
+
+
+async def test_a_session_goes_on_where_the_last_one_was_left(make_app: MakeApp, served: Served) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        await pilot.press("5", "g", "enter", "4", "q")
+        await pilot.pause()
+    again = make_app()
+    async with again.run_test(size=SMALL) as pilot:
+        await until(pilot, lambda: isinstance(again.screen, RunScreen), "the run")
+        assert isinstance(again.screen, RunScreen)
+        assert (again.screen.number, again.screen.section) == (5, 3)
+        assert status(again) == "here you were; esc goes to the runs"
+        await pilot.press("escape")
+        await ready(pilot)
+        assert again.screen.query_one("#pane4").display, "the pane that was shown"
+        await pilot.press("q")
+    assert json.loads((served.home.path / "screen.json").read_text())["place"] is None
+
+
+@pytest.mark.parametrize(
+    "place",
+    [7, {"screen": "run", "run": 99, "section": 0}, {"screen": "compare", "runs": [1, 99]}, {"screen": "x"}],
+)
+async def test_a_place_that_is_gone_is_the_first_screen(
+    make_app: MakeApp, served: Served, place: object
+) -> None:
+    Remembered(served.home).keep(place=place, panes={"pane": 99})
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        assert isinstance(app.screen, Dashboard)

@@ -10,9 +10,12 @@ import signal
 import struct
 import termios
 import time
+from contextlib import suppress
 
+import pytest
 from made_home import Served
 
+from finetui.files import read_json
 from finetui.start import program
 
 SHOWN = b"docstrings-full"
@@ -31,23 +34,30 @@ def read_until(fd: int, mark: bytes | None) -> bytes:
     return written
 
 
-def test_sigterm_gives_the_terminal_back(served: Served) -> None:
+def started(served: Served) -> tuple[int, int]:
+    """The screen in a terminal: its process and the terminal's other end."""
     pid, fd = pty.fork()
     if pid == 0:
         os.environ.update(FINETUI_HOME=str(served.home.path), TERM="xterm-256color", LANG="C.UTF-8")
         words = program("finetui")
         os.execv(words[0], words)
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    return pid, fd
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_gives_the_terminal_back(served: Served, number: signal.Signals) -> None:
+    pid, fd = started(served)
     try:
         opened = read_until(fd, SHOWN)
         assert SHOWN in opened, opened[-200:]
-        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, number)
         closed = read_until(fd, None)
     finally:
         os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
         os.close(fd)
-    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGTERM
+    assert os.waitstatus_to_exitcode(status) == 128 + number
     written = opened + closed
     for on, off in (
         (b"?1049h", b"?1049l"),
@@ -56,3 +66,20 @@ def test_sigterm_gives_the_terminal_back(served: Served) -> None:
         (b"?2004h", b"?2004l"),
     ):
         assert written.rfind(off) > written.rfind(on) > -1, f"{on!r} is taken back"
+
+
+def test_a_terminal_that_goes_away_ends_the_screen_and_keeps_its_place(served: Served) -> None:
+    pid, fd = started(served)
+    try:
+        assert SHOWN in read_until(fd, SHOWN)
+        os.write(fd, b":")
+        assert b"Tables" in read_until(fd, b"Tables")
+        os.close(fd)
+        deadline = time.monotonic() + PATIENCE_S
+        while (ended := os.waitpid(pid, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert ended[0] == pid
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert read_json(served.home.path / "screen.json")["place"] == {"screen": "sql"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 from textual import events
 from textual.binding import Binding as TextualBinding
@@ -74,6 +74,10 @@ class BaseScreen(Screen[None], inherit_bindings=False):
             not snapshot.trouble,
             snapshot.loaded,
         )
+
+    def place(self) -> dict[str, Any] | None:
+        """What the next session needs to open this screen again; None: it begins with the first one."""
+        return None
 
     def target(self) -> Run | None:
         """The run that x, p, r and R mean."""

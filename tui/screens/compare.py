@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal
@@ -69,6 +70,9 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
         yield Panel(self.paint_footer, id="footer", classes="line")
 
     # ---- what is shown --------------------------------------------------------------------------
+
+    def place(self) -> dict[str, Any]:
+        return {"screen": "compare", "runs": list(self.numbers)}
 
     def runs(self) -> list[Run]:
         return [run for number in self.numbers if (run := self.snapshot.run(number))]

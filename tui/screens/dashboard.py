@@ -36,10 +36,11 @@ class Dashboard(BaseScreen, inherit_bindings=False):
     room = "dashboard"
     BINDINGS = textual_bindings("dashboard")
 
-    def __init__(self) -> None:
+    def __init__(self, panes: object = None) -> None:
+        """`panes`: how they were arranged in the session before."""
         super().__init__()
         self.top = 0
-        self.shown_panes = ShownPanes()
+        self.shown_panes = ShownPanes.of(panes)
         self._arranged: Layout | None = None
         self._charts: dict[int, list[Line]] = {}
 

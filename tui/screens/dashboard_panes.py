@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tui.lines.scroll import Scroll
 from tui.lines.text import Line
 
@@ -11,11 +13,25 @@ PANES = ("training", "held-out", "general", "hardware", "flags", "log")
 class ShownPanes:
     """`small`: the terminal has room for one pane at a time."""
 
-    def __init__(self) -> None:
-        self.pane = 0  # shown on a small terminal
-        self.large: int | None = None  # the only pane shown on a large one
-        self.whole = False  # a pane has the screen to itself, without the table
+    def __init__(self, pane: int = 0, large: int | None = None, whole: bool = False) -> None:
+        self.pane = pane  # shown on a small terminal
+        self.large = large  # the only pane shown on a large one
+        self.whole = whole  # a pane has the screen to itself, without the table
         self._scroll = Scroll()  # of the text in it; a log is read from its end
+
+    @classmethod
+    def of(cls, kept: object) -> ShownPanes:
+        """As the session before left them; all of them where that is not known."""
+        match kept:
+            case {"pane": int(pane), "large": int() | None as large, "whole": bool(whole)} if pane in range(
+                len(PANES)
+            ) and (large is None or large in range(len(PANES))):
+                return cls(pane, large, whole)
+        return cls()
+
+    def kept(self) -> dict[str, Any]:
+        """What `of` makes the same of."""
+        return {"pane": self.pane, "large": self.large, "whole": self.whole}
 
     def visible(self, small: bool) -> tuple[int, ...]:
         if small or self.whole:

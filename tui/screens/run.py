@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal
@@ -31,11 +32,11 @@ class RunScreen(BaseScreen, inherit_bindings=False):
     room = "run"
     BINDINGS = textual_bindings("run")
 
-    def __init__(self, number: int, key: str) -> None:
-        """`key`: the curve that is chosen first."""
+    def __init__(self, number: int, key: str, section: int = 0) -> None:
+        """`key`: the curve that is chosen first; `section`: which one is shown."""
         super().__init__()
         self.number = number
-        self.section = 0
+        self.section = section if 0 <= section < len(SECTIONS) else 0
         self.key = key
         self.keys_top = 0
         self.first_line: int | None = (
@@ -59,9 +60,12 @@ class RunScreen(BaseScreen, inherit_bindings=False):
 
     def on_mount(self) -> None:
         self.query_one("#body").styles.height = "1fr"
-        self._show_section(0)
+        self._show_section(self.section)
 
     # ---- what is shown --------------------------------------------------------------------------
+
+    def place(self) -> dict[str, Any]:
+        return {"screen": "run", "run": self.number, "section": self.section}
 
     def target(self) -> Run | None:
         return self.snapshot.run(self.number)

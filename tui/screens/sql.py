@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 from textual import events
 from textual.app import ComposeResult
@@ -65,6 +66,9 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         yield Panel(self.paint_outcome, id="outcome", classes="line")
         yield Panel(self.paint_footer, id="footer", classes="line")
         yield completion
+
+    def place(self) -> dict[str, Any]:
+        return {"screen": "sql"}
 
     @property
     def editor(self) -> Editor:
