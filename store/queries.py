@@ -352,6 +352,21 @@ GROUP BY key ORDER BY key""",
     )
 
 
+def hardware_history(seconds: float, step: float) -> Query:
+    """key, slot, value: mean load and memory in each `step` of the last `seconds`; slot 0 is the newest. A step without
+    a sample has no row.
+    """
+    return (
+        """
+SELECT key, (floor(last / $step) - floor(t / $step))::BIGINT AS slot, avg(value) AS value
+FROM system_metrics, (SELECT max(t) AS last FROM system_metrics)
+WHERE t > (SELECT max(t) FROM system_metrics) - $seconds
+  AND (key IN ('cpu/percent', 'ram/used_gb') OR key LIKE 'gpu%/util' OR key LIKE 'gpu%/memory_used_gb')
+GROUP BY ALL ORDER BY key, slot""",
+        {"seconds": seconds, "step": step},
+    )
+
+
 def leaderboard(limit: int = 100) -> Query:
     """Runs by best held-out loss, task by task."""
     return "SELECT * FROM leaderboard LIMIT $limit", {"limit": limit}
@@ -407,6 +422,7 @@ NAMED: dict[str, Callable[..., Query]] = {
         disagreements,
         shared_examples,
         hardware,
+        hardware_history,
         leaderboard,
         compare_table,
     )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # prctl(2)
+CLOCK_TICKS, PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,16 @@ class _Stat:
     group: int
     session: int
     start_time: int
+
+
+@dataclass(frozen=True)
+class Use:
+    """What one process has used so far, and who it is."""
+
+    parent: int
+    start_time: int
+    cpu_s: float
+    ram: int  # bytes, with those that it shares
 
 
 def identify(pid: int) -> Identity | None:
@@ -112,6 +123,21 @@ def _prctl(option: int, value: int) -> None:
     import ctypes
 
     ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+def use_of(pid: int) -> Use | None:
+    """What a process has used; None if it is gone, a zombie, or hidden."""
+    fields = _fields(pid)
+    if fields is None or fields[0] in (b"Z", b"X"):
+        return None
+    ticks = int(fields[11]) + int(fields[12])
+    return Use(int(fields[1]), int(fields[19]), ticks / CLOCK_TICKS, int(fields[21]) * PAGE)
+
+
+def uses() -> dict[int, Use]:
+    """What every process has used, by pid, as far as they are visible."""
+    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return {pid: use for pid in pids if (use := use_of(pid))}
 
 
 def descendants(pid: int) -> list[int]:
@@ -201,10 +227,17 @@ def boot_id() -> str:
 
 
 def _stat(pid: int) -> _Stat | None:
+    fields = _fields(pid)
+    if fields is None:
+        return None
+    return _Stat(fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
+
+
+def _fields(pid: int) -> list[bytes] | None:
+    """The fields of /proc/PID/stat from the third on, the state; None if the process is gone."""
     try:
         text = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return None
     # The second field is the program's name in parentheses and may itself hold spaces and parentheses.
-    fields = text[text.rfind(b")") + 2 :].split()
-    return _Stat(fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
+    return text[text.rfind(b")") + 2 :].split()

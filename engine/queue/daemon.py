@@ -27,6 +27,7 @@ from engine.queue.daemon_log import (
     report_refusal,
     report_to_starter,
 )
+from engine.queue.machine_use import MachineUse
 from engine.queue.mirror import Mirror
 from engine.queue.money import forget_cost, keep_cost
 from engine.queue.no_pandas import keep_pandas_out
@@ -87,6 +88,7 @@ class Daemon:
         self._supervisor = Supervisor(
             home, self._settings, self._on_journal_entry, self._on_end, self._nvml.memory
         )
+        self._machine_use = MachineUse(self._nvml, self._supervisor.active_runs)
         self._mirror = Mirror(home)
         self._sweeps = Sweeps(home)
         self._sampler = Sampler(home.hardware_log, self._nvml, before_rotation=self._ingest.drain)
@@ -295,6 +297,8 @@ class Daemon:
                     return {}
                 case "status":
                     return self.status()
+                case "machine":
+                    return {**self._machine_use.look(), "problem": self._sampler_thread.problem}
                 case "drain":
                     return self._drain(body.get("wait_s"))
                 case "stop":

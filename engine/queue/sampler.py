@@ -1,7 +1,8 @@
 """The hardware sampler: CPU, memory, disk and GPUs of this machine, appended to `hardware.jsonl`.
 
-GPU readings are NVML's, each read on its own: what a card does not support is skipped. A driver that is lost
-(updated, crashed) is reported once and tried again later. On a machine without NVML there are no GPUs.
+GPU readings are NVML's, each read on its own: what a card does not support, or does not say this once, is skipped. A
+card or driver that is lost (updated, crashed) is reported once and tried again later. On a machine without NVML there
+are no GPUs.
 """
 
 from __future__ import annotations
@@ -28,6 +29,14 @@ GB = 1e9
 LARGEST_LOG = 64 * 1024 * 1024  # bytes; then the file becomes hardware-1.jsonl and a new one begins
 RETRY_DRIVER_S = 60.0
 
+# What a card, its driver's version or this user's rights have no answer for, and never will.
+UNSUPPORTED = (
+    pynvml.NVMLError_NotSupported,
+    pynvml.NVMLError_NoPermission,
+    pynvml.NVMLError_FunctionNotFound,
+)
+NO_DRIVER = (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded)
+
 
 @dataclass(frozen=True)
 class Gpu:
@@ -38,16 +47,23 @@ class Gpu:
 
 
 class Nvml:
-    """The GPUs of this machine that answer; none without the driver."""
+    """The GPUs of this machine that answer; none without the driver.
+
+    `labels` are those of all that ever did. `lost`: by GPU that does not answer now, why.
+    """
 
     def __init__(self) -> None:
         self.gpus: tuple[Gpu, ...] = ()
+        self.labels: dict[str, str] = {}
+        self.lost: dict[str, str] = {}
         self.problem: str | None = None
         self._retry_at = 0.0
         try:
             self._open()
-        except pynvml.NVMLError as error:  # no driver: a machine without NVIDIA GPUs, not a problem
+        except NO_DRIVER as error:  # a machine without NVIDIA GPUs, not a problem
             log.info("no GPUs: %s", error)
+        except pynvml.NVMLError as error:  # there is one: its library was updated without it, for example
+            self._lost("the GPU driver", error)
 
     def values(self) -> dict[str, float]:
         """Return readings of every GPU, `{"gpu0/util": 97.0, …}`; empty without GPUs."""
@@ -59,6 +75,7 @@ class Nvml:
                 values.update(_readings(gpu))
             except pynvml.NVMLError as error:
                 self._lost(gpu.name, error)
+                self.lost = {**self.lost, gpu.name: str(error)}
                 self.gpus = tuple(other for other in self.gpus if other is not gpu)
         return values
 
@@ -73,7 +90,21 @@ class Nvml:
 
     def _open(self) -> None:
         pynvml.nvmlInit()
-        self.gpus = tuple(_gpu(index) for index in range(pynvml.nvmlDeviceGetCount()))
+        gpus: list[Gpu] = []
+        failures: dict[str, pynvml.NVMLError] = {}
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            try:
+                gpus.append(_gpu(index))
+            except pynvml.NVMLError as error:
+                failures[f"gpu{index}"] = error
+        self.gpus = tuple(gpus)
+        self.labels = {**self.labels, **{gpu.name: gpu.label for gpu in gpus}}
+        missing = (self.labels.keys() | failures.keys()) - {gpu.name for gpu in gpus}
+        self.lost = {
+            name: str(failures.get(name, "the driver does not list it any more")) for name in missing
+        }
+        for name in sorted(missing):
+            self._lost(name, self.lost[name])
 
     def _reopen(self) -> None:
         with contextlib.suppress(pynvml.NVMLError):
@@ -81,13 +112,14 @@ class Nvml:
         try:
             self._open()
         except pynvml.NVMLError as error:
-            self.gpus = ()
+            self.gpus, self.lost = (), dict.fromkeys(self.labels, str(error))
             self._lost("the GPU driver", error)
         else:
-            log.info("the GPU driver answers again")
-            self.problem = None
+            if not self.lost:
+                log.info("the GPU driver answers again")
+                self.problem = None
 
-    def _lost(self, what: str, error: Exception) -> None:
+    def _lost(self, what: str, error: Exception | str) -> None:
         if self.problem is None:
             log.warning("%s does not answer (%s); trying again every %g s", what, error, RETRY_DRIVER_S)
         self.problem = f"{what} does not answer: {error}"
@@ -107,11 +139,18 @@ def _text(value: str | bytes) -> str:
 
 
 def _readings(gpu: Gpu) -> dict[str, float]:
-    """Return the readings that this card supports. Raises NVMLError when it or its driver is lost."""
+    """Return the readings that this card gives. Raises NVMLError where it gives none: it or its driver is lost."""
     readings: dict[str, float] = {}
+    failure: pynvml.NVMLError | None = None
     for read in (_utilisation, _memory, _power, _power_cap, _temperature):
-        with contextlib.suppress(pynvml.NVMLError_NotSupported, pynvml.NVMLError_NoPermission):
+        try:
             readings.update(read(gpu))
+        except UNSUPPORTED:
+            continue
+        except pynvml.NVMLError as error:  # one bad answer is no lost card
+            failure = error
+    if failure and not readings:
+        raise failure
     return readings
 
 

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from engine.basics.errors import QueueError
-from engine.basics.process import Identity
+from engine.basics.process import Identity, alive
 from engine.queue import accept, recovery
 from engine.queue.budget import NO_BUDGET, Budget
 from engine.queue.executor import Executor, Processes
 from engine.queue.gpus import GpuMemory
 from engine.queue.known_runs import KnownRuns
+from engine.queue.machine_use import ActiveRun
 from engine.queue.orders import Order, answer, line_for
 from engine.queue.scheduler import Capacity, Start, decide
 from engine.runs import cleaning, disk, journal, lifecycle, removed
@@ -136,6 +137,16 @@ class Supervisor:
         """Whether an attempt is active."""
         with self._lock:
             return any(self._runs.records[number].active for number in self._runs.open_numbers)
+
+    def active_runs(self) -> list[ActiveRun]:
+        """Return the runs with an attempt, their devices and the processes that these begin with."""
+        with self._lock:
+            found = []
+            for record in self._runs.open(active=True):
+                processes = self._executor.find_processes(self._runs.dirs[record.number], record)
+                pids = [one.pid for one in (processes.shim, processes.worker) if one and alive(one)]
+                found.append(ActiveRun(record.number, record.device or "", tuple(pids)))
+            return found
 
     def _watch(self, record: RunRecord) -> None:
         run = self._runs.dirs[record.number]

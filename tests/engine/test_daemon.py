@@ -258,7 +258,11 @@ def test_one_at_a_time_and_the_others_know_why(home: Home, client: Client) -> No
 
 def test_priority_and_cancel_in_the_queue(home: Home, client: Client) -> None:
     blocker = submit(client, steps=FOREVER)
-    wait_worker(home, blocker)
+    worker = wait_worker(home, blocker)
+    processes = {row["pid"]: row for row in client.action("machine")["processes"]}
+    assert processes[worker.pid]["run"] == blocker, (
+        "whoever looks at the machine is told whose its processes are"
+    )
     low, high, dropped = submit(client, steps=1), submit(client, steps=1), submit(client, steps=1)
     assert client.action("priority", run=high, priority=5) == {"priority": 5}
     assert client.action("cancel", run=dropped) == {"state": "cancelled"}

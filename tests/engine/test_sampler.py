@@ -9,6 +9,7 @@ from typing import Any
 
 import pynvml
 import pytest
+from recorded_gpus import DESKTOP, DIVIDED, SHARED_BOX, TWO_ON_ONE, Player
 
 from engine.queue import sampler
 from engine.queue.executor import environment, usable_devices
@@ -158,6 +159,63 @@ def test_one_lost_card_leaves_the_others(monkeypatch: pytest.MonkeyPatch, clock:
     assert {key.split("/")[0] for key in values} == {"gpu1"}
     assert nvml.problem
     assert "gpu0" in nvml.problem
+
+
+def test_one_bad_answer_costs_one_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    player = Player(monkeypatch, SHARED_BOX)
+    nvml = Nvml()
+    player.errors = {
+        ("PowerUsage", 2): pynvml.NVML_ERROR_UNKNOWN,
+        ("MemoryInfo", 2): pynvml.NVML_ERROR_TIMEOUT,
+        ("Temperature", 3): pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,  # an older driver
+    }
+    values = nvml.values()
+    assert {key for key in values if key.startswith("gpu2")} == {
+        "gpu2/util",
+        "gpu2/power_cap_w",
+        "gpu2/temp_c",
+    }
+    assert "gpu3/temp_c" not in values
+    assert len([key for key in values if key.endswith("/util")]) == 8
+    assert (nvml.problem, nvml.lost) == (None, {})
+
+
+def test_what_a_card_never_says_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    Player(monkeypatch, DIVIDED)
+    assert set(Nvml().values()) == {
+        "gpu0/memory_used_gb", "gpu0/memory_total_gb", "gpu0/power_w", "gpu0/power_cap_w", "gpu0/temp_c",
+    }  # fmt: skip
+    Player(monkeypatch, DESKTOP)
+    values = Nvml().values()
+    assert "gpu0/power_w" not in values
+    assert values["gpu0/power_cap_w"] == 30.0
+
+
+def test_a_driver_that_comes_back_without_a_card_has_the_others(
+    monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace
+) -> None:
+    player = Player(monkeypatch, TWO_ON_ONE)
+    nvml = Nvml()
+    player.errors = {("all", 1): pynvml.NVML_ERROR_GPU_IS_LOST}
+    for _ in range(3):
+        found = {key.split("/")[0] for key in nvml.values()}
+        assert found == {"gpu0", "gpu2", "gpu3"}
+        assert nvml.lost == {"gpu1": "GPU is lost"}
+        assert nvml.problem
+        clock.now += sampler.RETRY_DRIVER_S
+    player.errors = {}
+    assert "gpu1/util" in nvml.values()
+    assert (nvml.problem, nvml.lost) == (None, {})
+
+
+def test_a_driver_of_another_version_than_its_library_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mismatch() -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", mismatch)
+    nvml = Nvml()
+    assert nvml.values() == {}
+    assert nvml.problem == "the GPU driver does not answer: RM has detected an NVML/RM version mismatch."
 
 
 def test_the_log_is_renamed_before_it_grows_too_large(

@@ -465,6 +465,7 @@ def test_every_query_runs_on_an_empty_store(projection: Projection) -> None:
         "answers": {"run": 1, "example": "e"},
         "disagreements": {"runs": [1, 2]},
         "shared_examples": {"a": 1, "runs": [2]},
+        "hardware_history": {"seconds": 60, "step": 10},
         **{name: {} for name in ("runs", "leaderboard", "hardware", "flags", "events")},
     }
     for name, query in queries.NAMED.items():
@@ -496,3 +497,9 @@ def test_hardware_latest_and_since(home: FakeHome, projection: Projection) -> No
         {"t": 8.0, "key": "gpu0/util", "value": 16.0, "label": "NVIDIA H100"},
     ]
     assert len(ask(projection, queries.hardware(since=5.0))) == 6
+    history = ask(projection, queries.hardware_history(seconds=5.0, step=2.0))
+    assert [(row["slot"], row["value"]) for row in history if row["key"] == "gpu0/util"] == [
+        (0, 16.0),
+        (1, 13.0),
+        (2, 9.0),
+    ]
