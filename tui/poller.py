@@ -21,7 +21,8 @@ from tui.run_filter import MOST_VALUES, column_sql, values_sql
 
 # Seconds between looks while something runs, while nothing runs, and after the daemon was lost.
 BUSY, IDLE, LOST = 0.5, 2.0, 1.0
-IDLE_HARDWARE_S = 20.0
+# Between looks at the hardware, and at what it did in the last minutes.
+HARDWARE_S, HISTORY_S, IDLE_HARDWARE_S = 2.0, 10.0, 20.0
 TAIL_BYTES = 64 * 1024
 
 
@@ -137,6 +138,8 @@ class Poller:
             return client.query(values_sql(args["key"]), limit=MOST_VALUES).to_pylist()
         if name == "column":
             return client.query(column_sql(args["key"]), limit=MOST_VALUES).to_pylist()
+        if name == "machine":
+            return [machine_now(client)]
         return client.named(name, **args).to_pylist()
 
     def _version(self, name: str, args: dict[str, Any], runs: Mapping[int, Run], busy: bool) -> Any:
@@ -155,7 +158,8 @@ class Poller:
         if name == "column":  # the same tuple as before, unless a run has moved on
             return id(self._made)
         # Others may use the machine while no run goes on; but then it is looked at seldom, and shown coarsely.
-        return int(time.monotonic() / (2 if busy else IDLE_HARDWARE_S))
+        every = HISTORY_S if name == "hardware_history" else HARDWARE_S
+        return int(time.monotonic() / (every if busy else IDLE_HARDWARE_S))
 
 
 def answers_to(
@@ -179,6 +183,16 @@ def answers_to(
         for row in client.named("curves", runs=sorted(by_run), **dict(pairs)).to_pylist():
             answers[by_run[row["run"]]].append(row)
     return answers
+
+
+def machine_now(client: Any) -> Row:
+    """What the daemon says goes on on the machine; where it does not (one of an older version), why as `problem`."""
+    from finetui.errors import StoreError
+
+    try:
+        return client.action("machine")
+    except StoreError as error:
+        return {"problem": f"the processes are not known: {error}"}
 
 
 # ---- the log of a run, from disk -----------------------------------------------------------------

@@ -20,7 +20,9 @@ Request = tuple[str, tuple[tuple[str, Any], ...]]
 
 
 def ask(name: str, **args: Any) -> Request:
-    """A named query with its arguments; `curve` is a run's part of `curves`, `log` is read from disk instead."""
+    """A named query with its arguments; `curve` is a run's part of `curves`, `log` is read from disk instead, and
+    `machine` is the daemon's answer to that action, in one row.
+    """
     return name, tuple(sorted(args.items()))
 
 

@@ -298,7 +298,8 @@ class Daemon:
                 case "status":
                     return self.status()
                 case "machine":
-                    return {**self._machine_use.look(), "problem": self._sampler_thread.problem}
+                    why = self._sampler_thread.problem
+                    return {**self._machine_use.look(), "problem": f"no new samples: {why}" if why else None}
                 case "drain":
                     return self._drain(body.get("wait_s"))
                 case "stop":

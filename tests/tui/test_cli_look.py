@@ -23,7 +23,8 @@ from made_home import STEPS, Served
 from test_cli_ls import finetui
 
 from finetui.errors import ExitCode
-from tui.lines.sparkline import ASCII_LEVELS, sparkline
+from tui.lines import theme
+from tui.lines.sparkline import LEVELS, sparkline
 from tui.lines.text import width_of
 
 Say = Callable[..., tuple[int, str, str]]
@@ -267,7 +268,8 @@ def test_plot_says_what_is_not_there(say: Say) -> None:
 
 def test_a_sparkline_is_as_high_as_its_values() -> None:
     assert sparkline([0, 1, 2, 3, 4, 5, 6, 7], 8) == "▁▂▃▄▅▆▇█"
-    assert sparkline([7, 0], 10, unicode=False) == ASCII_LEVELS[-1] + ASCII_LEVELS[0]
+    assert len(set(theme.to_ascii(LEVELS))) == len(LEVELS), "each level is another in ASCII, too"
+    assert sparkline([0.5, 2.0, -1.0], 3, (0.0, 1.0)) == "▅█▁"
     assert sparkline([1.0, float("nan"), 2.0], 3) == "▁ █"
     assert sparkline([3.0, 3.0], 2) == "▅▅"
     assert sparkline(list(range(1000)), 4) == "▁▃▆█"

@@ -127,6 +127,13 @@ class Tty(io.StringIO):
         return True
 
 
+PROCESS = {"pid": 7, "gpu": "gpu0", "run": 2, "user": "ada", "command": "python a.py", "gpu_gb": 1.0}
+MACHINE = {
+    "gpus": {"gpu0": spoil({"label": "a GPU", "runs": [2], "lost": None, "unknown": "why"})},
+    "processes": [spoil(PROCESS | {"cpu_percent": 1.0, "ram_gb": 1.0})],
+}
+
+
 @pytest.fixture(scope="module")
 def foul(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     home = Home(tmp_path_factory.mktemp("foul") / "h")
@@ -153,6 +160,8 @@ def test_no_command_passes_on_what_a_terminal_obeys(
     def answer(name: str, body: dict[str, Any]) -> dict[str, Any]:
         if name in ("drain", "submit"):
             return {"run": 2}
+        if name == "machine":
+            return MACHINE
         raise StoreError(f"why {SHOWN_FOUL}", "queue")
 
     rows = [{"prompt": f"{i}{SHOWN_FOUL}", "completion": f"It is {i * i}.{SHOWN_FOUL}"} for i in range(40)]
@@ -207,7 +216,7 @@ WALKS = {
 
 @pytest.mark.parametrize("size", WALKS)
 async def test_no_screen_shows_what_a_terminal_obeys(size: tuple[int, int], foul: Served) -> None:
-    foul.actions.answer = _refuse
+    foul.actions.answer = lambda name, body: MACHINE if name == "machine" else _refuse(name, body)
     app = FinetuiApp(foul.home, [1, 2], connect=foul.connect, unicode=True)
     async with app.run_test(size=size) as pilot:
         await ready(pilot)

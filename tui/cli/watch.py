@@ -111,7 +111,7 @@ def _progress(row: Row, width: int) -> list[Line]:
 
 def _loss(name: str, values: list[float], width: int) -> Line:
     start = f"{name}{format.loss(values[-1]):>8}  "
-    curve = sparkline(values, min(60, width - len(start)), unicode=theme.terminal_has_unicode())
+    curve = sparkline(values, min(60, width - len(start)))
     return [(start, "text"), (curve, "accent")]
 
 

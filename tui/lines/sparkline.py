@@ -6,12 +6,11 @@ import math
 from collections.abc import Sequence
 
 LEVELS = "▁▂▃▄▅▆▇█"
-ASCII_LEVELS = "_.-~=+*#"
 
 
-def sparkline(values: Sequence[float], width: int, *, unicode: bool = True) -> str:
+def sparkline(values: Sequence[float], width: int, span: tuple[float, float] | None = None) -> str:
     """At most `width` characters, each as high as the last value of its share of the values; blank where it is no
-    number.
+    number. `span`: what the lowest and the highest stand for, if not the least and greatest value.
     """
     if not values or width < 1:
         return ""
@@ -20,13 +19,12 @@ def sparkline(values: Sequence[float], width: int, *, unicode: bool = True) -> s
     finite = [value for value in picked if math.isfinite(value)]
     if not finite:
         return " " * count
-    low, high = min(finite), max(finite)
-    levels = LEVELS if unicode else ASCII_LEVELS
-    return "".join(_level(value, low, high, levels) for value in picked)
+    low, high = span or (min(finite), max(finite))
+    return "".join(_level(value, low, high) for value in picked)
 
 
-def _level(value: float, low: float, high: float, levels: str) -> str:
+def _level(value: float, low: float, high: float) -> str:
     if not math.isfinite(value):
         return " "
     share = (value - low) / (high - low) if high > low else 0.5
-    return levels[min(len(levels) - 1, int(share * len(levels)))]
+    return LEVELS[max(0, min(len(LEVELS) - 1, int(share * len(LEVELS))))]

@@ -22,9 +22,10 @@ from tui.screens.base import BaseScreen, pane_index, textual_bindings
 from tui.screens.dashboard_layout import Layout
 from tui.screens.dashboard_panes import PANES, ShownPanes
 from tui.state import FIRST_METRIC, SMOOTHING, ChartView
-from tui.widgets import chart, grid, panes, run_table
+from tui.widgets import chart, grid, hardware, panes, run_table
 from tui.widgets.bars import tabs
 from tui.widgets.chart import Shown
+from tui.widgets.hardware import Hardware
 from tui.widgets.panel import Panel
 
 MOST_CURVES = len(theme.SERIES)  # of marked runs: more than there are colours tell nothing
@@ -53,7 +54,9 @@ class Dashboard(BaseScreen, inherit_bindings=False):
                 painter = partial(self.paint_chart, index)
                 yield Panel(painter, id=f"pane{index}", classes="framed pane", title=name)
         with Horizontal(id="facts"):
-            yield Panel(self.paint_hardware, id="pane3", classes="framed pane", title="Hardware")
+            yield Panel(
+                self.paint_hardware, id="pane3", classes="framed pane", title="Hardware, last 10 minutes"
+            )
             yield Panel(self.paint_flags, id="pane4", classes="framed pane", title="Flags")
             yield Panel(self.paint_log, id="pane5", classes="framed pane", title="Log")
         yield Panel(self.paint_hardware_line, id="hardware-line", classes="line")
@@ -97,11 +100,14 @@ class Dashboard(BaseScreen, inherit_bindings=False):
     def wants(self) -> Iterable[Request]:
         run = self.target()
         shown = self.shown()
-        yield ask("hardware")
+        yield hardware.LATEST
         yield from self.run_list.wants()
         for index in self._visible():
             if index < 3:
                 yield from chart.requests(shown, self._key(index), self.state.view.x_axis)
+            elif PANES[index] == "hardware":
+                yield hardware.HISTORY
+                yield hardware.MACHINE
             elif run and PANES[index] == "flags":
                 yield ask("flags", run=run.number)
                 yield ask("worst", run=run.number)
@@ -218,13 +224,20 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         return self._charts[index]
 
     def paint_hardware(self, width: int, height: int) -> list[Line]:
-        if not self.snapshot.has(ask("hardware")):
+        if not self.snapshot.has(hardware.LATEST):
             return []
-        return panes.hardware(self.snapshot.rows(ask("hardware")), self._busy(), width, height)
+        lines = hardware.lines(self._machine(), width, height, whole=self.shown_panes.whole)
+        return self.shown_panes.in_view(lines, height) if self.shown_panes.whole else lines
+
+    def _machine(self) -> Hardware:
+        latest, history, now = (
+            self.snapshot.rows(one) for one in (hardware.LATEST, hardware.HISTORY, hardware.MACHINE)
+        )
+        return Hardware.of(latest, history, now[0] if now else {}, busy=self._busy())
 
     def paint_hardware_line(self, width: int, height: int) -> list[Line]:
         run = self.target()
-        line = panes.hardware_line(self.snapshot.rows(ask("hardware")), self._busy())
+        line = hardware.line(self._machine())
         flags: Line = (
             [(f"⚑ {run.flags} ", "bad" if run.flag_level == "critical" else "warn")]
             if run and run.flags

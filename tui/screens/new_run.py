@@ -23,7 +23,7 @@ from tui.screens.draft_check import DraftCheck
 from tui.screens.draft_queueing import DraftQueueing
 from tui.screens.field_changes import FieldChanges
 from tui.screens.recipe_files import ask_for_file, ask_where_to_save
-from tui.widgets import forecast, grid, panes, recipe_form
+from tui.widgets import forecast, grid, hardware, recipe_form
 from tui.widgets.panel import Panel
 from tui.widgets.recipe_form import Row
 from tui.widgets.yaml_editor import YamlEditor
@@ -150,7 +150,7 @@ class NewRunScreen(PanedScreen, inherit_bindings=False):
         return self._scrolled[1].view(lines, height)
 
     def paint_check(self, width: int, height: int) -> list[Line]:
-        values, _ = panes.hardware_values(self.snapshot.rows(ask("hardware")))
+        values, _ = hardware.latest_values(self.snapshot.rows(ask("hardware")))
         return self._scrolled[2].view(
             forecast.lines(self.draft, self.checked.forecast, values, width), height
         )

@@ -1,4 +1,4 @@
-"""Hardware, flags and log as lines: pure functions of rows."""
+"""Flags and log as lines: pure functions of rows."""
 
 from __future__ import annotations
 
@@ -9,106 +9,8 @@ from engine.basics.safe_text import one_line
 from engine.flags import words
 from engine.recipe.kinds import COMMAND
 from store.states import RunState
-from tui.lines.text import Line, cut, fit, folded, left, line_width, right, spread, wrap
+from tui.lines.text import Line, cut, fit, folded, left, line_width, wrap
 from tui.rows import Row, Run
-from tui.widgets.run_table import bar
-
-# ---- hardware ------------------------------------------------------------------------------------
-
-
-def hardware_values(rows: Sequence[Row]) -> tuple[dict[str, float], dict[str, str]]:
-    """Last value of every key, and the name of every device."""
-    values = {row["key"]: row["value"] for row in rows if row.get("value") is not None}
-    labels = {row["key"].split("/")[0]: row["label"] for row in rows if row.get("label")}
-    return values, labels
-
-
-def gpus(values: Mapping[str, float]) -> list[str]:
-    return sorted({key.split("/")[0] for key in values if key.startswith("gpu")})
-
-
-def hardware(rows: Sequence[Row], busy: bool, width: int, height: int) -> list[Line]:
-    """A meter for each GPU's load and memory; CPU, memory and disk where there is room or no GPU."""
-    values, labels = hardware_values(rows)
-    if not values:
-        return [[("no samples of the hardware yet", "dim")]]
-    lines: list[Line] = []
-    for gpu in gpus(values):
-        lines += _gpu(gpu, labels.get(gpu, gpu), values, busy, width)
-    machine = _machine(values, busy, width)
-    if lines and height < len(lines) + len(machine) + 1:
-        return lines
-    return [*lines, *([[]] if lines else []), *machine]
-
-
-def hardware_line(rows: Sequence[Row], busy: bool) -> Line:
-    """All of it in one line, for small terminals."""
-    values, _ = hardware_values(rows)
-    parts: list[str] = []
-    for gpu in gpus(values):
-        load = f" {_percent(values[f'{gpu}/util'], busy)[1]}" if f"{gpu}/util" in values else ""
-        memory = _used_of(values, f"{gpu}/memory_used_gb", f"{gpu}/memory_total_gb", busy)
-        parts.append(f"{gpu}{load} {memory} GB")
-    if "cpu/percent" in values:
-        parts.append(f"cpu {_percent(values['cpu/percent'], busy)[1]}")
-    if "ram/total_gb" in values:
-        parts.append(f"ram {_used_of(values, 'ram/used_gb', 'ram/total_gb', busy)} GB")
-    if "disk/free_gb" in values:
-        parts.append(f"disk {values['disk/free_gb']:.0f} GB free")
-    return [(" · ".join(parts), "dim")]
-
-
-def _used_of(values: Mapping[str, float], used: str, total: str, busy: bool) -> str:
-    return f"{values.get(used, 0):.{1 if busy else 0}f}/{values.get(total, 0):.0f}"
-
-
-def _percent(value: float, busy: bool) -> tuple[float, str]:
-    """A load as a share and in words. While no run of ours goes on it is coarse, so that a screen that nobody looks at
-    sends nothing; but others may be at work, and then it is not called idle.
-    """
-    if busy:
-        return value / 100, f"{value:.0f}%"
-    coarse = 10 * round(value / 10)
-    return coarse / 100, f"about {coarse}%" if coarse else "idle"
-
-
-def _gpu(gpu: str, label: str, values: Mapping[str, float], busy: bool, width: int) -> list[Line]:
-    power, heat = values.get(f"{gpu}/power_w"), values.get(f"{gpu}/temp_c")
-    cap = values.get(f"{gpu}/power_cap_w")
-    watts = "" if power is None else f"{power:.0f} W" if cap is None else f"{power:.0f}/{cap:.0f} W"
-    facts = [watts, f"{heat:.0f} °C" if heat is not None else ""]
-    head = spread([(one_line(label), "text")], [(" · ".join(filter(None, facts)), "dim")], width)
-    total = values.get(f"{gpu}/memory_total_gb") or 0.0
-    used = values.get(f"{gpu}/memory_used_gb", 0.0)
-    util = values.get(f"{gpu}/util")
-    lines = [head]
-    if util is not None:
-        lines.append(_meter("load", *_percent(util, busy), width))
-    if total:
-        words = _used_of(values, f"{gpu}/memory_used_gb", f"{gpu}/memory_total_gb", busy)
-        lines.append(_meter("memory", used / total, f"{words} GB", width))
-    return lines
-
-
-def _machine(values: Mapping[str, float], busy: bool, width: int) -> list[Line]:
-    lines: list[Line] = []
-    if "cpu/percent" in values:
-        lines.append(_meter("CPU", *_percent(values["cpu/percent"], busy), width))
-    if total := values.get("ram/total_gb"):
-        used = values.get("ram/used_gb", 0.0)
-        words = _used_of(values, "ram/used_gb", "ram/total_gb", busy)
-        lines.append(_meter("memory", (used if busy else round(used)) / total, f"{words} GB", width))
-    if total := values.get("disk/total_gb"):
-        free = values.get("disk/free_gb", 0.0)
-        lines.append(_meter("disk", 1 - free / total, f"{free:.0f} GB free", width))
-    return lines
-
-
-def _meter(name: str, share: float, text: str, width: int) -> Line:
-    style = "bad" if share > 0.95 else "warn" if share > 0.85 else "bar"
-    room = max(4, width - 8 - 15)
-    return [(left(name, 8), "dim"), *bar(share, room, style), (right(text, 15), "text")]
-
 
 # ---- flags ---------------------------------------------------------------------------------------
 
