@@ -28,6 +28,7 @@ log = logging.getLogger("finetui.sampler")
 GB = 1e9
 LARGEST_LOG = 64 * 1024 * 1024  # bytes; then the file becomes hardware-1.jsonl and a new one begins
 RETRY_DRIVER_S = 60.0
+FIRST_S = 0.1  # that the load of the first sample is taken over
 
 # What a card, its driver's version or this user's rights have no answer for, and never will.
 UNSUPPORTED = (
@@ -195,11 +196,17 @@ class Sampler:
         self._log: LogWriter | None = None
         with contextlib.suppress(OSError):  # `sample` tries again, and says so
             self._log = self._open()
-        psutil.cpu_percent()  # the first reading has nothing to compare with
+        self._began = False
 
     def sample(self) -> None:
         """Append one `sample`; values in %, GB (1e9 bytes), watts and °C. Raises OSError (disk full, no file)."""
         self._log = self._log or self._open()
+        if (
+            not self._began
+        ):  # psutil compares with the last reading in the same thread, and says 0 at the first
+            psutil.cpu_percent()
+            time.sleep(FIRST_S)
+            self._began = True
         write(self._log, HardwareSample({**machine_values(self._path.parent), **self._nvml.values()}))
         if self._path.exists() and self._path.stat().st_size > self._largest:
             self._before_rotation()

@@ -23,13 +23,17 @@ STEPS = 400
 
 @dataclass
 class Actions:
-    """Stands where the daemon's actions are: keeps what it was asked."""
+    """Stands where the daemon's actions are: keeps what it was asked, and counts looks at the machine."""
 
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     answer: Callable[[str, dict[str, Any]], dict[str, Any]] = lambda name, body: {}
+    looks: int = 0
 
     def __call__(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
-        self.asked.append((name, body))
+        if name == "machine":
+            self.looks += 1
+        else:
+            self.asked.append((name, body))
         return self.answer(name, body)
 
 

@@ -177,7 +177,7 @@ def top(
     once: Annotated[bool, typer.Option("--once", help="Print it once, and leave.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show the hardware and the runs that run or wait, live; q or ctrl+c leaves."""
+    """Show the hardware, its processes, and the runs that run or wait, live; q or ctrl+c leaves."""
     from tui.cli import top as module
 
     module.top(every, once=once, as_json=as_json)

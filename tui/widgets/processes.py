@@ -43,8 +43,8 @@ def within(lines: list[Line], height: int) -> list[Line]:
     """The lines, or as many as there is room for and how many are missing."""
     if len(lines) <= height:
         return lines
-    if height < 2:
-        return []
+    if height < 3:
+        return [[(f"{len(lines) - 1} processes: z shows them", "faint")]][:height]
     kept = lines[: height - 1]
     return [*kept, [(f"… {len(lines) - len(kept)} more: z shows all", "faint")]]
 
