@@ -1,0 +1,58 @@
+"""What ingest has read of a home: as it is committed, or will be with the batch in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+
+from store.batch import STATE_COLUMNS, RunRow, first_unreadable, present_checkpoints
+from store.states import ENDED
+
+JOURNAL_NAME = "journal.jsonl"
+
+
+@dataclass
+class Known:
+    """States of runs, identities and offsets of logs."""
+
+    states: dict[int, RunRow] = field(default_factory=dict)
+    dirs: dict[int, Path] = field(default_factory=dict)
+    journals: dict[int, str] = field(default_factory=dict)  # run: identity of its journal
+    # run: names of the checkpoints marked as present
+    present: dict[int, frozenset[str]] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)  # path relative to the home: identity of the log
+    offsets: dict[str, int] = field(default_factory=dict)  # identity: bytes read
+    # path: size when it was last read, with a torn line at its end perhaps
+    sizes: dict[str, int] = field(default_factory=dict)
+    # run (None: the hardware log): the first thing that could not be read
+    damaged: dict[int | None, str] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, cursor: duckdb.DuckDBPyConnection) -> Known:
+        """What is committed."""
+        known = cls()
+        for identity, path, offset in cursor.execute("SELECT log, path, byte_offset FROM ingest").fetchall():
+            known.offsets[identity] = offset
+            known.ids[path] = identity
+            if path.endswith(f"/{JOURNAL_NAME}"):
+                known.journals[int(identity.partition(".")[0])] = identity
+        for row in cursor.execute(f"SELECT {', '.join(STATE_COLUMNS)} FROM runs").fetchall():
+            known.states[row[0]] = RunRow(*row)
+        known.dirs = {run: Path(path) for run, path in cursor.execute("SELECT run, dir FROM runs").fetchall()}
+        known.present = present_checkpoints(cursor)
+        known.damaged = first_unreadable(cursor)
+        return known
+
+    def is_final(self, run: int) -> bool:
+        return run in self.states and self.states[run].state in ENDED
+
+    def forget(self, run: int) -> None:
+        """Nothing of it has been read."""
+        for identity in [key for key in self.offsets if key.startswith(f"{run}.") or key == f"run/{run}"]:
+            del self.offsets[identity]
+        self.ids = {path: identity for path, identity in self.ids.items() if identity in self.offsets}
+        self.sizes.clear()
+        for of_run in (self.states, self.journals, self.present, self.damaged):
+            of_run.pop(run, None)

@@ -1,0 +1,109 @@
+"""Commits what ingest has read, and moves the metrics of ended runs to where they are read fastest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import duckdb
+import pyarrow as pa
+
+from store.batch import Batch
+from store.known import Known
+from store.projection import Projection
+
+# Rows of ended runs that may wait in metrics_live before they are moved.
+SETTLE_ROWS = 1_000_000
+# What the database says of rows that it cannot take.
+OF_DATA = (
+    pa.ArrowException,
+    duckdb.DataError,
+    duckdb.InvalidInputException,
+    OverflowError,
+    TypeError,
+    ValueError,
+)
+
+
+class Halted(Exception):  # noqa: N818
+    """The daemon stops."""
+
+
+class Writer:
+    """Holds the batch in memory. `careful`: one line a batch, so that the one is found that the database refuses."""
+
+    def __init__(self, projection: Projection, batch_rows: int) -> None:
+        self.batch = Batch()
+        self.careful = False
+        self.halted = False
+        self.written = 0
+        self._projection = projection
+        self._batch_rows = batch_rows
+        self._unsettled: dict[int, None] = {}
+        self._unsettled_rows = 0
+
+    def forget(self) -> None:
+        """Drop what is in memory."""
+        self.batch = Batch()
+        self._unsettled, self._unsettled_rows = {}, 0
+
+    def found_unsettled(self, runs: list[int]) -> None:
+        """These have ended, and their metrics have not been moved: soon."""
+        self._unsettled = dict.fromkeys(runs)
+        self._unsettled_rows = SETTLE_ROWS + 1 if runs else 0
+
+    def has_ended(self, run: int) -> None:
+        """Its metrics can be moved."""
+        self._unsettled[run] = None
+
+    def forget_run(self, run: int) -> None:
+        self._unsettled.pop(run, None)
+
+    @property
+    def is_full(self) -> bool:
+        return self.batch.n_rows >= self._batch_rows or self.careful
+
+    @property
+    def has_to_settle(self) -> bool:
+        return self._unsettled_rows > SETTLE_ROWS
+
+    def flush(self, known: Known, set_aside: Callable[[], None] | None = None) -> None:
+        """Commit the batch. In careful mode a line that is refused is set aside."""
+        if self.halted:
+            raise Halted
+        batch, self.batch = self.batch, Batch()
+        if not batch:
+            return
+        try:
+            with self._projection.write() as cursor:
+                batch.apply(cursor)
+        except OF_DATA:
+            if not (self.careful and set_aside):
+                raise
+            set_aside()
+            self.batch.offsets = batch.offsets
+            aside, self.batch = self.batch, Batch()
+            with self._projection.write() as cursor:
+                aside.apply(cursor)
+            self.careful = False
+            batch = aside
+        known.damaged = {**batch.damaged, **known.damaged}
+        self.written += batch.n_rows
+        if self._unsettled:
+            self._unsettled_rows += batch.n_rows
+
+    def settle(self, known: Known) -> None:
+        """Move the metrics of ended runs to the clustered table."""
+        runs = [run for run in self._unsettled if known.is_final(run)]
+        self._unsettled, self._unsettled_rows = {}, 0
+        if not runs:
+            return
+        with self._projection.write() as cursor:
+            chosen = {"runs": runs}
+            cursor.execute(
+                "INSERT INTO metrics_cold SELECT * FROM metrics_live WHERE list_contains($runs, run)"
+                " ORDER BY run, key, step",
+                chosen,
+            )
+            cursor.execute("DELETE FROM metrics_live WHERE list_contains($runs, run)", chosen)
+        for run in runs:
+            known.states[run].summaries = None
