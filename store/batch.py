@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -35,8 +36,9 @@ OF_STEPS = (
 # Fields of an attempt that later lines do not change.
 FIRST_WINS = frozenset({"started", "first_step", "first_t"})
 
-# Up to here, lists as parameters are cheaper than an Arrow table, whose scan has to be set up.
-_FEW = 500
+# Rows up to which lists as parameters are cheaper than an Arrow table, whose scan has to be set up. Few, for with each
+# value of a list DuckDB looks for pandas, which the daemon does without.
+_FEW = 8
 
 
 @dataclass(slots=True)
@@ -82,6 +84,8 @@ class Batch:
     meta: dict[str, str] = field(default_factory=dict)
     # By run: the first thing that cannot be read.
     damaged: dict[int | None, str] = field(default_factory=dict)
+    new: set[int] = field(default_factory=set)  # runs of whom there is nothing in the tables
+    whole: set[int] = field(default_factory=set)  # of these, those that have ended, and are here to their end
     dirs: dict[int, str] = field(default_factory=dict)  # runs whose directory has another name
     # By run: checkpoints that are on the disk.
     present: dict[int, frozenset[str]] = field(default_factory=dict)
@@ -92,22 +96,22 @@ class Batch:
 
     def add(self, table: str, /, **row: Any) -> None:
         """One row; columns not given are NULL."""
-        self.extend(table, 1, **{key: [value] for key, value in row.items()})
+        for name, column in self._columns_of(table).items():
+            column.append(row.get(name))
+        self.n_rows += 1
 
     def extend(self, table: str, n: int, /, **values: Any) -> None:
         """`n` rows: a list of n per column, or one value for all of them."""
+        for name, column in self._columns_of(table).items():
+            value = values.get(name)
+            column += value if isinstance(value, list) else [value] * n
+        self.n_rows += n
+
+    def _columns_of(self, table: str) -> dict[str, list[Any]]:
         columns = self.columns.get(table)
         if columns is None:
             columns = self.columns[table] = {name: [] for name in _KINDS[table]}
-        for name, column in columns.items():
-            value = values.get(name)
-            if isinstance(value, list):
-                column += value
-            elif n == 1:
-                column.append(value)
-            else:
-                column += [value] * n
-        self.n_rows += n
+        return columns
 
     def attempt(self, run: int, attempt: int, /, **values: Any) -> None:
         """Fields of an attempt; those that are None stay as they are, as does the first word on its start."""
@@ -155,30 +159,54 @@ class Batch:
         """Write everything inside the caller's transaction."""
         for run, attempt, from_step in self.resumes:
             _supersede(cursor, run, attempt, from_step)
+        self._complete_new_runs()
         for table, columns in self.columns.items():
             select = _SELECTS.get(table, "SELECT * FROM {batch}")
-            _execute(cursor, f"INSERT INTO {table} {select}", table, columns)
+            into = "metrics_cold" if table == "metrics_live" and self.is_settled else table
+            _execute(cursor, f"INSERT INTO {into} {select}", table, columns)
         if self.dirs:
             moved: dict[str, list[Any]] = {"run": list(self.dirs), "dir": list(self.dirs.values())}
             sql = "UPDATE runs SET dir = b.dir FROM {batch} b WHERE runs.run = b.run"
             _execute(cursor, sql, "runs", moved)
-        for run, names in self.present.items():
-            cursor.execute(
-                f"UPDATE checkpoints SET present = list_contains($names::VARCHAR[], {_NAME})"
-                f" WHERE run = $run AND {_OURS}",
-                {"names": sorted(names), "run": run},
-            )
+        self._write_present(cursor)
         self._write_runs(cursor)
         self._write_attempts(cursor)
         self._write_summaries(cursor)
         _upsert(cursor, "meta", ["key"], [{"key": key, "value": value} for key, value in self.meta.items()])
         offsets = [{"log": log, "path": path, "byte_offset": at} for log, (path, at) in self.offsets.items()]
-        _upsert(cursor, "ingest", ["log"], offsets)
+        _upsert(cursor, "ingest", ["log"], offsets, lambda row: _run_of(row["log"], row["path"]) in self.new)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all its metrics are of runs that have ended and are here whole: no row of theirs has to be moved."""
+        return self.summaries.keys() <= self.whole
+
+    def _complete_new_runs(self) -> None:
+        """The rows of new runs are inserted as they are in the end, and none of theirs is looked for."""
+        columns = self.columns.get("runs")
+        if columns is not None:
+            states = [self.runs[run] for run in columns["run"]]
+            for name in STATE_COLUMNS[1:]:
+                columns[name] = [getattr(state, name) for state in states]
+
+    def _write_present(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        """Of the runs whose checkpoints on the disk have changed."""
+        if not self.present:
+            return
+        there = [(run, name) for run, names in self.present.items() for name in names]
+        cursor.register("looked_at", pa.table({"run": pa.array(self.present, pa.int32())}))
+        runs, names = pa.array([run for run, _ in there], pa.int32()), [name for _, name in there]
+        cursor.register("there", pa.table({"run": runs, "name": pa.array(names, pa.string())}))
+        cursor.execute(
+            f"UPDATE checkpoints SET present = (run, {_NAME}) IN (SELECT (run, name) FROM there)"
+            f" WHERE run IN (SELECT run FROM looked_at) AND {_OURS}"
+        )
 
     def _write_runs(self, cursor: duckdb.DuckDBPyConnection) -> None:
-        if not self.runs:
+        changed = [state for run, state in self.runs.items() if run not in self.new]
+        if not changed:
             return
-        rows = {name: [getattr(state, name) for state in self.runs.values()] for name in STATE_COLUMNS}
+        rows = {name: [getattr(state, name) for state in changed] for name in STATE_COLUMNS}
         sets = ", ".join(f"{name} = b.{name}" for name in STATE_COLUMNS[1:])
         waiting = f"waiting_for = CASE WHEN b.state IN {sql_list(WAITING)} THEN runs.waiting_for END"
         _execute(
@@ -193,7 +221,7 @@ class Batch:
             for name in _KINDS["attempts"]
         }
         rows = [{"run": run, "attempt": n, **values} for (run, n), values in self.attempts.items()]
-        _upsert(cursor, "attempts", ["run", "attempt"], rows, kept)
+        _upsert(cursor, "attempts", ["run", "attempt"], rows, lambda row: row["run"] in self.new, kept)
 
     def _write_summaries(self, cursor: duckdb.DuckDBPyConnection) -> None:
         rows = [
@@ -201,7 +229,7 @@ class Batch:
             for run, (summaries, keys) in self.summaries.items()
             for key in sorted(keys)
         ]
-        _upsert(cursor, "run_summary", ["run", "key"], rows)
+        _upsert(cursor, "run_summary", ["run", "key"], rows, lambda row: row["run"] in self.new)
 
 
 # How rows get in where it is not simply all of them in their order.
@@ -246,20 +274,39 @@ def _upsert(
     table: str,
     keys: list[str],
     rows: list[dict[str, Any]],
+    is_new: Callable[[dict[str, Any]], bool] = lambda row: False,
     sets: dict[str, str] | None = None,
 ) -> None:
-    """Update the rows that are there, by default to the new values, then insert those that were not."""
-    if not rows:
-        return
+    """Update the rows that are there, by default to the new values, then insert those that were not. `is_new`: known
+    not to be there.
+    """
+    missing = [row for row in rows if is_new(row)]
+    if len(missing) < len(rows):
+        missing += _update(cursor, table, keys, [row for row in rows if not is_new(row)], sets or {})
+    if missing:
+        _execute(cursor, f"INSERT INTO {table} SELECT * FROM {{batch}}", table, _columns(table, missing))
+
+
+def _update(
+    cursor: duckdb.DuckDBPyConnection,
+    table: str,
+    keys: list[str],
+    rows: list[dict[str, Any]],
+    sets: dict[str, str],
+) -> list[dict[str, Any]]:
+    """Update the rows that are there; return those that were not."""
     others = [name for name in _KINDS[table] if name not in keys]
-    assignments = ", ".join(f"{name} = {(sets or {}).get(name, f'b.{name}')}" for name in others)
+    assignments = ", ".join(f"{name} = {sets.get(name, f'b.{name}')}" for name in others)
     same = " AND ".join(f"{table}.{key} = b.{key}" for key in keys)
     returned = ", ".join(f"{table}.{key}" for key in keys)
     sql = f"UPDATE {table} SET {assignments} FROM {{batch}} b WHERE {same} RETURNING {returned}"
     there = set(_execute(cursor, sql, table, _columns(table, rows)).fetchall())
-    missing = [row for row in rows if tuple(row[key] for key in keys) not in there]
-    if missing:
-        _execute(cursor, f"INSERT INTO {table} SELECT * FROM {{batch}}", table, _columns(table, missing))
+    return [row for row in rows if tuple(row[key] for key in keys) not in there]
+
+
+def _run_of(log: str, path: str) -> int | None:
+    """The run of a log, by its identity; None of the hardware's."""
+    return int(log.removeprefix("run/").partition(".")[0]) if path.startswith("runs/") else None
 
 
 def _columns(table: str, rows: list[dict[str, Any]]) -> dict[str, list[Any]]:

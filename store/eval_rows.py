@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 from store.batch import Batch, RunRow
-from store.line_fields import BadLine, body, maybe_real, maybe_small, maybe_text, real, small
+from store.line_fields import BadLine, body, maybe_real, maybe_reals, maybe_smalls, maybe_text, real, smalls
 from store.lines import Choices, Drift, Eval, Examples, Flag, Forecast, Result, Sample, Scored
 
 Entry = dict[str, Any]  # a line as it was parsed
@@ -48,20 +47,20 @@ def _columns_of(scored: Scored) -> dict[str, list[Any]]:
     """The columns of `eval_examples` from the lists of an evaluation. Raises BadLine."""
     none = [None] * len(scored.id)
 
-    def column(values: list[Any] | None, as_kind: Callable[[Any], Any]) -> list[Any]:
-        return [as_kind(item) for item in values or none]
+    def texts(values: list[Any] | None) -> list[str | None]:
+        return [maybe_text(item) for item in values or none]
 
-    columns = {
+    columns: dict[str, list[Any]] = {
         "example": [str(item) for item in scored.id],
-        "slice": column(scored.slice, maybe_text),
-        "document": column(scored.document, maybe_text),
-        "nll": [maybe_real(item) for item in scored.nll],
-        "tokens": [small(item) for item in scored.tokens],
-        "tokens_right": column(scored.right, maybe_small),
-        "lost": column(scored.lost, maybe_small),
-        "gained": column(scored.gained, maybe_small),
-        "kl": column(scored.kl, maybe_real),
-        "margin": column(scored.margin, maybe_real),
+        "slice": texts(scored.slice),
+        "document": texts(scored.document),
+        "nll": maybe_reals(scored.nll),
+        "tokens": smalls(scored.tokens),
+        "tokens_right": maybe_smalls(scored.right or none),
+        "lost": maybe_smalls(scored.lost or none),
+        "gained": maybe_smalls(scored.gained or none),
+        "kl": maybe_reals(scored.kl or none),
+        "margin": maybe_reals(scored.margin or none),
         "tempered": _by_temperature(scored.tempered or {}, len(scored.id)),
     }
     if {len(column) for column in columns.values()} != {len(scored.id)}:
@@ -122,7 +121,7 @@ def choices_line(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: Ch
             step=line.step,
             slice=str(line.slice),
             example=[str(id) for id in one.id],
-            **{name: [small(v) for v in values] for name, values in zip(names, lists, strict=True)},
+            **{name: smalls(values) for name, values in zip(names, lists, strict=True)},
         )
     else:
         bad = ["questions: their lists differ in length"]

@@ -45,7 +45,7 @@ from store.writing import OF_DATA, Halted, Writer
 
 log = logging.getLogger(__name__)
 
-BATCH_ROWS = 20_000
+BATCH_ROWS = 200_000  # some 100 MB
 # A round that takes longer than this is told to those who ask for data.
 TELL_S = 1.0
 GONE = "its directory is gone"
@@ -146,6 +146,8 @@ class Ingest:
             for watch in watches:
                 self._read_run(watch)
                 self._done += 1
+                if self._writer.is_half_full:
+                    self._flush()
                 if self._writer.has_to_settle:
                     self._flush()
                     self._writer.settle(self._known)

@@ -102,6 +102,25 @@ def maybe_text(value: Any) -> str | None:
     return None if value is None else text(value)
 
 
+# Of lists, which are long: nearly all values are as they should be, and a call for each would cost.
+
+
+def smalls(values: list[Any]) -> list[int]:
+    return values if _are_small(values) else [small(value) for value in values]
+
+
+def maybe_smalls(values: list[Any]) -> list[int | None]:
+    return values if _are_small(values) else [maybe_small(value) for value in values]
+
+
+def maybe_reals(values: list[Any]) -> list[float | None]:
+    return values if set(map(type, values)) == {float} else [maybe_real(value) for value in values]
+
+
+def _are_small(values: list[Any]) -> bool:
+    return set(map(type, values)) == {int} and -(2**31) < min(values) <= max(values) < 2**31
+
+
 # ---- fields --------------------------------------------------------------------------------------------
 
 
@@ -207,18 +226,27 @@ def read(kind: type[T], entry: Mapping[str, Any], *, strict: bool = True) -> T:
     Without `strict`, such a value stands for the field's default, if it has one.
     """
     values = {}
-    for field in fields_of(kind):
-        value = entry.get(field.name)
+    for name, read_value, needed in _PLANS.get(kind) or _plan(kind):
+        value = entry.get(name)
         if value is None:
-            if field.needed:
-                raise BadLine(f"{field.name} is missing")
+            if needed:
+                raise BadLine(f"{name} is missing")
             continue
         try:
-            values[field.name] = field.read(value)
+            values[name] = read_value(value)
         except BadLine as error:
-            if strict or field.needed:
-                raise BadLine(f"{field.name}: {error}") from None
+            if strict or needed:
+                raise BadLine(f"{name}: {error}") from None
     return kind(**values)
+
+
+# What `read` needs of the fields: a rebuild reads millions of lines.
+_PLANS: dict[type, list[tuple[str, Callable[[Any], Any], bool]]] = {}
+
+
+def _plan(kind: type) -> list[tuple[str, Callable[[Any], Any], bool]]:
+    _PLANS[kind] = [(field.name, field.read, field.needed) for field in fields_of(kind)]
+    return _PLANS[kind]
 
 
 def read_most(kind: type[T], entry: Mapping[str, Any]) -> tuple[T, list[str]]:

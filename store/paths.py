@@ -109,6 +109,15 @@ def attempts_in(run: Path) -> list[int]:
     return sorted(int(name) for name in names if re.fullmatch("[1-9][0-9]{0,8}", name))
 
 
+def checkpoints_in(run: Path) -> frozenset[str]:
+    """Return the names of a run's whole checkpoints."""
+    try:
+        folders = [path for path in (run / "checkpoints").iterdir() if (path / "COMPLETE").exists()]
+    except OSError:
+        return frozenset()
+    return frozenset(path.name for path in folders)
+
+
 def list_runs(directory: Path, known: Mapping[int, Path] | None = None) -> Listing:
     """List a home's runs. `known`: the directory that each number meant so far, which it goes on to mean. Raises
     OSError.

@@ -121,8 +121,9 @@ def run_json(batch: Batch, run: int, directory: Path, body: dict[str, Any]) -> l
     libraries = {"python": body.get("python"), **(versions if isinstance(versions, dict) else {})}
     leaves = list(_leaves(recipe, ""))  # before anything is added: it may be nested too deeply
     batch.add("runs", run=run, **row)
-    for key, leaf, number in leaves:
-        batch.add("params", run=run, key=key, value=leaf, number=number)
+    if leaves:
+        keys, values, numbers = map(list, zip(*leaves, strict=True))
+        batch.extend("params", len(leaves), run=run, key=keys, value=values, number=numbers)
     for library, version in libraries.items():
         if version is not None:
             batch.add("libraries", run=run, library=library, version=maybe_text(version))
@@ -145,6 +146,9 @@ def _leaves(value: Any, prefix: str) -> Iterator[tuple[str, str, float | None]]:
         for key, inner in value.items():
             yield from _leaves(inner, f"{prefix}.{key}" if prefix else key)
     elif value is not None:
+        if type(value) is int:
+            yield prefix, str(value), real(value)
+            return
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         yield prefix, text, real(value) if is_number else None

@@ -14,7 +14,7 @@ from store.explain import explain
 from store.known import JOURNAL_NAME, Known
 from store.log_reader import LogReader
 from store.logs import well_formed
-from store.paths import RUN_JSON, attempts_in
+from store.paths import RUN_JSON, attempts_in, checkpoints_in
 from store.projection import Projection
 from store.scale_lines import LOG_NAME
 from store.scale_rows import scale_line
@@ -53,6 +53,7 @@ class RunReader:
         for problem in problems:
             rows.unreadable(batch, number, None, 0.0, RUN_JSON, problem, b"")
         batch.runs[number] = state
+        batch.new.add(number)
         self._known.offsets[f"run/{number}"] = stamp
         batch.offsets[f"run/{number}"] = (self._logs.relative(path), stamp)
         return state
@@ -80,7 +81,7 @@ class RunReader:
 
     def _look_at_checkpoints(self, watch: Watch) -> None:
         """Mark the checkpoints that are on the disk: old ones are deleted by the worker, others by people."""
-        present = frozenset(path.parent.name for path in watch.path.glob("checkpoints/*/COMPLETE"))
+        present = checkpoints_in(watch.path)
         if present != self._known.present.get(watch.number, frozenset()):
             self._known.present[watch.number] = present
             self._writer.batch.present[watch.number] = present

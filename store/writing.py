@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import duckdb
 import pyarrow as pa
@@ -51,16 +51,24 @@ class Writer:
         self._unsettled = dict.fromkeys(runs)
         self._unsettled_rows = SETTLE_ROWS + 1 if runs else 0
 
-    def has_ended(self, run: int) -> None:
-        """Its metrics can be moved."""
-        self._unsettled[run] = None
-
     def forget_run(self, run: int) -> None:
         self._unsettled.pop(run, None)
+
+    def has_ended(self, run: int) -> None:
+        """All that there is of it has been read."""
+        if run in self.batch.new:
+            self.batch.whole.add(run)
+        else:
+            self._unsettled[run] = None
 
     @property
     def is_full(self) -> bool:
         return self.batch.n_rows >= self._batch_rows or self.careful
+
+    @property
+    def is_half_full(self) -> bool:
+        """Between two runs it is committed then: runs that are whole in a batch are written once, where they stay."""
+        return self.batch.n_rows >= self._batch_rows // 2
 
     @property
     def has_to_settle(self) -> bool:
@@ -88,6 +96,10 @@ class Writer:
             batch = aside
         known.damaged = {**batch.damaged, **known.damaged}
         self.written += batch.n_rows
+        if batch.is_settled:
+            self._unload(batch.whole, known)
+        else:
+            self._unsettled.update(dict.fromkeys(batch.whole))
         if self._unsettled:
             self._unsettled_rows += batch.n_rows
 
@@ -105,5 +117,9 @@ class Writer:
                 chosen,
             )
             cursor.execute("DELETE FROM metrics_live WHERE list_contains($runs, run)", chosen)
+        self._unload(runs, known)
+
+    def _unload(self, runs: Iterable[int], known: Known) -> None:
+        """Few of them are ever needed again."""
         for run in runs:
             known.states[run].summaries = None
