@@ -17,12 +17,13 @@ import pyarrow as pa
 import pyarrow.flight as flight
 
 from finetui.errors import PartialResult, StoreError, Unavailable, first_line
+from finetui.progress import Progress
 
 # A reply later than this will not come: the daemon itself stops a query long before.
 REPLY_TIMEOUT_S = 120.0
 GREETING_TIMEOUT_S = 30.0
 BYTES_OF_CREDENTIALS = struct.calcsize("3i")  # pid, uid, gid
-TELL_S = 3.0  # between looks at how far the logs are read
+TELL_S = 1.0  # between looks at how far the logs are read
 
 _OPTIONS = [
     # Without a pool of its own, a new client would wait out the old one's pause between attempts.
@@ -40,6 +41,12 @@ def note(table: pa.Table) -> str | None:
     return text.decode() if text else None
 
 
+def progress(table: pa.Table) -> Progress | None:
+    """Return how far the logs were read when this was answered; None where it lacks nothing."""
+    text = (table.schema.metadata or {}).get(b"reading")
+    return Progress.of_json(text) if text else None
+
+
 class Client:
     """Asks the daemon that listens at `socket`; may be used from several threads at once.
 
@@ -48,7 +55,7 @@ class Client:
 
     def __init__(self, socket: str | Path) -> None:
         self._path = str(socket)
-        self._check()
+        self.pid = self._check()  # of the daemon
         self._flight = flight.connect(f"grpc+unix://{self._path}", generic_options=_OPTIONS)
         self._act("ping", {}, GREETING_TIMEOUT_S)
 
@@ -79,13 +86,15 @@ class Client:
 
     def drain(self, tell: Callable[[str], object] = lambda sentence: None) -> list[str]:
         """Wait until every log is in the database, as far as it is written now. `tell` is called, while that takes,
-        with how far it is. Returns the daemon's problems, in sentences.
+        with how far it is, and with "" when it is over. Returns the daemon's problems, in sentences.
         """
         told = None
         while True:
             reply = self.action("drain", wait_s=TELL_S)
             reading = reply.get("reading")
             if reading is None:
+                if told:
+                    tell("")
                 return list(reply.get("problems", []))
             if reading != told:
                 tell(told := reading)
@@ -120,25 +129,32 @@ class Client:
         except Exception as error:
             raise self._to_error(error, REPLY_TIMEOUT_S) from None
 
-    def _check(self) -> None:
-        """Try a plain connection, which fails at once and with a message where gRPC would retry; see who listens."""
+    def _check(self) -> int:
+        """Try a plain connection, which fails at once and with a message where gRPC would retry; see who listens.
+        Returns the process.
+        """
         with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM) as probe:
             try:
                 probe.connect(self._path)
             except OSError as error:
                 raise Unavailable(f"no daemon answers at {self._path} ({error.strerror or error})") from None
             told = probe.getsockopt(sockets.SOL_SOCKET, sockets.SO_PEERCRED, BYTES_OF_CREDENTIALS)
-        _, user, _ = struct.unpack("3i", told)
+        pid, user, _ = struct.unpack("3i", told)
         if user != os.geteuid():
             raise StoreError(
                 f"the server at {self._path} is that of another user ({user}) and is not trusted", "home"
             )
+        return int(pid)
 
     def _to_error(self, error: Exception, timeout_s: float) -> Exception:
         if isinstance(error, flight.FlightUnavailableError):
             return Unavailable(f"the daemon at {self._path} has stopped answering")
         if isinstance(error, flight.FlightTimedOutError):
-            return StoreError(f"the daemon did not answer within {timeout_s:g} s", "timeout")
+            return StoreError(
+                f"the daemon, process {self.pid}, did not answer within {timeout_s:g} s; if it is stuck, kill -9"
+                f" {self.pid} ends it: runs go on, and the next command starts another",
+                "timeout",
+            )
         try:
             reply = json.loads(error.extra_info)  # type: ignore[attr-defined]
             return StoreError(reply["message"], reply["kind"])

@@ -6,6 +6,7 @@ import os
 import select
 import subprocess
 import time
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,10 +29,10 @@ START_S = 60.0  # a home with many runs and no database yet takes a while
 _started: list[subprocess.Popen[bytes]] = []
 
 
-def connect(home: Home | str | Path | None = None) -> Client:
+def connect(home: Home | str | Path | None = None, starting: Callable[[], object] = lambda: None) -> Client:
     """Return a client of the home's daemon, started first if nobody answers. Raises StoreError with the reason.
 
-    `home`: a directory; `$FINETUI_HOME`, or the user's own, if not given.
+    `home`: a directory; `$FINETUI_HOME`, or the user's own, if not given. `starting` is called before a start.
     """
     if home is None:
         home = default_home()
@@ -41,6 +42,7 @@ def connect(home: Home | str | Path | None = None) -> Client:
         return client
     try:
         home.create()
+        starting()
         return _start(home)
     except OSError as error:
         where = f" ({error.filename})" if error.filename not in (None, str(home.path)) else ""

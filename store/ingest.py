@@ -31,6 +31,7 @@ import duckdb
 from finetui.errors import StoreError
 from finetui.files import read_json
 from finetui.home import Home
+from finetui.progress import Progress
 from store import rows
 from store.batch import forget_run
 from store.explain import explain
@@ -48,6 +49,7 @@ log = logging.getLogger(__name__)
 BATCH_ROWS = 200_000  # some 100 MB
 # A round that takes longer than this is told to those who ask for data.
 TELL_S = 1.0
+RATE_S = 2.0  # that a round has gone on before it is said how long it will
 GONE = "its directory is gone"
 SETTLE_S = 2.0  # that a run.json which cannot be read is left alone: it may be in the middle of a copy
 _HOT = ACTIVE | {RunState.INTERRUPTED}
@@ -127,22 +129,32 @@ class Ingest:
         return self._known.damaged
 
     @property
-    def reading(self) -> str | None:
-        """What is still being read, in words; None where the tables hold all but the last moments."""
+    def progress(self) -> Progress | None:
+        """How far the logs are read; None where the tables hold all but the last moments."""
         began = self._began
-        if self._complete and (began is None or time.monotonic() - began < TELL_S):
+        took = 0.0 if began is None else time.monotonic() - began
+        if self._complete and took < TELL_S:
             return None
-        return f"logs are being read into the database: {self._done:,} of {self._of:,} runs so far"
+        done, of = self._done, self._of
+        left = took / done * (of - done) if done and took > RATE_S else None
+        return Progress(done, of, left)
+
+    @property
+    def reading(self) -> str | None:
+        """The same in words."""
+        progress = self.progress
+        return None if progress is None else str(progress)
 
     def _round(self, due: Callable[[], list[Watch]]) -> int:
         written = self._writer.written
+        self._done = self._of = 0
         self._began = time.monotonic()
         try:
             if not self._loaded or self._generation != self._projection.generation:
                 self._load()
             self._discover()
             watches = due()
-            self._done, self._of = 0, len(watches)
+            self._of = len(watches)
             for watch in watches:
                 self._read_run(watch)
                 self._done += 1

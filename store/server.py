@@ -39,8 +39,9 @@ class Server:
 
     `actions(name, body)` runs in one of the server's threads and returns what the client gets; it raises
     StoreError for whatever a person should read. `reading(wait_s)` waits so long at most for the logs to be read, and
-    says what is still missing then. Only one daemon may serve a path: an old socket there is removed, and anything
-    else there renamed, so hold the home's lock first.
+    says what is still missing then. `marks()` is what every table carries besides its rows, as metadata. Only one
+    daemon may serve a path: an old socket there is removed, and anything else there renamed, so hold the home's lock
+    first.
     """
 
     def __init__(
@@ -49,11 +50,13 @@ class Server:
         projection: Projection,
         actions: Actions,
         reading: Callable[[float], str | None] = lambda wait_s: None,
+        marks: Callable[[], dict[str, str]] = dict,
     ) -> None:
         self.socket = socket
         self._projection = projection
         self._actions = actions
         self._reading = reading
+        self._marks = marks
         self._flight: _Flight | None = None
         self._thread: threading.Thread | None = None
         self._inode = 0
@@ -65,7 +68,9 @@ class Server:
         self._flight = None
         self._clear()
         # The daemon's umask leaves no moment in which others could connect.
-        self._flight = _Flight(f"grpc+unix://{self.socket}", self._projection, self._actions, self._reading)
+        self._flight = _Flight(
+            f"grpc+unix://{self.socket}", self._projection, self._actions, self._reading, self._marks
+        )
         self.socket.chmod(0o600)
         self._inode = self.socket.lstat().st_ino
         self._thread = threading.Thread(target=self._flight.serve, name="flight", daemon=True)
@@ -126,11 +131,13 @@ class _Flight(flight.FlightServerBase):
         projection: Projection,
         actions: Actions,
         reading: Callable[[float], str | None],
+        marks: Callable[[], dict[str, str]],
     ) -> None:
         super().__init__(location)
         self._projection = projection
         self._actions = actions
         self._reading = reading
+        self._marks = marks
         self.running = guard.Running()
         self.last_request = time.monotonic()
 
@@ -138,10 +145,15 @@ class _Flight(flight.FlightServerBase):
         self.last_request = time.monotonic()
         with _told():
             request = _object(ticket.ticket)
+            marks = (
+                self._marks()
+            )  # as they were before the query: it may have seen less than there is after it
             result = self._named(request) if "named" in request else self._sql(request)
             table = result.table
             if result.note:
-                table = table.replace_schema_metadata({**(table.schema.metadata or {}), "note": result.note})
+                marks["note"] = result.note
+            if marks:
+                table = table.replace_schema_metadata({**(table.schema.metadata or {}), **marks})
             return flight.RecordBatchStream(table)
 
     def do_action(self, context: Any, action: Any) -> Iterator[Any]:

@@ -25,7 +25,7 @@ from finetui.home import Home
 from tui import actions, clipboard, left_at
 from tui.host import Answer
 from tui.lines import format, theme
-from tui.poller import Poller, default_connect
+from tui.poller import Poller
 from tui.remembered import Remembered
 from tui.rows import Request, Snapshot, ended_between
 from tui.run_list import RunList
@@ -90,7 +90,7 @@ class FinetuiApp(App[None]):
         run_list = RunList(*self.remembered.order(), first, self.remembered.columns())
         self.state = State(run_list, self.remembered.view(self.ascii_only), list(select or []))
         self._status_timer: Any = None
-        self._poller = Poller(home, connect or partial(default_connect, home), self._deliver)
+        self._poller = Poller(home, connect, self._deliver)
 
     def get_default_screen(self) -> BaseScreen:
         return Dashboard(self.remembered.panes())

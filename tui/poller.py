@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from engine.runs.home import RunDir
+from finetui.errors import Unavailable
 from finetui.files import open_regular
 from finetui.home import Home
+from tui.connection import Connection, Trouble
 from tui.rows import COLUMNS, Request, Row, Run, Snapshot, etas_of, runs_of
 from tui.run_filter import MOST_VALUES, column_sql, values_sql
 
@@ -23,18 +25,21 @@ from tui.run_filter import MOST_VALUES, column_sql, values_sql
 BUSY, IDLE, LOST = 0.5, 2.0, 1.0
 # Between looks at the hardware, and at what it did in the last minutes.
 HARDWARE_S, HISTORY_S, IDLE_HARDWARE_S = 2.0, 10.0, 20.0
+LONGEST_S = 10.0  # between looks, also after one that took long because the daemon was stopped
 TAIL_BYTES = 64 * 1024
 
 
 class Poller:
     """Keeps a `Snapshot` fresh; `deliver` is called in the poller's thread with every one that differs."""
 
-    def __init__(self, home: Home, connect: Callable[[], Any], deliver: Callable[[Snapshot], None]) -> None:
-        self._home, self._connect, self._deliver = home, connect, deliver
+    def __init__(
+        self, home: Home, connect: Callable[[], Any] | None, deliver: Callable[[Snapshot], None]
+    ) -> None:
+        self._home, self._deliver = home, deliver
+        self._connection = Connection(home, connect, self._troubled)
         self._wanted: frozenset[Request] = frozenset()
         self._wake, self._stop = threading.Event(), threading.Event()
-        self._client: Any = None
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of the snapshot: trouble comes from other threads, too
         self._snapshot = Snapshot()
         self._versions: dict[Request, Any] = {}
         self._table: Any = None
@@ -62,16 +67,7 @@ class Poller:
 
     def client(self) -> Any:
         """The connected client, connecting if needed (slow: not in the screen's thread)."""
-        with self._lock:
-            if self._client is None:
-                self._client = self._connect()
-            return self._client
-
-    def drop(self, client: Any) -> None:
-        """The client has lost its daemon: the next caller connects again."""
-        with self._lock:
-            if self._client is client:
-                self._client = None
+        return self._connection.client()
 
     def _loop(self) -> None:
         while not self._stop.is_set():
@@ -80,33 +76,36 @@ class Poller:
             self._wake.clear()
 
     def _look(self) -> float:
-        from finetui.errors import StoreError, Unavailable
-
         client, started = None, time.monotonic()
         try:
-            client = self.client()
-            snapshot = self._fetch(client)
+            with self._connection.waiting():
+                client = self._connection.client()
+                snapshot = self._fetch(client)
         except Unavailable:
-            self.drop(client)
-            return self._troubled("daemon not answering, retrying")
-        except StoreError as error:
-            return self._troubled(str(error))
+            self._connection.lost(client)
+            return LOST
         except Exception as error:  # a screen that dies over one bad answer helps nobody
-            return self._troubled(f"{type(error).__name__}: {error}")
-        if snapshot != self._snapshot and not self._stop.is_set():
-            self._snapshot = snapshot
-            self._deliver(snapshot)
-        pause = BUSY if snapshot.busy else IDLE
+            self._connection.failed(error)
+            return LOST
+        self._connection.answered()
+        self._show(lambda _: snapshot)
+        pause = BUSY if snapshot.busy or snapshot.reading else IDLE
         # With many thousands of runs a look takes long; the keys must not wait for it most of the time.
-        return max(pause, 4 * (time.monotonic() - started))
+        return max(pause, min(LONGEST_S, 4 * (time.monotonic() - started)))
 
-    def _troubled(self, why: str) -> float:
-        if self._snapshot.trouble != why and not self._stop.is_set():
-            self._snapshot = replace(self._snapshot, trouble=why)
-            self._deliver(self._snapshot)
-        return LOST
+    def _troubled(self, trouble: Trouble) -> None:
+        self._show(lambda last: replace(last, trouble=trouble.sentence, starting=trouble.starting))
+
+    def _show(self, next_one: Callable[[Snapshot], Snapshot]) -> None:
+        with self._lock:
+            snapshot = next_one(self._snapshot)
+            if snapshot != self._snapshot and not self._stop.is_set():
+                self._snapshot = snapshot
+                self._deliver(snapshot)
 
     def _fetch(self, client: Any) -> Snapshot:
+        from finetui.client import progress
+
         table = client.named("runs")
         runs, etas = self._runs(table), etas_of(table)
         by_number = {run.number: run for run in runs}
@@ -122,7 +121,7 @@ class Poller:
         missing = [request for request in versions if request not in answers]
         answers |= answers_to(missing, client, lambda name, args: self._answer(client, name, args))
         self._versions = versions
-        return Snapshot(runs, etas, answers, "", True)
+        return Snapshot(runs, etas, answers, loaded=True, reading=progress(table))
 
     def _runs(self, table: Any) -> tuple[Run, ...]:
         """The runs; the same ones as before if no column that is shown has changed."""
@@ -220,10 +219,3 @@ def log_tail(path: Path | None) -> list[Row]:
     if size > TAIL_BYTES:
         lines = lines[1:]  # the first one is only the end of a line
     return [{"line": line.rstrip("\r").rsplit("\r", 1)[-1]} for line in lines if line.strip()]
-
-
-def default_connect(home: Home) -> Any:
-    """The client of this home's daemon, which is started if it does not run. Raises Unavailable."""
-    from finetui.daemon import connect
-
-    return connect(home)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from finetui.progress import Progress
 from store.states import ACTIVE, WAITING, RunState
 
 LIVE_STATES = WAITING | ACTIVE
@@ -80,6 +81,8 @@ class Snapshot:
     answers: Mapping[Request, list[Row]] = field(default_factory=dict)
     trouble: str = ""  # why there are no fresh answers; the old ones stay
     loaded: bool = False  # the run table has been fetched at least once
+    starting: bool = False  # the trouble is only that a daemon is being started
+    reading: Progress | None = None  # the logs are being read: what is here is a part
 
     def rows(self, request: Request) -> list[Row]:
         """The answer, empty while it has not come."""

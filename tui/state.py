@@ -71,7 +71,7 @@ class State:
     def take(self, snapshot: Snapshot) -> None:
         """What is known from now on; marks of runs that are gone are forgotten."""
         self.snapshot = snapshot
-        if snapshot.loaded:
+        if snapshot.loaded and snapshot.reading is None:
             self.marked = [number for number in self.marked if snapshot.run(number)]
 
     def slot(self, number: int) -> int | None:

@@ -92,7 +92,7 @@ class Daemon:
         self._mirror = Mirror(home)
         self._sweeps = Sweeps(home)
         self._sampler = Sampler(home.hardware_log, self._nvml, before_rotation=self._ingest.drain)
-        self._server = Server(home.socket, self._projection, self.act, self._ingest.caught_up)
+        self._server = Server(home.socket, self._projection, self.act, self._ingest.caught_up, self._marks)
         self._queue_thread = Repeater(
             "queue", self._watch_queue, lambda: self._interval(WATCH_S, WATCH_IDLE_S)
         )
@@ -313,6 +313,11 @@ class Daemon:
             path = error.filename or self.home.path
             raise StoreError(f"{name}: {path} cannot be written: {error.strerror}", "disk") from None
         raise StoreError(f"the daemon knows no action {name!r}; is it of another version?", "not_found")
+
+    def _marks(self) -> dict[str, str]:
+        """What every answer carries: how far the logs are read, while they are."""
+        progress = self._ingest.progress
+        return {} if progress is None else {"reading": progress.as_json()}
 
     def _drain(self, wait_s: Any) -> dict[str, Any]:
         """Have every log read to its present end. `reading`: what is not done after `wait_s` seconds."""

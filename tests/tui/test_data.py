@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pilot import ready, text_of, until
 
 from finetui.errors import StoreError, Unavailable
 from finetui.home import Home
+from finetui.progress import Progress
 from tui.app import FinetuiApp
 from tui.poller import Poller, log_tail
 from tui.rows import Snapshot, ask
@@ -58,6 +60,7 @@ class Gate:
     def __init__(self, served: Served) -> None:
         self.served = served
         self.cut = False
+        self.pid: int | None = None
         self.asked: list[tuple[str, Any]] = []
 
     def __call__(self) -> Any:
@@ -87,13 +90,53 @@ async def test_a_lost_daemon_is_said_and_found_again(served: Served) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await ready(pilot)
         gate.cut = True
-        await until(pilot, lambda: "daemon not answering, retrying" in text_of(app, "#header"), "the trouble")
+        await until(pilot, lambda: "the daemon is gone since" in text_of(app, "#header"), "the trouble")
         assert "docstrings-full" in text_of(app, "#table"), "what was known stays"
         await pilot.press("x")
         assert app.state.status.shown is not None
         assert "the daemon is not answering" in app.state.status.shown[0]
         gate.cut = False
-        await until(pilot, lambda: "daemon not answering" not in text_of(app, "#header"), "the daemon")
+        await until(pilot, lambda: "the daemon is gone" not in text_of(app, "#header"), "the daemon")
+
+
+async def test_a_part_is_shown_as_a_part(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the logs are read into a new database the daemon marks its answers, and the screen says so."""
+    marks: dict[str, str] = {}
+    monkeypatch.setattr(served.server._flight, "_marks", lambda: dict(marks))
+    app = FinetuiApp(served.home, [1, 2], connect=served.connect, unicode=True)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(pilot)
+        marks["reading"] = Progress(3, 12, 40.0).as_json()
+        await until(pilot, lambda: "reading logs" in text_of(app, "#header"), "the progress")
+        header = text_of(app, "#header")
+        assert header.endswith("3 of 12, 40 s left")
+        assert "runs so far" in header
+        assert "a part" in str(app.screen.query_one("#table").border_title)
+        part = replace(app.state.snapshot, runs=())
+        app.state.take(part)
+        assert app.state.marked == [1, 2], "marks wait for their runs"
+        marks.clear()
+        await until(pilot, lambda: "reading logs" not in text_of(app, "#header"), "the end")
+        assert "a part" not in str(app.screen.query_one("#table").border_title)
+
+
+async def test_a_daemon_that_does_not_answer_is_said_with_what_to_do(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is stopped keeps its socket: only the wait tells."""
+    monkeypatch.setattr("tui.connection.SILENT_S", 0.2)
+    gate, goes_on = Gate(served), threading.Event()
+    app = FinetuiApp(served.home, connect=gate, unicode=True)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(pilot)
+        monkeypatch.setattr(
+            gate, "named", lambda name, **args: goes_on.wait() and gate.client.named(name, **args)
+        )
+        gate.pid = 4711
+        await until(pilot, lambda: "has not answered since" in text_of(app, "#footer"), "the silence")
+        assert "kill -9 4711 ends it" in text_of(app, "#footer")
+        goes_on.set()
+        await until(pilot, lambda: "has not answered" not in text_of(app, "#footer"), "the answer")
 
 
 async def test_a_daemon_that_is_not_there_at_the_start(empty: Served) -> None:
@@ -101,7 +144,7 @@ async def test_a_daemon_that_is_not_there_at_the_start(empty: Served) -> None:
     gate.cut = True
     app = FinetuiApp(empty.home, connect=gate, unicode=True)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: "daemon not answering" in text_of(app, "#header"), "the trouble")
+        await until(pilot, lambda: "the daemon is gone since" in text_of(app, "#header"), "the trouble")
         await pilot.press("enter")
         assert app.state.status.shown is not None
         assert app.state.status.shown[0] == "the runs are still being loaded"

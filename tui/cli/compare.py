@@ -7,7 +7,7 @@ from typing import Any
 from finetui.daemon import connect
 from finetui.errors import StoreError
 from store.queries import compare_table_sql
-from tui.cli.output import out, print_json, print_side_by_side, print_table, say
+from tui.cli.output import out, print_json, print_side_by_side, print_table, waiting
 from tui.cli.shape import of_run
 from tui.cli.show import find
 
@@ -20,7 +20,7 @@ def compare(numbers: list[int], *, as_json: bool) -> None:
     if len(runs) < 2:
         raise StoreError("give two or more different runs to compare", "refused")
     with connect() as client:
-        client.drain(say)
+        client.drain(waiting())
         names = {run: find(client, run)["name"] for run in runs}
         results = client.query(compare_table_sql(runs)).to_pylist()
         rows = {row["run"]: of_run(row) for row in client.named("runs").to_pylist() if row["run"] in names}

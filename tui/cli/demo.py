@@ -15,7 +15,7 @@ from finetui.home import home
 from store.states import ACTIVE, WAITING, RunState
 from tui.cli.flags import print_flags
 from tui.cli.follow import follow_runs
-from tui.cli.output import out, out_text, print_side_by_side, say
+from tui.cli.output import out, out_text, print_side_by_side, say, waiting
 
 if TYPE_CHECKING:
     from finetui.client import Client
@@ -52,7 +52,7 @@ def _report(client: Client, numbers: list[int]) -> bool:
     """Print the results; False if a run failed."""
     from store.queries import compare_table_sql
 
-    client.drain(say)
+    client.drain(waiting())
     rows = {row["run"]: row for row in client.named("runs").to_pylist() if row["run"] in numbers}
     query = compare_table_sql(numbers)
     out()

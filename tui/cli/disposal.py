@@ -19,7 +19,7 @@ from store.best import judged_by
 from store.paths import Removed, removed_runs
 from store.states import RunState
 from tui.cli.asking import ask_daemon, confirm, runs_in_words
-from tui.cli.output import complain, out, print_table, say
+from tui.cli.output import complain, out, print_table, say, waiting
 from tui.cli.selection import select
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _pieces(run: RunDir, state: str, best: int | None, checkpoints: bool) -> lis
 
 
 def _rows(client: Client) -> Rows:
-    client.drain(say)
+    client.drain(waiting())
     return {row["run"]: row for row in client.named("runs").to_pylist()}
 
 

@@ -9,7 +9,7 @@ from finetui.daemon import connect
 from finetui.errors import StoreError
 from tui.cli.exporting import work
 from tui.cli.logs import find as find_on_disk
-from tui.cli.output import out, out_text, print_json, print_listing, print_table, say
+from tui.cli.output import out, out_text, print_json, print_listing, print_table, waiting
 from tui.cli.show import find
 from tui.lines import format, token_changes
 from tui.lines.looks import Compared, Looks, Selection, resolve
@@ -37,7 +37,7 @@ def examples(
 ) -> None:
     """Print the examples of a suite in order of their change, or all there is on one."""
     with connect() as client:
-        client.drain(say)
+        client.drain(waiting())
         for run in {number, before or number}:
             find(client, run)
         compared = resolve(selection, _looks(client, number), _looks(client, before or number))

@@ -11,7 +11,7 @@ from engine.client.fix import Fix
 from finetui.daemon import connect
 from finetui.errors import ExitCode, StoreError
 from tui.cli.logs import find
-from tui.cli.output import out, print_json, print_table, say
+from tui.cli.output import out, print_json, print_table, say, waiting
 
 
 def fix(number: int, out: Path | None, *, add: bool, dry_run: bool, as_json: bool) -> None:
@@ -42,7 +42,7 @@ def _similar(number: int) -> list[dict[str, Any]]:
     """What similar runs did; nothing, said why, where the store cannot be asked."""
     try:
         with connect() as client:
-            client.drain(say)
+            client.drain(waiting())
             return list(client.named("similar", run=number).to_pylist())
     except StoreError as error:
         say(f"what similar runs did is not known: {error}")

@@ -9,7 +9,7 @@ from typing import Any
 from engine.basics.wording import duration
 from finetui.daemon import connect
 from store.states import WAITING, RunState
-from tui.cli.output import print_json, print_listing, say
+from tui.cli.output import print_json, print_listing, say, waiting
 from tui.cli.shape import of_run
 from tui.lines import sweeps
 
@@ -37,7 +37,7 @@ def ls(state: RunState | None, limit: int, *, every: bool | None, as_json: bool)
     one line on a terminal, and a line a run for a program that reads it.
     """
     with connect() as client:
-        problems = client.drain(say)
+        problems = client.drain(waiting())
         rows = client.named("runs").to_pylist()
     chosen = [row for row in rows if state in (None, row["state"])]
     if as_json:

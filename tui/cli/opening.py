@@ -24,10 +24,11 @@ def open_screen(*, readonly: bool = False, mouse: bool = True) -> NoReturn:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     shown = FinetuiApp(home(), readonly=readonly)
     shown.run(mouse=mouse)
-    if shown.state.snapshot.trouble and not shown.state.snapshot.loaded:  # no daemon was ever reached
+    last = shown.state.snapshot
+    if last.trouble and not last.loaded and not last.starting:  # no daemon was ever reached
         from tui.cli import service
 
-        service.explain(shown.state.snapshot.trouble)
+        service.explain(last.trouble)
     sys.stdout.flush()
     # The screen owns nothing, and taking Arrow and gRPC down takes half a second.
     os._exit(shown.return_code or ExitCode.OK)

@@ -7,8 +7,10 @@ data and answers of models are made safe by engine/basics/safe_text.py. guarded.
 from __future__ import annotations
 
 import math
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -27,6 +29,7 @@ from tui.lines.text import squeezed, width_of
 GAP = 2  # columns of the terminal between two of a table
 # Wide enough that nothing is cut when the output goes to a file or a pipe.
 PIPE_WIDTH = 400
+TELL_S = 10.0  # between two lines on how far something is, where they stay
 
 
 def console() -> Console:
@@ -66,6 +69,26 @@ def out_raw(text: str) -> None:
 def say(sentence: str) -> None:
     """Narration, one line on stderr."""
     print(one_line(sentence), file=sys.stderr, flush=True)
+
+
+def waiting() -> Callable[[str], None]:
+    """What tells how far something is that a command waits for: on a terminal in one line, which is gone when an empty
+    text ends it; elsewhere in a line now and then.
+    """
+    next_at = 0.0
+
+    def tell(sentence: str) -> None:
+        nonlocal next_at
+        if sys.stderr.isatty():
+            stream = sys.stderr.stream if isinstance(sys.stderr, Guarded) else sys.stderr
+            room = shutil.get_terminal_size().columns - 1
+            stream.write("\r\x1b[2K" + squeezed(one_line(sentence), room))
+            stream.flush()
+        elif sentence and time.monotonic() >= next_at:
+            next_at = time.monotonic() + TELL_S
+            say(sentence)
+
+    return tell
 
 
 def complain(error: object) -> None:

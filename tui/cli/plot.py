@@ -12,7 +12,7 @@ from finetui.daemon import connect
 from finetui.errors import StoreError
 from finetui.files import write_whole_file
 from tui.cli import inline
-from tui.cli.output import print_json, say
+from tui.cli.output import print_json, say, waiting
 from tui.cli.shape import iso
 from tui.cli.show import find
 from tui.lines import theme
@@ -47,7 +47,7 @@ def plot(numbers: list[int], key: str, form: Form) -> None:
     if form.png:
         picture.check_png()
     with connect() as client:
-        client.drain(say)
+        client.drain(waiting())
         for number in numbers:
             find(client, number)
         runs = [run for run in runs_of(client.named("runs")) if run.number in numbers]

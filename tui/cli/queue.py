@@ -27,7 +27,7 @@ from finetui.home import home
 from tui.cli.asking import ask_daemon, confirm, runs_in_words
 from tui.cli.follow import follow_runs, wait_for_runs
 from tui.cli.logs import find
-from tui.cli.output import out, print_json, say
+from tui.cli.output import out, print_json, say, waiting
 from tui.cli.selection import Selection, parse_numbers, select
 from tui.cli.shape import of_run
 from tui.cli.show import find as show_find
@@ -81,7 +81,7 @@ def _queue(file: RecipeFile, folder: Path, more: dict[str, Any], *, follow: bool
         for number, report in zip(numbers, checked, strict=True):
             say(f"queued #{number} {report.recipe.name}: {report.summary()}")
         if as_json:
-            client.drain(say)
+            client.drain(waiting())
             queued = [of_run(row) for row in client.named("runs").to_pylist() if row["run"] in numbers]
             print_json({"runs": numbers, "queued": queued})
         else:
@@ -237,7 +237,7 @@ def _can(action: str, run: Run) -> bool:
 def wait(words: list[str], timeout: float | None) -> None:
     """Until the runs have ended or are paused; exit code 1 unless all of them finished."""
     with connect() as client:
-        client.drain(say)  # a run that was queued a moment ago is there, too
+        client.drain(waiting())  # a run that was queued a moment ago is there, too
         numbers = select(client, words).numbers
         for number in numbers:
             show_find(client, number)

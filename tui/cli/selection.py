@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.basics.errors import QueueError
-from tui.cli.output import say
+from tui.cli.output import waiting
 from tui.rows import Run, runs_of
 from tui.run_filter import MOST_VALUES, parameters, test_of, values_sql
 
@@ -36,7 +36,7 @@ def select(client: Client, words: list[str]) -> Selection:
     )
     if not terms:
         return Selection(numbers, [])
-    client.drain(say)  # a run that was queued a moment ago is there, too
+    client.drain(waiting())  # a run that was queued a moment ago is there, too
     text = " ".join(terms)
     runs = runs_of(client.named("runs"))
     params = {

@@ -18,7 +18,7 @@ from finetui.errors import StoreError
 from store.best import judged_by
 from store.states import WAITING, RunState
 from tui.cli.flags import flags_of, print_flags
-from tui.cli.output import cell, out, print_json, print_table, say
+from tui.cli.output import cell, out, print_json, print_table, say, waiting
 from tui.cli.shape import of_run
 from tui.lines import baselines
 
@@ -37,7 +37,9 @@ def show(number: int, *, as_json: bool) -> None:
     """One run, whole."""
     with connect() as client:
         problems = [
-            what for what in client.drain(say) if re.search(rf"run #{number}\b|/0*{number}-[^/]* ", what)
+            what
+            for what in client.drain(waiting())
+            if re.search(rf"run #{number}\b|/0*{number}-[^/]* ", what)
         ]
         for problem in problems:
             say(f"problem: {problem}")

@@ -10,7 +10,7 @@ from finetui.client import note
 from finetui.daemon import connect
 from finetui.errors import ExitCode
 from tui import table_files
-from tui.cli.output import out_raw, print_json, print_table, say
+from tui.cli.output import out_raw, print_json, print_table, say, waiting
 from tui.lines.tables import csv_text
 from tui.lines.text import unique
 
@@ -29,7 +29,7 @@ def sql(query: str, limit: int | None, *, as_csv: bool, as_json: bool, to: Path 
     path = None if to is None else table_files.path_of(str(to))
     all_rows = as_csv or as_json or path is not None
     with connect() as client:
-        client.drain(say)
+        client.drain(waiting())
         table = client.query(text, limit=limit or (MOST if all_rows else SHOWN))
     left_out = note(table)  # which renaming would drop
     table = table.rename_columns(unique(table.column_names))

@@ -16,7 +16,7 @@ from finetui.daemon import connect
 from finetui.errors import StoreError
 from finetui.home import home
 from store.states import RunState
-from tui.cli.output import out, print_json, print_table, say
+from tui.cli.output import out, print_json, print_table, say, waiting
 from tui.cli.queue import check_all
 from tui.cli.shape import of_run
 from tui.cli.show import find
@@ -89,7 +89,7 @@ def _spent(rows: Sequence[dict[str, Any]]) -> tuple[float, float]:
 
 
 def _sweep_of(client: Client, number: int) -> str:
-    client.drain(say)
+    client.drain(waiting())
     sweep_id = find(client, number)["sweep"]
     if sweep_id is None:
         raise StoreError(f"run #{number} belongs to no sweep; finetui compare takes any runs", "refused")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from finetui.daemon import connect
 from store.states import WAITING
 from tui.cli import inline
-from tui.cli.output import print_json, say
+from tui.cli.output import print_json, waiting
 from tui.cli.shape import of_run
 from tui.lines.text import Line
 from tui.poller import machine_now
@@ -32,7 +32,7 @@ def top(every: float, *, once: bool, as_json: bool) -> None:
     """Once where nobody looks on: in a pipe, or with `once`."""
     with connect() as client:
         if once or as_json or not sys.stdout.isatty():
-            client.drain(say)
+            client.drain(waiting())
             machine_now(client)  # the loads of processes are those between two looks
             time.sleep(BETWEEN_LOOKS_S)
         if as_json:

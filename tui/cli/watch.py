@@ -16,7 +16,7 @@ from store.best import judged_by
 from store.states import ACTIVE, WAITING, RunState
 from tui.cli import inline
 from tui.cli.follow import follow_runs
-from tui.cli.output import out, say
+from tui.cli.output import out, say, waiting
 from tui.cli.show import find
 from tui.lines import format, theme
 from tui.lines.sparkline import sparkline
@@ -34,7 +34,7 @@ MOST_FLAGS = 3  # shown whole; `finetui show` has all of them
 def watch(number: int, every: float, *, once: bool) -> None:
     """Exit code 1 unless the run has finished, as with `finetui wait`."""
     with connect() as client:
-        client.drain(say)
+        client.drain(waiting())
         shown = _Run(client, number)
         if once:
             inline.print_lines(shown.draw(*inline.size()))

@@ -21,6 +21,7 @@ from tui.rows import Request, Run, Snapshot
 from tui.state import State
 from tui.widgets import run_table
 from tui.widgets.bars import footer, tab_at, tabs
+from tui.widgets.daemon_line import daemon_line, fits
 from tui.widgets.panel import Panel
 
 SMALL_WIDTH, SMALL_HEIGHT = 110, 30
@@ -279,14 +280,16 @@ class BaseScreen(Screen[None], inherit_bindings=False):
         return []
 
     def paint_header(self, width: int, height: int) -> list[Line]:
-        trouble = self.snapshot.trouble
-        end: Line = [(f"● {trouble} ", "bad")] if trouble else [(f"{self.host.home_name} ", "faint")]
-        return [spread([(" finetui ", "brand"), *self.header_start()], end, width)]
+        line: Line = [(" finetui ", "brand"), *self.header_start()]
+        end = daemon_line(self.snapshot, width) or [(f"{self.host.home_name} ", "faint")]
+        return [spread(line, end, width)]
 
     def paint_footer(self, width: int, height: int) -> list[Line]:
         if self.state.status.shown:
             text, style = self.state.status.shown
             return [[(f" {text}", style)]]
+        if self.snapshot.trouble and not fits(self.snapshot, width):
+            return [[(f" {self.snapshot.trouble}", "bad")]]
         return [footer(self.room, width, self.context())]
 
 

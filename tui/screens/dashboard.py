@@ -119,6 +119,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
     def changed(self) -> None:
         self.run_list.start(self.snapshot)
         self._layout()
+        part = " – a part: the logs are still being read" if self.snapshot.reading else ""
+        self.query_one("#table", Panel).title(f"Runs{part}")
         for index, name in enumerate((self._metric_title(), *PANES[1:3])):
             self.query_one(f"#pane{index}", Panel).title(self._chart_title(index, name))
         super().changed()
@@ -151,8 +153,9 @@ class Dashboard(BaseScreen, inherit_bindings=False):
     def header_start(self) -> Line:
         runs = self.snapshot.runs
         if not self.snapshot.loaded:
-            return [(" connecting …", "dim")]
-        parts: Line = [(f" {len(runs)} run{'s' if len(runs) != 1 else ''}", "text")]
+            return [] if self.snapshot.trouble else [(" connecting …", "dim")]
+        so_far, style = (" so far", "warn") if self.snapshot.reading else ("", "text")
+        parts: Line = [(f" {len(runs)} run{'s' if len(runs) != 1 else ''}{so_far}", style)]
         for state in (RunState.RUNNING, RunState.QUEUED, RunState.FAILED):
             number = self.snapshot.states.get(state, 0)
             if number:
@@ -169,7 +172,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         index = self.run_list.index(self.snapshot)
         self.top = grid.visible_top(self.top, index, len(runs), rows)
         none = f"No run matches {self.run_list.filter!r}: esc shows all"
-        empty = none if self.snapshot.runs else run_table.EMPTY
+        first = run_table.READING if self.snapshot.reading else run_table.EMPTY
+        empty = none if self.snapshot.runs else first
         slots = {number: slot for slot, number in enumerate(self.state.marked)}
         view = run_table.TableView(
             runs, index, self.top, slots, self.run_list.sort, self.run_list.down,

@@ -152,10 +152,15 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         self.keys_top = grid.visible_top(self.keys_top, index, len(rows), height)
         return details.keys(rows, self.key, width)[self.keys_top : self.keys_top + height]
 
+    def _why_none(self) -> str:
+        if not self.snapshot.loaded:
+            return "loading …"
+        return "this run has not been read yet" if self.snapshot.reading else "this run is gone"
+
     def paint_section(self, width: int, height: int) -> list[Line]:
         run, name = self.target(), self._chosen()
         if run is None:
-            return [[("loading …" if not self.snapshot.loaded else "this run is gone", "dim")]]
+            return [[(self._why_none(), "dim")]]
         if name == "curves":
             made = chart.make(
                 self.snapshot, self._shown(), self.key, self.state.view, color=not self.app.no_color

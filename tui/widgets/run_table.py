@@ -20,6 +20,7 @@ SHORT = {COMMAND: "cmd"}  # methods, where the column is narrow
 GIVE_WAY = ("model", "step", "train", "ETA", "method", "general")
 LEAST_NAME = 12
 EMPTY = "No runs yet. Queue one with: finetui run recipe.yaml, or press A"
+READING = "No run has been read yet: the database is made from the logs"
 
 
 @dataclass(frozen=True)
