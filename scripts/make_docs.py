@@ -94,7 +94,7 @@ sweep:                                                    # twenty runs, drawn a
 """
 
 
-COMMANDS_INTRO = """Data goes to stdout, narration to stderr. `--json` prints one JSON document.
+COMMANDS_INTRO = """Data goes to stdout, narration to stderr. Every command but `completion` takes `--json`.
 
 Names, log lines, data and answers of models cannot control a terminal: what is not printable is shown as a blank.
 To a file or a pipe `logs` and `sql --csv` write what there is. On a narrow terminal `ls` shortens notes and names, and
@@ -108,9 +108,57 @@ older file, or nothing at all.
 and `top` prints once. `watch` ends with 0 if the run has finished, otherwise with 1. `plot` draws at most 400 points a
 run; a PNG needs the extra `png`.
 
-In the JSON of `ls`, `top`, `show`, `sweep`, `compare` (in `results`) and `run` (in `queued`) a run has the same keys:
-those that `ls --json` prints. `created`, `started` and `ended` are Unix seconds, as in the store; `created_at`,
-`started_at` and `ended_at` are the same times in ISO 8601 with the offset of this machine. Times in text are local.
+Times in text are local.
+
+## JSON
+
+With `--json` stdout has one JSON document and nothing else; `watch`, `wait` and `logs` print a line of JSON each time
+that there is something, as it comes. Exit codes are the same as without it. An error is a sentence on stderr, as
+without it, and stdout has no document then. Nobody is asked: `rm`, `clean` and orders by a filter need `--yes`, and say
+so.
+
+A run has the same keys everywhere, those of `ls --json`:
+
+```
+{"run": 1, "uuid": "cb3f6d1e-693e-4212-9fe7-fa374fd19465", "name": "demo-lora", "state": "finished", "reason": null,
+ "waiting_for": null, "priority": 0, "method": "lora", "model": "bundled:stdlib-2m", "step": 30, "total_steps": 30,
+ "progress": 1.0, "eta_s": null, "elapsed_s": 56.521055459976196, "loss": 3.3967628479003906,
+ "heldout": 3.3334352211422775, "heldout_best": 3.3334352211422775, "general": 4.257240544114828,
+ "tokens_per_s": 15114.358187554706, "flags": 0, "flag_level": "info", "phase": "saving", "attempt": 1, "sweep": null,
+ "parent": null, "created": 1796032050.1743865, "started": 1796032050.182852, "ended": 1796032106.8487344,
+ "task": "sft", "held": false, "tags": null, "queue_group": null, "cost": null,
+ "created_at": "2026-11-30T09:47:30+00:00", "started_at": "2026-11-30T09:47:30+00:00",
+ "ended_at": "2026-11-30T09:48:26+00:00"}
+```
+
+A time `KEY` is in Unix seconds, as in the store; beside it `KEY_at` is the same in ISO 8601 with the offset of this
+machine (`t` has `t_at`).
+
+| command | prints |
+|---|---|
+| `ls` | runs |
+| `top`, `sweep`, `plot`, `demo` | runs in `runs`; of `sweep` with their `settings`; points of `plot` are in `series` |
+| `compare` | runs in `results`, with more results |
+| `show` | a run, and its parts; `flags` is how many, `flags_raised` are they |
+| `run`, `clone`, `sweep --add` | `runs`, the numbers, and `queued`, the runs; `fix --add` has `queued`, too |
+| `watch`, `wait` | a line for each run: as it goes on, or once it has ended |
+| `logs` | a line for each line: `run`, `attempt`, `text` |
+| `restore` without numbers | removed runs: `run`, `uuid`, `directory`, `bytes`, `removed` |
+| `sweep --stop` | `sweep`, and its `plan` |
+| `daemon start`, `daemon status` | the status; `{"running": false}` where none runs |
+
+What gives an order to runs (`cancel`, `pause`, `resume`, `requeue`, `edit`, `hold`, `release`, `start`, `move`,
+`priority`, `group`, `tag`, `note`, `rm`, `restore`, `clean`) prints a list, also for one run.
+`finetui hold 7 99 --json`:
+
+```
+[
+  {"run": 7, "uuid": "15d5e47b-c0d2-4654-bf7f-df34455fff76", "outcome": "done", "says": "is held", "reason": null},
+  {"run": 99, "uuid": null, "outcome": "refused", "says": null, "reason": "there is no run #99; the last one is #7"}
+]
+```
+
+`requeue` has `made` besides, the number of the new run; `edit` has `changes`; `rm` and `clean` have `bytes`.
 
 ## Completion
 

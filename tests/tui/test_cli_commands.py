@@ -77,6 +77,8 @@ EXAMPLES = {
     "pull": Example(lambda live: [live.folder / "none"], "finetui: ", ExitCode.REFUSED),
     "export": Example(lambda live: [live.finished, "--merged"], "finetui: ", ExitCode.REFUSED),
 }
+# Prints a program for a shell, which no other program reads.
+WITHOUT_JSON = {"completion"}
 # These are dear, and have a test of their own below.
 ALONE = {
     "demo": "test_demo_compares_its_three_runs_and_names_the_query",
@@ -115,6 +117,13 @@ def test_every_command_has_help_and_is_documented(name: str, finetui: Line) -> N
     ended = finetui(*name.split(), "--help")
     assert ended.code == ExitCode.OK
     assert summary.split(".")[0] in " ".join(ended.out.split())
+
+
+def test_every_command_has_json() -> None:
+    takes = {
+        name for name, command in COMMANDS.items() if any("--json" in one.opts for one in command.params)
+    }
+    assert COMMANDS.keys() - takes == WITHOUT_JSON
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -235,6 +244,11 @@ def test_run_follow_of_a_run_that_fails(live: Live, finetui: Line) -> None:
     assert "the loss is not a number" in ended.err
 
 
+def test_logs_for_scripts_are_lines(live: Live, finetui: Line) -> None:
+    said = [json.loads(line) for line in finetui("logs", live.finished, "--json").out.splitlines()]
+    assert said == [{"run": live.finished, "attempt": 1, "text": "training"}]
+
+
 def test_logs_follow_prints_all_of_a_run_that_is_still_going(live: Live, finetui: Line) -> None:
     blocker, number = live.going(), submit(live.client, steps=3)
     live.client.action("cancel", run=blocker)  # it saves and ends; only then the other one begins
@@ -307,12 +321,15 @@ def test_doctor_of_a_bad_machine(tmp_path: Path, finetui: Line, monkeypatch: pyt
 
 def test_the_daemon_is_stopped_and_started(live: Live, finetui: Line) -> None:
     assert "1 at a time" in finetui("daemon", "status").out
-    assert finetui("daemon", "stop") == (ExitCode.OK, "", "the daemon has stopped; runs continue\n")
+    stopped = finetui("daemon", "stop", "--json")
+    assert (stopped.code, json.loads(stopped.out)) == (ExitCode.OK, {"stopped": True})
+    assert stopped.err == "the daemon has stopped; runs continue\n"
     assert not service.running(live.home)
     assert "no daemon is running" in finetui("daemon", "stop").err
     asked = finetui("daemon", "status", "--json")
     assert (asked.code, json.loads(asked.out)) == (ExitCode.FAILED, {"running": False})
-    assert finetui("daemon", "start").err.startswith("the daemon is running, pid ")
+    started = finetui("daemon", "start", "--json")
+    assert started.err == f"the daemon is running, pid {json.loads(started.out)['pid']}\n"
     line = start_hook.start_line(live.home)
     installed = finetui("daemon", "install")
     assert installed.code == ExitCode.OK

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from live import Line, Live
 from supervision import until
 from with_daemon import directory, row
@@ -39,9 +41,19 @@ def test_removed_runs_are_gone_from_the_store_and_come_back(live: Live, finetui:
 
 def test_removed_runs_are_deleted_for_good(live: Live, finetui: Line) -> None:
     number = live.ended(steps=3)
-    assert finetui("rm", number, "--yes").code == ExitCode.OK
-    ended = finetui("clean", "--removed", "--yes")
+    asked = finetui("rm", number, "--json")
+    assert (asked.code, asked.out) == (ExitCode.REFUSED, "")
+    ended = finetui("rm", number, 999, "--yes", "--json")
+    gone = {one["run"]: one for one in json.loads(ended.out)}
+    assert ended.code == ExitCode.REFUSED
+    assert (gone[999]["outcome"], gone[number]["says"]) == ("refused", "is removed")
+    listed = {one["run"]: one for one in json.loads(finetui("restore", "--json").out)}
+    assert listed[number]["uuid"] == gone[number]["uuid"]
+    assert listed[number]["bytes"] == gone[number]["bytes"] > 0
+    ended = finetui("clean", "--removed", "--yes", "--json")
     assert ended.code == ExitCode.OK
+    freed = {one["run"]: one for one in json.loads(ended.out)}
+    assert freed[number] == {**gone[number], "says": "is deleted for good"}
     assert "deleted for good" in ended.err
     assert "it has been deleted for good" in finetui("restore", number).err
     assert not known(live, number)

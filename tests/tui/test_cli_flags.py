@@ -57,7 +57,7 @@ def test_a_dry_run_tells_what_would_change(
     assert [(c["key"], c["old"], c["new"], c["flag"]) for c in told["changes"]] == [
         ("train.max_steps", None, "320", "forgetting")
     ]
-    assert (told["name"], told["path"], told["queued"]) == ("docstrings-full-fix", None, None)
+    assert (told["name"], told["path"], told["queued"]) == ("docstrings-full-fix", None, [])
     assert finetui(served, monkeypatch, "fix", "1", "--dry-run") == ExitCode.OK
     assert "Use the checkpoint before step 320. [prechelt1998]" in capsys.readouterr().out
 

@@ -131,6 +131,18 @@ def test_watch_prints_lines_where_there_is_no_terminal_and_ends_with_the_run(say
     assert (code, "there is no run #77" in err) == (ExitCode.REFUSED, True)
 
 
+def test_watch_for_scripts_is_a_line_a_time(say: Say) -> None:
+    code, out, _ = say("watch", "2", "--json")
+    assert code == ExitCode.OK
+    assert [json.loads(line) for line in out.splitlines()] == [json.loads(say("ls", "--json")[1])[1]]
+    waited = say("wait", "2", "5", "--json")
+    assert waited[0] == ExitCode.FAILED, "one of them has failed"
+    assert [(run["run"], run["state"]) for run in map(json.loads, waited[1].splitlines())] == [
+        (2, "finished"),
+        (5, "failed"),
+    ]
+
+
 @pytest.mark.parametrize(("columns", "rows"), SIZES)
 def test_watch_stays_in_its_place_and_leaves_the_run_alone(served: Served, columns: int, rows: int) -> None:
     served.actions.asked.clear()
@@ -247,11 +259,13 @@ def test_plot_as_png_needs_pillow_and_says_so(
 
 def test_plot_as_json_has_points(say: Say) -> None:
     found = json.loads(say("plot", "1", "-k", "heldout/loss", "--json")[1])
-    (run,) = found["runs"]
-    assert (found["key"], run["run"], run["name"]) == ("heldout/loss", 1, "docstrings-full")
-    assert run["step"] == list(range(0, STEPS + 1, 40))
+    (points,) = found["series"]
+    assert (found["key"], points["run"]) == ("heldout/loss", 1)
+    assert found["runs"] == json.loads(say("ls", "--json")[1])[:1]
+    assert points["step"] == list(range(0, STEPS + 1, 40))
     assert all(
-        low < value < high for low, value, high in zip(run["low"], run["value"], run["high"], strict=True)
+        low < value < high
+        for low, value, high in zip(points["low"], points["value"], points["high"], strict=True)
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 
 import pytest
@@ -130,6 +131,30 @@ def test_a_filter_shows_what_it_finds_and_asks(live: Live, finetui: Line) -> Non
     assert "no run matches tag:none" in finetui("cancel", "tag:none", "--yes").err
     finetui("tag", live.finished, "--remove", "old")
     assert row(live.client, live.finished)["tags"] is None
+
+
+def test_orders_for_scripts(live: Live, finetui: Line) -> None:
+    """A list of what came of each, also of one that is refused; nobody is asked."""
+    number = live.waiting()
+    ended = finetui("hold", number, 99, "--json")
+    done, refused = json.loads(ended.out)
+    uuid = live.client.query(f"SELECT uuid FROM runs WHERE run = {number}").to_pylist()[0]["uuid"]
+    assert done == {"run": number, "uuid": uuid, "outcome": "done", "says": "is held", "reason": None}
+    assert (refused["run"], refused["uuid"], refused["outcome"]) == (99, None, "refused")
+    assert ended.code == ExitCode.REFUSED
+    assert f"finetui: {refused['reason']}\n" in ended.err
+    asked = finetui("cancel", "state:queued", "--json")
+    assert (asked.code, asked.out) == (ExitCode.REFUSED, "")
+    assert "With --json nobody is asked; add --yes" in asked.err
+    assert row(live.client, number)["state"] == "queued"
+    (again,) = json.loads(finetui("requeue", live.finished, "--json").out)
+    assert row(live.client, again["made"])["state"] == "queued"
+    recipe = live.queued()
+    cloned = json.loads(finetui("clone", recipe, "seed=3", "--json").out)
+    (run,) = cloned["queued"]
+    assert (cloned["runs"], run["parent"]) == ([run["run"]], recipe)
+    listed = json.loads(finetui("ls", "--json").out)
+    assert run.keys() == listed[0].keys()
 
 
 def test_answers_to_the_question(live: Live, finetui: Line, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from datetime import datetime
 
 import pytest
 from live import Line
@@ -105,7 +106,11 @@ def test_show_says_each_warning_of_the_worker_once(capsys: pytest.CaptureFixture
 def test_show_for_scripts(served: Served, finetui: Line) -> None:
     body = json.loads(finetui("show", 1, "--json").out)
     assert (body["run"], body["state"], body["recipe"]["method"]["name"]) == (1, "finished", "full")
-    assert {flag["flag"] for flag in body["flags"]} == {"overfitting", "forgetting"}
+    assert {flag["flag"] for flag in body["flags_raised"]} == {"overfitting", "forgetting"}
+    assert body["flags"] == 2
+    for row in (body["attempts"][0], body["evals"][0], body["flags_raised"][0]):
+        for key in row.keys() & {"t", "started"}:
+            assert datetime.fromisoformat(row[f"{key}_at"]).timestamp() == pytest.approx(row[key], abs=1)
     assert {row["step"] for row in body["evals"] if row["suite"] == "heldout"} >= {0, STEPS}
     assert [row["step"] for row in body["checkpoints"]] == [100, 200, 300, 400]
     assert body["datasets"][0]["source"] == "bundled:docstrings"

@@ -44,4 +44,5 @@ Changes = Annotated[
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
+JsonLines = Annotated[bool, typer.Option("--json", help="Print a line of JSON for each.")]

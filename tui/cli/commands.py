@@ -309,19 +309,19 @@ def pull(
 
 
 @daemon_app.command("start")
-def daemon_start() -> None:
+def daemon_start(as_json: Json = False) -> None:
     """Start the daemon if it is not running. Other commands do this by themselves."""
     from tui.cli import service
 
-    service.start()
+    service.start(as_json=as_json)
 
 
 @daemon_app.command("stop")
-def daemon_stop() -> None:
+def daemon_stop(as_json: Json = False) -> None:
     """Stop the daemon. Runs continue, and the next daemon finds them."""
     from tui.cli import service
 
-    service.stop()
+    service.stop(as_json=as_json)
 
 
 @daemon_app.command("status")
@@ -335,11 +335,12 @@ def daemon_status(as_json: Json = False) -> None:
 @daemon_app.command("install")
 def daemon_install(
     remove: Annotated[bool, typer.Option("--remove", help="Take that back.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Have the daemon started with the machine: by systemd, or say what to put where."""
     from tui.cli import service
 
-    service.install(remove=remove)
+    service.install(remove=remove, as_json=as_json)
 
 
 @app.command()
@@ -356,11 +357,12 @@ def demo(
         bool,
         typer.Option("--headless", envvar="FINETUI_HEADLESS", help="Print progress instead of the screen."),
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Queue three real fine-tuning runs of the bundled model, and watch them."""
     from tui.cli import demo as module
 
-    module.demo(headless=headless)
+    module.demo(headless=headless, as_json=as_json)
 
 
 @app.command()

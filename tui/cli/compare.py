@@ -8,7 +8,7 @@ from finetui.daemon import connect
 from finetui.errors import StoreError
 from store.queries import compare_table_sql
 from tui.cli.output import out, print_json, print_side_by_side, print_table, waiting
-from tui.cli.shape import of_run
+from tui.cli.shape import runs_as_json
 from tui.cli.show import find
 
 SUITES = ("heldout", "general")
@@ -23,7 +23,7 @@ def compare(numbers: list[int], *, as_json: bool) -> None:
         client.drain(waiting())
         names = {run: find(client, run)["name"] for run in runs}
         results = client.query(compare_table_sql(runs)).to_pylist()
-        rows = {row["run"]: of_run(row) for row in client.named("runs").to_pylist() if row["run"] in names}
+        rows = {row["run"]: row for row in (runs_as_json(client, names) if as_json else ())}
         config = _by_key(client.named("params_diff", runs=runs).to_pylist(), "value", runs)
         metrics = _by_key(client.named("compare_metrics", runs=runs).to_pylist(), "last", runs)
         paired = [

@@ -15,7 +15,8 @@ from finetui.home import home
 from store.states import ACTIVE, WAITING, RunState
 from tui.cli.flags import print_flags
 from tui.cli.follow import follow_runs
-from tui.cli.output import out, out_text, print_side_by_side, say, waiting
+from tui.cli.output import out, out_text, print_json, print_side_by_side, say, waiting
+from tui.cli.shape import runs_as_json
 
 if TYPE_CHECKING:
     from finetui.client import Client
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 RECIPES = ("demo-full.yaml", "demo-lora.yaml", "demo-qlora.yaml")
 
 
-def demo(*, headless: bool) -> None:
+def demo(*, headless: bool, as_json: bool) -> None:
     """Queue full, LoRA and QLoRA on the same data and seed; end with the table, the flags and the SQL."""
-    headless = headless or not (sys.stdin.isatty() and sys.stdout.isatty())
+    headless = headless or as_json or not (sys.stdin.isatty() and sys.stdout.isatty())
     with connect() as client:
         numbers = _queue(client)
         if headless:
@@ -34,7 +35,7 @@ def demo(*, headless: bool) -> None:
             from tui.app import FinetuiApp
 
             FinetuiApp(home(), select=numbers).run()
-        ended = _report(client, numbers)
+        ended = _report(client, numbers, as_json)
     sys.exit(ExitCode.OK if ended else ExitCode.FAILED)
 
 
@@ -48,18 +49,21 @@ def _queue(client: Client) -> list[int]:
     return numbers
 
 
-def _report(client: Client, numbers: list[int]) -> bool:
+def _report(client: Client, numbers: list[int], as_json: bool) -> bool:
     """Print the results; False if a run failed."""
     from store.queries import compare_table_sql
 
     client.drain(waiting())
-    rows = {row["run"]: row for row in client.named("runs").to_pylist() if row["run"] in numbers}
+    rows = {row["run"]: row for row in runs_as_json(client, numbers)}
     query = compare_table_sql(numbers)
-    out()
-    print_side_by_side(client.query(query).to_pylist())
-    for number in numbers:
-        print_flags(client, number)
-    out_text(f'\nThe table came from:\n\n  finetui sql "\n{query.strip()}\n"\n')
+    if as_json:
+        print_json({"runs": list(rows.values()), "query": query.strip()})
+    else:
+        out()
+        print_side_by_side(client.query(query).to_pylist())
+        for number in numbers:
+            print_flags(client, number)
+        out_text(f'\nThe table came from:\n\n  finetui sql "\n{query.strip()}\n"\n')
     going = [number for number in numbers if rows[number]["state"] in WAITING | ACTIVE]
     if going:
         say(

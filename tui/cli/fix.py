@@ -12,21 +12,25 @@ from finetui.daemon import connect
 from finetui.errors import ExitCode, StoreError
 from tui.cli.logs import find
 from tui.cli.output import out, print_json, print_table, say, waiting
+from tui.cli.shape import runs_as_json
 
 
 def fix(number: int, out: Path | None, *, add: bool, dry_run: bool, as_json: bool) -> None:
     """Print what differs; save the recipe, or queue it with `add`. Exit code 4 if there is only advice."""
     found = engine_fix.propose(find(number), lambda: _similar(number))
-    path, queued = None, None
+    path, queued, shown = None, None, []
     if found.changes and not dry_run:
         report = engine_fix.check(found)
         if add:
             with connect() as client:
                 queued = engine_fix.queue(client, found, report)
+                if as_json:
+                    client.drain(waiting())
+                    shown = runs_as_json(client, [queued])
         else:
             path = engine_fix.save(found, out)
     if as_json:
-        print_json({**found.as_dict(), "path": path and str(path.absolute()), "queued": queued})
+        print_json({**found.as_dict(), "path": path and str(path.absolute()), "queued": shown})
     else:
         _print(found)
     if not found.changes:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from engine.basics.wording import duration
 from store.states import ACTIVE, WAITING, RunState
-from tui.cli.output import say
+from tui.cli.output import print_json_line, say
+from tui.cli.shape import runs_as_json
 
 if TYPE_CHECKING:
     from finetui.client import Client
@@ -18,7 +19,18 @@ POLL_S = 0.5
 LINE_EVERY_S = 5.0
 
 
-def follow_runs(client: Client, numbers: list[int], tell: Callable[[str], object] = say) -> bool:
+def say_run(row: Row) -> None:
+    """One run in one line on stderr."""
+    say(line(row))
+
+
+def print_run(client: Client, row: Row) -> None:
+    """One run, as it is now, as a line of JSON."""
+    for one in runs_as_json(client, [row["run"]]):
+        print_json_line(one)
+
+
+def follow_runs(client: Client, numbers: list[int], tell: Callable[[Row], object] = say_run) -> bool:
     """Narrate until every run has ended; True if all of them finished."""
     said: dict[int, tuple[str, float]] = {}  # run → state and time of its last line
     rows: list[Row] = []
@@ -27,12 +39,14 @@ def follow_runs(client: Client, numbers: list[int], tell: Callable[[str], object
             state, when = said.get(row["run"], ("", 0.0))
             due = row["state"] == RunState.RUNNING and time.monotonic() - when >= LINE_EVERY_S
             if row["state"] != state or due:
-                tell(line(row))
+                tell(row)
                 said[row["run"]] = (row["state"], time.monotonic())
     return _finished(rows)
 
 
-def wait_for_runs(client: Client, numbers: list[int], timeout: float | None) -> bool:
+def wait_for_runs(
+    client: Client, numbers: list[int], timeout: float | None, tell: Callable[[Row], object] = say_run
+) -> bool:
     """Say of each run that it has ended, or is paused, once it has; True if all of them finished, within `timeout`
     seconds.
     """
@@ -42,7 +56,7 @@ def wait_for_runs(client: Client, numbers: list[int], timeout: float | None) -> 
         for row in rows:
             if row["run"] in left and _has_ended(row):
                 left.remove(row["run"])
-                say(line(row))
+                tell(row)
         if left and timeout is not None and time.monotonic() - began >= timeout:
             names = ", ".join(f"#{number}" for number in sorted(left))
             say(f"after {timeout:g} s {names} still wait or run")

@@ -12,19 +12,20 @@ from engine.runs.home import RunDir, run_dirs
 from finetui.errors import StoreError
 from finetui.files import open_regular
 from finetui.home import home
-from tui.cli.output import out_raw
+from tui.cli.output import out_raw, print_json_line
 
 POLL_S = 0.3
 
 
-def logs(number: int, *, follow: bool) -> None:
-    """Print all attempts' stdout in order; with `follow`, go on until the run ends."""
+def logs(number: int, *, follow: bool, as_json: bool) -> None:
+    """Print all attempts' stdout in order; with `follow`, go on until the run ends. JSON: each of its lines as one."""
     run = find(number)
     offsets: dict[Path, int] = {}
     while True:
         record = journal.read(run)  # before the text, so that the last lines are not missed
-        _print_new(run, offsets)
-        if not follow or not (record.waiting or record.active):
+        ends = not follow or not (record.waiting or record.active)
+        _print_new(run, offsets, as_json=as_json, whole=not ends)
+        if ends:
             return
         time.sleep(POLL_S)
 
@@ -37,12 +38,13 @@ def find(number: int) -> RunDir:
     raise StoreError(f"there is no run #{number}; `finetui ls` lists them")
 
 
-def _print_new(run: RunDir, offsets: dict[Path, int]) -> None:
+def _print_new(run: RunDir, offsets: dict[Path, int], *, as_json: bool, whole: bool) -> None:
+    """Print what was written since. JSON with `whole`: a line that lacks its end waits for it."""
     for attempt in run.attempts():
         path = attempt.stdout
         if not path.exists():
             continue
-        if path not in offsets and attempt.number > 1:
+        if path not in offsets and attempt.number > 1 and not as_json:
             out_raw(f"--- attempt {attempt.number} ---\n")
         try:
             with open_regular(path) as file:
@@ -50,8 +52,14 @@ def _print_new(run: RunDir, offsets: dict[Path, int]) -> None:
                 text = file.read()
         except OSError as error:
             raise StoreError(f"{path} cannot be read: {error.strerror}") from None
+        if as_json and whole:
+            text = text[: text.rfind(b"\n") + 1]
         offsets[path] = offsets.get(path, 0) + len(text)
-        out_raw(_shown(text))
+        if not as_json:
+            out_raw(_shown(text))
+            continue
+        for line in text.decode(errors="replace").splitlines():
+            print_json_line({"run": run.number, "attempt": attempt.number, "text": line})
     sys.stdout.flush()
 
 

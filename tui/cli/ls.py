@@ -10,7 +10,7 @@ from engine.basics.wording import duration
 from finetui.daemon import connect
 from store.states import WAITING, RunState
 from tui.cli.output import print_json, print_listing, say, waiting
-from tui.cli.shape import of_run
+from tui.cli.shape import runs_as_json
 from tui.lines import sweeps
 
 LIST_COLUMNS = (
@@ -38,10 +38,10 @@ def ls(state: RunState | None, limit: int, *, every: bool | None, as_json: bool)
     """
     with connect() as client:
         problems = client.drain(waiting())
-        rows = client.named("runs").to_pylist()
+        rows = runs_as_json(client) if as_json else client.named("runs").to_pylist()
     chosen = [row for row in rows if state in (None, row["state"])]
     if as_json:
-        print_json([of_run(row) for row in chosen[-limit:]])
+        print_json(chosen[-limit:])
     else:
         every = not sys.stdout.isatty() if every is None else every
         lines = chosen if every or state else _fold(chosen)

@@ -102,6 +102,11 @@ def print_json(value: Any) -> None:
     print(json_text(value, indent=2))
 
 
+def print_json_line(value: Any) -> None:
+    """One JSON document in one line, at once: of those that go on, as it comes."""
+    print(json_text(value), flush=True)
+
+
 def print_table(
     rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None, right: Sequence[str] = ()
 ) -> None:

@@ -13,7 +13,7 @@ from finetui.errors import StoreError
 from finetui.files import write_whole_file
 from tui.cli import inline
 from tui.cli.output import print_json, say, waiting
-from tui.cli.shape import iso
+from tui.cli.shape import runs_as_json
 from tui.cli.show import find
 from tui.lines import theme
 from tui.lines.text import Line
@@ -59,9 +59,9 @@ def plot(numbers: list[int], key: str, form: Form) -> None:
         snapshot = Snapshot(tuple(runs), answers=answers, loaded=True)
         made = chart.make(snapshot, shown, key, _view(form), color=inline.has_colour())
         _check(client, made, runs, key)
+        if form.as_json:
+            print_json(_points(client, made, runs, key))
     named = replace(made, series=tuple(replace(one, label=_name(one.label, runs)) for one in made.series))
-    if form.as_json:
-        print_json(_points(made, runs, key))
     for path, content in ((form.svg, picture.svg), (form.png, picture.png)):
         if path:
             _write(path, content(named, key))
@@ -101,14 +101,12 @@ def _text(made: Plot, runs: list[Run], key: str, form: Form) -> list[Line]:
     return [[(key, "title")], *chart.lines(made, form.width or columns - 1, max(5, height)), *names]
 
 
-def _points(made: Plot, runs: list[Run], key: str) -> dict[str, Any]:
+def _points(client: Client, made: Plot, runs: list[Run], key: str) -> dict[str, Any]:
     """The points as they are drawn: all of a short curve, the last of each bucket of a long one."""
-    by_label = {f"#{run.number}": run for run in runs}
+    by_label = {f"#{run.number}": run.number for run in runs}
     series = [
         {
-            "run": by_label[one.label].number,
-            "name": by_label[one.label].name,
-            "created_at": iso(by_label[one.label].created),
+            "run": by_label[one.label],
             "step": one.x,
             "value": one.y,
             "low": one.low,
@@ -116,7 +114,7 @@ def _points(made: Plot, runs: list[Run], key: str) -> dict[str, Any]:
         }
         for one in made.series
     ]
-    return {"key": key, "runs": series}
+    return {"key": key, "runs": runs_as_json(client, list(by_label.values())), "series": series}
 
 
 def _write(path: Path, content: bytes | str) -> None:

@@ -7,6 +7,7 @@ from engine.client import service
 from engine.queue import config, mirror_pull
 from engine.queue.mirror import own_identity
 from finetui.home import home
+from tui.cli.answers import uuids
 from tui.cli.output import out, print_json, say
 
 
@@ -23,7 +24,19 @@ def pull(target: str | None, *, as_json: bool) -> None:
     own_identity(home())
     new = [one for one in pulled if one.new]
     if as_json:
-        print_json([vars(one) for one in pulled])
+        known = uuids(home(), [one.number for one in pulled])
+        print_json(
+            [
+                {
+                    "run": one.number,
+                    "uuid": known[one.number],
+                    "name": one.name,
+                    "there": one.there,
+                    "new": one.new,
+                }
+                for one in pulled
+            ]
+        )
     for one in new:
         other = "" if one.number == one.there else f" (#{one.there} there: that number is another run's here)"
         if not as_json:

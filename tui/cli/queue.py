@@ -8,8 +8,9 @@ import shlex
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from engine.basics import machine
 from engine.basics.errors import DataError, QueueError, RecipeError
@@ -24,16 +25,20 @@ from engine.runs.lifecycle import Action, refusal, refused
 from finetui.daemon import connect
 from finetui.errors import ExitCode
 from finetui.home import home
-from tui.cli.asking import ask_daemon, confirm, runs_in_words
-from tui.cli.follow import follow_runs, wait_for_runs
+from tui.cli.answers import Answer, ask_for_each, finish
+from tui.cli.asking import confirm, runs_in_words
+from tui.cli.follow import follow_runs, print_run, say_run, wait_for_runs
 from tui.cli.logs import find
 from tui.cli.output import out, print_json, say, waiting
 from tui.cli.selection import Selection, parse_numbers, select
-from tui.cli.shape import of_run
+from tui.cli.shape import runs_as_json
 from tui.cli.show import find as show_find
 from tui.cli.times import parse_time
 from tui.reports import Reporting
 from tui.rows import Run
+
+if TYPE_CHECKING:
+    from finetui.client import Client
 
 
 def conditions(*, hold: bool, after: list[str], after_any: bool, at: str | None) -> dict[str, Any]:
@@ -80,13 +85,7 @@ def _queue(file: RecipeFile, folder: Path, more: dict[str, Any], *, follow: bool
         numbers = submit.submit(client, file, checked, **more)
         for number, report in zip(numbers, checked, strict=True):
             say(f"queued #{number} {report.recipe.name}: {report.summary()}")
-        if as_json:
-            client.drain(waiting())
-            queued = [of_run(row) for row in client.named("runs").to_pylist() if row["run"] in numbers]
-            print_json({"runs": numbers, "queued": queued})
-        else:
-            for number in numbers:
-                out(str(number))
+        print_queued(client, numbers, as_json=as_json)
         if more_to_come := file.more_to_come:
             say(f"{more_to_come} more are queued as results come: finetui sweep {numbers[0]}")
         if follow:
@@ -98,7 +97,17 @@ def _queue(file: RecipeFile, folder: Path, more: dict[str, Any], *, follow: bool
     say(f"watch: finetui   or: finetui logs -f {numbers[0]}")
 
 
-def clone(number: int, overrides: list[str]) -> None:
+def print_queued(client: Client, numbers: list[int], *, as_json: bool) -> None:
+    """The numbers of new runs, a line each, or the runs as JSON."""
+    if as_json:
+        client.drain(waiting())
+        print_json({"runs": numbers, "queued": runs_as_json(client, numbers)})
+        return
+    for number in numbers:
+        out(str(number))
+
+
+def clone(number: int, overrides: list[str], *, as_json: bool) -> None:
     """Queue a run's recipe with changes; checked as one from a file is, and its paths start where that began."""
     file, folder = engine_clone.recipe_of(find(number), overrides)
     reports = check_all(file, folder, folder)
@@ -108,10 +117,10 @@ def clone(number: int, overrides: list[str]) -> None:
         )
         for made, report in zip(numbers, reports, strict=True):
             say(f"queued #{made} {report.recipe.name}, made from run #{number}: {report.summary()}")
-            out(str(made))
+        print_queued(client, numbers, as_json=as_json)
 
 
-def edit(number: int, overrides: list[str]) -> None:
+def edit(number: int, overrides: list[str], *, as_json: bool) -> None:
     """Change the recipe of a run that has not begun; checked as a new one is."""
     run = find(number)
     if why := refusal("edit", journal.read(run)):  # before seconds are spent on the check
@@ -122,9 +131,10 @@ def edit(number: int, overrides: list[str]) -> None:
     (report,) = check_all(file, folder, folder)
     with connect() as client:
         changes = submit.edit(client, number, file, report)
-    changed = f"another recipe: {'; '.join(changes)}" if changes else "its recipe as before"
-    say(f"#{number} has {changed}")
+    changed = f"has another recipe: {'; '.join(changes)}" if changes else "has its recipe as before"
+    say(f"#{number} {changed}")
     say(report.summary())
+    finish([Answer(number, changed, more={"changes": changes})], as_json=as_json)
 
 
 def check_all(
@@ -202,21 +212,16 @@ def check(path: Path, overrides: list[str], *, as_json: bool) -> None:
     out(f"{path}: good, {count}; queue with: {command}")
 
 
-def act(action: str, words: list[str], *, yes: bool, **body: Any) -> None:
+def act(action: str, words: list[str], *, yes: bool, as_json: bool, **body: Any) -> None:
     """Do one thing to several runs; goes on after one that is refused, and exits non-zero then."""
-    all_done = True
     with connect() as client:
         chosen = select(client, words)
-        for number in _approved(action, chosen, yes) if chosen.found else chosen.numbers:
-            if sentence := ask_daemon(client, action, number, **body):
-                say(sentence)
-            else:
-                all_done = False
-    if not all_done:
-        sys.exit(ExitCode.REFUSED)
+        numbers = _approved(action, chosen, yes, as_json) if chosen.found else chosen.numbers
+        answers = ask_for_each(client, action, numbers, **body)
+    finish(answers, as_json=as_json)
 
 
-def _approved(action: str, chosen: Selection, yes: bool) -> list[int]:
+def _approved(action: str, chosen: Selection, yes: bool, as_json: bool) -> list[int]:
     """The runs of a filter to which the action can be done, once somebody has seen and approved them."""
     able = [run for run in chosen.found if _can(action, run)]
     if left := len(chosen.found) - len(able):
@@ -225,7 +230,7 @@ def _approved(action: str, chosen: Selection, yes: bool) -> list[int]:
         raise QueueError("no run that matches is in a state that allows it")
     for run in able:
         say(f"  #{run.number} {run.name}: {run.state}")
-    confirm(f"{action.replace('_', ' ')} {runs_in_words(len(able))}?", yes)
+    confirm(f"{action.replace('_', ' ')} {runs_in_words(len(able))}?", yes=yes, as_json=as_json)
     return [run.number for run in able]
 
 
@@ -234,11 +239,14 @@ def _can(action: str, run: Run) -> bool:
     return action not in get_args(Action) or refused(cast("Action", action), run.number, run.state) is None
 
 
-def wait(words: list[str], timeout: float | None) -> None:
-    """Until the runs have ended or are paused; exit code 1 unless all of them finished."""
+def wait(words: list[str], timeout: float | None, *, as_json: bool) -> None:
+    """Until the runs have ended or are paused; exit code 1 unless all of them finished. JSON: a line for each, as it
+    ends.
+    """
     with connect() as client:
         client.drain(waiting())  # a run that was queued a moment ago is there, too
         numbers = select(client, words).numbers
         for number in numbers:
             show_find(client, number)
-        sys.exit(ExitCode.OK if wait_for_runs(client, numbers, timeout) else ExitCode.FAILED)
+        tell = partial(print_run, client) if as_json else say_run
+        sys.exit(ExitCode.OK if wait_for_runs(client, numbers, timeout, tell) else ExitCode.FAILED)

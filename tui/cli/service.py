@@ -14,6 +14,7 @@ from finetui.daemon import connect
 from finetui.errors import ExitCode, StoreError
 from finetui.home import home
 from tui.cli.output import out, print_json, say
+from tui.cli.shape import of_run
 
 
 def explain(trouble: str) -> NoReturn:
@@ -24,27 +25,36 @@ def explain(trouble: str) -> NoReturn:
     raise StoreError(trouble, "home")
 
 
-def start() -> None:
+def start(*, as_json: bool) -> None:
     with connect(home()) as client:
         say(f"the daemon is running, pid {client.action('status')['pid']}")
+    if as_json:
+        print_json(_status())
 
 
-def stop() -> None:
-    say("the daemon has stopped; runs continue" if service.stop(home()) else "no daemon is running")
+def stop(*, as_json: bool) -> None:
+    stopped = service.stop(home())
+    say("the daemon has stopped; runs continue" if stopped else "no daemon is running")
+    if as_json:
+        print_json({"stopped": stopped})
 
 
-def install(*, remove: bool) -> None:
+def install(*, remove: bool, as_json: bool) -> None:
     """Start the daemon with the machine, or no longer. Raises QueueError where systemd refuses."""
     if remove:
         gone = start_hook.remove(home(), os.environ)
         say(
             f"{gone} is removed; the daemon goes on" if gone else "nothing starts the daemon with the machine"
         )
+        if as_json:
+            print_json({"removed": gone})
         return
     hook = start_hook.install(home(), os.environ)
     for sentence in hook.told:
         say(sentence)
-    if hook.unit is None:
+    if as_json:
+        print_json({"unit": hook.unit, "line": hook.line})
+    elif hook.unit is None:
         out(hook.line)
 
 
@@ -59,9 +69,14 @@ def pool_words(pool: dict[str, Any]) -> str:
     return f"{state} ({pool['problem']})" if pool["problem"] else state
 
 
+def _status() -> dict[str, Any] | None:
+    found = service.status(home())
+    return found and of_run(found)
+
+
 def status(*, as_json: bool) -> None:
     """Exit code 1 when no daemon runs, so that scripts can ask. Raises ConfigError where none could be started."""
-    found = service.status(home())
+    found = _status()
     if found is None:
         config.read(home().config)
     if as_json:

@@ -19,7 +19,7 @@ from store.best import judged_by
 from store.states import WAITING, RunState
 from tui.cli.flags import flags_of, print_flags
 from tui.cli.output import cell, out, print_json, print_table, say, waiting
-from tui.cli.shape import of_run
+from tui.cli.shape import of_rows, of_run
 from tui.lines import baselines
 
 if TYPE_CHECKING:
@@ -72,7 +72,9 @@ def show(number: int, *, as_json: bool) -> None:
         parts["warnings"] = client.query(f"{WARNINGS} AND run = {int(number)} ORDER BY t").to_pylist()
         if as_json:
             recipe = json.loads(row.pop("recipe_json"))
-            print_json({**of_run(row), "recipe": recipe, **parts, "flags": flags_of(client, number)})
+            told = {name: of_rows(rows) for name, rows in parts.items()}
+            raised = of_rows(flags_of(client, number))
+            print_json({**of_run(row), "recipe": recipe, **told, "flags_raised": raised})
             return
         _print_head(row)
         _print_damage(parts["damage"])

@@ -17,8 +17,8 @@ from finetui.errors import StoreError
 from finetui.home import home
 from store.states import RunState
 from tui.cli.output import out, print_json, print_table, say, waiting
-from tui.cli.queue import check_all
-from tui.cli.shape import of_run
+from tui.cli.queue import check_all, print_queued
+from tui.cli.shape import runs_as_json
 from tui.cli.show import find
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ EDGE = 0.05  # of a range
 OF_RESULTS = ("heldout_best", "general", "flags", "cost")
 
 
-def add(number: int, count: int) -> None:
+def add(number: int, count: int, *, as_json: bool) -> None:
     """Give the sweep that a run belongs to more runs: drawn like the others, or proposed as results come."""
     with connect() as client:
         sweep_id = _sweep_of(client, number)
@@ -48,6 +48,8 @@ def add(number: int, count: int) -> None:
         if sweep.is_watched:
             total = client.action("sweep_add", sweep=sweep_id, runs=count, before=plan.runs)["runs"]
             say(f"the sweep will have {total} runs; the next are queued as results come")
+            if as_json:
+                print_json({"runs": [], "queued": []})
             return
         file = more_runs(plan, count)
         reports = check_all(file, Path(plan.folder), Path(plan.common.get("cwd") or "."))
@@ -55,10 +57,10 @@ def add(number: int, count: int) -> None:
         made = queue_runs(client, plan, file, [of_recipe(report) for report in reports])
         for run, report in zip(made, reports, strict=True):
             say(f"queued #{run} {report.recipe.name}: {report.summary()}")
-            out(str(run))
+        print_queued(client, made, as_json=as_json)
 
 
-def stop(number: int) -> None:
+def stop(number: int, *, as_json: bool) -> None:
     """Propose no more runs for the sweep that a run belongs to, and stop no more; its runs go on."""
     with connect() as client:
         sweep_id = _sweep_of(client, number)
@@ -67,6 +69,8 @@ def stop(number: int) -> None:
             raise StoreError(f"there is nothing to stop: {plan.done}", "refused")
         client.action("sweep_end", sweep=sweep_id, why="somebody stopped it", before=plan.runs)
         say(f"the sweep ends with the runs that it has; finetui cancel sweep:{number} stops those")
+        if as_json:
+            print_json({"sweep": sweep_id, "plan": _planned(_plan_of(sweep_id))})
 
 
 def _needed_plan(sweep_id: str, number: int) -> Plan:
@@ -100,7 +104,8 @@ def sweep(number: int, *, as_json: bool) -> None:
     """All runs of the sweep that a run belongs to, the best first."""
     with connect() as client:
         sweep_id = _sweep_of(client, number)
-        rows = [row for row in client.named("runs").to_pylist() if row["sweep"] == sweep_id]
+        table = runs_as_json(client) if as_json else client.named("runs").to_pylist()
+        rows = [row for row in table if row["sweep"] == sweep_id]
         runs = [row["run"] for row in rows]
         differing = client.named("params_diff", runs=runs).to_pylist() if len(runs) > 1 else []
         settings: dict[int, dict[str, Any]] = {run: {} for run in runs}
@@ -111,10 +116,9 @@ def sweep(number: int, *, as_json: bool) -> None:
     plan = _plan_of(sweep_id)
     told = worth([(settings[row["run"]], row["heldout_best"]) for row in rows if _counts(row)])
     if as_json:
-        shown = [{**of_run(row), "settings": settings[row["run"]]} for row in rows]
-        planned = plan and {"runs": plan.runs, "search": plan.sweep.search, "done": plan.done}
+        shown = [{**row, "settings": settings[row["run"]]} for row in rows]
         body = {"sweep": sweep_id, "runs": shown, "best": best, "worth": [asdict(one) for one in told]}
-        print_json({**body, "plan": planned})
+        print_json({**body, "plan": _planned(plan)})
         return
     keys = list(dict.fromkeys(one["key"] for one in differing))
     short = dict(zip(keys, short_names(keys), strict=True))
@@ -153,6 +157,11 @@ def _told(one: Worth) -> dict[str, Any]:
         "median loss there": one.median if one.is_told else None,
         "elsewhere": one.elsewhere if one.is_told else None,
     }
+
+
+def _planned(plan: Plan | None) -> dict[str, Any] | None:
+    """What the JSON has of a plan."""
+    return None if plan is None else {"runs": plan.runs, "search": plan.sweep.search, "done": plan.done}
 
 
 def _plan_of(sweep_id: str) -> Plan | None:

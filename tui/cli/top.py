@@ -9,10 +9,10 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from finetui.daemon import connect
-from store.states import WAITING
+from store.states import ACTIVE, WAITING
 from tui.cli import inline
 from tui.cli.output import print_json, waiting
-from tui.cli.shape import of_run
+from tui.cli.shape import runs_as_json
 from tui.lines.text import Line
 from tui.poller import machine_now
 from tui.rows import Row, etas_of, runs_of
@@ -97,9 +97,6 @@ def _shape(client: Client) -> dict[str, Any]:
         key: [value if isfinite(value) else None for value in one]
         for key, one in hardware.series(history).items()
     }
-    table = client.named("runs")
-    live = {run.number for run in runs_of(table) if run.live}
-    runs = [of_run(row) for row in table.to_pylist() if row["run"] in live]
     return {
         "hardware": values,
         "devices": labels,
@@ -107,5 +104,5 @@ def _shape(client: Client) -> dict[str, Any]:
         "gpus": machine.get("gpus", {}),
         "processes": machine.get("processes", []),
         "problem": machine.get("problem"),
-        "runs": runs,
+        "runs": [run for run in runs_as_json(client) if run["state"] in WAITING | ACTIVE],
     }

@@ -9,7 +9,7 @@ import typer
 
 from store.states import RunState
 from tui.cli import completions
-from tui.cli.arguments import Json, RunNumber, RunNumbers
+from tui.cli.arguments import Json, JsonLines, RunNumber, RunNumbers
 
 app = typer.Typer()
 
@@ -48,11 +48,12 @@ def show(number: RunNumber, as_json: Json = False) -> None:
 def logs(
     number: RunNumber,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing until the run ends.")] = False,
+    as_json: JsonLines = False,
 ) -> None:
     """Print the worker's output, all attempts. Works without the daemon."""
     from tui.cli import logs as module
 
-    module.logs(number, follow=follow)
+    module.logs(number, follow=follow, as_json=as_json)
 
 
 @app.command()
@@ -126,9 +127,9 @@ def sweep(
     from tui.cli import sweep as module
 
     if add is not None:
-        return module.add(number, add)
+        return module.add(number, add, as_json=as_json)
     if stop:
-        return module.stop(number)
+        return module.stop(number, as_json=as_json)
     return module.sweep(number, as_json=as_json)
 
 
@@ -164,11 +165,12 @@ def watch(
     number: RunNumber,
     every: Every = 1.0,
     once: Annotated[bool, typer.Option("--once", help="Print how it is now, and leave.")] = False,
+    as_json: JsonLines = False,
 ) -> None:
     """Watch one run in a few lines below the prompt until it ends; ctrl+c leaves it alone."""
     from tui.cli import watch as module
 
-    module.watch(number, every, once=once)
+    module.watch(number, every, once=once, as_json=as_json)
 
 
 @app.command()

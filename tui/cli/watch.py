@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from engine.basics.safe_text import one_line
@@ -15,7 +16,7 @@ from finetui.errors import ExitCode
 from store.best import judged_by
 from store.states import ACTIVE, WAITING, RunState
 from tui.cli import inline
-from tui.cli.follow import follow_runs
+from tui.cli.follow import follow_runs, line, print_run
 from tui.cli.output import out, say, waiting
 from tui.cli.show import find
 from tui.lines import format, theme
@@ -31,16 +32,19 @@ Flag = Mapping[str, Any]
 MOST_FLAGS = 3  # shown whole; `finetui show` has all of them
 
 
-def watch(number: int, every: float, *, once: bool) -> None:
+def watch(number: int, every: float, *, once: bool, as_json: bool) -> None:
     """Exit code 1 unless the run has finished, as with `finetui wait`."""
     with connect() as client:
         client.drain(waiting())
         shown = _Run(client, number)
+        if as_json and once:
+            return print_run(client, shown.row)
         if once:
             inline.print_lines(shown.draw(*inline.size()))
             return
-        if not sys.stdout.isatty():
-            finished = follow_runs(client, [number], lambda sentence: out(sentence, flush=True))
+        if as_json or not sys.stdout.isatty():
+            tell = partial(print_run, client) if as_json else lambda row: out(line(row), flush=True)
+            finished = follow_runs(client, [number], tell)
             sys.exit(ExitCode.OK if finished else ExitCode.FAILED)
         if not inline.keep_drawing(shown.draw, shown.has_ended, every):
             say(f"run #{number} is left alone; finetui watch {number} shows it again")

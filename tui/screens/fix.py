@@ -114,10 +114,11 @@ class FixScreen(BaseScreen, inherit_bindings=False):
     def _done(self, made: dict[str, Any]) -> None:
         if self.is_current:
             self.host.leave_screen()
-        queued = (
-            made["queued"] and f"run #{made['queued']} {self._new_name()} is queued, made from #{self.number}"
-        )
-        self.host.say(queued or f"saved {made['path']}", "good")
+        queued = [
+            f"run #{run['run']} {self._new_name()} is queued, made from #{self.number}"
+            for run in made["queued"]
+        ]
+        self.host.say(queued[0] if queued else f"saved {made['path']}", "good")
 
     def move(self, by: int) -> None:
         self.scroll.move(by)
