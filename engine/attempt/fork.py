@@ -6,6 +6,7 @@ Light, since the shim asks here how to turn its child into the worker.
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import re
 import runpy
@@ -85,8 +86,11 @@ def run(module: str, *arguments: str) -> NoReturn:
     _end(code)
 
 
+@functools.cache
 def thread_setters() -> list[Callable[[int], object]]:
-    """Return the functions of loaded libraries that set how many threads they use: they have read the environment."""
+    """Return the functions of loaded libraries that set how many threads they use: they have read the environment. The
+    pool looks for them before it forks.
+    """
     import ctypes
 
     try:

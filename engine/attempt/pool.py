@@ -227,6 +227,7 @@ def main() -> int:
     if problem := unfit(place, worker):
         print(f"the pool is not used: {problem}", file=sys.stderr)
         return 1
+    fork.thread_setters()
     gc.collect()
     gc.freeze()  # a collection in a fork would copy all that it looks at
     changed = {name: value for name, value in os.environ.items() if environment.get(name) != value}

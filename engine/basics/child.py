@@ -10,17 +10,18 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from engine.basics import pool
 from engine.basics.cpu import spin_little
 from engine.basics.process import Identity, alive, send, umask
 from finetui.start import program
+
+if TYPE_CHECKING:
+    import subprocess
 
 ANSWER_S = 15.0  # that a pool may take to fork: as long as the imports that it may still be at
 LOOK_S = 0.05  # between looks at a process whose pool has ended
@@ -86,6 +87,9 @@ class Child:
 
 def start(module: str, *arguments: str, stdin: str = "", stderr: int | None = None) -> Child:
     """Start a module. `stdin` is all that it will read; `stderr` is a descriptor, which stays open here, or nowhere."""
+    import subprocess  # not for those who only want a fork: commands that the pool runs
+    import tempfile
+
     read, write = os.pipe()
     with tempfile.TemporaryFile() as given, Path(os.devnull).open("wb") as nowhere:
         given.write(stdin.encode())

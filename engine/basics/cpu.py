@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-import psutil
-
 # How many threads libraries for arithmetic use.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 
@@ -43,5 +41,7 @@ def is_fast_in_bf16(cpuinfo: str) -> bool:
 
 def physical_cores() -> int:
     """Cores that this process may use; hyper-threads do not count twice."""
+    import psutil  # not with this module: commands that the pool runs need the rest of it alone
+
     allowed = len(os.sched_getaffinity(0))
     return max(1, min(psutil.cpu_count(logical=False) or allowed, allowed))

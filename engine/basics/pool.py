@@ -14,7 +14,7 @@ import socket
 import stat
 import struct
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,10 +96,26 @@ def key(worker: str) -> str:
         for entry in sorted(installed, key=lambda entry: entry.name):
             digest.update(f"{entry.path} {entry.stat().st_mtime_ns}".encode())
     for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            found = path.stat()
-            digest.update(f"{path} {found.st_mtime_ns} {found.st_size}".encode())
+        for entry in sorted(_modules(f"{ROOT}/{package}"), key=lambda entry: entry.path):
+            found = entry.stat()
+            digest.update(f"{entry.path} {found.st_mtime_ns} {found.st_size}".encode())
     return digest.hexdigest()[:20]
+
+
+def _modules(folder: str) -> Iterator[os.DirEntry[str]]:
+    """All .py files below a folder, if there is one; a command looks at them each time, so without a Path for each."""
+    try:
+        found = os.scandir(folder)
+    except FileNotFoundError:
+        return
+    with found as entries:
+        for entry in entries:
+            if entry.name.endswith(".py"):
+                yield entry
+            elif (
+                "." not in entry.name and entry.name != "__pycache__" and entry.is_dir(follow_symlinks=False)
+            ):
+                yield from _modules(entry.path)
 
 
 def circumstances(environment: Mapping[str, str]) -> dict[str, Any]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from typing import NoReturn
 
-from finetui.errors import FinetuiError
+from finetui.errors import ExitCode, FinetuiError
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the command line: the screen at once, a short command in a fork of the pool where that spares the imports."""
     from tui.cli import forked, opening
 
@@ -19,9 +20,32 @@ def main() -> None:
         _answer(opening.open_screen)
     code = forked.run(sys.argv[1:])
     if code is None:
+        run_and_leave()
+    leave(code)
+
+
+def run_and_leave() -> NoReturn:
+    """Run the command line in this process, and end it."""
+    try:
         command()
-    else:
-        sys.exit(code)
+    except SystemExit as ended:
+        leave(ended.code if isinstance(ended.code, int) else ExitCode.OK)
+    leave(ExitCode.OK)
+
+
+def leave(code: int) -> NoReturn:
+    """End this process at once: nothing is left to do, and libraries take longer to be taken down than most commands
+    take.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError as error:  # nobody reads on, or the disk is full
+            code = code or ExitCode.FAILED
+            if error.errno != errno.EPIPE:
+                os.write(2, f"finetui: the output cannot be written: {error.strerror}\n".encode())
+    os._exit(code)
 
 
 def command() -> None:
@@ -35,7 +59,7 @@ def _answer(run: Callable[[], None]) -> None:
     """Run it: an error that a person can cause is one sentence and an exit code."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started this
-            setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w"))  # noqa: SIM115
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115, PTH123
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 has no dash

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 
-from tui.cli import command
+from tui.cli import run_and_leave
 
 
 def open_streams() -> None:
@@ -20,4 +20,4 @@ def open_streams() -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the pool ignores it; what this starts would inherit that
     open_streams()
-    command()
+    run_and_leave()

@@ -7,17 +7,14 @@ data and answers of models are made safe by engine/basics/safe_text.py. guarded.
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from engine.basics import safe_text
 from engine.basics.safe_text import one_line
@@ -26,6 +23,9 @@ from tui.cli.guarded import Guarded
 from tui.lines.tables import json_text
 from tui.lines.text import squeezed, width_of
 
+if TYPE_CHECKING:  # else imported where something is drawn: most commands print what needs none of it
+    from rich.console import Console
+
 GAP = 2  # columns of the terminal between two of a table
 # Wide enough that nothing is cut when the output goes to a file or a pipe.
 PIPE_WIDTH = 400
@@ -33,6 +33,8 @@ TELL_S = 10.0  # between two lines on how far something is, where they stay
 
 
 def console() -> Console:
+    from rich.console import Console
+
     return Console(emoji=False) if sys.stdout.isatty() else Console(width=PIPE_WIDTH, emoji=False)
 
 
@@ -40,6 +42,8 @@ def drawing_console() -> Console:
     """For what is drawn anew in its place, by moving the cursor, which a guarded stream lets nobody do: the texts have
     to be safe before.
     """
+    from rich.console import Console
+
     return Console(file=sys.stdout.stream if isinstance(sys.stdout, Guarded) else sys.stdout, emoji=False)
 
 
@@ -55,6 +59,8 @@ def out_text(text: str) -> None:
 
 def out_coloured(text: str, styles: Sequence[tuple[str, str]]) -> None:
     """A text of several lines, what matches an expression in its style: (expression, style)."""
+    from rich.text import Text
+
     shown = Text(safe_text.lines(text))
     for expression, style in styles:
         shown.highlight_regex(expression, style)
@@ -114,15 +120,45 @@ def print_table(
     if not rows:
         return
     names = list(columns or rows[0])
+    numeric = {
+        name for name in names if all(isinstance(row[name], int | float | Decimal | None) for row in rows)
+    }
+    to_right = [name in right or name in numeric for name in names]
+    lines = [list(map(one_line, names)), *([cell(row[name]) for name in names] for row in rows)]
+    widths = [max(map(width_of, column)) for column in zip(*lines, strict=True)]
+    if sum(widths) + GAP * (len(widths) - 1) > columns_of_output():
+        _print_wrapped(names, lines, to_right)
+        return
+    bold = ("\x1b[1m", "\x1b[0m") if _is_styled() else ("", "")
+    for at, texts in enumerate(lines):
+        padded = map(_padded, texts, widths, to_right)
+        start, end = bold if at == 0 else ("", "")
+        print(f"{start}{(' ' * GAP).join(padded)}{end}")
+
+
+def _padded(text: str, width: int, right: bool) -> str:
+    blank = " " * (width - width_of(text))
+    return blank + text if right else text + blank
+
+
+def _print_wrapped(names: Sequence[str], lines: Sequence[Sequence[str]], to_right: Sequence[bool]) -> None:
+    """A table that is wider than the output: its cells go on below."""
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    for name in names:
-        numeric = name in right or all(isinstance(row[name], int | float | Decimal | None) for row in rows)
-        table.add_column(
-            one_line(name), justify="right" if numeric else "left", no_wrap=name in ("run", "state")
-        )
-    for row in rows:
-        table.add_row(*(cell(row[name]) for name in names))
+    for name, head, right in zip(names, lines[0], to_right, strict=True):
+        table.add_column(head, justify="right" if right else "left", no_wrap=name in ("run", "state"))
+    for texts in lines[1:]:
+        table.add_row(*texts)
     console().print(table, highlight=False, markup=False)
+
+
+def columns_of_output() -> int:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
+
+
+def _is_styled() -> bool:
+    return sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
 def print_listing(
@@ -144,7 +180,7 @@ def print_listing(
         for name, texts in cells.items()
         if any(text not in ("", NONE) for text in texts)
     }
-    room, leaving = console().width, list(dispensable)
+    room, leaving = columns_of_output(), list(dispensable)
     while (excess := sum(widths.values()) + GAP * (len(widths) - 1) - room) > 0:
         name = next((name for name, most in least.items() if widths.get(name, 0) > most), None)
         if name is not None:

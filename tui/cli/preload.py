@@ -21,6 +21,7 @@ import finetui.client
 import tui.cli.commands
 import tui.cli.compare
 import tui.cli.disposal
+import tui.cli.forked
 import tui.cli.ls
 import tui.cli.queue
 import tui.cli.selection
@@ -29,6 +30,9 @@ import tui.cli.show
 import tui.cli.sql
 import tui.cli.sweep
 
-# What is worked out once for all.
-tui.cli.commands.parser()
+# What is worked out once for all: how the words of each command are read.
+commands = tui.cli.commands.parser()
+for name in tui.cli.forked.SHORT:
+    commands.commands[name].make_context(name, [], resilient_parsing=True)
+commands.make_context("finetui", [], resilient_parsing=True)
 engine.client.submit.versions()
