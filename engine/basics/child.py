@@ -11,9 +11,8 @@ import os
 import signal
 import socket
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from engine.basics import pool
 from engine.basics.cpu import spin_little
@@ -27,8 +26,7 @@ ANSWER_S = 15.0  # that a pool may take to fork: as long as the imports that it 
 LOOK_S = 0.05  # between looks at a process whose pool has ended
 
 
-@dataclass(frozen=True)
-class Forked:
+class Forked(NamedTuple):
     """A fork of the pool, with the names that `subprocess.Popen` has."""
 
     identity: Identity
@@ -66,8 +64,7 @@ class Forked:
         send(self.identity, signal.SIGKILL)
 
 
-@dataclass(frozen=True)
-class Child:
+class Child(NamedTuple):
     """A program under way, and what it says on stdout."""
 
     process: Forked | subprocess.Popen[bytes]

@@ -15,9 +15,8 @@ import stat
 import struct
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.basics.cpu import THREAD_VARIABLES, spin_little
 from finetui.start import ROOT
@@ -41,8 +40,7 @@ READ_AT_IMPORT = tuple(_READ_AT_IMPORT.split())
 SET_ANEW = (*THREAD_VARIABLES, "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "TORCHINDUCTOR_CACHE_DIR")
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where the pool for one state of code and libraries is."""
 
     directory: Path

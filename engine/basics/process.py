@@ -11,24 +11,24 @@ import os
 import select
 import signal
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # prctl(2)
 CLOCK_TICKS, PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 
 
-@dataclass(frozen=True)
-class Identity:
-    """One process of one boot of one machine."""
+class Identity(NamedTuple):
+    """One process of one boot of one machine. A named tuple, here and in child.py and pool.py, since commands that the
+    pool runs import these three alone: `dataclasses` would be a quarter of it.
+    """
 
     pid: int
     start_time: int
     boot_id: str
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return self._asdict()
 
     @classmethod
     def from_dict(cls, body: Any) -> Identity | None:
@@ -39,8 +39,7 @@ class Identity:
             return None
 
 
-@dataclass(frozen=True)
-class _Stat:
+class _Stat(NamedTuple):
     state: str
     parent: int
     group: int

@@ -136,3 +136,19 @@ def test_a_pool_that_ends_before_its_command_is_told(
         for number, handler in handlers.items():
             signal.signal(number, handler)
     assert "the pool that ran this command has ended" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["the pool", "none"])
+def test_output_that_cannot_be_written_is_told(place: str, commands: str, tmp_path: Path) -> None:
+    environment = {**os.environ, pool.PLACE: commands if place == "the pool" else str(tmp_path / "none")}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            program("finetui", "ls"),
+            env=environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, "No space left on device" in done.stderr) == (ExitCode.FAILED, True)
+    assert "Traceback" not in done.stderr

@@ -46,3 +46,13 @@ def test_commands_that_show_runs_compute_nothing() -> None:
 
 def test_an_export_is_made_in_a_process_of_its_own() -> None:
     assert imported_by("import tui.cli.export, engine.basics.errors, engine.export.request").isdisjoint(HEAVY)
+
+
+def test_a_command_that_the_pool_runs_imports_next_to_nothing_itself() -> None:
+    loaded = imported_by("import tui.cli\nfrom tui.cli import forked\nfrom engine.basics import child")
+    assert loaded.isdisjoint({"dataclasses", "psutil", "subprocess", "tempfile", "typer", "rich", "pyarrow"})
+
+
+def test_a_list_of_runs_is_printed_without_what_draws() -> None:
+    code = "import tui.cli.ls, sys\nassert 'rich.console' not in sys.modules\n"
+    assert imported_by(code).isdisjoint({*HEAVY, "pydantic", "numpy", "pyarrow"})

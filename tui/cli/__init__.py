@@ -41,11 +41,16 @@ def leave(code: int) -> NoReturn:
         try:
             if stream is not None:
                 stream.flush()
-        except OSError as error:  # nobody reads on, or the disk is full
+        except OSError as error:
+            # Nobody reads on; or the disk is full, which has been said if there is a code.
+            if code == ExitCode.OK and error.errno != errno.EPIPE:
+                os.write(2, f"{_unwritten(error)}\n".encode())
             code = code or ExitCode.FAILED
-            if error.errno != errno.EPIPE:
-                os.write(2, f"finetui: the output cannot be written: {error.strerror}\n".encode())
     os._exit(code)
+
+
+def _unwritten(error: OSError) -> str:
+    return f"finetui: the output cannot be written: {error.strerror}"
 
 
 def command() -> None:
@@ -74,3 +79,8 @@ def _answer(run: Callable[[], None]) -> None:
 
         complain(error)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sys.stderr.write(f"{_unwritten(error)}\n")
+        sys.exit(ExitCode.FAILED)
