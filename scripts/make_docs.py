@@ -105,7 +105,8 @@ writes CSV, Parquet, JSON or Markdown, by the file's ending: all rows, whole, in
 older file, or nothing at all.
 
 `watch` and `top` draw below the prompt, not on the alternate screen. In a pipe `watch` prints a line every few seconds,
-and `top` prints once. `watch` ends with 0 if the run has finished, otherwise with 1. `plot` draws at most 400 points a
+and `top` prints once. `watch` ends with 0 if the run has finished, otherwise with 1. A daemon that goes away is waited
+for by them, by `wait` and by `run --follow`, and started after ten seconds. `plot` draws at most 400 points a
 run; a PNG needs the extra `png`.
 
 Times in text are local.

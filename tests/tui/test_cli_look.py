@@ -147,7 +147,7 @@ def test_watch_for_scripts_is_a_line_a_time(say: Say) -> None:
 def test_watch_stays_in_its_place_and_leaves_the_run_alone(served: Served, columns: int, rows: int) -> None:
     served.actions.asked.clear()
     screen = Terminal(served.home.path, ["watch", "3", "--every", "0.1"], columns, rows)
-    screen.until("docstrings-qlora", "heldout/loss", "\x1b[1A")
+    screen.until("docstrings-qlora", "heldout/loss", "A\x1b[J")
     assert "\x1b[?1049h" not in screen.written, "no alternate screen"
     assert screen.press(b"\x03") == ExitCode.FAILED
     assert "run #3 is left alone; finetui watch 3 shows it again" in screen.written
@@ -181,7 +181,7 @@ def test_top_shows_hardware_and_what_runs(
 @pytest.mark.parametrize("key", [b"q", b"\x03"])
 def test_top_is_live_until_somebody_leaves(served: Served, key: bytes) -> None:
     screen = Terminal(served.home.path, ["top", "--every", "0.1"], 80, 24)
-    screen.until("NVIDIA H100", "s-qlora", "\x1b[1A")
+    screen.until("NVIDIA H100", "s-qlora", "A\x1b[J")
     assert screen.press(key) == ExitCode.OK
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from datetime import datetime
 
 import pytest
@@ -16,6 +17,8 @@ from engine.runs import journal
 from engine.runs.home import run_dirs
 from finetui.daemon import connect
 from finetui.errors import ExitCode
+from finetui.start import program
+from tui.cli.patience import GONE
 from tui.cli.selection import parse_numbers
 from tui.cli.times import parse_time
 
@@ -138,6 +141,7 @@ def test_orders_for_scripts(live: Live, finetui: Line) -> None:
     number = live.waiting()
     ended = finetui("hold", number, 99, "--json")
     done, refused = json.loads(ended.out)
+    live.client.drain()
     uuid = live.client.query(f"SELECT uuid FROM runs WHERE run = {number}").to_pylist()[0]["uuid"]
     assert done == {"run": number, "uuid": uuid, "outcome": "done", "says": "is held", "reason": None}
     assert (refused["run"], refused["uuid"], refused["outcome"]) == (99, None, "refused")
@@ -183,6 +187,24 @@ def test_wait_gives_up(live: Live, finetui: Line) -> None:
     ended = finetui("wait", number := live.going(), "--timeout", 0)
     assert ended.code == ExitCode.FAILED
     assert ended.err == f"after 0 s #{number} still wait or run\n"
+
+
+def test_wait_outlives_its_daemon_and_runs_that_are_removed(live: Live, finetui: Line) -> None:
+    ended, going = live.ended(steps=3), live.going()
+    words = program("finetui", "wait", str(ended), str(going), "--json")
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stdout
+        assert waiting.stderr
+        assert json.loads(waiting.stdout.readline())["run"] == ended
+        assert service.stop(live.home)
+        assert waiting.stderr.readline() == f"{GONE}\n"
+        with connect(live.home) as client:
+            client.action("remove", run=ended)
+            assert waiting.stderr.readline().startswith(f"#{ended} is removed")
+            client.action("cancel", run=going)
+            cancelled = json.loads(waiting.stdout.readline())
+    assert (cancelled["run"], cancelled["state"]) == (going, "cancelled")
+    assert waiting.returncode == ExitCode.FAILED
 
 
 def test_wrong_tags_queue_nothing(live: Live, finetui: Line) -> None:

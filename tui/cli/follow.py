@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from engine.basics.wording import duration
+from finetui.errors import StoreError
 from store.states import ACTIVE, WAITING, RunState
 from tui.cli.output import print_json_line, say
+from tui.cli.patience import GONE, Patience
 from tui.cli.shape import runs_as_json
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ def follow_runs(client: Client, numbers: list[int], tell: Callable[[Row], object
             if row["state"] != state or due:
                 tell(row)
                 said[row["run"]] = (row["state"], time.monotonic())
-    return _finished(rows)
+    return _finished(rows, numbers)
 
 
 def wait_for_runs(
@@ -61,26 +63,45 @@ def wait_for_runs(
             names = ", ".join(f"#{number}" for number in sorted(left))
             say(f"after {timeout:g} s {names} still wait or run")
             return False
-    return _finished(rows)
+    return _finished(rows, numbers)
 
 
 def _until_ended(client: Client, numbers: list[int]) -> Iterator[list[Row]]:
-    """Yield the rows of runs again and again, at last when all of them have ended."""
+    """Yield the rows of runs again and again, as they were last, until all of them have ended or are removed."""
+    latest: dict[int, Row] = {}
+    removed: set[int] = set()
+    patience = Patience()
     while True:
-        rows = [row for row in client.named("runs").to_pylist() if row["run"] in numbers]
-        yield rows
+        try:
+            now = _rows(client, numbers)
+            if missing := latest.keys() - now.keys() - removed:
+                client.drain(say)  # a daemon that has just begun may not have read all of them
+                now = _rows(client, numbers)
+                for number in sorted(missing - now.keys()):
+                    say(f"#{number} is removed; finetui restore {number} brings it back")
+                    removed.add(number)
+            patience.answered()
+            latest |= now
+        except StoreError as error:
+            if patience.bear(error):
+                say(GONE)
+        yield [latest[number] for number in numbers if number in latest]
         # A run that was queued a moment ago may not be in the store yet.
-        if len(rows) == len(numbers) and all(map(_has_ended, rows)):
+        if all(number in removed or (number in latest and _has_ended(latest[number])) for number in numbers):
             return
         time.sleep(POLL_S)
+
+
+def _rows(client: Client, numbers: list[int]) -> dict[int, Row]:
+    return {row["run"]: row for row in client.named("runs").to_pylist() if row["run"] in numbers}
 
 
 def _has_ended(row: Row) -> bool:
     return row["state"] not in WAITING | ACTIVE
 
 
-def _finished(rows: list[Row]) -> bool:
-    return all(row["state"] == RunState.FINISHED for row in rows)
+def _finished(rows: list[Row], numbers: list[int]) -> bool:
+    return len(rows) == len(numbers) and all(row["state"] == RunState.FINISHED for row in rows)
 
 
 def line(row: Row) -> str:

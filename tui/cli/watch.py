@@ -12,7 +12,7 @@ from engine.basics.safe_text import one_line
 from engine.basics.wording import duration
 from engine.flags import words
 from finetui.daemon import connect
-from finetui.errors import ExitCode
+from finetui.errors import ExitCode, StoreError
 from store.best import judged_by
 from store.states import ACTIVE, WAITING, RunState
 from tui.cli import inline
@@ -62,7 +62,13 @@ class _Run:
         return self.row["state"] not in WAITING | ACTIVE
 
     def draw(self, width: int, height: int) -> list[Line]:
-        self.row = find(self._client, self._number)
+        try:
+            self.row = find(self._client, self._number)
+        except StoreError as error:
+            if error.kind != "not_found":
+                raise
+            self._client.drain()  # a daemon that has just begun may not have read it
+            self.row = find(self._client, self._number)
         flags = words.newest(self._client.named("flags", run=self._number).to_pylist())
         heldout = judged_by(self.row["task"]).metric
         curves = {key: self._curve(key, width) for key in ("train/loss", heldout, "general/loss")}
