@@ -96,7 +96,8 @@ def _name(label: str, runs: list[Run]) -> str:
 
 def _text(made: Plot, runs: list[Run], key: str, form: Form) -> list[Line]:
     columns, rows = inline.size()
-    height = form.height or (min(TEXT_HEIGHT, rows - 3) if sys.stdout.isatty() else TEXT_HEIGHT)
+    fits = min(TEXT_HEIGHT, rows - 2 - len(runs))  # below the title, above the names and the prompt
+    height = form.height or (fits if sys.stdout.isatty() else TEXT_HEIGHT)
     names: list[Line] = [[(f"#{run.number} {run.name}", "dim")] for run in runs]
     return [[(key, "title")], *chart.lines(made, form.width or columns - 1, max(5, height)), *names]
 
