@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -14,14 +14,14 @@ ENDINGS = (".csv", ".parquet", ".json", ".md")
 ROWS_AT_ONCE = 10_000
 
 
-def path_of(text: str) -> Path:
+def path_of(text: str, endings: Sequence[str] = ENDINGS) -> Path:
     """The file that somebody means. Raises StoreError with what is wrong with it."""
     try:
         path = Path(text).expanduser()
     except RuntimeError as error:  # ~nobody
         raise StoreError(f"{text}: {error}", "file") from None
-    if path.suffix.lower() not in ENDINGS:
-        raise StoreError(f"{path.name}: end the name in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}", "file")
+    if path.suffix.lower() not in endings:
+        raise StoreError(f"{path.name}: end the name in {', '.join(endings[:-1])} or {endings[-1]}", "file")
     if path.is_dir():
         raise StoreError(f"{path} is a directory", "file")
     if not path.parent.is_dir():

@@ -47,8 +47,7 @@ class _Stat(NamedTuple):
     start_time: int
 
 
-@dataclass(frozen=True)
-class Use:
+class Use(NamedTuple):
     """What one process has used so far, and who it is."""
 
     parent: int

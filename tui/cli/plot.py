@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,10 +61,10 @@ def plot(numbers: list[int], key: str, form: Form) -> None:
         _check(client, made, runs, key)
         if form.as_json:
             print_json(_points(client, made, runs, key))
-    named = replace(made, series=tuple(replace(one, label=_name(one.label, runs)) for one in made.series))
+    named, title = chart.named(made, runs), chart.title(key, made, _view(form))
     for path, content in ((form.svg, picture.svg), (form.png, picture.png)):
         if path:
-            _write(path, content(named, key))
+            _write(path, content(named, title))
     if not (form.svg or form.png or form.as_json):
         inline.print_lines(_text(made, runs, key, form))
 
@@ -88,10 +88,6 @@ def _check(client: Client, made: Plot, runs: list[Run], key: str) -> None:
     close = difflib.get_close_matches(key, keys, 3, 0.5) or list(dict.fromkeys(keys))[:5]
     hint = f"; there is {', '.join(close)}" if close else ", nor any other metric yet"
     raise StoreError(f"{names} {'have' if len(lacking) > 1 else 'has'} no {key}{hint}", "not_found")
-
-
-def _name(label: str, runs: list[Run]) -> str:
-    return next((f"{label} {run.name}" for run in runs if label == f"#{run.number}"), label)
 
 
 def _text(made: Plot, runs: list[Run], key: str, form: Form) -> list[Line]:

@@ -183,10 +183,10 @@ class BaseScreen(Screen[None], inherit_bindings=False):
 
         self.ask(label, text, hint, take)
 
-    def write_file(self, path: Path, text: str) -> bool:
+    def write_file(self, path: Path, content: str | bytes) -> bool:
         """Write a file whole; says so where it cannot be."""
         try:
-            write_whole_file(path, text)
+            write_whole_file(path, content)
         except OSError as error:
             self.host.say(f"{path} cannot be written: {error.strerror or error}", "bad")
             return False

@@ -20,7 +20,9 @@ from tui.lines.scroll import Scroll
 from tui.lines.tables import Table
 from tui.lines.text import Line, cut, wrap
 from tui.rows import Request, Run, ask
+from tui.screens import chart_files
 from tui.screens.base import PanedScreen, pane_index, textual_bindings
+from tui.screens.chart_files import Picture
 from tui.screens.reader import ReaderScreen
 from tui.state import ChartView
 from tui.widgets import chart, comparable, compared_tables, comparison, disagreements, samples_beside
@@ -35,7 +37,6 @@ START_KEY = "heldout/loss"
 CURVES, METRICS, RECIPES, SAMPLES, EXAMPLES = range(5)
 LOWER = (METRICS, SAMPLES, EXAMPLES)  # of these a large terminal shows one, below curves and recipes
 NOTE_LINES = 3  # of what is not comparable
-CHART_SIZE = (100, 25)  # of a chart as text
 
 
 class CompareScreen(PanedScreen, inherit_bindings=False):
@@ -304,17 +305,15 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
             return compared_tables.examples(self._examples(), self.sides)
         return compared_tables.curves(self.key, self._plot())
 
-    def _chart_text(self) -> str:
-        lines = chart.lines(self._plot(), *CHART_SIZE)
-        rows = ["".join(text for text, _ in line).rstrip() for line in lines]
-        return "\n".join([self.key, *rows]) + "\n"
+    def _picture(self) -> Picture:
+        return chart_files.of_runs(self.key, self._plot(), self.runs(), self.state.view)
 
     def copies(self) -> Sequence[Answer]:
         pane = self.panes[self.pane]
         return (
             Answer("m", "Markdown", lambda: self.host.copy(self._table().markdown(), f"{pane} as Markdown")),
             Answer("c", "CSV", lambda: self.host.copy(self._table().csv(), f"{pane} as CSV")),
-            Answer("t", "chart", lambda: self.host.copy(self._chart_text(), f"the chart of {self.key}")),
+            Answer("t", "chart", lambda: self.host.copy(self._picture().text(), f"the chart of {self.key}")),
         )
 
     def do_write(self) -> None:
@@ -324,7 +323,8 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
             (
                 Answer("m", "Markdown", lambda: self._ask_where(pane, "md", self._table().markdown())),
                 Answer("c", "CSV", lambda: self._ask_where(pane, "csv", self._table().csv())),
-                Answer("t", "chart as text", lambda: self._ask_where("chart", "txt", self._chart_text())),
+                Answer("p", "chart as a picture", lambda: chart_files.ask_where(self, self._picture())),
+                Answer("t", "chart as text", lambda: chart_files.ask_where(self, self._picture(), ".txt")),
             ),
         )
 

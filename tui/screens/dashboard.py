@@ -10,7 +10,6 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 
 from engine.basics.safe_text import one_line
-from store.best import judged_by
 from store.states import RunState
 from tui import run_filter
 from tui.lines import sweeps, theme
@@ -18,10 +17,12 @@ from tui.lines.cycle import following
 from tui.lines.text import Line, cut, spread
 from tui.rows import Request, Run, ask
 from tui.run_list import RunList
+from tui.screens import chart_files
 from tui.screens.base import BaseScreen, pane_index, textual_bindings
+from tui.screens.dashboard_charts import Charts
 from tui.screens.dashboard_layout import Layout
 from tui.screens.dashboard_panes import PANES, ShownPanes
-from tui.state import FIRST_METRIC, SMOOTHING, ChartView
+from tui.state import FIRST_METRIC, ChartView
 from tui.widgets import chart, grid, hardware, panes, run_table
 from tui.widgets.bars import tabs
 from tui.widgets.chart import Shown
@@ -43,7 +44,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         self.top = 0
         self.shown_panes = ShownPanes.of(panes)
         self._arranged: Layout | None = None
-        self._charts: dict[int, list[Line]] = {}
+        self.charts = Charts(self)
 
     def compose(self) -> ComposeResult:
         yield Panel(self.paint_header, id="header", classes="line")
@@ -51,7 +52,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         yield Panel(self.paint_tabs, id="tabs", classes="line")
         with Horizontal(id="charts"):
             for index, name in enumerate(PANES[:3]):
-                painter = partial(self.paint_chart, index)
+                painter = partial(self.charts.paint, index)
                 yield Panel(painter, id=f"pane{index}", classes="framed pane", title=name)
         with Horizontal(id="facts"):
             yield Panel(
@@ -104,7 +105,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         yield from self.run_list.wants()
         for index in self._visible():
             if index < 3:
-                yield from chart.requests(shown, self._key(index), self.state.view.x_axis)
+                yield from chart.requests(shown, self.charts.key(index), self.state.view.x_axis)
             elif PANES[index] == "hardware":
                 yield hardware.HISTORY
                 yield hardware.MACHINE
@@ -121,15 +122,9 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         self._layout()
         part = " – a part: the logs are still being read" if self.snapshot.reading else ""
         self.query_one("#table", Panel).title(f"Runs{part}")
-        for index, name in enumerate((self._metric_title(), *PANES[1:3])):
-            self.query_one(f"#pane{index}", Panel).title(self._chart_title(index, name))
+        for index in range(3):
+            self.query_one(f"#pane{index}", Panel).title(self.charts.title(index))
         super().changed()
-
-    def _key(self, index: int) -> str:
-        if index == 0:
-            return self.state.view.metric
-        run = self.target()
-        return judged_by(run.task if run else None).metric if PANES[index] == "held-out" else "general/loss"
 
     def _visible(self) -> tuple[int, ...]:
         return self.shown_panes.visible(self.small)
@@ -196,36 +191,10 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         return [(f"  #{run.number} ", "dim"), (cut(one_line(text), width - 8), style)]
 
     def tab_names(self) -> Sequence[str]:
-        return (self._metric_title(), *PANES[1:])
+        return (self.charts.metric_title(), *PANES[1:])
 
     def paint_tabs(self, width: int, height: int) -> list[Line]:
         return [tabs(self.tab_names(), self.shown_panes.pane, width)]
-
-    def _chart_title(self, index: int, name: str) -> str:
-        """What a chart shows and how, above a chart of a large terminal."""
-        view = self.state.view
-        parts = [f"{name} loss" if name in PANES else name]
-        if view.log:
-            parts.append("log")
-        if view.smooth and index == 0:
-            parts.append(f"smoothed {SMOOTHING[view.smooth]:g}")
-        return " · ".join(parts)
-
-    def _metric_title(self) -> str:
-        metric = self.state.view.metric
-        return PANES[0] if metric == FIRST_METRIC else metric
-
-    def paint_chart(self, index: int, width: int, height: int) -> list[Line]:
-        key = self._key(index)
-        wanted = chart.requests(self.shown(), key, self.state.view.x_axis)
-        if self.snapshot.loaded and not all(self.snapshot.has(request) for request in wanted):
-            return self._charts.get(index, [])  # for a moment the old one, rather than a flash of nothing
-        made = chart.make(
-            self.snapshot, self.shown(), key, self.state.view, color=not self.app.no_color,
-            empty="" if self.snapshot.loaded else " ",
-        )  # fmt: skip
-        self._charts[index] = chart.lines(made, width, height)
-        return self._charts[index]
 
     def paint_hardware(self, width: int, height: int) -> list[Line]:
         if not self.snapshot.has(hardware.LATEST):
@@ -370,6 +339,13 @@ class Dashboard(BaseScreen, inherit_bindings=False):
     def do_reset(self) -> None:
         self.shown_panes.large = None
         self.host.set_view(ChartView(glyphs=self.state.view.glyphs))
+
+    def do_save_chart(self) -> None:
+        in_view = [index for index in self._visible() if index < 3]
+        if in_view:
+            chart_files.offer(self, [self.charts.picture(index) for index in in_view])
+        else:
+            self.host.say(f"there is no chart in {PANES[self._visible()[0]]}: 1, 2 and 3 show one", "warn")
 
     def do_metric(self) -> None:
         run = self.target()

@@ -12,12 +12,14 @@ from engine.basics.safe_text import one_line
 from tui.lines import theme
 from tui.lines.text import Line, contains, from_column, line_width, marked, wrap
 from tui.rows import Request, Run, ask
+from tui.screens import chart_files
 from tui.screens.base import BaseScreen, textual_bindings
 from tui.state import ChartView
 from tui.widgets import chart, details, grid, panes, run_table
 from tui.widgets.bars import tabs
 from tui.widgets.chart import Shown
 from tui.widgets.panel import Panel
+from tui.widgets.plot import Plot
 
 SIDE_STEP = 16  # columns
 WIDE = 2000  # columns that a line is made for where it can be scrolled sideways
@@ -162,10 +164,7 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         if run is None:
             return [[(self._why_none(), "dim")]]
         if name == "curves":
-            made = chart.make(
-                self.snapshot, self._shown(), self.key, self.state.view, color=not self.app.no_color
-            )
-            return chart.lines(made, width, height)
+            return chart.lines(self._plot(), width, height)
         if name != "log" and not all(self.snapshot.has(request) for request in self.wants()):
             return [[(" loading …", "dim")]]
         lines = self._lines(run, name, WIDE if name in SIDEWAYS else width - 2)
@@ -181,6 +180,11 @@ class RunScreen(BaseScreen, inherit_bindings=False):
             [at for at, line in enumerate(lines) if contains(line, self.search)] if self.search else []
         )
         return [[(" ", ""), *marked(line, self.search)] for line in shown]
+
+    def _plot(self) -> Plot:
+        return chart.make(
+            self.snapshot, self._shown(), self.key, self.state.view, color=not self.app.no_color
+        )
 
     def _lines(self, run: Run, name: str, width: int) -> list[Line]:
         if name == "evals":
@@ -230,6 +234,13 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         if keys:
             self.key = keys[(self._key_index() + 1) % len(keys)]
             self.changed()
+
+    def do_save_chart(self) -> None:
+        if self._chosen() == "curves":
+            runs = [item.run for item in self._shown()]
+            chart_files.ask_where(self, chart_files.of_runs(self.key, self._plot(), runs, self.state.view))
+        else:
+            self.host.say(f"the section {self._chosen()} has no chart to save: 1 shows the curves")
 
     def click(self, panel: str, row: int, column: int) -> None:
         super().click(panel, row, column)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,11 @@ from tui.host import Answer
 from tui.lines.cycle import following
 from tui.lines.tables import plain
 from tui.lines.text import Line, width_of
+from tui.screens import chart_files
+from tui.screens.chart_files import Picture
 from tui.screens.reader import ReaderScreen
 from tui.widgets import grid, result, result_chart
-from tui.widgets.plot import render
+from tui.widgets.plot import Plot, render
 from tui.widgets.result import Result
 
 if TYPE_CHECKING:
@@ -66,8 +68,7 @@ class Results:
 
     def paint(self, width: int, height: int, *, active: bool) -> list[Line]:
         if self.curves:
-            color = not self.screen.app.no_color
-            return render(self.curves.plot(self.drawn, self.screen.state.view, color=color), width, height)
+            return render(self._plot(self.curves), width, height)
         if self.shown is None:
             return []
         self.top = grid.visible_top(self.top, self.cursor, self.shown.rows, max(1, height - 1))
@@ -80,6 +81,9 @@ class Results:
         ]
         cursor = (self.cursor, self.column) if active else None
         return grid.lines(self.shown, self.top, self.first, cursor, width, height)
+
+    def _plot(self, curves: result_chart.Curves) -> Plot:
+        return curves.plot(self.drawn, self.screen.state.view, color=not self.screen.app.no_color)
 
     # ---- moving and reading ---------------------------------------------------------------------
 
@@ -181,11 +185,30 @@ class Results:
     # ---- saving ---------------------------------------------------------------------------------
 
     def save(self) -> None:
-        if made := self._made():
+        if (made := self._made()) and self.curves:
+            picture = self._picture(self.curves)
+            hint = "chart.svg, .png or .txt; for all rows .csv, .parquet, .json or .md"
+            self.screen.ask_path(
+                "save the chart to",
+                "",
+                hint,
+                _path_of_both,
+                lambda path: self._write_both(picture, made, path),
+            )
+        elif made:
             hint = "result.csv, .parquet, .json or .md"
             self.screen.ask_path(
                 "save all rows to", "", hint, table_files.path_of, lambda path: self._write(made, path)
             )
+
+    def _picture(self, curves: result_chart.Curves) -> Picture:
+        return Picture("chart", self.title(), replace(self._plot(curves), x_name=curves.x))
+
+    def _write_both(self, picture: Picture, made: Result, path: Path) -> None:
+        if path.suffix.lower() in table_files.ENDINGS:
+            self._write(made, path)
+        else:
+            chart_files.write(self.screen, picture, path)
 
     def _write(self, made: Result, path: Path) -> None:
         """All rows: where some are beyond the limit of the screen, the query is asked again."""
@@ -233,3 +256,10 @@ class Results:
             self.screen.host.say(
                 f"{hidden} more lines have no colour left: l draws one column at a time", "warn"
             )
+
+
+def _path_of_both(text: str) -> Path:
+    """A file for a chart or for rows. Raises StoreError."""
+    if Path(text).suffix.lower() in table_files.ENDINGS:
+        return table_files.path_of(text)
+    return chart_files.path_of(text)

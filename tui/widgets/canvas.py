@@ -57,6 +57,29 @@ def marker(slot: int, glyphs: Glyphs) -> str:
     return shapes[slot % len(shapes)]
 
 
+Point = tuple[float, float]
+
+
+def clip(start: Point, end: Point, edges: tuple[float, float, float, float]) -> tuple[Point, Point] | None:
+    """The part of a segment inside the edges (left, top, right, bottom), None when there is none. A spike outside a
+    zoomed window may be millions of dots away.
+    """
+    (x0, y0), (x1, y1) = start, end
+    left, top, right, bottom = edges
+    first, last = 0.0, 1.0  # shares of the segment (Liang and Barsky, 1984)
+    for at, by, least, most in ((x0, x1 - x0, left, right), (y0, y1 - y0, top, bottom)):
+        if not by:
+            if not least <= at <= most:
+                return None
+            continue
+        enter, leave = sorted(((least - at) / by, (most - at) / by))
+        first, last = max(first, enter), min(last, leave)
+    if first > last:
+        return None
+    inside_start = (x0 + first * (x1 - x0), y0 + first * (y1 - y0)) if first else start
+    return inside_start, (x0 + last * (x1 - x0), y0 + last * (y1 - y0)) if last < 1 else end
+
+
 class Canvas:
     """A grid of cells that holds dots, each with the slot of the series that owns it."""
 
@@ -195,7 +218,7 @@ class Canvas:
         travelled: int,
     ) -> int:
         """A straight line of dots; returns how many dots the series' line has run through so far."""
-        clipped = self._clip(start, end)
+        clipped = clip(start, end, (0, 0, self.columns * self._across - 1, self.rows * self._down - 1))
         if clipped is None:
             return travelled
         (x0, y0), (x1, y1) = clipped
@@ -206,31 +229,6 @@ class Canvas:
                 share = index / count
                 self._dot(round(x0 + (x1 - x0) * share), round(y0 + (y1 - y0) * share), slot, style)
         return travelled + count
-
-    def _clip(
-        self, start: tuple[float, float], end: tuple[float, float]
-    ) -> tuple[tuple[float, float], tuple[float, float]] | None:
-        """The part of a segment inside the edges, None when there is none. A spike outside a zoomed window may be
-        millions of dots away.
-        """
-        (x0, y0), (x1, y1) = start, end
-        first, last = 0.0, 1.0  # shares of the segment (Liang and Barsky, 1984)
-        for from_, by, most in (
-            (x0, x1 - x0, self.columns * self._across - 1),
-            (y0, y1 - y0, self.rows * self._down - 1),
-        ):
-            if not by:
-                if not 0 <= from_ <= most:
-                    return None
-                continue
-            enter, leave = sorted((-from_ / by, (most - from_) / by))
-            first, last = max(first, enter), min(last, leave)
-        if first > last:
-            return None
-        return (x0 + first * (x1 - x0), y0 + first * (y1 - y0)), (
-            x0 + last * (x1 - x0),
-            y0 + last * (y1 - y0),
-        )
 
     def _dot(self, x: int, y: int, slot: int, style: str) -> None:
         column, row = x // self._across, y // self._down

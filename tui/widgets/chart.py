@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.flags import words
 from store.states import RunState
@@ -99,6 +99,20 @@ def _unit(placed: Sequence[tuple[Shown, Ruler | None]], x_axis: XAxis) -> tuple[
 
 def _scaled(ruler: Ruler, seconds: float) -> Ruler:
     return ruler if seconds == 1.0 else lambda step: ruler(step) / seconds
+
+
+def title(key: str, made: Plot, view: ChartView) -> str:
+    """What a chart shows and how, for where it stands alone."""
+    smoothed = f"smoothed {SMOOTHING[view.smooth]:g}" if any(one.raw for one in made.series) else ""
+    return " · ".join(filter(None, (key, "log y" if made.log else "", smoothed)))
+
+
+def named(made: Plot, runs: Iterable[Run]) -> Plot:
+    """The plot with names of the runs beside their numbers."""
+    names = {f"#{run.number}": f"#{run.number} {run.name}" for run in runs}
+    return replace(
+        made, series=tuple(replace(one, label=names.get(one.label, one.label)) for one in made.series)
+    )
 
 
 def lines(made: Plot, width: int, height: int) -> list[Line]:

@@ -47,11 +47,21 @@ def _nearest(series: Series, x: float, x_range: tuple[float, float], log: bool) 
 
 def last_values(drawn: Sequence[Series], log: bool, glyphs: Glyphs, width: int) -> Line:
     """One line; what does not fit is counted."""
-    entries = [
-        _entry(series, axis.value(next(y for y in reversed(series.values) if drawable(y, log))), glyphs)
-        for series in drawn
-    ]
+    entries = [_entry(series, last_value(series, log), glyphs) for series in drawn]
     return _rows(entries, width, 1)[0]
+
+
+def last_value(series: Series, log: bool) -> str:
+    """What the legend says of a series."""
+    return axis.value(next(y for y in reversed(series.values) if drawable(y, log)))
+
+
+def value_at(series: Series, at: int, x: float) -> str:
+    """What it says with a crosshair at `x`: the value of a point, and where that is if it is not there."""
+    text = axis.value(series.values[at])
+    if series.interval and series.low[at] == series.low[at] and series.high[at] == series.high[at]:
+        text += f" [{axis.value(series.low[at])}, {axis.value(series.high[at])}]"
+    return text if series.x[at] == x else f"{text} at {axis.position(series.x[at])}"
 
 
 def values_at(
@@ -64,12 +74,7 @@ def values_at(
     for series, at in zip(drawn, cross.points, strict=True):
         if at is None:
             continue
-        text = axis.value(series.values[at])
-        if series.interval and series.low[at] == series.low[at] and series.high[at] == series.high[at]:
-            text += f" [{axis.value(series.low[at])}, {axis.value(series.high[at])}]"
-        if series.x[at] != cross.x:
-            text += f" at {axis.position(series.x[at])}"
-        entries.append(_entry(series, text, glyphs))
+        entries.append(_entry(series, value_at(series, at, cross.x), glyphs))
     return _rows(entries, width, most)
 
 

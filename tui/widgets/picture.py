@@ -1,9 +1,11 @@
-"""A chart as a picture: the curves of a `Plot` as shapes, and the shapes as SVG or PNG. White ground, for documents."""
+"""A chart as a picture: what the screen draws of a `Plot` as shapes, and the shapes as SVG or PNG. White ground, for
+documents.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.util import find_spec
@@ -11,9 +13,9 @@ from importlib.util import find_spec
 from engine.basics.safe_text import one_line
 from finetui.errors import StoreError
 from tui.lines.text import cut
-from tui.widgets import axis
-from tui.widgets.canvas import Series, drawable
-from tui.widgets.plot import Plot, ranges, visible, y_ticks
+from tui.widgets import axis, legend
+from tui.widgets.canvas import Point, Series, clip, drawable
+from tui.widgets.plot import Plot, note, ranges, visible, why_empty, y_ticks
 
 WIDTH, HEIGHT = 960, 540
 LEFT, RIGHT, BOTTOM, HEAD, LEGEND = 70, 20, 50, 34, 20
@@ -23,8 +25,6 @@ INK, PALE, GRID = "#222222", "#666666", "#dddddd"
 # Okabe and Ito (2008), told apart by colour-blind eyes, on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c564b")
 MARKS = {"bad": "#cc0000", "warn": "#b58900"}
-
-Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def svg(plot: Plot, title: str) -> str:
 def check_png() -> None:
     """Raises StoreError where nothing can make a PNG."""
     if find_spec("PIL") is None:
-        raise StoreError("a PNG needs Pillow: pip install 'finetui[png]', or write --svg FILE", "refused")
+        raise StoreError("a PNG needs Pillow: pip install 'finetui[png]', or write an SVG", "refused")
 
 
 def png(plot: Plot, title: str) -> bytes:
@@ -109,6 +109,11 @@ class _Frame:
     log: bool
     top: float
 
+    @property
+    def edges(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom."""
+        return LEFT, self.top, WIDTH - RIGHT, HEIGHT - BOTTOM
+
     def at(self, x: float, y: float) -> Point:
         return LEFT + self.across(x), self.top + self.down(y)
 
@@ -122,25 +127,40 @@ class _Frame:
 
 def _shapes(plot: Plot, title: str) -> Iterator[Shape]:
     drawn = [series for series in plot.series if any(visible(plot, series))]
-    yield Label((LEFT, 22), title)
     if not drawn:
-        yield Label((WIDTH / 2, HEIGHT / 2), plot.empty, "middle", PALE)
+        yield Label((LEFT, 22), title)
+        yield Label((WIDTH / 2, HEIGHT / 2), why_empty(plot), "middle", PALE)
         return
     x_range, y_range = ranges(plot, drawn)
+    cross = None if plot.cross is None else legend.cross_at(plot.cross, drawn, x_range, plot.log)
+    where = f" · at {axis.position(cross.x)} {plot.x_name or 'steps'}" if cross else ""
+    yield Label((LEFT, 22), title + where)
     frame = _Frame(x_range, y_range, plot.log, HEAD + LEGEND * -(-len(drawn) // PER_LINE))
-    yield from _axes(frame)
+    yield from _axes(frame, note(plot, drawn, x_range, y_range) or "step")
     for mark in plot.marks:
         if x_range[0] <= mark.x <= x_range[1]:
             ends = (frame.at(mark.x, y_range[0]), frame.at(mark.x, y_range[1]))
             yield Path(ends, MARKS.get(mark.style, PALE))
             yield Label((ends[1][0] + 3, ends[1][1] + FONT), "flag", colour=MARKS.get(mark.style, PALE))
+    if cross:
+        yield Path((frame.at(cross.x, y_range[0]), frame.at(cross.x, y_range[1])), INK)
     for series in reversed(drawn):
-        yield from _curve(frame, series)
+        yield from _spread(frame, series)
+    for series in reversed(drawn):
+        yield from _line(frame, series.y, series, _colour(series), 2)
     for place, series in enumerate(drawn):
-        yield from _entry(series, place, plot.log)
+        yield from _entry(series, place, _said(series, place, cross, plot.log))
 
 
-def _axes(frame: _Frame) -> Iterator[Shape]:
+def _said(series: Series, place: int, cross: legend.Cross | None, log: bool) -> str:
+    """What the legend has beside the name of a series; nothing under a crosshair where it has no point in view."""
+    if cross is None:
+        return legend.last_value(series, log)
+    at = cross.points[place]
+    return "" if at is None else legend.value_at(series, at, cross.x)
+
+
+def _axes(frame: _Frame, across: str) -> Iterator[Shape]:
     for tick, label in zip(*y_ticks(frame.y, frame.log, 8), strict=True):
         start, end = frame.at(frame.x[0], tick), frame.at(frame.x[1], tick)
         yield Path((start, end), GRID)
@@ -158,25 +178,37 @@ def _axes(frame: _Frame) -> Iterator[Shape]:
         ),
         INK,
     )
-    yield Label(((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10), "step", "middle", PALE)
+    yield Label(((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10), across, "middle", PALE)
 
 
-def _curve(frame: _Frame, series: Series) -> Iterator[Shape]:
-    """The line, broken where a value is no number; the intervals of evaluations."""
-    colour, piece = _colour(series), list[Point]()
-    if series.interval:
-        for x, low, high in zip(series.x, series.low, series.high, strict=False):
-            if drawable(low, frame.log) and drawable(high, frame.log):
-                yield Path((frame.at(x, low), frame.at(x, high)), colour)
-    for x, y in zip(series.x, series.y, strict=True):
-        if frame.x[0] <= x <= frame.x[1] and drawable(y, frame.log):
-            piece.append(frame.at(x, y))
-            continue
-        if piece:
-            yield Path(_visible_line(piece), colour, 2)
-        piece = []
+def _spread(frame: _Frame, series: Series) -> Iterator[Shape]:
+    """The intervals of evaluations; faint, the extremes behind each point, or the values behind a smoothed line."""
+    if series.raw:
+        yield from _line(frame, series.raw, series, _faint(series), 1)
+        return
+    colour, width = (_colour(series), 1) if series.interval else (_faint(series), 2)
+    for x, low, high in zip(series.x, series.low, series.high, strict=False):
+        known = low < high and drawable(low, frame.log) and drawable(high, frame.log)
+        if known and (part := clip(frame.at(x, low), frame.at(x, high), frame.edges)):
+            yield Path(part, colour, width)
+
+
+def _line(
+    frame: _Frame, values: Sequence[float], series: Series, colour: str, width: float
+) -> Iterator[Shape]:
+    """Through the values, as far as it is within the frame; broken where a value is no number."""
+    piece, previous = list[Point](), None
+    for x, y in zip(series.x, values, strict=True):
+        point = frame.at(x, y) if drawable(y, frame.log) else None
+        part = clip(previous or point, point, frame.edges) if point else None
+        if piece and (part is None or part[0] != piece[-1]):
+            yield Path(_visible_line(piece), colour, width)
+            piece = []
+        if part:
+            piece += part[bool(piece) :] if part[0] != part[1] else part[: not piece]
+        previous = point
     if piece:
-        yield Path(_visible_line(piece), colour, 2)
+        yield Path(_visible_line(piece), colour, width)
 
 
 def _visible_line(points: list[Point]) -> tuple[Point, ...]:
@@ -187,13 +219,19 @@ def _visible_line(points: list[Point]) -> tuple[Point, ...]:
     return (x - 3, y), (x + 3, y)
 
 
-def _entry(series: Series, place: int, log: bool) -> Iterator[Shape]:
+def _entry(series: Series, place: int, said: str) -> Iterator[Shape]:
     column, line = place % PER_LINE, place // PER_LINE
     x, y = LEFT + column * (WIDTH - LEFT - RIGHT) / PER_LINE, HEAD + LEGEND * line + 6
-    last = next(value for value in reversed(series.y) if drawable(value, log))
     yield Path(((x, y - 4), (x + 20, y - 4)), _colour(series), 3)
-    yield Label((x + 28, y), f"{cut(series.label, 38)}  {axis.value(last)}")
+    yield Label((x + 28, y), f"{cut(series.label, 38)}  {said}")
 
 
 def _colour(series: Series) -> str:
     return COLOURS[series.slot % len(COLOURS)]
+
+
+def _faint(series: Series) -> str:
+    """Its colour, most of it white."""
+    colour = _colour(series)
+    parts = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+    return "#" + "".join(f"{round(0.3 * part + 0.7 * 255):02x}" for part in parts)

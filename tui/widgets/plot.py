@@ -35,7 +35,7 @@ def render(plot: Plot, width: int, height: int) -> list[Line]:
         return [[(" " * width, "")] for _ in range(height)]
     drawn = [series for series in plot.series if any(visible(plot, series))]
     if not drawn:
-        return _message(_why_empty(plot), width, height)
+        return _message(why_empty(plot), width, height)
     x_range, y_range = ranges(plot, drawn)
     has_axis = height >= 5 and width >= 20
     cross = None if plot.cross is None else legend.cross_at(plot.cross, drawn, x_range, plot.log)
@@ -53,7 +53,7 @@ def render(plot: Plot, width: int, height: int) -> list[Line]:
     body = canvas.lines()
     if has_axis:
         body = _with_y_axis(body, canvas, ticks, labels, gutter)
-        body += _x_axis(x_range, _note(plot, drawn, x_range, y_range), width, gutter, plot.glyphs)
+        body += _x_axis(x_range, note(plot, drawn, x_range, y_range), width, gutter, plot.glyphs)
     return [*head, *body]
 
 
@@ -87,7 +87,8 @@ def visible(plot: Plot, series: Series) -> Iterator[bool]:
         yield inside and drawable(y, plot.log)
 
 
-def _why_empty(plot: Plot) -> str:
+def why_empty(plot: Plot) -> str:
+    """What is said in the place of curves."""
     values = [y for series in plot.series for y in series.y]
     if values and not any(map(math.isfinite, values)):
         return "only NaN or infinite values"
@@ -112,7 +113,7 @@ def ranges(plot: Plot, drawn: list[Series]) -> tuple[Range, Range]:
     return (start, end), axis.padded(low, high, plot.log)
 
 
-def _note(plot: Plot, drawn: list[Series], x_range: Range, y_range: Range) -> str:
+def note(plot: Plot, drawn: list[Series], x_range: Range, y_range: Range) -> str:
     """What the axes alone do not say: what x counts, and how many points have no place in the range."""
     outside = 0
     if not plot.outliers:

@@ -1,0 +1,69 @@
+"""The three charts of the dashboard: which metric each has, its title, its lines, and what is saved of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from store.best import judged_by
+from tui.lines.text import Line
+from tui.screens import chart_files
+from tui.screens.chart_files import Picture
+from tui.screens.dashboard_panes import PANES
+from tui.state import FIRST_METRIC, SMOOTHING
+from tui.widgets import chart
+from tui.widgets.plot import Plot
+
+if TYPE_CHECKING:
+    from tui.screens.dashboard import Dashboard
+
+
+class Charts:
+    """Of the runs that the dashboard shows; `index` counts its panes."""
+
+    def __init__(self, screen: Dashboard) -> None:
+        self._screen = screen
+        self._painted: dict[int, list[Line]] = {}
+
+    def key(self, index: int) -> str:
+        """The metric that a chart shows."""
+        if index == 0:
+            return self._screen.state.view.metric
+        run = self._screen.target()
+        return judged_by(run.task if run else None).metric if PANES[index] == "held-out" else "general/loss"
+
+    def metric_title(self) -> str:
+        """What the first chart is called."""
+        metric = self._screen.state.view.metric
+        return PANES[0] if metric == FIRST_METRIC else metric
+
+    def title(self, index: int) -> str:
+        """What a chart shows and how, above a chart of a large terminal."""
+        view, name = self._screen.state.view, PANES[index] if index else self.metric_title()
+        parts = [f"{name} loss" if name in PANES else name]
+        if view.log:
+            parts.append("log")
+        if view.smooth and index == 0:
+            parts.append(f"smoothed {SMOOTHING[view.smooth]:g}")
+        return " · ".join(parts)
+
+    def paint(self, index: int, width: int, height: int) -> list[Line]:
+        """The lines of a chart."""
+        screen = self._screen
+        wanted = chart.requests(screen.shown(), self.key(index), screen.state.view.x_axis)
+        if screen.snapshot.loaded and not all(screen.snapshot.has(request) for request in wanted):
+            return self._painted.get(index, [])  # for a moment the old one, rather than a flash of nothing
+        self._painted[index] = chart.lines(self._plot(index), width, height)
+        return self._painted[index]
+
+    def picture(self, index: int) -> Picture:
+        """A chart to be saved."""
+        screen = self._screen
+        runs = [item.run for item in screen.shown()]
+        return chart_files.of_runs(self.key(index), self._plot(index), runs, screen.state.view)
+
+    def _plot(self, index: int) -> Plot:
+        screen = self._screen
+        return chart.make(
+            screen.snapshot, screen.shown(), self.key(index), screen.state.view,
+            color=not screen.app.no_color, empty="" if screen.snapshot.loaded else " ",
+        )  # fmt: skip
