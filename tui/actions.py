@@ -13,6 +13,8 @@ from finetui.errors import StoreError
 from store.states import WAITING
 from tui import bindings, chart_actions, commands
 from tui.host import Answer, Host, path_or_say, run_path
+from tui.lines.cycle import following
+from tui.lines.log_levels import SHOWN
 from tui.orders import done
 from tui.rows import Run, ask
 from tui.screens.base import BaseScreen
@@ -218,6 +220,12 @@ def _change_recipe(host: Host, screen: BaseScreen, command: str, label: str, run
     screen.ask(label, "", "train.lr=1e-4 method.r=32", change)
 
 
+def change_log_level(host: Host, screen: BaseScreen) -> None:
+    host.state.log_level = following(list(SHOWN), host.state.log_level)
+    screen.changed()
+    host.say(f"logs: {SHOWN[host.state.log_level]}")
+
+
 # ---- screens: imported when they are opened, so that the first paint waits for none of them -------
 
 
@@ -317,6 +325,7 @@ def leave(host: Host, _: BaseScreen) -> None:
 
 ACTIONS: dict[str, Callable[[Host, BaseScreen], None]] = {
     **chart_actions.ACTIONS,
+    "log_level": change_log_level,
     "open": open_run,
     "cancel": cancel_run,
     "pause": pause_run,

@@ -298,6 +298,7 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("enter",), "read_pane", "read", "Read the pane whole: what it had to cut, and every run.", ("compare",)),
     Binding(("w",), "write", "save", "Save the pane to a file: Markdown, CSV; the chart as SVG, PNG or text.",
             ("compare",)),
+    Binding(("L",), "log_level", "log level", "Lines of the log: all, warnings and errors, errors.", RUNS),
     Binding(("w",), "save_chart", "save chart", "Save the chart as it is drawn to a file: .svg, .png or .txt.", RUNS),
     Binding(("f5", "ctrl+j"), "execute", "run", "Run the query; enter does too if it is one line or ends with ;.",
             ("sql",), footer=True),

@@ -18,6 +18,7 @@ from finetui.errors import Unavailable
 from finetui.files import open_regular
 from finetui.home import Home
 from tui.connection import Connection, Trouble
+from tui.lines.log_levels import LevelReader
 from tui.rows import COLUMNS, Request, Row, Run, Snapshot, etas_of, runs_of
 from tui.run_filter import MOST_VALUES, column_sql, values_sql
 
@@ -205,7 +206,9 @@ def stdout_of(home: Home, number: int) -> Path | None:
 
 
 def log_tail(path: Path | None) -> list[Row]:
-    """The last lines of a run's output, `[{"line": …}]`; progress bars keep only what they showed last."""
+    """The last lines of a run's output with their levels, `[{"line": …, "level": …}]`; progress bars keep only what
+    they showed last.
+    """
     try:
         if path is None:
             return []
@@ -218,4 +221,6 @@ def log_tail(path: Path | None) -> list[Row]:
     lines = text.split("\n")
     if size > TAIL_BYTES:
         lines = lines[1:]  # the first one is only the end of a line
-    return [{"line": line.rstrip("\r").rsplit("\r", 1)[-1]} for line in lines if line.strip()]
+    reader = LevelReader()
+    shown = (line.rstrip("\r").rsplit("\r", 1)[-1] for line in lines if line.strip())
+    return [{"line": line, "level": reader.of(line)} for line in shown]

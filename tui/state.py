@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from tui.lines.log_levels import Level
 from tui.lines.theme import Glyphs
 from tui.rows import Snapshot
 from tui.run_list import RunList
@@ -66,6 +67,7 @@ class State:
     marked: list[int] = field(default_factory=list)  # numbers of runs, in the order of their colours
     snapshot: Snapshot = field(default_factory=Snapshot)
     status: StatusLine = field(default_factory=StatusLine)
+    log_level: Level = Level.DEBUG  # the least grave lines of logs that are shown
     query: str = ""  # what stood in the SQL editor when it was left
 
     def take(self, snapshot: Snapshot) -> None:

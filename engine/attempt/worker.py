@@ -58,6 +58,7 @@ def main(run_dir: str, attempt: int) -> int:
     report = Report(log)
     this_attempt = Attempt(run, attempt, report, stop)
     try:
+        report.begin()
         this_attempt.go()
         return WorkerExit.FINISHED
     except Cancelled:

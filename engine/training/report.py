@@ -35,6 +35,10 @@ class Report:
         self._last_step_line = 0.0
         self._total_steps = 0
 
+    def begin(self) -> None:
+        """Say on which day, and of which zone the times of all further lines are."""
+        _print_line("started", time.strftime("%Y-%m-%d; times are local ones, %Z (UTC%z)"))
+
     def resume(self, from_step: int) -> None:
         """Report a resume: rows of earlier attempts after `from_step` no longer count; -1: none of them do."""
         write(self._log, lines.Resume(from_step))

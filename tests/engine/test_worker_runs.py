@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from finished import METHODS
@@ -32,7 +33,10 @@ def test_a_run_writes_its_whole_story(finished, method):
     assert (plan["trainable"] == plan["parameters"]) == (method == "full")
     assert events[-1]["kind"] == "end"
     assert events[-1]["status"] == "finished"
-    assert "step        6/6" in run.attempt(1).stdout.read_text()
+    printed = run.attempt(1).stdout.read_text()
+    assert "step        6/6" in printed
+    zone = time.strftime("%Z (UTC%z)")
+    assert printed.splitlines()[0].endswith(f"times are local ones, {zone}")
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -149,6 +149,22 @@ def test_logs_of_a_run_that_has_none(served: Served, finetui: Line) -> None:
     assert finetui("logs", 4) == (ExitCode.OK, "", "")
 
 
+def test_logs_of_a_level(served: Served, finetui: Line) -> None:
+    (path,) = served.home.runs.glob("000002-*/attempts/1/stdout.log")
+    before = path.read_text()
+    grave = 'WARNING:root:x\nTraceback (most recent call last):\n  File "t.py", line 1\nValueError: y\n'
+    try:
+        path.write_text(f"{before}{grave} 50%|██| 1/2\r100%|██| 2/2\nplain\nERROR: the last, unfinished")
+        assert finetui("logs", 2, "--level", "warning").out == f"{grave}ERROR: the last, unfinished\n"
+        assert "WARNING" not in finetui("logs", 2, "--level", "error").out
+        assert "plain\n" in finetui("logs", 2, "--level", "info").out
+    finally:
+        path.write_text(before)
+    refused = finetui("logs", 2, "--level", "loud")
+    assert refused.code == ExitCode.USAGE
+    assert "'warning'" in refused.err
+
+
 def test_compare_shows_what_differs(served: Served, finetui: Line) -> None:
     body = json.loads(finetui("compare", 1, 2, "--json").out)
     assert {"key": "method.name", "#1": "full", "#2": "lora"} in body["config"]

@@ -68,6 +68,57 @@ async def test_a_log_is_searched(make_app: MakeApp) -> None:
         assert app.screen.search == ""
 
 
+TRACEBACK = """Traceback (most recent call last):
+  File "train.py", line 3, in <module>
+    raise ValueError("a bad row")
+ValueError: a bad row"""
+
+
+@pytest.mark.parametrize("size", [(80, 12), (80, 24), (200, 50)])
+async def test_a_log_is_filtered_by_level(served: Served, make_app: MakeApp, size: tuple[int, int]) -> None:
+    (path,) = served.home.runs.glob("000002-*/attempts/1/stdout.log")
+    before = path.read_text()
+    path.write_text(f"{before}WARNING:root:a bad row is skipped\n{TRACEBACK}\n12:00:00  step        3/4\n")
+    app = make_app([2])
+    try:
+        async with app.run_test(size=size) as pilot:
+            await ready(pilot)
+            await pilot.press("6")
+            await ready(pilot)
+            assert "step        3/4" in text_of(app, "#pane5")
+            await pilot.press("L")
+            assert status(app) == "logs: warnings and errors"
+            if size[0] == 200:
+                assert app.screen.query_one("#pane5").border_title == "Log · warnings and errors"
+            else:
+                assert "6 log: warnings" in text_of(app, "#tabs")
+            await pilot.press("z")
+            await ready(pilot)
+            assert text_of(app, "#pane5").split() == f"WARNING:root:a bad row is skipped {TRACEBACK}".split()
+            await pilot.press("escape", "enter", "7", "L")
+            await ready(pilot)
+            head, *lines = text_of(app, "#section").rstrip().splitlines()
+            assert head == f" errors: 4 of the last {len(before.splitlines()) + 6} lines; L shows others"
+            assert [line[1:] for line in lines] == TRACEBACK.splitlines()
+            await search(pilot, "bad row")
+            await pilot.press("full_stop")
+            assert status(app) == "2 of 2 lines have 'bad row'", "of those that are shown"
+            await pilot.press("L")
+            await ready(pilot)
+            assert status(app) == "logs: all"
+            await pilot.press("full_stop", "full_stop")
+            assert status(app).endswith("of 3 lines have 'bad row'")
+        path.write_text(before)
+        app = make_app([2])
+        async with app.run_test(size=size) as pilot:
+            await ready(pilot)
+            await pilot.press("6", "L", "L", "z")
+            await ready(pilot)
+            assert "finetui logs 2 --level error" in " ".join(text_of(app, "#pane5").split())
+    finally:
+        path.write_text(before)
+
+
 @pytest.mark.usefixtures("long_log")
 async def test_a_long_line_is_scrolled_sideways(make_app: MakeApp) -> None:
     app = make_app([3])

@@ -13,21 +13,39 @@ from finetui.errors import StoreError
 from finetui.files import open_regular
 from finetui.home import home
 from tui.cli.output import out_raw, print_json_line
+from tui.lines.log_levels import Level, LevelReader
 
 POLL_S = 0.3
 
 
-def logs(number: int, *, follow: bool, as_json: bool) -> None:
-    """Print all attempts' stdout in order; with `follow`, go on until the run ends. JSON: each of its lines as one."""
+def logs(number: int, *, follow: bool, least: Level = Level.DEBUG, as_json: bool = False) -> None:
+    """Print all attempts' stdout in order, lines of `least` and graver; with `follow`, go on until the run ends. JSON:
+    each of its lines as one.
+    """
     run = find(number)
-    offsets: dict[Path, int] = {}
+    outputs: dict[Path, _Output] = {}
     while True:
         record = journal.read(run)  # before the text, so that the last lines are not missed
-        ends = not follow or not (record.waiting or record.active)
-        _print_new(run, offsets, as_json=as_json, whole=not ends)
-        if ends:
+        goes_on = follow and (record.waiting or record.active)
+        _print_new(run, outputs, least, goes_on=goes_on, as_json=as_json)
+        if not goes_on:
             return
         time.sleep(POLL_S)
+
+
+class _Output:
+    """What an attempt has printed, as far as it is read."""
+
+    def __init__(self) -> None:
+        self.offset = 0
+        self._reader, self._begun = LevelReader(), ""
+
+    def of_level(self, text: str, least: Level, *, ends: bool) -> list[str]:
+        """The whole lines of a text that are grave enough; a line that has only begun waits for its rest."""
+        *whole, begun = (self._begun + text).split("\n")
+        self._begun = "" if ends else begun
+        lines = [*whole, *([begun] if ends and begun else [])]
+        return [line for line in lines if self._reader.of(_last_state(line)) >= least]
 
 
 def find(number: int) -> RunDir:
@@ -38,32 +56,40 @@ def find(number: int) -> RunDir:
     raise StoreError(f"there is no run #{number}; `finetui ls` lists them")
 
 
-def _print_new(run: RunDir, offsets: dict[Path, int], *, as_json: bool, whole: bool) -> None:
-    """Print what was written since. JSON with `whole`: a line that lacks its end waits for it."""
+def _print_new(
+    run: RunDir, outputs: dict[Path, _Output], least: Level, *, goes_on: bool, as_json: bool
+) -> None:
     for attempt in run.attempts():
         path = attempt.stdout
         if not path.exists():
             continue
-        if path not in offsets and attempt.number > 1 and not as_json:
+        if path not in outputs and attempt.number > 1 and not as_json:
             out_raw(f"--- attempt {attempt.number} ---\n")
+        output = outputs.setdefault(path, _Output())
         try:
             with open_regular(path) as file:
-                file.seek(offsets.get(path, 0))
+                file.seek(output.offset)
                 text = file.read()
         except OSError as error:
             raise StoreError(f"{path} cannot be read: {error.strerror}") from None
-        if as_json and whole:
-            text = text[: text.rfind(b"\n") + 1]
-        offsets[path] = offsets.get(path, 0) + len(text)
-        if not as_json:
-            out_raw(_shown(text))
+        output.offset += len(text)
+        shown = text.decode(errors="replace")
+        if least is Level.DEBUG and not as_json:
+            out_raw(_shown(shown))
             continue
-        for line in text.decode(errors="replace").splitlines():
-            print_json_line({"run": run.number, "attempt": attempt.number, "text": line})
+        for line in output.of_level(shown, least, ends=not goes_on):
+            if as_json:
+                print_json_line({"run": run.number, "attempt": attempt.number, "text": line})
+            else:
+                out_raw(_shown(f"{line}\n"))
     sys.stdout.flush()
 
 
-def _shown(text: bytes) -> str:
+def _shown(text: str) -> str:
     """For a terminal, a progress bar keeps what it showed last: each of its states begins the line anew."""
-    decoded = text.decode(errors="replace")
-    return re.sub(r"[^\n]*\r(?=[^\r\n])", "", decoded) if sys.stdout.isatty() else decoded
+    return re.sub(r"[^\n]*\r(?=[^\r\n])", "", text) if sys.stdout.isatty() else text
+
+
+def _last_state(line: str) -> str:
+    """What a line with a progress bar showed last."""
+    return line.rstrip("\r").rsplit("\r", 1)[-1]

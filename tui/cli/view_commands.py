@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -48,12 +48,17 @@ def show(number: RunNumber, as_json: Json = False) -> None:
 def logs(
     number: RunNumber,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing until the run ends.")] = False,
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        typer.Option(help="Only lines of this level and graver; a line that says none counts as info."),
+    ] = "debug",
     as_json: JsonLines = False,
 ) -> None:
     """Print the worker's output, all attempts. Works without the daemon."""
     from tui.cli import logs as module
+    from tui.lines.log_levels import Level
 
-    module.logs(number, follow=follow, as_json=as_json)
+    module.logs(number, follow=follow, least=Level[level.upper()], as_json=as_json)
 
 
 @app.command()

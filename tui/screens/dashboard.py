@@ -14,6 +14,7 @@ from store.states import RunState
 from tui import run_filter
 from tui.lines import sweeps, theme
 from tui.lines.cycle import following
+from tui.lines.log_levels import Level
 from tui.lines.text import Line, cut, spread
 from tui.rows import Request, Run, ask
 from tui.run_list import RunList
@@ -23,7 +24,7 @@ from tui.screens.dashboard_charts import Charts
 from tui.screens.dashboard_layout import Layout
 from tui.screens.dashboard_panes import PANES, ShownPanes
 from tui.state import FIRST_METRIC, ChartView
-from tui.widgets import chart, grid, hardware, panes, run_table
+from tui.widgets import chart, grid, hardware, log_lines, panes, run_table
 from tui.widgets.bars import tabs
 from tui.widgets.chart import Shown
 from tui.widgets.hardware import Hardware
@@ -124,6 +125,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         self.query_one("#table", Panel).title(f"Runs{part}")
         for index in range(3):
             self.query_one(f"#pane{index}", Panel).title(self.charts.title(index))
+        shown = log_lines.name(self.state.log_level)
+        self.query_one("#pane5", Panel).title(f"Log · {shown}" if shown else "Log")
         super().changed()
 
     def _visible(self) -> tuple[int, ...]:
@@ -191,7 +194,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         return [(f"  #{run.number} ", "dim"), (cut(one_line(text), width - 8), style)]
 
     def tab_names(self) -> Sequence[str]:
-        return (self.charts.metric_title(), *PANES[1:])
+        log = {Level.WARNING: "log: warnings", Level.ERROR: "log: errors"}.get(self.state.log_level, "log")
+        return (self.charts.metric_title(), *PANES[1:5], log)
 
     def paint_tabs(self, width: int, height: int) -> list[Line]:
         return [tabs(self.tab_names(), self.shown_panes.pane, width)]
@@ -237,11 +241,11 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         if not self.snapshot.loaded:
             return []
         rows = self.snapshot.rows(ask("log", run=run.number)) if run else []
+        least = self.state.log_level
         if self.shown_panes.whole:
-            return self.shown_panes.in_view(
-                panes.log(rows, run, width, len(rows), whole=True), height, from_end=True
-            )
-        return panes.log(rows, run, width, height)
+            lines = log_lines.whole(rows, run, least, width)
+            return self.shown_panes.in_view(lines, height, from_end=True)
+        return log_lines.end(rows, run, least, width, height)
 
     def _busy(self) -> bool:
         return self.snapshot.busy

@@ -10,19 +10,19 @@ from textual.containers import Horizontal
 
 from engine.basics.safe_text import one_line
 from tui.lines import theme
-from tui.lines.text import Line, contains, from_column, line_width, marked, wrap
+from tui.lines.text import Line, contains, cut, from_column, line_width, marked, wrap
 from tui.rows import Request, Run, ask
 from tui.screens import chart_files
 from tui.screens.base import BaseScreen, textual_bindings
 from tui.state import ChartView
-from tui.widgets import chart, details, grid, panes, run_table
+from tui.widgets import chart, details, grid, log_lines, panes, run_table
 from tui.widgets.bars import tabs
 from tui.widgets.chart import Shown
 from tui.widgets.panel import Panel
 from tui.widgets.plot import Plot
 
 SIDE_STEP = 16  # columns
-WIDE = 2000  # columns that a line is made for where it can be scrolled sideways
+WIDE = 1 << 16  # columns that a line is made for where it can be scrolled sideways
 SIDEWAYS = ("evals", "checkpoints", "log")
 SECTIONS = ("curves", "evals", "samples", "flags", "checkpoints", "recipe", "log")
 RECIPE = SECTIONS.index("recipe")  # has the reason of a failure at its end
@@ -47,7 +47,7 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         self.column = 0  # first column in view, where lines are not wrapped
         self.search = ""
         self._match = -1  # the line that was gone to last
-        self._length = 0
+        self._length = self._height = 0  # of the section: its lines, and those in view
         self._found: list[int] = []  # lines that have what is searched for
         self.about_height = 1
 
@@ -168,7 +168,9 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         if name != "log" and not all(self.snapshot.has(request) for request in self.wants()):
             return [[(" loading …", "dim")]]
         lines = self._lines(run, name, WIDE if name in SIDEWAYS else width - 2)
-        self._length = len(lines)
+        head = self._log_head(width) if name == "log" else []
+        height -= len(head)
+        self._length, self._height = len(lines), height
         last = max(0, len(lines) - height)
         start = min(last, self.first_line) if self.first_line is not None else last if name == "log" else 0
         shown = lines[start : start + height]
@@ -179,7 +181,15 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         self._found = (
             [at for at, line in enumerate(lines) if contains(line, self.search)] if self.search else []
         )
-        return [[(" ", ""), *marked(line, self.search)] for line in shown]
+        return [*head, *([(" ", ""), *marked(line, self.search)] for line in shown)]
+
+    def _log_head(self, width: int) -> list[Line]:
+        """What of the log is shown, where not all of it is."""
+        least, rows = self.state.log_level, self.rows("log")
+        if not (shown := log_lines.name(least)):
+            return []
+        count = len(log_lines.of_level(rows, least))
+        return [[(cut(f" {shown}: {count} of the last {len(rows)} lines; L shows others", width), "title")]]
 
     def _plot(self) -> Plot:
         return chart.make(
@@ -200,7 +210,7 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         if name == "recipe":
             return details.recipe(self.rows("params"), self.rows("datasets"), run, width)
         rows = self.rows("log")
-        return panes.log(rows, run, width, len(rows))
+        return log_lines.end(rows, run, self.state.log_level, width, len(rows))
 
     # ---- keys -----------------------------------------------------------------------------------
 
@@ -257,7 +267,7 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         if self._chosen() == "curves":
             self._choose_key(self._key_index() + by)
         else:
-            last = max(0, self._length - self.query_one("#section").content_size.height)
+            last = max(0, self._length - self._height)
             now = self.first_line if self.first_line is not None else last if self._chosen() == "log" else 0
             now = max(0, min(last, now + by))
             # At its end a log is followed.

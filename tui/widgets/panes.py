@@ -1,4 +1,4 @@
-"""Flags and log as lines: pure functions of rows."""
+"""Flags as lines: pure functions of rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from engine.basics.safe_text import one_line
 from engine.flags import words
 from engine.recipe.kinds import COMMAND
 from store.states import RunState
-from tui.lines.text import Line, cut, fit, folded, left, line_width, wrap
+from tui.lines.text import Line, cut, fit, left, line_width, wrap
 from tui.rows import Row, Run
 
 # ---- flags ---------------------------------------------------------------------------------------
@@ -68,26 +68,3 @@ def _fact(name: str, text: str, style: str, width: int) -> list[Line]:
         [(left(f"  {name}" if at == 0 else "", _LABEL + 2), "faint"), (line, style)]
         for at, line in enumerate(wrapped)
     ]
-
-
-# ---- log -----------------------------------------------------------------------------------------
-
-
-def log(rows: Sequence[Row], run: Run | None, width: int, height: int, *, whole: bool = False) -> list[Line]:
-    """The end of a run's output, a line each; `whole`: long lines are wrapped, not cut."""
-    if not rows:
-        return [[(f"#{run.number} has printed nothing yet" if run else "no run selected", "dim")]]
-    if whole:
-        return [
-            [(piece, _log_style(row["line"]))]
-            for row in rows
-            for piece in folded(one_line(row["line"]), width)
-        ]
-    return [[(cut(one_line(row["line"]), width), _log_style(row["line"]))] for row in rows[-height:]]
-
-
-def _log_style(line: str) -> str:
-    head = line[:200].lower()
-    if "error" in head or "traceback" in head:
-        return "bad"
-    return "warn" if "warn" in head else "dim"
