@@ -245,8 +245,11 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("right",), "right", "right", "Scroll to the right.", ("run",)),
     Binding(("slash",), "search", "search", "Search in the section that is shown; of curves, in the log.", ("run",),
             footer=True),
-    Binding(("full_stop",), "next_match", "next match", "The next line that has what was searched for.", ("run",)),
-    Binding(("comma",), "previous_match", "previous match", "The line before that has it.", ("run",)),
+    Binding(("slash",), "search", "search", "Search in the samples of all runs and prompts.", ("compare",)),
+    Binding(("full_stop",), "next_match", "next match", "The next line, or prompt of Compare, that has what was "
+            "searched for.", ("run", "compare")),
+    Binding(("comma",), "previous_match", "previous match", "The line or prompt before that has it.",
+            ("run", "compare")),
     # While the help is searched, letters are typed.
     Binding(("down",), "down", "down", "One line down.", ("help",)),
     Binding(("up",), "up", "up", "One line up.", ("help",)),

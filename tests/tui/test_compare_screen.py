@@ -235,6 +235,44 @@ async def test_samples_of_one_prompt_stand_side_by_side(compare: Any, size: tupl
         assert "the area is almost 20 times r" in whole
 
 
+@pytest.mark.parametrize("size", [(80, 12), SMALL, LARGE])
+async def test_samples_are_searched_through_all_prompts_and_runs(compare: Any, size: tuple[int, int]) -> None:
+    app = compare(*range(1, 9))
+    async with app.run_test(size=size) as pilot:
+        await ready(pilot)
+        await press(pilot, "c", "full_stop")
+        assert status(app) == "/ searches here"
+
+        async def search(words: str) -> None:
+            await pilot.press("slash")
+            await until(pilot, lambda: app.focused is not None, "the question")
+            await type_text(pilot, words)
+            await pilot.press("enter")
+            await until(pilot, lambda: not app.screen.query("Prompt"))
+
+        await search("YES")
+        assert "prompt 2/2" in text_of(app, "#pane3")
+        assert status(app).startswith("1 of 1 prompts with 'YES': written by #1, #2, ")
+        assert "match" in {
+            style for line in app.screen.query_one("#pane3", Panel)._lines for _, style in line
+        }
+        await search("almost 20")
+        assert "prompt 1/2" in text_of(app, "#pane3")
+        assert status(app) == "1 of 1 prompts with 'almost 20': written by #2"
+        await search("e")
+        assert status(app).startswith("1 of 2 prompts with 'e'")
+        await press(pilot, "full_stop")
+        assert "prompt 2/2" in text_of(app, "#pane3")
+        await press(pilot, "comma")
+        assert "prompt 1/2" in text_of(app, "#pane3")
+        await search("no such")
+        assert status(app) == "no sample here has 'no such'"
+        await press(pilot, "escape")
+        assert isinstance(app.screen, CompareScreen), "the search ends first"
+        await press(pilot, "escape")
+        assert not isinstance(app.screen, CompareScreen)
+
+
 @pytest.mark.parametrize("size", [SMALL, LARGE])
 async def test_the_examples_on_which_runs_disagree_most(compare: Any, size: tuple[int, int]) -> None:
     app = compare(1, 2, 3)

@@ -10,8 +10,9 @@ from made_home import Served
 from pilot import ready, status, text_of, type_text, until
 
 from tui.app import FinetuiApp
-from tui.lines.text import from_column, marked
+from tui.lines.text import from_column, marked, places
 from tui.screens.run import RunScreen
+from tui.widgets.panel import Panel
 
 MakeApp = Callable[..., FinetuiApp]
 
@@ -117,6 +118,32 @@ async def test_a_log_is_filtered_by_level(served: Served, make_app: MakeApp, siz
             assert "finetui logs 2 --level error" in " ".join(text_of(app, "#pane5").split())
     finally:
         path.write_text(before)
+
+
+@pytest.mark.parametrize("size", [(80, 12), (80, 24)])
+async def test_samples_are_searched(make_app: MakeApp, size: tuple[int, int]) -> None:
+    app = make_app([1])
+    async with app.run_test(size=size) as pilot:
+        await ready(pilot)
+        await pilot.press("enter", "3")
+        await ready(pilot)
+        await search(pilot, "return 80")
+        assert status(app) == "1 of 1 lines have 'return 80'"
+        assert "return 80 * r" in text_of(app, "#section")
+        await search(pilot, "return 2")
+        await pilot.press("full_stop")
+        assert status(app) == "2 of 3 lines have 'return 2'"
+        await pilot.press("comma")
+        assert status(app) == "1 of 3 lines have 'return 2'"
+        lines = app.screen.query_one("#section", Panel)._lines
+        assert {text for line in lines for text, style in line if style == "match"} == {"return 2"}
+
+
+def test_words_are_found_across_the_end_of_a_wrapped_line() -> None:
+    lines = [[("  step 4  ", ""), ("the area of a", "")], [("          circle is", "")], [("  circle", "")]]
+    assert places(lines, "A circle", wrapped=True) == [0]
+    assert places(lines, "a circle", wrapped=False) == []
+    assert places(lines, "circle", wrapped=True) == [1, 2]
 
 
 @pytest.mark.usefixtures("long_log")

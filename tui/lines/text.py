@@ -121,6 +121,15 @@ def contains(line: Line, words: str) -> bool:
     return words.casefold() in "".join(text for text, _ in line).casefold()
 
 
+def places(lines: Sequence[Line], words: str, *, wrapped: bool) -> list[int]:
+    """The lines that have some words; `wrapped`: also those where they begin and the next line goes on with them."""
+    found = [contains(line, words) for line in lines]
+    for at in range(len(lines) - 1) if wrapped and " " in words.strip() else ():
+        both = " ".join("".join(text for text, _ in line).strip() for line in lines[at : at + 2])
+        found[at] = found[at] or (not found[at + 1] and contains([(both, "")], words))
+    return [at for at, has in enumerate(found) if has]
+
+
 def marked(line: Line, words: str) -> Line:
     """The line with each place that has the words in the style `match`; a place across two styles stays as it is."""
     shown: Line = []

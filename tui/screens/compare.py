@@ -4,7 +4,7 @@ examples on which they disagree.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -24,6 +24,7 @@ from tui.screens import chart_files
 from tui.screens.base import PanedScreen, pane_index, textual_bindings
 from tui.screens.chart_files import Picture
 from tui.screens.reader import ReaderScreen
+from tui.screens.sample_search import SampleSearch
 from tui.state import ChartView
 from tui.widgets import chart, comparable, compared_tables, comparison, disagreements, samples_beside
 from tui.widgets.chart import Shown
@@ -53,6 +54,7 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
         self.sides = Sides.of(numbers)
         self.only_differing = False
         self.prompt = Chosen()
+        self.search = SampleSearch(self)
         self.suites = 0  # index into disagreements.SUITES
         self.example = 0
         self.lower = METRICS
@@ -114,7 +116,7 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
         rows = self._metric_rows()
         return comparison.differing(rows, self.runs(), self._paired()) if self.only_differing else rows
 
-    def _written(self) -> Written:
+    def written(self) -> Written:
         return {number: self.snapshot.rows(ask("samples", run=number)) for number in self.sides.order}
 
     def _examples(self) -> list[Example]:
@@ -185,8 +187,8 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
     def paint_samples(self, width: int, height: int) -> list[Line]:
         if not all(self.snapshot.has(ask("samples", run=number)) for number in self.numbers):
             return [[("loading …", "dim")]]
-        lines = samples_beside.lines(self._written(), self.runs(), self.sides, self.prompt, width)
-        return self._scroll(SAMPLES, lines, height)
+        lines = samples_beside.lines(self.written(), self.runs(), self.sides, self.prompt, width)
+        return self.search.show(self._scroll(SAMPLES, lines, height))
 
     def paint_examples(self, width: int, height: int) -> list[Line]:
         if not self.snapshot.has(ask("disagreements", runs=self.numbers)):
@@ -249,10 +251,33 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
         self._step_prompt(-1)
 
     def _step_prompt(self, by: int) -> None:
-        last = len(samples_beside.prompts(self._written())) - 1
+        last = len(samples_beside.prompts(self.written())) - 1
         self.prompt = replace(self.prompt, prompt=max(0, min(last, self.prompt.prompt + by)))
         self.scrolled[SAMPLES].first = 0
         self._bring(SAMPLES)
+
+    def show_samples(self, wanted: Callable[[Line], bool]) -> None:
+        """The prompt that was gone to, from the first line on that is wanted."""
+        width = self.query_one("#pane3").content_size.width or self.size.width
+        lines = samples_beside.lines(self.written(), self.runs(), self.sides, self.prompt, width)
+        self.scrolled[SAMPLES].first = next((at for at, line in enumerate(lines[1:]) if wanted(line)), 0)
+        self._bring(SAMPLES)
+
+    def do_search(self) -> None:
+        self._bring(SAMPLES)
+        self.search.ask()
+
+    def do_next_match(self) -> None:
+        self.search.go_on(1)
+
+    def do_previous_match(self) -> None:
+        self.search.go_on(-1)
+
+    def do_back(self) -> None:
+        if self.search.end():  # escape ends a search before it leaves
+            self.update_panels()
+        else:
+            self.host.leave_screen()
 
     def do_earlier_sample(self) -> None:
         self._step_sample(1)
@@ -262,7 +287,7 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
 
     def _step_sample(self, by: int) -> None:
         """Through the steps at which a run wrote; first, and after the latest one, each run's last."""
-        steps: list[int | None] = [None, *samples_beside.steps(self._written())]
+        steps: list[int | None] = [None, *samples_beside.steps(self.written())]
         at = steps.index(self.prompt.step) if self.prompt.step in steps else 0
         self.prompt = replace(self.prompt, step=steps[max(0, min(len(steps) - 1, at + by))])
         self._bring(SAMPLES)
@@ -286,7 +311,7 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
         if pane == EXAMPLES and found:
             text = disagreements.whole(found[self.example], self.runs(), self.sides)
         elif pane == SAMPLES:
-            text = samples_beside.whole(self._written(), self.runs(), self.sides, self.prompt)
+            text = samples_beside.whole(self.written(), self.runs(), self.sides, self.prompt)
         else:
             text = self._table().text()
         parts = [part for part in (self._note(), text) if part]
@@ -300,7 +325,7 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
             rows = self.snapshot.rows(ask("params_diff", runs=self.numbers))
             return compared_tables.recipes(rows, self.sides)
         if self.pane == SAMPLES:
-            return compared_tables.samples(self._written(), self.sides, self.prompt)
+            return compared_tables.samples(self.written(), self.sides, self.prompt)
         if self.pane == EXAMPLES:
             return compared_tables.examples(self._examples(), self.sides)
         return compared_tables.curves(self.key, self._plot())

@@ -10,7 +10,7 @@ from textual.containers import Horizontal
 
 from engine.basics.safe_text import one_line
 from tui.lines import theme
-from tui.lines.text import Line, contains, cut, from_column, line_width, marked, wrap
+from tui.lines.text import Line, cut, from_column, line_width, marked, places, wrap
 from tui.rows import Request, Run, ask
 from tui.screens import chart_files
 from tui.screens.base import BaseScreen, textual_bindings
@@ -178,9 +178,7 @@ class RunScreen(BaseScreen, inherit_bindings=False):
             widest = max(map(line_width, shown), default=0)
             self.column = max(0, min(self.column, widest - width + 2))
             shown = [from_column(line, self.column) for line in shown]
-        self._found = (
-            [at for at, line in enumerate(lines) if contains(line, self.search)] if self.search else []
-        )
+        self._found = places(lines, self.search, wrapped=name not in SIDEWAYS) if self.search else []
         return [*head, *([(" ", ""), *marked(line, self.search)] for line in shown)]
 
     def _log_head(self, width: int) -> list[Line]:

@@ -45,6 +45,22 @@ def sample(rows: Sequence[Row], prompt: str, step: int | None) -> Row | None:
     return max(found, key=lambda row: row["step"], default=None)
 
 
+def having(written: Written, step: int | None, words: str) -> dict[int, list[int]]:
+    """The prompts, by their place, that have some words, in themselves or in what a run wrote; and those runs."""
+    wanted, found = _folded(words), dict[int, list[int]]()
+    for at, prompt in enumerate(prompts(written)):
+        rows = {number: sample(rows, prompt, step) for number, rows in written.items()}
+        runs = [number for number, row in rows.items() if row and wanted in _folded(row["text"])]
+        if runs or wanted in _folded(prompt):
+            found[at] = runs
+    return found
+
+
+def _folded(text: str | None) -> str:
+    """Whatever the case, and wherever the lines end."""
+    return " ".join((text or "").casefold().split())
+
+
 def lines(written: Written, runs: Sequence[Run], sides: Sides, chosen: Chosen, width: int) -> list[Line]:
     """The names of the runs, the prompt, and what each run in view wrote. In a text, words are marked that the
     reference does not have there; in the reference's own, those that the text under the cursor (else the next one)
