@@ -15,7 +15,7 @@ from tui.screens.sql import SqlScreen
 from tui.widgets.panel import Panel
 
 MakeApp = Callable[..., FinetuiApp]
-SMALL, LARGE = (80, 24), (200, 50)
+SHORT, SMALL, LARGE = (80, 12), (80, 24), (200, 50)
 
 
 def pressing(*keys: str) -> Callable[[Any], Awaitable[None]]:
@@ -41,8 +41,22 @@ def pressing(*keys: str) -> Callable[[Any], Awaitable[None]]:
         (SMALL, ("c", "2")),
         (LARGE, ("c",)),
         (SMALL, ("question_mark",)),
+        (SHORT, ()),
+        (SHORT, ("enter",)),
     ],
-    ids=["small", "large", "flags", "confirm", "run", "evals", "metrics", "compare", "help"],
+    ids=[
+        "small",
+        "large",
+        "flags",
+        "confirm",
+        "run",
+        "evals",
+        "metrics",
+        "compare",
+        "help",
+        "short",
+        "short-run",
+    ],
 )
 def test_picture(snap_compare: Any, make_app: MakeApp, size: tuple[int, int], keys: tuple[str, ...]) -> None:
     select = [3, 1] if keys == ("x",) else [1, 2, 3]

@@ -111,7 +111,31 @@ def test_without_colour_lines_have_different_rhythms() -> None:
     assert dots(0) > dots(1) > dots(2)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (8, 2), (20, 5), (7, 30), (200, 3)])
+@pytest.mark.parametrize("height", [2, 3, 4])
+@pytest.mark.parametrize("glyphs", [Glyphs.BRAILLE, Glyphs.ASCII])
+def test_a_short_chart_says_its_ranges_and_last_values(height: int, glyphs: Glyphs) -> None:
+    series = Series("#1", 0, tuple(range(0, 20_001, 100)), tuple(3.2 - 2.5 * at / 200 for at in range(201)))
+    rows = shown(Plot((series,), x_name="tokens", glyphs=glyphs), 79, height)
+    assert rows[0].split()[1:] == ["#1", "0.7", "0–20k", "tokens"]
+    if height == 2:
+        assert rows[1].startswith("0.6–3.3 ")
+    else:
+        assert rows[1].startswith("3.3 ")
+        assert rows[-1].startswith("0.6 ")
+    narrow = shown(Plot((series,)), 20, height)
+    assert "0.7" in narrow[0], "the last value goes before the range"
+
+
+def test_an_axis_with_few_rows_has_two_labels() -> None:
+    rows = shown(Plot((line(2.9, 0.8),)), 60, 6)
+    labels = [float(row.split("┤")[0]) for row in rows if "┤" in row]
+    assert len(labels) >= 2
+    assert max(labels) >= 2.9
+    assert min(labels) <= 0.8
+    assert axis.value(18_320.4) == "18320"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (8, 2), (20, 5), (20, 2), (7, 30), (200, 3)])
 def test_any_size_is_filled_exactly(size: tuple[int, int]) -> None:
     shown(Plot((line(1.0, 5.0, 2.0), line(3.0, 1.0, slot=1))), *size)
 

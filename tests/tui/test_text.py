@@ -10,6 +10,7 @@ from tui.lines.text import (
     broken,
     centered,
     cut,
+    distinct,
     fit,
     folded,
     left,
@@ -71,3 +72,29 @@ def test_what_has_no_width_and_is_no_mark_is_left_out() -> None:
 def test_columns_of_one_name_stay_two() -> None:
     assert unique(["step", "value", "value"]) == ["step", "value", "value_2"]
     assert unique(["a", "a", "a_2"]) == ["a", "a_2", "a_2_2"]
+
+
+METRICS = [
+    *(
+        f"{suite}/{name}"
+        for suite in ("heldout", "heldout_few_shot", "general", "seen", "samples")
+        for name in ("loss", "token_accuracy", "exact_match", "rouge_l", "preference_loss", "shots", "kl", "distance")
+    ),
+    "train/loss", "train/lr", "train/grad_norm", "train/tokens_per_s", "train/tokens", "train/epoch",
+    "memory/peak_mb", "choices.mmlu_astronomy/accuracy", "choices.mmlu_astronomy/accuracy_norm",
+    "choices.mmlu_anatomy/accuracy", "choices.mmlu_anatomy/accuracy_norm", "train/rewards/chosen",
+    "train/rewards/rejected", "train/rewards/margins", "train/rewards/accuracies", "train/logps/chosen",
+    "train/logps/rejected", "train/logits/chosen", "train/logits/rejected", "eval/rewards/chosen",
+    "eval/rewards/rejected", "eval/rewards/margins", "eval/rewards/accuracies", "eval_samples_per_second",
+    "eval_steps_per_second", "train_samples_per_second", "train_steps_per_second",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [14, 17, 18, 24, 32])
+def test_names_of_metrics_that_are_cut_stay_distinct(width: int) -> None:
+    """Of finetui's own runs, of trl's and transformers'; 17 and 18 columns are those of 80x24."""
+    short = distinct(METRICS, width)
+    assert list(short) == METRICS
+    assert len(set(short.values())) == len(METRICS), width
+    assert all(width_of(name) <= width for name in short.values())
+    assert all(short[name] == name for name in METRICS if len(name) <= width)

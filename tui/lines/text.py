@@ -18,6 +18,7 @@ Line = list[Span]
 
 # Code points looked at for each column that a text is cut to: a line of a log may have 64 KB.
 _DEEPEST = 16
+_ROUNDS = 4  # of telling names apart: each that is needed is one of names that are alike in more
 
 
 def width_of(text: str) -> int:
@@ -58,6 +59,30 @@ def squeezed(text: str, width: int) -> str:
             break
         end, room = part + end, room - size
     return set_cell_size(text[: _DEEPEST * width], width - 1 - width_of(end)) + "…" + end
+
+
+def distinct(names: Iterable[str], width: int) -> dict[str, str]:
+    """Each name in at most `width` columns, no two alike as far as there is room for that: cut in the middle, and those
+    that would then look the same without what they begin with alike.
+    """
+    shown = {name: squeezed(name, width) for name in names}
+    for _ in range(_ROUNDS):
+        alike: dict[str, list[str]] = {}
+        for name, short in shown.items():
+            alike.setdefault(short, []).append(name)
+        for same in alike.values():
+            if len(same) > 1:
+                shown |= _told_apart(same, width)
+    return shown
+
+
+def _told_apart(names: Sequence[str], width: int) -> dict[str, str]:
+    """Names that begin alike, from the word on in which they differ; where that begins too early, from the letter."""
+    shortest = min(map(len, names))
+    differ = next((at for at in range(shortest) if len({name[at] for name in names}) > 1), shortest)
+    word = max(names[0].rfind(mark, 0, differ) for mark in "/._") + 1
+    start = word if differ - word < width // 2 - 2 else differ
+    return {name: squeezed(f"…{name[start:]}", width) for name in names}
 
 
 def left(text: str, width: int) -> str:

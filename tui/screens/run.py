@@ -216,11 +216,15 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         self.section, self.first_line, self.column, self._match = index, None, 0, -1
         keys = self.query_one("#keys")
         keys.set_class(self._chosen() != "curves", "hidden")
-        keys.styles.width = 26 if self.small else 36
+        keys.styles.width = self._keys_width()
         self.changed()
 
+    def _keys_width(self) -> int:
+        """Room for `heldout_few_shot/token_accuracy` and a number, on a small terminal for a part of it."""
+        return 30 if self.small else 44
+
     def lay_out(self, width: int, height: int) -> None:
-        self.query_one("#keys").styles.width = 26 if self.small else 36
+        self.query_one("#keys").styles.width = self._keys_width()
         self.changed()
 
     def do_pane(self, number: int) -> None:

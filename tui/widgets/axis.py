@@ -95,10 +95,10 @@ def decimals(gap: float) -> int:
 
 
 def value(number: float) -> str:
-    """Four significant digits, short."""
+    """Four significant digits, short; a whole number from ten thousand on."""
     if number and (abs(number) < 1e-3 or abs(number) >= 1e6):
         return f"{number:.2e}".replace("e-0", "e-").replace("e+0", "e")
-    return f"{number:.4g}"
+    return f"{number:.4g}" if abs(number) < 1e4 else f"{number:.0f}"
 
 
 def position(x: float) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from engine.basics.safe_text import one_line
 from store.best import HIGHER_IS_BETTER, judged_by
 from tui.lines import format
-from tui.lines.text import Line, fit, left, right, width_of
+from tui.lines.text import Line, distinct, fit, left, right, width_of
 from tui.rows import Row, Run
 from tui.widgets.sides import InView, Sides
 
@@ -25,7 +25,7 @@ _FIRST = {
 }
 _LOWER_IS_BETTER = ("loss", "peak_mb")
 _HIGHER_IS_BETTER = (*HIGHER_IS_BETTER, "tokens_per_s")
-_NAME = 18
+_NAME = 18  # columns of the names, at the least
 _WITH_INTERVAL, _WITHOUT = 36, 20  # columns of a difference with its interval beside it, or in the row below
 # Differences whose interval excludes 0 are beyond noise; the suites that are measured example by example.
 PAIRED_SUITES = ("heldout", "general")
@@ -39,20 +39,23 @@ def metrics(rows: Sequence[Row], runs: Sequence[Run], sides: Sides, paired: Pair
     """
     if not rows:
         return [[("no metrics yet", "dim")]]
-    view = _in_view(sides, runs, width - _NAME)
+    called = metric_names(rows)
+    room = max(_NAME, min(max(map(width_of, called.values())) + 1, width // 6))  # for the names
+    view = _in_view(sides, runs, width - room)
     by_cell = {(row["key"], row["run"]): row for row in rows}
     known = {row["key"] for row in rows}
     of_pairs = judged_by("dpo").metric
     judged = of_pairs if of_pairs in known else "heldout/loss"
-    lines: list[Line] = [view.head(_NAME)]
-    for key in metric_names(rows):
+    lines: list[Line] = [view.head(room)]
+    names = distinct(called.values(), room - 1)
+    for key, name in called.items():
         cells = [by_cell.get((key, column.run.number)) for column in view.columns]
         everywhere = [cell["last"] for run in runs if (cell := by_cell.get((key, run.number)))]
-        lines.append(_metric(key, cells, view, paired, _best(key, everywhere)))
-        if view.columns[-1].width < _WITH_INTERVAL and (intervals := _intervals(key, view, paired)):
+        lines.append(_metric(key, left(names[name], room), cells, view, paired, _best(key, everywhere)))
+        if view.columns[-1].width < _WITH_INTERVAL and (intervals := _intervals(key, room, view, paired)):
             lines.append(intervals)
         if key == judged:
-            lines.append(_best_row(key, cells, view, by_cell, runs))
+            lines.append(_best_row(key, room, cells, view, by_cell, runs))
     return lines
 
 
@@ -94,8 +97,10 @@ def _in_view(sides: Sides, runs: Sequence[Run], room: int) -> InView:
     return sides.in_view(runs, room, first, _WITH_INTERVAL if fits else _WITHOUT, 44)
 
 
-def _metric(key: str, cells: Sequence[Row | None], view: InView, paired: Paired, best: float | None) -> Line:
-    line: Line = [(left(_FIRST.get(key, key), _NAME), "dim")]
+def _metric(
+    key: str, name: str, cells: Sequence[Row | None], view: InView, paired: Paired, best: float | None
+) -> Line:
+    line: Line = [(name, "dim")]
     first = cells[0]["last"] if cells[0] else None
     for at, (column, cell) in enumerate(zip(view.columns, cells, strict=True)):
         value = cell["last"] if cell else None
@@ -109,9 +114,9 @@ def _metric(key: str, cells: Sequence[Row | None], view: InView, paired: Paired,
     return line
 
 
-def _intervals(key: str, view: InView, paired: Paired) -> Line:
+def _intervals(key: str, room: int, view: InView, paired: Paired) -> Line:
     """The intervals of the differences in the row above."""
-    line: Line = [(left("  95% interval", _NAME), "faint")]
+    line: Line = [(left("  95% interval", room), "faint")]
     for at, column in enumerate(view.columns):
         row = pair_of(key, paired.get((column.run.number, key.split("/")[0]))) if at else None
         known = row is not None and row["lo"] is not None
@@ -122,12 +127,13 @@ def _intervals(key: str, view: InView, paired: Paired) -> Line:
 
 def _best_row(
     key: str,
+    room: int,
     cells: Sequence[Row | None],
     view: InView,
     by_cell: Mapping[tuple[str, int], Row],
     runs: Sequence[Run],
 ) -> Line:
-    line: Line = [(left("  best (step)", _NAME), "dim")]
+    line: Line = [(left("  best (step)", room), "dim")]
     best = _best(key, [cell["best"] for run in runs if (cell := by_cell.get((key, run.number)))])
     for column, cell in zip(view.columns, cells, strict=True):
         value = cell["best"] if cell else None
@@ -197,8 +203,9 @@ def recipes(rows: Sequence[Row], runs: Sequence[Run], sides: Sides, width: int) 
     room = width - name
     view = sides.in_view(runs, room, max(12, room // max(1, min(len(runs), room // 12))), 12)
     lines = [view.head(name)]
+    short = distinct(keys, name - 1)
     for key in keys:
-        line: Line = [(left(key, name), "dim")]
+        line: Line = [(left(short[key], name), "dim")]
         for column in view.columns:
             value = values.get((key, column.run.number))
             text = format.NONE if value is None else one_line(value)

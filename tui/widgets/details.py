@@ -24,8 +24,9 @@ from tui.lines.baselines import (
     slice_cells,
     trade,
 )
-from tui.lines.text import Line, block, cut, left, right, width_of, wrap
+from tui.lines.text import Line, block, cut, distinct, left, right, width_of, wrap
 from tui.rows import Row, Run
+from tui.widgets import axis
 
 
 def heading(text: str) -> Line:
@@ -35,9 +36,10 @@ def heading(text: str) -> Line:
 def keys(rows: Sequence[Row], chosen: str, width: int) -> list[Line]:
     """The list of curves beside the chart: key and last value."""
     lines: list[Line] = []
+    names = distinct([row["key"] for row in rows], width - 12)
     for row in rows:
         is_chosen = row["key"] == chosen
-        name = left(row["key"], width - 11)
+        name = left(names[row["key"]], width - 11)
         lines.append(
             [
                 ("▌", "cursor") if is_chosen else (" ", ""),
@@ -50,7 +52,7 @@ def keys(rows: Sequence[Row], chosen: str, width: int) -> list[Line]:
 
 
 def _short(value: float | None) -> str:
-    return format.NONE if value is None else f"{value:.4g}"
+    return format.NONE if value is None else axis.value(value)
 
 
 def evals(

@@ -6,12 +6,15 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tui.lines.text import Line, centered, cut
+from tui.lines import format
+from tui.lines.text import Line, centered, cut, line_width
 from tui.lines.theme import Glyphs
 from tui.widgets import axis, legend
 from tui.widgets.canvas import Canvas, Mark, Series, drawable
 
 Range = tuple[float, float]
+
+SHORT = 5  # lines of a chart below which the axes take none
 
 
 @dataclass(frozen=True)
@@ -37,24 +40,44 @@ def render(plot: Plot, width: int, height: int) -> list[Line]:
     if not drawn:
         return _message(why_empty(plot), width, height)
     x_range, y_range = ranges(plot, drawn)
-    has_axis = height >= 5 and width >= 20
+    has_axes = width >= 20
+    short = height < SHORT
     cross = None if plot.cross is None else legend.cross_at(plot.cross, drawn, x_range, plot.log)
     head = _head(plot, drawn, cross, width, height)
-    rows = height - (2 if has_axis else 0) - len(head)
-    ticks, labels = y_ticks(y_range, plot.log, max(2, rows // 2))
-    gutter = max(map(len, labels)) + 2 if has_axis else 0
+    if short and has_axes and cross is None:
+        head = [_with_x_range(head[0], drawn, plot, x_range)]
+    rows = height - (2 if has_axes and not short else 0) - len(head)
+    ticks, labels = _ends(y_range, rows) if short else y_ticks(y_range, plot.log, max(2, rows // 2))
+    gutter = max(map(len, labels)) + 2 if has_axes else 0
     canvas = Canvas(width - gutter, rows, plot.glyphs, x_range, y_range, plot.log)
-    canvas.grid(ticks)
+    canvas.grid([] if short else ticks)
     for mark in plot.marks:
         canvas.mark(mark)
     if cross:
         canvas.crosshair(cross.x)
     _draw(canvas, drawn, cross, plot.rhythm)
     body = canvas.lines()
-    if has_axis:
+    if has_axes:
         body = _with_y_axis(body, canvas, ticks, labels, gutter)
+    if has_axes and not short:
         body += _x_axis(x_range, note(plot, drawn, x_range, y_range), width, gutter, plot.glyphs)
     return [*head, *body]
+
+
+def _ends(y_range: Range, rows: int) -> tuple[list[float], list[str]]:
+    """The ends of the y axis as its ticks, for a chart that has no room for others; both in one row if there is one."""
+    low, high = map(axis.value, y_range)
+    return ([y_range[1]], [f"{low}–{high}"]) if rows < 2 else (list(y_range), [low, high])
+
+
+def _with_x_range(head: Line, drawn: list[Series], plot: Plot, x_range: Range) -> Line:
+    """The legend with the ends of the x axis behind it, in a chart without a line for that axis."""
+    start, end = (format.count(x) if x >= 10_000 else axis.position(x) for x in x_range)
+    said = f"{start}–{end} {plot.x_name.partition(',')[0] or 'steps'}"
+    width = line_width(head)
+    if len(said) + 12 > width:
+        return head
+    return [*legend.last_values(drawn, plot.log, plot.glyphs, width - len(said) - 1), (f" {said}", "axis")]
 
 
 def _head(plot: Plot, drawn: list[Series], cross: legend.Cross | None, width: int, height: int) -> list[Line]:
@@ -129,6 +152,8 @@ def note(plot: Plot, drawn: list[Series], x_range: Range, y_range: Range) -> str
 def y_ticks(y_range: tuple[float, float], log: bool, most: int) -> tuple[list[float], list[str]]:
     """At most so many ticks of the y axis, and their labels."""
     ticks = axis.log_ticks(*y_range, most) if log else axis.nice_ticks(*y_range, min(most, 8))
+    if len(ticks) < 2:  # one says nothing of the scale
+        return list(y_range), [axis.value(end) for end in y_range]
     if log and all(map(axis.is_round, ticks)):
         return ticks, [label for tick in ticks for label in axis.tick_labels([tick])]
     return ticks, axis.tick_labels(ticks)
