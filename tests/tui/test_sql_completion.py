@@ -15,6 +15,7 @@ NAMES = Names(
         Item("evals", "table"),
         Item("run", "column", "number", "evals"),
         Item("suite", "column", "", "evals"),
+        Item("value", "column", "", "evals"),
         Item("curve", "macro"),
         Item("round", "function"),
     ),
@@ -33,6 +34,13 @@ def offered(query: str, *, asked: bool = False) -> list[str]:
     [
         ("sel|", "select"),
         ("SEL|", "SELECT"),
+        ("SELECT val|", "value"),  # not the keyword values, before a table is named
+        ("SELECT run, VAL|", "value"),
+        ("SELECT 1 FROM runs ORDER BY val|", "value"),
+        ("SELECT max(val|", "value"),
+        ("val|", "values"),
+        ("SELECT run fr|", "from"),
+        ("SELECT 1 FROM runs ORDER BY run de|", "desc"),
         ("FROM r|", "runs"),
         ("FROM ev|", "evals"),
         ("SELECT su| FROM evals", "suite"),

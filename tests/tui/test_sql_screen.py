@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from tui.screens.reader import ReaderScreen
 from tui.screens.sql import SqlScreen
 from tui.state import ChartView
 from tui.widgets import result_chart
+from tui.widgets.panel import Panel
 from tui.widgets.plot import render
 
 MakeApp = Callable[..., FinetuiApp]
@@ -257,6 +259,73 @@ async def test_an_error_is_read_and_copied_whole(make_app: MakeApp) -> None:
         assert app.clipboard == screen.results.error
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, ReaderScreen), "the reader")
+
+
+@pytest.mark.parametrize("size", [(80, 12), SMALL, LARGE])
+async def test_a_query_that_fails_leaves_the_results_before(make_app: MakeApp, size: tuple[int, int]) -> None:
+    app = make_app()
+    async with app.run_test(size=size) as pilot:
+        screen = await open_sql(pilot, "SELECT 42 AS answer")
+        screen.editor.load_text("SELECT " + "nothing_like_that_" * 20 + " FROM runs")
+        await pilot.press("f5")
+        await until(pilot, lambda: bool(screen.results.error), "the error")
+        await pilot.pause()
+        results = screen.query_one("#results", Panel)
+        assert results.border_title == "Results of the query before"
+        assert "42" in results.text()
+        error = " ".join(text_of(app, "#outcome").split())
+        assert error.startswith("nothing_like_that_nothing") or "nothing_like_that" in error
+        assert error.endswith("… enter in the results") or size == LARGE
+        await pilot.press("tab", "enter")
+        if size == LARGE:  # the error is there whole
+            await until(pilot, lambda: isinstance(app.screen, ReaderScreen), "the cell")
+            assert text_of(app, "#text").strip() == "42"
+            return
+        assert status(app) == "read:   c cell   e error"
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(app.screen, ReaderScreen), "the error")
+        assert "".join(text_of(app, "#text").split()).count("nothing_like_that_") == 20
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen is screen, "the way back")
+        await pilot.press("Y", "c")
+        await until(pilot, lambda: status(app).startswith("copied"), "the copy")
+        assert app.clipboard == "42"
+        await pilot.press("f3")
+        assert status(app).startswith("This query has failed. Save it all the same?")
+        await pilot.press("n")
+        assert screen.saved == {}
+        screen.editor.load_text("SELECT 43 AS answer")
+        await pilot.press("f5")
+        await until(pilot, lambda: "43" in results.text(), "the next result")
+        assert results.border_title == "Results"
+        assert screen.query_one("#outcome").size.height == 1
+
+
+async def test_times_are_local_with_their_zone_and_numbers_whole(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        app = make_app()
+        async with app.run_test(size=LARGE) as pilot:
+            query = "SELECT created, to_timestamp(created) AS at, make_timestamp(0) AS naive FROM runs WHERE run = 2"
+            screen = await open_sql(pilot, query)
+            assert text_of(app, "#results").split()[-6:] == [
+                "1789996000", "2026-09-21", "22:06:40", "JST", "1970-01-01", "00:00:00"
+            ]  # fmt: skip
+            await pilot.press("tab", "enter")
+            await until(pilot, lambda: isinstance(app.screen, ReaderScreen), "the cell")
+            assert text_of(app, "#text").split() == ["1789996000.0", "2026-09-21", "22:06:40", "JST"]
+            await pilot.press("escape")
+            screen.editor.load_text("SELECT to_timestamp(created) AS at, run FROM runs")
+            await pilot.press("f5")
+            await until(pilot, lambda: screen.results.result.names == ["at", "run"], "the second result")
+            await pilot.press("c")
+            assert str(screen.query_one("#results", Panel).border_title).endswith("22:06:40 JST")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 # ---- saving ------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from engine.basics import safe_text
 from engine.basics.safe_text import one_line
 from engine.basics.wording import NONE
 from tui.cli.guarded import Guarded
+from tui.lines import format
 from tui.lines.tables import json_text
 from tui.lines.text import squeezed, width_of
 
@@ -215,7 +216,7 @@ def cell(value: Any) -> str:
     if isinstance(value, float | Decimal):
         return _number(float(value))
     if isinstance(value, datetime):
-        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+        return format.moment(value)
     if isinstance(value, list | dict):
         return json_text(value)
     return one_line(str(value).replace("\n", "⏎ "))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from engine.basics.wording import NONE
@@ -46,8 +47,17 @@ def value(number: object) -> str:
     if isinstance(number, float):
         if not math.isfinite(number):
             return "NaN" if math.isnan(number) else ("inf" if number > 0 else "−inf")
-        return f"{number:.6g}"
+        return f"{number:.0f}" if 1e6 <= abs(number) < 1e15 else f"{number:.6g}"
+    if isinstance(number, datetime):
+        return moment(number)
     return str(number)
+
+
+def moment(time: datetime) -> str:
+    """A local time with its zone; one that says no zone as it is."""
+    if time.tzinfo is None:
+        return f"{time:%Y-%m-%d %H:%M:%S}"
+    return f"{time.astimezone():%Y-%m-%d %H:%M:%S %Z}"
 
 
 def interval(low: float | None, high: float | None) -> str:

@@ -16,7 +16,7 @@ from textual.widgets import TextArea
 from engine.basics.safe_text import one_line
 from tui.host import Answer
 from tui.lines.cycle import following
-from tui.lines.text import Line, cut
+from tui.lines.text import Line, cut, wrap
 from tui.screens.base import BaseScreen, textual_bindings
 from tui.screens.queries import EXAMPLES, QueriesScreen
 from tui.screens.reader import ReaderScreen
@@ -53,6 +53,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         self.history, self.saved = history, saved
         self.at = len(self.history)
         self.draft = ""
+        self.failed = ""  # the query that was run last, if it failed
 
     def compose(self) -> ComposeResult:
         completion = Completion()
@@ -90,7 +91,8 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
     # ---- layout and painting --------------------------------------------------------------------
 
     def lay_out(self, width: int, height: int) -> None:
-        self.query_one("#top").styles.height = 6 if self.small else max(12, min(18, height // 3))
+        lines = min(6, height // 3) if self.small else max(12, min(18, height // 3))
+        self.query_one("#top").styles.height = lines
         self.activate(self.active)
 
     def activate(self, name: str) -> None:
@@ -108,8 +110,27 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
             self.set_focus(None)
         self.update_panels()
 
+    def _outcome_lines(self, width: int) -> list[Line]:
+        """An error in as many lines as it takes, up to a sixth of the screen."""
+        text, style = self.outcome[0]
+        if style != "bad" or self.results.result is None:
+            return [[(" ", ""), (cut(text, width - 2), style)]]
+        most, wrapped = self._error_lines(text, width)
+        if len(wrapped) > most:
+            wrapped = [*wrapped[: most - 1], f"{cut(wrapped[most - 1], width - 28)} … enter in the results"]
+        return [[(f" {line}", style)] for line in wrapped]
+
+    def _error_lines(self, text: str, width: int) -> tuple[int, list[str]]:
+        """How many lines an error may have, and those that it takes."""
+        return max(1, self.size.height // 6), wrap(text, max(20, width - 2))
+
+    def is_error_cut(self) -> bool:
+        """Whether the error has more lines than are shown."""
+        most, wrapped = self._error_lines(self.outcome[0][0], self.size.width)
+        return len(wrapped) > most
+
     def paint_outcome(self, width: int, height: int) -> list[Line]:
-        return [[(" ", ""), *self.outcome]]
+        return self._outcome_lines(width)
 
     def paint_result(self, width: int, height: int) -> list[Line]:
         if self.small and self.active == "tables":
@@ -167,8 +188,12 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
     def on_editor_left(self) -> None:
         self.do_back()
 
+    def editor_sql(self) -> str:
+        """The query as it is run."""
+        return self.editor.text.strip().rstrip(";")
+
     def do_execute(self) -> None:
-        sql = self.editor.text.strip().rstrip(";")
+        sql = self.editor_sql()
         if self.running:
             self.host.say("a query is running: esc stops it", "warn")
             return
@@ -177,6 +202,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
             self.update_panels()
             return
         self._keep(sql)
+        self.failed = ""
         self.running = query_id = str(uuid.uuid4())
         self.outcome = [("running … esc stops it", "accent")]
         self.update_panels()
@@ -184,7 +210,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         self.host.in_thread(
             lambda client: result.of(sql, client.query(sql, limit=ROW_LIMIT, query_id=query_id)),
             lambda made: self._show_result(made, time.monotonic() - started),
-            self._show_error,
+            lambda sentence: self._show_error(sql, sentence),
         )
 
     def _show_result(self, made: result.Result, seconds: float) -> None:
@@ -194,15 +220,16 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         self.outcome = [(f"{made.count()} in {1000 * seconds:.0f} ms{more}", "good" if not more else "warn")]
         self._show_outcome()
 
-    def _show_error(self, sentence: str) -> None:
+    def _show_error(self, sql: str, sentence: str) -> None:
         self.running = None
-        width = max(20, self.size.width - 2)
-        self.outcome = [(cut(" ".join(sentence.split()), width), "bad")]
-        self.results.fail(sentence, width)
+        self.failed = sql
+        self.outcome = [(" ".join(sentence.split()), "bad")]
+        self.results.fail(sentence, max(20, self.size.width - 2))
         self._show_outcome()
 
     def _show_outcome(self) -> None:
         if self.is_attached:
+            self.query_one("#outcome").styles.height = len(self._outcome_lines(self.size.width))
             self.activate(self.active)
 
     def do_stop(self) -> None:
@@ -244,13 +271,14 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         sql = self.editor.text.strip()
         if not sql:
             self.host.say("there is no query to save", "warn")
-            return
-        self.ask(
-            "name of the query",
-            "",
-            "losses of last week; f2 has it from then on",
-            lambda name: self._save(name, sql),
-        )
+        elif self.editor_sql() == self.failed:
+            self.host.confirm("This query has failed. Save it all the same?", lambda: self._ask_name(sql))
+        else:
+            self._ask_name(sql)
+
+    def _ask_name(self, sql: str) -> None:
+        hint = "losses of last week; f2 has it from then on"
+        self.ask("name of the query", "", hint, lambda name: self._save(name, sql))
 
     def _save(self, name: str, sql: str) -> None:
         def save() -> None:

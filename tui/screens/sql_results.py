@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetui.errors import StoreError
 from tui import table_files
 from tui.host import Answer
+from tui.lines import format
 from tui.lines.cycle import following
 from tui.lines.tables import plain
 from tui.lines.text import Line, width_of
@@ -35,7 +38,7 @@ class Results:
     screen: SqlScreen
     result: Result | None = None
     shown: grid.Grid | None = None  # the result, or an error that is too long for a line
-    error: str = ""
+    error: str = ""  # of the last query, where it failed; what is shown is then of the one before
     cursor: int = 0  # row
     column: int = 0
     top: int = 0  # first row in view
@@ -49,10 +52,10 @@ class Results:
         self.result, self.shown = made, made.grid()
 
     def fail(self, sentence: str, width: int) -> None:
-        """A sentence too long for one line is shown whole in the place of the rows."""
-        self._clear()
+        """The rows of the query before stay. Where there are none, a sentence too long for one line stands there."""
         self.error = sentence
-        self.shown = result.message(sentence, width) if width_of(sentence) > width else None
+        if self.result is None:
+            self.shown = result.message(sentence, width) if width_of(sentence) > width else None
 
     def _clear(self) -> None:
         self.result = self.shown = self.curves = self.drawn = None
@@ -62,9 +65,10 @@ class Results:
     # ---- painting -------------------------------------------------------------------------------
 
     def title(self) -> str:
+        former = " of the query before" if self.error and self.result else ""
         if not self.curves:
-            return "Results"
-        return f"Chart of {self.drawn or 'all columns'} over {self.curves.x}"
+            return f"Results{former}"
+        return f"Chart of {self.drawn or 'all columns'} over {self.curves.x}{former}"
 
     def paint(self, width: int, height: int, *, active: bool) -> list[Line]:
         if self.curves:
@@ -113,13 +117,26 @@ class Results:
             self.cursor = max(0, min(self.shown.rows - 1, self.top + row - 1))
 
     def read(self) -> None:
-        """All of a cell, or of an error."""
-        if self.error:
-            self._open("what went wrong", self.error)
-        elif (made := self._made()) and made.table.num_rows:
-            value = made.cell(self.cursor, self.column)
-            title = f"{made.names[self.column]}, row {self.cursor + 1:,}"
-            self._open(title, "NULL" if value is None else plain(value))
+        """All of a cell, or of an error; where there are both and the error is cut, the one that is chosen."""
+        if self.error and self.result and self.screen.is_error_cut():
+            cell, error = Answer("c", "cell", self._read_cell), Answer("e", "error", self._read_error)
+            self.screen.host.choose("read:", (cell, error))
+        elif self.error and not self.result:
+            self._read_error()
+        elif self._made():
+            self._read_cell()
+
+    def _read_error(self) -> None:
+        self._open("what went wrong", self.error)
+
+    def _read_cell(self) -> None:
+        if (made := self._made()) and made.table.num_rows:
+            name, value = made.names[self.column], made.cell(self.cursor, self.column)
+            text = "NULL" if value is None else plain(value)
+            known = self.screen.schema.names.known(name)
+            if known and "Unix seconds" in known.about and isinstance(value, float) and math.isfinite(value):
+                text += f"\n{format.moment(datetime.fromtimestamp(value, UTC))}"
+            self._open(f"{name}, row {self.cursor + 1:,}", text)
 
     def _open(self, title: str, text: str) -> None:
         self.screen.host.open_screen(ReaderScreen(title, text))
@@ -157,12 +174,12 @@ class Results:
 
     def copies(self) -> Sequence[Answer]:
         copy, made = self.screen.host.copy, self.result
-        if self.error:
-            return (Answer("e", "error", lambda: copy(self.error, "the error")),)
+        failed = (Answer("e", "error", lambda: copy(self.error, "the error")),) if self.error else ()
         if made is None or not made.table.num_rows:
-            return ()
+            return failed
         name, column, row = made.names[self.column], self.column, self.cursor
         return (
+            *failed,
             Answer("c", "cell", lambda: copy(plain(made.cell(row, column)), f"a cell of {name}")),
             Answer("r", "row", lambda: copy(made.row_text(row), f"row {row + 1:,}")),
             Answer(

@@ -11,6 +11,11 @@ from tui.lines.sql import KEYWORDS, Token, is_open, tokens
 MOST = 200  # suggestions; who wants another types a letter more
 _WORD = re.compile(r"\w*\Z")
 _TABLE_COMES = {"from", "join", "describe", "summarize"}
+_VALUE_COMES = {
+    "select", "distinct", "where", "and", "or", "not", "on", "by", "having", "qualify", "case", "when", "then", "else",
+    "between",
+}  # fmt: skip
+_OPERATORS = ("(", ",", "=", "<", ">", "+", "-", "*", "/", "%", "|")
 _COMPARED = re.compile(
     r"""(\w+)\s*(?:=|==|!=|<>|\b(?:not\s+)?(?:in|like|ilike)\b)\s*\(?(?:[^()]*,)?\s*\Z""", re.I
 )
@@ -99,7 +104,17 @@ def _candidates(sql: str, start: int, earlier: list[Token], behind_dot: bool, na
     near = [item for item in columns if item.table in used.values()]
     far = [item for item in columns if item.table not in used.values()]
     functions = [item for item in names.items if item.kind == "function"]
+    if _value_comes(sql, start, earlier):
+        return [*near, *far, *_keywords(), *tables, *functions]
     return [*near, *_keywords(), *far, *tables, *functions]
+
+
+def _value_comes(sql: str, start: int, earlier: list[Token]) -> bool:
+    """Whether a column may stand here, rather than the next keyword."""
+    before = sql[:start].rstrip()
+    if before.endswith(_OPERATORS):
+        return True
+    return bool(earlier) and earlier[-1].end == len(before) and earlier[-1].text.lower() in _VALUE_COMES
 
 
 def _keywords() -> list[Item]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from engine.basics.safe_text import one_line
 from engine.basics.wording import duration, size
@@ -164,16 +164,16 @@ def checkpoints(rows: Sequence[Row], attempts: Sequence[Row], width: int) -> lis
     """Checkpoints, then the attempts of the run."""
     lines: list[Line] = [heading("Checkpoints")]
     if rows:
-        lines.append([(f"{'step':>8}  {'size':>10}  {'written':<19}  path", "faint")])
+        lines.append([(f"{'step':>8}  {'size':>10}  {'written':<23}  path", "faint")])
     else:
         lines.append([("  none yet", "dim")])
     for row in rows:
         there = row["path"] if row["present"] else "no longer there"
-        text = f"{row['step']:>8}  {size(row['bytes']):>10}  {_when(row['t']):<19}  {there}"
+        text = f"{row['step']:>8}  {size(row['bytes']):>10}  {_when(row['t']):<23}  {there}"
         lines.append([(cut(text, width), "text" if row["present"] else "faint")])
     lines += [[], heading("Attempts")]
     if attempts:
-        head = f"{'attempt':>7}  {'started':<19}  {'took':>7}  {'from step':>9}  {'exit':<9}  {'memory':>9}  device"
+        head = f"{'attempt':>7}  {'started':<23}  {'took':>7}  {'from step':>9}  {'exit':<9}  {'memory':>9}  device"
         lines.append([(cut(head, width), "faint")])
     else:
         lines.append([("  not started yet", "dim")])
@@ -182,7 +182,7 @@ def checkpoints(rows: Sequence[Row], attempts: Sequence[Row], width: int) -> lis
         code = f"signal {row['signal']}" if row["signal"] else format.value(row["exit_code"])
         memory = size(row["peak_rss_mb"] * 2**20) if row["peak_rss_mb"] else format.NONE
         text = (
-            f"{row['attempt']:>7}  {_when(row['started']):<19}  {duration(took):>7}"
+            f"{row['attempt']:>7}  {_when(row['started']):<23}  {duration(took):>7}"
             f"  {format.value(row['resumed_from']):>9}  {code:<9}  {memory:>9}  {format.value(row['device'])}"
         )
         lines.append([(cut(text, width), "text")])
@@ -230,4 +230,4 @@ def recipe(params: Sequence[Row], datasets: Sequence[Row], run: Run, width: int)
 def _when(seconds: float | None) -> str:
     if seconds is None:
         return format.NONE
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    return format.moment(datetime.fromtimestamp(seconds, UTC))

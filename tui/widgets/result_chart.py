@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from engine.basics.safe_text import one_line
+from tui.lines import format
 from tui.lines.tables import is_numeric, plain
 from tui.lines.theme import SERIES
 from tui.state import ChartView
@@ -92,9 +93,10 @@ def _values(table: Any, x: str | None) -> tuple[list[float], str]:
     if not times:
         return [math.nan if value is None else float(value) for value in values], x
     first = min(map(_seconds, times))
-    since = datetime.fromtimestamp(first).astimezone()
+    zoned = isinstance(times[0], datetime) and times[0].tzinfo is not None
+    since = datetime.fromtimestamp(first, UTC if zoned else None)
     hours = [math.nan if value is None else (_seconds(value) - first) / _HOUR for value in values]
-    return hours, f"{x}, hours since {since:%Y-%m-%d %H:%M}"
+    return hours, f"{x}, hours since {format.moment(since)}"
 
 
 def _seconds(value: date) -> float:
