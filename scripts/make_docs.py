@@ -26,8 +26,8 @@ from store.line_fields import fields_of
 from store.macros import MACROS
 from store.schema import TABLES, VIEWS
 from store.states import RunState, WorkerExit
-from tui.bindings import keys_markdown
 from tui.cli.commands import app, daemon_app
+from tui.cli.keys import keys_markdown
 from tui.cli.queue_commands import app as queue_app
 from tui.cli.view_commands import app as view_app
 

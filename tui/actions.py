@@ -13,6 +13,7 @@ from finetui.errors import StoreError
 from store.states import WAITING
 from tui import bindings, chart_actions, commands
 from tui.host import Answer, Host, path_or_say, run_path
+from tui.lines import theme
 from tui.lines.cycle import following
 from tui.lines.log_levels import SHOWN
 from tui.orders import done
@@ -311,6 +312,12 @@ def open_help(host: Host, screen: BaseScreen) -> None:
     host.open_screen(HelpScreen(screen.room))
 
 
+def change_theme(host: Host, _: BaseScreen) -> None:
+    name = following(tuple(theme.PALETTES), theme.in_use())
+    host.use_theme(name)
+    host.say(f"theme: {name}")
+
+
 def go_back(host: Host, _: BaseScreen) -> None:
     host.leave_screen()
 
@@ -349,6 +356,7 @@ ACTIONS: dict[str, Callable[[Host, BaseScreen], None]] = {
     "fix": open_fix,
     "compare": open_comparison,
     "help": open_help,
+    "theme": change_theme,
     "back": go_back,
     "suspend": suspend,
     "quit": leave,

@@ -22,7 +22,7 @@ from textual.screen import Screen
 
 from engine.basics.safe_text import lines, one_line
 from finetui.home import Home
-from tui import actions, clipboard, left_at
+from tui import actions, bindings, clipboard, left_at, preferences
 from tui.host import Answer
 from tui.lines import format, theme
 from tui.poller import Poller
@@ -32,6 +32,7 @@ from tui.run_list import RunList
 from tui.screens.base import BaseScreen
 from tui.screens.dashboard import Dashboard
 from tui.state import ChartView, State
+from tui.widgets.panel import Panel
 from tui.widgets.spans import SpansUpdate, TerseUpdate
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 STATUS_SECONDS = 6.0
 COLLECT_AFTER = (700, 10, 10)  # objects, and collections of each generation before the next: Python's own
-HOW_TO_LEAVE = "press q to leave; runs go on"
 
 
 def _key_commands() -> type[Provider]:
@@ -86,6 +86,9 @@ class FinetuiApp(App[None]):
         self.ascii_only = not (theme.terminal_has_unicode() if unicode is None else unicode)
         self.remembered = Remembered(home)
         self._selected = bool(select)
+        self.preferences = preferences.read(home)
+        theme.use(self.remembered.theme(self.preferences.theme))
+        bindings.use(self.preferences.keys)
         first = select[0] if select else None
         run_list = RunList(*self.remembered.order(), first, self.remembered.columns())
         self.state = State(run_list, self.remembered.view(self.ascii_only), list(select or []))
@@ -100,6 +103,14 @@ class FinetuiApp(App[None]):
             for number in (signal.SIGTERM, signal.SIGHUP):
                 asyncio.get_running_loop().add_signal_handler(number, self._ended_by, number)
         self.call_after_refresh(self._poller.start)
+        if problems := self.preferences.problems:
+            whole = len(problems) == 1 and len(problems[0]) < self.size.width - 1
+            lines = f"{len(problems)} entries" if len(problems) > 1 else "an entry"
+            self.say(
+                problems[0] if whole else f"{lines} of config.toml cannot be used: finetui keys says why",
+                "warn",
+                keep=True,
+            )
 
     def _ended_by(self, number: signal.Signals) -> None:
         self._keep_session()
@@ -138,6 +149,17 @@ class FinetuiApp(App[None]):
             return
         self.bell()
         self._driver.write(f"\x1b]9;finetui: {one_line(text)}\x07")
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        return theme.css_variables()
+
+    def use_theme(self, name: str) -> None:
+        theme.use(name)
+        self.refresh_css(animate=False)
+        for screen in self.screen_stack:
+            for panel in screen.query(Panel):
+                panel.refresh()
+        self.remember(theme=[name, self.preferences.theme])
 
     def refresh_screen(self) -> None:
         """Let the screen on top show what is known."""
@@ -185,7 +207,10 @@ class FinetuiApp(App[None]):
         self.act(action)
 
     def action_help_quit(self) -> None:
-        self.say(HOW_TO_LEAVE)
+        self._say_how_to_leave()
+
+    def _say_how_to_leave(self) -> None:
+        self.say(f"press {bindings.key_of('quit', 'dashboard')} to leave; runs go on")
 
     async def action_quit(self) -> None:
         """Textual's own ctrl+q goes before the binding table."""
@@ -269,7 +294,7 @@ class FinetuiApp(App[None]):
         if len(self.screen_stack) > 1:
             self.pop_screen()
         else:
-            self.say(HOW_TO_LEAVE)
+            self._say_how_to_leave()
 
     def remember(self, **values: Any) -> None:
         self.run_worker(partial(self.remembered.keep, **values), thread=True, exit_on_error=False)

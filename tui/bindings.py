@@ -1,16 +1,18 @@
 """The one table of keys: it drives key handling, footer, command palette, help and docs/keys.md.
 
-Change a key here and it changes everywhere. An action `x` is the method `do_x` of the screen, else
-what tui/actions.py has under that name.
+Change a key here and it changes everywhere; `[keys]` of config.toml changes it for one user. An action `x` is the
+method `do_x` of the screen, else what tui/actions.py has under that name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 
 from engine.runs.lifecycle import Action, refused
 from store.states import ENDED
+from tui.key_names import key_name
 from tui.rows import Run
 
 # Screens, in the order in which the documentation lists them.
@@ -99,7 +101,8 @@ def _alone(unless: Unless) -> Unless:
 
     def of_one(context: Context) -> str | None:
         if context.members:
-            return f"this line is a sweep of {len(context.members)} runs: o shows them, to choose one"
+            shows = key_of("sweep", "dashboard")
+            return f"this line is a sweep of {len(context.members)} runs: {shows} shows them, to choose one"
         return unless(context)
 
     return of_one
@@ -140,14 +143,21 @@ def _sweep(context: Context) -> str | None:
 def _compare(context: Context) -> str | None:
     if context.marked >= 2:
         return None
-    return "mark two or more runs with space, then compare them"
+    return f"mark two or more runs with {key_of('mark', 'dashboard')}, then compare them"
 
 
 LISTS = ("dashboard", "run", "compare", "new", "data", "examples", "fix", "scale", "sql", "queries", "reader")
 RUNS = ("dashboard", "run")
 CHARTS = ("dashboard", "run", "compare")
-PANED = (*CHARTS, "new", "data", "examples")
+PANES_ON = {"dashboard": 6, "run": 7, "compare": 5, "new": 3, "data": 2, "examples": 2}  # panes or sections
+PANED = tuple(PANES_ON)
 PLAIN = (*PANED, "fix", "scale", "queries", "reader")  # screens on which every letter is a key
+
+
+def _with_panes(number: int) -> tuple[str, ...]:
+    """The screens that have so many."""
+    return tuple(screen for screen, count in PANES_ON.items() if count >= number)
+
 
 BINDINGS: tuple[Binding, ...] = (
     Binding(("enter",), "open", "open", "Open the run under the cursor.", unless=_run, footer=True),
@@ -156,7 +166,7 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("c",), "compare", "compare", "Compare the marked runs.", unless=_compare, footer=True),
     Binding(("slash",), "filter", "filter", "Filter the table: words, state:running, method=lora, lr>1e-4.",
             footer=True),
-    Binding(("s",), "sort", "sort", "Sort by the next column; S reverses the order.", footer=True),
+    Binding(("s",), "sort", "sort", "Sort by the next column.", footer=True),
     Binding(("S",), "reverse", "reverse order", "Reverse the sort order."),
     Binding(("vertical_line",), "columns", "columns", "Choose columns beside the usual: keys of recipes, metrics."),
     Binding(("o",), "sweep", "open sweep", "Show the runs of a sweep, or close them to one line.", unless=_sweep),
@@ -261,10 +271,10 @@ BINDINGS: tuple[Binding, ...] = (
             PANED, footer=True),
     Binding(("shift+tab",), "previous_pane", "previous pane", "Previous pane or section.", PANED),
     *(
-        Binding((str(number),), f"pane({number})", f"pane {number}", f"Show pane {number}.", PANED)
-        for number in range(1, 8)
+        Binding((str(number),), f"pane({number})", f"pane {number}", f"Show pane {number}.", _with_panes(number))
+        for number in range(1, max(PANES_ON.values()) + 1)
     ),
-    Binding(("z",), "whole", "whole screen", "Give a pane the whole screen, or the table back; j, k scroll text.",
+    Binding(("z",), "whole", "whole screen", "Give a pane the whole screen, where its text scrolls, or the table back.",
             ("dashboard",)),
     Binding(("0",), "reset", "reset", "All panes, whole curves.", CHARTS),
     Binding(("m",), "metric", "metric", "Next metric in the first chart.", CHARTS, footer=True),
@@ -341,30 +351,45 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("colon",), "sql", "SQL", "Query everything with SQL.", CHARTS, footer=True),
     Binding(("question_mark", "f1"), "help", "help", "All keys; type to search, enter to run one.",
             (*PLAIN, "sql"), footer=True),
+    Binding(("T",), "theme", "theme", "The next theme: dark, colour-blind, light.", PLAIN),
+    Binding(("semicolon", "ctrl+g"), "jump", "jump", "Put a letter on all that can be gone to; the letter goes there.",
+            (*PANED, "sql", "help")),
     Binding(("escape",), "back", "back", "Back to the previous screen.", ("all",), footer=True),
     Binding(("q",), "quit", "quit", "Quit; runs continue.", PLAIN),
     Binding(("ctrl+z",), "suspend", "suspend", "Leave the screen to the shell; fg brings it back.", ("all",)),
     Binding(("ctrl+q",), "quit", "quit", "Quit from anywhere; runs continue.", ("all",)),
 )  # fmt: skip
 
-_SHOWN = {
-    "vertical_line": "|", "slash": "/", "full_stop": ".", "comma": ",",
-    "colon": ":", "question_mark": "?", "escape": "esc", "plus": "+", "minus": "-",
-    "equals_sign": "=", "left_square_bracket": "[", "right_square_bracket": "]", "down": "↓", "up": "↑",
-    "left_curly_bracket": "{", "right_curly_bracket": "}", "left": "←", "right": "→", "shift+left": "shift+←",
-    "shift+right": "shift+→", "less_than_sign": "<", "greater_than_sign": ">",
-    "pagedown": "pgdn", "pageup": "pgup", "ctrl+j": "ctrl+enter", "ctrl+up": "ctrl+↑", "ctrl+down": "ctrl+↓",
-}  # fmt: skip
+# What `[keys]` of config.toml changes, by screen and action; tui/keymap.py reads and checks it.
+_changed: dict[tuple[str, str], tuple[str, ...]] = {}
 
 
-def key_name(key: str) -> str:
-    """A key as people write it."""
-    return _SHOWN.get(key, key)
+def use(changed: Mapping[tuple[str, str], tuple[str, ...]]) -> None:
+    """Go by these keys from now on, in all that names a key."""
+    _changed.clear()
+    _changed.update(changed)
+    bindings_of.cache_clear()
 
 
-def bindings_of(screen: str) -> list[Binding]:
-    """What keys mean on a screen, in the order of the table."""
+def is_fixed(binding: Binding) -> bool:
+    """Whether its key stays whatever config.toml says: with it one leaves from everywhere."""
+    return binding.keys == ("ctrl+q",)
+
+
+def defaults_of(screen: str) -> list[Binding]:
+    """What keys mean on a screen where nobody has changed them, in the order of the table."""
     return [binding for binding in BINDINGS if screen in binding.screens or "all" in binding.screens]
+
+
+@cache
+def bindings_of(screen: str) -> tuple[Binding, ...]:
+    """What keys mean on a screen, in the order of the table."""
+    return tuple(
+        binding
+        if is_fixed(binding)
+        else replace(binding, keys=_changed.get((screen, binding.action), binding.keys))
+        for binding in defaults_of(screen)
+    )
 
 
 def find(action: str, screen: str) -> Binding | None:
@@ -372,17 +397,8 @@ def find(action: str, screen: str) -> Binding | None:
     return next((binding for binding in bindings_of(screen) if binding.action == action), None)
 
 
-def keys_markdown() -> str:
-    """docs/keys.md: one table a screen."""
-    parts = ["# Keys\n\nGenerated from `tui/bindings.py`. `?` shows the same inside the app.\n"]
-    for screen, title in SCREENS.items():
-        rows = [binding for binding in BINDINGS if binding.screens[0] == screen]
-        if not rows:
-            continue
-        parts.append(f"## {title}\n\n| key | action | also on |\n|---|---|---|")
-        for binding in rows:
-            keys = " ".join(f"`{key_name(key)}`" for key in binding.keys)
-            others = ", ".join(SCREENS[name].lower() for name in binding.screens[1:])
-            parts.append(f"| {keys} | {binding.help} | {others} |")
-        parts.append("")
-    return "\n".join(parts)
+def key_of(action: str, screen: str) -> str:
+    """The key of an action, for a sentence that names it."""
+    binding = find(action, screen)
+    assert binding is not None, (action, screen)
+    return key_name(binding.keys[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from tui.bindings import key_of
 from tui.host import Host
 from tui.lines.cycle import following
 from tui.lines.theme import Glyphs
@@ -49,12 +50,19 @@ def toggle_outliers(host: Host, _: BaseScreen) -> None:
     host.set_view(replace(host.state.view, outliers=covered), f"y axis: {how}")
 
 
-def toggle_crosshair(host: Host, _: BaseScreen) -> None:
+def toggle_crosshair(host: Host, screen: BaseScreen) -> None:
     view = host.state.view
     if view.cross is None:
-        host.set_view(view.crossed(0), "crosshair: < and > move it, { and } move it far")
+        host.set_view(view.crossed(0), _crosshair_keys(screen.room))
     else:
         host.set_view(replace(view, cross=None))
+
+
+def _crosshair_keys(room: str) -> str:
+    left, right, far_left, far_right = (
+        key_of(f"cross_{way}", room) for way in ("left", "right", "far_left", "far_right")
+    )
+    return f"crosshair: {left} and {right} move it, {far_left} and {far_right} move it far"
 
 
 def _move_crosshair(by: float) -> Callable[[Host, BaseScreen], None]:

@@ -51,6 +51,9 @@ class Host(Protocol):
     def set_view(self, view: ChartView, sentence: str = "") -> None:
         """Draw the curves of every screen like this."""
 
+    def use_theme(self, name: str) -> None:
+        """Paint with the colours of a theme, now and in the next session."""
+
     def say(self, text: str, style: str = "text", keep: bool = False) -> None:
         """One sentence in the status line, for some seconds or until the next one; an empty one clears it."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from finetui.files import read_json, write_json
 from finetui.home import Home
+from tui.lines.palettes import PALETTES
 from tui.lines.theme import Glyphs
 from tui.run_filter import SORTS, is_key
 from tui.state import SMOOTHING, ChartView, State
@@ -64,6 +65,13 @@ class Remembered:
         smooth = kept.get("smooth")
         level = smooth if isinstance(smooth, int) and 0 <= smooth < len(SMOOTHING) else ChartView().smooth
         return ChartView(glyphs=glyphs, smooth=level, log=kept.get("log") is True)
+
+    def theme(self, configured: str) -> str:
+        """The theme that was chosen on the screen, as long as config.toml says what it said then."""
+        match self.read().get("theme"):
+            case [str(name), str(said)] if name in PALETTES and said == configured:
+                return name
+        return configured
 
     def order(self) -> tuple[str, bool]:
         """The column by which the runs were sorted, and whether downwards."""

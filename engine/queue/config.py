@@ -1,11 +1,13 @@
-"""`config.toml` in the home: how the queue behaves. Every key has a default; the file may be missing."""
+"""`config.toml` in the home: how the queue behaves, and what the screen reads of it (tui/preferences.py). Every key
+has a default; the file may be missing.
+"""
 
 from __future__ import annotations
 
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -126,6 +128,16 @@ class Config(BaseModel):
     )
     mirror_minutes: float = Field(
         5.0, gt=0, description="Minutes between two copies; one is also made after each run."
+    )
+    theme: str = Field(
+        "dark",
+        description="Colours of the screen: dark, colour-blind or light. A key of the screen changes it, too.",
+    )
+    keys: dict[str, Any] = Field(
+        {},
+        description="Keys of your own, for an action wherever it is or on one screen: `[keys]`, then "
+        '`cancel = "ctrl+x"`, `quit = ["q", "Q"]` or `run.search = "f7"`. `finetui keys` lists actions and the keys in '
+        "force. What is wrong there is told when the screen opens, and changes nothing.",
     )
     pool: bool = Field(
         True,

@@ -18,7 +18,8 @@ from store.states import RunState
 from tui import run_filter
 from tui.actions import ACTIONS
 from tui.app import FinetuiApp
-from tui.bindings import BINDINGS, SCREENS, Context, bindings_of, find, keys_markdown
+from tui.bindings import BINDINGS, SCREENS, Context, bindings_of, find
+from tui.cli.keys import keys_markdown
 from tui.lines.theme import Glyphs
 from tui.rows import Run, Snapshot, ended_between, runs_of
 from tui.screens.compare import CompareScreen

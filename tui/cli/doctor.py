@@ -21,6 +21,7 @@ from engine.queue import config, sampler
 from engine.runs.disk import free_bytes
 from finetui.errors import ExitCode, FinetuiError
 from finetui.home import home
+from tui import preferences
 from tui.cli.output import out, print_json
 from tui.cli.service import pool_words
 
@@ -177,6 +178,8 @@ def config_check() -> Check:
         config.read(path)
     except ConfigError as error:
         return Check("config", "bad", f"no daemon can start with it: {error}")
+    if problems := preferences.read(home()).problems:
+        return Check("config", "note", "; ".join(problems))
     return Check("config", "good", str(path) if path.exists() else "defaults, there is no config.toml")
 
 

@@ -22,6 +22,8 @@ from rich.text import Text
 
 from engine.basics.safe_text import one_line
 from finetui.errors import StoreError
+from finetui.home import home
+from tui import preferences
 from tui.cli.output import console, drawing_console
 from tui.cli.patience import GONE, Patience
 from tui.lines import theme
@@ -43,6 +45,7 @@ def size() -> tuple[int, int]:
 
 def print_lines(lines: list[Line]) -> None:
     """Print them once, as wide as they are."""
+    theme.use(preferences.read(home()).theme)
     console().print(_text(lines, colour=has_colour()), highlight=False, crop=False, overflow="ignore")
 
 
@@ -51,6 +54,7 @@ def keep_drawing(draw: Draw, ended: Callable[[], bool], every_s: float) -> bool:
     answers, the last drawing stays, with a line that says so.
     """
     colour, patience = has_colour(), Patience()
+    theme.use(preferences.read(home()).theme)
     shown: list[Line] = []
     place = _Place()
     with _keys() as pressed:

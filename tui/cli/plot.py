@@ -52,7 +52,7 @@ def plot(numbers: list[int], key: str, form: Form) -> None:
             find(client, number)
         runs = [run for run in runs_of(client.named("runs")) if run.number in numbers]
         runs.sort(key=lambda run: numbers.index(run.number))
-        shown = [Shown(run, slot % len(theme.SERIES)) for slot, run in enumerate(runs)]
+        shown = [Shown(run, slot % theme.SERIES) for slot, run in enumerate(runs)]
         answers = answers_to(
             chart.requests(shown, key), client, lambda name, args: client.named(name, **args).to_pylist()
         )

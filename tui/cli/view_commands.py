@@ -211,3 +211,16 @@ def plot(
         raise typer.BadParameter("--text prints the chart; --svg, --png and --json are instead of that")
     form = module.Form(svg, png, width, height, log=log, as_json=as_json)
     module.plot(list(dict.fromkeys(numbers)), key, form)
+
+
+@app.command()
+def keys(
+    screen: Annotated[
+        str | None, typer.Argument(help="Only this screen: dashboard, run, compare, …", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the keys of the screen as config.toml has them, with the names of what they do."""
+    from tui.cli import keys as module
+
+    module.keys(screen, as_json=as_json)

@@ -1,4 +1,4 @@
-"""How things look: one palette, style names for lines, glyphs for states, stylesheet."""
+"""How things look: style names for lines, glyphs for states, stylesheet; the colours are in palettes.py."""
 
 from __future__ import annotations
 
@@ -6,61 +6,15 @@ import locale
 import os
 from dataclasses import dataclass
 from enum import Enum
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from rich.style import Style
 
 from store.states import RunState
+from tui.lines.palettes import DARK, PALETTES, Palette
 from tui.lines.text import graphemes
 
-BACKGROUND = "#10131a"
-SURFACE = "#171b25"
-CURSOR = "#232a3b"
-BORDER = "#2b3345"
-GRID = "#232a38"
-FAINT = "#566079"
-DIM = "#8590a8"
-TEXT = "#c5cddd"
-BRIGHT = "#eef1f8"
-BLUE, ORANGE, TEAL, MAGENTA = "#7aa2f7", "#ff9e64", "#5fd7c0", "#c099ff"
-YELLOW, PINK, SKY, GREEN = "#e6c384", "#ff7a93", "#86d5ff", "#a5d66f"
-RED = "#ff6b7f"
-
-# Neighbours differ in lightness as well as in hue, for colour-blind eyes.
-SERIES = (BLUE, ORANGE, TEAL, MAGENTA, YELLOW, PINK, SKY, GREEN)
-
-
-def _mix(color: str, share: float) -> str:
-    """A colour faded into the background: `share` of it is left."""
-    pairs = [(int(color[at : at + 2], 16), int(BACKGROUND[at : at + 2], 16)) for at in (1, 3, 5)]
-    return "#" + "".join(f"{round(front * share + back * (1 - share)):02x}" for front, back in pairs)
-
-
-_STYLES = {
-    "": TEXT,
-    "text": TEXT,
-    "bright": f"{BRIGHT} bold",
-    "dim": DIM,
-    "faint": FAINT,
-    "axis": DIM,
-    "grid": GRID,
-    "rule": BORDER,
-    "title": f"{BRIGHT} bold",
-    "accent": BLUE,
-    "key": f"{BLUE} bold",
-    "good": GREEN,
-    "warn": YELLOW,
-    "bad": RED,
-    "brand": f"{BLUE} bold",
-    "bar": BLUE,
-    "bar-rest": BORDER,
-    "cursor": f"{BRIGHT} on {CURSOR}",
-    "cell": f"{BACKGROUND} on {BLUE}",
-    "match": f"{BACKGROUND} on {YELLOW}",
-    "differs": f"{YELLOW} underline",
-    **{f"s{slot}": color for slot, color in enumerate(SERIES)},
-    **{f"s{slot}-faint": _mix(color, 0.42) for slot, color in enumerate(SERIES)},
-}
+SERIES = 8  # colours of curves
 
 # Without colour: weight and brightness alone.
 _PLAIN_STYLES = {
@@ -79,8 +33,60 @@ _PLAIN_STYLES = {
     "cell": "reverse",
     "match": "reverse",
     "differs": "bold underline",
-    **{f"s{slot}-faint": "dim" for slot in range(len(SERIES))},
+    "letter": "reverse bold",
+    **{f"s{slot}-faint": "dim" for slot in range(SERIES)},
 }
+
+
+@cache
+def _styles(palette: Palette) -> dict[str, str]:
+    series = palette.series
+    return {
+        "": palette.text,
+        "text": palette.text,
+        "bright": f"{palette.bright} bold",
+        "dim": palette.dim,
+        "faint": palette.faint,
+        "axis": palette.dim,
+        "grid": palette.grid,
+        "rule": palette.border,
+        "title": f"{palette.bright} bold",
+        "accent": palette.accent,
+        "key": f"{palette.accent} bold",
+        "good": palette.good,
+        "warn": palette.warn,
+        "bad": palette.bad,
+        "brand": f"{palette.accent} bold",
+        "bar": palette.accent,
+        "bar-rest": palette.border,
+        "cursor": f"{palette.bright} on {palette.cursor}",
+        "cell": f"{palette.background} on {palette.accent}",
+        "match": f"{palette.background} on {palette.warn}",
+        "differs": f"{palette.warn} underline",
+        "letter": f"{palette.background} on {palette.warn} bold",
+        **{f"s{slot}": color for slot, color in enumerate(series)},
+        **{f"s{slot}-faint": palette.faded(color) for slot, color in enumerate(series)},
+    }
+
+
+_now = DARK
+
+
+def use(name: str) -> None:
+    """Paint with the colours of this theme from now on; a process has one screen."""
+    global _now
+    _now = PALETTES[name]
+    style.cache_clear()
+
+
+def in_use() -> str:
+    """The theme that is painted with."""
+    return _now.name
+
+
+def css_variables() -> dict[str, str]:
+    """The colours that the stylesheet names."""
+    return {f"ft-{field}": getattr(_now, field) for field in _IN_CSS}
 
 
 @lru_cache(512)
@@ -89,8 +95,8 @@ def style(name: str, color: bool = True, cursor: bool = False) -> Style:
     if not color:
         plain = Style.parse(_PLAIN_STYLES.get(name, ""))
         return plain + Style(bold=True) if cursor else plain
-    background = Style(bgcolor=CURSOR if cursor else BACKGROUND)
-    return background + Style.parse(_STYLES.get(name, TEXT))
+    background = Style(bgcolor=_now.cursor if cursor else _now.background)
+    return background + Style.parse(_styles(_now).get(name, _now.text))
 
 
 class Glyphs(Enum):
@@ -102,7 +108,7 @@ class Glyphs(Enum):
 
 
 def slot_style(slot: int) -> str:
-    return f"s{slot % len(SERIES)}"
+    return f"s{slot % SERIES}"
 
 
 @dataclass(frozen=True)
@@ -157,30 +163,32 @@ def terminal_has_unicode() -> bool:
     return "utf" in locale.getpreferredencoding(False).lower()
 
 
-CSS = f"""
-Screen {{ background: {BACKGROUND}; color: {TEXT}; layers: base over; overflow: hidden; }}
-Panel {{ background: {BACKGROUND}; color: {TEXT}; width: 1fr; height: 1fr; }}
-.framed {{
-    border: round {BORDER}; border-title-color: {DIM}; border-subtitle-color: {FAINT};
+_IN_CSS = ("background", "surface", "border", "faint", "dim", "text", "bright", "accent")
+CSS = """
+Screen { background: $ft-background; color: $ft-text; layers: base over; overflow: hidden; }
+Panel { background: $ft-background; color: $ft-text; width: 1fr; height: 1fr; }
+.framed {
+    border: round $ft-border; border-title-color: $ft-dim; border-subtitle-color: $ft-faint;
     border-title-style: none; padding: 0 1;
-}}
-.framed.-active {{ border: round {FAINT}; border-title-color: {BRIGHT}; border-title-style: bold; }}
-.-small .framed {{ border: none; border-top: solid {BORDER}; padding: 0; }}
-.-ascii .framed {{ border: ascii {BORDER}; }}
-.-ascii.-small .framed {{ border: none; padding: 0; }}
-.-small .pane {{ border: none; }}
-.line {{ height: 1; }}
-.hidden {{ display: none; }}
-Horizontal {{ height: auto; }}
-Input {{
-    border: none; height: 1; padding: 0; background: {SURFACE}; color: {BRIGHT};
-}}
-Input:focus {{ border: none; background: {SURFACE}; }}
-Input>.input--cursor {{ background: {BLUE}; color: {BACKGROUND}; text-style: none; }}
-Input>.input--placeholder {{ color: {FAINT}; }}
-TextArea {{ border: none; padding: 0; background: {BACKGROUND}; color: {BRIGHT}; }}
-TextArea:focus {{ border: none; }}
-TextArea .text-area--cursor {{ background: {BLUE}; color: {BACKGROUND}; }}
-TextArea .text-area--cursor-line {{ background: {BACKGROUND}; }}
-CommandPalette {{ background: {BACKGROUND} 60%; }}
+}
+.framed.-active { border: round $ft-faint; border-title-color: $ft-bright; border-title-style: bold; }
+.-small .framed { border: none; border-top: solid $ft-border; padding: 0; }
+.-ascii .framed { border: ascii $ft-border; }
+.-ascii.-small .framed { border: none; padding: 0; }
+.-small .pane { border: none; }
+.line { height: 1; }
+.hidden { display: none; }
+Horizontal { height: auto; }
+Input {
+    border: none; height: 1; padding: 0; background: $ft-surface; color: $ft-bright;
+}
+Input:focus { border: none; background: $ft-surface; }
+Input>.input--cursor { background: $ft-accent; color: $ft-background; text-style: none; }
+Input>.input--placeholder { color: $ft-faint; }
+TextArea { border: none; padding: 0; background: $ft-background; color: $ft-bright; }
+TextArea:focus { border: none; }
+TextArea .text-area--cursor { background: $ft-accent; color: $ft-background; }
+TextArea .text-area--cursor-line { background: $ft-background; }
+CommandPalette, JumpScreen { background: $ft-background 60%; }
+JumpScreen Static { position: absolute; height: 1; width: auto; }
 """

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from textual import events
 from textual.binding import Binding as TextualBinding
-from textual.binding import BindingType
+from textual.binding import BindingsMap
+from textual.geometry import Offset
 from textual.message import Message
 from textual.screen import Screen
 
@@ -18,9 +20,10 @@ from tui import bindings
 from tui.host import Answer, Host, path_or_say
 from tui.lines.text import Line, spread
 from tui.rows import Request, Run, Snapshot
+from tui.screens.jump import JumpScreen, Place
 from tui.state import State
 from tui.widgets import run_table
-from tui.widgets.bars import footer, tab_at, tabs
+from tui.widgets.bars import footer, tab_at, tab_places, tabs
 from tui.widgets.daemon_line import daemon_line, fits
 from tui.widgets.panel import Panel
 
@@ -28,12 +31,12 @@ SMALL_WIDTH, SMALL_HEIGHT = 110, 30
 FAR = 10**9  # lines: beyond every end
 
 
-def textual_bindings(screen: str) -> list[BindingType]:
+def textual_bindings(screen: str) -> BindingsMap:
     """The binding table as Textual wants it."""
-    return [
+    return BindingsMap(
         TextualBinding(",".join(binding.keys), f"app.act({binding.action!r})", binding.label, show=False)
         for binding in bindings.bindings_of(screen)
-    ]
+    )
 
 
 class BaseScreen(Screen[None], inherit_bindings=False):
@@ -44,6 +47,8 @@ class BaseScreen(Screen[None], inherit_bindings=False):
 
     def __init__(self) -> None:
         super().__init__()
+        # Not those of the class: the user's keys are known only once there is an app.
+        self._bindings = textual_bindings(self.room)
         self.small = False
         self._then: Callable[[str], None] | None = None  # what is done with the text that is asked for
         self._live = False  # whether it takes each change
@@ -113,6 +118,10 @@ class BaseScreen(Screen[None], inherit_bindings=False):
 
     def on_screen_resume(self) -> None:
         self.changed()
+
+    def key_of(self, action: str) -> str:
+        """The key that an action has here, for a sentence that names it."""
+        return bindings.key_of(action, self.room)
 
     # ---- copying -------------------------------------------------------------------------------
 
@@ -257,7 +266,7 @@ class BaseScreen(Screen[None], inherit_bindings=False):
 
     def click(self, panel: str, row: int, column: int) -> None:
         """A press on a line of a panel: what stands there is chosen."""
-        if panel == "tabs" and (tab := tab_at(self.tab_names(), column)) is not None:
+        if panel == "tabs" and (tab := tab_at(self.room, self.tab_names(), column)) is not None:
             self.do_pane(tab + 1)
 
     def turn_wheel(self, panel: str, lines: int) -> None:
@@ -272,6 +281,31 @@ class BaseScreen(Screen[None], inherit_bindings=False):
 
     def do_pane(self, number: int) -> None:
         """Show a pane or section by its number, from 1 on."""
+
+    # ---- jumping -------------------------------------------------------------------------------
+
+    def places(self) -> Iterable[Place]:
+        """What can be gone to by a letter: panes or sections here, and what a screen has beside them."""
+        for index, name in enumerate(self.tab_names()):
+            yield Place(name, partial(self.do_pane, index + 1), self._place_of_pane(index))
+
+    def _place_of_pane(self, index: int) -> Offset | None:
+        """On its name in the rule of names, else at its corner."""
+        rule = self.query("#tabs").first()
+        if not rule.display:
+            return self.place_in(f"#pane{index}")
+        start, end = list(tab_places(self.room, self.tab_names()))[index]
+        return rule.region.offset + Offset(start + 1, 0) if end <= rule.size.width else None
+
+    def place_in(self, panel: str, row: int | None = None) -> Offset | None:
+        """The start of a row of a panel, or the panel's corner; None if it is out of sight."""
+        widget = self.query_one(panel)
+        if not widget.region:
+            return None
+        return widget.region.offset if row is None else widget.content_region.offset + Offset(0, row)
+
+    def do_jump(self) -> None:
+        self.app.push_screen(JumpScreen(self.host, self.size, list(self.places())))
 
     # ---- header and footer ---------------------------------------------------------------------
 
@@ -306,7 +340,7 @@ class PanedScreen(BaseScreen, inherit_bindings=False):
         return self.panes
 
     def paint_tabs(self, width: int, height: int) -> list[Line]:
-        return [tabs(self.panes, self.pane, width)]
+        return [tabs(self.room, self.panes, self.pane, width)]
 
     def lay_out(self, width: int, height: int) -> None:
         self.query_one("#tabs").set_class(not self.small, "hidden")

@@ -14,14 +14,15 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 
 from finetui.errors import StoreError
+from tui.bindings import key_of
 from tui.host import Answer
 from tui.lines.cycle import following
 from tui.lines.scroll import Scroll
 from tui.lines.tables import Table
-from tui.lines.text import Line, cut, wrap
+from tui.lines.text import Line, cut, width_of, wrap
 from tui.rows import Request, Run, ask
 from tui.screens import chart_files
-from tui.screens.base import PanedScreen, pane_index, textual_bindings
+from tui.screens.base import PanedScreen, pane_index
 from tui.screens.chart_files import Picture
 from tui.screens.reader import ReaderScreen
 from tui.screens.sample_search import SampleSearch
@@ -45,7 +46,6 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
 
     room = "compare"
     panes = ("curves", "metrics", "recipes", "samples", "examples")
-    BINDINGS = textual_bindings("compare")
 
     def __init__(self, numbers: tuple[int, ...]) -> None:
         super().__init__()
@@ -162,7 +162,8 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
     def paint_note(self, width: int, height: int) -> list[Line]:
         lines = wrap(self._note(), max(10, width - 2))
         if len(lines) > height:
-            lines = [*lines[: height - 1], f"{cut(lines[height - 1], width - 16)} … enter: all"]
+            rest = f" … {self.key_of('read_pane')}: all"
+            lines = [*lines[: height - 1], f"{cut(lines[height - 1], width - 4 - width_of(rest))}{rest}"]
         return [[(f" {line}", "warn")] for line in lines]
 
     def paint_chart(self, width: int, height: int) -> list[Line]:
@@ -391,5 +392,7 @@ def _new(name: str) -> Path:
     """The file of a name that is still free. Raises StoreError."""
     path = Path(name).expanduser().absolute()
     if path.exists():
-        raise StoreError(f"{path} is there already: w again, and another name", "file")
+        raise StoreError(
+            f"{path} is there already: {key_of('write', 'compare')} again, and another name", "file"
+        )
     return path

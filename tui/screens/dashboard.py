@@ -11,7 +11,7 @@ from textual.containers import Horizontal
 
 from engine.basics.safe_text import one_line
 from store.states import RunState
-from tui import run_filter
+from tui import bindings, run_filter
 from tui.lines import sweeps, theme
 from tui.lines.cycle import following
 from tui.lines.log_levels import Level
@@ -19,10 +19,11 @@ from tui.lines.text import Line, cut, spread
 from tui.rows import Request, Run, ask
 from tui.run_list import RunList
 from tui.screens import chart_files
-from tui.screens.base import BaseScreen, pane_index, textual_bindings
+from tui.screens.base import BaseScreen, pane_index
 from tui.screens.dashboard_charts import Charts
 from tui.screens.dashboard_layout import Layout
 from tui.screens.dashboard_panes import PANES, ShownPanes
+from tui.screens.jump import Place
 from tui.state import FIRST_METRIC, ChartView
 from tui.widgets import chart, grid, hardware, log_lines, panes, run_table
 from tui.widgets.bars import tabs
@@ -30,14 +31,13 @@ from tui.widgets.chart import Shown
 from tui.widgets.hardware import Hardware
 from tui.widgets.panel import Panel
 
-MOST_CURVES = len(theme.SERIES)  # of marked runs: more than there are colours tell nothing
+MOST_CURVES = theme.SERIES  # of marked runs: more than there are colours tell nothing
 
 
 class Dashboard(BaseScreen, inherit_bindings=False):
     """Everything at a glance; on a small terminal one pane at a time below the table."""
 
     room = "dashboard"
-    BINDINGS = textual_bindings("dashboard")
 
     def __init__(self, panes: object = None) -> None:
         """`panes`: how they were arranged in the session before."""
@@ -170,7 +170,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         index = self.run_list.index(self.snapshot)
         self.top = grid.visible_top(self.top, index, len(runs), rows)
         none = f"No run matches {self.run_list.filter!r}: esc shows all"
-        first = run_table.READING if self.snapshot.reading else run_table.EMPTY
+        first = run_table.READING if self.snapshot.reading else run_table.empty()
         empty = none if self.snapshot.runs else first
         slots = {number: slot for slot, number in enumerate(self.state.marked)}
         view = run_table.TableView(
@@ -190,7 +190,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
             return []
         text, style = run_table.about(run)
         if members := self.run_list.folded.get(run.number):
-            text = f"{sweeps.summary([one.state for one in members])} · o shows them · {text}"
+            text = f"{sweeps.summary([one.state for one in members])} · {self.key_of('sweep')} shows them · {text}"
         return [(f"  #{run.number} ", "dim"), (cut(one_line(text), width - 8), style)]
 
     def tab_names(self) -> Sequence[str]:
@@ -198,7 +198,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         return (self.charts.metric_title(), *PANES[1:5], log)
 
     def paint_tabs(self, width: int, height: int) -> list[Line]:
-        return [tabs(self.tab_names(), self.shown_panes.pane, width)]
+        return [tabs(self.room, self.tab_names(), self.shown_panes.pane, width)]
 
     def paint_hardware(self, width: int, height: int) -> list[Line]:
         if not self.snapshot.has(hardware.LATEST):
@@ -210,7 +210,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         latest, history, now = (
             self.snapshot.rows(one) for one in (hardware.LATEST, hardware.HISTORY, hardware.MACHINE)
         )
-        return Hardware.of(latest, history, now[0] if now else {}, busy=self._busy())
+        return Hardware.of(latest, history, now[0] if now else {}, busy=self.snapshot.busy)
 
     def paint_hardware_line(self, width: int, height: int) -> list[Line]:
         run = self.target()
@@ -233,7 +233,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         if self.shown_panes.whole:
             return self.shown_panes.in_view(lines, height)
         if len(lines) > height:
-            lines[height - 1 :] = [[("… the rest: enter, then 4", "faint")]]
+            there = bindings.key_of("pane(4)", "run")  # the run's flags
+            lines[height - 1 :] = [[(f"… the rest: {self.key_of('open')}, then {there}", "faint")]]
         return lines
 
     def paint_log(self, width: int, height: int) -> list[Line]:
@@ -246,9 +247,6 @@ class Dashboard(BaseScreen, inherit_bindings=False):
             lines = log_lines.whole(rows, run, least, width)
             return self.shown_panes.in_view(lines, height, from_end=True)
         return log_lines.end(rows, run, least, width, height)
-
-    def _busy(self) -> bool:
-        return self.snapshot.busy
 
     # ---- moving ---------------------------------------------------------------------------------
 
@@ -287,6 +285,14 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         if panel == "table":
             self.move(lines)
 
+    def places(self) -> Iterable[Place]:
+        yield from super().places()
+        rows = max(0, self.query_one("#table").content_size.height - 2)
+        for at, run in enumerate(self.runs()[self.top : self.top + rows]):
+            yield Place(
+                f"#{run.number}", partial(self._place, self.top + at), self.place_in("#table", 1 + at)
+            )
+
     # ---- doing ----------------------------------------------------------------------------------
 
     def do_mark(self) -> None:
@@ -302,7 +308,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         folded = self.run_list.folded
         shown = [one.number for run in self.runs() for one in folded.get(run.number, (run,))]
         self.state.marked += [number for number in shown if number not in self.state.marked]
-        self.host.say(f"{len(self.state.marked)} runs are marked; U unmarks them")
+        self.host.say(f"{len(self.state.marked)} runs are marked; {self.key_of('unmark')} unmarks them")
         self.changed()
 
     def do_unmark(self) -> None:

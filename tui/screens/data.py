@@ -15,7 +15,7 @@ from engine.basics.safe_text import one_line
 from tui.lines.scroll import Scroll
 from tui.lines.text import Line, wrap
 from tui.reports import Reporting
-from tui.screens.base import PanedScreen, pane_index, textual_bindings
+from tui.screens.base import PanedScreen, pane_index
 from tui.widgets import data_page
 from tui.widgets.panel import Panel
 
@@ -25,7 +25,6 @@ class DataScreen(PanedScreen, inherit_bindings=False):
 
     room = "data"
     panes = ("report", "examples")
-    BINDINGS = textual_bindings("data")
 
     def __init__(self, title: str, *arguments: str, stdin: str = "") -> None:
         """`arguments`, `stdin`: those of `tui.reports.Reporting`."""

@@ -13,6 +13,7 @@ from textual.containers import Horizontal
 from engine.basics.errors import ExportError
 from engine.basics.safe_text import one_line
 from finetui.errors import StoreError
+from tui.bindings import key_of
 from tui.host import Answer, path_or_say
 from tui.lines import looks
 from tui.lines.cycle import following
@@ -21,7 +22,8 @@ from tui.lines.scroll import Scroll
 from tui.lines.text import Line, cut, wrap
 from tui.reports import Exporting
 from tui.rows import Request, Row, Run, ask
-from tui.screens.base import PanedScreen, textual_bindings
+from tui.screens.base import PanedScreen
+from tui.screens.jump import Place
 from tui.widgets import changes, example_page
 from tui.widgets.example_page import Example
 from tui.widgets.grid import visible_top
@@ -38,7 +40,6 @@ class ExamplesScreen(PanedScreen, inherit_bindings=False):
 
     room = "examples"
     panes = ("list", "example")
-    BINDINGS = textual_bindings("examples")
 
     def __init__(self, number: int, suite: str | None = None, slice: str | None = None) -> None:
         """`suite`, `slice`: those that are shown first, if the run has them."""
@@ -214,7 +215,10 @@ class ExamplesScreen(PanedScreen, inherit_bindings=False):
         """From the run itself to the marked ones, one by one, and back."""
         others = [number for number in self.state.marked if number != self.number]
         if not others:
-            self.host.say("mark another run with space on the dashboard: b then compares with it", "warn")
+            mark, compare = key_of("mark", "dashboard"), self.key_of("before_run")
+            self.host.say(
+                f"mark another run with {mark} on the dashboard: {compare} then compares with it", "warn"
+            )
             return
         around = [self.number, *others]
         self.before = following(around, self.before if self.before in around else self.number)
@@ -331,6 +335,17 @@ class ExamplesScreen(PanedScreen, inherit_bindings=False):
         if panel == "pane0" and 0 < row <= len(self.rows()) - self.top:
             self.cursor, self.scroll.first = self.top + row - 1, 0
         super().click(panel, row, column)
+
+    def places(self) -> Iterable[Place]:
+        yield from super().places()
+        shown = self.query_one("#pane0")
+        rows = self.rows()[self.top : self.top + shown.content_size.height - 1] if shown.display else []
+        for at, row in enumerate(rows):
+            yield Place(
+                row["example"],
+                partial(self._go, self.top + at - self.cursor),
+                self.place_in("#pane0", 1 + at),
+            )
 
     def turn_wheel(self, panel: str, lines: int) -> None:
         if panel == "pane1":

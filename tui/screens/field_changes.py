@@ -22,7 +22,9 @@ class FieldChanges:
 
     def cycle(self, field: Field | None, by: int) -> None:
         if field is None or not field.choices:
-            self._screen.host.say("this line has no choices: enter types a value", "warn")
+            self._screen.host.say(
+                f"this line has no choices: {self._screen.key_of('open')} types a value", "warn"
+            )
             return
         value = given(self._draft(), field)
         now = field.default if value is MISSING else value
@@ -97,4 +99,6 @@ class FieldChanges:
         try:
             self._take(make())
         except BadYaml as error:
-            self._screen.host.say(f"{one_line(str(error))}: e edits the YAML, u takes it back", "bad")
+            yaml, undo = self._screen.key_of("yaml"), self._screen.key_of("undo")
+            said = f"{one_line(str(error))}: {yaml} edits the YAML, {undo} takes it back"
+            self._screen.host.say(said, "bad")

@@ -14,7 +14,7 @@ from finetui.home import Home
 from tui import commands
 from tui.lines.scroll import Scroll
 from tui.lines.text import Line, wrap
-from tui.screens.base import BaseScreen, textual_bindings
+from tui.screens.base import BaseScreen
 from tui.widgets.panel import Panel
 
 
@@ -22,7 +22,6 @@ class FixScreen(BaseScreen, inherit_bindings=False):
     """`finetui fix` with keys. The work is the command's own, so that the screen reads no logs and no data."""
 
     room = "fix"
-    BINDINGS = textual_bindings("fix")
 
     def __init__(self, number: int, name: str) -> None:
         super().__init__()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import partial
+
 from textual.app import ComposeResult
 from textual.message import Message
 
 from tui import bindings
 from tui.lines.text import Line, left, wrap
-from tui.screens.base import BaseScreen, textual_bindings
+from tui.screens.base import BaseScreen
+from tui.screens.jump import Place
 from tui.widgets import grid
 from tui.widgets.panel import Panel
 from tui.widgets.prompt import Prompt
@@ -19,7 +23,6 @@ class HelpScreen(BaseScreen, inherit_bindings=False):
     """A searchable, executable list."""
 
     room = "help"
-    BINDINGS = textual_bindings("help")
 
     def __init__(self, below: str) -> None:
         super().__init__()
@@ -63,6 +66,7 @@ class HelpScreen(BaseScreen, inherit_bindings=False):
             entry = _entry(binding, at == self.cursor, room)
             lines += entry
             self._entries += [at] * len(entry)
+        del self._entries[height:]
         return lines[:height]
 
     def on_prompt_changed(self, message: Message) -> None:
@@ -81,6 +85,12 @@ class HelpScreen(BaseScreen, inherit_bindings=False):
         if panel == "list" and row < len(self._entries):
             self.cursor = self._entries[row]
             self.update_panels()
+
+    def places(self) -> Iterable[Place]:
+        for row, at in enumerate(self._entries):
+            if at not in self._entries[:row]:
+                name = self.matches()[at].label
+                yield Place(name, partial(self.move, at - self.cursor), self.place_in("#list", row))
 
     def page(self) -> int:
         return 8

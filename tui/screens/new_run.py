@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from textual.app import ComposeResult
@@ -12,16 +13,18 @@ from textual.widgets import TextArea
 
 from engine.basics.safe_text import lines as safe_lines
 from engine.basics.safe_text import one_line
+from tui.bindings import key_of
 from tui.host import Answer
 from tui.lines.recipe_draft import MISSING, Draft, shown
 from tui.lines.recipe_fields import fields_of, given
 from tui.lines.scroll import Scroll
 from tui.lines.text import Line, folded, spread
 from tui.rows import Request, ask
-from tui.screens.base import PanedScreen, pane_index, textual_bindings
+from tui.screens.base import PanedScreen, pane_index
 from tui.screens.draft_check import DraftCheck
 from tui.screens.draft_queueing import DraftQueueing
 from tui.screens.field_changes import FieldChanges
+from tui.screens.jump import Place
 from tui.screens.recipe_files import ask_for_file, ask_where_to_save
 from tui.widgets import forecast, grid, hardware, recipe_form
 from tui.widgets.panel import Panel
@@ -36,7 +39,6 @@ class NewRunScreen(PanedScreen, inherit_bindings=False):
 
     room = "new"
     panes = ("form", "yaml", "check")
-    BINDINGS = textual_bindings("new")
 
     def __init__(self, draft: Draft, *, changed: bool = False) -> None:
         """`changed`: there is something in it that is nowhere else."""
@@ -49,7 +51,7 @@ class NewRunScreen(PanedScreen, inherit_bindings=False):
         self.search = ""
         self.cursor = "model.path"  # key of the row
         self.editor: YamlEditor | None = None
-        self._top = 0  # first row in view
+        self._top = self._room = 0  # first row in view, and how many there is room for
         self._scrolled = [Scroll() for _ in self.panes]
         self.checked = DraftCheck(self, lambda: self.draft, self._keep, self.update_panels)
         self.changes = FieldChanges(self, lambda: self.draft, self.take)
@@ -127,10 +129,12 @@ class NewRunScreen(PanedScreen, inherit_bindings=False):
     def paint_form(self, width: int, height: int) -> list[Line]:
         rows = self.rows()
         if not rows:
-            return [[(f"no field matches {self.search!r}: / searches for another", "dim")]]
+            return [
+                [(f"no field matches {self.search!r}: {self.key_of('filter')} searches for another", "dim")]
+            ]
         at = self._index(rows)
         about = recipe_form.about(self.draft, rows[at], self.fields, width)[: max(2, height // 2)]
-        room = max(1, height - len(about) - 1)
+        self._room = room = max(1, height - len(about) - 1)
         self._top = grid.visible_top(self._top, at, len(rows), room)
         lines = [
             recipe_form.line(self.draft, row, self.fields, self.folded, number == at, width)
@@ -182,6 +186,21 @@ class NewRunScreen(PanedScreen, inherit_bindings=False):
         if panel == "pane0" and self._top + row < len(rows):
             self.cursor = rows[self._top + row].key
             self.update_panels()
+
+    def places(self) -> Iterable[Place]:
+        """Panes, the rows in view, and sections out of sight."""
+        yield from super().places()
+        rows, form = self.rows(), self.query_one("#pane0")
+        shown = range(self._top, min(len(rows), self._top + self._room)) if form.display else range(0)
+        for at, row in enumerate(rows):
+            if at in shown or row.field is None:
+                place = self.place_in("#pane0", at - self._top) if at in shown else None
+                yield Place(row.section, partial(self._go_to, row.key), place)
+
+    def _go_to(self, key: str) -> None:
+        self._bring_form()
+        self.cursor = key
+        self.update_panels()
 
     def turn_wheel(self, panel: str, lines: int) -> None:
         if panel.startswith("pane"):
@@ -312,7 +331,8 @@ class NewRunScreen(PanedScreen, inherit_bindings=False):
 
     def do_load(self) -> None:
         if self.unsaved:
-            self.host.say("first a queue, w save, or esc: this recipe has changes", "warn")
+            keys = f"{self.key_of('add')} queue, {self.key_of('write')} save, or esc"
+            self.host.say(f"first {keys}: this recipe has changes", "warn")
             return
         ask_for_file(self, self._show_file)
 
@@ -339,7 +359,8 @@ class NewRunScreen(PanedScreen, inherit_bindings=False):
 
     def do_quit(self) -> None:
         if self.unsaved:
-            self.host.confirm("Quit? This recipe is not queued; A offers it next time.", self.host.quit)
+            offers = f"{key_of('new_run', 'dashboard')} offers it next time"
+            self.host.confirm(f"Quit? This recipe is not queued; {offers}.", self.host.quit)
         else:
             self.host.quit()
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from textual.app import ComposeResult
 
 from engine.basics.safe_text import one_line
+from tui.bindings import key_of
 from tui.host import Answer
 from tui.lines.text import Line, fit, folded, left
-from tui.screens.base import BaseScreen, textual_bindings
+from tui.screens.base import BaseScreen
 from tui.widgets import grid
 from tui.widgets.panel import Panel
 
@@ -44,7 +45,6 @@ class QueriesScreen(BaseScreen, inherit_bindings=False):
     """`saved` is that of the SQL screen, which keeps it; `use` takes the query that is chosen."""
 
     room = "queries"
-    BINDINGS = textual_bindings("queries")
 
     def __init__(self, saved: dict[str, str], history: Sequence[str], use: Callable[[str], None]) -> None:
         super().__init__()
@@ -89,7 +89,9 @@ class QueriesScreen(BaseScreen, inherit_bindings=False):
     def paint_query(self, width: int, height: int) -> list[Line]:
         lines = [piece for line in self.chosen().sql.split("\n") for piece in folded(one_line(line), width)]
         if len(lines) > height:
-            lines[height - 1 :] = ["… enter puts it into the editor, Y q copies it"]
+            lines[height - 1 :] = [
+                f"… {self.key_of('choose')} puts it into the editor, {self.key_of('copy')} q copies it"
+            ]
         return [[(line, "text")] for line in lines]
 
     def copies(self) -> Sequence[Answer]:
@@ -112,7 +114,8 @@ class QueriesScreen(BaseScreen, inherit_bindings=False):
     def do_forget(self) -> None:
         entry = self.chosen()
         if entry.kind != "saved":
-            self.host.say("only saved queries can be deleted: f3 in the editor saves one", "warn")
+            save = key_of("save_query", "sql")
+            self.host.say(f"only saved queries can be deleted: {save} in the editor saves one", "warn")
             return
 
         def forget() -> None:

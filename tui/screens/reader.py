@@ -10,7 +10,7 @@ from engine.basics.safe_text import one_line
 from tui.host import Answer
 from tui.lines.scroll import Scroll
 from tui.lines.text import Line, block, spread
-from tui.screens.base import BaseScreen, textual_bindings
+from tui.screens.base import BaseScreen
 from tui.widgets.panel import Panel
 
 
@@ -18,7 +18,6 @@ class ReaderScreen(BaseScreen, inherit_bindings=False):
     """Opened by what had to cut it."""
 
     room = "reader"
-    BINDINGS = textual_bindings("reader")
 
     def __init__(self, title: str, text: str) -> None:
         super().__init__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from textual.app import ComposeResult
@@ -13,7 +14,8 @@ from tui.lines import theme
 from tui.lines.text import Line, cut, from_column, line_width, marked, places, wrap
 from tui.rows import Request, Run, ask
 from tui.screens import chart_files
-from tui.screens.base import BaseScreen, textual_bindings
+from tui.screens.base import BaseScreen
+from tui.screens.jump import Place
 from tui.state import ChartView
 from tui.widgets import chart, details, grid, log_lines, panes, run_table
 from tui.widgets.bars import tabs
@@ -32,7 +34,6 @@ class RunScreen(BaseScreen, inherit_bindings=False):
     """Sections behind number keys and tab; j and k choose a curve or scroll."""
 
     room = "run"
-    BINDINGS = textual_bindings("run")
 
     def __init__(self, number: int, key: str, section: int = 0) -> None:
         """`key`: the curve that is chosen first; `section`: which one is shown."""
@@ -131,9 +132,8 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         text, style = run_table.about(run)
         lines: list[Line] = [[(f" {line}", style)] for line in wrap(one_line(text), max(1, width - 2))]
         most = max(1, self.size.height // 3)
-        return (
-            lines if len(lines) <= most else [*lines[: most - 1], [(f" … the rest: {RECIPE + 1}", "faint")]]
-        )
+        rest: Line = [(f" … the rest: {self.key_of(f'pane({RECIPE + 1})')}", "faint")]
+        return lines if len(lines) <= most else [*lines[: most - 1], rest]
 
     def changed(self) -> None:
         height = max(1, len(self._about(self.size.width)))
@@ -146,7 +146,7 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         return SECTIONS
 
     def paint_tabs(self, width: int, height: int) -> list[Line]:
-        return [tabs(SECTIONS, self.section, width)]
+        return [tabs(self.room, SECTIONS, self.section, width)]
 
     def paint_keys(self, width: int, height: int) -> list[Line]:
         rows = self.rows("keys")
@@ -257,13 +257,25 @@ class RunScreen(BaseScreen, inherit_bindings=False):
     def click(self, panel: str, row: int, column: int) -> None:
         super().click(panel, row, column)
         if panel == "keys" and self.keys_top + row < len(self.rows("keys")):
-            self._choose_key(self.keys_top + row)
-            self.changed()
+            self._go_to_key(self.keys_top + row)
 
     def _choose_key(self, index: int) -> None:
         keys = [str(row["key"]) for row in self.rows("keys")]
         if keys:
             self.key = keys[max(0, min(len(keys) - 1, index))]
+
+    def places(self) -> Iterable[Place]:
+        yield from super().places()
+        panel = self.query_one("#keys")
+        in_view = self.rows("keys")[self.keys_top : self.keys_top + panel.content_size.height]
+        for at, row in enumerate(in_view if panel.display else ()):
+            yield Place(
+                str(row["key"]), partial(self._go_to_key, self.keys_top + at), self.place_in("#keys", at)
+            )
+
+    def _go_to_key(self, index: int) -> None:
+        self._choose_key(index)
+        self.changed()
 
     def move(self, by: int) -> None:
         if self._chosen() == "curves":
@@ -282,7 +294,7 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         self.ask(
             f"search in {self._chosen()}",
             self.search,
-            ". the next, , the one before",
+            f"{self.key_of('next_match')} the next, {self.key_of('previous_match')} the one before",
             self._search,
             live=True,
         )
@@ -309,7 +321,7 @@ class RunScreen(BaseScreen, inherit_bindings=False):
     def _go(self, fits: Callable[[int, int], bool], last: bool = False) -> None:
         """Put a line that has the words on top; behind the last one comes the first."""
         if not self.search:
-            self.host.say("/ searches here")
+            self.host.say(f"{self.key_of('search')} searches here")
             return
         if not self._found:
             self.host.say(f"nothing here has {self.search!r}", "warn")

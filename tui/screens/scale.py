@@ -17,7 +17,7 @@ from tui.lines import front
 from tui.lines.scroll import Scroll
 from tui.lines.text import Line, wrap
 from tui.reports import Exporting
-from tui.screens.base import BaseScreen, textual_bindings
+from tui.screens.base import BaseScreen
 from tui.widgets import plot
 from tui.widgets.canvas import Mark, Series
 from tui.widgets.panel import Panel
@@ -28,7 +28,6 @@ class ScaleScreen(BaseScreen, inherit_bindings=False):
     """`finetui fix --scale` with keys. Scoring ends when the screen is left."""
 
     room = "scale"
-    BINDINGS = textual_bindings("scale")
 
     def __init__(self, number: int, name: str) -> None:
         super().__init__()

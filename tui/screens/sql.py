@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from textual import events
@@ -17,7 +18,8 @@ from engine.basics.safe_text import one_line
 from tui.host import Answer
 from tui.lines.cycle import following
 from tui.lines.text import Line, cut, wrap
-from tui.screens.base import BaseScreen, textual_bindings
+from tui.screens.base import BaseScreen
+from tui.screens.jump import Place
 from tui.screens.queries import EXAMPLES, QueriesScreen
 from tui.screens.reader import ReaderScreen
 from tui.screens.sql_results import Results
@@ -37,14 +39,17 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
 
     room = "sql"
     AUTO_FOCUS = ""  # or Textual would give the editor the keys whenever a screen above is closed
-    BINDINGS = textual_bindings("sql")
 
     def __init__(self, history: list[str], saved: dict[str, str]) -> None:
         """`history`: earlier queries, the last one last. `saved`: those with a name."""
         super().__init__()
         self.results = Results(self)
         self.outcome: Line = [
-            ("enter runs the query · f2 for saved and ready-made ones · tab to the results", "dim")
+            (
+                f"enter runs the query · {self.key_of('queries')} for saved and ready-made ones"
+                f" · {self.key_of('next_pane')} to the results",
+                "dim",
+            )
         ]
         self.schema = schema_list.Schema()
         self.table_top = self.table_cursor = 0
@@ -277,14 +282,14 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
             self._ask_name(sql)
 
     def _ask_name(self, sql: str) -> None:
-        hint = "losses of last week; f2 has it from then on"
+        hint = f"losses of last week; {self.key_of('queries')} has it from then on"
         self.ask("name of the query", "", hint, lambda name: self._save(name, sql))
 
     def _save(self, name: str, sql: str) -> None:
         def save() -> None:
             self.saved[name] = sql
             self.host.remember(saved=dict(self.saved))
-            self.host.say(f"saved as {one_line(name)}: f2 has it", "good")
+            self.host.say(f"saved as {one_line(name)}: {self.key_of('queries')} has it", "good")
 
         if not name:
             self.host.say("nothing done")
@@ -332,6 +337,10 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
 
     def do_previous_pane(self) -> None:
         self.activate(following(PANES, self.active, -1))
+
+    def places(self) -> Iterable[Place]:
+        for name in PANES:
+            yield Place(name, partial(self.activate, name), self.place_in(f"#{name}"))
 
     def do_back(self) -> None:
         if self.running:

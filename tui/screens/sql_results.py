@@ -195,7 +195,8 @@ class Results:
 
     def _copy_many(self, made: Result, text: Any, what: str) -> None:
         if made.table.num_rows > MOST_COPIED:
-            self.screen.host.say(f"{made.count()} are too many to copy: w saves them to a file", "warn")
+            write = self.screen.key_of("write")
+            self.screen.host.say(f"{made.count()} are too many to copy: {write} saves them to a file", "warn")
         else:
             self.screen.host.copy(text(), what)
 

@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from tui import bindings
 from tui.bindings import Context
 from tui.lines.text import Line, line_width
 
 
-def tabs(names: Sequence[str], chosen: int, width: int) -> Line:
-    """A rule with the names of panes and their number keys."""
+def tabs(room: str, names: Sequence[str], chosen: int, width: int) -> Line:
+    """A rule with the names of the panes of a screen and their number keys."""
     line: Line = [("─", "rule")]
     for index, name in enumerate(names):
         is_chosen = index == chosen
         line += [
-            (f" {index + 1}", "key" if is_chosen else "faint"),
+            (f" {_pane_key(room, index)}", "key" if is_chosen else "faint"),
             (f" {name} ", "title" if is_chosen else "dim"),
             ("─", "rule"),
         ]
     return [*line, ("─" * max(0, width - line_width(line)), "rule")]
 
 
-def tab_at(names: Sequence[str], column: int) -> int | None:
-    """Which of the names in the rule of `tabs` stands at a column; None on the rule itself."""
+def _pane_key(room: str, index: int) -> str:
+    return bindings.key_of(f"pane({index + 1})", room)
+
+
+def tab_places(room: str, names: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Where each of the names stands in the rule of `tabs`: the first column, and the one behind the last."""
     start = 1
     for index, name in enumerate(names):
-        end = start + line_width([(f" {index + 1} {name} ", "")])
-        if start <= column < end:
-            return index
+        end = start + line_width([(f" {_pane_key(room, index)} {name} ", "")])
+        yield start, end
         start = end + 1
-    return None
+
+
+def tab_at(room: str, names: Sequence[str], column: int) -> int | None:
+    """Which of the names stands at a column; None on the rule itself."""
+    places = enumerate(tab_places(room, names))
+    return next((index for index, (start, end) in places if start <= column < end), None)
 
 
 def footer(room: str, width: int, context: Context) -> Line:

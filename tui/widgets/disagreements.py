@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.basics.safe_text import one_line
+from tui.bindings import key_of
 from tui.lines import format
 from tui.lines.text import Line, cut, left, right, wrap
 from tui.rows import Row, Run
@@ -110,7 +111,7 @@ def _row(example: Example, under: bool, view: InView, name: int) -> Line:
 
 
 def _preview(example: Example, width: int) -> list[Line]:
-    said = f"─ {facts(example)} · enter: all of it "
+    said = f"─ {facts(example)} · {key_of('read_pane', 'compare')}: all of it "
     lines: list[Line] = [[(left(said + "─" * max(0, width - len(said)), width), "rule")]]
     for name, text, most in (("prompt", example.prompt, 2), ("target", example.target, _PREVIEW - 3)):
         rows = wrap(one_line(text.replace("\n", " ⏎ ")), max(10, width - 9))[:most]

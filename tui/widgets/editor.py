@@ -32,10 +32,10 @@ _STYLES = {
 class Completion(Panel):
     """The list: over all else, at a place of the screen. `chosen` is None until an arrow has moved into it."""
 
-    DEFAULT_CSS = f"""
-    Completion {{
-        layer: over; position: absolute; display: none; background: {theme.SURFACE};
-    }}
+    DEFAULT_CSS = """
+    Completion {
+        layer: over; position: absolute; display: none; background: $ft-surface;
+    }
     """
 
     class Moved(Message):

@@ -9,6 +9,7 @@ from engine.basics.safe_text import one_line
 from engine.flags import words
 from engine.recipe.kinds import COMMAND
 from store.states import RunState
+from tui.bindings import key_of
 from tui.lines.text import Line, cut, fit, left, line_width, wrap
 from tui.rows import Row, Run
 
@@ -32,8 +33,8 @@ def flags(rows: Sequence[Row], worst: Sequence[Row], run: Run | None, width: int
         lines += [*_flag(row, texts, width), []]
     if run.method == COMMAND:
         return lines[:-1]
-    makes = "; f makes a recipe of the first things to do" if run.flags else ""
-    return [*lines, [(f"X shows the examples{makes}", "faint")]]
+    makes = f"; {key_of('fix', 'dashboard')} makes a recipe of the first things to do" if run.flags else ""
+    return [*lines, [(f"{key_of('show_examples', 'dashboard')} shows the examples{makes}", "faint")]]
 
 
 def _no_flags_yet(run: Run, width: int) -> list[Line]:

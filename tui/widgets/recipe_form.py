@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from engine.basics.safe_text import one_line
+from tui.bindings import key_of
 from tui.lines.recipe_draft import MISSING, Draft, shown
 from tui.lines.recipe_fields import SECTIONS, Field, given, problem_of
 from tui.lines.text import Line, cut, fit, left, wrap
@@ -94,7 +95,7 @@ def about(draft: Draft, row: Row, fields: list[Field], width: int) -> list[Line]
     """All there is on the line under the cursor: nothing of it is cut."""
     field = row.field
     if field is None:
-        return [[("enter opens or closes the section", "dim")]]
+        return [[(f"{key_of('open', 'new')} opens or closes the section", "dim")]]
     problem, value = problem_of(draft, field, fields), given(draft, field)
     lines: list[Line] = [[(piece, "bad")] for piece in wrap(one_line(problem), width)] if problem else []
     lines += [[(piece, "text")] for piece in wrap(f"{field.key}: {one_line(field.help)}", width)]

@@ -30,14 +30,14 @@ class Curves:
 
     def plot(self, only: str | None, view: ChartView, *, color: bool) -> Plot:
         shown = [one for one in self.series if only in (None, one[0])]
-        series = [_drawn(label, slot, x, y) for slot, (_, label, x, y) in enumerate(shown[: len(SERIES)])]
+        series = [_drawn(label, slot, x, y) for slot, (_, label, x, y) in enumerate(shown[:SERIES])]
         return Plot(
             tuple(series), log=view.log, glyphs=view.glyphs, rhythm=not color, empty="nothing to draw"
         )
 
     def hidden(self, only: str | None) -> int:
         """How many lines have no colour left."""
-        return max(0, sum(only in (None, one[0]) for one in self.series) - len(SERIES))
+        return max(0, sum(only in (None, one[0]) for one in self.series) - SERIES)
 
 
 def of(table: Any, x: str | None) -> Curves | None:
@@ -114,7 +114,7 @@ def _groups(table: Any, split: Sequence[str]) -> dict[str, list[int]]:
         groups.setdefault(
             " ".join(_named(name, value) for name, value in zip(split, values, strict=True)), []
         ).append(row)
-        if len(groups) > len(SERIES):
+        if len(groups) > SERIES:
             return {}
     return groups if 1 < len(groups) < table.num_rows or table.num_rows == 1 else {}
 

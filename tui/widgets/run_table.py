@@ -9,6 +9,7 @@ from engine.basics.safe_text import one_line
 from engine.basics.wording import duration
 from engine.recipe.kinds import COMMAND
 from store.states import ACTIVE, WAITING, RunState
+from tui.bindings import key_of
 from tui.lines import format, theme
 from tui.lines.text import Line, centered, fit, left, right, squeezed, width_of
 from tui.rows import Run
@@ -19,7 +20,6 @@ UNDER_WAY = ACTIVE | {RunState.PAUSED, RunState.INTERRUPTED}
 SHORT = {COMMAND: "cmd"}  # methods, where the column is narrow
 GIVE_WAY = ("model", "step", "train", "ETA", "method", "general")
 LEAST_NAME = 12
-EMPTY = "No runs yet. Queue one with: finetui run recipe.yaml, or press A"
 READING = "No run has been read yet: the database is made from the logs"
 
 
@@ -33,7 +33,7 @@ class TableView:
     slots: Mapping[int, int]  # run number → colour of its curve, for marked runs
     sort: str = "#"
     down: bool = True
-    empty: str = EMPTY
+    empty: str = ""
     etas: Mapping[int, float] = field(default_factory=dict)  # run number → seconds left
     highest: int = 0  # number of a run, of all that there are
     # Columns that the user chose: key → run → value.
@@ -45,6 +45,10 @@ class _Column:
     name: str
     width: int
     at_right: bool = False
+
+
+def empty() -> str:
+    return f"No runs yet. Queue one with: finetui run recipe.yaml, or press {key_of('new_run', 'dashboard')}"
 
 
 def columns(width: int, highest: int = 0, extra: Sequence[str] = ()) -> list[_Column]:
@@ -199,7 +203,8 @@ def about(run: Run) -> tuple[str, str]:
     if run.state in (RunState.FAILED, RunState.CANCELLED, RunState.PAUSED):
         why = f": {run.reason}" if run.reason else ""
         at = f" at step {run.step}/{run.total_steps}" if run.total_steps else ""
-        return f"{run.state}{at}{why} · r goes on with it", "bad" if run.state == RunState.FAILED else "dim"
+        text = f"{run.state}{at}{why} · {key_of('resume', 'dashboard')} goes on with it"
+        return text, "bad" if run.state == RunState.FAILED else "dim"
     if run.state == RunState.FINISHED:
         took = run.ended - run.started if run.ended and run.started else None
         best = f" · best held-out {format.loss(run.heldout_best)}" if run.heldout_best is not None else ""

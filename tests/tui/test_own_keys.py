@@ -1,0 +1,202 @@
+"""Keys of one's own, from `[keys]` of config.toml."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable, Iterator
+
+import pytest
+from live import Line
+from made_home import Served
+from pilot import ready, status, text_of, type_text, until
+
+from engine.queue import config
+from finetui.home import Home
+from tui import bindings, keymap
+from tui.app import FinetuiApp
+from tui.bindings import bindings_of
+from tui.cli import doctor
+from tui.key_names import key_name, parse
+from tui.screens.dashboard import Dashboard
+from tui.screens.help import HelpScreen
+from tui.screens.run import RunScreen
+from tui.screens.sql import SqlScreen
+
+MakeApp = Callable[..., FinetuiApp]
+SMALL = (80, 24)
+
+
+@pytest.fixture(autouse=True)
+def _own_keys_end_with_the_test() -> Iterator[None]:
+    yield
+    bindings.use({})
+
+
+@pytest.fixture
+def configured(served: Served) -> Iterator[Callable[[str], None]]:
+    yield lambda text: served.home.config.write_text(text) and None
+    served.home.config.unlink(missing_ok=True)
+
+
+def read(text: str) -> tuple[dict[tuple[str, str], tuple[str, ...]], list[str]]:
+    return keymap.read(tomllib.loads(text))
+
+
+@pytest.mark.parametrize(
+    ("written", "key"),
+    [
+        ("x", "x"), ("X", "X"), ("shift+x", "X"), ("?", "question_mark"), ("|", "vertical_line"), ("+", "plus"),
+        ("esc", "escape"), ("F5", "f5"), ("pgdn", "pagedown"), ("↓", "down"), (" ", "space"), ("slash", "slash"),
+        ("Ctrl+X", "ctrl+x"), ("shift+ctrl+up", "ctrl+shift+up"), ("ctrl+i", "tab"), ("ctrl+enter", "ctrl+j"),
+        ("hyper+x", None), ("f99", None), ("", None), ("cmd", None),
+    ],
+)  # fmt: skip
+def test_a_key_can_be_written_as_people_do(written: str, key: str | None) -> None:
+    assert parse(written) == key
+
+
+def test_every_key_of_the_table_is_read_as_it_is_shown() -> None:
+    for binding in bindings.BINDINGS:
+        for key in binding.keys:
+            assert parse(key_name(key)) == key
+            assert parse(key) == key
+
+
+def test_an_action_has_its_key_wherever_it_is_or_on_one_screen() -> None:
+    keys, problems = read('cancel = "ctrl+x"\nrun.cancel = ["f7", "x"]\n"run.search" = "f8"\npane2 = "!"')
+    assert problems == []
+    assert keys["dashboard", "cancel"] == ("ctrl+x",)
+    assert keys["run", "cancel"] == ("f7", "x")
+    assert keys["run", "search"] == ("f8",)
+    assert {screen for screen, action in keys if action == "pane(2)"} == set(bindings.PANES_ON)
+
+
+def test_two_actions_can_change_their_keys() -> None:
+    keys, problems = read('cancel = "p"\npause = "x"\nquit = ["Q", "q"]')
+    assert problems == []
+    bindings.use(keys)
+    assert (bindings.key_of("cancel", "run"), bindings.key_of("pause", "dashboard")) == ("p", "x")
+    assert {one.keys for one in bindings_of("dashboard") if one.action == "quit"} == {("Q", "q"), ("ctrl+q",)}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('cansel = "x"', "key keys.cansel: there is no action cansel; did you mean `cancel`?"),
+        ('rum.cancel = "x"', "key keys.rum.cancel: there is no screen rum; did you mean `run`?"),
+        ('sql.cancel = "f7"', "key keys.sql.cancel: there is no action cancel on the screen sql"),
+        ('cancel = "f99"', "key keys.cancel: there is no key 'f99': write x, X, ?, f5"),
+        ("cancel = 3", "key keys.cancel: a key or a list of keys is needed, as text (got 3)"),
+        ("cancel = []", "key keys.cancel: a key or a list of keys is needed"),
+        ('cancel = "p"', "key keys.cancel: on the screen dashboard p is also pause; choose another key"),
+        ('read = "f7"\ncancel = "f7"', "key keys.cancel: on the screen dashboard f7 is also read"),
+        ('cancel = "esc"', "key keys.cancel: esc leads back; choose another key"),
+        ('back = "backspace"', "key keys.back: esc has to lead back as well"),
+        ('cancel = "ctrl+q"', "key keys.cancel: ctrl+q quits from everywhere; choose another key"),
+        ('cancel = "ctrl+p"', "key keys.cancel: ctrl+p opens the palette"),
+        (
+            'sql.execute = "e"',
+            "key keys.sql.execute: on the screen sql e is needed for text; add a key such as f6",
+        ),
+        ('help.down = ["J", "left"]', "key keys.help.down: on the screen help J ← is needed for text"),
+    ],
+)
+def test_what_cannot_be_is_said_and_the_default_stays(text: str, sentence: str) -> None:
+    keys, problems = read(f'metric = "f9"\n{text}')
+    assert len(problems) == 1
+    assert problems[0].startswith(sentence)
+    changed = {action for _, action in keys}
+    assert changed == ({"metric", "read"} if "read" in text else {"metric"}), "the rest is in force"
+
+
+def test_no_screen_loses_a_key_or_has_one_twice_by_any_table() -> None:
+    keys, _ = read(
+        'down = "n"\nup = "n"\nopen = "enter"\nmark = "x"\ncancel = "space"\nquit = "x"\nback = ["escape", "x"]'
+    )
+    bindings.use(keys)
+    for room in keymap.ROOMS:
+        held = [key for binding in bindings_of(room) for key in binding.keys]
+        assert len(held) == len(set(held)), room
+        assert {"escape", "ctrl+q"} <= set(held)
+
+
+async def test_all_that_names_a_key_names_the_own_one(
+    make_app: MakeApp, configured: Callable[[str], None]
+) -> None:
+    configured(
+        '[keys]\nmark = "f6"\nopen = "L"\nhelp = ["H", "f9"]\nunmark = "f7"\nquit = "Q"\npane3 = "V"\n'
+        'mark_all = "f8"\nback = ["escape", "backspace"]'
+    )
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        footer = text_of(app, "#footer")
+        assert footer.startswith(" L open  f6 mark  ")
+        assert "H help" in footer
+        assert " 2 held-out ─ V general " in text_of(app, "#tabs")
+        await pilot.press("space")
+        assert app.state.marked == [], "the default is free"
+        await pilot.press("f8")
+        assert status(app).endswith("f7 unmarks them")
+        await pilot.press("f7", "c")
+        assert status(app) == "mark two or more runs with f6, then compare them"
+        await pilot.press("V")
+        assert app.screen.query_one("#pane2").display
+        await pilot.press("ctrl+c")
+        assert status(app) == "press Q to leave; runs go on"
+        await pilot.press("L")
+        assert isinstance(app.screen, RunScreen)
+        await pilot.press("backspace")
+        assert isinstance(app.screen, Dashboard)
+        await pilot.press("H")
+        assert isinstance(app.screen, HelpScreen)
+        await type_text(pilot, "f6")
+        assert text_of(app, "#list").split()[:3] == ["▌", "f6", "mark"]
+        await pilot.press("enter")
+        await until(pilot, lambda: len(app.state.marked) == 1, "the mark")
+        await pilot.press("colon")
+        assert isinstance(app.screen, SqlScreen)
+        await pilot.press("f9")
+        assert isinstance(app.screen, HelpScreen), "also while a query is typed"
+        await pilot.press("escape", "escape", "Q")
+    assert app.return_code == 0
+
+
+async def test_what_is_wrong_is_said_when_the_screen_opens(
+    make_app: MakeApp, configured: Callable[[str], None]
+) -> None:
+    configured('[keys]\ncancel = "esc"')
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        assert status(app) == "config.toml, key keys.cancel: esc leads back; choose another key"
+        assert text_of(app, "#footer").strip() == status(app)
+        await pilot.press("j")
+        assert status(app) == ""
+    configured('theme = "drak"\n[keys]\ncancel = "esc"')
+    app = make_app()
+    async with app.run_test(size=SMALL):
+        assert status(app) == "2 entries of config.toml cannot be used: finetui keys says why"
+
+
+def test_the_command_lists_keys_and_says_what_is_wrong(
+    finetui: Line, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path_factory.mktemp("keys"))
+    monkeypatch.setenv("FINETUI_HOME", str(home.path))
+    home.config.write_text('theme = "drak"\n[keys]\ncancel = "ctrl+x"\npause = "ctrl+x"\n')
+    assert config.read(home.config).keys["cancel"] == "ctrl+x", "a daemon starts with it"
+    said = finetui("keys", "run", "--json")
+    rows = {row["action"]: row for row in json.loads(said.out)}
+    assert rows["cancel"] == {
+        "screen": "run", "action": "cancel", "keys": "ctrl+x", "default": "x",
+        "does": "Cancel the run (asks first); it saves a checkpoint.",
+    }  # fmt: skip
+    assert rows["pause"]["keys"] == "p"
+    assert said.err.count("problem: ") == 2
+    assert "config.toml, key theme: there is no theme 'drak'; one of dark, colour-blind, light" in said.err
+    assert "key keys.pause: on the screen dashboard ctrl+x is also cancel" in said.err
+    found = doctor.config_check()
+    assert found.verdict == "note"
+    assert "keys.pause" in found.finding
