@@ -38,6 +38,8 @@ WAITING = frozenset({RunState.QUEUED, RunState.INTERRUPTED})
 ACTIVE = frozenset({RunState.STARTING, RunState.RUNNING})  # a worker lives or is about to
 ENDED = frozenset({RunState.FINISHED, RunState.FAILED, RunState.CANCELLED})
 
+HELD = "held"  # no state of its own: how a run is shown that waits and is held back
+
 
 class WorkerExit(IntEnum):
     """How a worker ends. A code never changes its meaning; any other code is a failure as well."""

@@ -50,6 +50,7 @@ class Context:
         return self.members or self.group
 
 
+LOADING = "the runs are still being loaded"
 Unless = Callable[[Context], str | None]  # one sentence that says why not, or None
 
 
@@ -71,7 +72,7 @@ def _run(context: Context) -> str | None:
     if context.run:
         return None
     if not context.loaded:
-        return "the runs are still being loaded"
+        return LOADING
     return "there is no run here: queue one with finetui run recipe.yaml"
 
 
@@ -265,7 +266,7 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("up",), "up", "up", "One line up.", ("help",)),
     Binding(("pagedown",), "page_down", "page down", "Half a page down.", ("help",)),
     Binding(("pageup",), "page_up", "page up", "Half a page up.", ("help",)),
-    Binding(("M",), "mark_all", "mark all", "Mark all runs that the filter shows."),
+    Binding(("M",), "mark_all", "mark all", "Mark all runs that the filter shows.", unless=_run),
     Binding(("U",), "unmark", "unmark all", "Clear all marks."),
     Binding(("tab",), "next_pane", "pane", "Next pane (small terminals show one at a time), or next section.",
             PANED, footer=True),

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from finetui.progress import Progress
-from store.states import ACTIVE, WAITING, RunState
+from store.states import ACTIVE, HELD, WAITING, RunState
 
 LIVE_STATES = WAITING | ACTIVE
 
@@ -65,6 +65,11 @@ class Run(NamedTuple):
     @property
     def live(self) -> bool:
         return self.state in LIVE_STATES
+
+    @property
+    def standing(self) -> str:
+        """Its state; `held` where it waits and is held back."""
+        return HELD if self.held and self.state in WAITING else self.state
 
 
 # Columns of the named query `runs`, in the order of the fields of `Run`.

@@ -117,12 +117,16 @@ def test_of(text: str, params: Params, runs: Iterable[Run]) -> Callable[[Run], b
     return lambda run: all(test(run) for test in tests)
 
 
+def _words(run: Run) -> str:
+    return f"#{run.number} {run.name} {run.method} {run.state} {run.model} {run.standing}"
+
+
 def _test_of(term: str, params: Params, sweeps: Mapping[str, str]) -> Callable[[Run], bool]:
     if _UNFINISHED.match(term):
         return lambda run: True
     match = _TERM.match(term)
     if not match:
-        return lambda run: term in f"#{run.number} {run.name} {run.method} {run.state} {run.model}".lower()
+        return lambda run: term in _words(run).lower()
     name, sign, wanted = match.groups()
     if name == "sweep":
         sweep = sweeps.get(wanted.removeprefix("#")) or None

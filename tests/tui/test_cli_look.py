@@ -159,6 +159,12 @@ def test_watch_is_ascii_where_the_terminal_is(say: Say, monkeypatch: pytest.Monk
     assert say("watch", "1", "--once")[1].isascii()
     assert say("top", "--once")[1].isascii()
     assert say("plot", "1", "2")[1].isascii()
+    assert say("ls")[1].isascii()
+    assert "|" not in say("ls")[1]
+    assert say("examples", "1")[1].isascii()
+    assert "-1.652" in say("examples", "1")[1], "a minus is a minus"
+    monkeypatch.delenv("NO_UNICODE")
+    assert "−1.652" in say("examples", "1")[1], "a pipe has what is written"
 
 
 # ---- top -----------------------------------------------------------------------------------------------

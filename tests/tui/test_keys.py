@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from made_home import Served
@@ -18,12 +19,13 @@ from store.states import RunState
 from tui import run_filter
 from tui.actions import ACTIONS
 from tui.app import FinetuiApp
-from tui.bindings import BINDINGS, SCREENS, Context, bindings_of, find
+from tui.bindings import BINDINGS, PANES_ON, SCREENS, Context, bindings_of, find
 from tui.cli.keys import keys_markdown
 from tui.lines.theme import Glyphs
 from tui.rows import Run, Snapshot, ended_between, runs_of
 from tui.screens.compare import CompareScreen
 from tui.screens.dashboard import Dashboard
+from tui.screens.dashboard_panes import PANES
 from tui.screens.data import DataScreen
 from tui.screens.examples import ExamplesScreen
 from tui.screens.fix import FixScreen
@@ -31,7 +33,7 @@ from tui.screens.help import HelpScreen
 from tui.screens.new_run import NewRunScreen
 from tui.screens.queries import QueriesScreen
 from tui.screens.reader import ReaderScreen
-from tui.screens.run import RunScreen
+from tui.screens.run import SECTIONS, RunScreen
 from tui.screens.scale import ScaleScreen
 from tui.screens.sql import SqlScreen
 
@@ -98,6 +100,36 @@ def test_an_interrupted_run_waits_and_can_be_paused_and_moved() -> None:
         found = find(action, "dashboard")
         assert found is not None
         assert found.unless(context) is None
+
+
+def test_number_keys_are_those_of_the_panes_that_there_are() -> None:
+    panes = {"dashboard": PANES, "run": SECTIONS, "compare": CompareScreen.panes, "new": NewRunScreen.panes,
+             "data": DataScreen.panes, "examples": ExamplesScreen.panes}  # fmt: skip
+    assert {room: len(names) for room, names in panes.items()} == PANES_ON
+    for room, names in panes.items():
+        numbers = [one.action for one in bindings_of(room) if one.action.startswith("pane(")]
+        assert numbers == [f"pane({number})" for number in range(1, len(names) + 1)]
+
+
+async def test_a_key_pressed_before_the_runs_are_there_is_answered(served: Served) -> None:
+    go = threading.Event()
+
+    def connect() -> Any:
+        go.wait(60)
+        return served.connect()
+
+    app = FinetuiApp(served.home, connect=connect, unicode=True)
+    async with app.run_test(size=SMALL) as pilot:
+        try:
+            for key in ("j", "G", "pagedown", "space", "M", "x", "enter"):
+                await pilot.press(key)
+                assert status(app) == "the runs are still being loaded", key
+                app.say("")
+        finally:
+            go.set()
+        await ready(pilot)
+        await pilot.press("j")
+        assert status(app) == ""
 
 
 # ---- what the terminal is told ---

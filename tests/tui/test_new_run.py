@@ -247,7 +247,18 @@ async def test_choices_are_gone_through_and_fields_come_and_go(make_app: MakeApp
         await type_text(pilot, "warmup")
         await pilot.press("enter")
         assert screen.cursor == "train.warmup"
+        await pilot.press("escape", "slash")
+        await type_text(pilot, "lr")
+        await pilot.press("enter")
+        assert screen.cursor == "train.lr", "a name before a part of one"
+        await pilot.press("escape", "slash")
+        await type_text(pilot, "steps")
+        await pilot.press("enter")
+        found = [row.key for row in screen.rows() if row.field]
+        assert found.index("train.max_steps") < found.index("train.epochs"), "a name before a help text"
+        assert screen.cursor == "train.max_steps"
         await pilot.press("escape")
+        screen.cursor = "train.warmup"
         await pilot.press("o")
         assert "warmup" not in text_of(app, "#pane0")
         assert "fields, 1 set" in text_of(app, "#pane0")

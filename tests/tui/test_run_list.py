@@ -6,8 +6,11 @@ from dataclasses import replace
 
 from tui import run_filter
 from tui.lines import sweeps
+from tui.lines.theme import to_ascii
 from tui.rows import Run, Snapshot
 from tui.run_list import RunList
+from tui.widgets import run_table
+from tui.widgets.run_table import TableView
 
 
 def run(number: int, name: str, state: str = "finished", sweep: str = "a", **more: object) -> Run:
@@ -80,6 +83,19 @@ def test_a_filter_finds_runs_of_sweeps_and_sweeps() -> None:
         ("sweep!=2", {1, 5}),
     ):
         assert {one.number for one in run_filter.arrange(RUNS, text, "#", True, {})} == numbers, text
+
+
+def test_a_held_run_looks_and_is_found_as_one() -> None:
+    waiting, held = Run(1, "one", "queued"), Run(2, "two", "queued", held=True)
+    shown = [
+        "".join(text for text, _ in line)
+        for line in run_table.lines(TableView((waiting, held), 0, 0, {}), 80, 5)
+    ]
+    assert "○ queued" in shown[1]
+    assert "◎ held" in shown[2]
+    assert to_ascii("◎ held") == "@ held"
+    assert Run(3, "x", "running", held=True).standing == "running", "it was held once"
+    assert [run.number for run in run_filter.arrange((waiting, held), "held", "#", True, {})] == [2]
 
 
 def test_names_and_states_of_a_sweep() -> None:

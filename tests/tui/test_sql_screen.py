@@ -565,6 +565,8 @@ async def test_a_query_that_was_not_run_is_there_again_and_the_suggestion_gives_
         await pilot.press("x", "y")
         assert app.screen.editor.text == "xy"
         await pilot.press("escape")
+        assert status(app) == "esc again leaves; what is typed stays for the next time"
+        await pilot.press("escape")
         await until(pilot, lambda: not isinstance(app.screen, SqlScreen))
         await pilot.press("colon")
         await until(pilot, lambda: isinstance(app.screen, SqlScreen))

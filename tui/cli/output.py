@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from engine.basics import safe_text
 from engine.basics.safe_text import one_line
@@ -31,6 +31,17 @@ GAP = 2  # columns of the terminal between two of a table
 # Wide enough that nothing is cut when the output goes to a file or a pipe.
 PIPE_WIDTH = 400
 TELL_S = 10.0  # between two lines on how far something is, where they stay
+
+
+def drawable(text: str, stream: TextIO | None = None) -> str:
+    """The text in ASCII, in as many columns, where NO_UNICODE is set or the terminal has nothing else; a pipe has what
+    is written, unless NO_UNICODE says otherwise.
+    """
+    if text.isascii() or not (os.environ.get("NO_UNICODE") or (stream or sys.stdout).isatty()):
+        return text
+    from tui.lines import theme
+
+    return text if theme.terminal_has_unicode() else theme.to_ascii(text)
 
 
 def console() -> Console:
@@ -50,19 +61,19 @@ def drawing_console() -> Console:
 
 def out(line: str = "", *, flush: bool = False) -> None:
     """One line on stdout."""
-    print(one_line(line), flush=flush)
+    print(drawable(one_line(line)), flush=flush)
 
 
 def out_text(text: str) -> None:
     """A text of several lines on stdout."""
-    print(safe_text.lines(text))
+    print(drawable(safe_text.lines(text)))
 
 
 def out_coloured(text: str, styles: Sequence[tuple[str, str]]) -> None:
     """A text of several lines, what matches an expression in its style: (expression, style)."""
     from rich.text import Text
 
-    shown = Text(safe_text.lines(text))
+    shown = Text(drawable(safe_text.lines(text)))
     for expression, style in styles:
         shown.highlight_regex(expression, style)
     console().print(shown, highlight=False)
@@ -75,7 +86,7 @@ def out_raw(text: str) -> None:
 
 def say(sentence: str) -> None:
     """Narration, one line on stderr."""
-    print(one_line(sentence), file=sys.stderr, flush=True)
+    print(drawable(one_line(sentence), sys.stderr), file=sys.stderr, flush=True)
 
 
 def waiting() -> Callable[[str], None]:
@@ -101,7 +112,7 @@ def waiting() -> Callable[[str], None]:
 def complain(error: object) -> None:
     """Why a command ends, on stderr; further lines are indented, so that none looks like one of finetui's own."""
     text = safe_text.lines(str(error)).replace("\n", "\n  ")
-    print(f"finetui: {text}", file=sys.stderr, flush=True)
+    print(f"finetui: {drawable(text, sys.stderr)}", file=sys.stderr, flush=True)
 
 
 def print_json(value: Any) -> None:
@@ -125,7 +136,8 @@ def print_table(
         name for name in names if all(isinstance(row[name], int | float | Decimal | None) for row in rows)
     }
     to_right = [name in right or name in numeric for name in names]
-    lines = [list(map(one_line, names)), *([cell(row[name]) for name in names] for row in rows)]
+    cells = [list(map(one_line, names)), *([cell(row[name]) for name in names] for row in rows)]
+    lines = [list(map(drawable, texts)) for texts in cells]
     widths = [max(map(width_of, column)) for column in zip(*lines, strict=True)]
     if sum(widths) + GAP * (len(widths) - 1) > columns_of_output():
         _print_wrapped(names, lines, to_right)

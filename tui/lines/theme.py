@@ -10,7 +10,7 @@ from functools import cache, lru_cache
 
 from rich.style import Style
 
-from store.states import RunState
+from store.states import HELD, RunState
 from tui.lines.palettes import DARK, PALETTES, Palette
 from tui.lines.text import graphemes
 
@@ -130,18 +130,18 @@ STATES: dict[str, StateLook] = {
 
 
 def state_look(state: str) -> StateLook:
-    return STATES.get(state, StateLook("?", "dim"))
+    return StateLook("◎", "warn") if state == HELD else STATES.get(state, StateLook("?", "dim"))
 
 
 # Every glyph that the screens use, for terminals without Unicode.
 _ASCII = str.maketrans(
     {
-        "●": "*", "■": "+", "▲": "o", "◆": "x", "○": "o", "□": "@", "△": "%", "◇": "&", "◌": "~",
+        "●": "*", "■": "+", "▲": "o", "◆": "x", "○": "o", "□": "@", "△": "%", "◇": "&", "◌": "~", "◎": "@",
         "✓": "+", "✗": "x", "⊘": "-", "↻": "!", "‖": "=", "⚑": "!", "…": "~", "▌": ">", "▏": "|",
         "│": "|", "┤": "+", "┬": "+", "╰": "+", "─": "-", "┈": ".", "┊": "|", "━": "=", "╸": "-",
         "·": "-", "•": "*", "→": ">", "↑": "^", "↓": "v", "▴": "^", "▾": "v", "▸": ">", "±": "~", "−": "-",
         "▁": "_", "▂": ".", "▃": "-", "▄": "~", "▅": "=", "▆": "+", "▇": "*", "█": "#", "╍": ":",
-        "░": ".", "≤": "<", "×": "x", "Δ": "d", "°": " ", "–": "-", "▕": "|", "«": "<", "»": ">",
+        "░": ".", "≤": "<", "×": "x", "Δ": "d", "⏎": "/", "°": " ", "–": "-", "▕": "|", "«": "<", "»": ">",
     }
 )  # fmt: skip
 

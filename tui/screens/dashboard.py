@@ -215,11 +215,9 @@ class Dashboard(BaseScreen, inherit_bindings=False):
     def paint_hardware_line(self, width: int, height: int) -> list[Line]:
         run = self.target()
         line = hardware.line(self._machine())
-        flags: Line = (
-            [(f"⚑ {run.flags} ", "bad" if run.flag_level == "critical" else "warn")]
-            if run and run.flags
-            else []
-        )
+        flags: Line = []
+        if run and run.flags:
+            flags = [(f"⚑ {run.flags} ", "bad" if run.flag_level == "critical" else "warn")]
         return [spread([(" ", ""), *line], flags, width)]
 
     def paint_flags(self, width: int, height: int) -> list[Line]:
@@ -255,28 +253,27 @@ class Dashboard(BaseScreen, inherit_bindings=False):
             self.shown_panes.scroll(by)
             self.changed()
             return
-        self._place(self.run_list.index(self.snapshot) + by)
+        if self.snapshot.loaded:
+            self._place(self.run_list.index(self.snapshot) + by)
+        else:
+            self.host.say(bindings.LOADING, "warn")
 
     def _place(self, index: int) -> None:
         self.run_list.place(self.snapshot, index)
         self.changed()
 
     def page(self) -> int:
-        height = (
-            self.query_one(f"#pane{self.shown_panes.pane}").content_size.height
-            if self.shown_panes.whole
-            else self.query_one("#table").content_size.height - 2
-        )
-        return max(1, height // 2)
+        if self.shown_panes.whole:
+            return max(1, self.query_one(f"#pane{self.shown_panes.pane}").content_size.height // 2)
+        return max(1, self._rows_in_view() // 2)
+
+    def _rows_in_view(self) -> int:
+        return self.query_one("#table").content_size.height - 2
 
     def click(self, panel: str, row: int, column: int) -> None:
         super().click(panel, row, column)
         at = self.top + row - 1
-        if (
-            panel == "table"
-            and 1 <= row < self.query_one("#table").content_size.height - 1
-            and at < len(self.runs())
-        ):
+        if panel == "table" and 1 <= row <= self._rows_in_view() and at < len(self.runs()):
             self._place(at)
         elif panel.startswith("pane") and not self.small:  # a small terminal shows it already
             self.do_pane(pane_index(panel) + 1)
@@ -287,8 +284,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
 
     def places(self) -> Iterable[Place]:
         yield from super().places()
-        rows = max(0, self.query_one("#table").content_size.height - 2)
-        for at, run in enumerate(self.runs()[self.top : self.top + rows]):
+        for at, run in enumerate(self.runs()[self.top : self.top + max(0, self._rows_in_view())]):
             yield Place(
                 f"#{run.number}", partial(self._place, self.top + at), self.place_in("#table", 1 + at)
             )

@@ -225,10 +225,9 @@ class NewRunScreen(PanedScreen, inherit_bindings=False):
         self.ask("field", self.search, "a word of its name or of its help", self._search, live=True)
 
     def _search(self, text: str) -> None:
-        """Put the cursor on what is found by its name, else by its help."""
+        """Put the cursor on the first that is found."""
         self.search = text
-        found = [row.key for row in self.rows() if row.field] if text else []
-        self.cursor = next((key for key in found if text.lower() in key), next(iter(found), self.cursor))
+        self.cursor = next((row.key for row in self.rows() if row.field and text), self.cursor)
         self.update_panels()
 
     # ---- fields ---------------------------------------------------------------------------------

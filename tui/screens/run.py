@@ -113,10 +113,10 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         run = self.target()
         if run is None:
             return [(f" run #{self.number}", "text")]
-        look = theme.state_look(run.state)
+        look = theme.state_look(run.standing)
         return [
             (f" #{run.number} {one_line(run.name)}", "bright"),
-            (f"   {look.glyph} {run.state}", look.style),
+            (f"   {look.glyph} {run.standing}", look.style),
             (f"   {run.method}", "text"),
             (f" on {one_line(run.model.removeprefix('bundled:'))}" if run.model else "", "dim"),
         ]

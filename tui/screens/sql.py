@@ -55,6 +55,9 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         self.table_top = self.table_cursor = 0
         self.active = "editor"
         self.running: str | None = None  # id of the query that runs
+        self.known = (
+            ""  # what stood in the editor at first, was run, or was said to stay: escape leaves it at once
+        )
         self.history, self.saved = history, saved
         self.at = len(self.history)
         self.draft = ""
@@ -81,6 +84,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         return self.query_one(Editor)
 
     def on_mount(self) -> None:
+        self.known = self.editor.text.strip()
         self.editor.move_cursor(self.editor.document.end)
         if not self.state.query:  # only a suggestion: what is typed takes its place
             self.editor.select_all()
@@ -208,6 +212,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
             return
         self._keep(sql)
         self.failed = ""
+        self.known = self.editor.text.strip()
         self.running = query_id = str(uuid.uuid4())
         self.outcome = [("running … esc stops it", "accent")]
         self.update_panels()
@@ -347,8 +352,11 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
             self.do_stop()
         elif self.active != "editor":
             self.activate("editor")
-        else:
+        elif self.editor.text.strip() in ("", self.known):
             self.host.leave_screen()
+        else:
+            self.known = self.editor.text.strip()
+            self.host.say("esc again leaves; what is typed stays for the next time")
 
     def move(self, by: int) -> None:
         if self.active == "results":

@@ -29,18 +29,29 @@ class Row:
 
 
 def rows_of(fields: Sequence[Field], folded: Collection[str], search: str) -> list[Row]:
-    """What is shown of the fields; a search shows all that it finds."""
+    """What is shown of the fields; a search shows all that it finds, a name before a part of one before a help text."""
     words = search.lower().split()
+
+    def far(field: Field) -> int:
+        if search.lower() in (field.key, field.key.rpartition(".")[2]):
+            return 0
+        return 1 if all(word in field.key for word in words) else 2
+
+    found = [
+        (
+            section,
+            sorted((field for field in fields if field.section == section and _has(field, words)), key=far),
+        )
+        for section in SECTIONS
+    ]
     rows: list[Row] = []
-    for section in SECTIONS:
-        found = [
-            Row(section, field)
-            for field in fields
-            if field.section == section and all(word in f"{field.key} {field.help}".lower() for word in words)
-        ]
-        if found:
-            rows += [Row(section), *(found if words or section not in folded else ())]
+    for section, hits in sorted(((one, hits) for one, hits in found if hits), key=lambda one: far(one[1][0])):
+        rows += [Row(section), *(Row(section, field) for field in hits if words or section not in folded)]
     return rows
+
+
+def _has(field: Field, words: Sequence[str]) -> bool:
+    return all(word in f"{field.key} {field.help}".lower() for word in words)
 
 
 def line(

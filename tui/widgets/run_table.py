@@ -166,9 +166,9 @@ def _number(value: str | None) -> str:
 
 
 def _state(run: Run, width: int) -> Line:
-    look = theme.state_look(run.state)
+    look = theme.state_look(run.standing)
     if run.state not in UNDER_WAY or not run.total_steps:
-        word = run.phase if run.state == RunState.RUNNING and run.phase else run.state
+        word = run.phase if run.state == RunState.RUNNING and run.phase else run.standing
         return [(f"{look.glyph} ", look.style), (left(word, width - 2), look.style)]
     share = min(1.0, run.step / run.total_steps)
     percent = f"{100 * share:3.0f}%"
