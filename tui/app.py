@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
 from textual import events
 from textual._compositor import ChopsUpdate, CompositorUpdate
 from textual.app import App
@@ -99,9 +100,11 @@ class FinetuiApp(App[None]):
         return Dashboard(self.remembered.panes())
 
     def on_mount(self) -> None:
-        if not self.is_headless:  # else SIGTERM would leave the terminal as the screen has it
+        if not self.is_headless:  # else these would leave the terminal as the screen has it
             for number in (signal.SIGTERM, signal.SIGHUP):
                 asyncio.get_running_loop().add_signal_handler(number, self._ended_by, number)
+        # What the shell has left of the screen is nothing, and panels write only what differs.
+        self.app_resume_signal.subscribe(self, lambda _: self.screen.refresh(layout=True))
         self.call_after_refresh(self._poller.start)
         if problems := self.preferences.problems:
             whole = len(problems) == 1 and len(problems[0]) < self.size.width - 1
@@ -115,6 +118,13 @@ class FinetuiApp(App[None]):
     def _ended_by(self, number: signal.Signals) -> None:
         self._keep_session()
         self.exit(return_code=128 + number)
+
+    def _fatal_error(self) -> None:
+        """Textual's own prints a traceback with the values of all variables."""
+        from tui import crash
+
+        assert self._exception is not None, "Textual calls this where it has caught one"
+        self.panic(Text(crash.sentence(self.home, self._exception)))
 
     def on_unmount(self) -> None:
         self._poller.stop()

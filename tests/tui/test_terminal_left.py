@@ -1,4 +1,4 @@
-"""How the screen leaves the terminal when it is told to end: in a process of its own, on a terminal of its own."""
+"""How the screen leaves the terminal when it ends or is stopped: in a process of its own, on a terminal of its own."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import pty
 import select
 import signal
 import struct
+import sys
 import termios
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
 from made_home import Served
+from terminal import Terminal
 
 from finetui.files import read_json
 from finetui.start import program
@@ -34,52 +37,93 @@ def read_until(fd: int, mark: bytes | None) -> bytes:
     return written
 
 
-def started(served: Served) -> tuple[int, int]:
-    """The screen in a terminal: its process and the terminal's other end."""
+MODES = ((b"?1049h", b"?1049l"), (b"?1000h", b"?1000l"), (b"?25l", b"?25h"), (b"?2004h", b"?2004l"))
+FAULTY = """
+from tui.screens.dashboard import Dashboard
+def fault(self): raise RuntimeError("a fault of ours")
+Dashboard.do_sort = fault
+from tui import cli
+cli.command()
+"""
+
+
+@contextmanager
+def opened(served: Served, words: list[str]) -> Iterator[tuple[int, int]]:
+    """The screen on a terminal of 80x24: its process and the terminal."""
     pid, fd = pty.fork()
     if pid == 0:
         os.environ.update(FINETUI_HOME=str(served.home.path), TERM="xterm-256color", LANG="C.UTF-8")
-        words = program("finetui")
         os.execv(words[0], words)
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    return pid, fd
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_gives_the_terminal_back(served: Served, number: signal.Signals) -> None:
-    pid, fd = started(served)
     try:
-        opened = read_until(fd, SHOWN)
-        assert SHOWN in opened, opened[-200:]
-        os.kill(pid, number)
-        closed = read_until(fd, None)
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
-        os.close(fd)
-    assert os.waitstatus_to_exitcode(status) == 128 + number
-    written = opened + closed
-    for on, off in (
-        (b"?1049h", b"?1049l"),
-        (b"?1000h", b"?1000l"),
-        (b"?25l", b"?25h"),
-        (b"?2004h", b"?2004l"),
-    ):
-        assert written.rfind(off) > written.rfind(on) > -1, f"{on!r} is taken back"
-
-
-def test_a_terminal_that_goes_away_ends_the_screen_and_keeps_its_place(served: Served) -> None:
-    pid, fd = started(served)
-    try:
-        assert SHOWN in read_until(fd, SHOWN)
-        os.write(fd, b":")
-        assert b"Tables" in read_until(fd, b"Tables")
-        os.close(fd)
-        deadline = time.monotonic() + PATIENCE_S
-        while (ended := os.waitpid(pid, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert ended[0] == pid
+        yield pid, fd
     finally:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+        os.close(fd)
+
+
+def check_given_back(written: bytes) -> None:
+    for on, off in MODES:
+        assert written.rfind(off) > written.rfind(on) > -1, f"{on!r} is taken back"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_it_gives_the_terminal_back(served: Served, number: signal.Signals) -> None:
+    with opened(served, program("finetui")) as (pid, fd):
+        before = termios.tcgetattr(fd)
+        written = read_until(fd, SHOWN)
+        assert SHOWN in written, written[-200:]
+        assert termios.tcgetattr(fd) != before
+        os.kill(pid, number)
+        written += read_until(fd, None)
+        assert termios.tcgetattr(fd) == before
+        _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 128 + number
+    check_given_back(written)
+
+
+def test_it_ends_when_its_terminal_is_gone(served: Served) -> None:
+    with opened(served, program("finetui")) as (pid, fd):
+        assert SHOWN in read_until(fd, SHOWN)
+        os.write(fd, b":")
+        assert b"Tables" in read_until(fd, b"Tables")
+        os.dup2(os.open(os.devnull, os.O_RDWR), fd)  # the last end of the terminal on this side
+        _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
     assert read_json(served.home.path / "screen.json")["place"] == {"screen": "sql"}
+
+
+def test_the_shell_has_the_terminal_between_and_a_fault_gives_it_back(served: Served) -> None:
+    with opened(served, [sys.executable, "-c", FAULTY]) as (pid, fd):
+        before = termios.tcgetattr(fd)
+        written = read_until(fd, SHOWN)
+        os.write(fd, b"\x1a")  # ctrl+z
+        _, status = os.waitpid(pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        written += read_until(fd, MODES[0][1])
+        assert termios.tcgetattr(fd) == before
+        check_given_back(written)
+
+        os.kill(pid, signal.SIGCONT)
+        drawn = Terminal(80, 24)
+        drawn.feed(read_until(fd, b" help").decode())
+        assert drawn.lines()[0].startswith(" finetui  5 runs"), "the whole screen, not only what has changed"
+        assert "docstrings-full" in "\n".join(drawn.lines())
+
+        os.write(fd, b"s")
+        written = read_until(fd, None)
+        _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 1
+    left = " ".join(written[written.rfind(MODES[0][1]) :].decode().split())
+    assert (
+        "finetui: the screen has ended by a fault of its own (RuntimeError: a fault of ours in <string>"
+        in left
+    )
+    assert "runs go on" in left
+    assert "Traceback" not in left
+    kept = served.home.path / "screen-crash.log"
+    assert "RuntimeError: a fault of ours" in kept.read_text()
+    kept.unlink()
