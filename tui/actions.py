@@ -88,7 +88,8 @@ def _order_all(host: Host, screen: BaseScreen, action: Action, words: str, **bod
 
 
 def _several(screen: BaseScreen) -> str:
-    return "runs of this sweep" if screen.members() else "marked runs"
+    context = screen.context()
+    return f"runs of this {context.whole}" if context.members else "marked runs"
 
 
 def _order_target(

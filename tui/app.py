@@ -91,7 +91,8 @@ class FinetuiApp(App[None]):
         theme.use(self.remembered.theme(self.preferences.theme))
         bindings.use(self.preferences.keys)
         first = select[0] if select else None
-        run_list = RunList(*self.remembered.order(), first, self.remembered.columns())
+        remembered = self.remembered
+        run_list = RunList(*remembered.order(), first, remembered.columns(), remembered.groups())
         self.state = State(run_list, self.remembered.view(self.ascii_only), list(select or []))
         self._status_timer: Any = None
         self._poller = Poller(home, connect, self._deliver)

@@ -38,11 +38,18 @@ class Context:
     """What decides whether a key means something now."""
 
     run: Run | None = None  # the run under the cursor, or the one that is open
-    members: tuple[Run, ...] = ()  # the runs of a sweep whose one line is under the cursor
+    members: tuple[Run, ...] = ()  # the runs of a sweep or a group whose one line is under the cursor
     group: tuple[Run, ...] = ()  # the marked runs, if the one under the cursor is among several
     marked: int = 0
     connected: bool = True
     loaded: bool = True
+    is_grouped: bool = False
+    on_head: bool = False  # of a group, which the members are
+
+    @property
+    def whole(self) -> str:
+        """What the members are."""
+        return "group" if self.on_head else "sweep"
 
     @property
     def several(self) -> tuple[Run, ...]:
@@ -90,7 +97,7 @@ def _allowed(action: Action) -> Unless:
             return _reachable(context)
         if several := context.several:
             able = any(refused(action, run.number, run.state) is None for run in several)
-            whose = "run of this sweep" if context.members else "marked run"
+            whose = f"run of this {context.whole}" if context.members else "marked run"
             return None if able else f"no {whose} is in a state that allows it"
         return refused(action, context.run.number, context.run.state)
 
@@ -102,8 +109,9 @@ def _alone(unless: Unless) -> Unless:
 
     def of_one(context: Context) -> str | None:
         if context.members:
-            shows = key_of("sweep", "dashboard")
-            return f"this line is a sweep of {len(context.members)} runs: {shows} shows them, to choose one"
+            count, shows = len(context.members), key_of("sweep", "dashboard")
+            runs = f"{count} runs" if count > 1 else "1 run"
+            return f"this line is a {context.whole} of {runs}: {shows} shows them, to choose one"
         return unless(context)
 
     return of_one
@@ -136,7 +144,7 @@ def _fix(context: Context) -> str | None:
 
 
 def _sweep(context: Context) -> str | None:
-    if context.run and not context.run.sweep:
+    if context.run and not context.run.sweep and not context.is_grouped:
         return f"run #{context.run.number} belongs to no sweep"
     return _run(context)
 
@@ -170,7 +178,9 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("s",), "sort", "sort", "Sort by the next column.", footer=True),
     Binding(("S",), "reverse", "reverse order", "Reverse the sort order."),
     Binding(("vertical_line",), "columns", "columns", "Choose columns beside the usual: keys of recipes, metrics."),
-    Binding(("o",), "sweep", "open sweep", "Show the runs of a sweep, or close them to one line.", unless=_sweep),
+    Binding(("b",), "groups", "group by", "Group the runs by state, sweep, tag, method, data, or any column."),
+    Binding(("o",), "sweep", "open sweep", "Show the runs of a sweep or a group, or close them to one line.",
+            unless=_sweep),
     Binding(("x",), "cancel", "cancel", "Cancel the run (asks first); it saves a checkpoint.", RUNS, _cancel,
             footer=True, writes=True),
     Binding(("p",), "pause", "pause", "Pause the run: it saves a checkpoint and frees its place.", RUNS, _pause,

@@ -40,14 +40,15 @@ class Remembered:
     def keep_session(
         self, state: State, ascii_only: bool, place: dict[str, Any] | None, panes: dict[str, Any]
     ) -> None:
-        """How runs are sorted, curves drawn and panes arranged as the session ends, and the `place` where it was left.
-        ASCII is the terminal's word, not the user's.
+        """How runs are sorted and grouped, curves drawn and panes arranged as the session ends, and the `place` where
+        it was left. ASCII is the terminal's word, not the user's.
         """
         glyphs = {} if ascii_only else {"glyphs": state.view.glyphs.name}
         order = [state.run_list.sort, state.run_list.down]
         columns = list(state.run_list.columns)
+        groups = state.run_list.by
         view = {"smooth": state.view.smooth, "log": state.view.log, **glyphs}
-        self.keep(**view, sort=order, columns=columns, place=place, panes=panes)
+        self.keep(**view, sort=order, columns=columns, groups=groups, place=place, panes=panes)
 
     def place(self) -> object:
         """Where the last session was left, as its screen said."""
@@ -88,6 +89,11 @@ class Remembered:
             if isinstance(kept, list)
             else ()
         )
+
+    def groups(self) -> str:
+        """What the runs were grouped by; empty: nothing."""
+        by = self.read().get("groups")
+        return by if isinstance(by, str) and is_key(by) else ""
 
     def draft(self) -> dict[str, Any] | None:
         """The recipe that was left in the form, neither queued nor saved."""

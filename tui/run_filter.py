@@ -107,6 +107,17 @@ def column_sql(key: str) -> str:
     )
 
 
+# The names of all columns that can be chosen.
+NAMES_SQL = "SELECT DISTINCT key FROM params UNION SELECT DISTINCT key FROM run_summary ORDER BY key"
+
+
+def complete_name(text: str, names: Iterable[str]) -> str | None:
+    """Columns with the last one's name completed; None where no name begins so."""
+    before, space, start = text.rpartition(" ")
+    found = next((name for name in names if start and name.startswith(start) and name != start), None)
+    return f"{before}{space}{found}" if found else None
+
+
 def test_of(text: str, params: Params, runs: Iterable[Run]) -> Callable[[Run], bool]:
     """Whether a run passes all terms of a filter; an unfinished term lets everything pass. `runs`: all that there are:
     `sweep:5` are those of the sweep that run 5 belongs to.

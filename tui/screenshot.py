@@ -41,7 +41,7 @@ async def picture(numbers: list[int], keys: tuple[str, ...]) -> str:
         await _settled(app, pilot)
         state.marked = numbers or sorted(run.number for run in state.snapshot.runs)[-3:]
         flagged = (number for number in state.marked if (run := state.snapshot.run(number)) and run.flags)
-        state.run_list.cursor = next(flagged, state.marked[0])
+        state.run_list.go_to(next(flagged, state.marked[0]))
         app.refresh_screen()
         await _settled(app, pilot)
         for key in keys:

@@ -28,12 +28,18 @@ def ls(
             show_default=False,
         ),
     ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            help="In groups: state, sweep, tag, method, model, task, group, or a key as data.train."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List runs, latest last; on a terminal a sweep is one line."""
     from tui.cli import ls as module
 
-    module.ls(state, limit, every=every, as_json=as_json)
+    module.ls(state, limit, by=by, every=every, as_json=as_json)
 
 
 @app.command()

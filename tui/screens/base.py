@@ -79,6 +79,8 @@ class BaseScreen(Screen[None], inherit_bindings=False):
             len(self.state.marked),
             not snapshot.trouble,
             snapshot.loaded,
+            self.is_grouped(),
+            self.on_head(),
         )
 
     def place(self) -> dict[str, Any] | None:
@@ -90,8 +92,16 @@ class BaseScreen(Screen[None], inherit_bindings=False):
         return None
 
     def members(self) -> tuple[Run, ...]:
-        """The runs of the sweep whose one line is under the cursor; none on the line of a run."""
+        """The runs of the sweep or the group whose one line is under the cursor; none on the line of a run."""
         return ()
+
+    def is_grouped(self) -> bool:
+        """Whether runs stand in groups here."""
+        return False
+
+    def on_head(self) -> bool:
+        """Whether the cursor is on the line of a group, whose runs are `members`."""
+        return False
 
     def group(self) -> tuple[Run, ...]:
         """The marked runs, where the one under the cursor is one of several: a key for one means all."""
@@ -168,7 +178,8 @@ class BaseScreen(Screen[None], inherit_bindings=False):
         change is taken at once, and escape leaves none. `complete`: what tab makes of what stands there.
         """
         self._then, self._live = then, live
-        self.app.run_worker(self._open_prompt(label, text, hint, complete), exclusive=True)
+        # In a group of its own: what is asked of the daemon meanwhile is not to be cancelled by it.
+        self.app.run_worker(self._open_prompt(label, text, hint, complete), group="prompt", exclusive=True)
 
     def ask_path(
         self, label: str, text: str, hint: str, path_of: Callable[[str], Path], then: Callable[[Path], None]

@@ -11,14 +11,14 @@ from textual.containers import Horizontal
 
 from engine.basics.safe_text import one_line
 from store.states import RunState
-from tui import bindings, run_filter
+from tui import bindings
 from tui.lines import sweeps, theme
 from tui.lines.cycle import following
 from tui.lines.log_levels import Level
 from tui.lines.text import Line, cut, spread
 from tui.rows import Request, Run, ask
 from tui.run_list import RunList
-from tui.screens import chart_files
+from tui.screens import chart_files, table_questions
 from tui.screens.base import BaseScreen, pane_index
 from tui.screens.dashboard_charts import Charts
 from tui.screens.dashboard_layout import Layout
@@ -71,15 +71,20 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         return self.state.run_list
 
     def runs(self) -> list[Run]:
-        """The runs that pass the filter, in order."""
+        """The runs that pass the filter and are in view, in order."""
         return self.run_list.runs(self.snapshot)
 
     def target(self) -> Run | None:
         return self.run_list.target(self.snapshot)
 
     def members(self) -> tuple[Run, ...]:
-        run = self.target()
-        return tuple(self.run_list.folded.get(run.number, ())) if run else ()
+        return self.run_list.members(self.snapshot)
+
+    def is_grouped(self) -> bool:
+        return bool(self.run_list.by)
+
+    def on_head(self) -> bool:
+        return self.run_list.head(self.snapshot) is not None
 
     def group(self) -> tuple[Run, ...]:
         run, marked = self.target(), self.state.marked
@@ -165,22 +170,22 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         return parts
 
     def paint_table(self, width: int, height: int) -> list[Line]:
-        runs = self.runs()
+        lines_of_runs = self.run_list.lines(self.snapshot)
         rows = height - 2
         index = self.run_list.index(self.snapshot)
-        self.top = grid.visible_top(self.top, index, len(runs), rows)
+        self.top = grid.visible_top(self.top, index, len(lines_of_runs), rows)
         none = f"No run matches {self.run_list.filter!r}: esc shows all"
         first = run_table.READING if self.snapshot.reading else run_table.empty()
         empty = none if self.snapshot.runs else first
         slots = {number: slot for slot, number in enumerate(self.state.marked)}
         view = run_table.TableView(
-            runs, index, self.top, slots, self.run_list.sort, self.run_list.down,
+            lines_of_runs, index, self.top, slots, self.run_list.sort, self.run_list.down,
             empty if self.snapshot.loaded else "", self.snapshot.etas, self.snapshot.highest,
-            self.run_list.values(self.snapshot),
+            self.run_list.values(self.snapshot), self.run_list.by == "state",
         )  # fmt: skip
         lines = run_table.lines(view, width, height - 1)
         lines += [[] for _ in range(height - 1 - len(lines))]
-        more = f"{index + 1}/{len(runs)}" if len(runs) > rows else ""
+        more = f"{index + 1}/{len(lines_of_runs)}" if len(lines_of_runs) > rows else ""
         return [*lines, spread(self._about(width), [(more, "faint")], width)]
 
     def _about(self, width: int) -> Line:
@@ -189,7 +194,12 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         if run is None:
             return []
         text, style = run_table.about(run)
-        if members := self.run_list.folded.get(run.number):
+        if head := self.run_list.head(self.snapshot):
+            turn = "closes" if head.is_open else "opens"
+            keys = ", ".join(map(self.key_of, ("cancel", "pause", "hold")))
+            words = f"  {self.key_of('sweep')} {turn} the group; {keys} and others mean all of it"
+            return [(cut(words, width - 8), "dim")]
+        if members := self.members():
             text = f"{sweeps.summary([one.state for one in members])} · {self.key_of('sweep')} shows them · {text}"
         return [(f"  #{run.number} ", "dim"), (cut(one_line(text), width - 8), style)]
 
@@ -273,7 +283,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
     def click(self, panel: str, row: int, column: int) -> None:
         super().click(panel, row, column)
         at = self.top + row - 1
-        if panel == "table" and 1 <= row <= self._rows_in_view() and at < len(self.runs()):
+        lines = self.run_list.lines(self.snapshot)
+        if panel == "table" and 1 <= row <= self._rows_in_view() and at < len(lines):
             self._place(at)
         elif panel.startswith("pane") and not self.small:  # a small terminal shows it already
             self.do_pane(pane_index(panel) + 1)
@@ -284,26 +295,31 @@ class Dashboard(BaseScreen, inherit_bindings=False):
 
     def places(self) -> Iterable[Place]:
         yield from super().places()
-        for at, run in enumerate(self.runs()[self.top : self.top + max(0, self._rows_in_view())]):
-            yield Place(
-                f"#{run.number}", partial(self._place, self.top + at), self.place_in("#table", 1 + at)
-            )
+        lines = self.run_list.lines(self.snapshot)
+        for at, line in enumerate(lines[self.top : self.top + max(0, self._rows_in_view())]):
+            name = f"#{line.number}" if isinstance(line, Run) else line.name
+            yield Place(name, partial(self._place, self.top + at), self.place_in("#table", 1 + at))
 
     # ---- doing ----------------------------------------------------------------------------------
 
     def do_mark(self) -> None:
-        run = self.target()
+        run, head = self.target(), self.run_list.head(self.snapshot)
         if run is None:
             return
-        marked = self.state.marked
-        marked.remove(run.number) if run.number in marked else marked.append(run.number)
+        numbers = [one.number for one in head.runs] if head else [run.number]
+        if all(number in self.state.marked for number in numbers):
+            self.state.marked = [number for number in self.state.marked if number not in numbers]
+        else:
+            self._mark(numbers)
         self.move(1)
 
+    def _mark(self, numbers: Iterable[int]) -> None:
+        already = set(self.state.marked)
+        self.state.marked += [number for number in numbers if number not in already]
+
     def do_mark_all(self) -> None:
-        """Mark each run that is shown; of a sweep in one line, all of its runs."""
-        folded = self.run_list.folded
-        shown = [one.number for run in self.runs() for one in folded.get(run.number, (run,))]
-        self.state.marked += [number for number in shown if number not in self.state.marked]
+        """Mark each run that is shown; of a sweep or a group in one line, all of its runs."""
+        self._mark(self.run_list.all_runs(self.snapshot))
         self.host.say(f"{len(self.state.marked)} runs are marked; {self.key_of('unmark')} unmarks them")
         self.changed()
 
@@ -374,24 +390,10 @@ class Dashboard(BaseScreen, inherit_bindings=False):
             self.host.leave_screen()
 
     def do_columns(self) -> None:
-        hint = "keys of recipes and metrics: train.lr heldout/token_accuracy"
-        self.ask("columns beside the usual", " ".join(self.run_list.columns), hint, self._choose_columns)
+        table_questions.ask_columns(self)
 
-    def _choose_columns(self, text: str) -> None:
-        keys = tuple(dict.fromkeys(text.replace(",", " ").split()))
-        if odd := next((key for key in keys if not run_filter.is_key(key)), None):
-            self.host.say(f"{odd} is no key of a recipe or metric", "bad")
-            return
-        self.run_list.choose_columns(keys)
-        self.changed()
+    def do_groups(self) -> None:
+        table_questions.ask_groups(self)
 
     def do_filter(self) -> None:
-        hint = "words, state:running, method=lora, lr>1e-4"
-        self.ask("filter", self.run_list.filter, hint, self._filter, live=True, complete=self._complete)
-
-    def _complete(self, text: str) -> str | None:
-        return run_filter.complete(text, self.snapshot.runs)
-
-    def _filter(self, text: str) -> None:
-        self.run_list.filter = text
-        self.changed()
+        table_questions.ask_filter(self)

@@ -51,7 +51,7 @@ class DraftQueueing:
     def _queued(self, numbers: list[int]) -> None:
         screen, host = self._screen, self._screen.host
         self._then()
-        screen.state.run_list.cursor = numbers[0]
+        screen.state.run_list.go_to(numbers[0])
         if screen.is_attached:
             for _ in screen.app.screen_stack[1:]:
                 host.leave_screen()

@@ -8,7 +8,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.message import Message
-from textual.suggester import Suggester
+from textual.suggester import Suggester, SuggestionReady
 from textual.widgets import Input, Static
 
 from tui.lines.theme import to_ascii
@@ -51,7 +51,7 @@ class Prompt(Horizontal):
     ) -> None:
         """`complete`: the text with its end completed, which stands there faintly until tab takes it."""
         super().__init__()
-        self._label = name
+        self._label, self._complete = name, complete
         self.input = Input(
             text,
             placeholder=to_ascii(hint) if ascii_only else hint,
@@ -63,6 +63,11 @@ class Prompt(Horizontal):
     def compose(self) -> ComposeResult:
         yield Static(f"{self._label}:")
         yield self.input
+
+    def suggest(self) -> None:
+        """Complete what stands there once more: there is more to complete it with."""
+        if self._complete and (suggestion := self._complete(self.input.value)):
+            self.input.post_message(SuggestionReady(self.input.value, suggestion))
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()

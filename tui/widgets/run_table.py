@@ -11,8 +11,9 @@ from engine.recipe.kinds import COMMAND
 from store.states import ACTIVE, WAITING, RunState
 from tui.bindings import key_of
 from tui.lines import format, theme
-from tui.lines.text import Line, centered, fit, left, right, squeezed, width_of
+from tui.lines.text import Line, centered, cut, fit, left, line_width, right, squeezed, width_of
 from tui.rows import Run
+from tui.run_groups import Head, why
 from tui.widgets.canvas import MARKERS
 
 # States of a run that may stand between two steps: how far it is says more than the word.
@@ -27,8 +28,8 @@ READING = "No run has been read yet: the database is made from the logs"
 class TableView:
     """What of the table is shown, and how."""
 
-    runs: Sequence[Run]
-    cursor: int  # index into runs
+    rows: Sequence[Run | Head]
+    cursor: int  # index into rows
     top: int  # index of the first row in view
     slots: Mapping[int, int]  # run number → colour of its curve, for marked runs
     sort: str = "#"
@@ -38,6 +39,7 @@ class TableView:
     highest: int = 0  # number of a run, of all that there are
     # Columns that the user chose: key → run → value.
     values: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    says_why: bool = False  # what a run waits for, where its results would stand
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,29 @@ def lines(view: TableView, width: int, height: int) -> list[Line]:
     """Header, then as many rows as fit."""
     chosen = columns(width, view.highest, tuple(view.values))
     gap = "  " if width >= 110 else " "
-    if not view.runs:
+    if not view.rows:
         middle: list[Line] = [[] for _ in range(max(0, (height - 2) // 2))]
         return [_header(view, chosen, gap), *middle, [(centered(view.empty, width), "dim")]]
-    rows = view.runs[view.top : view.top + height - 1]
-    body = [_row(view, run, view.top + at == view.cursor, chosen, gap, width) for at, run in enumerate(rows)]
+    rows = view.rows[view.top : view.top + height - 1]
+    body = [
+        _head(view, row, view.top + at == view.cursor, width)
+        if isinstance(row, Head)
+        else _row(view, row, view.top + at == view.cursor, chosen, gap, width)
+        for at, row in enumerate(rows)
+    ]
     return [_header(view, chosen, gap), *body]
+
+
+def _head(view: TableView, head: Head, cursor: bool, width: int) -> Line:
+    """The line of a group: its name, and what there is to say of its runs."""
+    facts = " · ".join(filter(None, [head.facts, head.left(view.etas)]))
+    line: Line = [
+        ("▌", "cursor") if cursor else (" ", ""),
+        ("▾ " if head.is_open else "▸ ", "dim"),
+        (cut(one_line(head.name), width // 2), "title"),
+        ("  ", ""),
+    ]
+    return fit([*line, (cut(one_line(facts), max(0, width - line_width(line))), "dim")], width)
 
 
 def _header(view: TableView, chosen: list[_Column], gap: str) -> Line:
@@ -117,6 +136,9 @@ def _row(view: TableView, run: Run, cursor: bool, chosen: list[_Column], gap: st
     for at, column in enumerate(chosen):
         line.append((gap if at else "", ""))
         line += _cell(view, run, column, cursor)
+        if column.name == "state" and view.says_why and run.state in WAITING and not view.values:
+            line += [(gap, ""), (cut(one_line(why(run)), width - line_width(line) - len(gap)), "dim")]
+            break
     return fit(line, width)
 
 
