@@ -62,6 +62,7 @@ class RunRow:
     held: bool = False
     tags: str | None = None
     queue_group: str | None = None
+    name: str | None = None  # None: that of run.json
     # Not a column: the run's rows of run_summary; None until they are needed.
     summaries: Summaries | None = None
 
@@ -186,7 +187,9 @@ class Batch:
         columns = self.columns.get("runs")
         if columns is not None:
             states = [self.runs[run] for run in columns["run"]]
-            for name in STATE_COLUMNS[1:]:
+            names = zip(columns["name"], states, strict=True)  # that of run.json, unless somebody changed it
+            columns["name"] = [state.name or name for name, state in names]
+            for name in set(STATE_COLUMNS[1:]) - {"name"}:
                 columns[name] = [getattr(state, name) for state in states]
 
     def _write_present(self, cursor: duckdb.DuckDBPyConnection) -> None:
@@ -207,7 +210,8 @@ class Batch:
         if not changed:
             return
         rows = {name: [getattr(state, name) for state in changed] for name in STATE_COLUMNS}
-        sets = ", ".join(f"{name} = b.{name}" for name in STATE_COLUMNS[1:])
+        new = {name: f"b.{name}" for name in STATE_COLUMNS[1:]} | {"name": "coalesce(b.name, runs.name)"}
+        sets = ", ".join(f"{name} = {value}" for name, value in new.items())
         waiting = f"waiting_for = CASE WHEN b.state IN {sql_list(WAITING)} THEN runs.waiting_for END"
         _execute(
             cursor, f"UPDATE runs SET {sets}, {waiting} FROM {{batch}} b WHERE runs.run = b.run", "runs", rows

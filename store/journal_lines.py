@@ -105,7 +105,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Requeued:
-    """Somebody resumed the run."""
+    """Somebody resumed the run; of one that was asked to stop and has not yet: that is taken back, the state stays."""
 
     kind: ClassVar[str] = "requeued"
     state: State = None
@@ -216,6 +216,16 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Named:
+    """Somebody gave the run another name; `run.json` has it."""
+
+    kind: ClassVar[str] = "named"
+    name: Annotated[str, "the new name"] = ""
+    state: State = None
+    reason: Reason = None
+
+
+@dataclass(frozen=True, slots=True)
 class Edited:
     """Somebody changed the recipe of the run before its first attempt; `run.json` has the new one."""
 
@@ -224,6 +234,7 @@ class Edited:
     state: State = None
     reason: Reason = None
     gpu_memory: Annotated[int | None, "bytes of a GPU that each process needs now", LEFT_OUT] = None
+    name: Annotated[str | None, "the run's name now", LEFT_OUT] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,13 +275,14 @@ JournalLine = (
     | Tagged
     | Grouped
     | Note
+    | Named
     | Edited
     | Adopted
     | Other
 )
 KINDS: tuple[type[JournalLine], ...] = (
     Submitted, Starting, Started, Running, Cancel, Pause, Requeued, Interrupted, Ended, Priority, Moved, Conditions,
-    StartNow, Tagged, Grouped, Note, Edited, Adopted,
+    StartNow, Tagged, Grouped, Note, Named, Edited, Adopted,
 )  # fmt: skip
 # Kinds whose lines always carry a state.
 OF_STATE = (Submitted, Starting, Running, Cancel, Pause, Requeued, Interrupted, Ended)

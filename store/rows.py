@@ -22,6 +22,7 @@ from store.journal_lines import (
     Interrupted,
     JournalLine,
     Moved,
+    Named,
     Note,
     Other,
     Priority,
@@ -175,6 +176,8 @@ def journal_line(batch: Batch, run: RunRow, entry: Entry, directory: Path) -> li
             run.held = line.held
         case Grouped():
             run.queue_group = line.group
+        case Named() | Edited() if line.name:
+            run.name = line.name
         case Tagged():
             run.tags = " ".join(map(str, line.tags or ())) or None
         case Starting() | Started() | Running() if attempt is not None:
@@ -249,6 +252,10 @@ def _journal_message(kind: str, line: JournalLine) -> str:
             return f"group: {line.group or 'none'}"
         case Edited():
             return f"recipe edited: {'; '.join(map(str, line.changes or ())) or 'nothing changed'}"
+        case Named():
+            return f"name: {line.name}"
+        case Note() if not text:
+            return "note: none"
         case Tagged():
             return f"tags: {' '.join(map(str, line.tags or ())) or 'none'}"
     return f"{kind}: {text}" if text else kind

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from engine.basics.safe_text import one_line
 from engine.runs.lifecycle import Action, refused
 from finetui.errors import StoreError
+from finetui.files import read_json
 from store.states import WAITING
-from tui import bindings, chart_actions, commands
+from tui import bindings, chart_actions, commands, undo, undoing
 from tui.host import Answer, Host, path_or_say, run_path
 from tui.lines import theme
 from tui.lines.cycle import following
@@ -52,10 +54,17 @@ def _target(screen: BaseScreen) -> Run:
 
 def _order(host: Host, action: str, run: Run, **body: Any) -> None:
     """Ask the daemon for an action, and say what came of it."""
-    host.in_thread(
-        lambda client: client.action(action, run=run.number, **body),
-        lambda answer: host.say(f"run #{run.number} {done(action, answer)}", "good"),
-    )
+
+    def tell(answer: dict[str, Any]) -> None:
+        what = f"{action.replace('_', ' ')} of #{run.number}"
+        undone = undoing.keep(host, what, [undo.step_of(action, run.number, answer)])
+        if action == "start_now":
+            host.state.acts.keep(
+                undo.Act(what, why_not=f"the {what} cannot be undone: p pauses it, x cancels it")
+            )
+        host.say(f"run #{run.number} {done(action, answer)}{undone}", "good")
+
+    host.in_thread(lambda client: client.action(action, run=run.number, **body), tell)
 
 
 def _order_all(host: Host, screen: BaseScreen, action: Action, words: str, **body: Any) -> bool:
@@ -68,19 +77,22 @@ def _order_all(host: Host, screen: BaseScreen, action: Action, words: str, **bod
     whose = f"{len(several)} {_several(screen)}"
     able = [run for run in several if refused(action, run.number, run.state) is None]
 
-    def order(client: Any) -> tuple[int, list[str]]:
-        problems = []
+    def order(client: Any) -> tuple[list[undo.Step | None], list[str]]:
+        steps, problems = [], []
         for run in able:
             try:
-                client.action(action, run=run.number, **body)
+                answer = client.action(action, run=run.number, **body)
             except StoreError as error:
                 problems.append(str(error))
-        return len(able) - len(problems), problems
+            else:
+                steps.append(undo.step_of(action, run.number, answer))
+        return steps, problems
 
-    def tell(outcome: tuple[int, list[str]]) -> None:
-        count, problems = outcome
+    def tell(outcome: tuple[list[undo.Step | None], list[str]]) -> None:
+        steps, problems = outcome
         refusals = f"; {len(problems)} refused: {problems[0]}" if problems else ""
-        host.say(f"done for {count} of the {whose}{refusals}", "good" if count else "bad")
+        undone = undoing.keep(host, f"{action} of {len(steps)} runs", steps)
+        host.say(f"done for {len(steps)} of the {whose}{undone}{refusals}", "good" if steps else "bad")
 
     question = f"{words} {len(able)} of the {whose}?"
     host.confirm(question[0].upper() + question[1:], lambda: host.in_thread(order, tell))
@@ -180,13 +192,33 @@ def tag_run(host: Host, screen: BaseScreen) -> None:
 
 
 def note_run(host: Host, screen: BaseScreen) -> None:
+    from engine.runs import journal
+    from engine.runs.home import RunDir
+
     run = _target(screen)
-    screen.ask(
-        f"note on #{run.number}",
-        "",
-        "what is worth knowing of it; finetui show has the latest",
-        lambda text: _order(host, "note", run, text=text) if text else host.say("nothing done"),
-    )
+    path = path_or_say(host, run.number)
+    if path is None:
+        return
+    old = one_line(journal.read(RunDir(path)).note)
+    _change_line(
+        host, screen, f"note on #{run.number}", old, "what is worth knowing of it; finetui show has the latest",
+        lambda text: _order(host, "note", run, text=text),
+    )  # fmt: skip
+
+
+def name_run(host: Host, screen: BaseScreen) -> None:
+    run = _target(screen)
+    _change_line(
+        host, screen, f"name of #{run.number}", one_line(run.name), "what lists call it",
+        lambda text: _order(host, "name", run, name=text),
+    )  # fmt: skip
+
+
+def _change_line(
+    host: Host, screen: BaseScreen, label: str, old: str, hint: str, then: Callable[[str], None]
+) -> None:
+    """Ask for what stands in a run's line, which is there to be changed."""
+    screen.ask(label, old, hint, lambda text: then(text) if text != old else host.say("nothing done"))
 
 
 def edit_run(host: Host, screen: BaseScreen) -> None:
@@ -212,12 +244,20 @@ def _change_recipe(host: Host, screen: BaseScreen, command: str, label: str, run
             host.say("nothing done")
             return
         host.say("checking the recipe and the data …", keep=True)
-        host.in_thread(
-            lambda _: commands.run(host.home, command, str(run.number), *words),
-            lambda outcome: host.say(
-                next(line for line in outcome[1] if not line.startswith("note: ")), "good"
-            ),
-        )
+        host.in_thread(lambda _: do(words), tell)
+
+    def do(words: list[str]) -> tuple[str, list[undo.Step]]:
+        before = _submitted(host, run.number) if command == "edit" else None
+        printed, said = commands.run(host.home, command, str(run.number), *words)
+        if command == "edit":
+            steps = [undo.recipe_step(run.number, before)] if before else []
+        else:
+            steps = [undo.copy_step(int(number)) for number in printed.split()]
+        return next(line for line in said if not line.startswith("note: ")), steps
+
+    def tell(outcome: tuple[str, list[undo.Step]]) -> None:
+        sentence, steps = outcome
+        host.say(f"{sentence}{undoing.keep(host, f'{command} of #{run.number}', steps)}", "good")
 
     screen.ask(label, "", "train.lr=1e-4 method.r=32", change)
 
@@ -226,6 +266,14 @@ def change_log_level(host: Host, screen: BaseScreen) -> None:
     host.state.log_level = following(list(SHOWN), host.state.log_level)
     screen.changed()
     host.say(f"logs: {SHOWN[host.state.log_level]}")
+
+
+def _submitted(host: Host, number: int) -> dict[str, Any] | None:
+    """A run's run.json as it is now; None where it cannot be read, which the command says better."""
+    path = run_path(host.home, number)
+    with suppress(OSError, ValueError):
+        return read_json(path / "run.json") if path else None
+    return None
 
 
 # ---- screens: imported when they are opened, so that the first paint waits for none of them -------
@@ -346,6 +394,8 @@ ACTIONS: dict[str, Callable[[Host, BaseScreen], None]] = {
     "remove": remove_run,
     "tag": tag_run,
     "note": note_run,
+    "name": name_run,
+    "undo": undoing.undo_last,
     "edit": edit_run,
     "clone": clone_run,
     "start_now": start_now,

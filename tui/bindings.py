@@ -203,7 +203,10 @@ BINDINGS: tuple[Binding, ...] = (
             RUNS, _reachable, writes=True),
     Binding(("t",), "tag", "tags", "Change the words by which a filter finds the run (tag:night).",
             RUNS, _reachable, writes=True),
-    Binding(("n",), "note", "note", "Write a note on the run; finetui show has the latest.", RUNS, _note, writes=True),
+    Binding(("n",), "note", "note", "Write a note on the run, or change the one it has.", RUNS, _note, writes=True),
+    Binding(("T",), "name", "name", "Change the name of the run.", RUNS, _note, writes=True),
+    Binding(("Z",), "undo", "undo", "Undo the last act: cancel, pause, resume, hold, priority, front, remove, edit, "
+            "tags, note, name, marks; again: the one before.", RUNS, writes=True),
     Binding(("f",), "fix", "fix", "Turn the run's flags into a new recipe: see what changes, then queue or save it.",
             RUNS, _fix),
     Binding(("a",), "add", "queue", "Queue the new recipe as a run (asks first).", ("fix",), footer=True, writes=True),

@@ -37,7 +37,9 @@ def done(action: str, answer: dict[str, Any]) -> str:
         case "restore":
             return "is back"
         case "note":
-            return "has a new note"
+            return "has another note"
+        case "name":
+            return f"is called {answer.get('name')}"
     raise ValueError(action)
 
 

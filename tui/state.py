@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import partial
 
 from tui.lines.log_levels import Level
 from tui.lines.theme import Glyphs
 from tui.rows import Snapshot
 from tui.run_list import RunList
 from tui.status_line import StatusLine
+from tui.undo import Act, Acts
 
 SMOOTHING = (0.0, 0.6, 0.9)  # weight of the past in the moving average
 SMOOTHING_NAMES = ("off", "little", "much")
@@ -68,6 +71,7 @@ class State:
     snapshot: Snapshot = field(default_factory=Snapshot)
     status: StatusLine = field(default_factory=StatusLine)
     log_level: Level = Level.DEBUG  # the least grave lines of logs that are shown
+    acts: Acts = field(default_factory=Acts)  # what can be undone
     query: str = ""  # what stood in the SQL editor when it was left
 
     def take(self, snapshot: Snapshot) -> None:
@@ -75,6 +79,18 @@ class State:
         self.snapshot = snapshot
         if snapshot.loaded and snapshot.reading is None:
             self.marked = [number for number in self.marked if snapshot.run(number)]
+
+    def mark(self, numbers: Iterable[int]) -> None:
+        """Have these runs marked, in this order. Marks of several at once are an act that can be undone."""
+        before, now = self.marked, list(dict.fromkeys(numbers))
+        if abs(len(now) - len(before)) > 1 or not now:
+            self.acts.keep(Act("marks", locally=partial(self._mark_again, before)))
+        self.marked = now
+
+    def _mark_again(self, numbers: Sequence[int]) -> str:
+        self.marked = [number for number in numbers if self.snapshot.run(number)]
+        count = len(self.marked)
+        return f"undone, marks: {count or 'no'} run{' is' if count == 1 else 's are'} marked, as before"
 
     def slot(self, number: int) -> int | None:
         """The colour of a marked run."""

@@ -139,10 +139,13 @@ def edit(run: RunDir, submission: Submission, recipe: Recipe | Command) -> Edite
     changed = submission.model_dump(mode="json", include=OF_RECIPE)
     if meta.get("gpu_memory_given"):
         changed.pop("gpu_memory")
+    name = meta.get("name")  # which somebody may have given it since
+    if recipe.name != before.name or not name:
+        name = submission.name or recipe.name or name
     body = {
         **meta,
         **changed,
-        "name": submission.name or recipe.name or meta.get("name"),
+        "name": name,
         "recipe_hash": recipe.hash(),
         "recipe": recipe.model_dump(mode="json"),
     }
@@ -150,7 +153,17 @@ def edit(run: RunDir, submission: Submission, recipe: Recipe | Command) -> Edite
         body["sweep_values"] = {key: _value_at(body["recipe"], key) for key in values}
     write_json(run.meta, body)
     changes = [f"{key}: {old.get(key, 'none')} → {new.get(key, 'none')}" for key in keys]
-    return Edited(changes, gpu_memory=changed.get("gpu_memory"))
+    return Edited(changes, gpu_memory=changed.get("gpu_memory"), name=name)
+
+
+def rename(run: RunDir, name: str) -> str:
+    """Give a run another name, durable when this returns; return the one before. Raises QueueError, OSError."""
+    try:
+        meta = read_json(run.meta)
+    except ValueError as error:
+        raise QueueError(f"{run.meta} cannot be read ({error}); the run's name cannot be changed") from None
+    write_json(run.meta, {**meta, "name": name})
+    return str(meta.get("name") or "")
 
 
 def _value_at(tree: Any, dotted: str) -> Any:

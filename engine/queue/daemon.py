@@ -247,6 +247,7 @@ class Daemon:
         """Answer one action of a client. Raises StoreError, whose text is for the user."""
         queue = self._supervisor
         try:
+            was = self._before(name, body)
             match name:
                 case "submit":
                     number = queue.submit(body)
@@ -259,12 +260,17 @@ class Daemon:
                     return {"run": queue.requeue(whole_number(name, body, "run"))}
                 case "cancel":
                     state = queue.cancel(number := whole_number(name, body, "run"), body.get("cause"))
-                    return {"state": state, **queue.before_end(number)}
+                    return {"state": state, **queue.before_end(number), **was}
                 case "pause":
                     state = queue.pause(number := whole_number(name, body, "run"))
-                    return {"state": state, **queue.before_end(number)}
+                    return {"state": state, **queue.before_end(number), **was}
                 case "resume":
-                    return {"state": queue.resume(whole_number(name, body, "run"))}
+                    return {"state": queue.resume(whole_number(name, body, "run")), **was}
+                case "put_back":
+                    run = whole_number(name, body, "run")
+                    return queue.put_back(run, str(body.get("order")), body.get("before"))
+                case "name":
+                    return queue.rename(whole_number(name, body, "run"), body.get("name"))
                 case "remove":
                     return queue.remove(whole_number(name, body, "run"), self._keep_cost)
                 case "restore":
@@ -306,7 +312,7 @@ class Daemon:
                     self.stopping.set()
                     return {"pid": os.getpid()}
                 case _ if name in ORDERS:
-                    return queue.order(name, whole_number(name, body, "run"), body)
+                    return {**queue.order(name, whole_number(name, body, "run"), body), **was}
         except QueueError as error:
             raise StoreError(str(error), "queue") from None
         except OSError as error:
@@ -318,6 +324,12 @@ class Daemon:
         """What every answer carries: how far the logs are read, while they are."""
         progress = self._ingest.progress
         return {} if progress is None else {"reading": progress.as_json()}
+
+    def _before(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        """What the run is like that something is asked of, for whoever wants to take that back."""
+        if name not in ("cancel", "pause", "resume", *ORDERS):
+            return {}
+        return {"before": self._supervisor.standing(whole_number(name, body, "run"))}
 
     def _drain(self, wait_s: Any) -> dict[str, Any]:
         """Have every log read to its present end. `reading`: what is not done after `wait_s` seconds."""

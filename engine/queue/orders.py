@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from engine.basics.errors import QueueError
+from engine.basics.safe_text import one_line
 from engine.queue.scheduler import place_before
+from engine.recipe.kinds import LONGEST_NAME
 from engine.runs.journal import RunRecord
 from store.journal_lines import Conditions, Grouped, JournalLine, Moved, Note, Priority, StartNow, Tagged
 from store.states import RunState
@@ -88,6 +90,13 @@ def tags_of(words: Any) -> list[str]:
     ):
         raise QueueError(f"a tag is one word without comma and colon, got {words!r}")
     return list(words)
+
+
+def name_of(name: Any) -> str:
+    """Check the name of a run. Raises QueueError."""
+    if not isinstance(name, str) or not one_line(name).strip() or len(name) > LONGEST_NAME:
+        raise QueueError(f"a name is a line of at most {LONGEST_NAME} characters, got {name!r}")
+    return one_line(name).strip()
 
 
 def whole_number(action: str, body: Mapping[str, Any], key: str) -> int:

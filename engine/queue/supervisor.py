@@ -17,13 +17,13 @@ from typing import Any
 
 from engine.basics.errors import QueueError
 from engine.basics.process import Identity, alive
-from engine.queue import accept, recovery
+from engine.queue import accept, back, recovery
 from engine.queue.budget import NO_BUDGET, Budget
 from engine.queue.executor import Executor, Processes
 from engine.queue.gpus import GpuMemory
 from engine.queue.known_runs import KnownRuns
 from engine.queue.machine_use import ActiveRun
-from engine.queue.orders import Order, answer, line_for
+from engine.queue.orders import Order, answer, line_for, name_of
 from engine.queue.scheduler import Capacity, Start, decide
 from engine.runs import cleaning, disk, journal, lifecycle, removed
 from engine.runs.home import RunDir
@@ -33,6 +33,7 @@ from finetui.lock import Lock
 from store.journal_lines import (
     Cancel,
     Ended,
+    Named,
     Pause,
     Requeued,
     Running,
@@ -353,6 +354,28 @@ class Supervisor:
             record = self._runs.allowed(order, number)
             line = line_for(order, record, body, self._runs.open(active=False))
             return answer(order, self._runs.write(record, line))
+
+    def standing(self, number: int) -> dict[str, Any]:
+        """Return what orders change of a run, as it is now."""
+        with self._lock:
+            return back.standing(self._runs.record(number))
+
+    def put_back(self, number: int, order: str, before: Any) -> dict[str, Any]:
+        """Take an order back; return what the run is like then. `before`: what `standing` said. Raises QueueError."""
+        with self._lock:
+            record = self._runs.record(number)
+            for line in back.lines(order, record, back.read(before)):
+                record = self._runs.write(record, line)
+            return back.standing(record)
+
+    def rename(self, number: int, name: Any) -> dict[str, Any]:
+        """Give a run another name; return the one before. Raises QueueError, OSError."""
+        name = name_of(name)
+        with self._lock:
+            record = self._runs.record(number)
+            before = accept.rename(self._runs.dirs[number], name)
+            self._runs.write(record, Named(name))
+            return {"name": name, "before": before}
 
     def remove(self, number: int, before: Callable[[int], object] = lambda number: None) -> dict[str, Any]:
         """Take an ended or paused run out of the home, from where it can be restored; `before` is called when that is

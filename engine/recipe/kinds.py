@@ -1,10 +1,11 @@
-"""Which kind a recipe is of. Imports nothing: the shim asks, too."""
+"""Which kind a recipe is of, and how long its name may be. Imports nothing: the shim asks, too."""
 
 from __future__ import annotations
 
 from typing import Any
 
 COMMAND = "command"
+LONGEST_NAME = 200
 
 
 def is_command(tree: Any) -> bool:

@@ -25,7 +25,7 @@ from engine.basics.safe_text import one_line
 from engine.recipe import yaml_text
 from engine.recipe.annotations import models_in
 from engine.recipe.command import Command
-from engine.recipe.kinds import COMMAND, is_command
+from engine.recipe.kinds import COMMAND, LONGEST_NAME, is_command
 from engine.recipe.margins import OnForgetting, SliceMargins
 from engine.recipe.methods import DEFAULT_LR
 from engine.recipe.sections import Recipe
@@ -36,7 +36,6 @@ from engine.recipe.yaml_text import BadYaml
 T = TypeVar("T", bound=BaseModel)
 
 STDIN = Path("-")
-LONGEST_NAME = 200
 MOST_SENTENCES = 20  # about one recipe
 # Sections that a name alone stands for, and the key that it stands for.
 SHORT = {

@@ -25,6 +25,7 @@ from store.journal_lines import (
     Interrupted,
     JournalLine,
     Moved,
+    Note,
     Other,
     Pause,
     Priority,
@@ -62,6 +63,7 @@ class RunRecord:
     urgent: bool = False  # starts whatever it waits for
     tags: tuple[str, ...] = ()
     group: str | None = None
+    note: str = ""  # the latest
     attempt: int = 0  # the last one started, 0 before the first
     device: str | None = None
     began: float = 0.0  # when the last attempt was decided on, Unix seconds
@@ -70,6 +72,7 @@ class RunRecord:
     adopted: int | None = None  # the number that the directory was found under, if it was moved or copied
     request: Request | None = None  # asked of the attempt that is active
     cause: str | None = None  # of that request, where it was nobody's
+    taken_back: bool = False  # that request: the run goes on once it has stopped
     interruptions: int = 0  # in a row, without a new checkpoint in between
     checkpoint: int = -1  # last whole one at the last interruption, -1 before the first
 
@@ -165,6 +168,8 @@ def add(record: RunRecord, line: JournalLine, t: float) -> RunRecord:
             record = replace(record, tags=tuple(map(str, line.tags or ())))
         case Grouped():
             record = replace(record, group=line.group)
+        case Note():
+            record = replace(record, note=line.text)
         case StartNow():
             record = replace(record, urgent=True)
         case Starting():
@@ -176,6 +181,7 @@ def add(record: RunRecord, line: JournalLine, t: float) -> RunRecord:
                 shim=None,
                 worker=None,
                 request=None,
+                taken_back=False,
             )
         case Started():
             record = replace(record, shim=Identity.from_dict(body(line)))
@@ -187,9 +193,11 @@ def add(record: RunRecord, line: JournalLine, t: float) -> RunRecord:
             record = replace(record, adopted=line.run, attempt=line.attempt or record.attempt)
         case Cancel():
             # Dropped below where it took effect at once.
-            record = replace(record, request="cancel", cause=line.cause)
+            record = replace(record, request="cancel", cause=line.cause, taken_back=False)
         case Pause():
-            record = replace(record, request="pause", cause=line.cause)
+            record = replace(record, request="pause", cause=line.cause, taken_back=False)
+        case Requeued() if record.active:
+            record = replace(record, taken_back=record.request is not None)
         case Requeued():
             record = replace(record, place=t, interruptions=line.interruptions or 0)
         case Interrupted():
@@ -199,7 +207,7 @@ def add(record: RunRecord, line: JournalLine, t: float) -> RunRecord:
                 record = replace(record, not_before=t + (line.retry_s or 0))
     if line.state is not None:
         record = replace(record, state=line.state, reason=line.reason)
-    return record if record.active else replace(record, request=None, cause=None)
+    return record if record.active else replace(record, request=None, cause=None, taken_back=False)
 
 
 def _unconditional(record: RunRecord) -> RunRecord:

@@ -63,6 +63,9 @@ def verdict(record: RunRecord, remains: Remains, retry_s: float = 0.0) -> Ended 
         if remains.end is not None and remains.end.transient and record.request is None:
             return interruption(record, remains.checkpoint, message, facts, retry_s, at_once=False)
         return _ended(facts, RunState.FAILED, message)
+    if record.taken_back:
+        again = f"its {record.request} was taken back"
+        return _interrupted(facts, remains.checkpoint, record.interruptions, again, 0.0)
     if record.request == "cancel":
         return _ended(facts, RunState.CANCELLED, _kill_notice(record, facts.signal) or record.cause)
     if status == RunState.PAUSED:

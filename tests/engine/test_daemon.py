@@ -264,8 +264,8 @@ def test_priority_and_cancel_in_the_queue(home: Home, client: Client) -> None:
         "whoever looks at the machine is told whose its processes are"
     )
     low, high, dropped = submit(client, steps=1), submit(client, steps=1), submit(client, steps=1)
-    assert client.action("priority", run=high, priority=5) == {"priority": 5}
-    assert client.action("cancel", run=dropped) == {"state": "cancelled"}
+    assert client.action("priority", run=high, priority=5)["priority"] == 5
+    assert client.action("cancel", run=dropped)["state"] == "cancelled"
     client.action("cancel", run=blocker)
     wait_state(client, low, "finished")
     assert row(client, high)["started"] < row(client, low)["started"]
@@ -279,7 +279,7 @@ def test_pause_and_resume_go_on_from_the_checkpoint(home: Home, client: Client) 
     wait_state(client, run, "paused")
     saved = directory(home, run).last_checkpoint()
     assert saved
-    assert client.action("resume", run=run) == {"state": "queued"}
+    assert client.action("resume", run=run)["state"] == "queued"
     wait_worker(home, run, attempt=2)
     # The journal tells of the attempt before the worker's own log tells where it went on from.
     query = f"SELECT resumed_from FROM attempts WHERE attempt = 2 AND run = {run}"
@@ -290,7 +290,7 @@ def test_pause_and_resume_go_on_from_the_checkpoint(home: Home, client: Client) 
 
 def test_a_paused_run_in_the_queue_is_held(home: Home, client: Client) -> None:
     blocker, held = submit(client, steps=FOREVER), submit(client, steps=1)
-    assert client.action("pause", run=held) == {"state": "paused"}
+    assert client.action("pause", run=held)["state"] == "paused"
     client.action("cancel", run=blocker)
     wait_state(client, blocker, "cancelled")
     assert row(client, held)["state"] == "paused"

@@ -139,6 +139,16 @@ def note(
 
 
 @app.command()
+def name(
+    number: RunNumber,
+    text: Annotated[str, typer.Argument(help="The name.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Give a run another name."""
+    _act("name", [str(number)], True, as_json, name=text)
+
+
+@app.command()
 def wait(
     runs: Which,
     timeout: Annotated[

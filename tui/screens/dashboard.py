@@ -308,23 +308,21 @@ class Dashboard(BaseScreen, inherit_bindings=False):
             return
         numbers = [one.number for one in head.runs] if head else [run.number]
         if all(number in self.state.marked for number in numbers):
-            self.state.marked = [number for number in self.state.marked if number not in numbers]
+            self.state.mark([number for number in self.state.marked if number not in numbers])
         else:
-            self._mark(numbers)
+            self.state.mark([*self.state.marked, *numbers])
         self.move(1)
-
-    def _mark(self, numbers: Iterable[int]) -> None:
-        already = set(self.state.marked)
-        self.state.marked += [number for number in numbers if number not in already]
 
     def do_mark_all(self) -> None:
         """Mark each run that is shown; of a sweep or a group in one line, all of its runs."""
-        self._mark(self.run_list.all_runs(self.snapshot))
+        self.state.mark([*self.state.marked, *self.run_list.all_runs(self.snapshot)])
         self.host.say(f"{len(self.state.marked)} runs are marked; {self.key_of('unmark')} unmarks them")
         self.changed()
 
     def do_unmark(self) -> None:
-        self.state.marked.clear()
+        if self.state.marked:
+            self.state.mark(())
+            self.host.say("no run is marked; Z marks them again")
         self.changed()
 
     def do_sweep(self) -> None:
