@@ -233,5 +233,9 @@ def from_file(path: Path) -> Draft:
     return draft
 
 
+def from_tree(tree: dict[str, Any], path: Path, parent: int) -> Draft:
+    return Draft(_dumped(tree), path, parent)
+
+
 def from_nothing(folder: Path) -> Draft:
     return Draft(EMPTY, folder / "new-run.yaml")

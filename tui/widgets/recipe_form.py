@@ -111,7 +111,9 @@ def about(draft: Draft, row: Row, fields: list[Field], width: int) -> list[Line]
     lines: list[Line] = [[(piece, "bad")] for piece in wrap(one_line(problem), width)] if problem else []
     lines += [[(piece, "text")] for piece in wrap(f"{field.key}: {one_line(field.help)}", width)]
     facts = []
-    if value is not MISSING:
+    if field.key in draft.sweep:
+        facts.append(f"varied by the sweep: {one_line(shown(draft.sweep[field.key]))}")
+    elif value is not MISSING:
         facts.append(f"set to {one_line(shown(value))}")
     if field.default not in (MISSING, None):
         facts.append(f"default {one_line(shown(field.default))}")
