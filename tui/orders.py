@@ -37,7 +37,7 @@ def done(action: str, answer: dict[str, Any]) -> str:
         case "restore":
             return "is back"
         case "note":
-            return "has another note"
+            return "has a new note"
         case "name":
             return f"is called {answer.get('name')}"
     raise ValueError(action)

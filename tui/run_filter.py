@@ -118,18 +118,35 @@ def complete_name(text: str, names: Iterable[str]) -> str | None:
     return f"{before}{space}{found}" if found else None
 
 
-def test_of(text: str, params: Params, runs: Iterable[Run]) -> Callable[[Run], bool]:
+def test_of(text: str, params: Params, runs: Iterable[Run], *, fuzzy: bool) -> Callable[[Run], bool]:
     """Whether a run passes all terms of a filter; an unfinished term lets everything pass. `runs`: all that there are:
-    `sweep:5` are those of the sweep that run 5 belongs to.
+    `sweep:5` are those of the sweep that run 5 belongs to. `fuzzy`: of a word it is enough to have its letters in
+    their order.
     """
     terms = text.lower().split()
     sweeps = {str(run.number): run.sweep for run in runs} if "sweep" in text.lower() else {}
-    tests = [_test_of(term, params, sweeps) for term in terms]
+    tests = [_fuzzy(term) if fuzzy and is_word(term) else _test_of(term, params, sweeps) for term in terms]
     return lambda run: all(test(run) for test in tests)
 
 
 def _words(run: Run) -> str:
     return f"#{run.number} {run.name} {run.method} {run.state} {run.model} {run.standing}"
+
+
+def is_word(term: str) -> bool:
+    """Whether a term of a filter is looked for as it is."""
+    return not (_TERM.match(term) or _UNFINISHED.match(term))
+
+
+def _fuzzy(term: str) -> Callable[[Run], bool]:
+    def passes(run: Run) -> bool:
+        for text in (run.name, run.method, run.model):
+            letters = iter(text.lower())
+            if all(letter in letters for letter in term):
+                return True
+        return False
+
+    return passes
 
 
 def _test_of(term: str, params: Params, sweeps: Mapping[str, str]) -> Callable[[Run], bool]:
@@ -174,12 +191,18 @@ def _is_number(text: str) -> bool:
 
 
 def arrange(
-    runs: tuple[Run, ...], text: str, sort: str, down: bool, params: Params, columns: Params | None = None
+    runs: tuple[Run, ...],
+    text: str,
+    sort: str,
+    down: bool,
+    params: Params,
+    columns: Params | None = None,
+    fuzzy: bool = False,
 ) -> list[Run]:
     """The runs that pass, in order; runs without a value come last either way. `columns`: values of those that the user
     chose, which may be sorted by, too.
     """
-    chosen = list(filter(test_of(text, params, runs), runs))
+    chosen = list(filter(test_of(text, params, runs, fuzzy=fuzzy), runs))
     key = SORTS.get(sort) or _by_value((columns or {}).get(sort, {}))
     known = sorted((run for run in chosen if key(run) is not None), key=lambda run: run.number, reverse=True)
     known.sort(key=key, reverse=down)

@@ -33,6 +33,7 @@ class RunList:
         )
         self.by = by  # what the runs are grouped by, see tui/run_groups.py; nothing where it is empty
         self.filter = ""
+        self.is_fuzzy = False  # no run has its words: runs with their letters are shown
         self.cursor: int | None = None  # number of the run that the line under it stands for
         self._group = ""  # in which it is
         self._on_head = False
@@ -166,8 +167,11 @@ class RunList:
         return list(numbers)
 
     def _arrange(self, snapshot: Snapshot) -> list[Run]:
-        params = self._params(snapshot)
-        return run_filter.arrange(snapshot.runs, self.filter, self.sort, self.down, params, self._values)
+        """Where no run has the words of the filter, those that have their letters, in their order."""
+        given = (snapshot.runs, self.filter, self.sort, self.down, self._params(snapshot), self._values)
+        found = run_filter.arrange(*given)
+        self.is_fuzzy = not found and any(map(run_filter.is_word, self.filter.lower().split()))
+        return run_filter.arrange(*given, fuzzy=True) if self.is_fuzzy else found
 
     def values(self, snapshot: Snapshot) -> dict[str, dict[int, str]]:
         """What runs have in the columns that the user chose, as far as it has come."""

@@ -1,9 +1,11 @@
-"""Bytes and durations as people read them, the same on the command line, on the screen and in messages. An absent value
-is an en dash."""
+"""Bytes, durations and times as people read them, the same on the command line, on the screen and in messages. An
+absent value is an en dash.
+"""
 
 from __future__ import annotations
 
 import math
+from datetime import datetime
 
 NONE = "–"
 
@@ -32,3 +34,15 @@ def duration(seconds: float | None) -> str:
     if hours:
         return f"{hours}h {minute:02}m"
     return f"{minutes}m {second:02}s" if minutes else f"{second}s"
+
+
+def moment(time: float | datetime | None) -> str:
+    """A time (Unix seconds, or one that knows its zone) on this machine's clock, with the zone that it is in; one that
+    knows no zone as it is.
+    """
+    if time is None:
+        return NONE
+    if isinstance(time, datetime) and time.tzinfo is None:
+        return f"{time:%Y-%m-%d %H:%M:%S}"
+    local = (time if isinstance(time, datetime) else datetime.fromtimestamp(time)).astimezone()
+    return f"{local:%Y-%m-%d %H:%M:%S %Z}"

@@ -33,7 +33,8 @@ def report_to_starter(sentence: str) -> None:
 def log_to(home: Home) -> None:
     os.close(append_regular(home.daemon_log))  # a pipe in its place would be waited for
     handler = RotatingFileHandler(home.daemon_log, maxBytes=1 << 20, backupCount=1)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    format = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    handler.setFormatter(logging.Formatter(format, "%Y-%m-%d %H:%M:%S %Z"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.captureWarnings(True)
     threading.excepthook = lambda args: log.error(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from engine.basics.wording import moment
 from engine.queue.gpus import GpuMemory, Gpus
 from engine.queue.quiet import NEVER, QuietHours
 from engine.runs.journal import RunRecord
@@ -117,9 +118,9 @@ def condition(run: RunRecord, states: Mapping[int, str], now: float, quiet: Quie
             return f"it starts after run #{number} has finished, and that is {state}; {over}"
     if run.not_before is not None and now < run.not_before:
         if run.state == RunState.INTERRUPTED:
-            when = f"{datetime.fromtimestamp(run.not_before):%H:%M:%S}"
+            when = f"{datetime.fromtimestamp(run.not_before).astimezone():%H:%M:%S %Z}"
             return f"tried again at {when}, or now by finetui release {run.number}"
-        return f"it starts at {datetime.fromtimestamp(run.not_before):%Y-%m-%d %H:%M}"
+        return f"it starts at {moment(run.not_before)}"
     if quiet.include(datetime.fromtimestamp(now)):
         return f"nothing starts from {quiet} (quiet_hours in config.toml); finetui start {run.number} does not wait"
     return None

@@ -271,7 +271,8 @@ def _end(client: Client, plan: Plan, why: str) -> None:
 def main() -> int:
     """Carry on until there is nothing left to do, or the daemon has gone."""
     die_with_parent()
-    logging.basicConfig(format="%(asctime)s %(name)s %(message)s", level=logging.INFO)
+    format = "%(asctime)s %(name)s %(message)s"
+    logging.basicConfig(format=format, datefmt="%Y-%m-%d %H:%M:%S %Z", level=logging.INFO)
     client = answering(home())
     if client is None:
         return 0

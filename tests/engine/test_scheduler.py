@@ -40,7 +40,7 @@ def test_an_interrupted_run_is_tried_again_when_its_time_has_come() -> None:
     again = queued(1, state="interrupted", not_before=1e9 + 5)
     early = decide([again, queued(2)], [], Capacity(1))
     assert [start.run for start in early.starts] == [2]
-    assert re.fullmatch(r"tried again at \d\d:\d\d:\d\d, or now by finetui release 1", early.waiting[1])
+    assert re.fullmatch(r"tried again at \d\d:\d\d:\d\d \S+, or now by finetui release 1", early.waiting[1])
     assert [start.run for start in decide([again, queued(2)], [], Capacity(1), now=1e9 + 5).starts] == [1]
 
 

@@ -98,6 +98,21 @@ def test_a_held_run_looks_and_is_found_as_one() -> None:
     assert [run.number for run in run_filter.arrange((waiting, held), "held", "#", True, {})] == [2]
 
 
+def test_letters_in_their_order_are_enough_where_no_run_has_the_word() -> None:
+    listed, snapshot = RunList(down=False), Snapshot(RUNS)
+    for text, numbers, is_fuzzy in (
+        ("mine", [2, 3, 4], False),
+        ("mn", [2, 3, 4], True),
+        ("mnr8", [4], True),
+        ("state:finished mnr", [2, 3], True),
+        ("enim", [], True),
+        ("state:running", [], False),
+    ):
+        listed.filter = text
+        assert [one.number for one in listed.runs(snapshot)] == numbers, text
+        assert listed.is_fuzzy is is_fuzzy, text
+
+
 def test_names_and_states_of_a_sweep() -> None:
     assert sweeps.name_of(["a b r=1", "a b r=2"]) == "a b"
     assert sweeps.name_of(["r=1", "r=2"]) == "r=1"

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
+
 import pytest
 
 from engine.basics.safe_text import one_line
+from engine.basics.wording import moment
+from tui.cli.output import cell
+from tui.lines import format
 from tui.lines.text import (
     block,
     broken,
@@ -22,6 +28,7 @@ from tui.lines.text import (
     wrap,
 )
 from tui.lines.theme import to_ascii
+from tui.widgets import details
 
 
 @pytest.mark.parametrize("text", ["x" * 100, "漢" * 100, "a漢" * 40, "की" * 90])
@@ -31,6 +38,32 @@ def test_what_is_too_wide_is_broken_by_columns_and_nothing_is_lost(text: str) ->
         assert all(0 < width_of(piece) <= 39 for piece in pieces)
     assert broken("", 10) == [""]
     assert broken("漢", 1) == ["漢"]
+
+
+def test_times_are_those_of_the_machine_and_say_their_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    try:
+        local = "2026-09-21 18:43:20 IST"
+        assert moment(1790000000.0 - 3600) == local
+        as_in_sql = datetime.fromtimestamp(1790000000.0 - 3600, UTC)
+        assert format.value(as_in_sql) == cell(as_in_sql) == local
+        assert cell(datetime(2026, 9, 21)) == format.value(datetime(2026, 9, 21)), (
+            "a time that knows no zone has none"
+        )
+        row = {"step": 4, "bytes": 10, "path": "checkpoints/4", "present": True, "t": 1790000000.0 - 3600}
+        attempt = {"attempt": 1, "started": 1790000000.0 - 3600, "ended": None, "signal": 15, "peak_rss_mb": 812.0,
+                   "resumed_from": None, "device": "cpu"}  # fmt: skip
+        lines = ["".join(text for text, _ in line) for line in details.checkpoints([row], [attempt], 80)]
+        assert [line.endswith(end) for line, end in ((lines[2], "checkpoints/4"), (lines[-1], "cpu"))] == [
+            True,
+            True,
+        ]
+        assert local in lines[2]
+        assert local in lines[-1]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_a_line_is_folded_between_words_and_keeps_its_indentation() -> None:

@@ -81,7 +81,10 @@ async def test_a_filter_after_a_note_is_a_filter(make_app: MakeApp, served: Serv
 
 @pytest.mark.parametrize(
     ("key", "command", "number", "said"),
-    [("E", "edit", 4, "#4 has another recipe: train.lr"), ("C", "clone", 2, "queued #6 x, made from run #2")],
+    [
+        ("E", "edit", 4, "#4 has another recipe: train.lr (Z undoes it)"),
+        ("C", "clone", 2, "queued #6 x, made from run #2 (Z undoes it)"),
+    ],
 )
 async def test_another_recipe_is_the_commands_work(
     make_app: MakeApp,
@@ -96,7 +99,8 @@ async def test_another_recipe_is_the_commands_work(
 
     def run(home: object, *words: str) -> tuple[str, list[str]]:
         asked.append(words)
-        return "", ["note: only 10 rows", said, "4 examples"]
+        sentence = said.removesuffix(" (Z undoes it)")
+        return "6\n" if command == "clone" else "", ["note: only 10 rows", sentence, "4 examples"]
 
     monkeypatch.setattr(commands, "run", run)
     async with at_run(make_app, number, LARGE) as pilot:
@@ -106,6 +110,12 @@ async def test_another_recipe_is_the_commands_work(
         await pilot.press("enter")
         await until(pilot, lambda: status(app) == said)
         assert asked == [(command, str(number), "name=a b")]
+        served.actions.asked.clear()
+        await pilot.press("Z")
+        await until(pilot, lambda: status(app).startswith(f"undone, {command} of #{number}: "))
+        ((order, body),) = served.actions.asked
+        assert (order, body["run"]) == (("edit", 4) if command == "edit" else ("cancel", 6))
+        assert command == "clone" or body["recipe"]["method"]["r"] == 64
 
 
 async def test_why_a_recipe_is_refused_is_said(make_app: MakeApp, served: Served) -> None:

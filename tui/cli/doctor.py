@@ -8,14 +8,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
 from engine.basics import machine
 from engine.basics.errors import ConfigError
-from engine.basics.wording import size
+from engine.basics.wording import moment, size
 from engine.client import service, start_hook
 from engine.queue import config, sampler
 from engine.runs.disk import free_bytes
@@ -149,9 +148,7 @@ def _machine() -> Check:
             parts.append(f"/dev/shm has {size(shm)}: several GPUs need more, start it with --shm-size=8g")
     if ends := machine.job_ends(os.environ):
         verdict = "note"
-        parts.append(
-            f"in a Slurm job until {datetime.fromtimestamp(ends):%Y-%m-%d %H:%M}: the daemon ends with it"
-        )
+        parts.append(f"in a Slurm job until {moment(ends)}: the daemon ends with it")
     if machine.has_battery():
         verdict = "note"
         parts.append(

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from engine.basics import safe_text
 from engine.basics.safe_text import one_line
-from engine.basics.wording import NONE
+from engine.basics.wording import NONE, moment
 from tui.cli.guarded import Guarded
-from tui.lines import format
 from tui.lines.tables import json_text
 from tui.lines.text import squeezed, width_of
 
@@ -228,7 +227,7 @@ def cell(value: Any) -> str:
     if isinstance(value, float | Decimal):
         return _number(float(value))
     if isinstance(value, datetime):
-        return format.moment(value)
+        return moment(value)
     if isinstance(value, list | dict):
         return json_text(value)
     return one_line(str(value).replace("\n", "⏎ "))

@@ -45,7 +45,7 @@ def select(client: Client, words: list[str]) -> Selection:
         }
         for key in parameters(text)
     }
-    passes = test_of(text, params, runs)
+    passes = test_of(text, params, runs, fuzzy=False)
     found = [run for run in runs if passes(run) and (not numbers or run.number in numbers)]
     if not found:
         raise QueueError(f"no run matches {text}; finetui ls shows what there is")

@@ -6,11 +6,10 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.basics.wording import NONE, duration, size
+from engine.basics.wording import NONE, duration, moment, size
 from engine.recipe.kinds import COMMAND
 from engine.runs.events import FEW_SHOT
 from finetui.daemon import connect
@@ -134,8 +133,7 @@ def _print_head(row: dict[str, Any]) -> None:
     if row["parent"] is not None:
         out(f"made from #{row['parent']}")
     if row["created"] is not None:  # NULL where run.json cannot be read
-        created = datetime.fromtimestamp(row["created"]).astimezone()
-        out(f"submitted {created:%Y-%m-%d %H:%M:%S %Z} on {cell(row['host'])}")
+        out(f"submitted {moment(row['created'])} on {cell(row['host'])}")
 
 
 def print_warnings(events: list[dict[str, Any]]) -> None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from engine.basics.wording import NONE
+from engine.basics.wording import NONE, moment
 
 
 def loss(value: float | None) -> str:
@@ -51,13 +51,6 @@ def value(number: object) -> str:
     if isinstance(number, datetime):
         return moment(number)
     return str(number)
-
-
-def moment(time: datetime) -> str:
-    """A local time with its zone; one that says no zone as it is."""
-    if time.tzinfo is None:
-        return f"{time:%Y-%m-%d %H:%M:%S}"
-    return f"{time.astimezone():%Y-%m-%d %H:%M:%S %Z}"
 
 
 def interval(low: float | None, high: float | None) -> str:

@@ -165,6 +165,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
                 parts += [(" · ", "faint"), (f"{number} {state}", theme.state_look(state).style)]
         if self.run_list.filter:
             parts += [(" · ", "faint"), (f"filter: {self.run_list.filter}", "warn")]
+            if self.run_list.lines(self.snapshot) and self.run_list.is_fuzzy:
+                parts.append((" as letters in this order", "warn"))
         if unknown := self.run_list.unknown(self.snapshot):
             parts += [(" · ", "faint"), (unknown, "bad")]
         return parts

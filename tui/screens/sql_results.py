@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.basics.wording import moment
 from finetui.errors import StoreError
 from tui import table_files
 from tui.host import Answer
-from tui.lines import format
 from tui.lines.cycle import following
 from tui.lines.tables import plain
 from tui.lines.text import Line, width_of
@@ -135,7 +134,7 @@ class Results:
             text = "NULL" if value is None else plain(value)
             known = self.screen.schema.names.known(name)
             if known and "Unix seconds" in known.about and isinstance(value, float) and math.isfinite(value):
-                text += f"\n{format.moment(datetime.fromtimestamp(value, UTC))}"
+                text += f"\n{moment(value)}"
             self._open(f"{name}, row {self.cursor + 1:,}", text)
 
     def _open(self, title: str, text: str) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from engine.basics.safe_text import one_line
-from engine.basics.wording import duration, size
+from engine.basics.wording import duration, moment, size
 from store.best import judged_by
 from store.states import WAITING
 from tui.lines import format
@@ -164,16 +163,16 @@ def checkpoints(rows: Sequence[Row], attempts: Sequence[Row], width: int) -> lis
     """Checkpoints, then the attempts of the run."""
     lines: list[Line] = [heading("Checkpoints")]
     if rows:
-        lines.append([(f"{'step':>8}  {'size':>10}  {'written':<23}  path", "faint")])
+        lines.append([(f"{'step':>8}  {'size':>10}  {'written':<24}  path", "faint")])
     else:
         lines.append([("  none yet", "dim")])
     for row in rows:
         there = row["path"] if row["present"] else "no longer there"
-        text = f"{row['step']:>8}  {size(row['bytes']):>10}  {_when(row['t']):<23}  {there}"
+        text = f"{row['step']:>8}  {size(row['bytes']):>10}  {moment(row['t']):<24}  {there}"
         lines.append([(cut(text, width), "text" if row["present"] else "faint")])
     lines += [[], heading("Attempts")]
     if attempts:
-        head = f"{'attempt':>7}  {'started':<23}  {'took':>7}  {'from step':>9}  {'exit':<9}  {'memory':>9}  device"
+        head = f"{'attempt':>7}  {'started':<24}  {'took':>7}  {'from step':>9}  {'exit':<9}  {'memory':>9}  device"
         lines.append([(cut(head, width), "faint")])
     else:
         lines.append([("  not started yet", "dim")])
@@ -182,7 +181,7 @@ def checkpoints(rows: Sequence[Row], attempts: Sequence[Row], width: int) -> lis
         code = f"signal {row['signal']}" if row["signal"] else format.value(row["exit_code"])
         memory = size(row["peak_rss_mb"] * 2**20) if row["peak_rss_mb"] else format.NONE
         text = (
-            f"{row['attempt']:>7}  {_when(row['started']):<23}  {duration(took):>7}"
+            f"{row['attempt']:>7}  {moment(row['started']):<24}  {duration(took):>7}"
             f"  {format.value(row['resumed_from']):>9}  {code:<9}  {memory:>9}  {format.value(row['device'])}"
         )
         lines.append([(cut(text, width), "text")])
@@ -212,9 +211,9 @@ def recipe(params: Sequence[Row], datasets: Sequence[Row], run: Run, width: int)
         ("state", run.state),
         ("reason", run.reason),
         ("made from", f"#{run.parent}" if run.parent is not None else ""),
-        ("submitted", _when(run.created)),
-        ("started", _when(run.started)),
-        ("ended", _when(run.ended)),
+        ("submitted", moment(run.created)),
+        ("started", moment(run.started)),
+        ("ended", moment(run.ended)),
         ("waits", run.waiting_for if run.state in WAITING else ""),
         ("tags", run.tags),
         ("group", run.queue_group),
@@ -225,9 +224,3 @@ def recipe(params: Sequence[Row], datasets: Sequence[Row], run: Run, width: int)
             for at, text in enumerate(wrap(value, max(10, width - wide))):
                 lines.append([(left(f"  {name}" if at == 0 else "", wide), "dim"), (text, "text")])
     return lines
-
-
-def _when(seconds: float | None) -> str:
-    if seconds is None:
-        return format.NONE
-    return format.moment(datetime.fromtimestamp(seconds, UTC))

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from engine.basics.safe_text import one_line
-from tui.lines import format
+from engine.basics.wording import moment
 from tui.lines.tables import is_numeric, plain
 from tui.lines.theme import SERIES
 from tui.state import ChartView
@@ -96,7 +96,7 @@ def _values(table: Any, x: str | None) -> tuple[list[float], str]:
     zoned = isinstance(times[0], datetime) and times[0].tzinfo is not None
     since = datetime.fromtimestamp(first, UTC if zoned else None)
     hours = [math.nan if value is None else (_seconds(value) - first) / _HOUR for value in values]
-    return hours, f"{x}, hours since {format.moment(since)}"
+    return hours, f"{x}, hours since {moment(since)}"
 
 
 def _seconds(value: date) -> float:
