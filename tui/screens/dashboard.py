@@ -308,8 +308,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         run, head = self.target(), self.run_list.head(self.snapshot)
         if run is None:
             return
-        numbers = [one.number for one in head.runs] if head else [run.number]
-        if all(number in self.state.marked for number in numbers):
+        numbers = dict.fromkeys(one.number for one in head.runs) if head else {run.number: None}
+        if numbers.keys() <= set(self.state.marked):
             self.state.mark([number for number in self.state.marked if number not in numbers])
         else:
             self.state.mark([*self.state.marked, *numbers])
