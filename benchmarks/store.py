@@ -3,7 +3,7 @@
 - ingest: points/s from logs on disk to committed rows, against row-wise `executemany` of the same points
 - round: one live round (10 lines of 10 metrics), as the daemon does it three times a second
 - run table: the named query `runs` over --runs runs
-- curve: one series of --points points in 400 buckets, beside nine others of the same length
+- curve: one series of --points points in 400 buckets, beside nine others of the same length; its size
 - compare: the loss of 20 runs of 10,000 steps, in 400 buckets each, as the compare screen asks for it
 """
 
@@ -22,11 +22,13 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from store import queries
+from store import queries, rollups
 from store.ingest import Ingest
 from store.projection import Projection
 
+MANY = 20_000_000  # points of a series that is alone in its file
 KEYS = [f"train/metric_{i}" for i in range(9)] + ["train/loss"]
 
 
@@ -34,7 +36,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--points", type=int, default=1_000_000, help="points of the one series")
+    parser.add_argument(
+        "--points", type=int, nargs="+", default=[1_000_000, 10_000_000], help="points of the one series"
+    )
     parser.add_argument("--runs", type=int, default=10_000, help="runs in the run table")
     parser.add_argument("--lines", type=int, default=30_000, help="lines of 10 metrics to ingest")
     parser.add_argument("--slow-rows", type=int, default=3_000, help="rows for executemany")
@@ -48,7 +52,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="finetui-store-") as scratch:
         figures |= ingest(Path(scratch) / "ingest", options.lines, options.slow_rows)
         figures |= run_table(Path(scratch) / "runs", options.runs)
-        figures |= curve(Path(scratch) / "curve", options.points)
+        for points in options.points:
+            figures |= curve(Path(scratch) / f"curve-{points}", points)
         figures |= compare(Path(scratch) / "compare", 20, 10_000)
     for name, value in figures.items():
         print(f"{name:>32}  {value:,.2f}" if isinstance(value, float) else f"{name:>32}  {value}")
@@ -107,7 +112,7 @@ def run_table(home: Path, n: int) -> dict[str, Any]:
             {"n": n},
         )
         cursor.execute(
-            "INSERT INTO run_summary SELECT r.range, k, random(), 1000, random(), 500, 1000"
+            "INSERT INTO run_summary SELECT r.range, k, random(), 1000, random(), 500, 1000, 1"
             " FROM range($n) r, (SELECT unnest($keys) AS k)",
             {"n": n, "keys": keys},
         )
@@ -128,36 +133,69 @@ def run_table(home: Path, n: int) -> dict[str, Any]:
 
 
 def curve(home: Path, points: int) -> dict[str, Any]:
+    """One series, alone in the file when it is very long, else beside nine others; and the same points in a plain table
+    that is clustered alike.
+    """
     projection = Projection(home / "store.duckdb")
+    keys = KEYS[-1:] if points > MANY else KEYS
+    started = time.perf_counter()
     with projection.write() as cursor:
+        for key in keys:
+            cursor.execute(
+                "INSERT INTO metrics_cold SELECT 1, 1, range, $key, round(sin(range / 1000) + random(), 4),"
+                " 1.7e9 + range / 10 FROM range($n)",
+                {"n": points, "key": key},
+            )
         cursor.execute(
-            "INSERT INTO metrics_cold SELECT 1, 1, range, k, sin(range / 1000) + random(), range"
-            " FROM range($n), (SELECT unnest($keys) AS k) ORDER BY k, range",
-            {"n": points, "keys": KEYS},
+            "INSERT INTO run_summary SELECT 1, k, 0, $n - 1, 0, 0, $n, 0 FROM (SELECT unnest($keys) AS k)",
+            {"n": points, "keys": keys},
         )
-    with projection.read() as cursor:
-        cursor.execute("CHECKPOINT")
+    inserted = time.perf_counter()
+    before = size(projection)
+    with projection.write() as cursor:
+        rollups.make(cursor, [1])
+    made = time.perf_counter()
+    after = size(projection)
 
     def ask() -> pa.Table:
         with projection.read() as cursor:
             table = cursor.execute(*queries.curves([1], "train/loss", buckets=400)).to_arrow_table()
-        assert table.num_rows == 400
+        assert 200 < table.num_rows <= 400
         return table
 
-    def raw() -> None:
+    def plain() -> None:
         with projection.read() as cursor:
-            rows = cursor.execute(
-                "SELECT step, t, value FROM metrics WHERE run = 1 AND key = 'train/loss' ORDER BY step"
-            ).fetchall()
-        assert len(rows) == points
+            cursor.execute(
+                "SELECT max(step), min(value), max(value), arg_max(value, step) FROM metrics_cold"
+                " WHERE run = 1 AND key = 'train/loss' GROUP BY step // $width",
+                {"width": points // 400},
+            ).to_arrow_table()
 
-    took, whole = timed(ask, 7), timed(raw, 1)
+    took, whole = timed(ask, 15), timed(plain, 3)
+    with projection.read() as cursor:
+        points_file = home / "points.parquet"
+        pq.write_table(cursor.execute("FROM metrics_cold").to_arrow_table(), points_file, compression="zstd")
+    figures = {
+        f"curve of {points:,} points ms": took * 1e3,
+        "the same of a plain clustered table ms": whole * 1e3,
+        "faster by": whole / took,
+        "rollups made in, share of inserting": (made - inserted) / (inserted - started),
+        "points MB": before / 1e6,
+        "points with rollups MB": after / 1e6,
+        "Parquet with zstd MB": points_file.stat().st_size / 1e6,
+        "with rollups / Parquet": after / points_file.stat().st_size,
+    }
     projection.close()
     return {
-        f"curve of {points:,} points ms": took * 1e3,
-        "all its points to Python ms": whole * 1e3,
-        "bucketed is faster by": whole / took,
+        f"{name} ({points:,})" if "curve of" not in name else name: value for name, value in figures.items()
     }
+
+
+def size(projection: Projection) -> int:
+    """Bytes of the file, all of it written."""
+    with projection.read() as cursor:
+        cursor.execute("CHECKPOINT")
+    return projection.path.stat().st_size
 
 
 def compare(home: Path, runs: int, steps: int) -> dict[str, Any]:
@@ -168,13 +206,18 @@ def compare(home: Path, runs: int, steps: int) -> dict[str, Any]:
             " FROM range($runs) r, range($steps) s, (SELECT unnest($keys) AS k) ORDER BY r.range, k, s.range",
             {"runs": runs, "steps": steps, "keys": KEYS},
         )
+        cursor.execute(
+            "INSERT INTO run_summary SELECT r.range, k, 0, $steps - 1, 0, 0, $steps, 0"
+            " FROM range($runs) r, (SELECT unnest($keys) AS k)",
+            {"runs": runs, "steps": steps, "keys": KEYS},
+        )
     with projection.read() as cursor:
         cursor.execute("CHECKPOINT")
 
     def ask() -> None:
         with projection.read() as cursor:
             table = cursor.execute(*queries.curves(range(runs), "train/loss", buckets=400)).to_arrow_table()
-        assert table.num_rows == 400 * runs
+        assert table.num_rows > 200 * runs
 
     took = timed(ask, 7)
     projection.close()

@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from finetui.log import CUT_OFF
-from store import summary
+from store import rollups, summary
 from store.line_fields import real
 from store.lines import SUPERSEDED
 from store.schema import TABLES
@@ -173,6 +173,8 @@ class Batch:
         self._write_runs(cursor)
         self._write_attempts(cursor)
         self._write_summaries(cursor)
+        if self.is_settled and (long := self._long_runs()):
+            rollups.make(cursor, long)
         _upsert(cursor, "meta", ["key"], [{"key": key, "value": value} for key, value in self.meta.items()])
         offsets = [{"log": log, "path": path, "byte_offset": at} for log, (path, at) in self.offsets.items()]
         _upsert(cursor, "ingest", ["log"], offsets, lambda row: _run_of(row["log"], row["path"]) in self.new)
@@ -181,6 +183,14 @@ class Batch:
     def is_settled(self) -> bool:
         """Whether all its metrics are of runs that have ended and are here whole: no row of theirs has to be moved."""
         return self.summaries.keys() <= self.whole
+
+    def _long_runs(self) -> list[int]:
+        """Runs with a series that is read from its rollups."""
+        return [
+            run
+            for run, (summaries, _) in self.summaries.items()
+            if any(rollups.is_long(one.first_step, one.last_step) for one in summaries.values())
+        ]
 
     def _complete_new_runs(self) -> None:
         """The rows of new runs are inserted as they are in the end, and none of theirs is looked for."""
@@ -346,3 +356,5 @@ def _supersede(cursor: duckdb.DuckDBPyConnection, run: int, attempt: int, from_s
             {"run": run, "attempt": attempt, "from_step": from_step},
         )
     summary.repair(cursor, run)
+    if cursor.execute("SELECT 1 FROM rollups WHERE run = $run LIMIT 1", {"run": run}).fetchall():
+        rollups.make(cursor, [run])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from store import rollups
 from store.best import sql_of_task
 from store.comparisons import compare_metrics, disagreements, paired, params_diff, shared_examples
 from store.example_queries import answers, changes, example_losses, example_text, looks
@@ -126,19 +127,24 @@ def curves(runs: Sequence[int], key: str, buckets: int = 400) -> Query:
     planning takes as long as reading 10,000 points.
     """
     chosen = f"run IN ({numbers(runs)}) AND key = $key"
+    points = "SELECT run, step, t, value AS min, value AS max, value AS last, 1 AS n"
     return (
         f"""
-WITH span AS MATERIALIZED (
-  SELECT run, count(*) AS points,
-    pow(2, ceil(log2(greatest(1, (max(step) - min(step) + 1) / $buckets))))::BIGINT AS width FROM metrics
-  WHERE {chosen} GROUP BY run
+WITH long AS MATERIALIZED (SELECT DISTINCT run FROM rollups WHERE {chosen} AND width = {rollups.LEVELS[-1]}),
+series AS MATERIALIZED (
+  SELECT run, n AS points,
+    pow(2, ceil(log2(greatest(1, (last_step - first_step + 1) / $buckets))))::BIGINT AS bucket,
+    bucket >= {rollups.LEVELS[0]} AND run IN (FROM long) AS short, {rollups.level_of("bucket")} AS width
+  FROM run_summary WHERE {chosen}
+), parts AS (
+  SELECT run, step, t, min, max, last, n
+  FROM rollups JOIN (SELECT run, width FROM series WHERE short) USING (run, width) WHERE {chosen}
+  UNION ALL {points} FROM metrics_cold JOIN (SELECT run FROM series WHERE NOT short) USING (run) WHERE {chosen}
+  UNION ALL {points} FROM metrics_live WHERE {chosen}
 )
-SELECT run, max(step) AS step, max(t) AS t, min(value) AS min,
-       coalesce(max(CASE WHEN NOT isnan(value) THEN value END), min(value)) AS max,
-       arg_max(value, step) AS last, count(*) AS n
-FROM metrics JOIN span USING (run)
-WHERE {chosen}
-GROUP BY run, CASE WHEN points <= $buckets THEN step ELSE step // width END
+SELECT run, {rollups.OF_ROWS}
+FROM parts JOIN series USING (run)
+GROUP BY run, CASE WHEN points <= $buckets THEN step ELSE step // bucket END
 ORDER BY run, step""",
         {"key": key, "buckets": buckets},
     )

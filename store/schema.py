@@ -111,6 +111,21 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
     ),
     "metrics_live": ("Metrics of runs that have not ended; read the view `metrics` instead", _METRICS),
     "metrics_cold": ("Metrics of ended runs, ordered by key and step; read the view `metrics`", _METRICS),
+    "rollups": (
+        "Long series of `metrics_cold` in short: a row for every so many steps; a bucket may have several",
+        [
+            _RUN,
+            ("key", "VARCHAR", "name of the metric"),
+            ("width", "BIGINT", "steps of a bucket, which begins at a multiple of them"),
+            ("first_step", "BIGINT", "first step with a value"),
+            ("step", "BIGINT", "last step with a value"),
+            ("t", "DOUBLE", "time of the last value, Unix seconds"),
+            ("min", "DOUBLE", "least value; NaN where there is no other"),
+            ("max", "DOUBLE", "greatest value; NaN where there is no other"),
+            ("last", "DOUBLE", "value at the last step"),
+            ("n", "BIGINT", "number of values"),
+        ],
+    ),
     "system_metrics": (
         "Samples of the machine's hardware",
         [
@@ -374,6 +389,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ),
             ("best_step", "BIGINT", "step of the best value"),
             ("n", "BIGINT", "number of values"),
+            ("first_step", "BIGINT", "earliest step"),
         ],
     ),
     "ingest": (

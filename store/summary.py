@@ -20,6 +20,7 @@ class Summary:
     best: float | None
     best_step: int | None
     n: int
+    first_step: int
 
 
 COLUMNS = tuple(item.name for item in fields(Summary))
@@ -31,8 +32,9 @@ def add(summaries: Summaries, step: int, values: dict[str, float]) -> None:
     for key, value in values.items():
         known = summaries.get(key)
         if known is None:
-            summaries[key] = known = Summary(value, step, None, None, 0)
+            summaries[key] = known = Summary(value, step, None, None, 0, step)
         known.n += 1
+        known.first_step = min(known.first_step, step)
         if step >= known.last_step:
             known.last, known.last_step = value, step
         best = known.best
@@ -63,7 +65,7 @@ def repair(cursor: duckdb.DuckDBPyConnection, run: int) -> None:
 INSERT INTO run_summary
 SELECT run, key, arg_max(value, (step, attempt, t)), max(step),
        arg_min(value, ({score}, attempt, t)) FILTER (isfinite(value)),
-       arg_min(step, ({score}, attempt, t)) FILTER (isfinite(value)), count(*)
+       arg_min(step, ({score}, attempt, t)) FILTER (isfinite(value)), count(*), min(step)
 FROM metrics WHERE run = $run GROUP BY run, key""",
         parameters,
     )

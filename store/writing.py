@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable
 import duckdb
 import pyarrow as pa
 
+from store import rollups
 from store.batch import Batch
 from store.known import Known
 from store.projection import Projection
 
 # Rows of ended runs that may wait in metrics_live before they are moved.
 SETTLE_ROWS = 1_000_000
+LIVE_ROWS = 400_000
 # What the database says of rows that it cannot take.
 OF_DATA = (
     pa.ArrowException,
@@ -40,6 +42,7 @@ class Writer:
         self._batch_rows = batch_rows
         self._unsettled: dict[int, None] = {}
         self._unsettled_rows = 0
+        self._live_rows = 0  # written since a look at how many there are of each run that goes on
 
     def forget(self) -> None:
         """Drop what is in memory."""
@@ -102,6 +105,10 @@ class Writer:
             self._unsettled.update(dict.fromkeys(batch.whole))
         if self._unsettled:
             self._unsettled_rows += batch.n_rows
+        self._live_rows += batch.n_rows
+        if self._live_rows >= LIVE_ROWS:
+            self._live_rows = 0
+            self._move_live()
 
     def settle(self, known: Known) -> None:
         """Move the metrics of ended runs to the clustered table."""
@@ -110,14 +117,15 @@ class Writer:
         if not runs:
             return
         with self._projection.write() as cursor:
-            chosen = {"runs": runs}
-            cursor.execute(
-                "INSERT INTO metrics_cold SELECT * FROM metrics_live WHERE list_contains($runs, run)"
-                " ORDER BY run, key, step",
-                chosen,
-            )
-            cursor.execute("DELETE FROM metrics_live WHERE list_contains($runs, run)", chosen)
+            rollups.settle(cursor, runs)
         self._unload(runs, known)
+
+    def _move_live(self) -> None:
+        """A run that goes on for long is settled in parts, for what is in metrics_live is read whole at every look."""
+        many = f"SELECT run FROM metrics_live GROUP BY run HAVING count(*) >= {LIVE_ROWS // 2}"
+        with self._projection.write() as cursor:
+            if runs := [run for (run,) in cursor.execute(many).fetchall()]:
+                rollups.move(cursor, runs)
 
     def _unload(self, runs: Iterable[int], known: Known) -> None:
         """Few of them are ever needed again."""

@@ -10,7 +10,7 @@ import pytest
 from fake_home import T0, FakeHome, FakeRun
 
 from engine.basics.statistics import change
-from store import queries
+from store import queries, rollups
 from store.ingest import Ingest
 from store.projection import Projection
 
@@ -503,3 +503,75 @@ def test_hardware_latest_and_since(home: FakeHome, projection: Projection) -> No
         (1, 13.0),
         (2, 9.0),
     ]
+
+
+def test_a_long_curve_is_read_from_rollups_and_loses_no_spike(home: FakeHome, projection: Projection) -> None:
+    """Live, moved in parts, and settled: the same curve as from its points."""
+    steps, buckets = 60_000, 400
+    values = {step: float(np.sin(step / 900)) for step in range(0, steps, 2)}
+    values |= {30_002: 50.0, 44_444: -50.0, 20_000: math.nan}
+    run, ingest = home.run(1), Ingest(projection, home.path)
+    run.start()
+    for first in (0, 20_000, 41_000):
+        for step in range(first, {0: 20_000, 20_000: 41_000, 41_000: steps}[first], 2):
+            run.metrics(step, loss=values[step])
+        ingest.poll()
+        if first:  # as the writer does when there are many
+            with projection.write() as cursor:
+                rollups.move(cursor, [1])
+            seen = ask(projection, queries.curves([1], "train/loss", buckets))
+            assert seen == ask(projection, plain_curve("train/loss", buckets))
+    assert len(ask(projection, queries.curves([1], "train/loss", buckets))) == 235
+    assert max(row["max"] for row in seen) == 50.0
+    assert min(row["min"] for row in seen) == -50.0
+    with projection.read() as cursor:
+        parts = cursor.execute("SELECT count(*) FROM rollups").fetchone()
+    run.end("finished")
+    ingest.poll()
+    with projection.write() as cursor:
+        rollups.settle(cursor, [1])
+        assert cursor.execute("SELECT count(*) FROM metrics_live").fetchone() == (0,)
+        whole = cursor.execute("SELECT count(*) FROM rollups").fetchone()
+    assert 1000 < whole[0] < parts[0], "one row for a bucket"
+    assert ask(projection, queries.curves([1], "train/loss", buckets)) == seen
+    assert rows_read(projection, buckets) < 2 * buckets
+
+
+def plain_curve(key: str, buckets: int) -> queries.Query:
+    """The same from the points alone."""
+    return (
+        """
+WITH span AS (
+  SELECT pow(2, ceil(log2((max(step) - min(step) + 1) / $buckets)))::BIGINT AS width FROM metrics WHERE key = $key
+)
+SELECT run, max(step) AS step, max(t) AS t, min(value) AS min,
+       coalesce(max(CASE WHEN NOT isnan(value) THEN value END), min(value)) AS max,
+       arg_max(value, step) AS last, count(*) AS n
+FROM metrics, span WHERE run = 1 AND key = $key GROUP BY run, step // width ORDER BY step""",
+        {"key": key, "buckets": buckets},
+    )
+
+
+def rows_read(projection: Projection, buckets: int) -> int:
+    sql, given = queries.curves([1], "train/loss", buckets)
+    parts = f"{sql.partition('SELECT run, max(step)')[0]} SELECT count(*) FROM parts"
+    with projection.read() as cursor:
+        return int(cursor.execute(parts, {"key": given["key"], "buckets": buckets}).fetchone()[0])
+
+
+def test_what_a_resume_takes_back_is_gone_from_rollups(home: FakeHome, projection: Projection) -> None:
+    run, ingest = home.run(1), Ingest(projection, home.path)
+    run.start()
+    for step in range(0, 60_000, 4):
+        run.metrics(step, loss=step)
+    ingest.poll()
+    with projection.write() as cursor:
+        rollups.move(cursor, [1])
+    run.start(attempt=2)
+    run.write("resume", attempt=2, from_step=40_000)
+    run.metrics(40_004, attempt=2, loss=7)
+    ingest.poll()
+    curve = ask(projection, queries.curves([1], "train/loss", 400))
+    assert curve == ask(projection, plain_curve("train/loss", 400))
+    assert (curve[-1]["step"], curve[-1]["last"]) == (40_004, 7.0)
+    assert max(row["max"] for row in curve) == 40_000
