@@ -27,6 +27,7 @@ from tui.screens.fix import FixScreen
 from tui.screens.new_run import NewRunScreen
 from tui.widgets import forecast
 from tui.widgets.forecast import Forecast
+from tui.widgets.panel import Panel
 
 MakeApp = Callable[..., FinetuiApp]
 SMALL, LARGE = (80, 24), (200, 50)
@@ -465,6 +466,9 @@ async def test_the_data_of_a_draft_are_shown_with_what_is_learned(make_app: Make
         await until(pilot, lambda: bool(screen.report or screen.trouble), "the report")
         assert "rows.jsonl:40rowsread" in "".join(text_of(app, "#pane0").split())
         assert "What is" in text_of(app, "#pane1")
+        lines = screen.query_one("#pane1", Panel)._lines
+        styles = {style for line in lines for text, style in line if text.strip()}
+        assert {"good", "dim"} <= styles, "what is learned, and what is not"
 
 
 @pytest.mark.usefixtures("unchecked")

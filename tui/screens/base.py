@@ -18,7 +18,7 @@ from finetui.errors import StoreError
 from finetui.files import write_whole_file
 from tui import bindings
 from tui.host import Answer, Host, path_or_say
-from tui.lines.text import Line, spread
+from tui.lines.text import Line, line_width, spread
 from tui.rows import Request, Run, Snapshot
 from tui.screens.jump import JumpScreen, Place
 from tui.state import State
@@ -325,9 +325,10 @@ class BaseScreen(Screen[None], inherit_bindings=False):
         return []
 
     def paint_header(self, width: int, height: int) -> list[Line]:
-        line: Line = [(" finetui ", "brand"), *self.header_start()]
-        end = daemon_line(self.snapshot, width) or [(f"{self.host.home_name} ", "faint")]
-        return [spread(line, end, width)]
+        start: Line = [(" finetui ", "brand"), *self.header_start()]
+        home: Line = [(f"{self.host.home_name} ", "faint")]
+        fitting = home if line_width(start) + line_width(home) < width else []
+        return [spread(start, daemon_line(self.snapshot, width) or fitting, width)]
 
     def paint_footer(self, width: int, height: int) -> list[Line]:
         if self.state.status.shown:

@@ -94,14 +94,19 @@ class DataScreen(PanedScreen, inherit_bindings=False):
         if self.trouble:
             return [[(line, "bad")] for line in wrap(one_line(self.trouble), width)]
         if self.report is None:
-            took = f"{time.monotonic() - self.since:.0f} s"
-            return [[(f"reading, tokenising and comparing every row … {took}", "dim")]]
+            return self._wait_lines()
         return self.scrolled[0].view(data_page.facts(self.report, width), height)
+
+    def _wait_lines(self) -> list[Line]:
+        took = f"{time.monotonic() - self.since:.0f} s"
+        return [[(f"reading, tokenising and comparing every row … {took}", "dim")]]
 
     def paint_example(self, width: int, height: int) -> list[Line]:
         examples = self._examples()
+        if self.report is None:
+            return [] if self.trouble or not self.small else self._wait_lines()
         if not examples:
-            return [[("no row can be shown", "dim")]] if self.report else []
+            return [[("no row can be shown", "dim")]]
         lines = data_page.examples(examples, self.at, width, marks=self.app.no_color)
         return self.scrolled[1].view(lines, height)
 

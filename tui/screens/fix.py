@@ -13,7 +13,7 @@ from engine.basics.safe_text import one_line
 from finetui.home import Home
 from tui import commands
 from tui.lines.scroll import Scroll
-from tui.lines.text import Line, wrap
+from tui.lines.text import Line, flow, folded, wrap
 from tui.screens.base import BaseScreen
 from tui.widgets.panel import Panel
 
@@ -148,7 +148,7 @@ def lines_of(fix: dict[str, Any], width: int) -> list[Line]:
                 (one_line(change["new"] or "–"), "good"),
             ]
             why = (f"  for {change['level']} {change['flag']}", "dim")
-            lines.append([(f"{change['key']}  ", "title"), *values, why])
+            lines += flow([(f"{change['key']}  ", "title"), *values, why], width)
         lines += [[("  ", ""), (line, "dim")] for line in wrap(_cited(group[0], "why"), width - 2)]
         lines += [
             [("  ", ""), (line, "text")] for line in wrap(one_line(group[0].get("foretold", "")), width - 2)
@@ -166,11 +166,8 @@ def lines_of(fix: dict[str, Any], width: int) -> list[Line]:
                 ]
     if fix["changes"]:
         recipe = [line for line in fix["recipe"].splitlines() if not line.startswith("#")]
-        lines += [
-            [],
-            [(f"The recipe of {one_line(fix['name'])}", "title")],
-            *([(one_line(one), "text")] for one in recipe),
-        ]
+        lines += [[], *([(line, "title")] for line in wrap(f"The recipe of {one_line(fix['name'])}", width))]
+        lines += [[(part, "text")] for line in recipe for part in folded(one_line(line), width)]
     return lines
 
 

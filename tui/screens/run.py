@@ -11,7 +11,7 @@ from textual.containers import Horizontal
 
 from engine.basics.safe_text import one_line
 from tui.lines import theme
-from tui.lines.text import Line, cut, from_column, line_width, marked, places, wrap
+from tui.lines.text import Line, cut, from_column, line_width, marked, places, squeezed, wrap
 from tui.rows import Request, Run, ask
 from tui.screens import chart_files
 from tui.screens.base import BaseScreen
@@ -114,8 +114,9 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         if run is None:
             return [(f" run #{self.number}", "text")]
         look = theme.state_look(run.standing)
+        room = max(20, self.size.width - 36)  # its state is always there
         return [
-            (f" #{run.number} {one_line(run.name)}", "bright"),
+            (f" #{run.number} {squeezed(one_line(run.name), room)}", "bright"),
             (f"   {look.glyph} {run.standing}", look.style),
             (f"   {run.method}", "text"),
             (f" on {one_line(run.model.removeprefix('bundled:'))}" if run.model else "", "dim"),

@@ -206,9 +206,17 @@ def recipes(rows: Sequence[Row], runs: Sequence[Run], sides: Sides, width: int) 
     short = distinct(keys, name - 1)
     for key in keys:
         line: Line = [(left(short[key], name), "dim")]
+        texts = {
+            number: one_line(value)
+            for (of, number), value in values.items()
+            if of == key and value is not None
+        }
+        shown = distinct(texts.values(), min(column.width for column in view.columns) - 2)
         for column in view.columns:
-            value = values.get((key, column.run.number))
-            text = format.NONE if value is None else one_line(value)
+            value = texts.get(column.run.number)
+            text = format.NONE if value is None else value
+            if width_of(text) > column.width - 2:
+                text = shown[text]
             line.append((f" {left(text, column.width - 2)} ", "faint" if value is None else "text"))
         lines.append(line)
     return lines

@@ -117,9 +117,12 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], wi
 
 
 def _eval_head(measures: Sequence[str]) -> Line:
+    """The names of the measures, a long one over the interval beside its values."""
+    names = (name.replace("token_", "").replace("_", " ") for name in measures)
+    cells = (" " * max(1, 10 - width_of(name)) + name for name in names)
     return [
         (right("step", 7), "faint"),
-        *[(right(name.replace("token_", "").replace("_", " "), 10) + " " * 17, "faint") for name in measures],
+        *[(left(cell, max(27, width_of(cell) + 1)), "faint") for cell in cells],
         (right("n", 6), "faint"),
     ]
 
@@ -198,16 +201,15 @@ def recipe(params: Sequence[Row], datasets: Sequence[Row], run: Run, width: int)
         if section and first != section:
             lines.append([])
         section = first
-        lines.append(
-            [(left(f"  {row['key']}", wide), "dim"), (cut(one_line(row["value"]), width - wide), "text")]
-        )
+        lines += _named(f"  {row['key']}", row["value"], wide, width)
     lines += [[], heading("Data")]
     for row in datasets:
         facts = f"{format.count(row['n_rows'])} rows" if row["n_rows"] is not None else ""
         text = f"{row['source']}  {facts}  {row['fingerprint'] or ''}"
-        lines.append([(left(f"  {row['role']}", wide), "dim"), (cut(one_line(text), width - wide), "text")])
+        lines += _named(f"  {row['role']}", text, wide, width)
     lines += [[], heading("Run")]
     for name, value in (
+        ("name", run.name),
         ("state", run.state),
         ("reason", run.reason),
         ("made from", f"#{run.parent}" if run.parent is not None else ""),
@@ -221,6 +223,11 @@ def recipe(params: Sequence[Row], datasets: Sequence[Row], run: Run, width: int)
         ("attempts", str(run.attempt)),
     ):
         if value and value != format.NONE:
-            for at, text in enumerate(wrap(value, max(10, width - wide))):
-                lines.append([(left(f"  {name}" if at == 0 else "", wide), "dim"), (text, "text")])
+            lines += _named(f"  {name}", value, wide, width)
     return lines
+
+
+def _named(name: str, value: str, wide: int, width: int) -> list[Line]:
+    """A value whole, in as many lines as it takes, beside its name."""
+    parts = wrap(one_line(value), max(10, width - wide))
+    return [[(left(name if at == 0 else "", wide), "dim"), (part, "text")] for at, part in enumerate(parts)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from engine.basics.safe_text import one_line
 from tui.lines import theme
-from tui.lines.text import Line, left
+from tui.lines.text import Line, left, squeezed
 from tui.rows import Run
 from tui.widgets.canvas import MARKERS
 
@@ -46,7 +46,8 @@ class InView:
         line: Line = [(left(self.hidden, name), "warn")]
         for column in self.columns:
             end = " pinned" if column.pinned else ""
-            text = left(f"#{column.run.number} {one_line(column.run.name)}", column.width - 4 - len(end))
+            room = column.width - 4 - len(end)
+            text = left(squeezed(f"#{column.run.number} {one_line(column.run.name)}", room), room)
             line += [
                 ("▌" if column.chosen else " ", "accent"),
                 (f"{MARKERS[column.slot % len(MARKERS)]} ", theme.slot_style(column.slot)),
