@@ -18,7 +18,7 @@ from tui.lines.log_levels import Level
 from tui.lines.text import Line, cut, spread
 from tui.rows import Request, Run, ask
 from tui.run_list import RunList
-from tui.screens import chart_files, table_questions
+from tui.screens import table_questions
 from tui.screens.base import BaseScreen, pane_index
 from tui.screens.dashboard_charts import Charts
 from tui.screens.dashboard_layout import Layout
@@ -363,6 +363,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         self.host.set_view(ChartView(glyphs=self.state.view.glyphs))
 
     def do_save_chart(self) -> None:
+        from tui.screens import chart_files  # not before the first paint
+
         in_view = [index for index in self._visible() if index < 3]
         if in_view:
             chart_files.offer(self, [self.charts.picture(index) for index in in_view])

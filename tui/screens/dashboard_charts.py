@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 from store.best import judged_by
 from tui.lines.text import Line
-from tui.screens import chart_files
-from tui.screens.chart_files import Picture
 from tui.screens.dashboard_panes import PANES
 from tui.state import FIRST_METRIC, SMOOTHING
 from tui.widgets import chart
 from tui.widgets.plot import Plot
 
 if TYPE_CHECKING:
+    from tui.screens.chart_files import Picture
     from tui.screens.dashboard import Dashboard
 
 
@@ -57,6 +56,8 @@ class Charts:
 
     def picture(self, index: int) -> Picture:
         """A chart to be saved."""
+        from tui.screens import chart_files  # not before the first paint
+
         screen = self._screen
         runs = [item.run for item in screen.shown()]
         return chart_files.of_runs(self.key(index), self._plot(index), runs, screen.state.view)
