@@ -349,8 +349,8 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
             (
                 Answer("m", "Markdown", lambda: self._ask_where(pane, "md", self._table().markdown())),
                 Answer("c", "CSV", lambda: self._ask_where(pane, "csv", self._table().csv())),
-                Answer("p", "chart as a picture", lambda: chart_files.ask_where(self, self._picture())),
-                Answer("t", "chart as text", lambda: chart_files.ask_where(self, self._picture(), ".txt")),
+                Answer("p", "picture", lambda: chart_files.ask_where(self, self._picture())),
+                Answer("t", "chart text", lambda: chart_files.ask_where(self, self._picture(), ".txt")),
             ),
         )
 
