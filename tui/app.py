@@ -145,6 +145,8 @@ class FinetuiApp(App[None]):
     def on_arrived(self, message: Arrived) -> None:
         if message.snapshot.loaded and not self.state.snapshot.loaded and not self.is_headless:
             self.call_after_refresh(_spare_collector)
+        if message.snapshot.loaded and self.state.status.shown == (bindings.LOADING, "warn"):
+            self.say("")
         ended = ended_between(self.state.snapshot, message.snapshot)
         loaded_before = self.state.snapshot.loaded
         self.state.take(message.snapshot)

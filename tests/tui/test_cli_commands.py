@@ -74,6 +74,7 @@ EXAMPLES = {
     "compare": Example(lambda live: [live.finished, live.ended(steps=3)], "The recipes are the same"),
     "sweep": Example(lambda live: [live.finished], "belongs to no sweep", ExitCode.REFUSED),
     "sql": Example(lambda live: ["SELECT 6 * 7 AS answer", "--csv"], "answer\r\n42\r\n"),
+    "keys": Example(lambda live: ["run"], "Search in the section that is shown"),
     "pull": Example(lambda live: [live.folder / "none"], "finetui: ", ExitCode.REFUSED),
     "export": Example(lambda live: [live.finished, "--merged"], "finetui: ", ExitCode.REFUSED),
 }

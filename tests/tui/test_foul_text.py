@@ -44,6 +44,7 @@ train: {max_steps: 4, max_length: 48}
 """
 COMMANDS = [
     "ls",
+    "keys run",
     "show 1",
     "show 2",
     "show 2 --json",
