@@ -66,6 +66,7 @@ EXAMPLES = {
     "group": Example(lambda live: ["night", live.finished], "is in the group night"),
     "tag": Example(lambda live: [live.finished, "--add", "night"], "has the tags night"),
     "note": Example(lambda live: [live.finished, "a good one"], "has a new note"),
+    "name": Example(lambda live: [live.waiting(), "mine"], "is called mine"),
     "rm": Example(lambda live: [live.ended(steps=3), "--yes"], "is removed"),
     "restore": Example(lambda live: [live.removed()], "is back"),
     "clean": Example(lambda live: [live.finished], "there is nothing to free"),
@@ -146,7 +147,7 @@ def test_nothing_but_help_without_a_terminal(finetui: Line) -> None:
 @pytest.mark.parametrize(
     "words",
     ["hold 99", "release 99", "start 99", "move 99", "tag 99 --add x", "group x 99", "note 99 x", "wait 99", "rm 99",
-     "restore 99", "clean 99", "clone 99 seed=1", "edit 99 seed=1",
+     "name 99 x", "restore 99", "clean 99", "clone 99 seed=1", "edit 99 seed=1",
      "show 99", "logs 99", "cancel 99", "pause 99", "resume 99", "requeue 99", "priority 99 1", "fix 99", "export 99",
      "compare 98 99"],
 )  # fmt: skip
