@@ -162,3 +162,16 @@ def test_the_list_of_the_command_line_has_the_same_groups(
     assert {one["group"]: len(one["runs"]) for one in groups} == {"16": 3, "64": 1, "no method.r": 1}
     assert finetui(served, monkeypatch, "ls", "--by", "method.x") == ExitCode.REFUSED
     assert "no run has it" in capsys.readouterr().err
+
+
+async def test_the_header_says_that_runs_only_have_the_letters(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(pilot)
+        app.state.run_list.filter = "dclr64"
+        app.refresh_screen()
+        assert [run.number for run in app.state.run_list.runs(app.state.snapshot)] == [4]
+        assert "fuzzy: dclr64" in text_of(app, "#header")
+        app.state.run_list.filter = "lora"
+        app.refresh_screen()
+        assert "filter: lora" in text_of(app, "#header")

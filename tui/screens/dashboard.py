@@ -164,9 +164,9 @@ class Dashboard(BaseScreen, inherit_bindings=False):
             if number:
                 parts += [(" · ", "faint"), (f"{number} {state}", theme.state_look(state).style)]
         if self.run_list.filter:
-            parts += [(" · ", "faint"), (f"filter: {self.run_list.filter}", "warn")]
-            if self.run_list.lines(self.snapshot) and self.run_list.is_fuzzy:
-                parts.append((" as letters in this order", "warn"))
+            fuzzy = self.run_list.lines(self.snapshot) and self.run_list.is_fuzzy
+            word = "fuzzy" if fuzzy else "filter"
+            parts += [(" · ", "faint"), (f"{word}: {self.run_list.filter}", "warn")]
         if unknown := self.run_list.unknown(self.snapshot):
             parts += [(" · ", "faint"), (unknown, "bad")]
         return parts
