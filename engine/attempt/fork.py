@@ -6,17 +6,20 @@ Light, since the shim asks here how to turn its child into the worker.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import os
 import re
 import runpy
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from engine.basics import pool
 from engine.basics.process import set_command_line
 from finetui.start import program
 
@@ -35,6 +38,7 @@ _SET_THREADS = (
 )
 
 forked = False  # whether this process is a fork of the pool
+waits_for_end: socket.socket | None = None  # the connection to whoever asked for this fork and waits
 
 
 def begin(environment: Mapping[str, str], folder: str, umask: int) -> None:
@@ -84,6 +88,19 @@ def run(module: str, *arguments: str) -> NoReturn:
     except BaseException:
         _print_error()
     _end(code)
+
+
+def tell_end(code: int) -> None:
+    """Say how this process ends, as the last thing that it does: its streams are closed, and all that is left is that
+    the kernel takes its memory, for which nobody has to wait.
+    """
+    if waits_for_end is None:
+        return
+    for descriptor in (0, 1, 2):
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    with contextlib.suppress(OSError):  # who waits is gone
+        pool.send(waits_for_end, {"status": (code & 0xFF) << 8})
 
 
 @functools.cache

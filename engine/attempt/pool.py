@@ -7,7 +7,7 @@ starts it has bound the socket and taken the lock, which it holds while it lives
 A connection carries one request: {"module", "arguments", "environment", "circumstances", "folder", "umask", "wait"},
 and with it descriptors for stdin, stdout and stderr. The answer is {"process"} (the identity of the fork), or
 {"refused"}: why the program has to be started by exec. With `wait`, a second message {"status"} says how the fork
-ended, as os.waitpid has it.
+ended, as os.waitpid has it; a command (`exact`) may say that itself, once nothing of it is left to be seen.
 
 It ends when nobody has asked for a while, when code, libraries or its socket are no longer those that it began with, or
 when it holds too much memory. Its forks do not notice.
@@ -156,6 +156,10 @@ class Pool:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if pid == 0:
             self._leave(connection)
+            if order.exact and request.get("wait"):  # a command: whoever typed it waits
+                fork.waits_for_end = connection
+            else:
+                connection.close()
             return order
         self._children[pid] = connection if request.get("wait") else None
         identity = identify(pid)
@@ -165,10 +169,10 @@ class Pool:
         return None
 
     def _leave(self, connection: socket.socket) -> None:
-        """In a fork: keep nothing that is the pool's."""
+        """In a fork: keep nothing that is the pool's, or of others who wait."""
         signal.set_wakeup_fd(-1)
         others = [other for other in self._children.values() if other is not None]
-        for held in (self._server, connection, *others):
+        for held in (self._server, *others):
             held.close()
         for descriptor in self._own:
             os.close(descriptor)

@@ -24,16 +24,16 @@ def main() -> NoReturn:
     leave(code)
 
 
-def run_and_leave() -> NoReturn:
-    """Run the command line in this process, and end it."""
+def run_and_leave(last: Callable[[int], object] = lambda code: None) -> NoReturn:
+    """Run the command line in this process, and end it; `last` is called with the exit code before."""
     try:
         command()
     except SystemExit as ended:
-        leave(ended.code if isinstance(ended.code, int) else ExitCode.OK)
-    leave(ExitCode.OK)
+        leave(ended.code if isinstance(ended.code, int) else ExitCode.OK, last)
+    leave(ExitCode.OK, last)
 
 
-def leave(code: int) -> NoReturn:
+def leave(code: int, last: Callable[[int], object] = lambda code: None) -> NoReturn:
     """End this process at once: nothing is left to do, and libraries take longer to be taken down than most commands
     take.
     """
@@ -46,6 +46,7 @@ def leave(code: int) -> NoReturn:
             if code == ExitCode.OK and error.errno != errno.EPIPE:
                 os.write(2, f"{_unwritten(error)}\n".encode())
             code = code or ExitCode.FAILED
+    last(code)
     os._exit(code)
 
 

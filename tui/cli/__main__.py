@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 
+from engine.attempt import fork
 from tui.cli import run_and_leave
 
 
@@ -20,4 +21,4 @@ def open_streams() -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the pool ignores it; what this starts would inherit that
     open_streams()
-    run_and_leave()
+    run_and_leave(fork.tell_end)
