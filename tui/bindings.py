@@ -365,7 +365,7 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("colon",), "sql", "SQL", "Query everything with SQL.", CHARTS, footer=True),
     Binding(("question_mark", "f1"), "help", "help", "All keys; type to search, enter to run one.",
             (*PLAIN, "sql"), footer=True),
-    Binding(("T",), "theme", "theme", "The next theme: dark, colour-blind, light.", PLAIN),
+    Binding(("ctrl+t",), "theme", "theme", "The next theme: dark, colour-blind, light.", PLAIN),
     Binding(("semicolon", "ctrl+g"), "jump", "jump", "Put a letter on all that can be gone to; the letter goes there.",
             (*PANED, "sql", "help")),
     Binding(("escape",), "back", "back", "Back to the previous screen.", ("all",), footer=True),

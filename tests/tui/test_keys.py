@@ -754,3 +754,9 @@ async def test_tables_with_their_comments(make_app: MakeApp) -> None:
         assert "One row per process life of a run" in text
         await pilot.press("tab", "tab", "enter")
         assert screen.query_one(TextArea).text == "FROM attempts"
+
+
+def test_a_key_has_one_meaning_on_a_screen() -> None:
+    for screen in bindings.SCREENS:
+        keys = [key for one in bindings.BINDINGS if screen in one.screens for key in one.keys]
+        assert len(keys) == len(set(keys)), screen

@@ -125,7 +125,7 @@ async def test_a_theme_is_chosen_in_the_file_changed_by_a_key_and_remembered(
             await ready(pilot)
             assert theme.in_use() == "colour-blind"
             assert theme.style("bad").color == theme.style("bad").parse(COLOUR_BLIND.bad).color
-            await pilot.press("T")
+            await pilot.press("ctrl+t")
             assert status(app) == "theme: light"
             assert ground(app) == LIGHT.background
             assert app.screen.query_one("#table").styles.background.hex.lower() == LIGHT.background
