@@ -757,6 +757,6 @@ async def test_tables_with_their_comments(make_app: MakeApp) -> None:
 
 
 def test_a_key_has_one_meaning_on_a_screen() -> None:
-    for screen in bindings.SCREENS:
-        keys = [key for one in bindings.BINDINGS if screen in one.screens for key in one.keys]
+    for screen in SCREENS:
+        keys = [key for one in BINDINGS if screen in one.screens for key in one.keys]
         assert len(keys) == len(set(keys)), screen
