@@ -47,6 +47,11 @@ def progress(table: pa.Table) -> Progress | None:
     return Progress.of_json(text) if text else None
 
 
+def notice(table: pa.Table) -> str:
+    """Return what the daemon did to the database of late that its user should know; empty: nothing."""
+    return bytes((table.schema.metadata or {}).get(b"notice", b"")).decode()
+
+
 class Client:
     """Asks the daemon that listens at `socket`; may be used from several threads at once.
 

@@ -164,6 +164,8 @@ class Batch:
         for table, columns in self.columns.items():
             select = _SELECTS.get(table, "SELECT * FROM {batch}")
             into = "metrics_cold" if table == "metrics_live" and self.is_settled else table
+            if table == "examples":
+                _execute(cursor, _FIRST_SUITE, table, columns)
             _execute(cursor, f"INSERT INTO {into} {select}", table, columns)
         if self.dirs:
             moved: dict[str, list[Any]] = {"run": list(self.dirs), "dir": list(self.dirs.values())}
@@ -249,8 +251,15 @@ class Batch:
 # How rows get in where it is not simply all of them in their order.
 _SELECTS = {
     "metrics_live": "SELECT * FROM {batch} ORDER BY run, key, step",
-    "examples": "SELECT DISTINCT ON (example) b.* FROM {batch} b ANTI JOIN examples e USING (example)",
+    "examples": "SELECT DISTINCT ON (example) b.* FROM {batch} b ANTI JOIN examples e USING (example)"
+    " ORDER BY example, suite, prompt, target",
 }
+# An example is of the suite that comes first by name, whichever run was read first.
+_FIRST_SUITE = """
+UPDATE examples SET suite = b.suite, prompt = b.prompt, target = b.target
+FROM (SELECT DISTINCT ON (example) * FROM {batch} ORDER BY example, suite, prompt, target) b
+WHERE b.example = examples.example
+  AND (b.suite, b.prompt, b.target) < (examples.suite, examples.prompt, examples.target)"""
 
 
 _NAME = "list_last(string_split(path, '/'))"  # of a checkpoint

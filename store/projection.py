@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -24,18 +25,28 @@ REOPEN_PATIENCE_S = 5.0
 _WAL = ".wal"
 
 
+@dataclass(frozen=True)
+class Notice:
+    """What was done to the file, for the user, and when (Unix seconds)."""
+
+    text: str
+    t: float
+
+
 class Projection:
     """One writer, many readers, over one DuckDB file. Thread-safe.
 
     `with projection.read() as cursor:` gives a cursor of its own; `with projection.write() as cursor:` a
     transaction, one at a time. A file that is corrupt, or of another schema version, is moved aside
-    (`store.duckdb.aside-…`) and an empty one made; `generation` then goes up, on which Ingest reads every
-    log from its beginning. Raises StoreError `locked` when another process holds the file.
+    (`store.duckdb.aside-…`, the last one is kept) and an empty one made; `generation` then goes up, on which Ingest
+    reads every log from its beginning. One of a later DuckDB is left as it is, and another one used. `notice` says to
+    the user what was done. Raises StoreError `locked` when another process holds the file.
     """
 
     def __init__(self, path: Path, memory_limit: str = "1GB", threads: int = 2) -> None:
         self.path = path
         self.generation = 0
+        self.notice: Notice | None = None
         self._settings = {"memory_limit": memory_limit, "threads": str(threads)}
         self._write_lock = threading.RLock()
         self._readers = threading.Condition()
@@ -182,7 +193,7 @@ class Projection:
             log.error("the database failed and is reopened: %s", cause)
             corrupt = cause is not None and _is_corruption(cause)
             self._replace_instance(
-                (lambda: self._start_over(str(cause))) if corrupt else self._open_or_rebuild
+                (lambda: self._start_over(str(cause), damaged=True)) if corrupt else self._open_or_rebuild
             )
 
     def _replace_instance(self, opener: Callable[[], duckdb.DuckDBPyConnection]) -> None:
@@ -229,21 +240,39 @@ class Projection:
             root = self._connect()
         except duckdb.Error as error:
             self._raise_if_not_ours_to_move(error)
-            return self._start_over(str(error))
+            if _is_of_another_duckdb(error):
+                return self._open_beside()
+            return self._start_over(str(error), damaged=True)
         if not existed:
             return self._make(root)
         try:
-            row = root.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
-            found = row[0] if row else None
+            found = dict(
+                root.execute("SELECT key, value FROM meta WHERE key IN ('schema', 'words')").fetchall()
+            )
+            if found.get("schema") == schema.version():
+                if found.get("words") != schema.version_of_words():
+                    _replace_words(root)
+                root.execute("SET lock_configuration = true")
+                return root
         except duckdb.Error as error:
-            found = f"unreadable ({error})"
-        if found == schema.version():
-            root.execute("SET lock_configuration = true")
-            return root
+            root.close()
+            return self._start_over(str(error), damaged=True)
         root.close()
-        return self._start_over(f"its schema is {found}, not {schema.version()}")
+        return self._start_over(f"its schema is {found.get('schema')}, not {schema.version()}")
 
-    def _start_over(self, why: str) -> duckdb.DuckDBPyConnection:
+    def _open_beside(self) -> duckdb.DuckDBPyConnection:
+        """Use a file of our own beside one that a later DuckDB has written: it may be used again."""
+        left, ours = self.path, ".".join(duckdb.__version__.split(".")[:2])
+        self.path = left.with_name(f"{left.stem}-for-duckdb-{ours}{left.suffix}")
+        sentence = (
+            f"{left.name} was written by a later DuckDB than this one ({duckdb.__version__}): it is left as it is, and"
+            f" {self.path.name} used instead, made from the logs"
+        )
+        self.notice = Notice(sentence, time.time())
+        log.warning("%s", sentence)
+        return self._open_or_rebuild()
+
+    def _start_over(self, why: str, *, damaged: bool = False) -> duckdb.DuckDBPyConnection:
         aside = f"{self.path.name}.aside-{time.strftime('%Y%m%d-%H%M%S')}"
         for older in self.path.parent.glob(f"{self.path.name}.aside-*"):  # one is enough to look into
             older.unlink()
@@ -252,6 +281,11 @@ class Projection:
             if old.exists():
                 old.replace(self.path.with_name(aside + suffix))
         log.warning("%s is moved to %s and rebuilt from the logs: %s", self.path.name, aside, why)
+        if damaged:
+            kept = f"the old file is kept as {aside}"
+            self.notice = Notice(
+                f"the database was damaged and is made again from the logs; {kept}", time.time()
+            )
         return self._make(self._connect())
 
     @property
@@ -277,7 +311,9 @@ class Projection:
         # The first parameter that DuckDB binds in a process makes it import pandas, where that is installed (for
         # `datasets`): three times as long as all of these statements. So there is none here.
         version = f"INSERT INTO meta VALUES ('schema', '{schema.version()}')"
-        root.execute(";\n".join(["BEGIN", *schema.statements(), version, "COMMIT"]))
+        root.execute(
+            ";\n".join(["BEGIN", *schema.tables(), version, *schema.words(), _words_version(), "COMMIT"])
+        )
         # Replaying a log that mixes DDL with data has had bugs; from here on it holds data alone.
         root.execute("CHECKPOINT")
         root.execute("SET lock_configuration = true")
@@ -296,6 +332,36 @@ class Projection:
             raise StoreError(f"{self.path} cannot be read and written; check its owner and mode", "refused")
         if "No space left" in message:
             raise StoreError(f"the disk of {self.path} is full; free some space", "internal")
+
+
+def _words_version() -> str:
+    return f"INSERT INTO meta VALUES ('words', '{schema.version_of_words()}')"
+
+
+def _replace_words(root: duckdb.DuckDBPyConnection) -> None:
+    """Put the views, macros and comments of this version in the place of others; rows stay."""
+    sql = "SELECT view_name FROM duckdb_views() WHERE NOT internal"
+    old = [f"DROP VIEW {name}" for (name,) in root.execute(sql).fetchall()]
+    sql = "SELECT DISTINCT function_name FROM duckdb_functions() WHERE NOT internal"
+    old += [f"DROP MACRO TABLE {name}" for (name,) in root.execute(sql).fetchall()]
+    root.execute(
+        ";\n".join(
+            [
+                "BEGIN",
+                *old,
+                *schema.words(),
+                "DELETE FROM meta WHERE key = 'words'",
+                _words_version(),
+                "COMMIT",
+            ]
+        )
+    )
+    root.execute("CHECKPOINT")
+
+
+def _is_of_another_duckdb(error: duckdb.Error) -> bool:
+    """Whether the file, or its log, has a format that this DuckDB does not know."""
+    return "can only read version" in str(error)
 
 
 def is_fatal(error: duckdb.Error) -> bool:

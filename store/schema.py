@@ -13,7 +13,7 @@ from store.macros import MACROS
 from store.states import RunState
 
 # Raise when ingest reads the same log into different rows: the file is then rebuilt from the logs.
-INGEST_VERSION = 1
+INGEST_VERSION = 2
 
 _RUN = ("run", "INTEGER", "number of the run")
 _ATTEMPT = ("attempt", "INTEGER", "which process life of the run, from 1")
@@ -185,7 +185,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
         "Text of the evaluated examples",
         [
             ("example", "VARCHAR", "content hash; unique"),
-            ("suite", "VARCHAR", "set of examples it was first seen in"),
+            ("suite", "VARCHAR", "set of examples that it is in; of several the first by name"),
             ("prompt", "VARCHAR", "what the model is given"),
             ("target", "VARCHAR", "what it is scored on"),
         ],
@@ -482,19 +482,26 @@ ORDER BY r.task, d.heldout_set, place""",
 }
 
 
-def statements() -> list[str]:
-    """The SQL that makes an empty projection, in order."""
+def tables() -> list[str]:
+    """The SQL that makes the empty tables."""
+    return [
+        f"CREATE TABLE {table} ({', '.join(f'{name} {kind}' for name, kind, _ in columns)})"
+        for table, (_, columns) in TABLES.items()
+    ]
+
+
+def words() -> list[str]:
+    """The SQL of all that holds no rows: views, macros, comments. It can be run again over a file that has others."""
     made = []
     for table, (comment, columns) in TABLES.items():
-        made.append(f"CREATE TABLE {table} ({', '.join(f'{name} {kind}' for name, kind, _ in columns)})")
         made.append(_comment("TABLE", table, comment))
         made += [_comment("COLUMN", f"{table}.{name}", text) for name, _, text in columns]
     for view, (comment, select, described) in VIEWS.items():
-        made.append(f"CREATE VIEW {view} AS {select}")
+        made.append(f"CREATE OR REPLACE VIEW {view} AS {select}")
         made.append(_comment("VIEW", view, comment))
         made += [_comment("COLUMN", f"{view}.{name}", text) for name, text in described.items()]
     for macro, (parameters, comment, select) in MACROS.items():
-        made.append(f"CREATE MACRO {macro}({parameters}) AS TABLE {select}")
+        made.append(f"CREATE OR REPLACE MACRO {macro}({parameters}) AS TABLE {select}")
         made.append(_comment("MACRO TABLE", macro, comment))
     return made
 
@@ -504,6 +511,14 @@ def _comment(kind: str, name: str, text: str) -> str:
 
 
 def version() -> str:
-    """Identity of schema and ingest; a file that has another is rebuilt."""
-    text = ";".join([str(INGEST_VERSION), *statements()])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    """Identity of the tables and of ingest; a file that has another is rebuilt."""
+    return _identity([str(INGEST_VERSION), *tables()])
+
+
+def version_of_words() -> str:
+    """Identity of views, macros and comments; in a file that has others they are replaced."""
+    return _identity(words())
+
+
+def _identity(parts: list[str]) -> str:
+    return hashlib.sha256(";".join(parts).encode()).hexdigest()[:16]

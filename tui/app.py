@@ -148,6 +148,8 @@ class FinetuiApp(App[None]):
         if message.snapshot.loaded and self.state.status.shown == (bindings.LOADING, "warn"):
             self.say("")
         ended = ended_between(self.state.snapshot, message.snapshot)
+        if message.snapshot.notice not in ("", self.state.snapshot.notice):
+            self.say(message.snapshot.notice, "warn", keep=True)
         loaded_before = self.state.snapshot.loaded
         self.state.take(message.snapshot)
         if message.snapshot.loaded and not loaded_before:

@@ -105,7 +105,7 @@ class Poller:
                 self._deliver(snapshot)
 
     def _fetch(self, client: Any) -> Snapshot:
-        from finetui.client import progress
+        from finetui.client import notice, progress
 
         table = client.named("runs")
         runs, etas = self._runs(table), etas_of(table)
@@ -122,7 +122,7 @@ class Poller:
         missing = [request for request in versions if request not in answers]
         answers |= answers_to(missing, client, lambda name, args: self._answer(client, name, args))
         self._versions = versions
-        return Snapshot(runs, etas, answers, loaded=True, reading=progress(table))
+        return Snapshot(runs, etas, answers, loaded=True, reading=progress(table), notice=notice(table))
 
     def _runs(self, table: Any) -> tuple[Run, ...]:
         """The runs; the same ones as before if no column that is shown has changed."""

@@ -88,6 +88,7 @@ class Snapshot:
     loaded: bool = False  # the run table has been fetched at least once
     starting: bool = False  # the trouble is only that a daemon is being started
     reading: Progress | None = None  # the logs are being read: what is here is a part
+    notice: str = ""  # what the daemon did to the database of late
 
     def rows(self, request: Request) -> list[Row]:
         """The answer, empty while it has not come."""

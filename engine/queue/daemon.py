@@ -59,6 +59,7 @@ STEP_WAIT_S = 5.0  # for a step of a thread when the daemon stops
 STOP_S = 20  # whole seconds after which a daemon that stops is ended by the kernel
 STUCK_S = 30.0  # that a query may go on that is over its time and cannot be interrupted
 MEMORY = 4 << 30  # bytes that the daemon may take beyond what it has when it is ready
+NOTICE_S = 3600.0  # that it is said that the database was damaged
 DRAIN_S = 100.0  # that a client waits for its logs to be read
 
 
@@ -321,9 +322,16 @@ class Daemon:
         raise StoreError(f"the daemon knows no action {name!r}; is it of another version?", "not_found")
 
     def _marks(self) -> dict[str, str]:
-        """What every answer carries: how far the logs are read, while they are."""
-        progress = self._ingest.progress
-        return {} if progress is None else {"reading": progress.as_json()}
+        """What every answer carries: how far the logs are read, while they are, and what was done to the database."""
+        progress, notice = self._ingest.progress, self._recent_notice()
+        marks = {} if progress is None else {"reading": progress.as_json()}
+        return {**marks, "notice": notice} if notice else marks
+
+    def _recent_notice(self) -> str | None:
+        """What was done to the database, for so long that somebody will have read it."""
+        notice = self._projection.notice
+        is_recent = notice is not None and (self._ingest.progress or time.time() - notice.t < NOTICE_S)
+        return notice.text if notice and is_recent else None
 
     def _before(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
         """What the run is like that something is asked of, for whoever wants to take that back."""
@@ -356,6 +364,7 @@ class Daemon:
             self._config_problem,
             self._gpu_problem,
             self._ingest.problem,
+            self._recent_notice(),
             self._nvml.problem,
             self._notifier.problem,
             self._mirror.problem,
@@ -366,6 +375,7 @@ class Daemon:
 
     def status(self) -> dict[str, Any]:
         """Return the daemon's identity, its runs and settings, and its problems."""
+        notice = self._projection.notice
         return {
             "pid": os.getpid(),
             "version": code_version(),
@@ -380,7 +390,7 @@ class Daemon:
             "mirrored": self._mirror.done if self.config.mirror else None,
             "reading": self._ingest.reading,
             "problems": self._problems(),
-            "notes": list(filter(None, [self.home.open_to_others()])),
+            "notes": list(filter(None, [self.home.open_to_others(), notice and notice.text])),
         }
 
 

@@ -445,6 +445,29 @@ def test_a_rebuild_has_the_content_of_the_rounds(
     assert content(projection) == grown
 
 
+def test_a_rebuild_in_another_order_has_the_same_content(
+    home: FakeHome, projection: Projection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where two runs name one example differently, and whether their ends fall into one batch or several."""
+    resumed(home)
+    for number, suite in ((2, "seen"), (3, "heldout"), (4, "general")):
+        other = busy_run(home, number)
+        other.write("examples", suite=suite, rows=[{"id": "shared", "prompt": "p", "target": "t"}])
+        other.end()
+    contents = []
+    for batch_rows in (7, 200, 100_000):
+        for backwards in (False, True):
+            ingest = Ingest(projection, home.path, batch_rows=batch_rows)
+            every = ingest._all
+            monkeypatch.setattr(ingest, "_all", lambda: every()[:: -1 if backwards else 1])  # noqa: B023
+            ingest.poll()
+            assert ingest.problem is None
+            contents.append(content(projection))
+            projection.rebuild()
+    assert contents[0]["examples"]
+    assert all(one == contents[0] for one in contents)
+
+
 def test_a_new_ingest_goes_on_where_the_old_one_was(
     home: FakeHome, projection: Projection, ingest: Ingest
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -111,6 +112,9 @@ def header_overwritten(path: Path) -> None:
     path.write_bytes(data)
 
 
+DAMAGED = (no_tables, not_a_database, cut, header_overwritten)
+
+
 @pytest.mark.parametrize("spoil", [other_version, no_tables, not_a_database, cut, header_overwritten])
 def test_a_file_that_cannot_be_used_is_rebuilt(
     home: FakeHome, projection: Projection, ingest: Ingest, spoil: object
@@ -124,9 +128,70 @@ def test_a_file_that_cannot_be_used_is_rebuilt(
     again = Projection(home.store)
     assert again.generation == 1
     assert len(asides(home)) == 1
+    if spoil in DAMAGED:
+        assert again.notice is not None
+        assert asides(home)[0] in again.notice.text
+    else:
+        assert again.notice is None
     Ingest(again, home.path).poll()
     assert content(again) == before
     again.close()
+
+
+def test_other_words_are_replaced_in_place(home: FakeHome, projection: Projection, ingest: Ingest) -> None:
+    """Comments, views and macros hold no rows: a file of a version that had others is not rebuilt."""
+    fill(home)
+    ingest.poll()
+    before = content(projection)
+    projection.close()
+    with duckdb.connect(str(home.store)) as connection:
+        connection.execute("COMMENT ON COLUMN runs.name IS 'an older word'")
+        connection.execute("DROP VIEW leaderboard")
+        connection.execute("CREATE VIEW older AS SELECT 1 AS one")
+        connection.execute("CREATE OR REPLACE MACRO curve(a) AS TABLE SELECT a")
+        connection.execute("UPDATE meta SET value = 'older' WHERE key = 'words'")
+    again = Projection(home.store)
+    assert (again.generation, again.notice, asides(home)) == (0, None, [])
+    assert content(again) == before
+    comment = "SELECT comment FROM duckdb_columns() WHERE table_name = 'runs' AND column_name = 'name'"
+    assert rows(again, comment) == [("name from the recipe",)]
+    assert rows(again, "SELECT count(*) FROM leaderboard") == [(0,)]
+    assert rows(again, "SELECT count(*) FROM curve(1, 'train/loss')") == [(50,)]
+    assert not rows(again, "SELECT * FROM duckdb_views() WHERE view_name = 'older'")
+    again.close()
+
+
+def written_by_a_later_duckdb(path: Path) -> None:
+    """Raise the storage version in the first header, with its checksum, as DuckDB computes it."""
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<Q", data, 12, 10_000)
+    checksum = 5381
+    for (word,) in struct.iter_unpack("<Q", data[8:4096]):
+        checksum ^= word * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+    struct.pack_into("<Q", data, 0, checksum)
+    path.write_bytes(data)
+
+
+def test_a_file_of_a_later_duckdb_is_left_as_it_is(
+    home: FakeHome, projection: Projection, ingest: Ingest
+) -> None:
+    fill(home)
+    ingest.poll()
+    before = content(projection)
+    projection.close()
+    written_by_a_later_duckdb(home.store)
+    later = home.store.read_bytes()
+    for generation in (1, 0):  # the second time the file beside it is there
+        again = Projection(home.store)
+        assert again.generation == generation
+        assert again.notice is not None
+        assert "was written by a later DuckDB" in again.notice.text
+        assert again.path.name in again.notice.text
+        Ingest(again, home.path).poll()
+        assert content(again) == before
+        again.close()
+    assert home.store.read_bytes() == later
+    assert not asides(home)
 
 
 def test_only_the_latest_spoilt_file_is_kept(home: FakeHome, projection: Projection) -> None:
