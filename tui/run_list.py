@@ -216,8 +216,10 @@ class RunList:
     # ---- the cursor -----------------------------------------------------------------------------
 
     def start(self, snapshot: Snapshot) -> None:
-        """Put the cursor, where it is nowhere yet, on the run asked for, else on one that runs, else on top."""
-        if self.cursor is not None or not snapshot.runs:
+        """Put the cursor, where it is nowhere yet, on the run asked for, else on one that runs, else on top. While the
+        logs are read it stays on top: that is another run every moment.
+        """
+        if self.cursor is not None or not snapshot.runs or snapshot.reading:
             return
         runs = self.runs(snapshot)
         asked = snapshot.run(self._select)

@@ -191,8 +191,11 @@ def _daemon() -> Check:
     found = service.status(home())
     if found is None:
         return Check("daemon", "note", "not running; the first command starts it")
-    if problems := found.get("problems"):
+    notes = found.get("notes", [])  # what was wrong and has been mended is among the problems for a while
+    if problems := [one for one in found.get("problems", []) if one not in notes]:
         return Check("daemon", "bad", "; ".join(problems))
+    if mended := [one for one in found.get("problems", []) if one in notes]:
+        return Check("daemon", "note", "; ".join(mended))
     pool = f"; pool: {pool_words(found['pool'])}" if found.get("pool") else ""  # an older daemon has none
     return Check("daemon", "good", f"pid {found['pid']}{pool}")
 
