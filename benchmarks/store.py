@@ -24,7 +24,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from store import queries, rollups
+from store import queries, settling
 from store.ingest import Ingest
 from store.projection import Projection
 
@@ -153,7 +153,7 @@ def curve(home: Path, points: int) -> dict[str, Any]:
     inserted = time.perf_counter()
     before = size(projection)
     with projection.write() as cursor:
-        rollups.make(cursor, [1])
+        settling.make(cursor, [1])
     made = time.perf_counter()
     after = size(projection)
 

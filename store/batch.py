@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from finetui.log import CUT_OFF
-from store import rollups, summary
+from store import rollups, settling, summary
 from store.line_fields import real
 from store.lines import SUPERSEDED
 from store.schema import TABLES
@@ -176,7 +176,7 @@ class Batch:
         self._write_attempts(cursor)
         self._write_summaries(cursor)
         if self.is_settled and (long := self._long_runs()):
-            rollups.make(cursor, long)
+            settling.make(cursor, long)
         _upsert(cursor, "meta", ["key"], [{"key": key, "value": value} for key, value in self.meta.items()])
         offsets = [{"log": log, "path": path, "byte_offset": at} for log, (path, at) in self.offsets.items()]
         _upsert(cursor, "ingest", ["log"], offsets, lambda row: _run_of(row["log"], row["path"]) in self.new)
@@ -366,4 +366,4 @@ def _supersede(cursor: duckdb.DuckDBPyConnection, run: int, attempt: int, from_s
         )
     summary.repair(cursor, run)
     if cursor.execute("SELECT 1 FROM rollups WHERE run = $run LIMIT 1", {"run": run}).fetchall():
-        rollups.make(cursor, [run])
+        settling.make(cursor, [run])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import duckdb
 import pyarrow as pa
 
-from store import rollups
+from store import settling
 from store.batch import Batch
 from store.known import Known
 from store.projection import Projection
@@ -117,7 +117,7 @@ class Writer:
         if not runs:
             return
         with self._projection.write() as cursor:
-            rollups.settle(cursor, runs)
+            settling.settle(cursor, runs)
         self._unload(runs, known)
 
     def _move_live(self) -> None:
@@ -125,7 +125,7 @@ class Writer:
         many = f"SELECT run FROM metrics_live GROUP BY run HAVING count(*) >= {LIVE_ROWS // 2}"
         with self._projection.write() as cursor:
             if runs := [run for (run,) in cursor.execute(many).fetchall()]:
-                rollups.move(cursor, runs)
+                settling.move(cursor, runs)
 
     def _unload(self, runs: Iterable[int], known: Known) -> None:
         """Few of them are ever needed again."""

@@ -10,7 +10,7 @@ import pytest
 from fake_home import T0, FakeHome, FakeRun
 
 from engine.basics.statistics import change
-from store import queries, rollups
+from store import queries, settling
 from store.ingest import Ingest
 from store.projection import Projection
 
@@ -518,7 +518,7 @@ def test_a_long_curve_is_read_from_rollups_and_loses_no_spike(home: FakeHome, pr
         ingest.poll()
         if first:  # as the writer does when there are many
             with projection.write() as cursor:
-                rollups.move(cursor, [1])
+                settling.move(cursor, [1])
             seen = ask(projection, queries.curves([1], "train/loss", buckets))
             assert seen == ask(projection, plain_curve("train/loss", buckets))
     assert len(ask(projection, queries.curves([1], "train/loss", buckets))) == 235
@@ -529,7 +529,7 @@ def test_a_long_curve_is_read_from_rollups_and_loses_no_spike(home: FakeHome, pr
     run.end("finished")
     ingest.poll()
     with projection.write() as cursor:
-        rollups.settle(cursor, [1])
+        settling.settle(cursor, [1])
         assert cursor.execute("SELECT count(*) FROM metrics_live").fetchone() == (0,)
         whole = cursor.execute("SELECT count(*) FROM rollups").fetchone()
     assert 1000 < whole[0] < parts[0], "one row for a bucket"
@@ -566,7 +566,7 @@ def test_what_a_resume_takes_back_is_gone_from_rollups(home: FakeHome, projectio
         run.metrics(step, loss=step)
     ingest.poll()
     with projection.write() as cursor:
-        rollups.move(cursor, [1])
+        settling.move(cursor, [1])
     run.start(attempt=2)
     run.write("resume", attempt=2, from_step=40_000)
     run.metrics(40_004, attempt=2, loss=7)
