@@ -125,14 +125,14 @@ async def test_all_that_names_a_key_names_the_own_one(
     make_app: MakeApp, configured: Callable[[str], None]
 ) -> None:
     configured(
-        '[keys]\nmark = "f6"\nopen = "L"\nhelp = ["H", "f9"]\nunmark = "f7"\nquit = "Q"\npane3 = "V"\n'
+        '[keys]\nmark = "f6"\nopen = "W"\nhelp = ["H", "f9"]\nunmark = "f7"\nquit = "Q"\npane3 = "V"\n'
         'mark_all = "f8"\nback = ["escape", "backspace"]'
     )
     app = make_app()
     async with app.run_test(size=SMALL) as pilot:
         await ready(pilot)
         footer = text_of(app, "#footer")
-        assert footer.startswith(" L open  f6 mark  ")
+        assert footer.startswith(" W open  f6 mark  ")
         assert "H help" in footer
         assert " 2 held-out ─ V general " in text_of(app, "#tabs")
         await pilot.press("space")
@@ -145,7 +145,7 @@ async def test_all_that_names_a_key_names_the_own_one(
         assert app.screen.query_one("#pane2").display
         await pilot.press("ctrl+c")
         assert status(app) == "press Q to leave; runs go on"
-        await pilot.press("L")
+        await pilot.press("W")
         assert isinstance(app.screen, RunScreen)
         await pilot.press("backspace")
         assert isinstance(app.screen, Dashboard)

@@ -146,7 +146,7 @@ async def test_the_key_asks_by_what_and_that_is_remembered(make_app: MakeApp) ->
         assert "▾ bundled:docstrings  5 runs: " in text_of(app, "#table")
         await pilot.press("M")
         assert set(app.state.marked) == {1, 2, 3, 4, 5}
-        app.remembered.keep_session(app.state, ascii_only=False)
+        app.remembered.keep_session(app.state, False, None, {})
     assert make_app().state.run_list.by == "data.train"
 
 
