@@ -2,7 +2,7 @@
 
     python -m benchmarks.rebuild [--runs 2000] [--old FOLDER] [--repeat 3] [--home FOLDER]
 
-Runs of 40 steps with 3 looks at 2 suites of 20 examples each, about 33 kB of logs: made anew, or left in FOLDER for the
+Runs of 40 steps with 3 looks at 2 suites of 20 examples each, about 25 kB of logs: made anew, or left in FOLDER for the
 next time. Each build reads them in a process of its own, in turn; the old one (a checkout of an older commit) with the
 same libraries. Wall time, CPU time of the process and its threads, peak memory; the contents must be the same.
 """
