@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from engine.runs.home import RunDir
 from finetui.errors import Unavailable
 from finetui.files import open_regular
 from finetui.home import Home
@@ -201,6 +200,8 @@ def machine_now(client: Any) -> Row:
 def stdout_of(home: Home, number: int) -> Path | None:
     """The file that a run's last attempt prints into, None before its first start."""
     path = next(iter(home.runs.glob(f"{number:06}-*")), None)
+    from engine.runs.home import RunDir  # not before the first paint
+
     attempts = RunDir(path).attempts() if path else []
     return attempts[-1].stdout if attempts else None
 

@@ -10,7 +10,7 @@ from tui.lines.text import line_width
 from tui.lines.theme import Glyphs
 from tui.state import ChartView
 from tui.widgets import axis
-from tui.widgets.chart import smooth
+from tui.widgets.curves import smooth
 from tui.widgets.plot import Mark, Plot, Series, render
 
 

@@ -20,7 +20,7 @@ from tui.lines.text import Line
 from tui.poller import answers_to
 from tui.rows import Run, Snapshot, runs_of
 from tui.state import ChartView
-from tui.widgets import chart, picture
+from tui.widgets import chart, curves, picture
 from tui.widgets.chart import Shown
 from tui.widgets.plot import Plot
 
@@ -57,11 +57,11 @@ def plot(numbers: list[int], key: str, form: Form) -> None:
             chart.requests(shown, key), client, lambda name, args: client.named(name, **args).to_pylist()
         )
         snapshot = Snapshot(tuple(runs), answers=answers, loaded=True)
-        made = chart.make(snapshot, shown, key, _view(form), color=inline.has_colour())
+        made = curves.make(snapshot, shown, key, _view(form), color=inline.has_colour())
         _check(client, made, runs, key)
         if form.as_json:
             print_json(_points(client, made, runs, key))
-    named, title = chart.named(made, runs), chart.title(key, made, _view(form))
+    named, title = curves.named(made, runs), curves.title(key, made, _view(form))
     for path, content in ((form.svg, picture.svg), (form.png, picture.png)):
         if path:
             _write(path, content(named, title))
@@ -95,7 +95,7 @@ def _text(made: Plot, runs: list[Run], key: str, form: Form) -> list[Line]:
     fits = min(TEXT_HEIGHT, rows - 2 - len(runs))  # below the title, above the names and the prompt
     height = form.height or (fits if sys.stdout.isatty() else TEXT_HEIGHT)
     names: list[Line] = [[(f"#{run.number} {run.name}", "dim")] for run in runs]
-    return [[(key, "title")], *chart.lines(made, form.width or columns - 1, max(5, height)), *names]
+    return [[(key, "title")], *curves.lines(made, form.width or columns - 1, max(5, height)), *names]
 
 
 def _points(client: Client, made: Plot, runs: list[Run], key: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from tui import bindings
 from tui.host import Answer, Host, path_or_say
 from tui.lines.text import Line, line_width, spread
 from tui.rows import Request, Run, Snapshot
-from tui.screens.jump import JumpScreen, Place
+from tui.screens.place import Place
 from tui.state import State
 from tui.widgets import run_table
 from tui.widgets.bars import footer, tab_at, tab_places, tabs
@@ -316,6 +316,8 @@ class BaseScreen(Screen[None], inherit_bindings=False):
         return widget.region.offset if row is None else widget.content_region.offset + Offset(0, row)
 
     def do_jump(self) -> None:
+        from tui.screens.jump import JumpScreen  # not before the first paint
+
         self.app.push_screen(JumpScreen(self.host, self.size, list(self.places())))
 
     # ---- header and footer ---------------------------------------------------------------------

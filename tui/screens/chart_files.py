@@ -13,7 +13,7 @@ from tui.host import Answer
 from tui.rows import Run
 from tui.screens.base import BaseScreen
 from tui.state import ChartView
-from tui.widgets import chart, plot
+from tui.widgets import curves, plot
 from tui.widgets.plot import Plot
 
 ENDINGS = (".svg", ".png", ".txt")
@@ -40,7 +40,7 @@ def of_runs(key: str, made: Plot, runs: Iterable[Run], view: ChartView) -> Pictu
     shown = tuple(runs)
     numbers = "-".join(str(run.number) for run in shown)
     name = f"{re.sub(r'[^A-Za-z0-9_.]+', '-', key)}-{numbers}"
-    return Picture(name, chart.title(key, made, view), made, shown)
+    return Picture(name, curves.title(key, made, view), made, shown)
 
 
 def path_of(text: str) -> Path:
@@ -93,4 +93,4 @@ def content(one: Picture, ending: str) -> str | bytes:
 
     if ending == ".txt":
         return one.text()
-    return (picture.png if ending == ".png" else picture.svg)(chart.named(one.plot, one.runs), one.title)
+    return (picture.png if ending == ".png" else picture.svg)(curves.named(one.plot, one.runs), one.title)

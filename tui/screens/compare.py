@@ -27,7 +27,7 @@ from tui.screens.chart_files import Picture
 from tui.screens.reader import ReaderScreen
 from tui.screens.sample_search import SampleSearch
 from tui.state import ChartView
-from tui.widgets import chart, comparable, compared_tables, comparison, disagreements, samples_beside
+from tui.widgets import chart, comparable, compared_tables, comparison, curves, disagreements, samples_beside
 from tui.widgets.chart import Shown
 from tui.widgets.disagreements import Example
 from tui.widgets.panel import Panel
@@ -124,7 +124,7 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
         return disagreements.examples(rows, disagreements.SUITES[self.suites][1])
 
     def _plot(self) -> Plot:
-        return chart.make(
+        return curves.make(
             self.snapshot, self._shown(), self.key, self.state.view, color=not self.app.no_color
         )
 
@@ -168,7 +168,7 @@ class CompareScreen(PanedScreen, inherit_bindings=False):
 
     def paint_chart(self, width: int, height: int) -> list[Line]:
         head: list[Line] = [[(self.key, "dim")]] if self.small else []
-        return [*head, *chart.lines(self._plot(), width, height - len(head))]
+        return [*head, *curves.lines(self._plot(), width, height - len(head))]
 
     def paint_metrics(self, width: int, height: int) -> list[Line]:
         rows, paired = self._metrics_shown(), self._paired()

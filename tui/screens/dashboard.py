@@ -23,7 +23,7 @@ from tui.screens.base import BaseScreen, pane_index
 from tui.screens.dashboard_charts import Charts
 from tui.screens.dashboard_layout import Layout
 from tui.screens.dashboard_panes import PANES, ShownPanes
-from tui.screens.jump import Place
+from tui.screens.place import Place
 from tui.state import FIRST_METRIC, ChartView
 from tui.widgets import chart, grid, hardware, log_lines, panes, run_table
 from tui.widgets.bars import tabs

@@ -9,11 +9,11 @@ from tui.lines.text import Line
 from tui.screens.dashboard_panes import PANES
 from tui.state import FIRST_METRIC, SMOOTHING
 from tui.widgets import chart
-from tui.widgets.plot import Plot
 
 if TYPE_CHECKING:
     from tui.screens.chart_files import Picture
     from tui.screens.dashboard import Dashboard
+    from tui.widgets.plot import Plot
 
 
 class Charts:
@@ -48,10 +48,14 @@ class Charts:
     def paint(self, index: int, width: int, height: int) -> list[Line]:
         """The lines of a chart."""
         screen = self._screen
+        if not screen.snapshot.loaded:
+            return []
         wanted = chart.requests(screen.shown(), self.key(index), screen.state.view.x_axis)
-        if screen.snapshot.loaded and not all(screen.snapshot.has(request) for request in wanted):
+        if not all(screen.snapshot.has(request) for request in wanted):
             return self._painted.get(index, [])  # for a moment the old one, rather than a flash of nothing
-        self._painted[index] = chart.lines(self._plot(index), width, height)
+        from tui.widgets import curves  # not before the first paint
+
+        self._painted[index] = curves.lines(self._plot(index), width, height)
         return self._painted[index]
 
     def picture(self, index: int) -> Picture:
@@ -63,8 +67,10 @@ class Charts:
         return chart_files.of_runs(self.key(index), self._plot(index), runs, screen.state.view)
 
     def _plot(self, index: int) -> Plot:
+        from tui.widgets import curves
+
         screen = self._screen
-        return chart.make(
+        return curves.make(
             screen.snapshot, screen.shown(), self.key(index), screen.state.view,
-            color=not screen.app.no_color, empty="" if screen.snapshot.loaded else " ",
+            color=not screen.app.no_color,
         )  # fmt: skip

@@ -23,7 +23,7 @@ from tui.lines.text import Line, cut, wrap
 from tui.reports import Exporting
 from tui.rows import Request, Row, Run, ask
 from tui.screens.base import PanedScreen
-from tui.screens.jump import Place
+from tui.screens.place import Place
 from tui.widgets import changes, example_page
 from tui.widgets.example_page import Example
 from tui.widgets.grid import visible_top

@@ -11,7 +11,7 @@ from textual.message import Message
 from tui import bindings
 from tui.lines.text import Line, left, wrap
 from tui.screens.base import BaseScreen
-from tui.screens.jump import Place
+from tui.screens.place import Place
 from tui.widgets import grid
 from tui.widgets.panel import Panel
 from tui.widgets.prompt import Prompt

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
-from textual.geometry import Offset, Size
+from textual.geometry import Size
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
@@ -16,17 +15,9 @@ from tui.host import Host
 from tui.key_names import key_name
 from tui.lines import theme
 from tui.lines.text import Line, fit, line_width
+from tui.screens.place import Place
 
 LETTERS = "asdfghjklqwertyuiopzxcvbnmASDFGHJKLQWERTYUIOPZXCVBNM"  # those under the fingers first
-
-
-@dataclass(frozen=True)
-class Place:
-    """Something to go to. `at`: where its letter stands on the screen; None where it is out of sight."""
-
-    name: str
-    go: Callable[[], None]
-    at: Offset | None = None
 
 
 class JumpScreen(ModalScreen[None], inherit_bindings=False):

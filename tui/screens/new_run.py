@@ -24,7 +24,7 @@ from tui.screens.base import PanedScreen, pane_index
 from tui.screens.draft_check import DraftCheck
 from tui.screens.draft_queueing import DraftQueueing
 from tui.screens.field_changes import FieldChanges
-from tui.screens.jump import Place
+from tui.screens.place import Place
 from tui.screens.recipe_files import ask_for_file, ask_where_to_save
 from tui.widgets import forecast, grid, hardware, recipe_form
 from tui.widgets.panel import Panel

@@ -15,9 +15,9 @@ from tui.lines.text import Line, cut, from_column, line_width, marked, places, s
 from tui.rows import Request, Run, ask
 from tui.screens import chart_files
 from tui.screens.base import BaseScreen
-from tui.screens.jump import Place
+from tui.screens.place import Place
 from tui.state import ChartView
-from tui.widgets import chart, details, grid, log_lines, panes, run_table
+from tui.widgets import chart, curves, details, grid, log_lines, panes, run_table
 from tui.widgets.bars import tabs
 from tui.widgets.chart import Shown
 from tui.widgets.panel import Panel
@@ -165,7 +165,7 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         if run is None:
             return [[(self._why_none(), "dim")]]
         if name == "curves":
-            return chart.lines(self._plot(), width, height)
+            return curves.lines(self._plot(), width, height)
         if name != "log" and not all(self.snapshot.has(request) for request in self.wants()):
             return [[(" loading …", "dim")]]
         lines = self._lines(run, name, WIDE if name in SIDEWAYS else width - 2)
@@ -191,7 +191,7 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         return [[(cut(f" {shown}: {count} of the last {len(rows)} lines; L shows others", width), "title")]]
 
     def _plot(self) -> Plot:
-        return chart.make(
+        return curves.make(
             self.snapshot, self._shown(), self.key, self.state.view, color=not self.app.no_color
         )
 

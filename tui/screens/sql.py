@@ -19,7 +19,7 @@ from tui.host import Answer
 from tui.lines.cycle import following
 from tui.lines.text import Line, cut, wrap
 from tui.screens.base import BaseScreen
-from tui.screens.jump import Place
+from tui.screens.place import Place
 from tui.screens.queries import EXAMPLES, QueriesScreen
 from tui.screens.reader import ReaderScreen
 from tui.screens.sql_results import Results

@@ -10,14 +10,12 @@ from tui.state import XAxis
 
 Ruler = Callable[[float], float]  # from a step to its place on the axis
 
-# The curve that says where each step stands.
-CURVES = {XAxis.TOKENS: "train/tokens", XAxis.EPOCHS: "train/epoch"}
 _UNITS = ((2 * 3600.0, 3600.0, "hours"), (120.0, 60.0, "minutes"), (float("-inf"), 1.0, "seconds"))
 
 
 def ruler(axis: XAxis, own: Sequence[Row], counted: Sequence[Row], started: float | None) -> Ruler | None:
-    """Of one run. `own`: points of what is drawn, with `step` and `t`; `counted`: of the curve in CURVES. None: the run
-    has not logged it.
+    """Of one run. `own`: points of what is drawn, with `step` and `t`; `counted`: of the curve in chart.COUNTED. None:
+    the run has not logged it.
     """
     if axis is XAxis.STEPS:
         return float
