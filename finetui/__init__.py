@@ -1,9 +1,15 @@
-"""What other people's programs import: the daemon's client and its errors.
+"""What other people's programs import: runs that they log, the daemon's client, and its errors.
 
     import finetui
 
+    run = finetui.init(project="mine", config={"lr": 1e-4})
+    run.log({"loss": 2.5})
+    run.finish()
+
     with finetui.connect() as client:
         table = client.query("SELECT * FROM leaderboard")  # a pyarrow.Table
+
+`finetui.TrainerCallback` is the same for the Trainer of transformers, and what is built on it.
 
 Imports nothing of `store`, `engine` and `tui`, whose names a program may well have for modules of its own, and pyarrow
 only when a client is made. `finetui.bottleneck` (which imports torch) loads bottleneck adapters into a model.
@@ -16,12 +22,32 @@ from typing import TYPE_CHECKING, Any
 from finetui.errors import FinetuiError, PartialResult, StoreError, Unavailable
 
 if TYPE_CHECKING:
+    from finetui.callback import TrainerCallback
     from finetui.client import Client, note
     from finetui.daemon import connect
+    from finetui.logged import Run, init
 
-__all__ = ["Client", "FinetuiError", "PartialResult", "StoreError", "Unavailable", "connect", "note"]
+__all__ = [
+    "Client",
+    "FinetuiError",
+    "PartialResult",
+    "Run",
+    "StoreError",
+    "TrainerCallback",
+    "Unavailable",
+    "connect",
+    "init",
+    "note",
+]
 
-_MODULES = {"Client": "finetui.client", "note": "finetui.client", "connect": "finetui.daemon"}
+_MODULES = {
+    "Client": "finetui.client",
+    "Run": "finetui.logged",
+    "TrainerCallback": "finetui.callback",
+    "connect": "finetui.daemon",
+    "init": "finetui.logged",
+    "note": "finetui.client",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket as sockets
 import subprocess
 import time
 from collections.abc import Callable
@@ -24,6 +25,12 @@ DAEMON = "engine.queue.daemon"  # the module that is started: in a process of it
 ALREADY_RUNNING = 75  # exit code of a daemon that finds another one
 READY = "ready"  # a starting daemon says this on stderr, or else what is wrong, in one sentence
 START_S = 60.0  # a home with many runs and no database yet takes a while
+
+# What a program has for itself alone that logs its own run; a daemon goes on after it.
+OF_ONE_PROGRAM = (
+    "RANK", "LOCAL_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
+    "OMP_NUM_THREADS",
+)  # fmt: skip
 
 # Kept so that a daemon that ends during this process's life is reaped.
 _started: list[subprocess.Popen[bytes]] = []
@@ -60,6 +67,29 @@ def answering(home: Home) -> Client | None:
         return Client(home.socket)
     except Unavailable:
         return None
+
+
+def start_in_background(home: Home) -> None:
+    """Start a daemon where nobody answers, and do not wait for it. Raises OSError, StoreError."""
+    home.check_socket_place()
+    with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM) as probe:
+        if probe.connect_ex(str(home.socket)) == 0:
+            return
+    environment = {key: value for key, value in os.environ.items() if key not in OF_ONE_PROGRAM}
+    if "SLURM_JOB_ID" not in environment:  # which would have chosen the GPUs for all that runs in it
+        environment.pop("CUDA_VISIBLE_DEVICES", None)
+    # Through a shell, so that it is no child of a program that may wait for its own.
+    subprocess.run(
+        ["sh", "-c", '"$@" &', "sh", *program(DAEMON)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        env={**environment, "FINETUI_HOME": str(home.path)},
+        start_new_session=True,
+        check=True,
+        timeout=10,
+    )
 
 
 def code_version() -> str:

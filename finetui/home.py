@@ -61,6 +61,11 @@ class Home:
         return self.path / "daemon.lock"
 
     @property
+    def numbers(self) -> Path:
+        """The highest number that a run was given; held (flock) while a run's directory is made."""
+        return self.path / "numbers"
+
+    @property
     def daemon_log(self) -> Path:
         return self.path / "daemon.log"
 

@@ -88,6 +88,9 @@ class Batch:
     new: set[int] = field(default_factory=set)  # runs of whom there is nothing in the tables
     whole: set[int] = field(default_factory=set)  # of these, those that have ended, and are here to their end
     dirs: dict[int, str] = field(default_factory=dict)  # runs whose directory has another name
+    renewed: set[int] = field(
+        default_factory=set
+    )  # runs whose run.json was written anew, with its rows in `columns`
     # By run: checkpoints that are on the disk.
     present: dict[int, frozenset[str]] = field(default_factory=dict)
     offsets: dict[str, tuple[str, int]] = field(default_factory=dict)  # log: (path, byte offset)
@@ -160,6 +163,9 @@ class Batch:
         """Write everything inside the caller's transaction."""
         for run, attempt, from_step in self.resumes:
             _supersede(cursor, run, attempt, from_step)
+        for run in self.renewed:
+            for table in OF_RUN_JSON:
+                cursor.execute(f"DELETE FROM {table} WHERE run = $run", {"run": run})
         self._complete_new_runs()
         for table, columns in self.columns.items():
             select = _SELECTS.get(table, "SELECT * FROM {batch}")
@@ -247,6 +253,13 @@ class Batch:
         ]
         _upsert(cursor, "run_summary", ["run", "key"], rows, lambda row: row["run"] in self.new)
 
+
+OF_RUN_JSON = (
+    "runs",
+    "params",
+    "libraries",
+    "datasets",
+)  # tables that are made of it alone, but for a run's state
 
 # How rows get in where it is not simply all of them in their order.
 _SELECTS = {

@@ -317,6 +317,10 @@ class Ingest:
         if state is not None and state.state == RunState.QUEUED and self._runs.is_edited(watch):
             self._start_over(number)
             state = None
+        active = state if state is not None and state.state in ACTIVE else None
+        if active and self._runs.is_edited(watch) and _is_whole(watch.path / RUN_JSON):
+            self._flush()
+            self._runs.renew(watch, active)
         if state is None:
             if (
                 self._complete

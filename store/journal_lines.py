@@ -39,6 +39,7 @@ class Submitted:
     reason: Reason = None
     gpu_memory: Annotated[int | None, "bytes of a GPU that each process needs", LEFT_OUT] = None
     exclusive: Annotated[bool, "it shares its GPUs with no other run", LEFT_OUT] = False
+    logged: Annotated[bool | None, "a program that is not ours logs it by itself", LEFT_OUT] = None
 
 
 @dataclass(frozen=True, slots=True)

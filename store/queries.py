@@ -63,7 +63,7 @@ SELECT r.run, r.name, r.state, r.reason, r.waiting_for, r.priority, r.method, r.
        CASE WHEN r.kept_step = s.heldout_best_step THEN s.heldout_best ELSE s.heldout END AS heldout,
        s.heldout_best, s.general, s.tokens_per_s,
        coalesce(f.flags, 0) AS flags, f.flag_level, r.phase, r.attempt, r.sweep, r.parent,
-       r.created, r.started, r.ended, r.task, r.held, r.tags, r.queue_group, t.cost
+       r.created, r.started, r.ended, r.task, r.held, r.tags, r.queue_group, t.cost, r.logged
 FROM runs r
 LEFT JOIN summaries s USING (run)
 LEFT JOIN attempts c ON c.run = r.run AND c.attempt = r.attempt
@@ -102,7 +102,7 @@ def run(run: int) -> Query:
     """One run with every column of `runs`, and its columns of the run table. No rows: no such run."""
     return (
         f"SELECT r.*, t.* EXCLUDE (run, name, state, reason, waiting_for, priority, method, model, step, total_steps,"
-        f" phase, attempt, sweep, parent, created, started, ended, task, held, tags, queue_group)"
+        f" phase, attempt, sweep, parent, created, started, ended, task, held, tags, queue_group, logged)"
         f" FROM runs r JOIN ({RUNS_SQL}) t ON t.run = r.run WHERE r.run = $run",
         {"run": run, "now": time.time()},
     )

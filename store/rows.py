@@ -85,7 +85,10 @@ def run_json(batch: Batch, run: int, directory: Path, body: dict[str, Any]) -> l
 
     recipe = body.get("recipe")
     recipe = recipe if isinstance(recipe, dict) else {}
+    logged = body.get("logged") is True
     model, method, task = recipe.get("model"), recipe.get("method"), recipe.get("task")
+    if logged:  # its config may mean anything by these words
+        method, task = method if method not in (None, "", "command") else "logged", None
     slug = directory.name.partition("-")[2]
     items = body.get("datasets") or []
     datasets = [
@@ -110,13 +113,14 @@ def run_json(batch: Batch, run: int, directory: Path, body: dict[str, Any]) -> l
         "model": maybe_text(model.get("path") if isinstance(model, dict) else model),
         "method": maybe_text(method.get("name") if isinstance(method, dict) else method),
         "task": maybe_text(task.get("name") if isinstance(task, dict) else task),
-        "seed": value(recipe, "seed", maybe_whole),
+        "seed": None if logged and not _is_whole(recipe.get("seed")) else value(recipe, "seed", maybe_whole),
         "recipe_json": json.dumps(recipe, ensure_ascii=False),
         "recipe_hash": maybe_text(body.get("recipe_hash")),
         "git_commit": maybe_text(body.get("git_commit")),
         "host": maybe_text(body.get("host")),
         "sweep": maybe_text(body.get("sweep")),
         "parent": value(body, "parent", maybe_small),
+        "logged": logged,
     }
     versions = body.get("versions")
     libraries = {"python": body.get("python"), **(versions if isinstance(versions, dict) else {})}
@@ -131,6 +135,10 @@ def run_json(batch: Batch, run: int, directory: Path, body: dict[str, Any]) -> l
     for dataset in datasets:
         batch.add("datasets", run=run, **dataset)
     return bad
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and -(2**63) <= value < 2**63
 
 
 def maybe_time(value: Any) -> float | None:
@@ -241,7 +249,8 @@ def _journal_message(kind: str, line: JournalLine) -> str:
             return f"{kind}: attempt {line.attempt}{device}{process}"
         case Ended():
             how = f"signal {line.signal}" if line.signal else f"exit code {line.exit_code}"
-            return f"{line.state or 'ended'}: {text or how}"
+            known = text or (how if line.signal or line.exit_code is not None else "")
+            return f"{line.state or 'ended'}: {known}" if known else f"{line.state or 'ended'}"
         case Priority():
             return f"priority is now {line.priority}"
         case Moved():

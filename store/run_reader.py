@@ -43,6 +43,16 @@ class RunReader:
     def begin(self, watch: Watch) -> RunRow:
         """Make the row of a run that has none."""
         state = self._known.states[watch.number] = RunRow(watch.number, summaries={})
+        self._read_run_json(watch, state)
+        self._writer.batch.new.add(watch.number)
+        return state
+
+    def renew(self, watch: Watch, state: RunRow) -> None:
+        """Take the run.json of a run that goes on anew: a program that logs its run may go on deciding."""
+        self._writer.batch.renewed.add(watch.number)
+        self._read_run_json(watch, state)
+
+    def _read_run_json(self, watch: Watch, state: RunRow) -> None:
         path, number, batch = watch.path / RUN_JSON, watch.number, self._writer.batch
         stamp = _stamp(path)  # before it is read: one that is replaced meanwhile is read again
         try:
@@ -53,10 +63,8 @@ class RunReader:
         for problem in problems:
             rows.unreadable(batch, number, None, 0.0, RUN_JSON, problem, b"")
         batch.runs[number] = state
-        batch.new.add(number)
         self._known.offsets[f"run/{number}"] = stamp
         batch.offsets[f"run/{number}"] = (self._logs.relative(path), stamp)
-        return state
 
     def is_edited(self, watch: Watch) -> bool:
         """Whether a recipe is another one than was read: it may be changed until the first attempt."""

@@ -70,6 +70,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ("held", "BOOLEAN", "whether it waits until somebody releases it"),
             ("queue_group", "VARCHAR", "its group in the queue; NULL without one"),
             ("tags", "VARCHAR", "its tags, separated by spaces; NULL without any"),
+            ("logged", "BOOLEAN", "whether a program that is not ours logs it by itself"),
         ],
     ),
     "attempts": (

@@ -61,6 +61,7 @@ class Run(NamedTuple):
     tags: str = ""  # separated by spaces
     queue_group: str = ""
     sweep: str = ""
+    logged: bool = False  # by a program of its own
 
     @property
     def live(self) -> bool:

@@ -1,50 +1,23 @@
-"""Which process is meant: a pid alone is reused, so a process is known by pid, start time and boot.
-
-Read from /proc (Linux). The start time is in clock ticks since boot, which no change of the wall clock moves.
-"""
+"""Processes: signalled, ended with all that they started, waited for. Which one is meant: `finetui.identity`."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import select
 import signal
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from finetui.identity import Identity as Identity
+from finetui.identity import alive as alive
+from finetui.identity import boot_id as boot_id
+from finetui.identity import fields_of, stat_of
+from finetui.identity import identify as identify
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # prctl(2)
 CLOCK_TICKS, PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
-
-
-class Identity(NamedTuple):
-    """One process of one boot of one machine. A named tuple, here and in child.py and pool.py, since commands that the
-    pool runs import these three alone: `dataclasses` would be a quarter of it.
-    """
-
-    pid: int
-    start_time: int
-    boot_id: str
-
-    def to_dict(self) -> dict[str, Any]:
-        return self._asdict()
-
-    @classmethod
-    def from_dict(cls, body: Any) -> Identity | None:
-        """None where the body lacks a part (an entry of another kind, a half-known process)."""
-        try:
-            return cls(int(body["pid"]), int(body["start_time"]), str(body["boot_id"]))
-        except (KeyError, TypeError, ValueError):
-            return None
-
-
-class _Stat(NamedTuple):
-    state: str
-    parent: int
-    group: int
-    session: int
-    start_time: int
 
 
 class Use(NamedTuple):
@@ -54,20 +27,6 @@ class Use(NamedTuple):
     start_time: int
     cpu_s: float
     ram: int  # bytes, with those that it shares
-
-
-def identify(pid: int) -> Identity | None:
-    """Who has this pid now (a zombie still counts); None if nobody has."""
-    stat = _stat(pid)
-    return Identity(pid, stat.start_time, boot_id()) if stat else None
-
-
-def alive(identity: Identity | None) -> bool:
-    """Whether exactly this process still runs; a zombie and a reused pid do not count."""
-    if identity is None or identity.boot_id != boot_id():
-        return False
-    stat = _stat(identity.pid)
-    return stat is not None and stat.start_time == identity.start_time and stat.state not in "ZX"
 
 
 def send(identity: Identity, signum: signal.Signals) -> bool:
@@ -101,7 +60,7 @@ def kill_group(leader: Identity, session: int) -> None:
         return
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
-            stat = _stat(int(entry.name))
+            stat = stat_of(int(entry.name))
             if stat and stat.group == leader.pid and stat.session == session and stat.state not in "ZX":
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(entry.name), signal.SIGKILL)
@@ -125,7 +84,7 @@ def _prctl(option: int, value: int) -> None:
 
 def use_of(pid: int) -> Use | None:
     """What a process has used; None if it is gone, a zombie, or hidden."""
-    fields = _fields(pid)
+    fields = fields_of(pid)
     if fields is None or fields[0] in (b"Z", b"X"):
         return None
     ticks = int(fields[11]) + int(fields[12])
@@ -141,7 +100,7 @@ def uses() -> dict[int, Use]:
 def descendants(pid: int) -> list[int]:
     """Return the processes below one, whatever session and group they made for themselves; zombies left out."""
     stats = {
-        int(entry.name): _stat(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit()
+        int(entry.name): stat_of(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit()
     }
     parents = {number: stat.parent for number, stat in stats.items() if stat and stat.state not in "ZX"}
     found, new = {pid}, {pid}
@@ -154,7 +113,7 @@ def descendants(pid: int) -> list[int]:
 def is_below(pid: int, ancestor: int) -> bool:
     """Whether a process is another one's child, or a child of one."""
     while pid > 1:
-        stat = _stat(pid)
+        stat = stat_of(pid)
         if stat is None:
             return False
         if stat.parent == ancestor:
@@ -214,28 +173,3 @@ def umask() -> int:
         if line.startswith("Umask:"):
             return int(line.split()[1], 8)
     return 0o077  # a kernel before 4.7
-
-
-@functools.cache
-def boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return "unknown"
-
-
-def _stat(pid: int) -> _Stat | None:
-    fields = _fields(pid)
-    if fields is None:
-        return None
-    return _Stat(fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
-
-
-def _fields(pid: int) -> list[bytes] | None:
-    """The fields of /proc/PID/stat from the third on, the state; None if the process is gone."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return None
-    # The second field is the program's name in parentheses and may itself hold spaces and parentheses.
-    return text[text.rfind(b")") + 2 :].split()

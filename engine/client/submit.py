@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import socket
-import subprocess
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +13,7 @@ from engine.client.commands import CommandReport, shell_environment
 from engine.client.preflight import Report
 from engine.client.sweeps import submit_sweep
 from engine.recipe.recipe_file import RecipeFile
+from finetui.provenance import git_commit, user_name, versions_of
 
 if TYPE_CHECKING:
     from finetui.client import Client
@@ -45,7 +41,7 @@ def submit(
         **_of_file(file),
         "recipe_path": str(file.path.absolute()),
         "cwd": str(cwd or Path.cwd()),
-        "user": _user(),
+        "user": user_name(),
         "host": socket.gethostname(),
         "parent": parent,
         **({"environment": shell_environment(), "umask": umask()} if file.command else {}),
@@ -85,28 +81,7 @@ def _of_file(file: RecipeFile) -> dict[str, Any]:
     }
 
 
-def git_commit(directory: Path) -> str | None:
-    """Return the commit that a directory is at, with `+` if tracked files differ; None outside git."""
-    command = ["git", "-C", str(directory), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
-    try:
-        process = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return process.stdout.strip() or None if process.returncode == 0 else None
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's number without a name
-        return str(os.getuid())
-
-
 @cache
 def versions() -> dict[str, str]:
     """Return what is installed of RECORDED. The pool calls it for its forks."""
-    found = {}
-    for name in RECORDED:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+    return versions_of(RECORDED)

@@ -12,7 +12,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from engine.flags.flag import Action, Flag
+from engine.flags.elsewhere import CALMER, EARLIER
+from engine.flags.flag import Flag
 from engine.flags.history import Context
 from engine.flags.instability import back_to_normal, instability
 from engine.flags.nan import nan
@@ -20,16 +21,6 @@ from engine.flags.states import Today, follow, warns
 
 LOSS, NORM, HELDOUT = "train/loss", "train/grad_norm", "heldout/loss"
 LEAST_RISE = 0.02  # nats per token above the least held-out loss, at two looks in a row
-# The advice of `engine.flags.actions` names keys of our recipes.
-_CALMER = (
-    Action("Lower the learning rate.", {}, "mosbach2021"),
-    Action("Warm it up for longer.", {}, "mosbach2021"),
-    Action("Clip gradients harder.", {}, "pascanu2013"),
-)
-_EARLIER = (
-    Action("Keep the checkpoint of the best step, and train for fewer epochs.", {}, "prechelt1998"),
-    Action("Lower the learning rate."),
-)
 _CONTEXT = Context(method="command", lr=0.0, replay=0.0)
 
 
@@ -72,7 +63,7 @@ class CurveFlags:
         for step in sorted(self._unchecked & losses_at.keys()):
             if flag := nan(step, losses_at[step], norms_at.get(step, 0.0), _CONTEXT, outcome):
                 self._broken = True
-                return [replace(flag, actions=_CALMER)]
+                return [replace(flag, actions=CALMER)]
         self._unchecked.clear()
         steps = evenly_spaced_end(sorted(losses_at))
         if len(steps) < 2:
@@ -87,7 +78,7 @@ class CurveFlags:
         def today(flag: Flag) -> Today:
             return Today(back_to_normal(losses, norms, first, flag.since_step, every))
 
-        now = [replace(found, actions=_CALMER)] if found else []
+        now = [replace(found, actions=CALMER)] if found else []
         return follow(stated, now, steps[-1], len(steps), today)
 
     def _lines_of(self, flag: str, suite: str) -> list[Flag]:
@@ -134,7 +125,7 @@ def _rise(steps: Sequence[int], losses: Sequence[float], best: int, since: int) 
             f"The held-out loss has risen from {losses[best]:.3f} at step {steps[best]} to {losses[-1]:.3f}. The "
             "trainer reports no single examples, so how much of this is chance cannot be said."
         ),
-        actions=_EARLIER,
+        actions=EARLIER,
     )
 
 

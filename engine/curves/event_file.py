@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from engine.curves.names import STEPS, our_name
 from engine.curves.points import LARGEST_STEP, Point, Reading
 from finetui.files import open_regular
+from finetui.names import STEPS, our_name
 
 MARK = ".tfevents."
 

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from engine.curves.names import our_name
 from engine.curves.points import Point, Reading, number, whole
 from finetui.files import open_regular
 from finetui.log import parse_line
+from finetui.names import our_name
 from store.lines import Metrics, Plan
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from engine.curves.names import our_name
 from engine.curves.points import Point, Reading, number, whole
 from finetui.files import open_regular
+from finetui.names import our_name
 
 NAME = "trainer_state.json"
 _NO_MEASURES = ("step", "total_flos")

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from engine.curves.names import STEPS, our_name
 from engine.curves.points import Point, Reading, number, whole
 from finetui.files import open_regular
+from finetui.names import STEPS, our_name
 
 SUFFIX = ".wandb"
 HEADER = b":W&B"

@@ -15,7 +15,7 @@ from engine.recipe.tasks import Classification
 from engine.runs import journal
 from engine.runs.events import events_of
 from engine.runs.home import RunDir
-from engine.runs.submitted import read_submitted, refuse_command
+from engine.runs.submitted import read_submitted, refuse_command, refuse_logged
 from store.best import judged_by
 from store.lines import WORKER, Eval, Plan, WorkerLine
 from store.states import ACTIVE, WAITING
@@ -82,6 +82,8 @@ class Source:
 
 def read(run: RunDir, what: str = "exported") -> Source:
     """Read a run's directory, for what is to be done with it. Raises ExportError."""
+    if why := refuse_logged(run, what):
+        raise ExportError(why)
     try:
         meta, recipe = read_submitted(run)
     except ValueError as error:

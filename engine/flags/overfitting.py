@@ -99,10 +99,10 @@ def settled_at(context: Context) -> float:
     return max(WARM_UP * total, peak + AFTER * total if peak < total - 1 else 0.0)
 
 
-def overfitting(heldout: History, seen: History, context: Context) -> Flag | None:
+def overfitting(heldout: History, seen: History | None, context: Context) -> Flag | None:
     """Return the flag as it stands at the last look (`overfitting`, `instability` or `overconfident`), or None.
 
-    `seen` has the same evaluations as `heldout`.
+    `seen` has the same evaluations as `heldout`; None where no training examples are scored.
     """
     by_level = hits(heldout, settled_at(context), margins=context.flags.overfitting)
     rise = rise_at(heldout, heldout.looks) if heldout.looks else None
@@ -110,12 +110,13 @@ def overfitting(heldout: History, seen: History, context: Context) -> Flag | Non
     if level is None or rise is None:
         return None
     best = int(np.median(rise.best[rise.scored]))
-    since_best = seen.change(best, seen.looks)
-    cause = cause_of(since_best)
+    since_best = seen.change(best, seen.looks) if seen else None
+    cause = cause_of(since_best) if since_best else None
     harm = harm_of(heldout, rise)
     harmless = cause == "overfitting" and harm is not None and harm.none and level != "watch"
     # Where the cause is not known, the likelier one gives the name.
-    likelier = "overfitting" if since_best.value <= MARGINS["warn"] else "instability"
+    rose = since_best is not None and since_best.value > MARGINS["warn"]
+    likelier = "instability" if rose else "overfitting"
     name = "overconfident" if harmless else cause or likelier
     lo, hi = rise.estimate.interval()
     return Flag(
@@ -368,24 +369,19 @@ def fold_of(names: tuple[str, ...]) -> np.ndarray:
 
 def _message(
     heldout: History,
-    seen: History,
+    seen: History | None,
     rise: Rise,
     best: int,
-    since_best: Estimate,
+    since_best: Estimate | None,
     harm: Harm | None,
     level: Level,
 ) -> list[str]:
     lo, hi = rise.estimate.interval()
-    known = {"overfitting": "did not rise", "instability": "rose too"}
-    moved = known.get(cause_of(since_best) or "", f"may have risen or not, by {since_best.value:+.3f}")
     sentences = [
         f"The {heldout.suite} loss has risen by {rise.estimate.value:.3f} {heldout.unit} (95% interval {lo:.3f} to "
-        f"{hi:.3f}, {rise.estimate.n} examples) since its best at step {heldout.steps[best]}, while the loss on "
-        f"training examples {moved} (from {seen.loss(best):.3f} to {seen.loss(-1):.3f})."
+        f"{hi:.3f}, {rise.estimate.n} examples) since its best at step {heldout.steps[best]}"
+        f"{_on_training_examples(seen, best, since_best)}"
     ]
-    if moved not in known.values():
-        lo, hi = since_best.interval()
-        sentences.append(f"So the cause is not known: its 95% interval is {lo:+.3f} to {hi:+.3f}.")
     if harm:
         sentences.append(
             f"At temperature {harm.temperature:g}, {max(0.0, min(1.0, harm.removed)):.0%} of the rise is gone"
@@ -395,6 +391,21 @@ def _message(
     if level == "watch":
         sentences.append("An early sign only: not yet seen at two looks in a row.")
     return sentences
+
+
+def _on_training_examples(seen: History | None, best: int, since_best: Estimate | None) -> str:
+    """Say, as the end of a sentence, what the loss on training examples did meanwhile."""
+    if seen is None or since_best is None:
+        return ". No training examples are scored, so the cause is not known."
+    known = {"overfitting": "did not rise", "instability": "rose too"}
+    moved = known.get(cause_of(since_best) or "", f"may have risen or not, by {since_best.value:+.3f}")
+    end = (
+        f", while the loss on training examples {moved} (from {seen.loss(best):.3f} to {seen.loss(-1):.3f})."
+    )
+    if moved in known.values():
+        return end
+    lo, hi = since_best.interval()
+    return f"{end} So the cause is not known: its 95% interval is {lo:+.3f} to {hi:+.3f}."
 
 
 def _actions(name: str, best_step: int, context: Context) -> tuple[actions.Action, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import re
 import shutil
 import time
 import uuid
@@ -17,13 +16,13 @@ from engine.recipe.command import Command, any_recipe
 from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
 from engine.runs.journal import LATEST
-from engine.runs.submitted import read_submitted
+from engine.runs.submitted import read_submitted, refuse_logged
 from finetui.files import read_json, sync, write_json
 from finetui.home import Home
 from finetui.log import LogWriter
+from finetui.new_run import slugify
 from store.journal_lines import Conditions, Edited, Grouped, JournalLine, Note, Submitted, Tagged
 from store.line_fields import write
-from store.paths import removed_runs
 from store.states import RunState
 
 IN_JOURNAL = {
@@ -107,6 +106,8 @@ def repeat_submission(run: RunDir) -> dict[str, Any]:
         body = read_json(run.meta)
     except (OSError, ValueError) as error:
         raise QueueError(f"{run.meta} cannot be read ({error}); the run cannot be repeated") from None
+    if why := refuse_logged(run, "repeated"):
+        raise QueueError(why)
     known = Submission.model_fields.keys() - IN_JOURNAL - {"environment"}
     submission = {key: body[key] for key in known if body.get(key) is not None}
     try:
@@ -220,16 +221,3 @@ def clear_unfinished(home: Home) -> None:
     """Remove the remains of runs that a killed daemon was accepting; none of them was acknowledged."""
     for path in home.runs.glob(f"{UNFINISHED}*"):
         shutil.rmtree(path, ignore_errors=True)
-
-
-def last_number(home: Home) -> int:
-    """Return the highest run number in the home, removed runs included, which may come back; 0 without runs."""
-    numbers = (re.match("[0-9]{1,9}(?=-)", path.name) for path in home.runs.iterdir())
-    taken = [int(number[0]) for number in numbers if number] + [
-        one.number for one in removed_runs(home.removed)
-    ]
-    return max(taken, default=0)
-
-
-def slugify(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].rstrip("-") or "run"

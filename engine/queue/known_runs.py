@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from engine.basics.errors import QueueError
-from engine.queue import accept, recovery
+from engine.queue import recovery
 from engine.queue.executor import Executor, Processes
+from engine.queue.logged import LoggedRuns
+from engine.recipe.kinds import LOGGED
 from engine.runs import journal, lifecycle
 from engine.runs.home import RunDir
 from engine.runs.journal import RunRecord
 from engine.runs.lifecycle import Action
+from engine.runs.submitted import submitted_value
 from finetui.home import Home
+from finetui.numbers import last_number, note_given
 from store.journal_lines import Ended, JournalLine
 from store.paths import Lister, Listing, is_settled, removed_runs
 from store.states import RunState
@@ -35,6 +40,7 @@ class KnownRuns:
         self,
         home: Home,
         executor: Executor,
+        logged: LoggedRuns,
         on_change: Callable[[int], object],
         on_end: Callable[[RunDir, RunRecord], object],
     ) -> None:
@@ -44,14 +50,16 @@ class KnownRuns:
         self.next = 1  # the number of the next run
         self.problems: dict[int, str] = {}  # run → error at its last tick
         self.damaged: dict[int, str] = {}  # run → what is wrong with its journal
-        self._home, self._executor = home, executor
+        self._home, self._executor, self._logged = home, executor, logged
         self._on_change, self._on_end = on_change, on_end
         self._lister = Lister(home.runs)
         self._gone: dict[int, Path] = {}  # runs whose directory has gone → where it was
 
     def recover(self, last: int, known: Mapping[int, Path]) -> None:
         """Read the state of all runs from their directories, as a daemon begins."""
-        self.next = max(last, accept.last_number(self._home)) + 1
+        self.next = max(last, last_number(self._home)) + 1
+        with suppress(OSError):  # a full disk; nothing is made there then
+            note_given(self._home, self.next - 1)
         listing = self._lister.look(lambda: known) or Listing()
         for path in listing.runs.values():
             self.take_up(RunDir(path), moved_in=False)
@@ -73,10 +81,11 @@ class KnownRuns:
             if number not in self.dirs or self.dirs[number].path != path:
                 if number in self.dirs:
                     self.forget(number)
-                if not is_settled(path, SETTLE_S):
+                run = RunDir(path)
+                if not is_settled(path, SETTLE_S) and not journal.read(run).logged:  # these appear whole
                     self._lister.again()
                     continue
-                self.take_up(RunDir(path), moved_in=True)
+                self.take_up(run, moved_in=True)
                 self._on_change(number)
 
     def take_up(self, run: RunDir, *, moved_in: bool) -> None:
@@ -86,6 +95,8 @@ class KnownRuns:
         self.next = max(self.next, number + 1)
         try:
             reading = journal.read_whole(run)
+            if reading.bad and submitted_value(run, LOGGED, bool) is True:
+                reading = replace(reading, record=replace(reading.record, logged=True))
             if problem := recovery.journal_problem(run, reading):
                 self.damaged[number] = (
                     f"run #{number}: {problem}; the rest is used, the file is left as it is"
@@ -113,7 +124,9 @@ class KnownRuns:
         else:
             log.info("run #%d: removed, now %s", number, removed_to)
         self._executor.drop_order(run)
-        if record.active:
+        if record.logged:
+            self._logged.forget(run)
+        elif record.active:
             self._executor.kill(Processes(record.shim, record.worker))
         self.open_numbers.discard(number)
         self._gone[number] = run.path

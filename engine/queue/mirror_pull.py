@@ -9,7 +9,6 @@ from pathlib import Path
 
 from engine.basics.errors import QueueError
 from engine.queue import mirror
-from engine.queue.accept import last_number
 from engine.queue.mirror import IDENTITY, MirrorError, Target
 from engine.runs import journal
 from engine.runs.home import RunDir, run_dirs
@@ -17,6 +16,7 @@ from engine.runs.submitted import submitted_value
 from finetui.files import make_private, read_json, sync, write_json
 from finetui.home import Home
 from finetui.log import LogWriter
+from finetui.numbers import last_number
 from store.journal_lines import Adopted
 from store.line_fields import write
 from store.paths import RUN_NAME, removed_runs

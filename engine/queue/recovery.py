@@ -16,6 +16,8 @@ from engine.runs.journal import Reading, RunRecord
 from engine.runs.submitted import submitted_value
 from finetui.files import read_json
 from store.journal_lines import Adopted, Ended, JournalLine, Running
+from store.line_fields import last_line
+from store.lines import End
 from store.states import RunState
 
 MOVED = "its directory was moved here while it had not ended"
@@ -32,6 +34,8 @@ def line_for(run: RunDir, reading: Reading, executor: Executor, *, moved_in: boo
     origin = submitted_value(run, "number", int)  # that it was accepted under
     copied = origin not in (None, run.number) and record.adopted != run.number
     last = max((attempt.number for attempt in run.attempts()), default=0)
+    if record.logged:
+        return _of_logged(run, record, origin if copied else None)
     certain = reading.certain and last <= record.attempt
     if certain and not copied and not moved_in:
         return _finished_after_all(run, record, executor)
@@ -50,6 +54,18 @@ def line_for(run: RunDir, reading: Reading, executor: Executor, *, moved_in: boo
         return Adopted(run.number, outcome.state, outcome.reason or f"by its own log, since {why}", attempt)
     asked = f"finetui resume {run.number} goes on, finetui cancel {run.number} ends it"
     return Adopted(run.number, RunState.PAUSED, f"{why}: {asked}", attempt)
+
+
+def _of_logged(run: RunDir, record: RunRecord, origin: int | None) -> JournalLine | None:
+    """A run that a program logs by itself goes on, wherever its directory is; a copy (of run `origin`) does not."""
+    if origin is None and record.active:
+        return None
+    end = last_line(run.attempt(1).events, End)
+    why = f"it is a copy of run #{origin}, or was moved here" if origin else "its journal is damaged"
+    ended = lifecycle.logged_verdict(record, end, restarted=False) if end else None
+    if ended is not None and ended.state is not None:
+        return Adopted(run.number, ended.state, ended.reason or f"by its own log, since {why}", 1)
+    return Adopted(run.number, RunState.CANCELLED, f"{why} while its program went on", 1)
 
 
 def journal_problem(run: RunDir, reading: Reading) -> str | None:

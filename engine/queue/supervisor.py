@@ -22,6 +22,7 @@ from engine.queue.budget import NO_BUDGET, Budget
 from engine.queue.executor import Executor, Processes
 from engine.queue.gpus import GpuMemory
 from engine.queue.known_runs import KnownRuns
+from engine.queue.logged import LoggedRuns
 from engine.queue.machine_use import ActiveRun
 from engine.queue.orders import Order, answer, line_for, name_of
 from engine.queue.scheduler import Capacity, Start, decide
@@ -30,6 +31,7 @@ from engine.runs.home import RunDir
 from engine.runs.journal import Request, RunRecord
 from finetui.home import Home
 from finetui.lock import Lock
+from finetui.numbers import next_number
 from store.journal_lines import (
     Cancel,
     Ended,
@@ -79,7 +81,8 @@ class Supervisor:
         self._gpu_memory = gpu_memory
         self._executor = Executor(settings.pool, settings.uuids)
         self._lock = threading.RLock()
-        self._runs = KnownRuns(home, self._executor, on_change, on_end)
+        self._logged = LoggedRuns()
+        self._runs = KnownRuns(home, self._executor, self._logged, on_change, on_end)
         # Run and attempt → when SIGTERM was sent, monotonic.
         self._stop_requested: dict[tuple[int, int], float] = {}
         self.waiting_for: dict[int, str] = {}
@@ -151,6 +154,10 @@ class Supervisor:
 
     def _watch(self, record: RunRecord) -> None:
         run = self._runs.dirs[record.number]
+        if record.logged:
+            if ended := self._logged.look(run, record):
+                self._runs.write(record, ended)
+            return
         if self._executor.is_ordered(run):
             if record.request is not None:
                 self._executor.drop_order(run)
@@ -204,7 +211,10 @@ class Supervisor:
     # ---- starting --------------------------------------------------------------------------------
 
     def _schedule(self) -> None:
-        waiting, active = self._runs.open(active=False), self._runs.open(active=True)
+        waiting = self._runs.open(active=False)
+        active = [
+            record for record in self._runs.open(active=True) if not record.logged
+        ]  # these take no slot
         self.disk_full = disk.full_disk(self._home.runs) if waiting else None
         no_money = self._settings.budget.refusal(self.spent)
         if why := self.disk_full or no_money:
@@ -261,18 +271,18 @@ class Supervisor:
         """Accept a run; return its number. On disk when this returns. Raises QueueError."""
         submission, recipe = accept.read_submission(body)
         with self._lock:
-            if submission.parent is not None:
-                self._runs.record(submission.parent)
+            if submission.parent is not None and self._runs.record(submission.parent).logged:
+                raise QueueError(lifecycle.not_ours(submission.parent, "repeated"))
             for other in submission.after:
                 self._check_after(other, submission.after_any)
-            number = self._runs.next
             try:
-                run = accept.accept(self._home, number, submission, recipe)
+                with next_number(self._home, self._runs.next) as number:
+                    run = accept.accept(self._home, number, submission, recipe)
             except OSError as error:
                 raise QueueError(
                     f"the run cannot be written to {self._home.runs}: {error.strerror}"
                 ) from None
-            self._runs.next += 1
+            self._runs.next = number + 1
             self._runs.remember(run, journal.read(run))
             log.info("run #%d submitted: %s", number, run.path.name)
             self._on_change(number)
@@ -330,7 +340,7 @@ class Supervisor:
             return {"first": self._before_end(number)} if self._runs.records[number].active else {}
 
     def _before_end(self, number: int) -> str:
-        own = self._executor.is_command(self._runs.dirs[number])
+        own = self._runs.records[number].logged or self._executor.is_command(self._runs.dirs[number])
         return "its program was sent SIGTERM" if own else "it saves a checkpoint first"
 
     def resume(self, number: int) -> str:

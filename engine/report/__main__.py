@@ -52,9 +52,11 @@ def _read_run(directory: Path) -> tuple[Recipe, Path]:
     from engine.basics.errors import DataError
     from engine.recipe.command import Command
     from engine.runs.home import RunDir
-    from engine.runs.submitted import read_submitted, refuse_command
+    from engine.runs.submitted import read_submitted, refuse_command, refuse_logged
 
     run = RunDir(directory)
+    if why := refuse_logged(run, "looked into"):
+        raise DataError(why)
     try:
         meta, recipe = read_submitted(run)
     except ValueError as error:

@@ -55,6 +55,7 @@ class RunRecord:
     processes: int = 1
     memory: int | None = None  # bytes of a GPU that each process needs; None where that is not known
     exclusive: bool = False  # shares its GPUs with no other run
+    logged: bool = False  # by a program of its own, which nobody here starts or ends
     place: float = 0.0  # in the line: when it was queued, Unix seconds, unless somebody moved it
     held: bool = False
     after: tuple[int, ...] = ()  # runs that have to finish first
@@ -148,6 +149,7 @@ def add(record: RunRecord, line: JournalLine, t: float) -> RunRecord:
                 processes=line.processes or 1,
                 memory=line.gpu_memory or None,
                 exclusive=line.exclusive,
+                logged=bool(line.logged),
                 place=t,
             )
         case Edited():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from engine.runs.disk import FULL
-from store.states import ACTIVE, WAITING, RunState, status_of
+from store.states import ACTIVE, ENDED, WAITING, RunState, status_of
 
 if TYPE_CHECKING:
     from engine.runs.journal import Request, RunRecord
@@ -25,6 +25,11 @@ Action = Literal[
 ]  # fmt: skip
 OF_WORDS = ("group", "tag", "note")  # which any run takes
 OF_PLACE = ("priority", "hold", "release", "start_now", "move")  # actions for which a run has to wait
+# What cannot be done to a run that a program logs by itself, in words.
+NOT_LOGGED: dict[Action, str] = {
+    "pause": "paused", "resume": "resumed", "edit": "edited", "priority": "moved in the queue", "hold": "held",
+    "release": "released", "start_now": "started", "move": "moved in the queue",
+}  # fmt: skip
 MOST_INTERRUPTIONS = 3
 BACKOFF = 5  # times as long, each time, is the wait for the next attempt
 
@@ -178,6 +183,10 @@ def signal_name(signum: int) -> str:
 
 def refusal(action: Action, record: RunRecord) -> str | None:
     """Return why `action` cannot be done to this run now; None if it can."""
+    if record.logged and action in NOT_LOGGED:
+        return not_ours(record.number, NOT_LOGGED[action])
+    if record.logged and action == "cancel" and not record.active:
+        return f"run #{record.number} is {record.state}; there is nothing to cancel"
     if why := refused(action, record.number, record.state, record.request):
         return why
     if action == "edit" and record.attempt:
@@ -213,6 +222,31 @@ def refused(action: Action, number: int, state: str, request: Request | None = N
         return None
     again = "requeue runs its recipe again" if state == RunState.FINISHED else "use resume to continue it"
     return f"run #{number} is {state}; there is nothing to {action}; {again}"
+
+
+def not_ours(number: int, what: str) -> str:
+    """Return in a sentence why something cannot be done to a run that a program logs by itself. `what`: a verb."""
+    return (
+        f"run #{number} is logged by a program of its own, so it cannot be {what}: start that program again"
+    )
+
+
+def logged_verdict(record: RunRecord, end: End | None, *, restarted: bool) -> Ended:
+    """Return how a run ended that a program logs by itself: by its last line, else by what is known of its process.
+    `restarted`: the machine, since it began.
+    """
+    facts = Facts(record.attempt)
+    if end is not None:
+        state = next((state for state in ENDED if state == end.status), RunState.FINISHED)
+        return _ended(facts, state, end.error or end.reason)
+    if record.request == "cancel":
+        return _ended(facts, RunState.CANCELLED, record.cause or "its program was sent SIGTERM")
+    why = (
+        "the machine was restarted"
+        if restarted
+        else "its program is gone without a word: killed, or ended at once"
+    )
+    return _ended(facts, RunState.FAILED, why)
 
 
 def _resume_refused(number: int, state: str, request: Request | None) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from engine.recipe.command import Command, any_recipe
+from engine.recipe.kinds import LOGGED
 from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
 from finetui.errors import first_line
@@ -29,6 +30,13 @@ def read_submitted(run: RunDir) -> tuple[dict[str, Any], Recipe | Command]:
         return meta, any_recipe(meta["recipe"])
     except (OSError, ValueError, KeyError) as error:  # also what pydantic raises
         raise ValueError(first_line(error)) from None
+
+
+def refuse_logged(run: RunDir, what: str) -> str | None:
+    """Return in a sentence why a run that a program of its own logs cannot be what one of ours can; None for ours."""
+    if not submitted_value(run, LOGGED, bool):
+        return None
+    return f"run #{run.number} is logged by a program of its own; how that trains is not known, so it cannot be {what}"
 
 
 def refuse_command(run: RunDir, command: Command, what: str) -> str:

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from engine.evals.looks import Looks
-from engine.flags.absent import today_of
-from engine.flags.displacement import displacement
 from engine.flags.evidence import Evidence
-from engine.flags.exclusion import are_opposite, without_contradictions
 from engine.flags.flag import WARNS, Flag
-from engine.flags.forgetting import forgetting
 from engine.flags.forgetting import hits as forgetting_hits
 from engine.flags.history import Context
-from engine.flags.instability import instability
 from engine.flags.measure import judged
-from engine.flags.overfitting import memorised, overfitting
-from engine.flags.progress import converged, dead, no_gradient
-from engine.flags.states import Today, follow, warns
-from engine.flags.template import template
+from engine.flags.standing import standing_flags, today
+from engine.flags.states import follow
 from engine.recipe.fields import SAMPLES
 from engine.recipe.sections import Recipe
 from engine.training import checkpoint
@@ -54,7 +46,7 @@ def raise_flags(job: Job) -> str | None:
     stated = [flag for flag in job.looks.stated if flag.flag in KINDS]
     found = [flag for flag in standing_flags(evidence, context, stated) if _action(job, flag) != "off"]
     looks = sum(step > 0 for step in job.looks.steps)
-    for flag in follow(stated, found, job.step, looks, partial(_today, evidence=evidence, found=found)):
+    for flag in follow(stated, found, job.step, looks, partial(today, evidence=evidence, found=found)):
         job.looks.add_flag(flag)
         job.report.flag(flag)
     for flag in found:
@@ -66,15 +58,6 @@ def raise_flags(job: Job) -> str | None:
 
 def _action(job: Job, flag: Flag) -> str:
     return job.recipe.flags.action(KINDS[flag.flag])
-
-
-def _today(flag: Flag, evidence: Evidence, found: Sequence[Flag]) -> Today:
-    """Return how things stand with a flag that is not shown; one that another has taken the place of says so."""
-    other = next((one for one in found if are_opposite(one, flag)), None)
-    if other is None:
-        return today_of(flag, evidence)
-    message = f"It is seen as {other.flag} now: {other.message}"
-    return Today(message, other.effect, other.lo, other.hi, other.n, replaced=True)
 
 
 def evidence_so_far(looks: Looks, context: Context) -> Evidence:
@@ -89,28 +72,6 @@ def evidence_so_far(looks: Looks, context: Context) -> Evidence:
         looks.answers,
         *looks.training(),
     )
-
-
-def standing_flags(evidence: Evidence, context: Context, stated: Sequence[Flag] = ()) -> list[Flag]:
-    """Return the flags that the detectors raise on what was seen so far; none that contradicts another. `stated`: those
-    of the looks before.
-    """
-    jumps = next((flag for flag in stated if (flag.flag, flag.suite) == ("instability", "train")), None)
-    unstable_since = jumps.since_step if jumps and warns(jumps) else None
-    heldout, seen, general = evidence.heldout, evidence.seen, evidence.general
-    losses, norms, first = evidence.losses, evidence.norms, evidence.first_step
-    flags = [
-        overfitting(heldout, seen, context) if heldout and seen else None,
-        memorised(seen, context) if seen else None,
-        forgetting(general, context, heldout, evidence.samples) if general else None,
-        displacement(evidence.pairs, context) if evidence.pairs else None,
-        instability(losses, norms, first, context, unstable_since) if len(losses) else None,
-        (no_gradient(norms, first + len(norms) - 1, context) if first == 1 else None)
-        or (dead(seen, context) if seen else None),
-        converged(heldout, context) if heldout else None,
-        template(evidence.answers, context.total_steps or 0),
-    ]
-    return without_contradictions([flag for flag in flags if flag], stated, evidence, context)
 
 
 def best_step(looks: Looks, recipe: Recipe) -> int | None:

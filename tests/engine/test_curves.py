@@ -20,12 +20,12 @@ from engine.curves.curve_flags import CurveFlags, evenly_spaced_end
 from engine.curves.event_file import EventFile
 from engine.curves.find import find
 from engine.curves.follow import Curves, News
-from engine.curves.names import our_name
 from engine.curves.own_lines import OwnLines
 from engine.curves.points import Point
 from engine.curves.trainer_state import TrainerState
 from engine.curves.wandb_file import WandbFile
 from finetui.log import LogWriter
+from finetui.names import our_name
 
 WANDB = """
 import wandb

@@ -28,6 +28,7 @@ from engine.runs import journal
 from engine.runs.home import RunDir, run_dirs
 from finetui.files import read_json
 from finetui.home import Home
+from finetui.numbers import last_number
 from finetui.start import program
 from store.journal_lines import Starting
 from store.states import RunState
@@ -169,7 +170,7 @@ def test_a_forked_run_trains_as_one_that_was_executed(home: Home) -> None:
     runs = []
     for use_pool in (False, True):
         body = {"recipe": tree, "name": "same"}
-        run = accept.accept(home, accept.last_number(home) + 1, *accept.read_submission(body))
+        run = accept.accept(home, last_number(home) + 1, *accept.read_submission(body))
         journal.append(run, journal.read(run), Starting(1, RunState.STARTING, "cpu"))
         runs.append((run, start(Executor(use_pool), run)))
     looks_like_a_worker(*runs[1])

@@ -20,6 +20,7 @@ from engine.queue import accept
 from engine.runs import journal
 from engine.runs.home import RunDir
 from finetui.home import Home
+from finetui.numbers import last_number
 from store.journal_lines import Cancel, Interrupted, Starting
 from store.states import RunState
 
@@ -58,7 +59,7 @@ def shim() -> Iterator[StartShim]:
 def starting(home: Home, attempt: int = 1, **script: Any) -> RunDir:
     """A run of which the journal says that `attempt` is starting."""
     parts = accept.read_submission(submission(**script))
-    run = accept.accept(home, accept.last_number(home) + 1, *parts)
+    run = accept.accept(home, last_number(home) + 1, *parts)
     journal.append(run, journal.read(run), Starting(attempt, RunState.STARTING, "cpu"))
     return run
 

@@ -27,7 +27,7 @@ def flags_of(client: Client, number: int) -> list[dict[str, Any]]:
     return rows
 
 
-def print_flags(client: Client, number: int) -> None:
+def print_flags(client: Client, number: int, *, fixable: bool = True) -> None:
     """Each flag as it stands now, gravest first, those that were withdrawn last; nothing if there is none."""
     rows = client.named("flags", run=number).to_pylist()
     if not rows:
@@ -45,7 +45,7 @@ def print_flags(client: Client, number: int) -> None:
             out(f"  {'to do' if place == 1 else '':<9} {place}. {step}")
         for place, (change, text) in enumerate(words.worst(flag, texts)[:SHOWN]):
             out(f"  {'worst' if place == 0 else '':<9} {change}  {text[:80]}")
-    if any(flag["level"] in WARNS for flag in flags):
+    if fixable and any(flag["level"] in WARNS for flag in flags):
         out(
             f"`finetui fix {number}` turns the first suggestions into a new recipe; sources are in docs/flags.md"
         )

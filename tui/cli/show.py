@@ -78,7 +78,7 @@ def show(number: int, *, as_json: bool) -> None:
         _print_head(row)
         _print_damage(parts["damage"])
         print_warnings(parts["warnings"])
-        if row["method"] == COMMAND:
+        if row["method"] == COMMAND or row["logged"]:
             _print_curves(parts["keys"])
         _print_evals(parts["evals"], row["task"], row["kept_step"])
         looks = len({row["step"] for row in parts["evals"] if row["suite"] == "heldout"}) - 1
@@ -87,7 +87,7 @@ def show(number: int, *, as_json: bool) -> None:
         if row["task"] == "classification":
             confusion = client.query(f"{CONFUSION} AND run = {int(number)} ORDER BY t").to_pylist()
             _print_confusion(confusion, row["kept_step"])
-        print_flags(client, number)
+        print_flags(client, number, fixable=not row["logged"])
         _print_scaling(parts["scalings"], parts["scale_points"], parts["scaled"])
         _print_samples(parts["samples"], row["kept_step"])
         _print_memory(parts["memory"])
@@ -125,7 +125,10 @@ def _print_head(row: dict[str, Any]) -> None:
         trained = f", {cell(row['trainable'])} of {cell(row['parameters'])} parameters trained"
     if row["kept_step"] is not None:
         out(f"the weights are those of step {row['kept_step']}, and so are the results below")
-    if row["method"] == COMMAND:
+    if row["logged"]:
+        of = f", {cell(row['model'])}" if row["model"] else ""
+        out(f"logged by a program of its own{of}{trained}")
+    elif row["method"] == COMMAND:
         command = json.loads(row["recipe_json"]).get("command")
         out(f"a command: {shlex.join(map(str, command)) if isinstance(command, list) else command}")
     else:
@@ -178,6 +181,8 @@ def _print_evals(evals: list[dict[str, Any]], task: str, kept_step: int | None =
     steps = sorted({row["step"] for row in losses})
     print_table([{"step": step, **{suite: at.get((step, suite)) for suite in suites}} for step in steps])
     results = [row for row in evals if row["key"] != "loss" and row["suite"] == "heldout"]
+    if not results:
+        return
     shown = sorted({row["step"] for row in results})
     last = kept_step if kept_step in shown else shown[-1] if shown else None
     shown = [*shown[:1], *(step for step in shown[1:] if step == last)]

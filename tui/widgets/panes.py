@@ -33,15 +33,16 @@ def flags(rows: Sequence[Row], worst: Sequence[Row], run: Run | None, width: int
         lines += [*_flag(row, texts, width), []]
     if run.method == COMMAND:
         return lines[:-1]
-    makes = f"; {key_of('fix', 'dashboard')} makes a recipe of the first things to do" if run.flags else ""
-    return [*lines, [(f"{key_of('show_examples', 'dashboard')} shows the examples{makes}", "faint")]]
+    shows = f"{key_of('show_examples', 'dashboard')} shows the examples"
+    makes = f"; {key_of('fix', 'dashboard')} makes a recipe of the first things to do"
+    return [*lines, [(f"{shows}{makes if run.flags and not run.logged else ''}", "faint")]]
 
 
 def _no_flags_yet(run: Run, width: int) -> list[Line]:
     if run.state in (RunState.QUEUED, RunState.STARTING):
         return []
     text = "watched: overfitting, forgetting, leaks, instability, NaN, a run that stands still, answers that never end"
-    if run.method == COMMAND:
+    if run.method == COMMAND or run.logged:
         text = "watched in its curves: a loss that is no number, jumps, a held-out loss that rises"
     return [[(line, "faint")] for line in wrap(text, width)]
 

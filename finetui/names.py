@@ -1,4 +1,4 @@
-"""What other trainers call their measures, in our words: `train/loss`, `train/lr`, `heldout/loss`."""
+"""What other programs call their measures, in our words: `train/loss`, `train/lr`, `heldout/loss`."""
 
 from __future__ import annotations
 

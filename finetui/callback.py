@@ -1,0 +1,79 @@
+"""A run of finetui for the Trainer of transformers, and what is built on it: TRL, axolotl, LLaMA-Factory.
+
+trainer = Trainer(..., callbacks=[finetui.TrainerCallback()])
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import transformers
+
+from finetui.logged import Run, init
+
+NOT_CONFIG = ("run_name", "report_to", "logging_dir")
+
+
+class TrainerCallback(transformers.TrainerCallback):
+    """Logs what the Trainer reports, its checkpoints, and how it ends. Its arguments become the config."""
+
+    def __init__(self, run: Run | None = None, **of_run: Any) -> None:
+        """`run`: one that goes on after the training; else one is begun with it, by `finetui.init(**of_run)`."""
+        self._given = run
+        self._of_run = of_run
+        self.run = run
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        described = _described(args, model)
+        if self._given is None and (self.run is None or not self.run.active):
+            config = {**described, **dict(self._of_run.get("config") or {})}
+            name = self._of_run.get("name") or getattr(args, "run_name", None) or Path(args.output_dir).name
+            self.run = init(**{**self._of_run, "config": config, "name": name, "rank": 0})
+        elif self.run is not None and self.run.active:
+            self.run.config.setdefaults(described)
+        if self.run is not None and self.run.active:
+            self.run.plan(state.max_steps, **_weights(model))
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if self.run is not None and self.run.active and logs:
+            self.run.log(
+                {name: value for name, value in logs.items() if name != "total_flos"}, step=state.global_step
+            )
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if self.run is not None and self.run.active and folder.is_dir():
+            self.run.checkpoint(state.global_step, folder)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._given is None and self.run is not None:
+            self.run.finish()
+
+
+def _described(args: Any, model: Any) -> dict[str, Any]:
+    """Return the arguments of the Trainer, and what is trained."""
+    config = {
+        name: value for name, value in args.to_dict().items() if name not in NOT_CONFIG and value is not None
+    }
+    base = getattr(model, "config", None)
+    if name := getattr(base, "_name_or_path", None) or getattr(base, "model_type", None):
+        config["model"] = name
+    adapters = getattr(model, "peft_config", None) or {}
+    for adapter in list(adapters.values())[:1]:
+        config["method"] = str(getattr(adapter.peft_type, "value", adapter.peft_type)).lower()
+        config["peft"] = {name: value for name, value in adapter.to_dict().items() if value is not None}
+    return config
+
+
+def _weights(model: Any) -> dict[str, int]:
+    try:
+        sizes = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]
+    except Exception:  # no model of torch
+        return {}
+    return {
+        "parameters": sum(size for size, _ in sizes),
+        "trainable": sum(size for size, trained in sizes if trained),
+    }

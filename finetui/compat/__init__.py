@@ -1,0 +1,1 @@
+"""Runs of finetui by the names of other trackers, so that a script moves by one line."""

@@ -1,0 +1,59 @@
+"""The number of a new run. The daemon and programs that log their own runs take it under one lock, each number once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from finetui.home import Home
+from finetui.lock import Lock
+
+WAIT_S = 60.0  # that others may take to make a run's directory
+
+
+@contextmanager
+def next_number(home: Home, least: int) -> Iterator[int]:
+    """Give a number, `least` or higher, that nobody else gets. It is free again where the context ends by an exception.
+    Raises OSError.
+    """
+    lock = Lock(home.numbers)
+    with lock.held(WAIT_S) as is_ours:
+        if not is_ours:
+            raise TimeoutError(None, f"another process has had it for {WAIT_S:g} s", str(home.numbers))
+        before = _given(home)
+        number = max(least, before + 1)
+        home.numbers.write_text(
+            f"{number}\n"
+        )  # before there is a directory: whoever is killed wastes a number
+        try:
+            yield number
+        except BaseException:
+            with suppress(OSError):
+                home.numbers.write_text(f"{before}\n")
+            raise
+
+
+def note_given(home: Home, number: int) -> None:
+    """Let nobody be given this number or a lower one any more. Raises OSError."""
+    with Lock(home.numbers).held(WAIT_S):
+        if _given(home) < number:
+            home.numbers.write_text(f"{number}\n")
+
+
+def last_number(home: Home) -> int:
+    """Return the highest run number in the home, removed runs included, which may come back; 0 without runs."""
+    highest = 0
+    for directory in (home.runs, home.removed):
+        with suppress(FileNotFoundError):
+            found = (re.match("[0-9]{1,9}(?=-)", path.name) for path in directory.iterdir())
+            highest = max([highest, *(int(number[0]) for number in found if number)])
+    return highest
+
+
+def _given(home: Home) -> int:
+    """Return the highest number that was given. The file may have been written by hand, or never."""
+    try:
+        return int(home.numbers.read_text()[:10])
+    except (OSError, ValueError):
+        return 0
