@@ -126,7 +126,7 @@ class Run:
         _forget(self)
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise AttributeError(_unknown(f"a run's {name}"))
+        raise AttributeError(_unknown(f"Run.{name}"))
 
 
 class Settings:

@@ -12,7 +12,7 @@ from engine.runs.home import RunDir, run_dirs
 from finetui.errors import StoreError
 from finetui.files import open_regular
 from finetui.home import home
-from tui.cli.output import out_raw, print_json_line
+from tui.cli.output import out_raw, print_json_line, say
 from tui.lines.log_levels import Level, LevelReader
 
 POLL_S = 0.3
@@ -23,6 +23,9 @@ def logs(number: int, *, follow: bool, least: Level = Level.DEBUG, as_json: bool
     each of its lines as one.
     """
     run = find(number)
+    if journal.read(run).logged:
+        say(f"run #{number} is logged by a program of its own, which prints where it was started")
+        return
     outputs: dict[Path, _Output] = {}
     while True:
         record = journal.read(run)  # before the text, so that the last lines are not missed
