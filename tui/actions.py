@@ -75,7 +75,7 @@ def _order_all(host: Host, screen: BaseScreen, action: Action, words: str, **bod
     if not several:
         return False
     whose = f"{len(several)} {_several(screen)}"
-    able = [run for run in several if refused(action, run.number, run.state) is None]
+    able = [run for run in several if refused(action, run.number, run.state, logged=run.logged) is None]
 
     def order(client: Any) -> tuple[list[undo.Step | None], list[str]]:
         steps, problems = [], []

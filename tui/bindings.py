@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
-from engine.runs.lifecycle import Action, refused
+from engine.runs.lifecycle import Action, not_ours, refused
 from store.states import ENDED
 from tui.key_names import key_name
 from tui.rows import Run
@@ -96,10 +96,10 @@ def _allowed(action: Action) -> Unless:
         if context.run is None or not context.connected:
             return _reachable(context)
         if several := context.several:
-            able = any(refused(action, run.number, run.state) is None for run in several)
+            able = any(refused(action, run.number, run.state, logged=run.logged) is None for run in several)
             whose = f"run of this {context.whole}" if context.members else "marked run"
             return None if able else f"no {whose} is in a state that allows it"
-        return refused(action, context.run.number, context.run.state)
+        return refused(action, context.run.number, context.run.state, logged=context.run.logged)
 
     return unless
 
@@ -132,12 +132,18 @@ _note = _alone(_reachable)
 @_alone
 def _requeue(context: Context) -> str | None:
     """The daemon would do it at any time; but a second copy of a run that goes on is not what a key is pressed for."""
-    if context.run is None or not context.connected or context.run.state in ENDED:
+    if context.run is None or not context.connected:
         return _reachable(context)
+    if context.run.logged:
+        return not_ours(context.run.number, "queued")
+    if context.run.state in ENDED:
+        return None
     return f"run #{context.run.number} is {context.run.state}: only the recipe of an ended run can be queued again"
 
 
 def _fix(context: Context) -> str | None:
+    if context.run and context.run.logged:
+        return not_ours(context.run.number, "fixed")
     if context.run and not context.run.flags:
         return f"run #{context.run.number} has no flag that warns: nothing to fix"
     return _run(context)

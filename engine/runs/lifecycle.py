@@ -183,11 +183,7 @@ def signal_name(signum: int) -> str:
 
 def refusal(action: Action, record: RunRecord) -> str | None:
     """Return why `action` cannot be done to this run now; None if it can."""
-    if record.logged and action in NOT_LOGGED:
-        return not_ours(record.number, NOT_LOGGED[action])
-    if record.logged and action == "cancel" and not record.active:
-        return f"run #{record.number} is {record.state}; there is nothing to cancel"
-    if why := refused(action, record.number, record.state, record.request):
+    if why := refused(action, record.number, record.state, record.request, logged=record.logged):
         return why
     if action == "edit" and record.attempt:
         return _begun(record.number)
@@ -198,10 +194,16 @@ def refusal(action: Action, record: RunRecord) -> str | None:
     return None
 
 
-def refused(action: Action, number: int, state: str, request: Request | None = None) -> str | None:
+def refused(
+    action: Action, number: int, state: str, request: Request | None = None, *, logged: bool = False
+) -> str | None:
     """Return the same for a run whose number and state are known, and whether it was asked to stop, where that is
     known. The daemon may know more than the caller: what is allowed here may still be refused there, not the reverse.
     """
+    if logged and action in NOT_LOGGED:
+        return not_ours(number, NOT_LOGGED[action])
+    if logged and action == "cancel" and state not in ACTIVE:
+        return f"run #{number} is {state}; there is nothing to cancel"
     if action == "resume":
         return _resume_refused(number, state, request)
     if action in OF_WORDS:
@@ -226,9 +228,7 @@ def refused(action: Action, number: int, state: str, request: Request | None = N
 
 def not_ours(number: int, what: str) -> str:
     """Return in a sentence why something cannot be done to a run that a program logs by itself. `what`: a verb."""
-    return (
-        f"run #{number} is logged by a program of its own, so it cannot be {what}: start that program again"
-    )
+    return f"run #{number} is logged by its own program, and cannot be {what} here"
 
 
 def logged_verdict(record: RunRecord, end: End | None, *, restarted: bool) -> Ended:

@@ -36,7 +36,7 @@ def refuse_logged(run: RunDir, what: str) -> str | None:
     """Return in a sentence why a run that a program of its own logs cannot be what one of ours can; None for ours."""
     if not submitted_value(run, LOGGED, bool):
         return None
-    return f"run #{run.number} is logged by a program of its own; how that trains is not known, so it cannot be {what}"
+    return f"run #{run.number} is logged by its own program, which alone knows how it trains; it cannot be {what} here"
 
 
 def refuse_command(run: RunDir, command: Command, what: str) -> str:

@@ -149,9 +149,9 @@ def test_cancel_sends_sigterm_to_the_program_alone(
     child = psutil.Process(int(program.stdout.readline()))
     until("the run", lambda: seen(client, run))
     for action in ("pause", "resume", "requeue", "hold", "priority", "start_now"):
-        with pytest.raises(StoreError, match="is logged by a program of its own"):
+        with pytest.raises(StoreError, match="is logged by its own program"):
             client.action(action, run=run, priority=1)
-    with pytest.raises(StoreError, match="is logged by a program of its own"):
+    with pytest.raises(StoreError, match="is logged by its own program"):
         client.action("submit", recipe=RECIPE, parent=run)
     where = directory(home, run)
     for error, refused in (
@@ -159,7 +159,7 @@ def test_cancel_sends_sigterm_to_the_program_alone(
         (ExportError, lambda: source.read(where)),
         (QueueError, lambda: clone.recipe_of(where, [])),
     ):
-        with pytest.raises(error, match="is logged by a program of its own"):
+        with pytest.raises(error, match="is logged by its own program"):
             refused()
     client.action("cancel", run=run)
     found = wait_state(client, run, "cancelled")

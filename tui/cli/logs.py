@@ -24,7 +24,7 @@ def logs(number: int, *, follow: bool, least: Level = Level.DEBUG, as_json: bool
     """
     run = find(number)
     if journal.read(run).logged:
-        say(f"run #{number} is logged by a program of its own, which prints where it was started")
+        say(f"run #{number} is logged by its own program, which prints where it was started")
         return
     outputs: dict[Path, _Output] = {}
     while True:

@@ -236,7 +236,9 @@ def _approved(action: str, chosen: Selection, yes: bool, as_json: bool) -> list[
 
 def _can(action: str, run: Run) -> bool:
     """By the rules that the daemon goes by; what has none, such as requeue, can be done to any run."""
-    return action not in get_args(Action) or refused(cast("Action", action), run.number, run.state) is None
+    if action not in get_args(Action):
+        return True
+    return refused(cast("Action", action), run.number, run.state, logged=run.logged) is None
 
 
 def wait(words: list[str], timeout: float | None, *, as_json: bool) -> None:

@@ -41,6 +41,8 @@ def name(least: Level) -> str:
 def _why_empty(rows: Sequence[Row], run: Run | None, least: Level) -> str:
     if run is None:
         return "no run selected"
+    if run.logged:
+        return f"#{run.number} is logged by its own program, which prints where it was started"
     if not rows:
         return f"#{run.number} has printed nothing yet"
     words = "no errors" if least is Level.ERROR else "no warnings and no errors"
