@@ -176,6 +176,7 @@ def main() -> None:
             cells = [
                 f"{cost['median']:.1f}",
                 f"{cost['high']:.1f}",
+                f"{cost['apart']:.1f}",
                 f"{cost['begin']:.2f}",
                 f"{cost['end']:.2f}",
             ]

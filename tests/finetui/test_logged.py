@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -338,6 +339,16 @@ def test_scripts_of_wandb_go_on_as_they_are(
         off.log({"loss": 1.0})
         assert off.disabled
     assert len(finetui_runs()) == 1
+
+
+def test_the_examples_of_the_page_work() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "logging.md").read_text()
+    snippets = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "Trainer(" not in block]
+    assert len(snippets) == 3
+    for snippet in snippets:
+        _, said = python(snippet).communicate(timeout=120)
+        assert said == ""
+    assert [path.name[7:] for path in finetui_runs()] == ["mine", "with-examples", "mine"]
 
 
 def test_no_run_is_left_open_here() -> None:
