@@ -19,6 +19,7 @@ from engine.curves.flag_line import flag_line
 from engine.flags.flag import Flag, flag_of
 from engine.runs import journal
 from engine.runs.home import RunDir
+from engine.runs.submitted import other_host
 from finetui.files import open_regular
 from finetui.lock import Lock
 from finetui.log import LogWriter, parse_line
@@ -63,7 +64,7 @@ class Watch:
 
     def go(self) -> None:
         """Read until the run has ended, or its directory is gone."""
-        worker = journal.read(self._run).worker
+        worker = None if other_host(self._run) else journal.read(self._run).worker
         lines = self._read()
         last_flag = max((place for place, line in enumerate(lines) if isinstance(line, FlagLine)), default=-1)
         self._take(lines[: last_flag + 1], write_flags=False)

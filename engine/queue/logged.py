@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from engine.basics.process import alive, boot_id, send
 from engine.runs import lifecycle
 from engine.runs.home import RunDir
 from engine.runs.journal import RunRecord
-from engine.runs.submitted import submitted_value
+from engine.runs.submitted import other_host
 from finetui.files import append_regular
 from finetui.lock import Lock
 from finetui.log import tail
@@ -31,6 +30,7 @@ log = logging.getLogger("finetui.queue")
 
 FLAGS = "engine.attempt.logged"  # the module of the process beside a run
 FLAGS_S = 60.0  # that it may take when the run has ended
+SILENT_S = 86_400.0  # after which a program on another machine is taken to be gone
 WINDOW = 4096  # bytes at the end of a log in which its last line is looked for, at each look
 
 
@@ -38,7 +38,7 @@ WINDOW = 4096  # bytes at the end of a log in which its last line is looked for,
 class _Known:
     """What this daemon knows of one run."""
 
-    elsewhere: bool  # its program runs on another machine, or in another container
+    elsewhere: str | None  # the other machine or container that its program runs on
     flags: subprocess.Popen[bytes] | None = None
     over_since: float | None = None  # monotonic
     asked: bool = False  # to end
@@ -62,8 +62,8 @@ class LoggedRuns:
         if not self._flags_are_raised(run, known):
             return None
         del self._known[run.number]
-        restarted = record.worker is not None and record.worker.boot_id != boot_id() and not known.elsewhere
-        return lifecycle.logged_verdict(record, last_line(run.attempt(1).events, End), restarted=restarted)
+        end = last_line(run.attempt(1).events, End)
+        return lifecycle.logged_verdict(record, end, _why_gone(record, known.elsewhere))
 
     def forget(self, run: RunDir) -> None:
         """Look at a run no more, whose directory is gone; its program goes on."""
@@ -73,8 +73,7 @@ class LoggedRuns:
             known.flags.wait()
 
     def _begin(self, run: RunDir) -> _Known:
-        host = submitted_value(run, "host", str)
-        known = self._known[run.number] = _Known(elsewhere=host not in (None, socket.gethostname()))
+        known = self._known[run.number] = _Known(other_host(run))
         if last_line(run.attempt(1).events, End):
             known.over_since = time.monotonic()
         if _is_free(run):  # else one goes on that an earlier daemon has started
@@ -84,11 +83,12 @@ class LoggedRuns:
     def _see_end(self, run: RunDir, record: RunRecord, known: _Known) -> None:
         if known.over_since is not None:
             return
-        # Nothing is known of a process on another machine: it ends by its word, or when somebody cancels it.
-        gone = record.request == "cancel" if known.elsewhere else not alive(record.worker)
-        if gone or (
-            b'"kind":"end"' in tail(run.attempt(1).events, WINDOW) and last_line(run.attempt(1).events, End)
-        ):
+        events = run.attempt(1).events
+        if known.elsewhere:  # nothing is known of its process
+            gone = record.request == "cancel" or time.time() - events.stat().st_mtime > SILENT_S
+        else:
+            gone = not alive(record.worker)
+        if gone or (b'"kind":"end"' in tail(events, WINDOW) and last_line(events, End)):
             known.over_since = time.monotonic()
 
     def _flags_are_raised(self, run: RunDir, known: _Known) -> bool:
@@ -102,6 +102,15 @@ class LoggedRuns:
             known.flags.kill()
             known.flags.wait()
         return True
+
+
+def _why_gone(record: RunRecord, elsewhere: str | None) -> str:
+    """Return why a program is taken to be gone that said nothing."""
+    if elsewhere:
+        return f"its program was on {elsewhere}, and has logged nothing for a day"
+    if record.worker is not None and record.worker.boot_id != boot_id():
+        return "the machine was restarted"
+    return "its program is gone without a word: killed, or ended at once"
 
 
 def _is_free(run: RunDir) -> bool:

@@ -62,7 +62,7 @@ def _of_logged(run: RunDir, record: RunRecord, origin: int | None) -> JournalLin
         return None
     end = last_line(run.attempt(1).events, End)
     why = f"it is a copy of run #{origin}, or was moved here" if origin else "its journal is damaged"
-    ended = lifecycle.logged_verdict(record, end, restarted=False) if end else None
+    ended = lifecycle.logged_verdict(record, end, why) if end else None
     if ended is not None and ended.state is not None:
         return Adopted(run.number, ended.state, ended.reason or f"by its own log, since {why}", 1)
     return Adopted(run.number, RunState.CANCELLED, f"{why} while its program went on", 1)

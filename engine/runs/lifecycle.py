@@ -231,21 +231,16 @@ def not_ours(number: int, what: str) -> str:
     return f"run #{number} is logged by its own program, and cannot be {what} here"
 
 
-def logged_verdict(record: RunRecord, end: End | None, *, restarted: bool) -> Ended:
+def logged_verdict(record: RunRecord, end: End | None, why: str) -> Ended:
     """Return how a run ended that a program logs by itself: by its last line, else by what is known of its process.
-    `restarted`: the machine, since it began.
+    `why`: it is gone, in words.
     """
     facts = Facts(record.attempt)
     if end is not None:
         state = next((state for state in ENDED if state == end.status), RunState.FINISHED)
         return _ended(facts, state, end.error or end.reason)
     if record.request == "cancel":
-        return _ended(facts, RunState.CANCELLED, record.cause or "its program was sent SIGTERM")
-    why = (
-        "the machine was restarted"
-        if restarted
-        else "its program is gone without a word: killed, or ended at once"
-    )
+        return _ended(facts, RunState.CANCELLED, record.cause)
     return _ended(facts, RunState.FAILED, why)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any, TypeVar
 
 from engine.recipe.command import Command, any_recipe
@@ -21,6 +22,12 @@ def submitted_value(run: RunDir, key: str, kind: type[T]) -> T | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, kind) else None
+
+
+def other_host(run: RunDir) -> str | None:
+    """Return the name of the machine or container that a run was made on; None where that is this one."""
+    host = submitted_value(run, "host", str)
+    return host if host != socket.gethostname() else None
 
 
 def read_submitted(run: RunDir) -> tuple[dict[str, Any], Recipe | Command]:

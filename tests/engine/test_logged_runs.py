@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import shutil
 import signal
@@ -10,6 +12,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
@@ -20,7 +24,9 @@ import finetui
 from engine.basics.errors import ExportError, FixError, QueueError
 from engine.client import clone, fix
 from engine.export import source
+from engine.queue import logged
 from engine.runs import journal
+from engine.runs.home import RunDir
 from finetui.client import Client
 from finetui.daemon import connect
 from finetui.errors import StoreError
@@ -163,7 +169,7 @@ def test_cancel_sends_sigterm_to_the_program_alone(
             refused()
     client.action("cancel", run=run)
     found = wait_state(client, run, "cancelled")
-    assert found["reason"] == "its program was sent SIGTERM"
+    assert found["reason"] is None
     assert program.wait() == -signal.SIGTERM
     assert child.is_running()
     child.kill()
@@ -308,3 +314,30 @@ def test_a_damaged_journal_starts_nothing(home: Home, client: Client) -> None:
         assert not again.action("status")["queued"]
     assert journal.read(directory(home, run.number)).state == "finished"
     assert [path.name for path in (run.path / "attempts").iterdir()] == ["1"]
+
+
+def test_a_program_on_another_machine_is_not_taken_for_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logged, "_start", lambda run: None)
+    one = finetui.init("far", home=tmp_path / "home", daemon=False)
+    one.log({"loss": 1.0})
+    assert one.path
+    run = RunDir(one.path)
+    meta = json.loads(run.meta.read_text())
+    run.meta.write_text(json.dumps({**meta, "host": "another"}))
+    record = replace(journal.read(run), worker=None)
+    runs = logged.LoggedRuns()
+    assert runs.look(run, record) is None
+    times = run.attempt(1).events.stat()
+    os.utime(run.attempt(1).events, (times.st_atime, times.st_mtime - 100_000))
+    ended = runs.look(run, record)
+    one.finish()
+    assert ended
+    assert (ended.state, ended.reason) == (
+        "failed",
+        "its program was on another, and has logged nothing for a day",
+    )
+    cancelled = logged.LoggedRuns().look(run, replace(record, request="cancel"))
+    assert cancelled
+    assert cancelled.state == "finished"  # by its own word
