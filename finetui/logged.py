@@ -23,12 +23,13 @@ from finetui.examples import Examples
 from finetui.home import Home
 from finetui.home import home as default_home
 from finetui.log import line_of
-from finetui.measures import Measures, as_step
+from finetui.measures import Measures, as_number, as_step
 from finetui.new_run import Start, make_run, rewrite, word_of
 from finetui.patient_log import PatientLog
 from finetui.plain import plain
 
 RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")  # the first that is set
+PLAIN = {float, int}
 STATUSES = ("finished", "failed", "cancelled")
 DAEMON = "FINETUI_DAEMON"
 
@@ -59,7 +60,7 @@ def init(
     if (own_rank() if rank is None else rank) != 0:
         return Run(None, values)
     words = [word_of(str(word)) for word in (*((project,) if project else ()), *tags)]
-    title = str(name or project or Path(sys.argv[0]).stem or "run")[:200]
+    title = str(name or project or _script())[:200]
     one = word_of(group) if group else None
     start = Start(title, plain(values), tuple(dict.fromkeys(filter(None, words))), one, str(note or ""))
     place = default_home() if home is None else Home(Path(home).expanduser().absolute())
@@ -130,7 +131,7 @@ class Run:
                 line = self._measures.line(values, now)
                 if line is not None and self._log is not None:
                     self._log.append(line)
-                self._last.update(values)
+                self._keep(values)
         except Exception as error:
             self._warn(f"log: {type(error).__name__}: {error}")
 
@@ -208,6 +209,14 @@ class Run:
     ) -> None:
         self.finish(*endings.ending_of(error))
 
+    def _keep(self, values: Mapping[str, Any]) -> None:
+        """Keep the last values as numbers: a tensor would keep all that it was computed from."""
+        if not PLAIN.issuperset(map(type, values.values())):
+            values = {
+                name: number for name, value in values.items() if (number := as_number(value)) is not None
+            }
+        self._last.update(values)
+
     def _write(self, kind: str, *, sync: bool = False, **fields: Any) -> None:
         if not self.active:
             self._refuse(kind)
@@ -248,8 +257,23 @@ class Run:
             with self._lock:
                 self._append(line_of("log", level="warning", message=sentence))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In another process it logs nothing, as in one that was forked."""
+        return Run, (None, {}, self.name)
+
+    def __deepcopy__(self, _: Any) -> Run:
+        return self
+
     def __repr__(self) -> str:
         return f"<finetui.Run #{self.number}>" if self.number else "<finetui.Run that logs nothing>"
+
+
+def _script() -> str:
+    """Return what a run is called that nobody has named."""
+    if "ipykernel" in sys.modules:
+        return "notebook"
+    stem = Path(sys.argv[0] if sys.argv else "").stem
+    return stem if any(letter.isalnum() for letter in stem) and not stem.startswith("-") else "run"
 
 
 def _config(config: Any) -> dict[str, Any]:

@@ -30,6 +30,7 @@ log = logging.getLogger("finetui.queue")
 
 FLAGS = "engine.attempt.logged"  # the module of the process beside a run
 FLAGS_S = 60.0  # that it may take when the run has ended
+MOST_LIVE, MOST_ENDED = 16, 4  # such processes at a time: of runs that go on, and of those that have ended
 SILENT_S = 86_400.0  # after which a program on another machine is taken to be gone
 WINDOW = 4096  # bytes at the end of a log in which its last line is looked for, at each look
 
@@ -40,6 +41,7 @@ class _Known:
 
     elsewhere: str | None  # the other machine or container that its program runs on
     flags: subprocess.Popen[bytes] | None = None
+    flags_since: float | None = None  # monotonic; None: its turn has not come
     over_since: float | None = None  # monotonic
     asked: bool = False  # to end
 
@@ -54,6 +56,8 @@ class LoggedRuns:
         """Look at a run; return the line for its journal once it has ended and its flags are raised."""
         known = self._known.get(run.number) or self._begin(run)
         self._see_end(run, record, known)
+        if known.flags_since is None:
+            self._begin_flags(run, known)
         if known.over_since is None:
             if record.request == "cancel" and not known.asked and record.worker is not None:
                 known.asked = True
@@ -76,9 +80,19 @@ class LoggedRuns:
         known = self._known[run.number] = _Known(other_host(run))
         if last_line(run.attempt(1).events, End):
             known.over_since = time.monotonic()
+        return known
+
+    def _begin_flags(self, run: RunDir, known: _Known) -> None:
+        """Start the process beside a run, unless there are so many already: of those that have ended, each is short."""
+        ended = known.over_since is not None
+        others = [one for one in self._known.values() if one.flags is not None and one.flags.poll() is None]
+        if sum((one.over_since is not None) == ended for one in others) >= (
+            MOST_ENDED if ended else MOST_LIVE
+        ):
+            return
+        known.flags_since = time.monotonic()
         if _is_free(run):  # else one goes on that an earlier daemon has started
             known.flags = _start(run)
-        return known
 
     def _see_end(self, run: RunDir, record: RunRecord, known: _Known) -> None:
         if known.over_since is not None:
@@ -92,7 +106,9 @@ class LoggedRuns:
             known.over_since = time.monotonic()
 
     def _flags_are_raised(self, run: RunDir, known: _Known) -> bool:
-        late = time.monotonic() - (known.over_since or 0.0) > FLAGS_S
+        if known.flags_since is None or known.over_since is None:
+            return False
+        late = time.monotonic() - max(known.over_since, known.flags_since) > FLAGS_S
         if known.flags is None:
             return late or _is_free(run)
         if known.flags.poll() is None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import math
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -196,6 +198,22 @@ def test_a_forked_child_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     assert len(of_kind(run, "end")) == 1
 
 
+def test_what_is_kept_of_a_value_is_a_number() -> None:
+    """A tensor would keep all that it was computed from."""
+
+    class Tensor:
+        def item(self) -> float:
+            return 0.5
+
+    with finetui.init("kept") as run:
+        run.log({"loss": Tensor(), "word": "x"})
+        assert dict(run.summary) == {"loss": 0.5}
+        again = pickle.loads(pickle.dumps(run))
+        assert copy.deepcopy({"run": run})["run"] is run
+    assert not again.active
+    again.log({"loss": 1.0})
+
+
 @pytest.mark.parametrize("name", ["RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK"])
 def test_only_the_first_rank_writes(name: str, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "1")
@@ -343,7 +361,9 @@ def test_scripts_of_wandb_go_on_as_they_are(
 
 def test_the_examples_of_the_page_work() -> None:
     page = (Path(__file__).parents[2] / "docs" / "logging.md").read_text()
-    snippets = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "Trainer(" not in block]
+    snippets = [
+        block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "Trainer(" not in block
+    ]
     assert len(snippets) == 3
     for snippet in snippets:
         _, said = python(snippet).communicate(timeout=120)
