@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from finetui.home import Home
 from finetui.lock import Lock
 
+PENDING = "is being made"
 WAIT_S = 60.0  # that others may take to make a run's directory
 
 
@@ -23,15 +24,15 @@ def next_number(home: Home, least: int) -> Iterator[int]:
             raise TimeoutError(None, f"another process has had it for {WAIT_S:g} s", str(home.numbers))
         before = _given(home)
         number = max(least, before + 1)
-        home.numbers.write_text(
-            f"{number}\n"
-        )  # before there is a directory: whoever is killed wastes a number
+        home.numbers.write_text(f"{number} {PENDING}\n")
         try:
             yield number
         except BaseException:
             with suppress(OSError):
                 home.numbers.write_text(f"{before}\n")
             raise
+        with suppress(OSError):  # else the next one looks whether there is a directory
+            home.numbers.write_text(f"{number}\n")
 
 
 def note_given(home: Home, number: int) -> None:
@@ -54,6 +55,9 @@ def last_number(home: Home) -> int:
 def _given(home: Home) -> int:
     """Return the highest number that was given. The file may have been written by hand, or never."""
     try:
-        return int(home.numbers.read_text()[:10])
+        number, _, pending = home.numbers.read_text()[:100].partition(" ")
+        given = int(number)
     except (OSError, ValueError):
         return 0
+    # Whoever was killed meanwhile had made the directory, or had not.
+    return given - 1 if pending and last_number(home) < given else given
