@@ -24,32 +24,41 @@ class EventFile:
         self._event = Event
         self._path = path
         self._loader = RawEventFileLoader(str(path))
-        self._records = 0
+        self._records = self._bad = 0
+
+    def events(self) -> Iterator[Any]:
+        """Yield what is new, as TensorBoard has it. Raises OSError."""
+        from google.protobuf.message import DecodeError
+
+        for record in self._loader.Load():
+            self._records += 1
+            try:
+                yield self._event.FromString(record)
+            except DecodeError:
+                self._bad += 1
+
+    def damage(self, *, last: bool) -> str | None:
+        """Return what could not be read since this was asked before, in words; `last`: nothing more is written. Raises
+        OSError.
+        """
+        bad, self._bad = self._bad, 0
+        if last:  # TensorBoard stops at a damaged record without a word
+            bad += frames_in(self._path) - self._records
+        return f"{bad} record{'s' if bad > 1 else ''} of it cannot be read" if bad > 0 else None
 
     def read(self, *, last: bool = False) -> Reading:
         """Return what is new; a record that is not whole yet comes with the next call, unless it is the `last`. Raises
         OSError.
         """
-        from google.protobuf.message import DecodeError
+        points = tuple(point for event in self.events() for point in self.points(event))
+        return Reading(points, problem=self.damage(last=last))
 
-        points: list[Point] = []
-        bad = 0
-        for record in self._loader.Load():
-            self._records += 1
-            try:
-                points += self._points(self._event.FromString(record))
-            except DecodeError:
-                bad += 1
-        if last:  # TensorBoard stops at a damaged record without a word
-            bad += frames_in(self._path) - self._records
-        records = f"{bad} record{'s' if bad > 1 else ''} of it cannot be read"
-        return Reading(tuple(points), problem=records if bad > 0 else None)
-
-    def _points(self, event: Any) -> Iterator[Point]:
+    def points(self, event: Any) -> Iterator[Point]:
+        """Yield the measures in an event."""
         for value in event.summary.value:
             scalar = _scalar(value)
             if scalar is not None and value.tag not in STEPS and 0 <= event.step < LARGEST_STEP:
-                yield Point(int(event.step), our_name(value.tag, self._path.parent.name), scalar)
+                yield Point(int(event.step), our_name(value.tag, self._path.parent.name), scalar, event.wall_time)
 
 
 def frames_in(path: Path) -> int:

@@ -37,7 +37,7 @@ def find(folders: Sequence[Path], since: float) -> Found:
     others: set[Path] = set()
     checkpoints: set[tuple[int, Path]] = set()
     count = 0
-    for entry in (entry for folder in folders for entry in _walk(folder, DEEPEST)):
+    for entry in (entry for folder in folders for entry in walk(folder, DEEPEST)):
         count += 1
         if count > MOST:
             break
@@ -62,7 +62,7 @@ def find(folders: Sequence[Path], since: float) -> Found:
     return Found(ordered, frozenset(others), tuple(sorted(checkpoints)), count <= MOST)
 
 
-def _walk(folder: Path | str, deeper: int) -> Iterator[os.DirEntry[str]]:
+def walk(folder: Path | str, deeper: int) -> Iterator[os.DirEntry[str]]:
     """Yield the files below a folder; not those in hidden ones, nor behind links."""
     try:
         with os.scandir(folder) as entries:
@@ -77,7 +77,7 @@ def _walk(folder: Path | str, deeper: int) -> Iterator[os.DirEntry[str]]:
         if not is_folder:
             yield entry
         elif deeper and not entry.name.startswith(".") and entry.name not in SKIPPED:
-            yield from _walk(entry.path, deeper - 1)
+            yield from walk(entry.path, deeper - 1)
 
 
 def _is_anothers(name: str) -> bool:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 LARGEST_STEP = 2**53  # what a float holds exactly
 
 
-class Point(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Point:
     """One measure at an optimiser step."""
 
     step: int
     name: str  # as in our logs: `train/loss`
     value: float
+    t: float | None = field(default=None, compare=False)  # when, Unix seconds, where the file says it
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,9 @@ class WandbFile:
         self._path = path
         self._at = _HEADER_BYTES  # after the last whole message
 
-    def read(self) -> Reading:
-        """Return what is new; a message that is not whole yet comes with the next call. Raises OSError, and ValueError
-        for a file that is not one.
+    def records(self) -> Iterator[Any]:
+        """Yield what is new, as W&B has it; a message that is not whole yet comes with the next call. Raises OSError,
+        and ValueError for a file that is not one, or where it is damaged.
         """
         from google.protobuf.message import DecodeError
 
@@ -45,14 +45,23 @@ class WandbFile:
             begin = self._at - self._at % _BLOCK
             file.seek(begin)
             data = file.read()
+        for message, end in _messages(data, self._at - begin):
+            self._at = begin + end
+            try:
+                yield self._record.FromString(message)
+            except DecodeError as error:
+                raise ValueError(str(error)) from None
+
+    def read(self) -> Reading:
+        """Return the measures that are new. Raises OSError, and ValueError for a file that is not one."""
         points: list[Point] = []
         try:
-            for message, end in _messages(data, self._at - begin):
-                self._at = begin + end
-                record = self._record.FromString(message)
+            for record in self.records():
                 if record.WhichOneof("record_type") == "history":
-                    points += _points(record.history)
-        except (ValueError, DecodeError) as error:
+                    points += points_of(record.history)
+        except ValueError as error:
+            if self._at == _HEADER_BYTES:
+                raise
             return Reading(tuple(points), problem=str(error))
         return Reading(tuple(points))
 
@@ -80,21 +89,24 @@ def _messages(data: bytes, at: int) -> Iterator[tuple[bytes, int]]:
             yield parts, at
 
 
-def _points(history: Any) -> Iterator[Point]:
-    values = {".".join(item.nested_key) or item.key: _json(item.value_json) for item in history.item}
+def points_of(history: Any) -> Iterator[Point]:
+    """Yield the measures of one call of `log`."""
+    values = {".".join(item.nested_key) or item.key: value_of(item.value_json) for item in history.item}
     named = (whole(values[name]) for name in STEPS if name in values)
     step = next((step for step in named if step is not None), None)
     if step is None:  # W&B's own count of calls
         step = history.step.num if history.HasField("step") else whole(values.get("_step"))
     if step is None:
         return
+    t = number(values.get("_timestamp"))
     for name, value in values.items():
         measure = number(value)
         if measure is not None and name not in STEPS and not name.startswith("_"):
-            yield Point(int(step), our_name(name), measure)
+            yield Point(int(step), our_name(name), measure, t)
 
 
-def _json(text: str) -> Any:
+def value_of(text: str) -> Any:
+    """Return what W&B keeps as JSON; None where it is none."""
     try:
         return json.loads(text)
     except ValueError:
