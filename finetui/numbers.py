@@ -35,6 +35,15 @@ def next_number(home: Home, least: int) -> Iterator[int]:
             home.numbers.write_text(f"{number}\n")
 
 
+def take(home: Home, above: int | None = None, wanted: int = 0) -> int:
+    """Give such a number for good: it leaves a gap where it is not used. The one that is `wanted`, where it and all
+    later ones are free. `above`: the highest of all runs that are there, where the caller knows it. Raises OSError.
+    """
+    last = last_number(home) if above is None else above
+    with next_number(home, max(last + 1, wanted)) as number:
+        return number
+
+
 def note_given(home: Home, number: int) -> None:
     """Let nobody be given this number or a lower one any more. Raises OSError."""
     with Lock(home.numbers).held(WAIT_S):

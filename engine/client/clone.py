@@ -9,14 +9,15 @@ from engine.basics.errors import QueueError
 from engine.recipe import recipe_file
 from engine.recipe.recipe_file import RecipeFile
 from engine.runs.home import RunDir
-from engine.runs.submitted import read_submitted, refuse_logged, submitted_value
+from engine.runs.imported import refuse_foreign
+from engine.runs.submitted import read_submitted, submitted_value
 
 
 def recipe_of(run: RunDir, overrides: list[str]) -> tuple[RecipeFile, Path]:
     """Return the recipe with `key=value` changes, and the folder that its paths start from. Raises RecipeError, and
     QueueError where the run's own recipe cannot be read.
     """
-    if why := refuse_logged(run, "cloned"):
+    if why := refuse_foreign(run, "cloned"):
         raise QueueError(why)
     try:
         meta, recipe = read_submitted(run)

@@ -27,7 +27,8 @@ from engine.recipe.recipe_file import RecipeFile
 from engine.recipe.sections import Recipe
 from engine.runs.events import events_of
 from engine.runs.home import RunDir
-from engine.runs.submitted import read_submitted, refuse_command, refuse_logged
+from engine.runs.imported import refuse_foreign
+from engine.runs.submitted import read_submitted, refuse_command
 from finetui.files import write_whole_file
 from store import lines
 from store.line_fields import body
@@ -169,7 +170,7 @@ def save(proposal: Fix, out: Path | None) -> Path:
 
 
 def _read(run: RunDir) -> tuple[dict[str, Any], Recipe]:
-    if why := refuse_logged(run, "fixed"):
+    if why := refuse_foreign(run, "fixed"):
         raise FixError(why)
     try:
         meta, recipe = read_submitted(run)

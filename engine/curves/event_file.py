@@ -58,7 +58,9 @@ class EventFile:
         for value in event.summary.value:
             scalar = _scalar(value)
             if scalar is not None and value.tag not in STEPS and 0 <= event.step < LARGEST_STEP:
-                yield Point(int(event.step), our_name(value.tag, self._path.parent.name), scalar, event.wall_time)
+                yield Point(
+                    int(event.step), our_name(value.tag, self._path.parent.name), scalar, event.wall_time
+                )
 
 
 def frames_in(path: Path) -> int:

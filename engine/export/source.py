@@ -15,7 +15,8 @@ from engine.recipe.tasks import Classification
 from engine.runs import journal
 from engine.runs.events import events_of
 from engine.runs.home import RunDir
-from engine.runs.submitted import read_submitted, refuse_command, refuse_logged
+from engine.runs.imported import refuse_foreign
+from engine.runs.submitted import read_submitted, refuse_command
 from store.best import judged_by
 from store.lines import WORKER, Eval, Plan, WorkerLine
 from store.states import ACTIVE, WAITING
@@ -82,7 +83,7 @@ class Source:
 
 def read(run: RunDir, what: str = "exported") -> Source:
     """Read a run's directory, for what is to be done with it. Raises ExportError."""
-    if why := refuse_logged(run, what):
+    if why := refuse_foreign(run, what):
         raise ExportError(why)
     try:
         meta, recipe = read_submitted(run)

@@ -15,8 +15,9 @@ from engine.queue.orders import group_of, tags_of
 from engine.recipe.command import Command, any_recipe
 from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
+from engine.runs.imported import refuse_foreign
 from engine.runs.journal import LATEST
-from engine.runs.submitted import read_submitted, refuse_logged
+from engine.runs.submitted import read_submitted
 from finetui.files import read_json, sync, write_json
 from finetui.home import Home
 from finetui.log import LogWriter
@@ -102,12 +103,12 @@ def read_submission(body: dict[str, Any]) -> tuple[Submission, Recipe | Command]
 
 def repeat_submission(run: RunDir) -> dict[str, Any]:
     """Return the submission that runs the recipe of an earlier run once more. Raises QueueError."""
+    if why := refuse_foreign(run, "queued again"):
+        raise QueueError(why)
     try:
         body = read_json(run.meta)
     except (OSError, ValueError) as error:
         raise QueueError(f"{run.meta} cannot be read ({error}); the run cannot be repeated") from None
-    if why := refuse_logged(run, "repeated"):
-        raise QueueError(why)
     known = Submission.model_fields.keys() - IN_JOURNAL - {"environment"}
     submission = {key: body[key] for key in known if body.get(key) is not None}
     try:

@@ -10,17 +10,15 @@ from pathlib import Path
 from engine.basics.errors import QueueError
 from engine.queue import mirror
 from engine.queue.mirror import IDENTITY, MirrorError, Target
-from engine.runs import journal
+from engine.runs import arrived
 from engine.runs.home import RunDir, run_dirs
 from engine.runs.submitted import submitted_value
 from finetui.files import make_private, read_json, sync, write_json
 from finetui.home import Home
 from finetui.log import LogWriter
-from finetui.numbers import last_number
-from store.journal_lines import Adopted
+from finetui.numbers import take
 from store.line_fields import write
 from store.paths import RUN_NAME, removed_runs
-from store.states import RunState
 
 PULLING = "pulling"  # in the home, while runs come
 
@@ -64,7 +62,7 @@ def take_in(home: Home, folder: Path) -> Iterator[Pulled]:
         if uuid in here:
             yield Pulled(here[uuid], run.number, slug, new=False)
             continue
-        number = run.number if run.number not in taken else last_number(home) + 1
+        number = run.number if run.number not in taken else take(home)
         taken.add(number)
         _pause(run, number)
         run.path.rename(home.runs / f"{number:06d}-{slug}")
@@ -75,14 +73,10 @@ def take_in(home: Home, folder: Path) -> Iterator[Pulled]:
 
 def _pause(run: RunDir, number: int) -> None:
     """Let a run that had not ended wait for somebody who wants it here: it may have come to a laptop."""
-    record = journal.read(run)
-    if not (record.waiting or record.active):
-        return
-    last = max((attempt.number for attempt in run.attempts()), default=record.attempt)
-    why = f"it came from a mirror, where it had not ended: finetui resume {number} goes on"
-    writer = LogWriter(run.journal, "journal", run=number)
-    write(writer, Adopted(number, RunState.PAUSED, why, last or None))
-    writer.close()
+    if line := arrived.paused(run, number, "a mirror"):
+        writer = LogWriter(run.journal, "journal", run=number)
+        write(writer, line)
+        writer.close()
 
 
 def _runs_in(folder: Path) -> list[RunDir]:

@@ -28,6 +28,7 @@ from engine.queue.orders import Order, answer, line_for, name_of
 from engine.queue.scheduler import Capacity, Start, decide
 from engine.runs import cleaning, disk, journal, lifecycle, removed
 from engine.runs.home import RunDir
+from engine.runs.imported import refuse_foreign
 from engine.runs.journal import Request, RunRecord
 from finetui.home import Home
 from finetui.lock import Lock
@@ -347,6 +348,8 @@ class Supervisor:
         """Queue a cancelled, failed or paused run again, to resume its last whole checkpoint; return its state."""
         with self._lock:
             record = self._runs.allowed("resume", number)
+            if why := refuse_foreign(self._runs.dirs[number], "resumed"):
+                raise QueueError(why)
             return self._runs.write(record, Requeued(RunState.QUEUED, interruptions=0)).state
 
     def edit(self, number: int, body: dict[str, Any]) -> dict[str, Any]:

@@ -52,10 +52,11 @@ def _read_run(directory: Path) -> tuple[Recipe, Path]:
     from engine.basics.errors import DataError
     from engine.recipe.command import Command
     from engine.runs.home import RunDir
-    from engine.runs.submitted import read_submitted, refuse_command, refuse_logged
+    from engine.runs.imported import refuse_foreign
+    from engine.runs.submitted import read_submitted, refuse_command
 
     run = RunDir(directory)
-    if why := refuse_logged(run, "looked into"):
+    if why := refuse_foreign(run, "looked into"):
         raise DataError(why)
     try:
         meta, recipe = read_submitted(run)

@@ -308,6 +308,28 @@ def pull(
     module.pull(target, as_json=as_json)
 
 
+@app.command("import")
+def import_(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="Folders and files to look in, or another home.", show_default=False),
+    ],
+    tool: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="Take what this has written alone: tensorboard, wandb, trackio, mlflow, trainer, finetui.",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be imported.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Import runs of TensorBoard, W&B, trackio, MLflow, transformers' Trainer, or another home; never one twice."""
+    from tui.cli import importing as module
+
+    module.import_runs(paths, tool, dry=dry_run, as_json=as_json)
+
+
 @daemon_app.command("start")
 def daemon_start(as_json: Json = False) -> None:
     """Start the daemon if it is not running. Other commands do this by themselves."""

@@ -1,0 +1,1 @@
+"""Runs of other tools as run directories of ours: found, read, and written once."""

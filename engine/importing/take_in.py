@@ -1,0 +1,189 @@
+"""Importing: each run that was found is read, and becomes a run directory, or adds to the one that it is already.
+
+Beside the daemon, which takes up directories that appear. One import at a time in a home, under a lock of its own.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from engine.basics.errors import QueueError
+from engine.curves.points import Point
+from engine.importing import make
+from engine.importing.foreign import Candidate, Foreign, Unusable
+from engine.importing.known import Known, KnownRun, known_runs
+from engine.runs import journal
+from engine.runs.events import events_of
+from engine.runs.home import AttemptDir, RunDir
+from engine.runs.imported import KEY, TITLES
+from finetui.errors import first_line
+from finetui.files import read_json, sync, write_json
+from finetui.home import Home
+from finetui.lock import Lock
+from finetui.numbers import take
+from store.lines import Log, Metrics, Resume, WorkerLine
+
+LOCK = "import.lock"
+What = Literal["new", "grown", "known", "removed", "failed"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run that was found."""
+
+    what: What
+    tool: str
+    place: str
+    number: int | None = None  # here
+    name: str = ""
+    state: str = ""
+    steps: int = 0
+    metrics: int = 0  # names
+    points: int = 0  # new ones
+    notes: Sequence[str] = ()
+    why: str = ""  # it failed
+
+
+@contextmanager
+def alone(home: Home) -> Iterator[None]:
+    """Be the only import of a home, and clear away what one left that was killed. Raises QueueError."""
+    with Lock(home.path / LOCK).held(0.0) as got:
+        if not got:
+            raise QueueError("another import is at work in this home; wait until it has ended")
+        make.clear_unfinished(home)
+        yield
+
+
+def take_in(home: Home, candidates: Sequence[Candidate], *, dry: bool) -> Iterator[Outcome]:
+    """Import runs, one by one; `dry`: only say what would be done. A run that cannot be read costs no other anything.
+    Raises OSError where the home cannot be written to, and Unusable where a library is missing.
+    """
+    known = known_runs(home)
+    last: int | None = None  # that was taken
+    for found in candidates:
+        if one := known.unchanged(found.tool, found.place, found.stamp):
+            yield _known(found, one)
+            continue
+        try:
+            run = found.read()
+        except ImportError as error:
+            missing = error.name or "a library"
+            raise Unusable(
+                f"{TITLES[found.tool]} cannot be read, since {missing} is missing: install finetui[curves]"
+            ) from None
+        except Exception as error:  # whatever the files hold
+            yield Outcome("failed", found.tool, found.place, why=_why(found, error))
+            continue
+        one = known.by_id.get((found.tool, run.id))
+        if one is not None:
+            yield _go_on(found, run, one, known, dry=dry)
+            continue
+        if not dry:
+            last = take(home, last)
+            parent = known.by_id.get((found.tool, run.parent)) if run.parent else None
+            made = make.make_foreign(home, last, found, run, parent.number if parent else None)
+            known.add(KnownRun(last, make.origin_of(found, run), made))
+        yield _outcome("new", found, run, None if dry else last, make.measured(run.points))
+
+
+def _why(found: Candidate, error: Exception) -> str:
+    if isinstance(error, Unusable):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename or found.place}: {error.strerror}"
+    return f"{found.place}: {type(error).__name__}: {first_line(error)}"
+
+
+def _known(found: Candidate, one: KnownRun) -> Outcome:
+    return Outcome("known" if one.run is not None else "removed", found.tool, found.place, one.number)
+
+
+def _outcome(
+    what: What, found: Candidate, run: Foreign, number: int | None, points: make.Measured
+) -> Outcome:
+    return Outcome(
+        what,
+        found.tool,
+        found.place,
+        number,
+        run.name,
+        run.state,
+        max((step for step, _ in points), default=0),
+        len({name for _, name in points}),
+        len(points),
+        run.notes,
+    )
+
+
+def _go_on(found: Candidate, run: Foreign, one: KnownRun, known: Known, *, dry: bool) -> Outcome:
+    """Add what is new to a run that was imported before, as one more attempt. What was measured is never taken away."""
+    if one.run is None:
+        return _known(found, one)
+    before = _measured_in(one.run)
+    now = make.measured(run.points)
+    changed = [key for key, point in now.items() if not _same(before.get(key), point)]
+    record = journal.read(one.run)
+    attempt = max((attempt.number for attempt in one.run.attempts()), default=0)
+    unsaid = record.attempt < attempt  # an import was killed before it came to the journal
+    if not changed and not unsaid and record.state == run.state:
+        if not dry:
+            _remember(found, run, one, known)
+        return _known(found, one)
+    first = min((step for step, _ in changed), default=0)
+    later = {key: point for key, point in {**before, **now}.items() if key[0] >= first} if changed else {}
+    if not dry:
+        if changed:
+            attempt += 1
+            _add_attempt(one.run, attempt, found, run, later, first)
+        began = min((point.t for point in later.values() if point.t), default=run.ended)
+        make.append_journal(one.run, make.ended_lines(run, attempt, began))
+        _remember(found, run, one, known)
+    return _outcome("grown", found, run, one.number, {key: now[key] for key in changed})
+
+
+def _add_attempt(
+    directory: RunDir, number: int, found: Candidate, run: Foreign, points: make.Measured, first: int
+) -> None:
+    """Write a further attempt, which takes back what earlier ones say from its first step on. Whole or not at all."""
+    final = directory.attempt(number)
+    unfinished = AttemptDir(final.path.with_name(f"{make.UNFINISHED}{number}"))
+    shutil.rmtree(unfinished.path, ignore_errors=True)
+    unfinished.path.mkdir(mode=0o700)
+    lines: list[WorkerLine] = [
+        Resume(first - 1),
+        Log("info", f"went on in {TITLES[found.tool]}: {found.place}"),
+    ]
+    make.write_events(unfinished.events, directory.number, number, run, points, lines)
+    sync(unfinished.path)
+    unfinished.path.rename(final.path)
+    sync(final.path.parent)
+
+
+def _remember(found: Candidate, run: Foreign, one: KnownRun, known: Known) -> None:
+    """Note in run.json how far it was read, and where."""
+    if one.run is None:
+        return
+    origin = make.origin_of(found, run)
+    write_json(one.run.meta, {**read_json(one.run.meta), KEY: origin})
+    known.add(KnownRun(one.number, origin, one.run))
+
+
+def _measured_in(run: RunDir) -> dict[tuple[int, str], Point]:
+    return {
+        (line.step, name): Point(line.step, name, value)
+        for line in events_of(run, Metrics)
+        if isinstance(line, Metrics)
+        for name, value in line.values.items()
+        if value is not None
+    }
+
+
+def _same(one: Point | None, other: Point) -> bool:
+    if one is None:
+        return False
+    return one.value == other.value or (math.isnan(one.value) and math.isnan(other.value))

@@ -1,0 +1,41 @@
+"""Runs that another tool has made or that another program makes, and what cannot be done with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.runs.home import RunDir
+from engine.runs.submitted import refuse_logged, submitted_value
+
+KEY = "imported"  # in run.json: tool, id, place, stamp, …
+OURS = "finetui"  # the tool of a run of another home, which has a recipe of ours
+TITLES = {
+    "tensorboard": "TensorBoard",
+    "wandb": "W&B",
+    "trackio": "trackio",
+    "mlflow": "MLflow",
+    "trainer": "trainer_state.json",
+}
+
+
+def origin(run: RunDir) -> dict[str, Any]:
+    """Return where a run was imported from; empty for one of this home."""
+    return submitted_value(run, KEY, dict) or {}
+
+
+def refuse_imported(run: RunDir, what: str) -> str | None:
+    """Return in a sentence why a run of another tool cannot be done this with; None for a run with a recipe of ours."""
+    found = origin(run)
+    tool = found.get("tool")
+    if tool is None or tool == OURS:
+        return None
+    title = TITLES.get(str(tool), str(tool))
+    return (
+        f"run #{run.number} was imported from {title} ({found.get('place')}): it has no recipe of finetui, and"
+        f" cannot be {what}"
+    )
+
+
+def refuse_foreign(run: RunDir, what: str) -> str | None:
+    """The same, also of a run that a program of its own logs."""
+    return refuse_logged(run, what) or refuse_imported(run, what)
