@@ -55,8 +55,10 @@ class LogWriter:
         if sync:
             os.fsync(self._fd)
 
-    def close(self) -> None:
-        os.fsync(self._fd)
+    def close(self, *, sync: bool = True) -> None:
+        """Without `sync`, whoever made the file sees to it that it comes to the disk."""
+        if sync:
+            os.fsync(self._fd)
         os.close(self._fd)
         self._fd = -1  # the number may soon be another file's
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from engine.importing import make
+from engine.importing.batch import Batch
 from engine.importing.foreign import Unusable
 from engine.importing.take_in import Outcome
 from engine.runs import arrived, journal
@@ -18,7 +16,7 @@ from engine.runs.imported import KEY, OURS
 from engine.runs.removed import bytes_of
 from engine.runs.submitted import submitted_value
 from engine.runs.sweep_plan import read_plan, write_plan
-from finetui.files import read_json, sync, write_json
+from finetui.files import read_json, write_json
 from finetui.home import Home
 from finetui.lock import Lock
 from finetui.log import LogWriter
@@ -111,14 +109,11 @@ def _copy(home: Home, run: RunDir, number: int, there: Mapping[int, int]) -> Non
         )
         write_json(copy.meta, _body(run, there))
         if line is not None:
-            _append(copy.journal, number, line)
-        for above, _, names in os.walk(copy.path):
-            for file in (Path(above, name) for name in names):
-                if file.is_file() and not file.is_symlink():
-                    sync(file)
-            sync(Path(above))
+            _append(copy, number, line)
 
-    make.make(home, number, slug, fill)
+    batch = Batch(home)
+    batch.make(number, slug, fill)
+    batch.settle()
 
 
 def _body(run: RunDir, there: Mapping[int, int]) -> dict[str, Any]:
@@ -133,8 +128,8 @@ def _body(run: RunDir, there: Mapping[int, int]) -> dict[str, Any]:
     }
 
 
-def _append(path: Path, number: int, line: Adopted) -> None:
-    log = LogWriter(path, "journal", run=number)
+def _append(copy: RunDir, number: int, line: Adopted) -> None:
+    log = LogWriter(copy.journal, "journal", run=number)
     try:
         write(log, line)
     finally:

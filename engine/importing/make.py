@@ -1,23 +1,21 @@
-"""Making the directory of a run that has ended elsewhere: whole or absent, as those that the daemon accepts."""
+"""What the directory of a run of another tool holds: run.json, journal, the log of its attempt."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from engine.curves.points import Point
+from engine.importing.batch import Batch
 from engine.importing.foreign import Candidate, Foreign, recipe_of, word
 from engine.runs.home import RunDir
 from engine.runs.imported import KEY, TITLES
 from engine.runs.removed import bytes_of
-from finetui.files import sync, write_json
-from finetui.home import Home
 from finetui.log import LogWriter
 from finetui.new_run import slugify
 from store.journal_lines import Ended, Grouped, JournalLine, Note, Starting, Submitted, Tagged
@@ -25,35 +23,12 @@ from store.line_fields import write
 from store.lines import Checkpoint, End, Log, Metrics, Plan, Resume, WorkerLine
 from store.states import RunState
 
-UNFINISHED = ".importing-"  # prefix of a directory that is not whole yet
 TOGETHER_S = 1.0  # measures of one step that were logged within it share a line
 Measured = Mapping[tuple[int, str], Point]  # by step and name
 
 
-def make(home: Home, number: int, slug: str, fill: Callable[[RunDir], None]) -> RunDir:
-    """Make a run directory; durable when this returns. Raises OSError (disk full), leaving nothing."""
-    unfinished = RunDir(home.runs / f"{UNFINISHED}{number:06d}-{slug}")
-    final = RunDir(home.runs / f"{number:06d}-{slug}")
-    try:
-        unfinished.path.mkdir(mode=0o700)
-        fill(unfinished)
-        sync(unfinished.path)
-        unfinished.path.rename(final.path)
-    except BaseException:
-        shutil.rmtree(unfinished.path, ignore_errors=True)
-        raise
-    sync(home.runs)
-    return final
-
-
-def clear_unfinished(home: Home) -> None:
-    """Remove what an import left that was killed. Nobody else may import meanwhile."""
-    for path in home.runs.glob(f"{UNFINISHED}*"):
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def make_foreign(home: Home, number: int, found: Candidate, run: Foreign, parent: int | None) -> RunDir:
-    """Write a run of another tool. Raises OSError."""
+def make(batch: Batch, number: int, found: Candidate, run: Foreign, parent: int | None) -> RunDir:
+    """Write a run of another tool; it is there when the batch is settled. Raises OSError."""
     name = run.name[:200] or found.tool
     slug = slugify(name)
     recipe = recipe_of(run.config, found.tool)
@@ -81,16 +56,14 @@ def make_foreign(home: Home, number: int, found: Candidate, run: Foreign, parent
     }
 
     def fill(directory: RunDir) -> None:
-        write_json(directory.meta, body)
+        directory.meta.write_text(json.dumps(body, indent=1))
         attempt = directory.attempt(1)
         attempt.path.mkdir(parents=True, mode=0o700)
         first = Log("info", f"imported from {TITLES[found.tool]}: {found.place}")
-        write_events(attempt.events, number, 1, run, measured(run.points), [first])
-        _write_all(LogWriter(directory.journal, "journal", run=number), _journal(run))
-        for path in (attempt.path, attempt.path.parent):
-            sync(path)
+        write_events(attempt.events, number, 1, run, measured(run.points), [first], sync=False)
+        _write_all(LogWriter(directory.journal, "journal", run=number), _journal(run), sync=False)
 
-    return make(home, number, slug, fill)
+    return batch.make(number, slug, fill)
 
 
 def origin_of(found: Candidate, run: Foreign) -> dict[str, Any]:
@@ -111,9 +84,16 @@ def measured(points: Iterable[Point]) -> Measured:
 
 
 def write_events(
-    log: Path, number: int, attempt: int, run: Foreign, points: Measured, first: Sequence[WorkerLine]
+    log: Path,
+    number: int,
+    attempt: int,
+    run: Foreign,
+    points: Measured,
+    first: Sequence[WorkerLine],
+    *,
+    sync: bool,
 ) -> None:
-    """Write the log of an attempt, durable on return. Raises OSError."""
+    """Write the log of an attempt; with `sync`, it is on disk on return. Raises OSError."""
     own = [point.t for point in points.values() if point.t]
     begun = min(own, default=run.created)
     lines: list[tuple[float, WorkerLine]] = [(begun, line) for line in first]
@@ -130,7 +110,7 @@ def write_events(
     lines += [(run.ended, Log("info", remark)) for remark in run.remarks]
     step = max((step for step, _ in points), default=0)
     lines.append((run.ended, End(run.state, step, run.reason if run.state == RunState.FAILED else None)))
-    _write_all(LogWriter(log, "worker", number, attempt), lines)
+    _write_all(LogWriter(log, "worker", number, attempt), lines, sync=sync)
 
 
 def _metrics(points: Measured, begun: float) -> list[tuple[float, WorkerLine]]:
@@ -169,12 +149,12 @@ def ended_lines(run: Foreign, attempt: int, began: float) -> list[tuple[float, J
 
 def append_journal(run: RunDir, lines: Iterable[tuple[float, JournalLine]]) -> None:
     """Add to the journal of an imported run, durable on return; each line is whole, whoever else writes."""
-    _write_all(LogWriter(run.journal, "journal", run=run.number), lines)
+    _write_all(LogWriter(run.journal, "journal", run=run.number), lines, sync=True)
 
 
-def _write_all(log: LogWriter, lines: Iterable[tuple[float, Any]]) -> None:
+def _write_all(log: LogWriter, lines: Iterable[tuple[float, Any]], *, sync: bool) -> None:
     try:
         for t, line in lines:
             write(log, line, t=t)
     finally:
-        log.close()
+        log.close(sync=sync)

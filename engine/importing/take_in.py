@@ -15,6 +15,7 @@ from typing import Literal
 from engine.basics.errors import QueueError
 from engine.curves.points import Point
 from engine.importing import make
+from engine.importing.batch import UNFINISHED, Batch, clear_unfinished
 from engine.importing.foreign import Candidate, Foreign, Unusable
 from engine.importing.known import Known, KnownRun, known_runs
 from engine.runs import journal
@@ -55,40 +56,54 @@ def alone(home: Home) -> Iterator[None]:
     with Lock(home.path / LOCK).held(0.0) as got:
         if not got:
             raise QueueError("another import is at work in this home; wait until it has ended")
-        make.clear_unfinished(home)
+        clear_unfinished(home)
         yield
 
 
 def take_in(home: Home, candidates: Sequence[Candidate], *, dry: bool) -> Iterator[Outcome]:
-    """Import runs, one by one; `dry`: only say what would be done. A run that cannot be read costs no other anything.
-    Raises OSError where the home cannot be written to, and Unusable where a library is missing.
+    """Import runs; `dry`: only say what would be done. A run that cannot be read costs no other anything. Raises
+    OSError where the home cannot be written to, and Unusable where a library is missing.
     """
-    known = known_runs(home)
-    last: int | None = None  # that was taken
+    known, batch = known_runs(home), Batch(home)
+    waiting: list[Outcome] = []  # for the batch
+    last: int | None = None  # number that was taken
     for found in candidates:
+        if batch.full:
+            batch.settle()
+            yield from waiting
+            waiting = []
         if one := known.unchanged(found.tool, found.place, found.stamp):
-            yield _known(found, one)
+            waiting.append(_known(found, one))
             continue
-        try:
-            run = found.read()
-        except ImportError as error:
-            missing = error.name or "a library"
-            raise Unusable(
-                f"{TITLES[found.tool]} cannot be read, since {missing} is missing: install finetui[curves]"
-            ) from None
-        except Exception as error:  # whatever the files hold
-            yield Outcome("failed", found.tool, found.place, why=_why(found, error))
+        run = _read(found)
+        if isinstance(run, str):
+            waiting.append(Outcome("failed", found.tool, found.place, why=run))
             continue
-        one = known.by_id.get((found.tool, run.id))
-        if one is not None:
-            yield _go_on(found, run, one, known, dry=dry)
+        if one := known.by_id.get((found.tool, run.id)):
+            batch.settle()  # it may be one of it
+            waiting.append(_go_on(found, run, one, known, dry=dry))
             continue
         if not dry:
             last = take(home, last)
             parent = known.by_id.get((found.tool, run.parent)) if run.parent else None
-            made = make.make_foreign(home, last, found, run, parent.number if parent else None)
+            made = make.make(batch, last, found, run, parent.number if parent else None)
             known.add(KnownRun(last, make.origin_of(found, run), made))
-        yield _outcome("new", found, run, None if dry else last, make.measured(run.points))
+        waiting.append(_outcome("new", found, run, last, make.measured(run.points)))
+    batch.settle()
+    yield from waiting
+
+
+def _read(found: Candidate) -> Foreign | str:
+    """Read a run; return in words why it cannot be. Raises Unusable where a library is missing."""
+    try:
+        return found.read()
+    except ImportError as error:
+        missing = error.name or "a library"
+        raise Unusable(
+            f"{TITLES[found.tool]} cannot be read, since {missing} is missing: install finetui[curves]"
+        ) from None
+    except Exception as error:  # whatever the files hold
+        return _why(found, error)
 
 
 def _why(found: Candidate, error: Exception) -> str:
@@ -151,14 +166,14 @@ def _add_attempt(
 ) -> None:
     """Write a further attempt, which takes back what earlier ones say from its first step on. Whole or not at all."""
     final = directory.attempt(number)
-    unfinished = AttemptDir(final.path.with_name(f"{make.UNFINISHED}{number}"))
+    unfinished = AttemptDir(final.path.with_name(f"{UNFINISHED}{number}"))
     shutil.rmtree(unfinished.path, ignore_errors=True)
     unfinished.path.mkdir(mode=0o700)
     lines: list[WorkerLine] = [
         Resume(first - 1),
         Log("info", f"went on in {TITLES[found.tool]}: {found.place}"),
     ]
-    make.write_events(unfinished.events, directory.number, number, run, points, lines)
+    make.write_events(unfinished.events, directory.number, number, run, points, lines, sync=True)
     sync(unfinished.path)
     unfinished.path.rename(final.path)
     sync(final.path.parent)

@@ -23,17 +23,21 @@ def origin(run: RunDir) -> dict[str, Any]:
     return submitted_value(run, KEY, dict) or {}
 
 
+def foreign_origin(run: RunDir) -> str | None:
+    """Return in words which tool a run was imported from; None for a run with a recipe of ours."""
+    found = origin(run)
+    if (tool := found.get("tool")) in (None, OURS):
+        return None
+    return f"imported from {TITLES.get(str(tool), tool)}: {found.get('place')}"
+
+
 def refuse_imported(run: RunDir, what: str) -> str | None:
     """Return in a sentence why a run of another tool cannot be done this with; None for a run with a recipe of ours."""
-    found = origin(run)
-    tool = found.get("tool")
-    if tool is None or tool == OURS:
+    tool = origin(run).get("tool")
+    if tool in (None, OURS):
         return None
-    title = TITLES.get(str(tool), str(tool))
-    return (
-        f"run #{run.number} was imported from {title} ({found.get('place')}): it has no recipe of finetui, and"
-        f" cannot be {what}"
-    )
+    title = TITLES.get(str(tool), tool)
+    return f"run #{run.number} was imported from {title} and cannot be {what}: it has no recipe of finetui"
 
 
 def refuse_foreign(run: RunDir, what: str) -> str | None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from engine.basics.wording import NONE, duration, moment, size
 from engine.recipe.kinds import COMMAND
 from engine.runs.events import FEW_SHOT
+from engine.runs.home import RunDir
+from engine.runs.imported import foreign_origin
 from finetui.daemon import connect
 from finetui.errors import StoreError
 from store.best import judged_by
@@ -131,6 +133,8 @@ def _print_head(row: dict[str, Any]) -> None:
     elif row["method"] == COMMAND:
         command = json.loads(row["recipe_json"]).get("command")
         out(f"a command: {shlex.join(map(str, command)) if isinstance(command, list) else command}")
+    elif imported := foreign_origin(RunDir(Path(row["dir"]))):
+        out(imported + (f", of {row['model']}" if row["model"] else ""))
     else:
         out(f"{cell(row['task'])} with {cell(row['method'])} of {cell(row['model'])}{trained}")
     if row["parent"] is not None:
