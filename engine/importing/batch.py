@@ -15,7 +15,7 @@ from finetui.files import sync
 from finetui.home import Home
 
 UNFINISHED = ".importing-"  # prefix of a directory that is not whole yet
-MOST = 64  # runs
+MOST = 32  # runs
 
 
 class Batch:

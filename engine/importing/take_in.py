@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -60,9 +60,12 @@ def alone(home: Home) -> Iterator[None]:
         yield
 
 
-def take_in(home: Home, candidates: Sequence[Candidate], *, dry: bool) -> Iterator[Outcome]:
-    """Import runs; `dry`: only say what would be done. A run that cannot be read costs no other anything. Raises
-    OSError where the home cannot be written to, and Unusable where a library is missing.
+def take_in(
+    home: Home, candidates: Sequence[Candidate], *, dry: bool, settled: Callable[[], object] = lambda: None
+) -> Iterator[Outcome]:
+    """Import runs; `dry`: only say what would be done; `settled` is called when some have become runs. A run that
+    cannot be read costs no other anything. Raises OSError where the home cannot be written to, and Unusable where a
+    library is missing.
     """
     known, batch = known_runs(home), Batch(home)
     waiting: list[Outcome] = []  # for the batch
@@ -72,6 +75,7 @@ def take_in(home: Home, candidates: Sequence[Candidate], *, dry: bool) -> Iterat
             batch.settle()
             yield from waiting
             waiting = []
+            settled()
         if one := known.unchanged(found.tool, found.place, found.stamp):
             waiting.append(_known(found, one))
             continue
@@ -91,6 +95,7 @@ def take_in(home: Home, candidates: Sequence[Candidate], *, dry: bool) -> Iterat
         waiting.append(_outcome("new", found, run, last, make.measured(run.points)))
     batch.settle()
     yield from waiting
+    settled()
 
 
 def _read(found: Candidate) -> Foreign | str:

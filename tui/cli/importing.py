@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -15,9 +17,13 @@ from engine.importing import homes, look, take_in
 from engine.importing.foreign import Candidate, Tool, Unusable
 from engine.importing.take_in import Outcome
 from engine.runs.imported import OURS, TITLES
-from finetui.errors import ExitCode
+from finetui.daemon import answering
+from finetui.errors import ExitCode, StoreError
 from finetui.home import Home, home
 from tui.cli.output import out, print_json, say
+
+if TYPE_CHECKING:
+    from finetui.client import Client
 
 PROGRESS_S = 5.0  # between lines that say how far it is
 
@@ -35,7 +41,7 @@ def import_runs(paths: Sequence[Path], tool: str | None, *, dry: bool, as_json: 
     outcomes: list[Outcome] = []
     try:
         with take_in.alone(home()):
-            for outcome in _all(candidates, others, dry=dry):
+            for outcome in _all(candidates, others, partial(_let_read, answering(home())), dry=dry):
                 outcomes.append(outcome)
                 if not as_json:
                     _print(outcome, dry=dry)
@@ -81,10 +87,21 @@ def _found(
     return list(candidates.values()), others, problems
 
 
-def _all(candidates: Sequence[Candidate], others: Sequence[Home], *, dry: bool) -> Iterator[Outcome]:
+def _let_read(daemon: Client | None) -> None:
+    """Wait until the daemon, if there is one, has read what has come: else others would have to wait for its answers
+    while it reads thousands of runs.
+    """
+    if daemon is not None:
+        with suppress(StoreError):  # it stops: the next one reads them
+            daemon.drain()
+
+
+def _all(
+    candidates: Sequence[Candidate], others: Sequence[Home], settled: Callable[[], object], *, dry: bool
+) -> Iterator[Outcome]:
     """Yield what becomes of each run, and say now and then how far that is."""
     began = told = time.monotonic()
-    for done, outcome in enumerate(take_in.take_in(home(), candidates, dry=dry), 1):
+    for done, outcome in enumerate(take_in.take_in(home(), candidates, dry=dry, settled=settled), 1):
         yield outcome
         if time.monotonic() - told >= PROGRESS_S:
             told = time.monotonic()
