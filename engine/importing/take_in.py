@@ -195,7 +195,7 @@ def _remember(found: Candidate, run: Foreign, one: KnownRun, known: Known) -> No
 
 def _measured_in(run: RunDir) -> dict[tuple[int, str], Point]:
     return {
-        (line.step, name): Point(line.step, name, value)
+        (line.step, name): Point(line.step, name, float(value))  # "NaN" is text in the log
         for line in events_of(run, Metrics)
         if isinstance(line, Metrics)
         for name, value in line.values.items()
