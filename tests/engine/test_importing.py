@@ -54,7 +54,7 @@ run.log({"eval/loss": float("nan"), "train/global_step": 6})
 run.summary["best"] = 1.5
 run.finish(exit_code=1)
 run = wandb.init(project="mine", id="two", settings=wandb.Settings(console="off"))
-for step in range(400):  # what is below one block of its file is lost with the process
+for step in range(400):  # more than it keeps in memory
     run.log({"loss": 1.0, "text": "t" * 200})
 time.sleep(1)
 os._exit(0)  # nobody says how the run ended

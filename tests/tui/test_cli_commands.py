@@ -77,6 +77,7 @@ EXAMPLES = {
     "sql": Example(lambda live: ["SELECT 6 * 7 AS answer", "--csv"], "answer\r\n42\r\n"),
     "keys": Example(lambda live: ["run"], "Search in the section that is shown"),
     "pull": Example(lambda live: [live.folder / "none"], "finetui: ", ExitCode.REFUSED),
+    "import": Example(lambda live: [live.folder / "none"], "does not exist", ExitCode.BAD_INPUT),
     "export": Example(lambda live: [live.finished, "--merged"], "finetui: ", ExitCode.REFUSED),
 }
 # Prints a program for a shell, which no other program reads.

@@ -79,6 +79,7 @@ COMMANDS = [
     "wait 1",
     "sweep 1",
     "pull nowhere",
+    "import FOUL",
     "rm 1 --yes",
     "restore 1",
     "clean 1",
@@ -119,7 +120,7 @@ CODES = dict.fromkeys(
 REFUSED = {
     "fix 2", "clone 1 FOUL=1", "edit 1 FOUL=1", "examples 1 --suite FOUL",
     "run my.yaml FOUL=1", "run my.yaml --follow", "data my.yaml seed=FOUL", "ls --state FOUL",
-    'sql SELECT-"FOUL"-FROM-runs', "pull nowhere",
+    'sql SELECT-"FOUL"-FROM-runs', "pull nowhere", "import FOUL",
 }  # fmt: skip
 
 
