@@ -224,7 +224,7 @@ def measured_before(run: RunDir, attempt: int) -> dict[tuple[int, str], float]:
     if attempt == 1:
         return {}
     return {
-        (line.step, name): value
+        (line.step, name): float(value)  # "NaN" is text in the log
         for line in events_of(run, Metrics)
         if isinstance(line, Metrics)
         for name, value in line.values.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import signal
@@ -18,6 +19,7 @@ from supervision import until
 from with_daemon import a_home, directory, row, wait_state
 from workers import FORKED
 
+from engine.attempt.command import measured_before
 from engine.basics.errors import ExportError, FixError, RecipeError
 from engine.client import clone, fix
 from engine.client.commands import check_command
@@ -25,10 +27,14 @@ from engine.client.submit import submit
 from engine.export import source
 from engine.recipe import recipe_file
 from engine.recipe.recipe_file import RecipeFile
+from engine.runs.home import RunDir
 from finetui.client import Client
 from finetui.daemon import connect
 from finetui.errors import StoreError
 from finetui.home import Home
+from finetui.log import LogWriter
+from store.line_fields import write
+from store.lines import Metrics
 
 # Writes lines of our own log, as fast as it is told.
 LINES = """
@@ -416,3 +422,13 @@ def test_a_script_of_trl_is_watched(client: Client) -> None:
     assert (found["state"], found["step"], found["total_steps"]) == ("finished", 3, 3)
     assert set(points(client, run)) == {1, 2, 3}
     assert set(points(client, run, "heldout/loss")) == {3}
+
+
+def test_what_was_no_number_is_none_for_the_next_attempt_either(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "000001-mine")
+    log = LogWriter(run.attempt(1).events, "worker", 1, 1)
+    write(log, Metrics(3, {"train/loss": float("nan")}))
+    log.close()
+    ((key, value),) = measured_before(run, 2).items()
+    assert key == (3, "train/loss")
+    assert math.isnan(value), "in the log it is text"
