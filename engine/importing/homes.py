@@ -9,10 +9,11 @@ from typing import Any
 
 from engine.importing.batch import Batch
 from engine.importing.foreign import Unusable
+from engine.importing.known import known_runs
 from engine.importing.take_in import Outcome
 from engine.runs import arrived, journal
 from engine.runs.home import RunDir, run_dirs
-from engine.runs.imported import KEY, OURS
+from engine.runs.imported import KEY, OURS, origin
 from engine.runs.removed import bytes_of
 from engine.runs.submitted import submitted_value
 from engine.runs.sweep_plan import read_plan, write_plan
@@ -37,7 +38,7 @@ def take_in_home(home: Home, other: Home, *, dry: bool) -> Iterator[Outcome]:
     """
     if other.path.resolve() == home.path.resolve():
         raise Unusable(f"{other.path} is this home itself")
-    here = _uuids(home)
+    here, known = _uuids(home), known_runs(home)
     there: dict[int, int] = {}  # number there → here
     for run in run_dirs(other):
         name = submitted_value(run, "name", str) or run.path.name.partition("-")[2]
@@ -48,8 +49,9 @@ def take_in_home(home: Home, other: Home, *, dry: bool) -> Iterator[Outcome]:
                 "failed", OURS, place, name=name, why=f"{run.meta}: it cannot be read, or has no uuid"
             )
             continue
-        if uuid in here:
-            number, gone = here[uuid]
+        one = known.by_id.get(_foreign_id(run))
+        if uuid in here or one is not None:  # either home may have imported it from the same tool
+            number, gone = here[uuid] if one is None else (one.number, one.run is None)
             there[run.number] = number
             yield Outcome("removed" if gone else "known", OURS, place, number, name)
             continue
@@ -78,6 +80,12 @@ def _uuids(home: Home) -> dict[str, tuple[int, bool]]:
     return {
         uuid: (number, gone) for run, number, gone in known if (uuid := submitted_value(run, "uuid", str))
     }
+
+
+def _foreign_id(run: RunDir) -> tuple[str, str]:
+    """Return what the tool calls a run that the other home has imported."""
+    found = origin(run)
+    return str(found.get("tool")), str(found.get("id"))
 
 
 def _busy(run: RunDir) -> str | None:
@@ -120,11 +128,12 @@ def _body(run: RunDir, there: Mapping[int, int]) -> dict[str, Any]:
     """Return its run.json with the parent's number here; none where the parent is not here."""
     body = read_json(run.meta)
     parent = body.get("parent")
-    origin = {"tool": OURS, "id": body.get("uuid"), "place": str(run.path), "number": run.number}
+    came = {"place": str(run.path), "number": run.number, "parent": parent, "at": time.time()}
+    before = origin(run)  # it stays what it is: a run of another tool
     return {
         **body,
         "parent": there.get(parent) if isinstance(parent, int) else None,
-        KEY: {**origin, "parent": parent, "at": time.time()},
+        KEY: {**before, "home": came} if before else {"tool": OURS, "id": body.get("uuid"), **came},
     }
 
 

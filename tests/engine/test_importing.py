@@ -8,13 +8,11 @@ import gzip
 import json
 import math
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
 import tarfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,7 @@ from engine.queue import accept
 from engine.runs import journal, numbers
 from engine.runs.events import events_of
 from engine.runs.home import RunDir, run_dirs
+from engine.runs.imported import refuse_imported
 from engine.runs.removed import remove
 from finetui.files import read_json
 from finetui.home import Home
@@ -376,5 +375,16 @@ def test_runs_of_another_home(home: Home, tmp_path: Path) -> None:
     assert (waits.state, waits.adopted) == ("paused", 7), "it waits for somebody who wants it here"
     assert numbers.take(home) == 8
     assert whats(list(take_in_home(home, found, dry=False))) == ["known"] * 3
-    shutil.rmtree(other.path)
-    assert asdict(outcomes[0])["tool"] == "finetui"
+
+
+def test_what_another_home_has_imported_is_one_run(home: Home, tmp_path: Path) -> None:
+    other = Home(tmp_path / "other")
+    other.create()
+    for name in ("a", "b"):
+        write_events(tmp_path / "logs" / name, [3.0])
+    imported(home, tmp_path / "logs" / "a")
+    imported(other, tmp_path / "logs")
+    outcomes = list(take_in_home(home, other, dry=False))
+    assert [(outcome.number, outcome.what) for outcome in outcomes] == [(1, "known"), (2, "new")]
+    assert "cannot be fixed" in (refuse_imported(run_of(home, 2), "fixed") or "")
+    assert whats(imported(home, tmp_path / "logs")) == ["known", "known"]

@@ -1,4 +1,4 @@
-"""`finetui import`: what is said, with which exit code, and what cannot be done with a run that another tool has made."""
+"""`finetui import`: what is said, with which exit code, and what cannot be done with a run of another tool."""
 
 from __future__ import annotations
 
