@@ -27,13 +27,14 @@ from engine.importing.homes import take_in_home
 from engine.importing.look import home_at, look
 from engine.importing.take_in import Outcome
 from engine.queue import accept
-from engine.runs import journal, numbers
+from engine.runs import journal
 from engine.runs.events import events_of
 from engine.runs.home import RunDir, run_dirs
 from engine.runs.imported import refuse_imported
 from engine.runs.removed import remove
 from finetui.files import read_json
 from finetui.home import Home
+from finetui.numbers import take
 from store.ingest import Ingest
 from store.journal_lines import Ended
 from store.lines import Checkpoint, Log, Metrics
@@ -213,9 +214,9 @@ def test_a_damaged_file_costs_its_run_at_most(home: Home, tmp_path: Path) -> Non
 def test_a_number_is_given_once(home: Home, tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_events(tmp_path / "logs" / name, [3.0])
-    assert numbers.take(home, above=4) == 5  # the daemon, of a run that is not on the disk yet
+    assert take(home, above=4) == 5  # the daemon, of a run that is not on the disk yet
     assert [outcome.number for outcome in imported(home, tmp_path / "logs")] == [6, 7]
-    assert numbers.take(home, above=4) == 8, "the daemon has not seen those"
+    assert take(home, above=4) == 8, "the daemon has not seen those"
     with (
         take_in.alone(home),
         pytest.raises(QueueError, match="another import is at work"),
@@ -373,7 +374,7 @@ def test_runs_of_another_home(home: Home, tmp_path: Path) -> None:
     assert journal.read(run_of(home, 3)).state == "finished"
     waits = journal.read(run_of(home, 7))
     assert (waits.state, waits.adopted) == ("paused", 7), "it waits for somebody who wants it here"
-    assert numbers.take(home) == 8
+    assert take(home) == 8
     assert whats(list(take_in_home(home, found, dry=False))) == ["known"] * 3
 
 
