@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -56,25 +57,28 @@ def init(
     `home`: a directory, by default as of `finetui`; `rank`: of this process, by default from the environment: but for
     that of 0, the run logs nothing; `daemon`: False starts none (nor does `FINETUI_DAEMON=off`).
     """
-    values = _config(config)
-    if (own_rank() if rank is None else rank) != 0:
-        return Run(None, values)
-    words = [word_of(str(word)) for word in (*((project,) if project else ()), *tags)]
-    title = str(name or project or _script())[:200]
-    one = word_of(group) if group else None
-    start = Start(title, plain(values), tuple(dict.fromkeys(filter(None, words))), one, str(note or ""))
-    place = default_home() if home is None else Home(Path(home).expanduser().absolute())
     try:
-        path = make_run(place, start)
-        run = Run(path, values, title)
-    except (OSError, FinetuiError, ValueError) as error:
-        log.warning("finetui: this run is not logged: %s", error)
-        return Run(None, values)
+        if (own_rank() if rank is None else rank) != 0:
+            return Run(None, _config(config))
+        words = [word_of(str(word)) for word in (*((project,) if project else ()), *tags)]
+        start = Start(
+            name=str(name or project or _script())[:200],
+            config=_config(config),
+            tags=tuple(dict.fromkeys(filter(None, words))),
+            group=(word_of(str(group)) or None) if group else None,
+            note=str(note or ""),
+        )
+        place = default_home() if home is None else Home(Path(home).expanduser().absolute())
+        run = Run(make_run(place, start), start.config, start.name)
+    except Exception as error:
+        why = str(error) if isinstance(error, OSError | FinetuiError) else f"{type(error).__name__}: {error}"
+        log.warning("finetui: this run is not logged: %s", why)
+        return Run(None, {})
     if total_steps is not None:
         run.plan(total_steps)
     if daemon is not False and os.environ.get(DAEMON, "").lower() not in ("off", "0", "no", "false"):
         _start_daemon(place)
-    log.info("finetui: this is run #%s, in %s", run.number, path)
+    log.info("finetui: this is run #%s, in %s", run.number, run.path)
     return run
 
 
@@ -297,5 +301,5 @@ def _start_daemon(home: Home) -> None:
 
     try:
         start_in_background(home)
-    except (OSError, FinetuiError) as error:
+    except (OSError, FinetuiError, subprocess.SubprocessError) as error:
         log.warning("finetui: no daemon could be started: %s", error)

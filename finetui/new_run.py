@@ -24,6 +24,7 @@ from finetui.home import Home
 from finetui.identity import identify
 from finetui.log import LogWriter
 from finetui.numbers import last_number, next_number
+from finetui.plain import plain
 from finetui.provenance import git_commit, loaded_versions, user_name
 
 UNFINISHED = ".logging-"  # prefix of a directory that is not a run yet
@@ -97,7 +98,7 @@ def _fill(run: Path, number: int, slug: str, start: Start, commit: str | None) -
         "user": user_name(),
         "host": socket.gethostname(),
         "versions": loaded_versions(),
-        "recipe": start.config,
+        "recipe": plain(start.config),
     }
     write_json(run / RUN_JSON, body)
     own = identify(os.getpid())
