@@ -117,6 +117,17 @@ def _alone(unless: Unless) -> Unless:
     return of_one
 
 
+def _ours(unless: Unless, what: str) -> Unless:
+    """For what needs a recipe of ours: a run that its own program logs has none."""
+
+    def of_ours(context: Context) -> str | None:
+        if context.run and context.run.logged:
+            return not_ours(context.run.number, what)
+        return unless(context)
+
+    return of_ours
+
+
 def _single(unless: Unless) -> Unless:
     """For what is done to the run under the cursor alone, marked or not."""
     return _alone(lambda context: unless(replace(context, group=())))
@@ -132,18 +143,12 @@ _note = _alone(_reachable)
 @_alone
 def _requeue(context: Context) -> str | None:
     """The daemon would do it at any time; but a second copy of a run that goes on is not what a key is pressed for."""
-    if context.run is None or not context.connected:
+    if context.run is None or not context.connected or context.run.state in ENDED:
         return _reachable(context)
-    if context.run.logged:
-        return not_ours(context.run.number, "queued")
-    if context.run.state in ENDED:
-        return None
     return f"run #{context.run.number} is {context.run.state}: only the recipe of an ended run can be queued again"
 
 
 def _fix(context: Context) -> str | None:
-    if context.run and context.run.logged:
-        return not_ours(context.run.number, "fixed")
     if context.run and not context.run.flags:
         return f"run #{context.run.number} has no flag that warns: nothing to fix"
     return _run(context)
@@ -194,7 +199,7 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("r",), "resume", "resume", "Resume a paused, cancelled or failed run from its last checkpoint.",
             RUNS, _resume, writes=True),
     Binding(("R",), "requeue", "requeue", "Queue the recipe of an ended run again, as a new run.",
-            RUNS, _requeue, writes=True),
+            RUNS, _ours(_requeue, "queued"), writes=True),
     Binding(("K",), "earlier", "earlier", "Move a queued run up: priority + 1.", RUNS, _priority, writes=True),
     Binding(("J",), "later", "later", "Move a queued run down: priority − 1.", RUNS, _priority, writes=True),
     Binding(("F",), "front", "to the front", "Move a queued run to the front of the queue.", RUNS, _move, writes=True),
@@ -206,7 +211,7 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("E",), "edit", "edit", "Change the recipe of a run that has not begun: key=value, checked as a new one.",
             RUNS, _edit, writes=True),
     Binding(("C",), "clone", "clone", "Queue the recipe as a new run, with changes: key=value.",
-            RUNS, _reachable, writes=True),
+            RUNS, _ours(_reachable, "cloned"), writes=True),
     Binding(("t",), "tag", "tags", "Change the words by which a filter finds the run (tag:night).",
             RUNS, _reachable, writes=True),
     Binding(("n",), "note", "note", "Write a note on the run, or change the one it has.", RUNS, _note, writes=True),
@@ -214,7 +219,7 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("Z",), "undo", "undo", "Undo the last act: cancel, pause, resume, hold, priority, front, remove, edit, "
             "tags, note, name, marks; again: the one before.", RUNS, writes=True),
     Binding(("f",), "fix", "fix", "Turn the run's flags into a new recipe: see what changes, then queue or save it.",
-            RUNS, _fix),
+            RUNS, _ours(_fix, "fixed")),
     Binding(("a",), "add", "queue", "Queue the new recipe as a run (asks first).", ("fix",), footer=True, writes=True),
     Binding(("w",), "write", "save", "Save the new recipe to a file (asks first).", ("fix",), footer=True, writes=True),
     Binding(("e",), "to_form", "edit", "Change the new recipe in a form first.", ("fix",), footer=True, writes=True),
@@ -240,7 +245,7 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("w",), "write", "write", "Write the weights at the chosen factor to a folder (asks first).", ("scale",),
             footer=True, writes=True),
     Binding(("d",), "data", "data", "Show the run's data: rows, lengths, trained tokens, duplicates, findings.",
-            RUNS, _run),
+            RUNS, _ours(_run, "looked into")),
     Binding(("n",), "next_example", "next example", "The next example.", ("data",), footer=True),
     Binding(("p",), "previous_example", "previous example", "The previous example.", ("data",), footer=True),
     Binding(("X",), "show_examples", "examples", "Show which examples got worse and which better; of a flagged run, in "

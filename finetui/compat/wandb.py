@@ -163,6 +163,9 @@ def init(
             return run
     if others.get("resume") not in (None, False, "allow", "auto", "never"):
         raise NotImplementedError(_unknown("init(resume=…)") + "; each start is a run of its own")
+    for what in ("sync_tensorboard", "monitor_gym", "save_code"):
+        if others.get(what):
+            _leave_out(f"init({what}=True)", "only what is logged here is kept")
     project = project or os.environ.get("WANDB_PROJECT")
     name = name or os.environ.get("WANDB_NAME")
     disabled = (mode or os.environ.get("WANDB_MODE")) == "disabled"
@@ -235,7 +238,7 @@ class _Medium:
         return
 
     def __getattr__(self, name: str) -> Any:
-        return lambda *_, **__: None
+        return lambda *_, **__: self
 
 
 def _is_medium(name: str, value: Any) -> bool:
@@ -275,6 +278,8 @@ def __getattr__(name: str) -> Any:
         return run.summary if run is not None else Summary({}, lambda values: None)
     if name in _MEDIA:
         return _Medium
+    if name == "plot":
+        return _Medium()
     if name.startswith("__"):
         raise AttributeError(name)
     raise AttributeError(_unknown(name))

@@ -330,7 +330,14 @@ def test_scripts_of_wandb_go_on_as_they_are(
     wandb.define_metric("acc", summary="max")
     wandb.watch(object())
     wandb.log({"acc": 0.5}, commit=False)
-    wandb.log({"loss": 1.0, "picture": wandb.Image("x.png"), "pictures": [wandb.Image("y.png")]})
+    wandb.log(
+        {
+            "loss": 1.0,
+            "picture": wandb.Image("x.png"),
+            "pictures": [wandb.Image("y.png")],
+            "line": wandb.plot.line("t"),
+        }
+    )
     wandb.log({"loss": 0.5})
     wandb.log({"loss": 0.25}, step=10)
     assert wandb.run is run
@@ -346,7 +353,7 @@ def test_scripts_of_wandb_go_on_as_they_are(
         1: {"train/loss": 0.5},
         10: {"train/loss": 0.25, "summary/best": 0.25},
     }
-    for what in ("watch", "picture", "pictures"):
+    for what in ("watch", "picture", "pictures", "line"):
         assert f"{what} is left out" in caplog.text
     with pytest.raises(AttributeError, match=r"has no sweep: it stands in for"):
         wandb.sweep({})

@@ -94,6 +94,24 @@ def test_keys_work_when_the_daemon_would_do_what_they_ask(state: RunState) -> No
             assert binding.unless(Context()) is not None
 
 
+def test_keys_that_need_a_recipe_of_ours_say_so_of_a_logged_run() -> None:
+    context = Context(run=Run(7, "x", RunState.RUNNING, flags=1, logged=True))
+    refusing = {
+        binding.action
+        for binding in BINDINGS
+        if "dashboard" in binding.screens and "is logged by its own program" in str(binding.unless(context))
+    }
+    assert refusing == {
+        "pause", "resume", "requeue", "earlier", "later", "front", "hold", "start_now", "edit", "clone", "fix", "data",
+    }  # fmt: skip
+    assert "cancel" not in refusing
+    ended = find("cancel", "dashboard")
+    assert ended
+    assert ended.unless(Context(run=Run(7, "x", RunState.FAILED, logged=True))) == (
+        "run #7 is failed; there is nothing to cancel"
+    )
+
+
 def test_an_interrupted_run_waits_and_can_be_paused_and_moved() -> None:
     context = Context(run=Run(7, "x", RunState.INTERRUPTED))
     for action in ("pause", "earlier", "later", "cancel", "front", "hold", "start_now"):
