@@ -10,7 +10,7 @@ from typing import Any
 
 import transformers
 
-from finetui.logged import Run, init
+from finetui.logged import Run, init, log
 
 NOT_CONFIG = ("run_name", "report_to", "logging_dir")
 
@@ -27,6 +27,14 @@ class TrainerCallback(transformers.TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         if not state.is_world_process_zero:
             return
+        try:
+            self._begin(args, state, model)
+        except (
+            Exception
+        ) as error:  # arguments or a model of a kind that nobody has seen: the training goes on
+            log.warning("finetui: the run lacks its config: %s: %s", type(error).__name__, error)
+
+    def _begin(self, args: Any, state: Any, model: Any) -> None:
         described = _described(args, model)
         if self._given is None and (self.run is None or not self.run.active):
             config = {**described, **dict(self._of_run.get("config") or {})}
