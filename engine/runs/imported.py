@@ -1,11 +1,13 @@
-"""Runs that another tool has made or that another program makes, and what cannot be done with them."""
+"""Runs that another tool has made or that another program makes, and what cannot be done with them. Imports nothing
+heavy: `finetui show` asks.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from engine.runs.home import RunDir
-from engine.runs.submitted import refuse_logged, submitted_value
+from finetui.files import read_json
 
 KEY = "imported"  # in run.json: tool, id, place, stamp, …
 OURS = "finetui"  # the tool of a run of another home, which has a recipe of ours
@@ -20,7 +22,11 @@ TITLES = {
 
 def origin(run: RunDir) -> dict[str, Any]:
     """Return where a run was imported from; empty for one of this home."""
-    return submitted_value(run, KEY, dict) or {}
+    try:
+        found = read_json(run.meta).get(KEY)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def foreign_origin(run: RunDir) -> str | None:
@@ -42,4 +48,6 @@ def refuse_imported(run: RunDir, what: str) -> str | None:
 
 def refuse_foreign(run: RunDir, what: str) -> str | None:
     """The same, also of a run that a program of its own logs."""
+    from engine.runs.submitted import refuse_logged  # with the recipes' libraries
+
     return refuse_logged(run, what) or refuse_imported(run, what)

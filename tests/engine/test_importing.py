@@ -8,6 +8,7 @@ import gzip
 import json
 import math
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -214,8 +215,10 @@ def test_a_damaged_file_costs_its_run_at_most(home: Home, tmp_path: Path) -> Non
 def test_a_number_is_given_once(home: Home, tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_events(tmp_path / "logs" / name, [3.0])
+    shutil.copytree(tmp_path / "logs" / "b", tmp_path / "logs" / "c")  # the same run once more
     assert take(home, above=4) == 5  # the daemon, of a run that is not on the disk yet
-    assert [outcome.number for outcome in imported(home, tmp_path / "logs")] == [6, 7]
+    outcomes = imported(home, tmp_path / "logs")
+    assert [(outcome.number, outcome.what) for outcome in outcomes] == [(6, "new"), (7, "new"), (7, "known")]
     assert take(home, above=4) == 8, "the daemon has not seen those"
     with (
         take_in.alone(home),
