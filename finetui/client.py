@@ -104,6 +104,19 @@ class Client:
             if reading != told:
                 tell(told := reading)
 
+    def snapshot(self, path: str | Path, tell: Callable[[str], object] = lambda sentence: None) -> float:
+        """Have a copy of the database written for other tools, whole or not at all, in place of an older file; return
+        the moment it is of, in Unix seconds. `tell` is called as in `drain`. Raises StoreError.
+        """
+        body = {"path": str(Path(path).expanduser().absolute()), "id": str(uuid.uuid4()), "wait_s": TELL_S}
+        told = False
+        while "taken" not in (reply := self.action("snapshot", **body)):
+            told = True
+            tell(f"the database is copied: {reply['copied'] >> 20:,} of {reply['bytes'] >> 20:,} MiB")
+        if told:
+            tell("")
+        return float(reply["taken"])
+
     def _act(self, name: str, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         request = flight.Action(name, json.dumps(body).encode())
         try:

@@ -15,7 +15,6 @@ from pathlib import Path
 import duckdb
 
 from finetui.errors import StoreError
-from finetui.files import whole_file
 from store import schema
 
 log = logging.getLogger(__name__)
@@ -130,15 +129,15 @@ class Projection:
             # A run that ingest has not seen yet is tried again next time.
             self._waiting = {} if missing else wanted
 
-    def snapshot(self, target: Path) -> None:
-        """Write a whole copy of the file for other tools; writing waits meanwhile, reading does not."""
-        import shutil
-
+    @contextmanager
+    def at_rest(self) -> Iterator[Path]:
+        """The file, with all that is committed in it: writing waits meanwhile, reading does not. Only another process
+        may open it, for a process that closes a file gives up its locks on it, and DuckDB's are among them.
+        """
         with self._write_lock:
             with self.read() as cursor:
                 cursor.execute("CHECKPOINT")
-            with whole_file(target) as temporary:
-                shutil.copyfile(self.path, temporary)
+            yield self.path
 
     def rebuild(self) -> None:
         """Start over with an empty file; Ingest then reads every log again."""

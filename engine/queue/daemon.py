@@ -35,6 +35,7 @@ from engine.queue.notifier import Notifier
 from engine.queue.orders import ORDERS, whole_number
 from engine.queue.sampler import Nvml, Sampler
 from engine.queue.settings import queue_settings
+from engine.queue.snapshots import Snapshots
 from engine.queue.supervisor import Supervisor
 from engine.queue.sweeps import Sweeps
 from engine.runs.home import RunDir
@@ -92,6 +93,7 @@ class Daemon:
         self._machine_use = MachineUse(self._nvml, self._supervisor.active_runs)
         self._mirror = Mirror(home)
         self._sweeps = Sweeps(home)
+        self._snapshots = Snapshots(self._projection)
         self._sampler = Sampler(home.hardware_log, self._nvml, before_rotation=self._ingest.drain)
         self._server = Server(home.socket, self._projection, self.act, self._ingest.caught_up, self._marks)
         self._queue_thread = Repeater(
@@ -309,6 +311,8 @@ class Daemon:
                     return {**self._machine_use.look(), "problem": f"no new samples: {why}" if why else None}
                 case "drain":
                     return self._drain(body.get("wait_s"))
+                case "snapshot":
+                    return self._snapshots.ask(body)
                 case "stop":
                     self.stopping.set()
                     return {"pid": os.getpid()}

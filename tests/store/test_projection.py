@@ -12,6 +12,8 @@ import duckdb
 import pytest
 from fake_home import FakeHome, content, rows
 
+from finetui.errors import StoreError
+from store import snapshot
 from store.ingest import Ingest
 from store.projection import Projection
 
@@ -263,9 +265,33 @@ def test_a_snapshot_is_a_file_for_other_tools(home: FakeHome, projection: Projec
     fill(home)
     ingest.poll()
     target = home.path / "out.duckdb"
-    projection.snapshot(target)
+    with projection.read() as reader:  # a client that has not read its answer to the end
+        reader.execute("FROM metrics")
+        taken = snapshot.write(projection, target)
     with duckdb.connect(str(target), read_only=True) as other:
         assert other.execute("SELECT count(*) FROM curve(1, 'train/loss')").fetchone() == (50,)
+        sql = "SELECT epoch(value::TIMESTAMPTZ) FROM meta WHERE key = 'snapshot'"
+        assert other.execute(sql).fetchone() == (int(taken),)
+    command = [sys.executable, "-c", f"import duckdb; duckdb.connect({str(projection.path)!r})"]
+    opened = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "Could not set lock" in opened.stderr, "the daemon alone may open its file, afterwards as before"
+
+
+def test_a_snapshot_that_ends_early_leaves_what_was_there(home: FakeHome, projection: Projection) -> None:
+    target = home.path / "out.duckdb"
+    target.write_text("what was there")
+    with pytest.raises(StoreError, match=r"is the database itself: name another file"):
+        snapshot.write(projection, projection.path)
+
+    def end(copied: int, of: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        snapshot.write(projection, target, end)
+    with pytest.raises(StoreError, match=r"was not written: No such file or directory"):
+        snapshot.write(projection, home.path / "none" / "out.duckdb")
+    assert target.read_text() == "what was there"
+    assert not list(home.path.glob(".out*")), "nothing is left beside it"
 
 
 FULL_DISK = """
