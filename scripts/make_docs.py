@@ -29,6 +29,7 @@ from store.states import RunState, WorkerExit
 from tui.cli.commands import app, daemon_app
 from tui.cli.keys import keys_markdown
 from tui.cli.queue_commands import app as queue_app
+from tui.cli.store_commands import app as store_app
 from tui.cli.view_commands import app as view_app
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -146,6 +147,7 @@ machine (`t` has `t_at`).
 | `logs` | a line for each line: `run`, `attempt`, `text` |
 | `restore` without numbers | removed runs: `run`, `uuid`, `directory`, `bytes`, `removed` |
 | `sweep --stop` | `sweep`, and its `plan` |
+| `snapshot`, `export-store` | `path`, `bytes` and the moment it is of (`taken`); of the latter also `written`, `unchanged`, `removed`: files |
 | `daemon start`, `daemon status` | the status; `{"running": false}` where none runs |
 
 What gives an order to runs (`cancel`, `pause`, `resume`, `requeue`, `edit`, `hold`, `release`, `start`, `move`,
@@ -224,7 +226,10 @@ def _type(annotation: Any) -> str:
 def command_reference() -> str:
     parts = ["# Commands\n", COMMANDS_INTRO]
     parts += ["| command | what it does |", "|---|---|", "| `finetui` | open the screen |"]
-    groups = ((app, "finetui"), (view_app, "finetui"), (queue_app, "finetui"), (daemon_app, "finetui daemon"))
+    groups = (
+        *((one, "finetui") for one in (app, view_app, queue_app, store_app)),
+        (daemon_app, "finetui daemon"),
+    )
     for group, prefix in groups:
         for info in group.registered_commands:
             name = info.name or (info.callback.__name__ if info.callback else "")

@@ -78,6 +78,8 @@ EXAMPLES = {
     "keys": Example(lambda live: ["run"], "Search in the section that is shown"),
     "pull": Example(lambda live: [live.folder / "none"], "finetui: ", ExitCode.REFUSED),
     "import": Example(lambda live: [live.folder / "none"], "does not exist", ExitCode.BAD_INPUT),
+    "snapshot": Example(lambda live: [live.folder / "out.duckdb"], "out.duckdb\n"),
+    "export-store": Example(lambda live: [live.folder / "lake"], "files written"),
     "export": Example(lambda live: [live.finished, "--merged"], "finetui: ", ExitCode.REFUSED),
 }
 # Prints a program for a shell, which no other program reads.

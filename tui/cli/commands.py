@@ -14,6 +14,7 @@ from finetui.errors import ExitCode
 from tui.cli import completions, opening
 from tui.cli.arguments import Json, Overrides, RecipePath, RunNumber
 from tui.cli.queue_commands import app as queue_app
+from tui.cli.store_commands import app as store_app
 from tui.cli.view_commands import app as view_app
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ daemon_app = typer.Typer(
 app.add_typer(daemon_app, name="daemon")
 app.add_typer(view_app)
 app.add_typer(queue_app)
+app.add_typer(store_app)
 
 COMMAND = "finetui.command"  # in the context of `run`: the program and its arguments, None without `--`
 
