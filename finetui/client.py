@@ -52,6 +52,18 @@ def notice(table: pa.Table) -> str:
     return bytes((table.schema.metadata or {}).get(b"notice", b"")).decode()
 
 
+def _in_utc(table: pa.Table) -> pa.Table:
+    """The same moments, whatever time zone the daemon is in."""
+    zones = [getattr(kind, "tz", None) for kind in table.schema.types]
+    if not any(zones):
+        return table
+    fields = [
+        field.with_type(pa.timestamp(field.type.unit, "UTC")) if zone else field
+        for field, zone in zip(table.schema, zones, strict=True)
+    ]
+    return table.cast(pa.schema(fields, table.schema.metadata))
+
+
 class Client:
     """Asks the daemon that listens at `socket`; may be used from several threads at once.
 
@@ -73,10 +85,11 @@ class Client:
     ) -> pa.Table:
         """Run one statement that only reads, and return all rows, or the first `limit`. `note(table)` says what is
         missing: rows beyond `limit` or 128 MiB, logs that are still being read. Without `limit`, that is a warning, too
-        (PartialResult). Raises StoreError (`sql`, `refused`, `timeout`, `cancelled`) or Unavailable.
+        (PartialResult). Moments (TIMESTAMPTZ) are in UTC. Raises StoreError (`sql`, `refused`, `timeout`, `cancelled`)
+        or Unavailable.
         """
         body = {"sql": sql, "limit": limit, "timeout_s": timeout_s, "id": query_id or str(uuid.uuid4())}
-        table = self._get(body)
+        table = _in_utc(self._get(body))
         if limit is None and (missing := note(table)):
             warnings.warn(missing, PartialResult, stacklevel=2)
         return table

@@ -147,7 +147,7 @@ machine (`t` has `t_at`).
 | `logs` | a line for each line: `run`, `attempt`, `text` |
 | `restore` without numbers | removed runs: `run`, `uuid`, `directory`, `bytes`, `removed` |
 | `sweep --stop` | `sweep`, and its `plan` |
-| `snapshot`, `export-store` | `path`, `bytes` and the moment it is of (`taken`); of the latter also `written`, `unchanged`, `removed`: files |
+| `snapshot`, `export-store` | `path`, `bytes`, and its moment in `taken`; files `written`, `unchanged`, `removed` |
 | `daemon start`, `daemon status` | the status; `{"running": false}` where none runs |
 
 What gives an order to runs (`cancel`, `pause`, `resume`, `requeue`, `edit`, `hold`, `release`, `start`, `move`,

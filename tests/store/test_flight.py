@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import polars
+import pyarrow as pa
 import pytest
 from fake_home import FakeHome
 
 from finetui.client import Client, note
 from finetui.errors import PartialResult, StoreError, Unavailable
+from finetui.start import ROOT
 from store import guard
 from store.ingest import Ingest
 from store.projection import Projection
@@ -55,6 +60,52 @@ def test_queries_come_back_as_tables(home: FakeHome, ingest: Ingest, client: Cli
     assert client.named("runs").column("run").to_pylist() == [1]
     assert client.named("curves", runs=[1], key="train/loss", buckets=10).column("step").to_pylist() == [1]
     assert client.query("SELECT run FROM runs WHERE run = 9").num_rows == 0
+
+
+IN_TOKYO = """
+import sys
+from pathlib import Path
+from store import Projection, Server
+home = Path(sys.argv[1])
+server = Server(home / "daemon.sock", Projection(home / "store.duckdb"), lambda name, body: {})
+server.start()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def client_of_tokyo(home: FakeHome, projection: Projection) -> Iterator[Client]:
+    """A client of a daemon that lives in another time zone, which the database asks for once in a process."""
+    projection.close()
+    command = [sys.executable, "-c", IN_TOKYO, str(home.path)]
+    environment = {**os.environ, "TZ": "Asia/Tokyo"}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=ROOT
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        with Client(home.path / "daemon.sock") as made:
+            yield made
+        process.stdin.close()
+
+
+def test_an_answer_is_a_frame_of_pandas_and_polars_with_moments_in_utc(client_of_tokyo: Client) -> None:
+    sql = """SELECT 1 AS run, 'a' AS name, to_timestamp(1.5) AS moment, TIMESTAMP '2030-01-31 02:00' AS clock,
+             strftime(moment, '%H') AS hour UNION ALL SELECT NULL, NULL, NULL, NULL, NULL ORDER BY run"""
+    table = client_of_tokyo.query(sql)
+    assert table.schema.field("moment").type == pa.timestamp("us", "UTC")
+    assert table.schema.field("clock").type == pa.timestamp("us"), "a time without a zone stays as it is"
+    assert table["hour"].to_pylist() == ["09", None], "in SQL, hours and days are those of the daemon's zone"
+    second = datetime.fromtimestamp(1.5, UTC)
+    frame = table.to_pandas()
+    assert (str(frame["moment"].dtype), frame["moment"][0]) == ("datetime64[us, UTC]", second)
+    assert frame["moment"].isna().tolist() == frame["run"].isna().tolist() == [False, True]
+    polars_frame = polars.from_arrow(table)
+    assert isinstance(polars_frame, polars.DataFrame)
+    assert polars_frame.schema["moment"] == polars.Datetime("us", "UTC")
+    assert polars_frame.rows() == [(1, "a", second, datetime(2030, 1, 31, 2), "09"), (None,) * 5]
 
 
 def test_rows_beyond_the_limit_are_cut_and_it_says_so(client: Client) -> None:
