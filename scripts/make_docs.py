@@ -147,6 +147,7 @@ machine (`t` has `t_at`).
 | `logs` | a line for each line: `run`, `attempt`, `text` |
 | `restore` without numbers | removed runs: `run`, `uuid`, `directory`, `bytes`, `removed` |
 | `sweep --stop` | `sweep`, and its `plan` |
+| `export-curves` | a list: `run`, `uuid`, `path`, `points` |
 | `snapshot`, `export-store` | `path`, `bytes`, and its moment in `taken`; files `written`, `unchanged`, `removed` |
 | `daemon start`, `daemon status` | the status; `{"running": false}` where none runs |
 

@@ -80,6 +80,7 @@ EXAMPLES = {
     "import": Example(lambda live: [live.folder / "none"], "does not exist", ExitCode.BAD_INPUT),
     "snapshot": Example(lambda live: [live.folder / "out.duckdb"], "out.duckdb\n"),
     "export-store": Example(lambda live: [live.folder / "lake"], "files written"),
+    "export-curves": Example(lambda live: [live.finished, "--tensorboard", live.folder / "tb"], " values\n"),
     "export": Example(lambda live: [live.finished, "--merged"], "finetui: ", ExitCode.REFUSED),
 }
 # Prints a program for a shell, which no other program reads.

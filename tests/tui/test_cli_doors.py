@@ -1,8 +1,10 @@
-"""`finetui snapshot` and `finetui export-store`: the store for other programs, read by their own libraries."""
+"""`finetui snapshot`, `export-store` and `export-curves`: the store for other programs, read by their own libraries."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,15 @@ import pytest
 from made_home import NOW, Served
 from test_cli_ls import finetui
 
+from engine.curves.event_file import EventFile
+from engine.curves.wandb_file import WandbFile
 from engine.queue.snapshots import Snapshots
 from engine.runs.home import RunDir
 from finetui.errors import ExitCode, StoreError
 from finetui.home import Home
 from finetui.lock import Lock
 from finetui.log import LogWriter
+from finetui.start import ROOT
 from store import export_list
 from store.batch import forget_run
 
@@ -162,3 +167,78 @@ def test_a_folder_that_is_no_export_of_this_home_is_left_alone(
     assert finetui(doors, monkeypatch, "export-store", str(ours)) == ExitCode.REFUSED
     assert f"another export is writing {ours}" in capsys.readouterr().err
     holder.release()
+
+
+@pytest.mark.parametrize(
+    ("form", "reader", "pattern"),
+    [
+        ("tensorboard", EventFile, "000001-docstrings-full/events.out.tfevents.*"),
+        ("wandb", WandbFile, "wandb/offline-run-*/run-00000000-0000-0000-0000-000000000001.wandb"),
+    ],
+)
+def test_curves_are_read_back_from_what_other_libraries_write(
+    served: Served,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    form: str,
+    reader: Any,
+    pattern: str,
+) -> None:
+    words = ("export-curves", "1", f"--{form}", str(tmp_path))
+    assert finetui(served, monkeypatch, *words, "--json") == 0
+    (made,) = json.loads(capsys.readouterr().out)
+    (path,) = tmp_path.glob(pattern)
+    assert Path(made["path"]) == path.parent
+    with served.connect() as client:
+        rows = client.query("SELECT step, key, value FROM metrics WHERE run = 1").to_pylist()
+    read = {(point.step, point.name): point.value for point in reader(path).read().points}
+    assert len(rows) == len(read) == made["points"] > 1000
+    assert [read[row["step"], row["key"]] for row in rows] == pytest.approx(
+        [row["value"] for row in rows], rel=1e-6, nan_ok=True
+    )
+    assert finetui(served, monkeypatch, *words) == ExitCode.REFUSED
+    assert f"{path.parent} is there already; --force replaces it" in capsys.readouterr().err
+    assert len([*tmp_path.rglob("*.wandb"), *tmp_path.rglob("*tfevents*")]) == 1, "nothing is left beside it"
+
+
+def test_curves_of_a_run_without_any_or_without_a_form_are_refused(
+    served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert (
+        finetui(served, monkeypatch, "export-curves", "4", "--tensorboard", str(tmp_path)) == ExitCode.REFUSED
+    )
+    assert "run #4 has logged nothing yet" in capsys.readouterr().err
+    assert (
+        finetui(served, monkeypatch, "export-curves", "99", "--tensorboard", str(tmp_path))
+        == ExitCode.REFUSED
+    )
+    assert "there is no run #99" in capsys.readouterr().err
+    assert finetui(served, monkeypatch, "export-curves", "1") == ExitCode.USAGE
+    monkeypatch.setitem(sys.modules, "tensorboard.summary.writer.event_file_writer", None)
+    assert (
+        finetui(served, monkeypatch, "export-curves", "1", "--tensorboard", str(tmp_path)) == ExitCode.REFUSED
+    )
+    assert "TensorBoard is not installed: pip install tensorboard" in capsys.readouterr().err
+
+
+def test_the_notebook_of_the_docs_runs(
+    doors: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By the script that made its outputs; Jupyter itself would be forty packages more."""
+    monkeypatch.setenv("FINETUI_HOME", str(doors.home.path))
+    source, target = ROOT / "docs" / "notebook.ipynb", tmp_path / "notebook.ipynb"
+    command = [sys.executable, str(ROOT / "scripts" / "notebook.py"), str(source), str(target)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    before, after = (json.loads(path.read_text())["cells"] for path in (source, target))
+    kinds = [
+        [[one["output_type"] for one in cell.get("outputs", [])] for cell in cells]
+        for cells in (before, after)
+    ]
+    assert kinds[0] == kinds[1], "its outputs are those of its cells"
+    printed = target.read_text()
+    for words in ("docstrings-qlora", "datetime64[us, UTC]", "JST", "only the first 2 of", "heldout_best"):
+        assert words in printed
+    with duckdb.connect(str(tmp_path / "out.duckdb"), read_only=True) as other:
+        assert other.execute("SELECT count(*) FROM runs").fetchone() == (5,)

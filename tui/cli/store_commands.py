@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tui.cli.arguments import Json
+from tui.cli.arguments import Json, RunNumbers
 
 app = typer.Typer()
 
@@ -35,3 +35,27 @@ def export_store(
     from tui.cli import export_store as module
 
     module.export_store(folder, as_json=as_json)
+
+
+@app.command("export-curves")
+def export_curves(
+    numbers: RunNumbers,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Write a folder for each run below this one, for TensorBoard.")
+    ] = None,
+    wandb: Annotated[
+        Path | None,
+        typer.Option(help="Write offline runs of W&B below this folder; `wandb sync` sends them."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there of these runs.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write what runs have logged for TensorBoard, or as offline runs of W&B; needs the extra `curves`."""
+    if (tensorboard is None) == (wandb is None):
+        raise typer.BadParameter("give one of --tensorboard and --wandb, with a folder")
+    from engine.curves import to_tensorboard, to_wandb
+    from tui.cli import export_curves as module
+
+    form, folder = (to_tensorboard, tensorboard) if tensorboard else (to_wandb, wandb)
+    assert folder is not None
+    module.export_curves(list(dict.fromkeys(numbers)), form, folder, force=force, as_json=as_json)
