@@ -19,6 +19,7 @@ import duckdb
 import pyarrow as pa
 
 from finetui.errors import StoreError
+from store.described import spelled_out
 from store.explain import explain
 from store.macros import MACROS
 from store.projection import Projection, is_fatal
@@ -179,6 +180,8 @@ def run(
         raise StoreError(
             f"the statement has {len(sql):,} characters; {LONGEST_STATEMENT:,} are allowed", "refused"
         )
+
+    sql = spelled_out(sql)
 
     def work() -> Result:
         with projection.read() as cursor, running.watch(query_id, cursor, timeout_s):

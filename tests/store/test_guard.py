@@ -138,6 +138,22 @@ def filled(home: FakeHome, projection: Projection) -> Projection:
     return projection
 
 
+def test_show_tables_has_macros_and_describe_has_comments(filled: Projection) -> None:
+    everything = guard.run(filled, "show tables;").table.to_pylist()
+    named = {row["name"]: row["kind"] for row in everything}
+    assert (named["runs"], named["results"], named["curve(run, key)"]) == ("table", "view", "macro")
+    assert all(row["comment"] for row in everything)
+    for statement in ("DESCRIBE evals", " desc EVALS ;"):
+        columns = guard.run(filled, statement).table.to_pylist()
+        assert columns[0] == {"column_name": "run", "column_type": "INTEGER", "comment": "number of the run"}
+        assert [row["column_name"] for row in columns][-1] == "seconds"
+    (macro,) = guard.run(filled, "DESCRIBE curve").table.to_pylist()
+    assert (macro["macro"], macro["parameters"]) == ("curve", "run, key")
+    assert "column_name" in guard.run(filled, "DESCRIBE SELECT 1 AS one").table.column_names
+    with pytest.raises(StoreError, match="nothing"):
+        guard.run(filled, "DESCRIBE nothing")
+
+
 def test_what_reads_is_allowed(filled: Projection) -> None:
     for sql in ALLOWED:
         guard.run(filled, sql)
