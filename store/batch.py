@@ -58,6 +58,14 @@ class RunRow:
     pid: int | None = None
     parameters: int | None = None
     trainable: int | None = None
+    precision: str | None = None
+    tokens_per_step: int | None = None
+    max_length: int | None = None
+    train_examples: int | None = None
+    heldout_examples: int | None = None
+    heldout_tokens: int | None = None
+    train_set: str | None = None
+    heldout_set: str | None = None
     kept_step: int | None = None
     held: bool = False
     tags: str | None = None
@@ -91,6 +99,8 @@ class Batch:
     renewed: set[int] = field(
         default_factory=set
     )  # runs whose run.json was written anew, with its rows in `columns`
+    # By run that is a copy: a UUID of its own, and that of the run that it is a copy of.
+    copies: dict[int, tuple[str, str]] = field(default_factory=dict)
     # By run: checkpoints that are on the disk.
     present: dict[int, frozenset[str]] = field(default_factory=dict)
     offsets: dict[str, tuple[str, int]] = field(default_factory=dict)  # log: (path, byte offset)
@@ -173,6 +183,11 @@ class Batch:
             if table == "examples":
                 _execute(cursor, _FIRST_SUITE, table, columns)
             _execute(cursor, f"INSERT INTO {into} {select}", table, columns)
+        if self.copies:
+            own, of = map(list, zip(*self.copies.values(), strict=True))
+            copies: dict[str, list[Any]] = {"run": list(self.copies), "uuid": own, "copy_of": of}
+            sql = "UPDATE runs SET uuid = b.uuid, copy_of = b.copy_of FROM {batch} b WHERE runs.run = b.run"
+            _execute(cursor, sql, "runs", copies)
         if self.dirs:
             moved: dict[str, list[Any]] = {"run": list(self.dirs), "dir": list(self.dirs.values())}
             sql = "UPDATE runs SET dir = b.dir FROM {batch} b WHERE runs.run = b.run"

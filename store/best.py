@@ -50,6 +50,12 @@ def judged_by(task: str | None) -> Judged:
     return _OTHERS.get(task or "", _BY_TOKEN)
 
 
+def sql_of_unit(column: str) -> str:
+    """SQL for the unit of what a task is judged by, for the task in `column`."""
+    cases = " ".join(f"WHEN '{task}' THEN '{judged.unit}'" for task, judged in _OTHERS.items())
+    return f"CASE {column} {cases} ELSE '{_BY_TOKEN.unit}' END"
+
+
 def sql_of_task(column: str, values: str) -> str:
     """SQL for what a task is judged by: `values` with `{metric}` filled in for the task in `column`."""
     cases = " ".join(

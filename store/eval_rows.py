@@ -21,7 +21,7 @@ def eval_line(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: Eval)
     except (BadLine, TypeError) as error:
         columns, bad = _columns_of(Scored()), [f"examples: {error}"]
     common = {"run": run.run, "attempt": attempt, "step": line.step}
-    shown = _add_results(batch, run, attempt, t, line.step, suite, line.values)
+    shown = _add_results(batch, run, attempt, t, line.step, suite, line.values, line.seconds)
     batch.extend("eval_examples", len(columns["example"]), **common, suite=suite, **columns)
     seen = {"kind": "eval", "t": t, "step": line.step, "suite": suite, "seconds": line.seconds}
     if line.confusion:
@@ -31,13 +31,22 @@ def eval_line(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: Eval)
 
 
 def _add_results(
-    batch: Batch, run: RunRow, attempt: int, t: float, step: int, suite: str, values: dict[str, Result]
+    batch: Batch,
+    run: RunRow,
+    attempt: int,
+    t: float,
+    step: int,
+    suite: str,
+    values: dict[str, Result],
+    seconds: Any,
 ) -> str:
     """Add the results of a suite, each as a metric, too. Returns them in words."""
     # An older finetui wrote NaN and infinities as null.
     results = {name: one for name, one in values.items() if one.value is not None}
+    took = float(seconds) if isinstance(seconds, int | float) else None
+    common = {"run": run.run, "attempt": attempt, "step": step, "suite": suite, "t": t, "seconds": took}
     for name, one in results.items():
-        batch.add("evals", run=run.run, attempt=attempt, step=step, suite=suite, key=name, t=t, **body(one))
+        batch.add("evals", **common, key=name, **body(one))
     points = {f"{suite}/{name}": one.value for name, one in results.items() if one.value is not None}
     batch.points(run, attempt, step, t, points)
     return ", ".join(f"{name} {one.value:.4g}" for name, one in results.items())
@@ -110,7 +119,7 @@ def choices_line(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: Ch
     """Returns why the questions are left out, if they cannot be used."""
     t, suite, one = real(entry.get("t")), f"choices.{line.slice}", line.questions
     lists, bad = (one.answer, one.chosen, one.chosen_norm), list[str]()
-    shown = _add_results(batch, run, attempt, t, line.step, suite, line.values)
+    shown = _add_results(batch, run, attempt, t, line.step, suite, line.values, line.seconds)
     if {len(values) for values in lists} == {len(one.id)}:
         names = ("answer", "chosen", "chosen_norm")
         batch.extend(

@@ -19,6 +19,7 @@ class Known:
 
     states: dict[int, RunRow] = field(default_factory=dict)
     dirs: dict[int, Path] = field(default_factory=dict)
+    uuids: dict[str, int] = field(default_factory=dict)  # UUID: its run, which is no copy
     journals: dict[int, str] = field(default_factory=dict)  # run: identity of its journal
     # run: names of the checkpoints marked as present
     present: dict[int, frozenset[str]] = field(default_factory=dict)
@@ -41,6 +42,8 @@ class Known:
         for row in cursor.execute(f"SELECT {', '.join(STATE_COLUMNS)} FROM runs").fetchall():
             known.states[row[0]] = RunRow(*row)
         known.dirs = {run: Path(path) for run, path in cursor.execute("SELECT run, dir FROM runs").fetchall()}
+        of_runs = "SELECT uuid, run FROM runs WHERE uuid IS NOT NULL AND copy_of IS NULL"
+        known.uuids = dict(cursor.execute(of_runs).fetchall())
         known.present = present_checkpoints(cursor)
         known.damaged = first_unreadable(cursor)
         return known
@@ -53,6 +56,7 @@ class Known:
         for identity in [key for key in self.offsets if key.startswith(f"{run}.") or key == f"run/{run}"]:
             del self.offsets[identity]
         self.ids = {path: identity for path, identity in self.ids.items() if identity in self.offsets}
+        self.uuids = {own: holder for own, holder in self.uuids.items() if holder != run}
         self.sizes.clear()
         for of_run in (self.states, self.journals, self.present, self.damaged):
             of_run.pop(run, None)

@@ -80,6 +80,13 @@ class Plan:
         bool | None, "whether activations are computed again to save memory"
     ] = None
     labels: Annotated[Json, "of a classification: the classes, in order", LEFT_OUT] = None
+    train_set: Annotated[
+        str | None, "hash of the rows trained on, whatever their order and file", LEFT_OUT
+    ] = None
+    heldout_set: Annotated[str | None, "hash of the rows held out and scored", LEFT_OUT] = None
+    heldout_tokens: Annotated[
+        int | None, "what their loss is a mean over: tokens, texts or pairs", LEFT_OUT
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,13 +62,15 @@ SELECT r.run, r.name, r.state, r.reason, r.waiting_for, r.priority, r.method, r.
        -- Of a run that a flag stopped: the weights that it kept are nearly always those of the best step.
        CASE WHEN r.kept_step = s.heldout_best_step THEN s.heldout_best ELSE s.heldout END AS heldout,
        s.heldout_best, s.general, s.tokens_per_s,
-       coalesce(f.flags, 0) AS flags, f.flag_level, r.phase, r.attempt, r.sweep, r.parent,
-       r.created, r.started, r.ended, r.task, r.held, r.tags, r.queue_group, t.cost, r.logged
+       coalesce(f.flags, 0) AS flags, f.flag_level, r.phase, r.attempt, r.sweep, p.run AS parent,
+       o.run AS copy_of, r.created, r.started, r.ended, r.task, r.held, r.tags, r.queue_group, t.cost, r.logged
 FROM runs r
 LEFT JOIN summaries s USING (run)
 LEFT JOIN attempts c ON c.run = r.run AND c.attempt = r.attempt
 LEFT JOIN times t ON t.run = r.run
 LEFT JOIN flagged f ON f.run = r.run
+LEFT JOIN runs p ON p.uuid = r.parent
+LEFT JOIN runs o ON o.uuid = r.copy_of
 ORDER BY r.run"""
 
 COMPARE_TABLE_SQL = """
@@ -101,8 +103,9 @@ def runs() -> Query:
 def run(run: int) -> Query:
     """One run with every column of `runs`, and its columns of the run table. No rows: no such run."""
     return (
-        f"SELECT r.*, t.* EXCLUDE (run, name, state, reason, waiting_for, priority, method, model, step, total_steps,"
-        f" phase, attempt, sweep, parent, created, started, ended, task, held, tags, queue_group, logged)"
+        f"SELECT r.* EXCLUDE (parent, copy_of),"
+        f" t.* EXCLUDE (run, name, state, reason, waiting_for, priority, method, model, step, total_steps,"
+        f" phase, attempt, sweep, created, started, ended, task, held, tags, queue_group, logged)"
         f" FROM runs r JOIN ({RUNS_SQL}) t ON t.run = r.run WHERE r.run = $run",
         {"run": run, "now": time.time()},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from store import eval_rows, lines
 from store.batch import Batch, RunRow
 from store.eval_rows import Entry
 from store.exit_file import BadExit, load_exit
+from store.identity import parent_of
 from store.journal_lines import (
     JOURNAL,
     Adopted,
@@ -36,7 +38,6 @@ from store.line_fields import (
     BadLine,
     body,
     maybe_real,
-    maybe_small,
     maybe_text,
     maybe_whole,
     read,
@@ -68,6 +69,9 @@ def unreadable(
 
 
 LATEST = 1e11  # Unix seconds; later times cannot be shown
+
+
+OF_FIX = ("flag", "level", "key", "old", "new", "action", "source")
 
 
 def run_json(batch: Batch, run: int, directory: Path, body: dict[str, Any]) -> list[str]:
@@ -104,6 +108,10 @@ def run_json(batch: Batch, run: int, directory: Path, body: dict[str, Any]) -> l
     ]
     if not isinstance(items, list) or len(datasets) < len(items):
         bad.append("datasets: not a list of objects")
+    fixes = body.get("fixes") or []
+    if not isinstance(fixes, list) or not all(isinstance(change, dict) for change in fixes):
+        bad.append("fixes: not a list of objects")
+        fixes = []
     row = {
         "uuid": maybe_text(body.get("uuid")),
         "name": maybe_text(body.get("name")) or slug,
@@ -116,11 +124,12 @@ def run_json(batch: Batch, run: int, directory: Path, body: dict[str, Any]) -> l
         "seed": None if logged and not _is_whole(recipe.get("seed")) else value(recipe, "seed", maybe_whole),
         "recipe_json": json.dumps(recipe, ensure_ascii=False),
         "recipe_hash": maybe_text(body.get("recipe_hash")),
+        "seedless_hash": _seedless_hash(recipe),
         "git_commit": maybe_text(body.get("git_commit")),
         "host": maybe_text(body.get("host")),
         "sweep": maybe_text(body.get("sweep")),
-        "parent": value(body, "parent", maybe_small),
         "logged": logged,
+        "parent": value(body, "parent", lambda of: parent_of(of, directory)),
     }
     versions = body.get("versions")
     libraries = {"python": body.get("python"), **(versions if isinstance(versions, dict) else {})}
@@ -134,11 +143,19 @@ def run_json(batch: Batch, run: int, directory: Path, body: dict[str, Any]) -> l
             batch.add("libraries", run=run, library=library, version=maybe_text(version))
     for dataset in datasets:
         batch.add("datasets", run=run, **dataset)
+    for change in fixes:
+        batch.add("fixes", run=run, **{name: maybe_text(change.get(name)) for name in OF_FIX})
     return bad
 
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and -(2**63) <= value < 2**63
+
+
+def _seedless_hash(recipe: dict[str, Any]) -> str | None:
+    """The first 16 hex digits of the SHA-256 of a recipe without its name and seed; None of no recipe."""
+    kept = {key: value for key, value in recipe.items() if key not in ("name", "seed")}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16] if kept else None
 
 
 def maybe_time(value: Any) -> float | None:
@@ -194,7 +211,8 @@ def journal_line(batch: Batch, run: RunRow, entry: Entry, directory: Path) -> li
             run.attempt, run.pid = attempt, pid or run.pid
             run.started = t if run.started is None else run.started
             price = line.price if isinstance(line, Starting) else None
-            batch.attempt(run.run, attempt, started=t, pid=pid, device=line.device, price=price)
+            gpus = None if line.device is None else line.device.count("gpu")
+            batch.attempt(run.run, attempt, started=t, pid=pid, device=line.device, gpus=gpus, price=price)
         case Adopted():
             run.attempt = max(run.attempt, line.attempt or 0)
     if line.state is not None:
@@ -345,12 +363,20 @@ def _resume(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.R
     run.kept_step = None
 
 
+# Columns of a run that a plan says, under the names that it has for them.
+OF_PLAN = (
+    *("total_steps", "parameters", "trainable", "precision", "tokens_per_step", "max_length"),
+    *("train_examples", "heldout_examples", "heldout_tokens", "train_set", "heldout_set"),
+)
+
+
 def _plan(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.Plan) -> None:
     message = f"{line.total_steps} steps"
     if line.trainable and line.parameters:
         message += f", {line.trainable:,} of {line.parameters:,} parameters"
     batch.event(run.run, attempt, entry, message)
-    run.total_steps, run.parameters, run.trainable = line.total_steps, line.parameters, line.trainable
+    for name in OF_PLAN:
+        setattr(run, name, getattr(line, name))
     batch.attempt(run.run, attempt, device=line.device)
 
 
@@ -388,6 +414,15 @@ def _end(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.End)
     level = "error" if status == RunState.FAILED else "warn" if status == RunState.PAUSED else "info"
     batch.event(run.run, attempt, entry, f"{status}: {because}" if because else status, level)
     run.kept_step = line.kept_step
+    timing = line.timing or lines.Timing()
+    batch.attempt(
+        run.run,
+        attempt,
+        train_s=timing.train_s,
+        eval_s=timing.eval_s,
+        save_s=timing.save_s,
+        train_tokens=timing.train_tokens,
+    )
 
 
 _WORKER: dict[str, Callable[[Batch, RunRow, int, Entry, Any], list[str] | None]] = {

@@ -11,6 +11,7 @@ from finetui.files import read_json
 from store import rows, summary
 from store.batch import RunRow
 from store.explain import explain
+from store.identity import claim
 from store.known import JOURNAL_NAME, Known
 from store.log_reader import LogReader
 from store.logs import well_formed
@@ -56,7 +57,9 @@ class RunReader:
         path, number, batch = watch.path / RUN_JSON, watch.number, self._writer.batch
         stamp = _stamp(path)  # before it is read: one that is replaced meanwhile is read again
         try:
-            problems = rows.run_json(batch, number, watch.path, well_formed(read_json(path)))
+            body = well_formed(read_json(path))
+            problems = rows.run_json(batch, number, watch.path, body)
+            claim(self._known, batch, number, body)
         except Exception as error:
             rows.run_json(batch, number, watch.path, {})
             problems = [str(error.strerror) if isinstance(error, OSError) else explain(error)]

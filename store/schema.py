@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 
-from store.best import sql_of_task
 from store.macros import MACROS
+from store.results import LEADERBOARD, RESULTS
 from store.states import RunState
 
 # Raise when ingest reads the same log into different rows: the file is then rebuilt from the logs.
-INGEST_VERSION = 2
+INGEST_VERSION = 3
 
 _RUN = ("run", "INTEGER", "number of the run")
 _ATTEMPT = ("attempt", "INTEGER", "which process life of the run, from 1")
@@ -34,7 +34,8 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
         "One row per run: what it is, its state, how far it is",
         [
             ("run", "INTEGER", "number of the run; unique"),
-            ("uuid", "VARCHAR", "identity of the run across machines"),
+            ("uuid", "VARCHAR", "identity of the run across machines; unique"),
+            ("copy_of", "VARCHAR", "UUID of the run that its directory is a copy of; NULL of nearly all"),
             ("name", "VARCHAR", "name from the recipe"),
             ("slug", "VARCHAR", "short form of the name, as in the directory"),
             ("dir", "VARCHAR", "absolute path of the run directory"),
@@ -55,10 +56,11 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ("seed", "BIGINT", "seed of data order, initialisation and dropout"),
             ("recipe_json", "VARCHAR", "the resolved recipe as JSON"),
             ("recipe_hash", "VARCHAR", "hash of the resolved recipe without its name"),
+            ("seedless_hash", "VARCHAR", "the same without its seed: runs that only their seed tells apart"),
             ("git_commit", "VARCHAR", "commit of the directory the run was submitted from"),
             ("host", "VARCHAR", "machine the run was submitted on"),
             ("sweep", "VARCHAR", "identity of the sweep the run belongs to"),
-            ("parent", "INTEGER", "run this one was made from"),
+            ("parent", "VARCHAR", "UUID of the run that this one was made from"),
             ("attempt", "INTEGER", "latest attempt, 0 before the first"),
             ("step", "BIGINT", "latest optimiser step logged"),
             ("total_steps", "BIGINT", "optimiser steps planned"),
@@ -66,6 +68,14 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ("pid", "BIGINT", "process of the latest attempt"),
             ("parameters", "BIGINT", "parameters of the model"),
             ("trainable", "BIGINT", "parameters that are trained"),
+            ("precision", "VARCHAR", "number format that is computed in: fp32, bf16"),
+            ("tokens_per_step", "BIGINT", "tokens of a step, over all processes"),
+            ("max_length", "BIGINT", "tokens after which an example is cut"),
+            ("train_examples", "BIGINT", "examples to train on"),
+            ("heldout_examples", "BIGINT", "examples held out and scored"),
+            ("heldout_tokens", "BIGINT", "what the held-out loss is a mean over: tokens, texts or pairs"),
+            ("train_set", "VARCHAR", "hash of the rows trained on, whatever their order and file"),
+            ("heldout_set", "VARCHAR", "hash of the rows held out and scored"),
             ("kept_step", "BIGINT", "step whose weights were saved, where a flag ended the run; else NULL"),
             ("held", "BOOLEAN", "whether it waits until somebody releases it"),
             ("queue_group", "VARCHAR", "its group in the queue; NULL without one"),
@@ -91,6 +101,15 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ("last_step", "BIGINT", "step of its last metrics line"),
             ("last_t", "DOUBLE", "time of its last metrics line, Unix seconds"),
             ("price", "DOUBLE", "what an hour of its devices cost; NULL where no price was known"),
+            ("gpus", "INTEGER", "GPUs that it ran on; 0 on the CPU"),
+            (
+                "train_s",
+                "DOUBLE",
+                "seconds of training, without evaluations; NULL where it did not end by itself",
+            ),
+            ("train_tokens", "BIGINT", "tokens trained on in that time"),
+            ("eval_s", "DOUBLE", "seconds of its evaluations after step 0"),
+            ("save_s", "DOUBLE", "seconds that it saved checkpoints"),
         ],
     ),
     "params": (
@@ -156,6 +175,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ("hi", "DOUBLE", "upper end of the 95% interval"),
             ("n", "BIGINT", "examples scored; fewer than at step 0: a part of the suite (evals.per_look)"),
             _T,
+            ("seconds", "DOUBLE", "that scoring the suite took, the same in each of its rows"),
         ],
     ),
     "eval_examples": (
@@ -353,6 +373,19 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ("path", "VARCHAR", "the folder, when it was written"),
         ],
     ),
+    "fixes": (
+        "What `finetui fix` changed in the recipe of a run's parent to make it, and for which flag",
+        [
+            _RUN,
+            ("flag", "VARCHAR", "flag of the parent that the change answers"),
+            ("level", "VARCHAR", "level that it had: warn or critical"),
+            ("key", "VARCHAR", "key of the recipe"),
+            ("old", "VARCHAR", "its value in the parent; NULL: none"),
+            ("new", "VARCHAR", "its value in this run; NULL: none"),
+            ("action", "VARCHAR", "the advice that was followed, in words"),
+            ("source", "VARCHAR", "key of the literature list in docs/flags.md, or empty"),
+        ],
+    ),
     "datasets": (
         "Data that each run was given",
         [
@@ -442,44 +475,8 @@ ORDER BY run, flag, suite""",
             "worst_effect": "size of the effect there",
         },
     ),
-    "leaderboard": (
-        "Runs by their best held-out loss (of preferences, preference loss), among those of one task and held-out set",
-        f"""
-SELECT row_number() OVER (PARTITION BY r.task, d.heldout_set ORDER BY h.best NULLS LAST, r.run) AS place,
-       r.run, r.name, r.task, r.state, r.method, r.model,
-       h.best AS heldout_best, h.best_step, h.last AS heldout_last, g.last - b.value AS general_delta,
-       t.last AS tokens_per_s, r.trainable, d.heldout_set
-FROM runs r
-JOIN run_summary h ON h.run = r.run AND h.key = {sql_of_task("r.task", "'{metric}'")}
-LEFT JOIN run_summary g ON g.run = r.run AND g.key = 'general/loss'
-LEFT JOIN run_summary t ON t.run = r.run AND t.key = 'train/tokens_per_s'
-LEFT JOIN (SELECT run, arg_min(value, step) AS value FROM evals WHERE suite = 'general' AND key = 'loss' GROUP BY run) b
-       ON b.run = r.run
-LEFT JOIN (  -- a set of its own, or a share of the training data
-  SELECT s.run, coalesce(max(s.fingerprint) FILTER (s.role = 'heldout'),
-                         concat_ws(' ', max(s.fingerprint) FILTER (s.role = 'train'),
-                                   any_value(p.value) FILTER (p.key = 'data.heldout'),
-                                   any_value(p.value) FILTER (p.key = 'data.limit'))) AS heldout_set
-  FROM datasets s LEFT JOIN params p ON p.run = s.run AND p.key IN ('data.heldout', 'data.limit')
-  GROUP BY s.run) d ON d.run = r.run
-ORDER BY r.task, d.heldout_set, place""",
-        {
-            "place": "1 for the best of its task and held-out set",
-            "run": "number of the run",
-            "name": "name from the recipe",
-            "task": "what the loss is of: a text's class, or a token",
-            "state": "state of the run",
-            "method": "what is trained",
-            "model": "base model",
-            "heldout_best": "least held-out loss, nats per token (of texts per text; of preferences per pair)",
-            "best_step": "step of the least held-out loss",
-            "heldout_last": "held-out loss at the last evaluation",
-            "general_delta": "general loss now minus that of the base model; above 0 is forgetting",
-            "tokens_per_s": "last training speed",
-            "trainable": "parameters that are trained",
-            "heldout_set": "fingerprint of the held-out data, or of the training data and the share held out",
-        },
-    ),
+    "results": RESULTS,
+    "leaderboard": LEADERBOARD,
 }
 
 

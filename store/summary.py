@@ -10,6 +10,8 @@ import duckdb
 
 from store.best import HIGHER_IS_BETTER
 
+RESULT = "heldout/"  # of these, step 0 is the base model's: it is never the best of a run
+
 
 @dataclass(slots=True)
 class Summary:
@@ -38,7 +40,9 @@ def add(summaries: Summaries, step: int, values: dict[str, float]) -> None:
         if step >= known.last_step:
             known.last, known.last_step = value, step
         best = known.best
-        if best is None:
+        if step == 0 and key.startswith(RESULT):
+            better = False
+        elif best is None:
             better = math.isfinite(value)
         elif key.endswith(HIGHER_IS_BETTER):
             better = best < value < math.inf
@@ -58,14 +62,15 @@ def repair(cursor: duckdb.DuckDBPyConnection, run: int) -> None:
     """Work out a run's summaries afresh from its metrics, by the same rules as `add`."""
     higher = " OR ".join(f"ends_with(key, '{end}')" for end in HIGHER_IS_BETTER)
     score = f"CASE WHEN {higher} THEN -value ELSE value END"
+    counts = f"isfinite(value) AND (step > 0 OR NOT starts_with(key, '{RESULT}'))"
     parameters: dict[str, Any] = {"run": run}
     cursor.execute("DELETE FROM run_summary WHERE run = $run", parameters)
     cursor.execute(
         f"""
 INSERT INTO run_summary
 SELECT run, key, arg_max(value, (step, attempt, t)), max(step),
-       arg_min(value, ({score}, attempt, t)) FILTER (isfinite(value)),
-       arg_min(step, ({score}, attempt, t)) FILTER (isfinite(value)), count(*), min(step)
+       arg_min(value, ({score}, attempt, t)) FILTER ({counts}),
+       arg_min(step, ({score}, attempt, t)) FILTER ({counts}), count(*), min(step)
 FROM metrics WHERE run = $run GROUP BY run, key""",
         parameters,
     )

@@ -28,7 +28,7 @@ from engine.recipe.sections import Recipe
 from engine.runs.events import events_of
 from engine.runs.home import RunDir
 from engine.runs.imported import refuse_foreign
-from engine.runs.submitted import read_submitted, refuse_command
+from engine.runs.submitted import parent_of, read_submitted, refuse_command
 from finetui.files import write_whole_file
 from store import lines
 from store.line_fields import body
@@ -52,6 +52,11 @@ class Change:
     why: str
     source: str  # key of the literature list, or empty
     foretold: str = ""  # what similar runs in the store did
+
+    def as_row(self) -> dict[str, str | None]:
+        """Return a row of the table `fixes`."""
+        named = {"key": self.key, "old": self.old, "new": self.new}
+        return {**named, "flag": self.flag, "level": self.level, "action": self.why, "source": self.source}
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,8 @@ def check(proposal: Fix) -> preflight.Report:
 
 def queue(client: Client, proposal: Fix, report: preflight.Report) -> int:
     """Queue the new recipe as a run made from the old one; return its number. Raises StoreError."""
-    (number,) = submit.submit(client, proposal.file, [report], parent=proposal.run)
+    fixes = [change.as_row() for change in proposal.changes]
+    (number,) = submit.submit(client, proposal.file, [report], parent=proposal.run, fixes=fixes)
     return number
 
 
@@ -184,11 +190,8 @@ def _read(run: RunDir) -> tuple[dict[str, Any], Recipe]:
 def _tried_keys(run: RunDir, meta: dict[str, Any], recipe: Recipe) -> set[str]:
     """Return the keys in which a run differs from the one that it was made from, that one from its own, and so on."""
     tried: set[str] = set()
-    while meta.get("parent") is not None:
-        paths = list(run.path.parent.glob(f"{meta['parent']:06d}-*"))
-        if not paths:  # deleted
-            break
-        meta, parent = _read(RunDir(paths[0]))
+    while (made_from := parent_of(run, meta.get("parent"))) is not None:
+        meta, parent = _read(made_from)
         before, after = parent.flat(), recipe.flat()
         changed_keys = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
         tried |= (

@@ -17,7 +17,7 @@ from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
 from engine.runs.imported import refuse_foreign
 from engine.runs.journal import LATEST
-from engine.runs.submitted import read_submitted
+from engine.runs.submitted import read_submitted, uuid_of
 from finetui.files import read_json, sync, write_json
 from finetui.home import Home
 from finetui.log import LogWriter
@@ -61,7 +61,8 @@ class Submission(BaseModel):
     sweep: str | None = None
     sweep_values: dict[str, Any] | None = None  # what the sweep gave it, by key
     priority: int = 0
-    parent: int | None = None
+    parent: int | None = None  # number of a run here; run.json has its UUID
+    fixes: list[dict[str, str | None]] = []  # what was changed in the parent's recipe, and for which flag
     gpu_memory: int | None = None  # bytes that each process needs
     gpu_memory_given: bool = False  # by somebody, not by the estimate
     exclusive: bool = False  # shares its GPUs with no other run
@@ -115,6 +116,7 @@ def repeat_submission(run: RunDir) -> dict[str, Any]:
         environment = read_json(run.environment)
     except (OSError, ValueError):
         environment = {}
+    submission.pop("fixes", None)  # nothing is changed
     return {
         **submission,
         "parent": run.number,
@@ -181,6 +183,7 @@ def accept(home: Home, number: int, submission: Submission, recipe: Recipe | Com
     slug = slugify(name)
     unfinished = RunDir(home.runs / f"{UNFINISHED}{number:06d}-{slug}")
     final = RunDir(home.runs / f"{number:06d}-{slug}")
+    parent = None if submission.parent is None else uuid_of(home, submission.parent)
     body = {
         "version": 1,
         "uuid": str(uuid.uuid4()),
@@ -191,6 +194,7 @@ def accept(home: Home, number: int, submission: Submission, recipe: Recipe | Com
         "python": platform.python_version(),
         "recipe_hash": recipe.hash(),
         **submission.model_dump(mode="json", exclude={"name", "recipe", "environment", *IN_JOURNAL}),
+        "parent": parent,
         "recipe": recipe.model_dump(mode="json"),  # with every default written out
     }
     try:

@@ -11,6 +11,7 @@ from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
 from finetui.errors import first_line
 from finetui.files import read_json
+from finetui.home import Home
 
 T = TypeVar("T")
 
@@ -28,6 +29,23 @@ def other_host(run: RunDir) -> str | None:
     """Return the name of the machine or container that a run was made on; None where that is this one."""
     host = submitted_value(run, "host", str)
     return host if host != socket.gethostname() else None
+
+
+def uuid_of(home: Home, number: int) -> str | None:
+    """Return the UUID of a run by its number; None where there is none."""
+    paths = sorted(home.runs.glob(f"{number:06d}-*"))
+    return submitted_value(RunDir(paths[0]), "uuid", str) if paths else None
+
+
+def parent_of(run: RunDir, parent: Any) -> RunDir | None:
+    """Return the run of this home that one was made from, by what its `run.json` says: a UUID, or a number, which an
+    older finetui wrote. None where it is gone.
+    """
+    runs = sorted(run.path.parent.glob(f"{parent:06d}-*" if isinstance(parent, int) else "[0-9]*-*"))
+    for one in map(RunDir, runs):
+        if isinstance(parent, int) or (parent and submitted_value(one, "uuid", str) == parent):
+            return one
+    return None
 
 
 def read_submitted(run: RunDir) -> tuple[dict[str, Any], Recipe | Command]:

@@ -83,6 +83,16 @@ class Prepared:
             digest.update(example.content)
         return digest.hexdigest()[:16]
 
+    @cached_property
+    def train_set(self) -> str:
+        """A hash of the rows to train on: the same for every model, order and file."""
+        return _hash_of_rows(self.train)
+
+    @property
+    def heldout_set(self) -> str:
+        """The same of the rows held out and scored."""
+        return _hash_of_rows(self.suite("heldout").examples)
+
     @property
     def largest_token(self) -> int:
         examples = [example for suite in self.suites for example in suite.examples]
@@ -90,6 +100,11 @@ class Prepared:
 
     def suite(self, name: str) -> Suite:
         return next(suite for suite in self.suites if suite.name == name)
+
+
+def _hash_of_rows(items: Sequence[Item]) -> str:
+    ids = sorted({item.id for item in items})
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
 
 
 def prepare(recipe: Recipe, tokenizer: Any, longest: int, gathered: RunData | None = None) -> Prepared:

@@ -299,7 +299,7 @@ def test_it_is_queued_again_with_its_environment_and_changed(
     assert file.command
     assert file.command.name == "other"
     cloned = queue(client, file, parent=first, cwd=folder)
-    assert wait_state(client, cloned, "finished")["parent"] == first
+    assert wait_state(client, cloned, "finished")["parent"] == row(client, first)["uuid"]
     assert "trained of another shell" in printed(home, cloned)
 
 

@@ -320,7 +320,7 @@ def test_requeue_is_a_new_run_of_the_same_recipe(home: Home, client: Client) -> 
     run = submit(client, steps=2)
     wait_state(client, run, "finished")
     again = client.action("requeue", run=run)["run"]
-    assert wait_state(client, again, "finished")["parent"] == run
+    assert wait_state(client, again, "finished")["parent"] == row(client, run)["uuid"]
     assert row(client, again)["recipe_hash"] == row(client, run)["recipe_hash"]
     assert starts(home, again) == [1]
 

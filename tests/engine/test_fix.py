@@ -34,7 +34,7 @@ def a_run(
     flags: list[dict[str, Any]],
     name: str = "mine",
     number: int = 7,
-    parent: int | None = None,
+    parent: int | str | None = None,
     **changes: Any,
 ) -> RunDir:
     """A run directory with the flags in its log."""
@@ -42,7 +42,7 @@ def a_run(
     run = RunDir(path / f"{number:06d}-{name}")
     run.path.mkdir(parents=True)
     meta = {"name": name, "recipe": recipe.model_dump(mode="json"), "recipe_path": str(path / "mine.yaml")}
-    meta |= {"parent": parent}
+    meta |= {"parent": parent, "uuid": f"uuid-{number}"}
     run.meta.write_text(json.dumps(meta))
     log = LogWriter(run.attempt(1).events, "worker", number, 1)
     for flag in flags:
@@ -144,7 +144,7 @@ def test_what_an_earlier_fix_changed_comes_last_but_replay_climbs(tmp_path):
     run = a_run(tmp_path, flags, name="second", number=8, parent=7, train__lr=3e-3, data__replay=replay)
     assert [change.key for change in fix.propose(run).changes] == ["data.replay.ratio"]
     flags = [flag("forgetting", "warn", LOWER, ADAPT)]
-    run = a_run(tmp_path, flags, name="third", number=9, parent=8, train__lr=3e-3, data__replay=replay)
+    run = a_run(tmp_path, flags, name="third", number=9, parent="uuid-8", train__lr=3e-3, data__replay=replay)
     assert fix.propose(run).recipe.method.name == "lora"
     shutil.rmtree(tmp_path / "000007-first")  # deleted since: what is left of the line counts
     assert fix.propose(run).recipe.train.lr == 1e-3
@@ -165,7 +165,14 @@ def test_a_queued_fix_says_which_run_it_was_made_from(tmp_path):
         log.close()
         found = fix.propose(directory(home, first))
         second = row(client, fix.queue(client, found, fix.check(found)))
-        assert (second["parent"], second["name"]) == (first, "mine-fix")
+        meta = json.loads(directory(home, second["run"]).meta.read_text())
+        assert meta["parent"] == row(client, first)["uuid"]
+        because = client.query("SELECT flag, level, key, old, new, action FROM fixes").to_pylist()
+        assert because == [
+            {"flag": "forgetting", "level": "warn", "key": "train.lr", "old": "0.003", "new": "0.001",
+             "action": LOWER["text"]}
+        ]  # fmt: skip
+        assert (second["parent"], second["name"]) == (meta["parent"], "mine-fix")
         assert json.loads(second["recipe_json"])["train"]["lr"] == 1e-3
 
 

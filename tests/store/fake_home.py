@@ -132,7 +132,7 @@ def rows(projection: Projection, sql: str, **parameters: Any) -> list[tuple[Any,
 CONTENT = [
     "runs", "attempts", "params", "metrics", "system_metrics", "evals", "eval_examples", "examples", "samples",
     "drift_answers", "choice_answers",
-    "flags", "checkpoints", "libraries", "memory", "scalings", "scale_points", "scaled", "datasets", "events",
+    "flags", "checkpoints", "libraries", "memory", "scalings", "scale_points", "scaled", "fixes", "datasets", "events",
     "run_summary", "ingest", "meta",
 ]  # fmt: skip
 

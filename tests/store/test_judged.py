@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fake_home import FakeHome, FakeRun, rows
 
-from store import queries
+from store import queries, summary
 from store.ingest import Ingest
 from store.projection import Projection
 
@@ -110,6 +110,59 @@ def test_preferences_go_by_the_preference_loss(home: FakeHome, projection: Proje
     assert (paired["per"], paired["n"]) == ("pair", 3)
     assert paired["difference"] == pytest.approx(0.474 - 0.127, abs=0.002)
     assert 0 < paired["lo"] < paired["difference"] < paired["hi"]
+
+
+def scored(
+    home: FakeHome, number: int, losses: dict[int, float], plan: dict[str, Any], **recipe: Any
+) -> None:
+    run = home.run(number, **recipe)
+    run.start()
+    run.write("plan", total_steps=20, **plan)
+    for step, loss in losses.items():
+        run.eval(step, "heldout", [10 * loss, 10 * loss])
+
+
+def test_only_what_can_be_compared_is_and_the_base_model_is_nobodys_result(
+    home: FakeHome, projection: Projection
+) -> None:
+    here = {"train_set": "a", "heldout_set": "h", "heldout_tokens": 20}
+    scored(home, 1, {0: 1.0, 10: 1.5, 20: 1.7}, here)  # never better than its base model
+    scored(home, 2, {0: 1.0, 20: 1.2}, here, data={"train": "the/same/rows/elsewhere.jsonl"})
+    scored(home, 3, {0: 1.0}, here)  # has no result yet
+    scored(home, 4, {0: 0.9, 20: 0.8}, {**here, "heldout_tokens": 12})  # another tokenizer
+    scored(home, 5, {0: 0.9, 20: 0.7}, {**here, "heldout_set": "other"})
+    scored(home, 6, {0: 0.9, 20: 0.1}, here, task="classification")
+    Ingest(projection, home.path).poll()
+    board = ask(projection, queries.leaderboard())
+    assert {
+        (row["run"], row["place"], row["heldout_best"], row["best_step"], row["unit"]) for row in board
+    } == {
+        (2, 1, 1.2, 20, "nats per token"),
+        (1, 2, 1.5, 10, "nats per token"),
+        (4, 1, 0.8, 20, "nats per token"),
+        (5, 1, 0.7, 20, "nats per token"),
+        (6, 1, 0.1, 20, "nats per text"),
+    }
+    first, *_ = ask(projection, ("SELECT * FROM results ORDER BY run", {}))
+    assert (first["train_set"], first["heldout_base"], first["heldout"]) == ("a", 1.0, 1.7)
+    assert first["gain"] == pytest.approx(-0.7)
+    assert ask(projection, queries.runs())[2]["heldout_best"] is None
+    before = rows(projection, "SELECT * FROM run_summary ORDER BY ALL")
+    with projection.write() as cursor:
+        for number in range(1, 7):
+            summary.repair(cursor, number)
+    assert rows(projection, "SELECT * FROM run_summary ORDER BY ALL") == before
+
+
+def test_runs_that_only_their_seed_tells_apart(home: FakeHome, projection: Projection) -> None:
+    for number, changes in enumerate(({"seed": 1}, {"seed": 2}, {"train": {"lr": 1e-3}}), 1):
+        home.run(number, **changes)
+    Ingest(projection, home.path).poll()
+    first, second, third = (
+        hash for (hash,) in rows(projection, "SELECT seedless_hash FROM runs ORDER BY run")
+    )
+    assert first == second != third
+    assert len(first) == 16
 
 
 def test_results_of_a_stopped_run_are_those_of_the_step_that_was_kept(

@@ -139,6 +139,8 @@ def _print_head(row: dict[str, Any]) -> None:
         out(f"{cell(row['task'])} with {cell(row['method'])} of {cell(row['model'])}{trained}")
     if row["parent"] is not None:
         out(f"made from #{row['parent']}")
+    if row["copy_of"] is not None:
+        out(f"its directory is a copy of that of #{row['copy_of']}: both have one UUID in run.json")
     if row["created"] is not None:  # NULL where run.json cannot be read
         out(f"submitted {moment(row['created'])} on {cell(row['host'])}")
 
