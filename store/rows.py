@@ -342,7 +342,7 @@ def _usable(entry: Entry, as_value: Callable[[Any], Any]) -> tuple[Entry, list[s
 
 
 def _metrics(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.Metrics) -> None:
-    t = real(entry.get("t"))
+    t = round(real(entry.get("t")), 6)  # as metrics_cold has it
     kept = {
         key: value if type(value) is float else real(value)
         for key, value in line.values.items()

@@ -27,6 +27,8 @@ _METRICS = [
     ("value", "DOUBLE", "value; may be NaN or infinite"),
     _T,
 ]
+# As whole microseconds times take a third of the space, and are read faster.
+_T_COLD = ("t", "DECIMAL(18, 6)", "Unix seconds, to the microsecond")
 
 # table: (comment, [(column, type, comment)])
 TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
@@ -130,7 +132,10 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
         ],
     ),
     "metrics_live": ("Metrics of runs that have not ended; read the view `metrics` instead", _METRICS),
-    "metrics_cold": ("Metrics of ended runs, ordered by key and step; read the view `metrics`", _METRICS),
+    "metrics_cold": (
+        "Metrics of ended runs, ordered by key and step; read the view `metrics`",
+        [*_METRICS[:-1], _T_COLD],
+    ),
     "rollups": (
         "Long series of `metrics_cold` in short: a row for every so many steps; a bucket may have several",
         [
@@ -139,7 +144,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ("width", "BIGINT", "steps of a bucket, which begins at a multiple of them"),
             ("first_step", "BIGINT", "first step with a value"),
             ("step", "BIGINT", "last step with a value"),
-            ("t", "DOUBLE", "time of the last value, Unix seconds"),
+            ("t", "DECIMAL(18, 6)", "time of the last value, Unix seconds"),
             ("min", "DOUBLE", "least value; NaN where there is no other"),
             ("max", "DOUBLE", "greatest value; NaN where there is no other"),
             ("last", "DOUBLE", "value at the last step"),

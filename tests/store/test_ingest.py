@@ -154,6 +154,21 @@ def test_ended_runs_are_clustered_and_live_ones_are_not(
     assert going.number == 2
 
 
+def test_times_are_the_same_wherever_metrics_are(
+    home: FakeHome, projection: Projection, ingest: Ingest
+) -> None:
+    run = home.run(1)
+    run.start()
+    run.write("metrics", step=1, t=1_790_000_000.1234567, values={"train/loss": 2.0})
+    times = "SELECT t FROM metrics UNION ALL SELECT t FROM curve(1, 'train/loss')"
+    ingest.poll()
+    assert rows(projection, times) == [(1_790_000_000.123457,)] * 2
+    run.end()
+    ingest.poll()
+    assert not rows(projection, "FROM metrics_live")
+    assert rows(projection, times) == [(1_790_000_000.123457,)] * 2
+
+
 def test_nothing_new_writes_nothing(home: FakeHome, ingest: Ingest) -> None:
     busy_run(home)
     assert ingest.poll() > 0
