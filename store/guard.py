@@ -19,10 +19,11 @@ import duckdb
 import pyarrow as pa
 
 from finetui.errors import StoreError
+from store.database_errors import is_fatal
 from store.described import spelled_out
 from store.explain import explain
 from store.macros import MACROS
-from store.projection import Projection, is_fatal
+from store.projection import Projection
 
 TIMEOUT_S = 30.0
 LONGEST_S = 600.0  # that a client may ask for
@@ -316,4 +317,4 @@ def told(error: duckdb.Error) -> StoreError:
 
 
 def _reopened() -> StoreError:
-    return StoreError("the database failed and was reopened; nothing is lost, ask again", "restarted")
+    return StoreError("the database was opened again meanwhile; nothing is lost, ask again", "restarted")

@@ -42,7 +42,7 @@ from store.projection import Projection
 from store.run_reader import RunReader, Watch
 from store.states import ACTIVE, ENDED, RunState
 from store.turns import Turns
-from store.writing import OF_DATA, Halted, Writer
+from store.writing import OF_DATA, Halted, Outdated, Writer
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ class Ingest:
             self._flush()
             self._writer.settle(self._known)
             self.problem, self._writer.careful, self._complete = None, False, True
-        except Halted:
+        except (Halted, Outdated):
             self._forget()
         except Exception as error:
             self._give_up(error)
@@ -212,7 +212,7 @@ class Ingest:
     def _load(self) -> None:
         """What is committed: offsets, states of runs."""
         self._forget()
-        self._generation = self._projection.generation
+        self._generation = self._writer.generation = self._projection.generation
         with self._projection.read() as cursor:
             self._know(Known.load(cursor))
             live = cursor.execute("SELECT DISTINCT run FROM metrics_live").fetchall()

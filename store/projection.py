@@ -15,7 +15,8 @@ from pathlib import Path
 import duckdb
 
 from finetui.errors import StoreError
-from store import schema
+from store import compaction, schema
+from store.database_errors import is_corruption, is_fatal, is_of_another_duckdb
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class Projection:
         try:
             yield cursor
         except duckdb.Error as error:
-            if is_fatal(error) or _is_corruption(error):
+            if is_fatal(error) or is_corruption(error):
                 fatal = error
             raise
         finally:
@@ -86,7 +87,7 @@ class Projection:
                 yield cursor
                 cursor.commit()
             except BaseException as error:
-                if isinstance(error, duckdb.Error) and (is_fatal(error) or _is_corruption(error)):
+                if isinstance(error, duckdb.Error) and (is_fatal(error) or is_corruption(error)):
                     fatal = error
                 else:
                     _rollback(cursor)
@@ -144,6 +145,28 @@ class Projection:
         with self._write_lock:
             self._replace_instance(lambda: self._start_over("asked to rebuild"))
 
+    def compact(self) -> tuple[int, int]:
+        """Put a new file with the same rows in the place of this one, which never gets smaller; returns the bytes of
+        both. Writing waits meanwhile; reading waits for the exchange alone, and what is being read then is to be asked
+        for again. Raises StoreError, and leaves the file as it is.
+        """
+        with self._write_lock:
+            with self.read() as cursor:
+                cursor.execute("CHECKPOINT")
+                before = self.path.stat().st_size
+                new = compaction.write(cursor, self.path)
+            self._replace_instance(lambda: self._take(new), if_stuck=f"{self.path.name} is left as it is")
+            return before, self.path.stat().st_size
+
+    def _take(self, new: Path) -> duckdb.DuckDBPyConnection:
+        compaction.put_in_place(new, self.path)
+        return self._open_or_rebuild()
+
+    def spare(self) -> tuple[int, int]:
+        """Return how many bytes of the file hold nothing, and how many it has."""
+        with self.read() as cursor:
+            return compaction.spare(cursor)
+
     def close(self) -> bool:
         """Close the file. False if a query that cannot be interrupted keeps it open: then only the end of the process
         does, which loses nothing.
@@ -190,16 +213,21 @@ class Projection:
             if self._root is not failed or self._closed:
                 return  # another thread has done it
             log.error("the database failed and is reopened: %s", cause)
-            corrupt = cause is not None and _is_corruption(cause)
+            corrupt = cause is not None and is_corruption(cause)
             self._replace_instance(
                 (lambda: self._start_over(str(cause), damaged=True)) if corrupt else self._open_or_rebuild
             )
 
-    def _replace_instance(self, opener: Callable[[], duckdb.DuckDBPyConnection]) -> None:
+    def _replace_instance(
+        self, opener: Callable[[], duckdb.DuckDBPyConnection], if_stuck: str | None = None
+    ) -> None:
+        """`if_stuck`: what to say, where the old instance may go on."""
         with self._readers:
             self._reopening = True
         try:
             if not self._close_instance():
+                if if_stuck:
+                    raise StoreError(f"a query runs that cannot be stopped; {if_stuck}, ask again", "refused")
                 self.stuck = True
                 raise StoreError(
                     "the database failed while a query ran that cannot be stopped; ask again", "restarted"
@@ -239,7 +267,7 @@ class Projection:
             root = self._connect()
         except duckdb.Error as error:
             self._raise_if_not_ours_to_move(error)
-            if _is_of_another_duckdb(error):
+            if is_of_another_duckdb(error):
                 return self._open_beside()
             return self._start_over(str(error), damaged=True)
         if not existed:
@@ -293,11 +321,10 @@ class Projection:
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return duckdb.connect(
+        root = duckdb.connect(
             str(self.path),
             config={
                 **self._settings,
-                "enable_external_access": "false",
                 "python_enable_replacements": "false",
                 "autoinstall_known_extensions": "false",
                 "autoload_known_extensions": "false",
@@ -305,6 +332,11 @@ class Projection:
                 "checkpoint_threshold": "256MB",
             },
         )
+        # It reaches no file but its own, and the one that takes its place.
+        root.execute(
+            f"SET allowed_paths = {compaction.paths_of(self.path)}; SET enable_external_access = false"
+        )
+        return root
 
     def _make(self, root: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
         # The first parameter that DuckDB binds in a process makes it import pandas, where that is installed (for
@@ -356,28 +388,6 @@ def _replace_words(root: duckdb.DuckDBPyConnection) -> None:
         )
     )
     root.execute("CHECKPOINT")
-
-
-def _is_of_another_duckdb(error: duckdb.Error) -> bool:
-    """Whether the file, or its log, has a format that this DuckDB does not know."""
-    return "can only read version" in str(error)
-
-
-def is_fatal(error: duckdb.Error) -> bool:
-    """Whether the instance is of no more use until it is reopened."""
-    return isinstance(error, duckdb.FatalException | duckdb.InternalException) or (
-        "database has been invalidated" in str(error)
-    )
-
-
-def _is_corruption(error: duckdb.Error) -> bool:
-    """Whether the file is damaged. A message alone is not enough: a query can make its own with `error(…)`."""
-    ours = (
-        duckdb.IOException | duckdb.FatalException | duckdb.InternalException | duckdb.SerializationException
-    )
-    text = str(error).lower()
-    words = ("checksum", "corrupt", "could not read", "not a valid duckdb", "end of file", "deserializ")
-    return isinstance(error, ours) and any(word in text for word in words)
 
 
 def _rollback(cursor: duckdb.DuckDBPyConnection) -> None:

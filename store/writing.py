@@ -30,6 +30,10 @@ class Halted(Exception):  # noqa: N818
     """The daemon stops."""
 
 
+class Outdated(Exception):  # noqa: N818
+    """Another file is in the place of the one that was read from: what is in memory is the end of something."""
+
+
 class Writer:
     """Holds the batch in memory. `careful`: one line a batch, so that the one is found that the database refuses."""
 
@@ -38,6 +42,7 @@ class Writer:
         self.careful = False
         self.halted = False
         self.written = 0
+        self.generation = 0  # of the file that the batch goes on from
         self._projection = projection
         self._batch_rows = batch_rows
         self._unsettled: dict[int, None] = {}
@@ -85,16 +90,14 @@ class Writer:
         if not batch:
             return
         try:
-            with self._projection.write() as cursor:
-                batch.apply(cursor)
+            self._apply(batch)
         except OF_DATA:
             if not (self.careful and set_aside):
                 raise
             set_aside()
             self.batch.offsets = batch.offsets
             aside, self.batch = self.batch, Batch()
-            with self._projection.write() as cursor:
-                aside.apply(cursor)
+            self._apply(aside)
             self.careful = False
             batch = aside
         known.damaged = {**batch.damaged, **known.damaged}
@@ -109,6 +112,12 @@ class Writer:
         if self._live_rows >= LIVE_ROWS:
             self._live_rows = 0
             self._move_live()
+
+    def _apply(self, batch: Batch) -> None:
+        with self._projection.write() as cursor:
+            if self._projection.generation != self.generation:
+                raise Outdated
+            batch.apply(cursor)
 
     def settle(self, known: Known) -> None:
         """Move the metrics of ended runs to the clustered table."""

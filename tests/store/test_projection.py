@@ -7,6 +7,8 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import duckdb
 import pytest
@@ -23,6 +25,19 @@ def fill(home: FakeHome) -> None:
     run.start()
     for step in range(50):
         run.metrics(step, loss=1.0)
+
+
+def fill_more(home: FakeHome) -> None:
+    run = home.run(2)
+    run.start()
+    run.metrics(1, loss=3.0)
+
+
+# Tables, views and macros with their comments.
+DESCRIBED = """
+SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal
+UNION ALL SELECT 'view', view_name, comment FROM duckdb_views() WHERE NOT internal
+UNION ALL SELECT 'macro', function_name, comment FROM duckdb_functions() WHERE NOT internal ORDER BY ALL"""
 
 
 def asides(home: FakeHome) -> list[str]:
@@ -259,6 +274,70 @@ def test_ingest_survives_a_failure_in_the_middle_of_a_round(
     assert ingest.poll() > 0
     assert ingest.problem is None
     assert rows(projection, "SELECT count(*), count(DISTINCT step) FROM metrics") == [(50, 50)]
+
+
+def test_a_file_made_anew_in_the_middle_of_a_round_is_read_from_the_start(
+    home: FakeHome, projection: Projection, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from store.writing import Writer
+
+    fill(home)
+    ingest.poll()
+    before = content(projection)
+    fill_more(home)
+    flush = Writer.flush
+
+    def flush_into_another(self: Writer, *given: Any) -> None:
+        monkeypatch.setattr(Writer, "flush", flush)
+        projection.rebuild()
+        flush(self, *given)
+
+    monkeypatch.setattr(Writer, "flush", flush_into_another)
+    assert ingest.poll() == 0
+    assert ingest.problem is None
+    ingest.poll()
+    assert rows(projection, "SELECT count(*), count(DISTINCT step) FROM metrics WHERE run = 1") == [(50, 50)]
+    assert set(before["metrics"]) < set(content(projection)["metrics"])
+
+
+def test_compaction_keeps_every_row_and_gives_the_space_of_those_that_are_gone(
+    home: FakeHome, projection: Projection, ingest: Ingest
+) -> None:
+    fill(home)
+    ingest.poll()
+    with projection.write() as cursor:
+        cursor.execute("INSERT INTO system_metrics SELECT range, 'noise', random() FROM range(500000)")
+    with projection.write() as cursor:
+        cursor.execute("CHECKPOINT")
+        cursor.execute("DELETE FROM system_metrics")
+    before, described = content(projection), rows(projection, DESCRIBED)
+    larger, smaller = projection.compact()
+    assert smaller < larger / 2
+    assert projection.path.stat().st_size == smaller
+    assert content(projection) == before
+    assert rows(projection, DESCRIBED) == described
+    fill_more(home)
+    assert ingest.poll() > 0  # on from where it was
+    projection.close()
+    again = Projection(home.store)
+    assert again.generation == 0
+    assert rows(again, "SELECT run, count(*) FROM metrics GROUP BY run ORDER BY run") == [(1, 50), (2, 1)]
+    again.close()
+    assert not asides(home)
+
+
+def test_a_compaction_that_has_no_room_leaves_the_file_as_it_is(
+    home: FakeHome, projection: Projection, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(home)
+    ingest.poll()
+    before = content(projection)
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=0))
+        with pytest.raises(StoreError, match="are free on the disk"):
+            projection.compact()
+    assert content(projection) == before
+    assert sorted(path.name for path in home.path.glob("store.duckdb*")) == ["store.duckdb"]
 
 
 def test_a_snapshot_is_a_file_for_other_tools(home: FakeHome, projection: Projection, ingest: Ingest) -> None:
