@@ -125,14 +125,16 @@ def _copy(home: Home, run: RunDir, number: int, there: Mapping[int, int]) -> Non
 
 
 def _body(run: RunDir, there: Mapping[int, int]) -> dict[str, Any]:
-    """Return its run.json with the parent's number here; none where the parent is not here."""
+    """Return its run.json. The parent, a UUID, stays; of an older finetui it is a number, and becomes that here, or none
+    where the parent is not here.
+    """
     body = read_json(run.meta)
     parent = body.get("parent")
     came = {"place": str(run.path), "number": run.number, "parent": parent, "at": time.time()}
     before = origin(run)  # it stays what it is: a run of another tool
     return {
         **body,
-        "parent": there.get(parent) if isinstance(parent, int) else None,
+        "parent": there.get(parent) if isinstance(parent, int) else parent,
         KEY: {**before, "home": came} if before else {"tool": OURS, "id": body.get("uuid"), **came},
     }
 
