@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.flight as flight
 
+from finetui.daemon import AGENT_VARIABLE
 from finetui.errors import PartialResult, StoreError, Unavailable, first_line
 from finetui.progress import Progress
 
@@ -73,6 +74,8 @@ class Client:
     def __init__(self, socket: str | Path) -> None:
         self._path = str(socket)
         self.pid = self._check()  # of the daemon
+        # The assistant that asks for whatever is asked here; its rights are in config.toml.
+        self.by = os.environ.get(AGENT_VARIABLE) or None
         self._flight = flight.connect(f"grpc+unix://{self._path}", generic_options=_OPTIONS)
         self._act("ping", {}, GREETING_TIMEOUT_S)
 
@@ -100,7 +103,7 @@ class Client:
 
     def action(self, name: str, /, **body: Any) -> dict[str, Any]:
         """Send the daemon an action and return its reply. Raises StoreError with the daemon's reason."""
-        return self._act(name, body, REPLY_TIMEOUT_S)
+        return self._act(name, {**body, "by": self.by} if self.by else body, REPLY_TIMEOUT_S)
 
     def drain(self, tell: Callable[[str], object] = lambda sentence: None) -> list[str]:
         """Wait until every log is in the database, as far as it is written now. `tell` is called, while that takes,

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from finetui.client import Client
 
 DAEMON = "engine.queue.daemon"  # the module that is started: in a process of its own, never imported here
+AGENT_VARIABLE = (
+    "FINETUI_AGENT"  # the name of the assistant whose shell this is; a client names it with every request
+)
 ALREADY_RUNNING = 75  # exit code of a daemon that finds another one
 READY = "ready"  # a starting daemon says this on stderr, or else what is wrong, in one sentence
 START_S = 60.0  # a home with many runs and no database yet takes a while
@@ -129,7 +132,8 @@ def _launch(home: Home, deadline: float) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         cwd="/",
-        env={**os.environ, "FINETUI_HOME": str(home.path)},
+        env={name: value for name, value in os.environ.items() if name != AGENT_VARIABLE}
+        | {"FINETUI_HOME": str(home.path)},  # it serves all, whoever starts it
         start_new_session=True,
     )
     _started.append(child)

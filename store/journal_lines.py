@@ -26,6 +26,7 @@ ExitCode = Annotated[int | None, "of the worker; null if a signal killed it"]
 Signal = Annotated[int | None, "that killed the worker; null if it ended by itself"]
 Checkpoint = Annotated[int | None, "step of the last whole checkpoint, -1 without one", LEFT_OUT]
 Interruptions = Annotated[int | None, "how many in a row without a new checkpoint", LEFT_OUT]
+By = Annotated[str | None, "the assistant that asked; left out of what people ask", LEFT_OUT]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class Submitted:
     gpu_memory: Annotated[int | None, "bytes of a GPU that each process needs", LEFT_OUT] = None
     exclusive: Annotated[bool, "it shares its GPUs with no other run", LEFT_OUT] = False
     logged: Annotated[bool | None, "a program that is not ours logs it by itself", LEFT_OUT] = None
+    by: By = None
+    seconds: Annotated[float | None, "that it will take, as foretold", LEFT_OUT] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,7 @@ class Cancel:
     state: State = None
     reason: Reason = None
     cause: Annotated[str | None, "why, where nobody asked", LEFT_OUT] = None
+    by: By = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,7 @@ class Pause:
     state: State = None
     reason: Reason = None
     cause: Annotated[str | None, "why, where nobody asked", LEFT_OUT] = None
+    by: By = None
 
 
 @dataclass(frozen=True, slots=True)

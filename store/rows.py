@@ -260,6 +260,8 @@ def _journal_level(line: JournalLine) -> str:
 def _journal_message(kind: str, line: JournalLine) -> str:
     text = (line.text if isinstance(line, Note) else "") or line.reason or ""
     match line:
+        case Submitted() if line.by:
+            return f"{kind} by {line.by}"
         case Starting() | Started() | Running() if line.attempt is not None:
             pid = None if isinstance(line, Starting) else line.pid
             device = f" on {line.device}" if line.device else ""

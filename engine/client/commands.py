@@ -26,6 +26,7 @@ class CommandReport:
     warnings: list[str]
     datasets: list[Dataset] = field(default_factory=list)  # which it reads is its own affair
     gpu_memory: int | None = None  # bytes; only who queues it can know
+    seconds: float | None = None  # that it takes; nobody knows
 
     def summary(self) -> str:
         return f"a command of {len(self.recipe.command)} words, watched in {', '.join(self.recipe.watch)}"

@@ -74,6 +74,11 @@ class Report:
     looks: Cost | None
 
     @property
+    def seconds(self) -> float | None:
+        """How long steps and looks will take; None where nothing was measured."""
+        return self.looks.seconds if self.looks else None
+
+    @property
     def steps(self) -> int | None:
         return _steps(self.recipe, self.tokens)
 

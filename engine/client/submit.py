@@ -48,6 +48,9 @@ def submit(
         **more,
     }
     recipes = [of_recipe(report) for report in reports]
+    if client.by and len(recipes) > 1:  # all of them or none
+        seconds = sum((report.seconds or 0.0) * report.recipe.processes for report in reports)
+        client.action("agent", runs=len(recipes), seconds=seconds)
     if gpu_memory is not None:
         common["gpu_memory_given"] = True
         recipes = [{**recipe, "gpu_memory": gpu_memory} for recipe in recipes]
@@ -69,6 +72,7 @@ def of_recipe(report: Report | CommandReport) -> dict[str, Any]:
         "name": report.recipe.name,
         "datasets": [dataset.as_dict() for dataset in report.datasets],
         "gpu_memory": report.gpu_memory,
+        **({} if report.seconds is None else {"seconds": report.seconds}),
     }
 
 

@@ -125,8 +125,8 @@ def _copy(home: Home, run: RunDir, number: int, there: Mapping[int, int]) -> Non
 
 
 def _body(run: RunDir, there: Mapping[int, int]) -> dict[str, Any]:
-    """Return its run.json. The parent, a UUID, stays; of an older finetui it is a number, and becomes that here, or none
-    where the parent is not here.
+    """Return its run.json. The parent, a UUID, stays; of an older finetui it is a number, and becomes that here, or
+    none where the parent is not here.
     """
     body = read_json(run.meta)
     parent = body.get("parent")

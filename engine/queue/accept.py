@@ -35,6 +35,7 @@ IN_JOURNAL = {
     "tags",
     "group",
     "note",
+    "seconds",
 }  # and not in run.json
 # What of run.json changes with the recipe.
 OF_RECIPE = {"recipe_text", "datasets", "git_commit", "versions", "gpu_memory"}
@@ -74,6 +75,7 @@ class Submission(BaseModel):
     tags: list[str] = []
     group: str | None = None
     note: str = ""
+    seconds: float | None = None  # that it will take, as foretold
 
     @property
     def first_lines(self) -> list[JournalLine]:
@@ -176,8 +178,12 @@ def _value_at(tree: Any, dotted: str) -> Any:
     return tree
 
 
-def accept(home: Home, number: int, submission: Submission, recipe: Recipe | Command) -> RunDir:
-    """Make the run directory; durable when this returns. Raises OSError (disk full), leaving nothing, or QueueError."""
+def accept(
+    home: Home, number: int, submission: Submission, recipe: Recipe | Command, by: str | None = None
+) -> RunDir:
+    """Make the run directory; durable when this returns. `by`: the assistant that asked. Raises OSError (disk full),
+    leaving nothing, or QueueError.
+    """
     first_lines = submission.first_lines
     name = submission.name or recipe.name or "run"
     slug = slugify(name)
@@ -209,6 +215,8 @@ def accept(home: Home, number: int, submission: Submission, recipe: Recipe | Com
             recipe.processes,
             gpu_memory=submission.gpu_memory,
             exclusive=submission.exclusive,
+            by=by,
+            seconds=submission.seconds,
         )
         for line in (submitted, *first_lines):
             write(writer, line)

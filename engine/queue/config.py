@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from engine.basics.errors import ConfigError
 from engine.queue import quiet
+from engine.queue.agents import Agents, Right
 from engine.queue.budget import Budget
 from engine.queue.idle import WhenIdle
 from engine.queue.notices import EVENTS, Channels, Event
@@ -110,6 +111,22 @@ class Config(BaseModel):
     budget_pauses: bool = Field(
         False, description="Also pause the runs that are going when the budget is spent."
     )
+    agents_may: list[Right] = Field(
+        [],
+        description="What assistants (`finetui mcp`, or a shell with FINETUI_AGENT set) may do besides reading: queue "
+        "runs, queue only what is made from a run (fix), stop runs, and queue programs of their own (programs): "
+        '`agents_may = ["queue", "stop"]`. Default: nothing.',
+    )
+    agent_runs_per_day: int = Field(
+        10, ge=0, description="How many runs assistants may queue in 24 hours, all of them together."
+    )
+    agent_hours_per_day: float = Field(
+        10.0,
+        ge=0,
+        description="How many hours these runs may take, times the processes of each: as foretold where an earlier run "
+        "says how long it takes, and as they ran. Nothing is queued beyond that, and what has run so long is paused; "
+        "whoever resumes it answers for it.",
+    )
     keep_removed_days: float = Field(
         7.0,
         ge=0,
@@ -162,6 +179,10 @@ class Config(BaseModel):
     @property
     def spending(self) -> Budget:
         return Budget(self.price_per_hour, self.budget, self.budget_pauses)
+
+    @property
+    def agents(self) -> Agents:
+        return Agents(frozenset(self.agents_may), self.agent_runs_per_day, self.agent_hours_per_day)
 
     @property
     def channels(self) -> Channels:

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from engine.basics.errors import ConfigError, QueueError
 from engine.basics.memory_limit import MemoryLimit
 from engine.basics.repeater import Repeater
-from engine.queue import config, idle
+from engine.queue import agents, config, idle
 from engine.queue.daemon_log import (
     home_log,
     log_to,
@@ -250,22 +250,25 @@ class Daemon:
         """Answer one action of a client. Raises StoreError, whose text is for the user."""
         queue = self._supervisor
         try:
+            by = agents.name_of(body.pop("by", None))
+            if by is not None:
+                self.config.agents.check(name, body, self.home.config)
             was = self._before(name, body)
             match name:
                 case "submit":
-                    number = queue.submit(body)
+                    number = queue.submit(body, by)
                     self._sweeps.note(body.get("sweep"), body.get("sweep_values"))
                     return {"run": number}
                 case "edit":
                     number = whole_number(name, body, "run")
                     return queue.edit(number, {key: value for key, value in body.items() if key != "run"})
                 case "requeue":
-                    return {"run": queue.requeue(whole_number(name, body, "run"))}
+                    return {"run": queue.requeue(whole_number(name, body, "run"), by)}
                 case "cancel":
-                    state = queue.cancel(number := whole_number(name, body, "run"), body.get("cause"))
+                    state = queue.cancel(number := whole_number(name, body, "run"), body.get("cause"), by)
                     return {"state": state, **queue.before_end(number), **was}
                 case "pause":
-                    state = queue.pause(number := whole_number(name, body, "run"))
+                    state = queue.pause(number := whole_number(name, body, "run"), by=by)
                     return {"state": state, **queue.before_end(number), **was}
                 case "resume":
                     return {"state": queue.resume(whole_number(name, body, "run")), **was}
@@ -287,6 +290,11 @@ class Daemon:
                 case "empty":
                     self._drain(None)  # what is removed is forgotten by the store while it is still there
                     return {"runs": queue.empty()}
+                case "agent":  # what an assistant may, before it takes the trouble
+                    rights = self.config.agents
+                    if action := body.get("action"):
+                        rights.check(str(action), body, self.home.config)
+                    return rights.allowance(queue.agents_used(), body.get("runs"), body.get("seconds"))
                 case "sweep":
                     return self._sweeps.add(body)
                 case "sweep_begin":

@@ -37,5 +37,6 @@ def queue_settings(user_config: Config, nvml: Nvml) -> tuple[Settings, str | Non
         user_config.spending,
         uuids,
         user_config.retry_wait_seconds,
+        user_config.agents,
     )
     return settings, problem

@@ -17,7 +17,8 @@ from typing import Any
 
 from engine.basics.errors import QueueError
 from engine.basics.process import Identity, alive
-from engine.queue import accept, back, recovery
+from engine.queue import accept, agents, back, recovery
+from engine.queue.agents import NO_RIGHTS, Agents, Used
 from engine.queue.budget import NO_BUDGET, Budget
 from engine.queue.executor import Executor, Processes
 from engine.queue.gpus import GpuMemory
@@ -60,6 +61,7 @@ class Settings:
     budget: Budget = NO_BUDGET
     uuids: Mapping[str, str] = field(default_factory=dict)  # of the GPUs, by name
     retry_s: float = 0.0  # before a run that was interrupted twice is tried again
+    agents: Agents = NO_RIGHTS
 
 
 class Supervisor:
@@ -226,15 +228,28 @@ class Supervisor:
                     self._runs.guarded(record.number, partial(self.pause, record.number, no_money))
         if why:
             return
+        used_up = self._agents_used_up(waiting, active)
+        waiting = [record for record in waiting if record.number not in used_up]
         needed = {number for record in waiting for number in record.after}
         states = {number: self._runs.records[number].state for number in needed & self._runs.records.keys()}
         capacity = self._settings.capacity
         if waiting and capacity.devices:
             capacity = replace(capacity, memory=self._gpu_memory())
         decision = decide(waiting, active, capacity, states, time.time())
-        self.waiting_for = decision.waiting
+        self.waiting_for = {**decision.waiting, **used_up}
         for start in decision.starts:
             self._runs.guarded(start.run, partial(self._start, start))
+
+    def _agents_used_up(self, waiting: list[RunRecord], active: list[RunRecord]) -> dict[int, str]:
+        """Pause the active runs of assistants whose hours are used up; return why the waiting ones go on waiting."""
+        own = [record for record in (*waiting, *active) if record.by is not None]
+        why = self._settings.agents.used_up(self._runs.records.values()) if own else None
+        if why is None:
+            return {}
+        for record in own:
+            if record.active and record.request is None:
+                self._runs.guarded(record.number, partial(self.pause, record.number, why))
+        return {record.number: why for record in own if record.waiting}
 
     def _start(self, start: Start) -> None:
         """Start an attempt. The journal first: a shim starts only what the journal says is starting."""
@@ -268,17 +283,21 @@ class Supervisor:
 
     # ---- requests --------------------------------------------------------------------------------
 
-    def submit(self, body: dict[str, Any]) -> int:
-        """Accept a run; return its number. On disk when this returns. Raises QueueError."""
+    def submit(self, body: dict[str, Any], by: str | None = None) -> int:
+        """Accept a run; return its number. On disk when this returns. `by`: the assistant that asks. Raises
+        QueueError.
+        """
         submission, recipe = accept.read_submission(body)
         with self._lock:
+            if by is not None:
+                self._settings.agents.check_run(recipe, submission.seconds, self._runs.records.values())
             if submission.parent is not None and self._runs.record(submission.parent).logged:
                 raise QueueError(lifecycle.not_ours(submission.parent, "repeated"))
             for other in submission.after:
                 self._check_after(other, submission.after_any)
             try:
                 with next_number(self._home, self._runs.next) as number:
-                    run = accept.accept(self._home, number, submission, recipe)
+                    run = accept.accept(self._home, number, submission, recipe, by)
             except OSError as error:
                 raise QueueError(
                     f"the run cannot be written to {self._home.runs}: {error.strerror}"
@@ -297,25 +316,30 @@ class Supervisor:
                 f"run #{number} is {state}, so nothing would start after it: resume it first, or use --after-any"
             )
 
-    def requeue(self, number: int) -> int:
+    def agents_used(self) -> Used:
+        """Return what assistants have queued in the last day."""
+        with self._lock:
+            return agents.used(self._runs.records.values(), time.time())
+
+    def requeue(self, number: int, by: str | None = None) -> int:
         """Queue the recipe of an earlier run once more, from the start; return the new run's number."""
         with self._lock:
             self._runs.record(number)
-            return self.submit(accept.repeat_submission(self._runs.dirs[number]))
+            return self.submit(accept.repeat_submission(self._runs.dirs[number]), by)
 
-    def cancel(self, number: int, cause: str | None = None) -> str:
+    def cancel(self, number: int, cause: str | None = None, by: str | None = None) -> str:
         """Cancel a run; return its state: `cancelled` at once for a waiting run, else unchanged until it ends. `cause`:
         why, where nobody asked.
         """
-        line = partial(Cancel, cause=cause)
-        return self._ask_to_end("cancel", number, line, RunState.CANCELLED, cause)
+        line = partial(Cancel, cause=cause, by=by)
+        return self._ask_to_end("cancel", number, line, RunState.CANCELLED, cause or _asked_by(by))
 
-    def pause(self, number: int, cause: str | None = None) -> str:
+    def pause(self, number: int, cause: str | None = None, by: str | None = None) -> str:
         """Pause a run; return its state, as `cancel` does: `paused`, from which it may be resumed. `cause`: why, where
         nobody asked.
         """
-        line = partial(Pause, cause=cause)
-        return self._ask_to_end("pause", number, line, RunState.PAUSED, cause)
+        line = partial(Pause, cause=cause, by=by)
+        return self._ask_to_end("pause", number, line, RunState.PAUSED, cause or _asked_by(by))
 
     def _ask_to_end(
         self,
@@ -463,3 +487,7 @@ class Supervisor:
         with self._lock:
             active, waiting = self._runs.open(active=True), self._runs.open(active=False)
             return {"running": [run.number for run in active], "queued": [run.number for run in waiting]}
+
+
+def _asked_by(agent: str | None) -> str | None:
+    return None if agent is None else f"asked by {agent}"

@@ -76,6 +76,14 @@ class RunRecord:
     taken_back: bool = False  # that request: the run goes on once it has stopped
     interruptions: int = 0  # in a row, without a new checkpoint in between
     checkpoint: int = -1  # last whole one at the last interruption, -1 before the first
+    by: str | None = None  # the assistant that queued it
+    submitted: float = 0.0  # Unix seconds
+    foretold_s: float | None = None  # that it will take; None where nothing was measured
+    ran_s: float = 0.0  # by the attempts that are over
+
+    def seconds(self, now: float) -> float:
+        """Return how long it ran until now, over all attempts."""
+        return self.ran_s + (max(0.0, now - self.began) if self.active else 0.0)
 
     @property
     def waiting(self) -> bool:
@@ -141,6 +149,7 @@ def append(run: RunDir, record: RunRecord, line: JournalLine) -> RunRecord:
 
 def add(record: RunRecord, line: JournalLine, t: float) -> RunRecord:
     """Return the record after one more line, written at `t`."""
+    was_active = record.active
     match line:
         case Submitted():
             record = replace(
@@ -151,6 +160,9 @@ def add(record: RunRecord, line: JournalLine, t: float) -> RunRecord:
                 exclusive=line.exclusive,
                 logged=bool(line.logged),
                 place=t,
+                by=line.by,
+                submitted=t,
+                foretold_s=line.seconds,
             )
         case Edited():
             record = replace(record, memory=line.gpu_memory or record.memory)
@@ -199,9 +211,9 @@ def add(record: RunRecord, line: JournalLine, t: float) -> RunRecord:
         case Pause():
             record = replace(record, request="pause", cause=line.cause, taken_back=False)
         case Requeued() if record.active:
-            record = replace(record, taken_back=record.request is not None)
-        case Requeued():
-            record = replace(record, place=t, interruptions=line.interruptions or 0)
+            record = replace(record, taken_back=record.request is not None, by=None)
+        case Requeued():  # whoever resumes a run answers for it from then on
+            record = replace(record, place=t, interruptions=line.interruptions or 0, by=None)
         case Interrupted():
             checkpoint = record.checkpoint if line.checkpoint is None else line.checkpoint
             record = replace(record, place=t, interruptions=line.interruptions or 0, checkpoint=checkpoint)
@@ -209,6 +221,8 @@ def add(record: RunRecord, line: JournalLine, t: float) -> RunRecord:
                 record = replace(record, not_before=t + (line.retry_s or 0))
     if line.state is not None:
         record = replace(record, state=line.state, reason=line.reason)
+    if was_active and not record.active:
+        record = replace(record, ran_s=record.ran_s + max(0.0, t - record.began))
     return record if record.active else replace(record, request=None, cause=None, taken_back=False)
 
 

@@ -20,7 +20,7 @@ from store.best import judged_by
 from store.states import WAITING, RunState
 from tui.cli.flags import flags_of, print_flags
 from tui.cli.output import cell, out, print_json, print_table, say, waiting
-from tui.cli.shape import of_rows, of_run
+from tui.cli.shape import Row, of_rows, of_run
 from tui.lines import baselines
 
 if TYPE_CHECKING:
@@ -30,6 +30,12 @@ CONFUSION = (
     "SELECT kind, body FROM events WHERE (kind = 'plan' OR (kind = 'eval' AND body LIKE '%confusion%'))"
 )
 
+
+# What assistants asked of it.
+ASKED = """
+SELECT t, kind, TRY_CAST(body AS JSON) ->> 'by' AS by FROM events
+WHERE kind IN ('submitted', 'cancel', 'pause') AND (TRY_CAST(body AS JSON) ->> 'by') IS NOT NULL AND run = {run}
+ORDER BY t"""
 
 WARNINGS = "SELECT attempt, message FROM events WHERE kind = 'log' AND level = 'warning'"
 
@@ -44,42 +50,14 @@ def show(number: int, *, as_json: bool) -> None:
         ]
         for problem in problems:
             say(f"problem: {problem}")
-        row = find(client, number)
-        parts = {
-            name: client.named(name, run=number).to_pylist()
-            for name in (
-                "attempts",
-                "evals",
-                "baselines",
-                "slices",
-                "distance",
-                "choices",
-                "drift",
-                "samples",
-                "checkpoints",
-                "memory",
-                "scalings",
-                "scale_points",
-                "scaled",
-                "datasets",
-                "params",
-                "damage",
-                "keys",
-            )
-        }
-        for checkpoint in parts["checkpoints"]:
-            path = checkpoint["path"]  # somebody else may have deleted it, too
-            checkpoint["present"] = bool(path) and (Path(row["dir"]) / path).exists()
-        parts["warnings"] = client.query(f"{WARNINGS} AND run = {int(number)} ORDER BY t").to_pylist()
+        row, parts = read(client, number)
         if as_json:
-            recipe = json.loads(row.pop("recipe_json"))
-            told = {name: of_rows(rows) for name, rows in parts.items()}
-            raised = of_rows(flags_of(client, number))
-            print_json({**of_run(row), "recipe": recipe, **told, "flags_raised": raised})
+            print_json(run_as_json(client, row, parts))
             return
         _print_head(row)
         _print_damage(parts["damage"])
         print_warnings(parts["warnings"])
+        _print_asked(parts["asked"])
         if row["method"] == COMMAND or row["logged"]:
             _print_curves(parts["keys"])
         _print_evals(parts["evals"], row["task"], row["kept_step"])
@@ -96,6 +74,47 @@ def show(number: int, *, as_json: bool) -> None:
         _print_files(row, parts["checkpoints"])
         _section("Recipe")
         print_table(parts["params"])
+
+
+def read(client: Client, number: int) -> tuple[Row, dict[str, list[Row]]]:
+    """A run's row, and what else there is of it, by what it is. Raises StoreError if there is no such run."""
+    row = find(client, number)
+    parts = {
+        name: client.named(name, run=number).to_pylist()
+        for name in (
+            "attempts",
+            "evals",
+            "baselines",
+            "slices",
+            "distance",
+            "choices",
+            "drift",
+            "samples",
+            "checkpoints",
+            "memory",
+            "scalings",
+            "scale_points",
+            "scaled",
+            "datasets",
+            "params",
+            "damage",
+            "keys",
+        )
+    }
+    for checkpoint in parts["checkpoints"]:
+        path = checkpoint["path"]  # somebody else may have deleted it, too
+        checkpoint["present"] = bool(path) and (Path(row["dir"]) / path).exists()
+    parts["warnings"] = client.query(f"{WARNINGS} AND run = {int(number)} ORDER BY t").to_pylist()
+    parts["asked"] = client.query(ASKED.format(run=int(number))).to_pylist()
+    return row, parts
+
+
+def run_as_json(client: Client, row: Row, parts: dict[str, list[Row]]) -> Row:
+    """The same as `--json` has it, with its flags."""
+    recipe = json.loads(row["recipe_json"])
+    row = {name: value for name, value in row.items() if name != "recipe_json"}
+    told = {name: of_rows(rows) for name, rows in parts.items()}
+    return {**of_run(row), "recipe": recipe, **told, "flags_raised": of_rows(flags_of(client, row["run"]))}
 
 
 def find(client: Client, number: int) -> dict[str, Any]:
@@ -152,6 +171,12 @@ def print_warnings(events: list[dict[str, Any]]) -> None:
         _section("Warnings")
         for text, attempt in reversed(first.items()):
             out(f"attempt {attempt}: {text}")
+
+
+def _print_asked(rows: list[Row]) -> None:
+    if rows:
+        _section("Asked by assistants")
+        print_table([{"at": moment(row["t"]), "what": row["kind"], "by": row["by"]} for row in rows])
 
 
 def _print_damage(rows: list[dict[str, Any]]) -> None:
