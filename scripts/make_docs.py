@@ -95,7 +95,8 @@ sweep:                                                    # twenty runs, drawn a
 """
 
 
-COMMANDS_INTRO = """Data goes to stdout, narration to stderr. Every command but `completion` takes `--json`.
+COMMANDS_INTRO = """Data goes to stdout, narration to stderr. Every command but `completion`, `skill` and `mcp` takes
+`--json`.
 
 Names, log lines, data and answers of models cannot control a terminal: what is not printable is shown as a blank.
 To a file or a pipe `logs` and `sql --csv` write what there is. On a narrow terminal `ls` shortens notes and names, and

@@ -6,6 +6,7 @@ A new command fails here until it has an example in EXAMPLES.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,6 +50,7 @@ EXAMPLES = {
     "watch": Example(lambda live: [live.finished], "Fake Run"),
     "top": Example(lambda live: [], "running, "),
     "plot": Example(lambda live: [live.finished], "train/loss"),
+    "skill": Example(lambda live: [], "# finetui from a shell"),
     "completion": Example(lambda live: ["bash"], "complete -o default"),
     "cancel": Example(lambda live: [live.going()], "is being cancelled: it saves a checkpoint first"),
     "pause": Example(lambda live: [live.going()], "is being paused: it saves a checkpoint first"),
@@ -83,12 +85,13 @@ EXAMPLES = {
     "export-curves": Example(lambda live: [live.finished, "--tensorboard", live.folder / "tb"], " values\n"),
     "export": Example(lambda live: [live.finished, "--merged"], "finetui: ", ExitCode.REFUSED),
 }
-# Prints a program for a shell, which no other program reads.
-WITHOUT_JSON = {"completion"}
+# Print a program for a shell, and a text for assistants; speaks a protocol of its own.
+WITHOUT_JSON = {"completion", "skill", "mcp"}
 # These are dear, and have a test of their own below.
 ALONE = {
     "demo": "test_demo_compares_its_three_runs_and_names_the_query",
     "doctor": "test_doctor_of_this_machine",
+    "mcp": "test_mcp_without_the_package_says_what_to_install",
     **dict.fromkeys(
         ["daemon start", "daemon stop", "daemon status", "daemon install"],
         "test_the_daemon_is_stopped_and_started",
@@ -323,6 +326,15 @@ def test_doctor_of_a_bad_machine(tmp_path: Path, finetui: Line, monkeypatch: pyt
         f"bad   home       {tmp_path / 'home'} cannot be written (File exists); set FINETUI_HOME" in ended.out
     )
     assert "note  daemon     not running; the first command starts it" in ended.out
+
+
+def test_mcp_without_the_package_says_what_to_install(finetui: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mcp.server.mcpserver", None)
+    ended = finetui("mcp")
+    assert (ended.code, ended.out) == (ExitCode.REFUSED, "")
+    assert ended.err == (
+        "finetui: finetui mcp needs the package mcp, version 2 or newer: pip install 'finetui[mcp]'\n"
+    )
 
 
 def test_the_daemon_is_stopped_and_started(live: Live, finetui: Line) -> None:

@@ -389,6 +389,22 @@ def demo(
     module.demo(headless=headless, as_json=as_json)
 
 
+@app.command("mcp")
+def mcp_server() -> None:
+    """Serve this home to assistants over the Model Context Protocol, on stdin and stdout; needs the extra `mcp`."""
+    from tui.cli import mcp
+
+    mcp.serve()
+
+
+@app.command()
+def skill() -> None:
+    """Print instructions for an assistant that has a shell: commands, their order, JSON, exit codes, what not to do."""
+    from tui.cli import skill as module
+
+    module.skill()
+
+
 @app.command()
 def completion(
     shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="The shell.", show_default=False)],

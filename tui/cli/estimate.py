@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from engine.basics.wording import size
 from engine.client.preflight import absolute
 from engine.memory.correction import Correction, correction
 from engine.memory.estimate import GIB, MIB, estimate
-from engine.memory.fit import fit, table, table_lines
+from engine.memory.fit import Fit, fit, table, table_lines
 from engine.memory.shapes import ModelShapes
-from engine.memory.storage import storage
+from engine.memory.storage import Storage, storage
 from engine.memory.workload import Device, recipe_shapes, workload_of
 from engine.queue import sampler
 from engine.recipe import recipe_file
@@ -38,40 +39,57 @@ HOLES = (
 )
 
 
-def estimate_recipe(path: Path, overrides: list[str], memory_gb: float | None, *, as_json: bool) -> None:
-    """Print the parts, whether it fits, and what would make it fit."""
-    recipe = absolute(recipe_file.read(path, overrides).recipes[0], path.parent)
+@dataclass(frozen=True)
+class Estimated:
+    """What a recipe needs on a device, by the estimate and by what past runs took."""
+
+    device: Device
+    memory: int  # of the device, bytes
+    past: list[dict[str, Any]]
+    learned: Correction
+    answer: Fit
+    writes: Storage
+
+    def as_dict(self) -> dict[str, Any]:
+        answer = self.answer
+        return {
+            "device": self.device,
+            "memory_bytes": self.memory,
+            "fits": answer.fits,
+            "remedies": [
+                {"change": r.change, "total_bytes": r.total, "fits": r.fits} for r in answer.remedies
+            ],
+            "total_bytes": answer.estimate.total,
+            "parts": vars(answer.estimate),
+            "correction": vars(self.learned),
+            "disk": vars(self.writes),
+        }
+
+
+def estimated(recipe: Recipe, memory_gb: float | None) -> Estimated:
+    """Estimate it; paths of the recipe are absolute."""
     model = recipe_shapes(recipe)
     device, memory = _device(memory_gb)
     past = _past(recipe, device)
     learned = _learned(past, model, device)
     answer = fit(recipe, model, memory, device, factor=learned.factor)
-    writes = storage(recipe, model, answer.workload)
-    found = answer.estimate
+    return Estimated(device, memory, past, learned, answer, storage(recipe, model, answer.workload))
+
+
+def estimate_recipe(path: Path, overrides: list[str], memory_gb: float | None, *, as_json: bool) -> None:
+    """Print the parts, whether it fits, and what would make it fit."""
+    recipe = absolute(recipe_file.read(path, overrides).recipes[0], path.parent)
+    found = estimated(recipe, memory_gb)
     if as_json:
-        remedies = [{"change": r.change, "total_bytes": r.total, "fits": r.fits} for r in answer.remedies]
-        body: dict[str, object] = {
-            "device": device,
-            "memory_bytes": memory,
-            "fits": answer.fits,
-            "remedies": remedies,
-        }
-        print_json(
-            {
-                **body,
-                "total_bytes": found.total,
-                "parts": vars(found),
-                "correction": vars(learned),
-                "disk": vars(writes),
-            }
-        )
+        print_json(found.as_dict())
         return
-    out(f"{recipe.name}: {recipe.method.name} of {recipe.model.path} on {device}")
-    for line in [*found.lines(), f"correction  {learned}", *answer.lines(), f"disk  {writes}"]:
+    answer, learned, writes = found.answer, found.learned, found.writes
+    out(f"{recipe.name}: {recipe.method.name} of {recipe.model.path} on {found.device}")
+    for line in [*answer.estimate.lines(), f"correction  {learned}", *answer.lines(), f"disk  {writes}"]:
         out(line)
-    if device == "cpu" and not learned.runs and recipe.train.memory_limit == "auto":
+    if found.device == "cpu" and not learned.runs and recipe.train.memory_limit == "auto":
         out(f"note: {HOLES}")
-    for line in _errors(past):
+    for line in _errors(found.past):
         out(line)
     if warning := writes.warning(disk.free_bytes(home().runs)):
         out(f"note: {warning}")

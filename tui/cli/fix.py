@@ -17,7 +17,7 @@ from tui.cli.shape import runs_as_json
 
 def fix(number: int, out: Path | None, *, add: bool, dry_run: bool, as_json: bool) -> None:
     """Print what differs; save the recipe, or queue it with `add`. Exit code 4 if there is only advice."""
-    found = engine_fix.propose(find(number), lambda: _similar(number))
+    found = engine_fix.propose(find(number), lambda: similar(number))
     path, queued, shown = None, None, []
     if found.changes and not dry_run:
         report = engine_fix.check(found)
@@ -42,7 +42,7 @@ def fix(number: int, out: Path | None, *, add: bool, dry_run: bool, as_json: boo
         say(f"queued #{queued} {found.recipe.name}, made from run #{number}")
 
 
-def _similar(number: int) -> list[dict[str, Any]]:
+def similar(number: int) -> list[dict[str, Any]]:
     """What similar runs did; nothing, said why, where the store cannot be asked."""
     try:
         with connect() as client:

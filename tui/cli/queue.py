@@ -141,13 +141,13 @@ def check_all(
     file: RecipeFile, folder: Path, cwd: Path | None = None
 ) -> Sequence[preflight.Report | CommandReport]:
     """Check all recipes of a file, and say once what is worth a note. Raises InputError."""
-    reports = _reports(file, folder, cwd or Path.cwd())
+    reports = reports_of(file, folder, cwd or Path.cwd())
     for warning in dict.fromkeys(warning for report in reports for warning in report.warnings):
         say(f"note: {warning}")
     return reports
 
 
-def _reports(file: RecipeFile, folder: Path, cwd: Path) -> Sequence[preflight.Report | CommandReport]:
+def reports_of(file: RecipeFile, folder: Path, cwd: Path) -> Sequence[preflight.Report | CommandReport]:
     """`folder`: where paths of a recipe start; `cwd`: where a command does."""
     if file.command:
         return [check_command(file.command, cwd)]
@@ -166,7 +166,7 @@ def _price_per_hour() -> float | None:
     return config.read(home().config).price_per_hour
 
 
-def _costs(reports: Sequence[preflight.Report | CommandReport]) -> list[float | None]:
+def costs_of(reports: Sequence[preflight.Report | CommandReport]) -> list[float | None]:
     """What each run will cost, as far as its time is foretold and an hour has a price: of each GPU that it takes."""
     from engine.queue import sampler
 
@@ -185,18 +185,11 @@ def _costs(reports: Sequence[preflight.Report | CommandReport]) -> list[float | 
 def check(path: Path, overrides: list[str], *, as_json: bool) -> None:
     """Print what would run. More thorough than `run`, which leaves it to the worker to look at the tokens."""
     file = recipe_file.read(path, overrides)
-    checked = _reports(file, path.parent, Path.cwd())
-    notes = []
-    first = checked[0]
-    if isinstance(first, preflight.Report) and first.model.local:  # else there is no tokenizer yet
-        tokens = Reporting("--brief", str(path), *overrides, stdin=file.text).result()
-        if tokens["refusals"]:
-            raise DataError(tokens["refusals"][0])
-        notes = tokens["warnings"]
-    costs = _costs(checked)
+    checked = reports_of(file, path.parent, Path.cwd())
+    notes = token_notes(file, checked[0], str(path), overrides)
+    costs = costs_of(checked)
     if as_json:
-        runs = [{**report.as_dict(), "cost": cost} for report, cost in zip(checked, costs, strict=True)]
-        print_json({"recipe": str(path), "runs": runs, "token_warnings": notes})
+        print_json(check_as_json(path, checked, costs, notes))
         return
     for report, cost in zip(checked, costs, strict=True):
         for text in report.lines():
@@ -210,6 +203,30 @@ def check(path: Path, overrides: list[str], *, as_json: bool) -> None:
     if file.more_to_come:
         count += f", and {file.more_to_come} more whose values follow from results"
     out(f"{path}: good, {count}; queue with: {command}")
+
+
+def token_notes(
+    file: RecipeFile, first: preflight.Report | CommandReport, path: str, overrides: list[str]
+) -> list[str]:
+    """What is worth a note about the tokens to learn, for which each row is looked at; `path`: `-` for a recipe that is
+    in no file. Raises DataError.
+    """
+    if not isinstance(first, preflight.Report) or not first.model.local:
+        return []  # there is no tokenizer yet
+    tokens = Reporting("--brief", path, *overrides, stdin=file.text).result()
+    if tokens["refusals"]:
+        raise DataError(tokens["refusals"][0])
+    return list(tokens["warnings"])
+
+
+def check_as_json(
+    path: Path,
+    reports: Sequence[preflight.Report | CommandReport],
+    costs: Sequence[float | None],
+    notes: Sequence[str],
+) -> dict[str, Any]:
+    runs = [{**report.as_dict(), "cost": cost} for report, cost in zip(reports, costs, strict=True)]
+    return {"recipe": str(path), "runs": runs, "token_warnings": notes}
 
 
 def act(action: str, words: list[str], *, yes: bool, as_json: bool, **body: Any) -> None:
