@@ -59,9 +59,9 @@ def _order(host: Host, action: str, run: Run, **body: Any) -> None:
         what = f"{action.replace('_', ' ')} of #{run.number}"
         undone = undoing.keep(host, what, [undo.step_of(action, run.number, answer)])
         if action == "start_now":
-            host.state.acts.keep(
-                undo.Act(what, why_not=f"the {what} cannot be undone: p pauses it, x cancels it")
-            )
+            pause, cancel = (bindings.key_of(key, "dashboard") for key in ("pause", "cancel"))
+            why_not = f"the {what} cannot be undone: {pause} pauses it, {cancel} cancels it"
+            host.state.acts.keep(undo.Act(what, why_not=why_not))
         host.say(f"run #{run.number} {done(action, answer)}{undone}", "good")
 
     host.in_thread(lambda client: client.action(action, run=run.number, **body), tell)

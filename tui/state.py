@@ -83,6 +83,8 @@ class State:
     def mark(self, numbers: Iterable[int]) -> None:
         """Have these runs marked, in this order. Marks of several at once are an act that can be undone."""
         before, now = self.marked, list(dict.fromkeys(numbers))
+        if now == before:
+            return
         if abs(len(now) - len(before)) > 1 or not now:
             self.acts.keep(Act("marks", locally=partial(self._mark_again, before)))
         self.marked = now

@@ -111,7 +111,7 @@ def _go_on(order: str, record: RunRecord, before: Standing) -> list[JournalLine]
 def _stop_again(record: RunRecord, before: Standing) -> list[JournalLine]:
     """A run that was resumed and has not begun is as it was; one that had failed is cancelled."""
     if not record.waiting:
-        raise QueueError(f"run #{record.number} goes on already: p pauses it, x cancels it")
+        raise QueueError(f"run #{record.number} goes on already: pause it, or cancel it")
     if before.state == RunState.PAUSED:
         return [Pause(RunState.PAUSED)]
     return [Cancel(RunState.CANCELLED)]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import tomllib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from live import Line
@@ -119,6 +122,29 @@ def test_no_screen_loses_a_key_or_has_one_twice_by_any_table() -> None:
         held = [key for binding in bindings_of(room) for key in binding.keys]
         assert len(held) == len(set(held)), room
         assert {"escape", "ctrl+q"} <= set(held)
+
+
+# A letter or a key with a name, before a word: `Z marks them again`, `f2 has it`.
+_NAMES_A_KEY = re.compile(r"(?<![\w'\"`#=<>./{}-])(?:[b-zB-HJ-Z]|f\d+|ctrl\+\w)(?= [a-z])")
+_MENUS_AND_AXES = {  # what a question offers has its keys from the question
+    "   y yes   n no", "y axis: ", "x axis: ", " is gone; r takes that of the run", " q copies it", "s are",
+    " is needed for text; add a key such as f6 or ctrl+x",
+}  # fmt: skip
+
+
+def test_no_sentence_of_the_screen_has_a_key_written_into_it() -> None:
+    """It would be wrong for whoever has changed the key: `key_of` has the one in force."""
+    written = set()
+    root = Path(bindings.__file__).parent
+    files = [path for path in root.rglob("*.py") if path.name != "bindings.py" and "cli" not in path.parts]
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Expr(value=ast.Constant()):
+                    node.value.value = ""  # a docstring
+                case ast.Constant(value=str(text)) if _NAMES_A_KEY.search(text):
+                    written.add(text)
+    assert written <= _MENUS_AND_AXES
 
 
 async def test_all_that_names_a_key_names_the_own_one(

@@ -322,9 +322,9 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         self.changed()
 
     def do_unmark(self) -> None:
-        if self.state.marked:
-            self.state.mark(())
-            self.host.say("no run is marked; Z marks them again")
+        again = f"; {self.key_of('undo')} marks them again" if self.state.marked else ""
+        self.state.mark(())
+        self.host.say(f"no run is marked{again}")
         self.changed()
 
     def do_sweep(self) -> None:
@@ -369,7 +369,9 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         if in_view:
             chart_files.offer(self, [self.charts.picture(index) for index in in_view])
         else:
-            self.host.say(f"there is no chart in {PANES[self._visible()[0]]}: 1, 2 and 3 show one", "warn")
+            one, two, three = (self.key_of(f"pane({number})") for number in (1, 2, 3))
+            name = PANES[self._visible()[0]]
+            self.host.say(f"there is no chart in {name}: {one}, {two} and {three} show one", "warn")
 
     def do_metric(self) -> None:
         run = self.target()

@@ -188,7 +188,8 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         if not (shown := log_lines.name(least)):
             return []
         count = len(log_lines.of_level(rows, least))
-        return [[(cut(f" {shown}: {count} of the last {len(rows)} lines; L shows others", width), "title")]]
+        others = f"{self.key_of('log_level')} shows others"
+        return [[(cut(f" {shown}: {count} of the last {len(rows)} lines; {others}", width), "title")]]
 
     def _plot(self) -> Plot:
         return curves.make(
@@ -253,7 +254,8 @@ class RunScreen(BaseScreen, inherit_bindings=False):
             runs = [item.run for item in self._shown()]
             chart_files.ask_where(self, chart_files.of_runs(self.key, self._plot(), runs, self.state.view))
         else:
-            self.host.say(f"the section {self._chosen()} has no chart to save: 1 shows the curves")
+            curves = self.key_of("pane(1)")
+            self.host.say(f"the section {self._chosen()} has no chart to save: {curves} shows the curves")
 
     def click(self, panel: str, row: int, column: int) -> None:
         super().click(panel, row, column)

@@ -270,8 +270,9 @@ class Results:
         if self.curves is None:
             self.screen.host.say("no column of the result has numbers to draw", "warn")
         elif hidden := self.curves.hidden(None):
+            key = self.screen.key_of("right")
             self.screen.host.say(
-                f"{hidden} more lines have no colour left: l draws one column at a time", "warn"
+                f"{hidden} more lines have no colour left: {key} draws one column at a time", "warn"
             )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from math import isfinite, nan
 
 from engine.basics.safe_text import one_line
+from tui.bindings import key_of
 from tui.lines.sparkline import sparkline
 from tui.lines.text import Line, cut, fit, left, right, spread
 from tui.rows import Row, ask
@@ -130,8 +131,8 @@ def lines(machine: Hardware, width: int, height: int, *, whole: bool = False) ->
     if whole:
         return [*meters, *([[]] if listed else []), *listed]
     if len(meters) > height:
-        more = len(meters) - height + 1
-        return [*meters[: height - 1], [(f"… {more} more: z shows all", "faint")]]
+        more, key = len(meters) - height + 1, key_of("whole", "dashboard")
+        return [*meters[: height - 1], [(f"… {more} more: {key} shows all", "faint")]]
     return [*meters, *processes.within(listed, height - len(meters))]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from engine.basics.safe_text import one_line
+from tui.bindings import key_of
 from tui.lines.text import Line, cut, fit, left, right
 from tui.rows import Row
 
@@ -43,10 +44,11 @@ def within(lines: list[Line], height: int) -> list[Line]:
     """The lines, or as many as there is room for and how many are missing."""
     if len(lines) <= height:
         return lines
+    key = key_of("whole", "dashboard")
     if height < 3:
-        return [[(f"{len(lines) - 1} processes: z shows them", "faint")]][:height]
+        return [[(f"{len(lines) - 1} processes: {key} shows them", "faint")]][:height]
     kept = lines[: height - 1]
-    return [*kept, [(f"… {len(lines) - len(kept)} more: z shows all", "faint")]]
+    return [*kept, [(f"… {len(lines) - len(kept)} more: {key} shows all", "faint")]]
 
 
 def _row(row: Row, columns: Mapping[str, int], busy: bool, width: int) -> Line:
