@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from store.batch import Batch, RunRow
-from store.line_fields import BadLine, body, maybe_real, maybe_reals, maybe_smalls, maybe_text, real, smalls
+from store.line_fields import BadLine, body, maybe_real, maybe_reals, maybe_smalls, maybe_text, real
 from store.lines import Choices, Drift, Eval, Examples, Flag, Forecast, Result, Sample, Scored
 
 Entry = dict[str, Any]  # a line as it was parsed
@@ -17,9 +18,9 @@ def eval_line(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: Eval)
     t, suite = real(entry.get("t")), str(line.suite)
     bad: list[str] = []
     try:
-        columns = _columns_of(line.examples)
+        columns = _columns_of(line.examples, bad)
     except (BadLine, TypeError) as error:
-        columns, bad = _columns_of(Scored()), [f"examples: {error}"]
+        columns, bad = _columns_of(Scored(), []), [f"examples: {error}"]
     common = {"run": run.run, "attempt": attempt, "step": line.step}
     shown = _add_results(batch, run, attempt, t, line.step, suite, line.values, line.seconds)
     batch.extend("eval_examples", len(columns["example"]), **common, suite=suite, **columns)
@@ -38,13 +39,12 @@ def _add_results(
     step: int,
     suite: str,
     values: dict[str, Result],
-    seconds: Any,
+    seconds: float | None,
 ) -> str:
     """Add the results of a suite, each as a metric, too. Returns them in words."""
     # An older finetui wrote NaN and infinities as null.
     results = {name: one for name, one in values.items() if one.value is not None}
-    took = float(seconds) if isinstance(seconds, int | float) else None
-    common = {"run": run.run, "attempt": attempt, "step": step, "suite": suite, "t": t, "seconds": took}
+    common = {"run": run.run, "attempt": attempt, "step": step, "suite": suite, "t": t, "seconds": seconds}
     for name, one in results.items():
         batch.add("evals", **common, key=name, **body(one))
     points = {f"{suite}/{name}": one.value for name, one in results.items() if one.value is not None}
@@ -52,29 +52,44 @@ def _add_results(
     return ", ".join(f"{name} {one.value:.4g}" for name, one in results.items())
 
 
-def _columns_of(scored: Scored) -> dict[str, list[Any]]:
-    """The columns of `eval_examples` from the lists of an evaluation. Raises BadLine."""
+def _columns_of(scored: Scored, bad: list[str]) -> dict[str, list[Any]]:
+    """The columns of `eval_examples` from the lists of an evaluation. A value that cannot be used costs itself, and is
+    named in `bad`. Raises BadLine.
+    """
     none = [None] * len(scored.id)
-
-    def texts(values: list[Any] | None) -> list[str | None]:
-        return [maybe_text(item) for item in values or none]
-
     columns: dict[str, list[Any]] = {
         "example": [str(item) for item in scored.id],
-        "slice": texts(scored.slice),
-        "document": texts(scored.document),
-        "nll": maybe_reals(scored.nll),
-        "tokens": smalls(scored.tokens),
-        "tokens_right": maybe_smalls(scored.right or none),
-        "lost": maybe_smalls(scored.lost or none),
-        "gained": maybe_smalls(scored.gained or none),
-        "kl": maybe_reals(scored.kl or none),
-        "margin": maybe_reals(scored.margin or none),
+        "slice": [maybe_text(item) for item in scored.slice or none],
+        "document": [maybe_text(item) for item in scored.document or none],
+        "nll": _usable(maybe_reals, scored.nll, "nll", bad),
+        "tokens": _usable(maybe_smalls, scored.tokens, "tokens", bad),
+        "tokens_right": _usable(maybe_smalls, scored.right or none, "right", bad),
+        "lost": _usable(maybe_smalls, scored.lost or none, "lost", bad),
+        "gained": _usable(maybe_smalls, scored.gained or none, "gained", bad),
+        "kl": _usable(maybe_reals, scored.kl or none, "kl", bad),
+        "margin": _usable(maybe_reals, scored.margin or none, "margin", bad),
         "tempered": _by_temperature(scored.tempered or {}, len(scored.id)),
     }
     if {len(column) for column in columns.values()} != {len(scored.id)}:
         raise BadLine("the lists in examples differ in length")
     return columns
+
+
+def _usable(
+    of_list: Callable[[list[Any]], list[Any]], values: list[Any], name: str, bad: list[str]
+) -> list[Any]:
+    """The values of a list, None in place of those that cannot be used."""
+    try:
+        return of_list(values)
+    except BadLine:
+        kept: list[Any] = []
+        for value in values:
+            try:
+                kept += of_list([value])
+            except BadLine as error:
+                kept.append(None)
+                bad.append(f"examples.{name}: {error}")
+        return kept
 
 
 def _by_temperature(tempered: dict[str, Any], count: int) -> list[str | None]:
@@ -118,10 +133,11 @@ def drift_line(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: Drif
 def choices_line(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: Choices) -> list[str]:
     """Returns why the questions are left out, if they cannot be used."""
     t, suite, one = real(entry.get("t")), f"choices.{line.slice}", line.questions
-    lists, bad = (one.answer, one.chosen, one.chosen_norm), list[str]()
+    bad: list[str] = []
+    names = ("answer", "chosen", "chosen_norm")
+    lists = [_usable(maybe_smalls, getattr(one, name), name, bad) for name in names]
     shown = _add_results(batch, run, attempt, t, line.step, suite, line.values, line.seconds)
     if {len(values) for values in lists} == {len(one.id)}:
-        names = ("answer", "chosen", "chosen_norm")
         batch.extend(
             "choice_answers",
             len(one.id),
@@ -130,10 +146,10 @@ def choices_line(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: Ch
             step=line.step,
             slice=str(line.slice),
             example=[str(id) for id in one.id],
-            **{name: smalls(values) for name, values in zip(names, lists, strict=True)},
+            **dict(zip(names, lists, strict=True)),
         )
     else:
-        bad = ["questions: their lists differ in length"]
+        bad.append("questions: their lists differ in length")
     seen = {"kind": "choices", "t": t, "step": line.step, "slice": line.slice, "seconds": line.seconds}
     batch.event(run.run, attempt, seen, f"step {line.step} {suite}: {shown}")
     return bad

@@ -179,7 +179,7 @@ class Eval:
     confusion: Annotated[
         Json, "of a classification: how many texts, by class (rows) and class given (columns)", LEFT_OUT
     ] = None
-    seconds: Annotated[Json, "that it took"] = None
+    seconds: Annotated[float | None, "that it took"] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +258,7 @@ class Choices:
         default_factory=dict
     )
     questions: Annotated[Answered, "the questions one by one"] = field(default_factory=Answered)
-    seconds: Annotated[Json, "that it took"] = None
+    seconds: Annotated[float | None, "that it took"] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ from store import eval_rows, lines
 from store.batch import Batch, RunRow
 from store.eval_rows import Entry
 from store.exit_file import BadExit, load_exit
-from store.identity import parent_of
 from store.journal_lines import (
     JOURNAL,
     Adopted,
@@ -37,13 +34,11 @@ from store.journal_lines import (
 from store.line_fields import (
     BadLine,
     body,
-    maybe_real,
-    maybe_text,
-    maybe_whole,
     read,
     read_most,
     real,
 )
+from store.run_json import maybe_time
 from store.states import ACTIVE, ENDED, RunState
 
 
@@ -63,121 +58,6 @@ def unreadable(
         message=f"{where}: {why}",
         body=text[:2000].decode("utf-8", "replace"),
     )
-
-
-# ---- run.json --------------------------------------------------------------------------------------------
-
-
-LATEST = 1e11  # Unix seconds; later times cannot be shown
-
-
-OF_FIX = ("flag", "level", "key", "old", "new", "action", "source")
-
-
-def run_json(batch: Batch, run: int, directory: Path, body: dict[str, Any]) -> list[str]:
-    """The rows of `runs`, `params` and `datasets` that never change. Returns the values that cannot be used, which are
-    left out.
-    """
-    bad: list[str] = []
-
-    def value(of: dict[str, Any], key: str, read: Callable[[Any], Any]) -> Any:
-        try:
-            return read(of.get(key))
-        except BadLine as error:
-            bad.append(f"{key}: {error}")
-            return None
-
-    recipe = body.get("recipe")
-    recipe = recipe if isinstance(recipe, dict) else {}
-    logged = body.get("logged") is True
-    model, method, task = recipe.get("model"), recipe.get("method"), recipe.get("task")
-    if logged:  # its config may mean anything by these words
-        method, task = method if method not in (None, "", "command") else "logged", None
-    slug = directory.name.partition("-")[2]
-    items = body.get("datasets") or []
-    datasets = [
-        {
-            "role": maybe_text(item.get("role")),
-            "source": maybe_text(item.get("source")),
-            "fingerprint": maybe_text(item.get("fingerprint")),
-            "n_rows": value(item, "rows", maybe_whole),
-            "bytes": value(item, "bytes", maybe_whole),
-        }
-        for item in (items if isinstance(items, list) else [])
-        if isinstance(item, dict)
-    ]
-    if not isinstance(items, list) or len(datasets) < len(items):
-        bad.append("datasets: not a list of objects")
-    fixes = body.get("fixes") or []
-    if not isinstance(fixes, list) or not all(isinstance(change, dict) for change in fixes):
-        bad.append("fixes: not a list of objects")
-        fixes = []
-    row = {
-        "uuid": maybe_text(body.get("uuid")),
-        "name": maybe_text(body.get("name")) or slug,
-        "slug": maybe_text(body.get("slug")) or slug,
-        "dir": str(directory),
-        "created": value(body, "created", maybe_time),
-        "model": maybe_text(model.get("path") if isinstance(model, dict) else model),
-        "method": maybe_text(method.get("name") if isinstance(method, dict) else method),
-        "task": maybe_text(task.get("name") if isinstance(task, dict) else task),
-        "seed": None if logged and not _is_whole(recipe.get("seed")) else value(recipe, "seed", maybe_whole),
-        "recipe_json": json.dumps(recipe, ensure_ascii=False),
-        "recipe_hash": maybe_text(body.get("recipe_hash")),
-        "seedless_hash": _seedless_hash(recipe),
-        "git_commit": maybe_text(body.get("git_commit")),
-        "host": maybe_text(body.get("host")),
-        "sweep": maybe_text(body.get("sweep")),
-        "logged": logged,
-        "parent": value(body, "parent", lambda of: parent_of(of, directory)),
-    }
-    versions = body.get("versions")
-    libraries = {"python": body.get("python"), **(versions if isinstance(versions, dict) else {})}
-    leaves = list(_leaves(recipe, ""))  # before anything is added: it may be nested too deeply
-    batch.add("runs", run=run, **row)
-    if leaves:
-        keys, values, numbers = map(list, zip(*leaves, strict=True))
-        batch.extend("params", len(leaves), run=run, key=keys, value=values, number=numbers)
-    for library, version in libraries.items():
-        if version is not None:
-            batch.add("libraries", run=run, library=library, version=maybe_text(version))
-    for dataset in datasets:
-        batch.add("datasets", run=run, **dataset)
-    for change in fixes:
-        batch.add("fixes", run=run, **{name: maybe_text(change.get(name)) for name in OF_FIX})
-    return bad
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and -(2**63) <= value < 2**63
-
-
-def _seedless_hash(recipe: dict[str, Any]) -> str | None:
-    """The first 16 hex digits of the SHA-256 of a recipe without its name and seed; None of no recipe."""
-    kept = {key: value for key, value in recipe.items() if key not in ("name", "seed")}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16] if kept else None
-
-
-def maybe_time(value: Any) -> float | None:
-    """Unix seconds, within what a calendar can show. Raises BadLine."""
-    t = maybe_real(value)
-    if t is not None and not 0 <= t < LATEST:
-        raise BadLine(f"{value!r} is no time")
-    return t
-
-
-def _leaves(value: Any, prefix: str) -> Iterator[tuple[str, str, float | None]]:
-    """(dotted key, value as text, value as a number)."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _leaves(inner, f"{prefix}.{key}" if prefix else key)
-    elif value is not None:
-        if type(value) is int:
-            yield prefix, str(value), real(value)
-            return
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        yield prefix, text, real(value) if is_number else None
 
 
 # ---- journal.jsonl ---------------------------------------------------------------------------------------
@@ -329,7 +209,8 @@ def _usable(entry: Entry, as_value: Callable[[Any], Any]) -> tuple[Entry, list[s
     values = entry.get("values")
     if not isinstance(values, dict):
         return entry, []
-    bad = {}
+    bad: dict[str, str] = {}
+    mended: dict[str, Any] = {}
     for key, value in values.items():
         # Nearly all are floats: a call for each would cost.
         if type(value) is not float and value is not None:
@@ -337,9 +218,12 @@ def _usable(entry: Entry, as_value: Callable[[Any], Any]) -> tuple[Entry, list[s
                 as_value(value)
             except BadLine as error:
                 bad[key] = f"values.{key}: {error}"
+                if as_value is not real and isinstance(value, dict):
+                    result, _ = read_most(lines.Result, value)
+                    mended |= {} if result.value is None else {key: body(result)}
     if not bad:
         return entry, []
-    kept = {key: value for key, value in values.items() if key not in bad}
+    kept = {key: value for key, value in values.items() if key not in bad} | mended
     return {**entry, "values": kept}, list(bad.values())
 
 

@@ -17,6 +17,7 @@ from store.log_reader import LogReader
 from store.logs import well_formed
 from store.paths import RUN_JSON, attempts_in, checkpoints_in
 from store.projection import Projection
+from store.run_json import run_json
 from store.scale_lines import LOG_NAME
 from store.scale_rows import scale_line
 from store.states import ENDED
@@ -58,10 +59,10 @@ class RunReader:
         stamp = _stamp(path)  # before it is read: one that is replaced meanwhile is read again
         try:
             body = well_formed(read_json(path))
-            problems = rows.run_json(batch, number, watch.path, body)
+            problems = run_json(batch, number, watch.path, body)
             claim(self._known, batch, number, body)
         except Exception as error:
-            rows.run_json(batch, number, watch.path, {})
+            run_json(batch, number, watch.path, {})
             problems = [str(error.strerror) if isinstance(error, OSError) else explain(error)]
         for problem in problems:
             rows.unreadable(batch, number, None, 0.0, RUN_JSON, problem, b"")

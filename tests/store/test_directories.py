@@ -153,6 +153,44 @@ def test_a_value_that_is_none_costs_itself(home: FakeHome, projection: Projectio
     assert "values.mine/score" in ingest.damaged[1]
 
 
+def test_a_value_within_an_evaluation_costs_itself(
+    home: FakeHome, projection: Projection, ingest: Ingest
+) -> None:
+    run = home.run(1)
+    run.start()
+    examples = {
+        "id": ["a", "b", "c"],
+        "nll": [1.0, "x", "NaN"],
+        "tokens": [5, 5, 2**40],
+        "right": [1, None, [2]],
+    }
+    values = {"loss": {"value": 0.5, "lo": "low", "hi": 0.7, "n": 3}}
+    run.write("eval", step=1, suite="heldout", values=values, examples=examples, seconds="long")
+    questions = {"id": ["q", "r"], "answer": [0, 1], "chosen": ["b", 1], "chosen_norm": [0, 1]}
+    run.write("choices", step=1, slice="arc", values={"accuracy": 0.5}, questions=questions, seconds=2)
+    ingest.poll()
+    assert rows(projection, "SELECT suite, value, lo, hi, n, seconds FROM evals ORDER BY suite") == [
+        ("choices.arc", 0.5, None, None, None, 2.0),
+        ("heldout", 0.5, None, 0.7, 3, None),
+    ]
+    scored = rows(projection, "SELECT example, nll, tokens, tokens_right FROM eval_examples ORDER BY example")
+    assert str(scored) == "[('a', 1.0, 5, 1), ('b', None, 5, None), ('c', nan, None, None)]"
+    assert rows(projection, "SELECT example, chosen FROM choice_answers ORDER BY ALL") == [
+        ("q", None),
+        ("r", 1),
+    ]
+    told = [said for (said,) in rows(projection, "SELECT message FROM events WHERE kind = 'unreadable'")]
+    for part in (
+        "values.loss: lo",
+        "examples.nll: 'x'",
+        "examples.tokens",
+        "examples.right",
+        "seconds",
+        "chosen",
+    ):
+        assert any(part in message for message in told), part
+
+
 def test_a_damaged_exit_json_leaves_the_end_as_it_is(
     home: FakeHome, projection: Projection, ingest: Ingest
 ) -> None:
