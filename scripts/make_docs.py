@@ -27,6 +27,7 @@ from store.macros import MACROS
 from store.schema import TABLES, VIEWS
 from store.states import RunState, WorkerExit
 from tui.cli.commands import app, daemon_app
+from tui.cli.database_commands import app as database_app
 from tui.cli.keys import keys_markdown
 from tui.cli.queue_commands import app as queue_app
 from tui.cli.store_commands import app as store_app
@@ -117,8 +118,8 @@ Times in text are local.
 
 With `--json` stdout has one JSON document and nothing else; `watch`, `wait` and `logs` print a line of JSON each time
 that there is something, as it comes. Exit codes are the same as without it. An error is a sentence on stderr, as
-without it, and stdout has no document then. Nobody is asked: `rm`, `clean` and orders by a filter need `--yes`, and say
-so.
+without it, and stdout has no document then. Nobody is asked: `rm`, `clean`, `store rebuild` and orders by a filter need
+`--yes`, and say so.
 
 A run has the same keys everywhere, those of `ls --json`:
 
@@ -151,6 +152,9 @@ machine (`t` has `t_at`).
 | `export-curves` | a list: `run`, `uuid`, `path`, `points` |
 | `snapshot`, `export-store` | `path`, `bytes`, and its moment in `taken`; files `written`, `unchanged`, `removed` |
 | `daemon start`, `daemon status` | the status; `{"running": false}` where none runs |
+| `store check` | `runs` and `same`, how many; `differ`: `run` and `difference`; runs that are `going_on` or `gone` |
+| `store compact` | bytes `before` and `after` |
+| `store rebuild`, `store backup` | `runs`, and `seconds`; `path`, `files`, `bytes` |
 
 What gives an order to runs (`cancel`, `pause`, `resume`, `requeue`, `edit`, `hold`, `release`, `start`, `move`,
 `priority`, `group`, `tag`, `note`, `rm`, `restore`, `clean`) prints a list, also for one run.
@@ -230,7 +234,7 @@ def command_reference() -> str:
     parts += ["| command | what it does |", "|---|---|", "| `finetui` | open the screen |"]
     groups = (
         *((one, "finetui") for one in (app, view_app, queue_app, store_app)),
-        (daemon_app, "finetui daemon"),
+        *((database_app, "finetui store"), (daemon_app, "finetui daemon")),
     )
     for group, prefix in groups:
         for info in group.registered_commands:

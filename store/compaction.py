@@ -12,7 +12,7 @@ import duckdb
 from finetui.errors import StoreError
 from finetui.files import sync
 
-WORTH_IT = 64 << 20  # bytes that hold nothing
+WORTH_IT = 16 << 20  # bytes that hold nothing
 _ALIAS = "compacted"
 
 

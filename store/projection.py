@@ -321,6 +321,7 @@ class Projection:
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        compaction.clear(self.path)
         root = duckdb.connect(
             str(self.path),
             config={

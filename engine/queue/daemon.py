@@ -38,6 +38,7 @@ from engine.queue.settings import queue_settings
 from engine.queue.snapshots import Snapshots
 from engine.queue.supervisor import Supervisor
 from engine.queue.sweeps import Sweeps
+from engine.queue.upkeep import Upkeep
 from engine.runs.home import RunDir
 from engine.runs.journal import RunRecord
 from finetui.daemon import ALREADY_RUNNING, DAEMON, READY, code_version
@@ -94,6 +95,7 @@ class Daemon:
         self._mirror = Mirror(home)
         self._sweeps = Sweeps(home)
         self._snapshots = Snapshots(self._projection)
+        self._upkeep = Upkeep(self._projection)
         self._sampler = Sampler(home.hardware_log, self._nvml, before_rotation=self._ingest.drain)
         self._server = Server(home.socket, self._projection, self.act, self._ingest.caught_up, self._marks)
         self._queue_thread = Repeater(
@@ -220,6 +222,7 @@ class Daemon:
     def _tidy(self) -> None:
         after = self.config.clean_after_days
         self._supervisor.tidy(DAY_S * self.config.keep_removed_days, None if after is None else DAY_S * after)
+        self._upkeep.look(idle=not self._supervisor.busy and self._ingest.progress is None)
 
     def _poll_logs(self) -> None:
         self._ingest.poll()
@@ -321,6 +324,12 @@ class Daemon:
                     return self._drain(body.get("wait_s"))
                 case "snapshot":
                     return self._snapshots.ask(body)
+                case "compact":
+                    return self._upkeep.compact(body.get("wait_s"))
+                case "rebuild":
+                    self._projection.rebuild()
+                    self._ingest_thread.wake()
+                    return {}
                 case "stop":
                     self.stopping.set()
                     return {"pid": os.getpid()}
