@@ -408,6 +408,7 @@ class Daemon:
             "threads": self._settings.threads,
             **self.config.spending.status(self._supervisor.spent),
             "pool": self._supervisor.pool_status(),
+            "agents": self.config.agents.allowance(self._supervisor.agents_used()),
             "mirrored": self._mirror.done if self.config.mirror else None,
             "reading": self._ingest.reading,
             "problems": self._problems(),

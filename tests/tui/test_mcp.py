@@ -106,6 +106,7 @@ async def test_an_assistant_reads_what_commands_say_and_changes_nothing(
         for name, arguments in {
             "show_run": {"run": 9},
             "read_output": {"run": 9},
+            "wait": {"runs": [9]},
             "compare_runs": {"runs": [1, 9]},
             "list_runs": {"filter": "state:failed"},
             "sql": {"query": "DROP TABLE runs"},
@@ -135,6 +136,7 @@ async def test_an_assistant_queues_waits_and_stops_within_its_day(
         (going,) = made["runs"]
         assert made["queued"][0]["tags"] == "mine"
         assert made["rights"]["runs_left"] == 3
+        assert any("40 training rows are few" in warning for warning in made["warnings"])
         began = await tools("wait", runs=[going], every=True, since=0)
         assert began["events"][0]["message"] == "submitted by helper 1"
         # One that waits holds up no other.
@@ -179,6 +181,10 @@ def test_a_long_answer_is_shortened_and_says_so() -> None:
         f"rows: the first {len(answer['rows'])} of 5000",
     ]
     assert bounded({"rows": rows[:3]}) == {"rows": rows[:3]}
+    evals = [{"step": at, "text": "x" * 50} for at in range(5000)]
+    late = bounded({"evals": evals})
+    assert late["evals"] == evals[-len(late["evals"]) :]
+    assert late["cut"] == [f"evals: the last {len(late['evals'])} of 5000"]
     wide = bounded({"deep": {str(at): "z" * 100 for at in range(1000)}, "few": [1]})
     assert wide["deep"] == {}
     assert wide["few"] == [1]

@@ -47,7 +47,7 @@ def test_every_command_in_it_is_one(line: str) -> None:
 
 
 def test_words_of_the_configuration_are_those_that_it_has() -> None:
-    words = set(re.findall(r"`(agent\w+)`", TEXT))
+    words = set(re.findall(r"`(agents?_\w+)`", TEXT))
     assert words == {name for name in Config.model_fields if name.startswith("agent")}
     assert set(Right.__args__) <= set(re.findall(r"`(\w+)`", TEXT))  # type: ignore[attr-defined]
 
@@ -58,6 +58,7 @@ def test_answers_have_the_keys_that_it_names(live: Live, finetui: Line) -> None:
         assert ended.code == ExitCode.OK, ended.err
         return json.loads(ended.out)
 
+    assert said("daemon", "status")["agents"]["may"] == []
     for line in COMMANDS:
         if line.startswith(("daemon status", "ls", "sql")):
             assert said(*(word for word in shlex.split(line) if word != "--json")) is not None

@@ -177,10 +177,13 @@ async def wait(
     """
     start = time.time() if since is None else since
     deadline = anyio.current_time() + seconds
+    look = partial(to_thread.run_sync, partial(_look, start, runs, every=every))
     while True:
-        found = await to_thread.run_sync(partial(_look, start, runs, every=every))
-        if found["events"] or events.all_over(found, runs) or anyio.current_time() >= deadline:
+        found = await look()
+        if found["events"] or anyio.current_time() >= deadline:
             return found
+        if events.all_over(found, runs):
+            return await look()  # with what ended the last of them just now
         await anyio.sleep(min(POLL_S, max(0.0, deadline - anyio.current_time())))
 
 
@@ -201,13 +204,16 @@ def queue_run(
     tags: Annotated[list[str], Field(description="Words to find it by")] = [],  # noqa: B006
     held: Annotated[bool, Field(description="Let it wait until a person releases it")] = False,
 ) -> dict[str, Any]:
-    """Check a recipe and queue it, or each run of its sweep; who asked is kept with it. Needs the right `queue`."""
+    """Check a recipe and queue it, or each run of its sweep; who asked is kept with it. `warnings`: what may spoil the
+    result. Needs the right `queue`.
+    """
     with _acting(context) as client:
         client.action("agent", action="submit")
         file, folder, _ = _read(recipe, changes)
-        reports = queue.check_all(file, folder)
+        reports = queue.reports_of(file, folder, Path.cwd())
         numbers = submit.submit(client, file, reports, note=note, tags=tags, held=held)
-        return _queued(client, numbers)
+        warnings = list(dict.fromkeys(warning for report in reports for warning in report.warnings))
+        return {**_queued(client, numbers), "warnings": warnings}
 
 
 def queue_fix(context: Context, run: Number) -> dict[str, Any]:

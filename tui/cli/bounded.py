@@ -29,9 +29,17 @@ def bounded(body: dict[str, Any]) -> dict[str, Any]:
             cut[key], answer[key] = f"{key}: left out, {sizes[key]:,} characters", {}
             continue
         kept = int(len(answer[key]) * max(0.0, 1 - excess / sizes[key]))
-        answer[key] = answer[key][: min(kept, len(answer[key]) - 1)]
-        cut[key] = f"{key}: the first {len(answer[key])} of {lengths[key]}"
+        kept = min(kept, len(answer[key]) - 1)
+        by_step = _is_by_step(answer[key])
+        answer[key] = answer[key][-kept:] if by_step and kept else answer[key][:kept]
+        cut[key] = f"{key}: the {'last' if by_step else 'first'} {kept} of {lengths[key]}"
     return {**answer, "cut": list(cut.values())} if cut else answer
+
+
+def _is_by_step(rows: list[Any]) -> bool:
+    """Whether they go on to later steps of a run, so that the last ones say most."""
+    first, last = (row.get("step") if isinstance(row, dict) else None for row in (rows[0], rows[-1]))
+    return isinstance(first, int) and isinstance(last, int) and first < last
 
 
 def _short(value: Any, key: str, cut: dict[str, str]) -> Any:

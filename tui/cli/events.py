@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from store.states import ACTIVE, WAITING
 from tui.cli.shape import of_rows, runs_as_json
+from tui.cli.show import find
 
 if TYPE_CHECKING:
     from finetui.client import Client
@@ -26,17 +27,19 @@ GRAVE = {"flag", "ended", "cancel", "pause"}
 
 def look(client: Client, since: float, numbers: Collection[int], *, every: bool) -> dict[str, Any]:
     """What has happened after a time, of these runs or of all; `every`: also that runs were queued, began or were
-    interrupted. `now`: the time to ask from next, so that nothing is missed.
+    interrupted. `now`: the time to ask from next, so that nothing is missed. Raises StoreError where there is no such
+    run.
     """
-    now = time.time()
+    now, rows = time.time(), []
     client.drain()
-    rows = [
-        row
-        for sql in (JOURNAL_SQL, FLAGS_SQL)
-        for row in client.query(sql.format(since=float(since)), limit=MOST).to_pylist()
-        if (not numbers or row["run"] in numbers) and (every or _is_grave(row))
-    ]
-    rows.sort(key=lambda row: row["t"])
+    for number in numbers:
+        find(client, number)
+    for sql in (JOURNAL_SQL, FLAGS_SQL):
+        found = client.query(sql.format(since=float(since)), limit=MOST).to_pylist()
+        if len(found) == MOST:  # the rest comes with the next answer
+            now = min(now, found[-1]["t"])
+        rows += [row for row in found if (not numbers or row["run"] in numbers) and (every or _is_grave(row))]
+    rows = sorted((row for row in rows if row["t"] <= now), key=lambda row: row["t"])
     shown = {row["run"] for row in rows} | set(numbers)
     return {"events": of_rows(rows), "now": now, "runs": runs_as_json(client, shown) if shown else []}
 

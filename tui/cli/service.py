@@ -69,6 +69,12 @@ def pool_words(pool: dict[str, Any]) -> str:
     return f"{state} ({pool['problem']})" if pool["problem"] else state
 
 
+def agents_words(agents: dict[str, Any]) -> str:
+    """Return what assistants may do and what is left of their day, as the daemon's status has it."""
+    left = f"{agents['runs_left']} of {agents['runs_per_day']} runs and {agents['hours_left']:g} of"
+    return f"{', '.join(agents['may'])}; {left} {agents['hours_per_day']:g} hours left of the day"
+
+
 def _status() -> dict[str, Any] | None:
     found = service.status(home())
     return found and of_run(found)
@@ -90,6 +96,8 @@ def status(*, as_json: bool) -> None:
         if "spent" in found:
             of = f" of {found['budget']:g}" if found["budget"] is not None else ""
             out(f"spent {found['spent']:.2f}{of}")
+        if (agents := found.get("agents")) and agents["may"]:
+            out(f"assistants may {agents_words(agents)}")
         if done := found.get("mirrored"):
             out(f"mirrored {duration(time.time() - done)} ago")
         if pool := found.get("pool"):
