@@ -13,6 +13,7 @@ from finetui.errors import StoreError
 from finetui.home import Home
 
 SILENT_S = 5.0  # without an answer until that is said
+STUCK_S = 30.0  # until it is also said how to end the daemon: on a busy machine it may only be slow
 
 
 @dataclass(frozen=True)
@@ -81,20 +82,26 @@ class Connection:
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Say so if what is asked meanwhile is not answered for some seconds: a daemon that is stopped, say."""
-        timer = threading.Timer(SILENT_S, self._is_silent, (time.time(),))
-        timer.daemon = True
-        timer.start()
+        answered = threading.Event()
+        threading.Thread(target=self._watch, args=(answered, time.time()), daemon=True).start()
         try:
             yield
         finally:
-            timer.cancel()
+            answered.set()
+
+    def _watch(self, answered: threading.Event, since: float) -> None:
+        for seconds in (SILENT_S, STUCK_S):
+            if answered.wait(seconds):
+                return
+            self._is_silent(since)
 
     def _is_silent(self, since: float) -> None:
         if self._starting:
             return
         self._silent_since = self._silent_since or since
         pid = getattr(self._client, "pid", None)
-        how = f"; kill -9 {pid} ends it, runs go on" if pid else ""
+        is_stuck = time.time() - self._silent_since >= STUCK_S
+        how = f"; kill -9 {pid} ends it, runs go on" if pid and is_stuck else ""
         self._say(Trouble(f"the daemon has not answered since {_clock(self._silent_since)}{how}"))
 
 

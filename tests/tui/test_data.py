@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import made_home
@@ -16,6 +17,7 @@ from finetui.errors import StoreError, Unavailable
 from finetui.home import Home
 from finetui.progress import Progress
 from tui.app import FinetuiApp
+from tui.connection import Connection, Trouble
 from tui.poller import Poller, log_tail
 from tui.rows import Snapshot, ask
 from tui.widgets.panel import Panel
@@ -125,6 +127,7 @@ async def test_a_daemon_that_does_not_answer_is_said_with_what_to_do(
 ) -> None:
     """One that is stopped keeps its socket: only the wait tells."""
     monkeypatch.setattr("tui.connection.SILENT_S", 0.2)
+    monkeypatch.setattr("tui.connection.STUCK_S", 0.4)
     gate, goes_on = Gate(served), threading.Event()
     app = FinetuiApp(served.home, connect=gate, unicode=True)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -134,9 +137,28 @@ async def test_a_daemon_that_does_not_answer_is_said_with_what_to_do(
         )
         gate.pid = 4711
         await until(pilot, lambda: "has not answered since" in text_of(app, "#footer"), "the silence")
-        assert "kill -9 4711 ends it" in text_of(app, "#footer")
+        await until(pilot, lambda: "kill -9 4711 ends it" in text_of(app, "#footer"), "what to do")
         goes_on.set()
         await until(pilot, lambda: "has not answered" not in text_of(app, "#footer"), "the answer")
+
+
+def test_a_slow_daemon_is_not_to_be_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine takes some seconds: only later is it said how to end what does not answer."""
+    monkeypatch.setattr("tui.connection.SILENT_S", 0.01)
+    monkeypatch.setattr("tui.connection.STUCK_S", 0.05)
+    said: list[str] = []
+    both = threading.Event()
+
+    def say(trouble: Trouble) -> None:
+        said.append(trouble.sentence)
+        if len(said) == 2:
+            both.set()
+
+    connection = Connection(Home(tmp_path), lambda: SimpleNamespace(pid=4711), say)
+    connection.client()
+    with connection.waiting():
+        assert both.wait(60)
+    assert ["kill" in sentence for sentence in said] == [False, True]
 
 
 async def test_a_daemon_that_is_not_there_at_the_start(empty: Served) -> None:
