@@ -78,7 +78,7 @@ async def test_a_session_goes_on_where_the_last_one_was_left(make_app: MakeApp, 
     app = make_app()
     async with app.run_test(size=SMALL) as pilot:
         await ready(pilot)
-        await pilot.press("5", "g", "enter", "4", "q")
+        await pilot.press("5", "g", "z", "enter", "4", "q")
         await pilot.pause()
     again = make_app()
     async with again.run_test(size=SMALL) as pilot:
@@ -89,6 +89,9 @@ async def test_a_session_goes_on_where_the_last_one_was_left(make_app: MakeApp, 
         await pilot.press("escape")
         await ready(pilot)
         assert again.screen.query_one("#pane4").display, "the pane that was shown"
+        assert again.screen.query_one("#table").display, "a session begins with the runs"
+        await pilot.press("z", "0")
+        assert again.screen.query_one("#table").display, "all of it again"
         await pilot.press("q")
     assert json.loads((served.home.path / "screen.json").read_text())["place"] is None
 

@@ -83,6 +83,9 @@ class Dashboard(BaseScreen, inherit_bindings=False):
     def is_grouped(self) -> bool:
         return bool(self.run_list.by)
 
+    def is_filtered(self) -> bool:
+        return bool(self.run_list.filter)
+
     def on_head(self) -> bool:
         return self.run_list.head(self.snapshot) is not None
 
@@ -359,7 +362,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
             self.changed()
 
     def do_reset(self) -> None:
-        self.shown_panes.large = None
+        self.shown_panes.reset()
         self.host.set_view(ChartView(glyphs=self.state.view.glyphs))
 
     def do_save_chart(self) -> None:

@@ -13,25 +13,25 @@ PANES = ("training", "held-out", "general", "hardware", "flags", "log")
 class ShownPanes:
     """`small`: the terminal has room for one pane at a time."""
 
-    def __init__(self, pane: int = 0, large: int | None = None, whole: bool = False) -> None:
+    def __init__(self, pane: int = 0, large: int | None = None) -> None:
         self.pane = pane  # shown on a small terminal
         self.large = large  # the only pane shown on a large one
-        self.whole = whole  # a pane has the screen to itself, without the table
+        self.whole = False  # a pane has the screen to itself, without the table
         self._scroll = Scroll()  # of the text in it; a log is read from its end
 
     @classmethod
     def of(cls, kept: object) -> ShownPanes:
         """As the session before left them; all of them where that is not known."""
         match kept:
-            case {"pane": int(pane), "large": int() | None as large, "whole": bool(whole)} if pane in range(
-                len(PANES)
-            ) and (large is None or large in range(len(PANES))):
-                return cls(pane, large, whole)
+            case {"pane": int(pane), "large": int() | None as large} if pane in range(len(PANES)) and (
+                large is None or large in range(len(PANES))
+            ):
+                return cls(pane, large)
         return cls()
 
     def kept(self) -> dict[str, Any]:
-        """What `of` makes the same of."""
-        return {"pane": self.pane, "large": self.large, "whole": self.whole}
+        """What `of` makes the same of. A session begins with its table: a pane gets the whole screen by its key."""
+        return {"pane": self.pane, "large": self.large}
 
     def visible(self, small: bool) -> tuple[int, ...]:
         if small or self.whole:
@@ -43,6 +43,10 @@ class ShownPanes:
         self.whole, self._scroll = not self.whole, Scroll()
         if self.whole and self.large is not None:
             self.pane = self.large
+
+    def reset(self) -> None:
+        """The table and all panes."""
+        self.whole, self.large = False, None
 
     def go_on(self, by: int, small: bool) -> None:
         """To the next pane; on a large terminal all of them come after the last."""
