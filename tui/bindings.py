@@ -45,6 +45,7 @@ class Context:
     loaded: bool = True
     is_grouped: bool = False
     on_head: bool = False  # of a group, which the members are
+    is_filtered: bool = False
 
     @property
     def whole(self) -> str:
@@ -80,6 +81,8 @@ def _run(context: Context) -> str | None:
         return None
     if not context.loaded:
         return LOADING
+    if context.is_filtered:
+        return f"no run matches the filter: {key_of('back', 'dashboard')} shows all"
     return "there is no run here: queue one with finetui run recipe.yaml"
 
 

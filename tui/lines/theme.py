@@ -174,8 +174,8 @@ Panel { background: $ft-background; color: $ft-text; width: 1fr; height: 1fr; }
 .framed.-active { border: round $ft-faint; border-title-color: $ft-bright; border-title-style: bold; }
 .-small .framed { border: none; border-top: solid $ft-border; padding: 0; }
 .-ascii .framed { border: ascii $ft-border; }
-.-ascii.-small .framed { border: none; padding: 0; }
-.-small .pane { border: none; }
+.-ascii.-small .framed { border: none; border-top: ascii $ft-border; padding: 0; }
+.-small .pane, .-ascii.-small .pane { border: none; }
 .line { height: 1; }
 .hidden { display: none; }
 Horizontal { height: auto; }

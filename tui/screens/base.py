@@ -23,7 +23,7 @@ from tui.rows import Request, Run, Snapshot
 from tui.screens.place import Place
 from tui.state import State
 from tui.widgets import run_table
-from tui.widgets.bars import footer, tab_at, tab_places, tabs
+from tui.widgets.bars import footer, sentence, tab_at, tab_places, tabs
 from tui.widgets.daemon_line import daemon_line, fits
 from tui.widgets.panel import Panel
 
@@ -50,6 +50,7 @@ class BaseScreen(Screen[None], inherit_bindings=False):
         # Not those of the class: the user's keys are known only once there is an app.
         self._bindings = textual_bindings(self.room)
         self.small = False
+        self._footer_lines = 1
         self._then: Callable[[str], None] | None = None  # what is done with the text that is asked for
         self._live = False  # whether it takes each change
 
@@ -81,6 +82,7 @@ class BaseScreen(Screen[None], inherit_bindings=False):
             snapshot.loaded,
             self.is_grouped(),
             self.on_head(),
+            self.is_filtered(),
         )
 
     def place(self) -> dict[str, Any] | None:
@@ -99,6 +101,10 @@ class BaseScreen(Screen[None], inherit_bindings=False):
         """Whether runs stand in groups here."""
         return False
 
+    def is_filtered(self) -> bool:
+        """Whether a filter leaves runs out here."""
+        return False
+
     def on_head(self) -> bool:
         """Whether the cursor is on the line of a group, whose runs are `members`."""
         return False
@@ -109,8 +115,18 @@ class BaseScreen(Screen[None], inherit_bindings=False):
 
     def update_panels(self) -> None:
         """Show the present snapshot; every panel writes only what differs."""
+        self._fit_footer()
         for panel in self.query(Panel):
             panel.repaint()
+
+    def _fit_footer(self) -> None:
+        """Give a sentence the lines that it needs; a layout repaints the whole screen, so only where that differs."""
+        says = self.state.status.shown or self.snapshot.trouble
+        lines = len(self.paint_footer(self.size.width, 1)) if says and self.size.width else 1
+        if lines != self._footer_lines:
+            self._footer_lines = lines
+            for line in self.query("#footer"):
+                line.styles.height = lines
 
     def changed(self) -> None:
         """After a key or new data: say what is needed, show what is there."""
@@ -334,10 +350,9 @@ class BaseScreen(Screen[None], inherit_bindings=False):
 
     def paint_footer(self, width: int, height: int) -> list[Line]:
         if self.state.status.shown:
-            text, style = self.state.status.shown
-            return [[(f" {text}", style)]]
+            return sentence(*self.state.status.shown, width)
         if self.snapshot.trouble and not fits(self.snapshot, width):
-            return [[(f" {self.snapshot.trouble}", "bad")]]
+            return sentence(self.snapshot.trouble, "bad", width)
         return [footer(self.room, width, self.context())]
 
 

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from tui import bindings
 from tui.bindings import Context
-from tui.lines.text import Line, line_width
+from tui.lines.text import Line, block, line_width
+
+MOST_LINES = 4  # of a sentence: what is above it stays in view
 
 
 def tabs(room: str, names: Sequence[str], chosen: int, width: int) -> Line:
@@ -39,6 +41,11 @@ def tab_at(room: str, names: Sequence[str], column: int) -> int | None:
     """Which of the names stands at a column; None on the rule itself."""
     places = enumerate(tab_places(room, names))
     return next((index for index, (start, end) in places if start <= column < end), None)
+
+
+def sentence(text: str, style: str, width: int) -> list[Line]:
+    """What is said in place of the keys, whole: in as many lines as it needs, `MOST_LINES` at most."""
+    return [[(f" {row}", style)] for row in block(text, width - 2)[:MOST_LINES]]
 
 
 def footer(room: str, width: int, context: Context) -> Line:

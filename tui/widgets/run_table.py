@@ -123,7 +123,9 @@ def _header(view: TableView, chosen: list[_Column], gap: str) -> Line:
     line: Line = [("  ", "dim")]
     for at, column in enumerate(chosen):
         is_sorted = column.name == view.sort
-        text = title(column.name) + (("▾" if view.down else "▴") if is_sorted else "")
+        text = title(column.name)
+        if is_sorted:  # a heading gives way to the arrow
+            text = cut(text, column.width - 1) + ("▾" if view.down else "▴")
         shown = right(text, column.width) if column.at_right else left(text, column.width)
         line += [(gap if at else "", ""), (shown, "accent" if is_sorted else "faint")]
     return line
