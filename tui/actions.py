@@ -22,6 +22,8 @@ from tui.orders import done
 from tui.rows import Run, ask
 from tui.screens.base import BaseScreen
 
+OF_CHARTS = frozenset((*chart_actions.ACTIONS, "metric", "save_chart"))
+
 
 def perform(host: Host, screen: BaseScreen, action: str) -> None:
     """Run an action of the binding table, or say in one sentence why not now."""
@@ -34,6 +36,9 @@ def perform(host: Host, screen: BaseScreen, action: str) -> None:
         host.say(why, "warn")
         return
     name, _, argument = action.rstrip(")").partition("(")
+    if name in OF_CHARTS and (why := screen.no_chart()):
+        host.say(why, "warn")
+        return
     method = getattr(screen, f"do_{name}", None)
     if method is None:
         ACTIONS[name](host, screen)

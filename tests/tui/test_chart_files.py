@@ -110,7 +110,7 @@ async def test_of_one_run_and_of_several(make_app: MakeApp, tmp_path: Path) -> N
         await press(pilot, "enter", "w")
         assert status(app) == "there is no curve to save: not started yet"
         await press(pilot, "2", "w")
-        assert status(app) == "the section evals has no chart to save: 1 shows the curves"
+        assert status(app) == "the section evals has no chart: 1 shows the curves"
         await press(pilot, "escape", "c")
         await save(pilot, "w", "p", name="both.png")
         with image.open(tmp_path / "both.png") as picture:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from pilot import ready, status, text_of, type_text
 
+from tui.actions import OF_CHARTS
 from tui.app import FinetuiApp
 from tui.bindings import bindings_of
 from tui.rows import Run
@@ -55,6 +56,24 @@ async def test_a_run_key_says_that_the_filter_hides_all_runs(make_app: MakeApp) 
                 assert status(app) == "no run matches the filter: esc shows all", binding.action
         await pilot.press("escape", "i")
         assert not status(app).startswith("no run")
+
+
+@pytest.mark.parametrize("opened", ["", "enter"], ids=["dashboard", "run"])
+async def test_a_key_of_charts_says_where_they_are_when_none_is_in_view(
+    make_app: MakeApp, opened: str
+) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        await pilot.press(*opened.split(), "4")
+        view = app.state.view
+        for binding in bindings_of("run" if opened else "dashboard"):
+            if binding.action in OF_CHARTS:
+                await pilot.press(binding.keys[0])
+                assert "no chart" in status(app), binding.action
+                assert app.state.view == view
+        await pilot.press("1", "plus")
+        assert app.state.view != view
 
 
 @pytest.mark.parametrize("width", [80, 200])

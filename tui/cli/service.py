@@ -65,7 +65,8 @@ def pool_words(pool: dict[str, Any]) -> str:
     elif pool["pid"] is None:
         state = "none now, the next run starts one"
     else:
-        state = f"process {pool['pid']}, {pool['memory_mb'] or 0:,.0f} MB, {pool['forks']} runs forked"
+        runs = "run" if pool["forks"] == 1 else "runs"
+        state = f"process {pool['pid']}, {pool['memory_mb'] or 0:,.0f} MB, {pool['forks']} {runs} forked"
     return f"{state} ({pool['problem']})" if pool["problem"] else state
 
 

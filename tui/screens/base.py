@@ -109,6 +109,10 @@ class BaseScreen(Screen[None], inherit_bindings=False):
         """Whether the cursor is on the line of a group, whose runs are `members`."""
         return False
 
+    def no_chart(self) -> str:
+        """Why a key of charts does nothing that can be seen; empty where one is in view."""
+        return ""
+
     def group(self) -> tuple[Run, ...]:
         """The marked runs, where the one under the cursor is one of several: a key for one means all."""
         return ()

@@ -365,16 +365,16 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         self.shown_panes.reset()
         self.host.set_view(ChartView(glyphs=self.state.view.glyphs))
 
+    def no_chart(self) -> str:
+        if min(pane := self._visible()) < 3:
+            return ""
+        one, two, three = (self.key_of(f"pane({number})") for number in (1, 2, 3))
+        return f"there is no chart in {PANES[pane[0]]}: {one}, {two} and {three} show one"
+
     def do_save_chart(self) -> None:
         from tui.screens import chart_files  # not before the first paint
 
-        in_view = [index for index in self._visible() if index < 3]
-        if in_view:
-            chart_files.offer(self, [self.charts.picture(index) for index in in_view])
-        else:
-            one, two, three = (self.key_of(f"pane({number})") for number in (1, 2, 3))
-            name = PANES[self._visible()[0]]
-            self.host.say(f"there is no chart in {name}: {one}, {two} and {three} show one", "warn")
+        chart_files.offer(self, [self.charts.picture(index) for index in self._visible() if index < 3])
 
     def do_metric(self) -> None:
         run = self.target()

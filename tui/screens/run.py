@@ -249,13 +249,14 @@ class RunScreen(BaseScreen, inherit_bindings=False):
             self.key = keys[(self._key_index() + 1) % len(keys)]
             self.changed()
 
-    def do_save_chart(self) -> None:
+    def no_chart(self) -> str:
         if self._chosen() == "curves":
-            runs = [item.run for item in self._shown()]
-            chart_files.ask_where(self, chart_files.of_runs(self.key, self._plot(), runs, self.state.view))
-        else:
-            curves = self.key_of("pane(1)")
-            self.host.say(f"the section {self._chosen()} has no chart to save: {curves} shows the curves")
+            return ""
+        return f"the section {self._chosen()} has no chart: {self.key_of('pane(1)')} shows the curves"
+
+    def do_save_chart(self) -> None:
+        runs = [item.run for item in self._shown()]
+        chart_files.ask_where(self, chart_files.of_runs(self.key, self._plot(), runs, self.state.view))
 
     def click(self, panel: str, row: int, column: int) -> None:
         super().click(panel, row, column)
