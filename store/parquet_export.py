@@ -9,7 +9,9 @@ prints a line of JSON each time that there is something: `{"done", "of"}`, and l
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -39,11 +41,11 @@ _DAY = f"coalesce(strftime({_MOMENT.format('t')}, '%Y-%m-%d'), '{_NULL}')"
 
 @dataclass(frozen=True)
 class Part:
-    """A file of the export: the rows of a table for which `where` holds."""
+    """A file of the export: the rows of a table, or those for which `where` holds."""
 
     table: str
     path: str  # below the folder
-    where: str
+    where: str | None
     without: str | None  # the column that is in the path
     stamp: str  # of its content
 
@@ -65,7 +67,7 @@ def export(
         ]
         runs: defaultdict[str, list[Part]] = defaultdict(list)
         for part in new:
-            runs[part.where].append(part)
+            runs[part.where or part.path].append(part)
         size, done, saved = 0, 0, time.monotonic()
         for together in runs.values():
             tell(done, len(new))
@@ -95,7 +97,7 @@ def _parts(connection: duckdb.DuckDBPyConnection) -> list[Part]:
     whole = [name for name in schema.TABLES if name not in (*BY_RUN, BY_DAY, *LEFT_OUT, "runs")]
     for table in (*whole, "runs"):
         ((_, stamp),) = _stamps(connection, table, None)
-        parts.append(Part(table, f"{table}.parquet", f"'{table}' <> ''", None, stamp))
+        parts.append(Part(table, f"{table}.parquet", None, None, stamp))
     return parts
 
 
@@ -117,7 +119,7 @@ def _write(connection: duckdb.DuckDBPyConnection, folder: Path, parts: list[Part
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = stack.enter_context(whole_file(path))
             order = "ORDER BY key, step, attempt" if part.table == "metrics" else ""
-            sql = f"SELECT {_columns(part)} FROM {part.table} WHERE {part.where} {order}"
+            sql = f"SELECT {_columns(part)} FROM {part.table} WHERE {part.where or True} {order}"
             connection.execute(f"COPY ({sql}) TO {_text(temporary)} (FORMAT parquet, COMPRESSION zstd)")
     return sum((folder / part.path).stat().st_size for part in parts)
 
@@ -147,11 +149,14 @@ def _text(path: Path) -> str:
 
 
 def main(snapshot: str, folder: str, home: str) -> int:
-    told = time.monotonic()
+    told, stopping = time.monotonic(), threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
 
     def tell(done: int, of: int) -> None:
         nonlocal told
-        if time.monotonic() - told > TELL_S:
+        if stopping.is_set():  # between the files of two runs: nothing half written is left
+            sys.exit(1)
+        if done and time.monotonic() - told > TELL_S:
             told = time.monotonic()
             print(json.dumps({"done": done, "of": of}))
 

@@ -83,7 +83,6 @@ def _log(run: LoggedRun, folder: str) -> None:
         x_disable_stats=True,
         x_disable_machine_info=True,
         x_save_requirements=False,
-        x_start_time=run.started,
     )
     to = wandb.init(
         dir=folder,

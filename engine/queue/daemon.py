@@ -139,6 +139,7 @@ class Daemon:
         """
         log.info("daemon %d stops; active runs go on", os.getpid())
         self._ingest.halt()
+        self._snapshots.halt()
         self._mirror.stop()
         ended = [self._server.stop()] if self.owns_home else []  # else the socket is another daemon's by now
         ended += [thread.stop(STEP_WAIT_S) for thread in self._threads]

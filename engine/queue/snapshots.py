@@ -31,6 +31,11 @@ class Snapshots:
         self._projection = projection
         self._lock = threading.Lock()
         self._copies: dict[str, _Copy] = {}
+        self._halted = threading.Event()
+
+    def halt(self) -> None:
+        """Give up the copies under way, for the daemon stops."""
+        self._halted.set()
 
     def ask(self, body: dict[str, Any]) -> dict[str, Any]:
         """`path`, absolute, and `id`, which is the same each time: how far the copy is (`copied` of `bytes`), or, once
@@ -43,7 +48,7 @@ class Snapshots:
             self._copies = {key: copy for key, copy in self._copies.items() if not copy.is_left}
             copy = self._copies.get(name)
             if copy is None:
-                copy = self._copies[name] = _Copy(self._projection, Path(path))
+                copy = self._copies[name] = _Copy(self._projection, Path(path), self._halted)
         reply = copy.look(min(wait_s, MOST_WAIT_S) if isinstance(wait_s, int | float) else 0.0)
         if "taken" in reply:
             with self._lock:
@@ -52,8 +57,8 @@ class Snapshots:
 
 
 class _Copy:
-    def __init__(self, projection: Projection, target: Path) -> None:
-        self._projection, self._target = projection, target
+    def __init__(self, projection: Projection, target: Path, halted: threading.Event) -> None:
+        self._projection, self._target, self._halted = projection, target, halted
         self._asked = time.monotonic()
         self._copied = self._of = 0
         self._taken: float | None = None
@@ -88,5 +93,5 @@ class _Copy:
 
     def _tell(self, copied: int, of: int) -> None:
         self._copied, self._of = copied, of
-        if self.is_left:
+        if self.is_left or self._halted.is_set():
             raise LeftError

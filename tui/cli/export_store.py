@@ -62,7 +62,13 @@ def _work(snapshot: Path, folder: Path) -> dict[str, Any]:
     """Have the files written by a process, since this one imports no DuckDB. Raises StoreError."""
     command = program("store.parquet_export", str(snapshot), str(folder), str(home().path))
     tell, told = waiting(), False
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a Ctrl-C reaches this process alone, which ends the other one
+    ) as process:
         assert process.stdout is not None
         try:
             for line in process.stdout:
