@@ -133,7 +133,8 @@ class Projection:
     @contextmanager
     def at_rest(self) -> Iterator[Path]:
         """The file, with all that is committed in it: writing waits meanwhile, reading does not. Only another process
-        may open it, for a process that closes a file gives up its locks on it, and DuckDB's are among them.
+        may open it, for a process that closes a file gives up its locks on it, and DuckDB's are among them
+        (findings/duckdb_lock_lost.sh).
         """
         with self._write_lock:
             with self.read() as cursor:

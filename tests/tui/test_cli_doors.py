@@ -71,6 +71,10 @@ def test_a_snapshot_is_whole_and_replaces_nothing_unasked(
 def test_a_snapshot_that_nobody_waits_for_is_given_up(
     doors: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    stopping = Snapshots(doors.projection)  # of a daemon that ends
+    stopping.halt()
+    stopping.ask({"path": str(tmp_path / "other.duckdb"), "id": "b", "wait_s": 10.0})
+    assert not (tmp_path / "other.duckdb").exists()
     monkeypatch.setattr("engine.queue.snapshots.LEFT_S", -1.0)
     body = {"path": str(tmp_path / "out.duckdb"), "id": "a", "wait_s": 10.0}
     assert doors.actions("snapshot", body)["copied"] == 0
