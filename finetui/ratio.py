@@ -18,6 +18,7 @@ class Measure:
     lo: float
     hi: float
     n: int  # examples
+    higher_is_better: bool | None = None  # None: as its name says
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from types import MappingProxyType
 from typing import Any
 
 import duckdb
@@ -150,8 +151,18 @@ class Batch:
             body=json.dumps(rest, ensure_ascii=False) if rest else None,
         )
 
-    def points(self, run: RunRow, attempt: int, step: int, t: float, values: dict[str, float]) -> None:
-        """One row of `metrics` per value, folded into the run's summaries."""
+    def points(
+        self,
+        run: RunRow,
+        attempt: int,
+        step: int,
+        t: float,
+        values: dict[str, float],
+        directions: Mapping[str, bool] = MappingProxyType({}),
+    ) -> None:
+        """One row of `metrics` per value, folded into the run's summaries. `directions`: whether higher is better, by
+        key, where that was said.
+        """
         self.extend(
             "metrics_live",
             len(values),
@@ -164,7 +175,7 @@ class Batch:
         )
         if run.summaries is None:
             raise ValueError(f"the summaries of run {run.run} are not loaded")
-        summary.add(run.summaries, step, values)
+        summary.add(run.summaries, step, values, directions)
         self.summaries.setdefault(run.run, (run.summaries, set()))[1].update(values)
 
     # ---- writing -------------------------------------------------------------------------------------

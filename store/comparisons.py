@@ -26,10 +26,10 @@ ORDER BY key, run""",
 
 
 def compare_metrics(runs: Sequence[int]) -> Query:
-    """key, run, last, last_step, best, best_step of every metric of the runs."""
+    """key, run, last, last_step, best, best_step, higher_is_better of every metric of the runs."""
     return (
-        "SELECT key, run, last, last_step, best, best_step FROM run_summary WHERE list_contains($runs, run)"
-        " ORDER BY key, run",
+        "SELECT key, run, last, last_step, best, best_step, higher_is_better FROM run_summary"
+        " WHERE list_contains($runs, run) ORDER BY key, run",
         {"runs": list(runs)},
     )
 

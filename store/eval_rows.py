@@ -48,7 +48,12 @@ def _add_results(
     for name, one in results.items():
         batch.add("evals", **common, key=name, **body(one))
     points = {f"{suite}/{name}": one.value for name, one in results.items() if one.value is not None}
-    batch.points(run, attempt, step, t, points)
+    directions = {
+        f"{suite}/{name}": one.higher_is_better
+        for name, one in results.items()
+        if one.higher_is_better is not None
+    }
+    batch.points(run, attempt, step, t, points, directions)
     return ", ".join(f"{name} {one.value:.4g}" for name, one in results.items())
 
 

@@ -123,6 +123,9 @@ class Result:
     lo: Annotated[float | None, "lower end of the 95% interval"] = None
     hi: Annotated[float | None, "upper end of the 95% interval"] = None
     n: Annotated[int | None, "examples scored"] = None
+    higher_is_better: Annotated[
+        bool | None, "whether the greatest is the best; without it the name says so", LEFT_OUT
+    ] = None
 
     @classmethod
     def from_log(cls, value: Any) -> Result:

@@ -424,11 +424,16 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             (
                 "best",
                 "DOUBLE",
-                "least finite value; greatest where more is better: accuracy, f1, rouge, bleu, margin, …",
+                "least finite value; greatest where higher_is_better; of heldout/ never the base model's at step 0",
             ),
             ("best_step", "BIGINT", "step of the best value"),
             ("n", "BIGINT", "number of values"),
             ("first_step", "BIGINT", "earliest step"),
+            (
+                "higher_is_better",
+                "BOOLEAN",
+                "as the metric says, else by its name: accuracy, f1, rouge, bleu, margin, …",
+            ),
         ],
     ),
     "ingest": (

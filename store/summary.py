@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any
 
 import duckdb
@@ -23,18 +25,25 @@ class Summary:
     best_step: int | None
     n: int
     first_step: int
+    higher_is_better: bool
 
 
 COLUMNS = tuple(item.name for item in fields(Summary))
 Summaries = dict[str, Summary]
+_AS_NAMED: Mapping[str, bool] = MappingProxyType({})
 
 
-def add(summaries: Summaries, step: int, values: dict[str, float]) -> None:
-    """Fold in one line. Of equal steps the later line is the last, of equal bests the earlier one."""
+def add(
+    summaries: Summaries, step: int, values: dict[str, float], directions: Mapping[str, bool] = _AS_NAMED
+) -> None:
+    """Fold in one line. Of equal steps the later line is the last, of equal bests the earlier one. `directions`:
+    whether higher is better, where the line says so: it counts from the first line of a metric on.
+    """
     for key, value in values.items():
         known = summaries.get(key)
         if known is None:
-            summaries[key] = known = Summary(value, step, None, None, 0, step)
+            higher = directions.get(key, key.endswith(HIGHER_IS_BETTER))
+            summaries[key] = known = Summary(value, step, None, None, 0, step, higher)
         known.n += 1
         known.first_step = min(known.first_step, step)
         if step >= known.last_step:
@@ -44,7 +53,7 @@ def add(summaries: Summaries, step: int, values: dict[str, float]) -> None:
             better = False
         elif best is None:
             better = math.isfinite(value)
-        elif key.endswith(HIGHER_IS_BETTER):
+        elif known.higher_is_better:
             better = best < value < math.inf
         else:
             better = value < best and value > -math.inf
@@ -60,17 +69,19 @@ def load(cursor: duckdb.DuckDBPyConnection, run: int) -> Summaries:
 
 def repair(cursor: duckdb.DuckDBPyConnection, run: int) -> None:
     """Work out a run's summaries afresh from its metrics, by the same rules as `add`."""
-    higher = " OR ".join(f"ends_with(key, '{end}')" for end in HIGHER_IS_BETTER)
-    score = f"CASE WHEN {higher} THEN -value ELSE value END"
+    score = "CASE WHEN list_contains($higher, key) THEN -value ELSE value END"
     counts = f"isfinite(value) AND (step > 0 OR NOT starts_with(key, '{RESULT}'))"
     parameters: dict[str, Any] = {"run": run}
-    cursor.execute("DELETE FROM run_summary WHERE run = $run", parameters)
+    said = cursor.execute("SELECT key FROM run_summary WHERE run = $run AND higher_is_better", parameters)
+    parameters |= {"higher": [key for (key,) in said.fetchall()]}
+    cursor.execute("DELETE FROM run_summary WHERE run = $run", {"run": run})
     cursor.execute(
         f"""
 INSERT INTO run_summary
 SELECT run, key, arg_max(value, (step, attempt, t)), max(step),
        arg_min(value, ({score}, attempt, t)) FILTER ({counts}),
-       arg_min(step, ({score}, attempt, t)) FILTER ({counts}), count(*), min(step)
+       arg_min(step, ({score}, attempt, t)) FILTER ({counts}), count(*), min(step),
+       list_contains($higher, key)
 FROM metrics WHERE run = $run GROUP BY run, key""",
         parameters,
     )

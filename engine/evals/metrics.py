@@ -11,6 +11,7 @@ import importlib.util
 import math
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,9 +120,15 @@ def _load_function(name: str, directory: Path) -> Callable[[list[str], list[str]
     if not callable(function):
         where = f"{module_name} ({getattr(module, '__file__', None)})"
         raise MetricError(f"key evals.metrics: {where} has no function {function_name}")
-    return lambda predictions, references: _to_results(
-        function_name, function(predictions, references), len(references)
-    )
+    higher = getattr(function, "higher_is_better", None)
+    if not isinstance(higher, bool | None):
+        raise MetricError(f"key evals.metrics: {name}.higher_is_better is {higher!r}; make it True or False")
+
+    def results(predictions: list[str], references: list[str]) -> Results:
+        found = _to_results(function_name, function(predictions, references), len(references))
+        return {key: replace(measure, higher_is_better=higher) for key, measure in found.items()}
+
+    return results
 
 
 def _to_results(name: str, returned: Any, n: int) -> Results:

@@ -102,6 +102,7 @@ def several(predictions, references):
     return {"words": sum(len(p.split()) for p in predictions), "n": len(references)}
 def fails(predictions, references):
     raise ValueError("no dictionary for this language")
+several.higher_is_better = True
 def short(predictions, references):
     return [1.0]
 def text(predictions, references):
@@ -126,6 +127,7 @@ def test_a_function_may_give_a_number_a_list_or_numbers_by_name(own, tmp_path):
         "several_n": 4.0,
     }
     assert found["number"].lo == -np.inf
+    assert [found[name].higher_is_better for name in ("number", "several_n")] == [None, True]
     assert found["each"] == mean(np.array([1.0, 0, 0, 0]))
 
 

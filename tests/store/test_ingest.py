@@ -338,6 +338,28 @@ def test_summaries_follow_the_points(home: FakeHome, projection: Projection) -> 
     ]
 
 
+def test_whether_higher_is_better_may_be_said_of_a_metric(home: FakeHome, projection: Projection) -> None:
+    run = home.run(1)
+    run.start()
+    for step, value in enumerate([0.2, 0.7, 0.5], 1):
+        values = {"speed": {"value": value, "higher_is_better": True},
+                  "my_score": {"value": value, "higher_is_better": False}, "plain": value}  # fmt: skip
+        run.write("eval", step=step, suite="heldout", values=values)
+        Ingest(projection, home.path).poll()
+    best = "SELECT key, best, best_step, higher_is_better FROM run_summary ORDER BY key"
+    expected = [
+        ("heldout/my_score", 0.2, 1, False),
+        ("heldout/plain", 0.2, 1, False),
+        ("heldout/speed", 0.7, 2, True),
+    ]
+    assert rows(projection, best) == expected
+    run.end(state="interrupted")
+    run.start(attempt=2)
+    run.write("resume", attempt=2, from_step=2)  # the summaries are worked out afresh
+    Ingest(projection, home.path).poll()
+    assert rows(projection, best) == expected
+
+
 def test_the_best_of_a_score_is_its_greatest_and_a_confusion_matrix_is_in_the_event(
     home: FakeHome, projection: Projection
 ) -> None:

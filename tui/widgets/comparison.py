@@ -24,7 +24,6 @@ _FIRST = {
     "memory/peak_mb": "peak memory MiB",
 }
 _LOWER_IS_BETTER = ("loss", "peak_mb")
-_HIGHER_IS_BETTER = (*HIGHER_IS_BETTER, "tokens_per_s")
 _NAME = 18  # columns of the names, at the least
 _WITH_INTERVAL, _WITHOUT = 36, 20  # columns of a difference with its interval beside it, or in the row below
 # Differences whose interval excludes 0 are beyond noise; the suites that are measured example by example.
@@ -50,8 +49,10 @@ def metrics(rows: Sequence[Row], runs: Sequence[Run], sides: Sides, paired: Pair
     names = distinct(called.values(), room - 1)
     for key, name in called.items():
         cells = [by_cell.get((key, column.run.number)) for column in view.columns]
-        everywhere = [cell["last"] for run in runs if (cell := by_cell.get((key, run.number)))]
-        lines.append(_metric(key, left(names[name], room), cells, view, paired, _best(key, everywhere)))
+        everywhere = [cell for run in runs if (cell := by_cell.get((key, run.number)))]
+        lines.append(
+            _metric(key, left(names[name], room), cells, view, paired, _best(key, everywhere, "last"))
+        )
         if view.columns[-1].width < _WITH_INTERVAL and (intervals := _intervals(key, room, view, paired)):
             lines.append(intervals)
         if key == judged:
@@ -134,7 +135,7 @@ def _best_row(
     runs: Sequence[Run],
 ) -> Line:
     line: Line = [(left("  best (step)", room), "dim")]
-    best = _best(key, [cell["best"] for run in runs if (cell := by_cell.get((key, run.number)))])
+    best = _best(key, [cell for run in runs if (cell := by_cell.get((key, run.number)))], "best")
     for column, cell in zip(view.columns, cells, strict=True):
         value = cell["best"] if cell else None
         text = _number(key, value) + (f" ({cell['best_step']})" if cell and value is not None else "")
@@ -143,13 +144,16 @@ def _best_row(
     return line
 
 
-def _best(key: str, values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None and value == value]
+def _best(key: str, cells: Sequence[Row], column: str) -> float | None:
+    known = [value for cell in cells if (value := cell[column]) is not None and value == value]
     if len(set(known)) < 2:
         return None
-    if key.endswith(_LOWER_IS_BETTER) and key != "train/loss":
-        return min(known)
-    return max(known) if key.endswith(_HIGHER_IS_BETTER) else None
+    if any(cell["higher_is_better"] for cell in cells) or key.endswith("tokens_per_s"):
+        return max(known)
+    is_lower = key.endswith(_LOWER_IS_BETTER) and key != "train/loss"
+    return (
+        min(known) if is_lower or key.endswith(HIGHER_IS_BETTER) else None
+    )  # of a score that says so itself
 
 
 def _number(key: str, value: float | None) -> str:
