@@ -372,7 +372,7 @@ def test_runs_of_another_home(home: Home, tmp_path: Path) -> None:
     assert found is not None
     outcomes = list(take_in_home(home, found, dry=False))
     assert [(outcome.number, outcome.what) for outcome in outcomes] == [(3, "new"), (4, "new"), (7, "new")]
-    assert read_json(run_of(home, 4).meta)["parent"] == 3, "the number that its parent has here"
+    assert read_json(run_of(home, 4).meta)["parent"] == read_json(run_of(home, 3).meta)["uuid"]
     assert read_json(run_of(home, 4).meta)["uuid"] == read_json(child.meta)["uuid"]
     assert journal.read(run_of(home, 3)).state == "finished"
     waits = journal.read(run_of(home, 7))
