@@ -69,7 +69,8 @@ class Agents:
         if action == "submit" and body.get("parent") is not None and "fix" in self.may:
             right = "fix"
         self._require(right, f"{config}")
-        if action == "sweep" and any((body.get("section") or {}).get(key) for key in BY_RESULTS):
+        section = body.get("section")
+        if action == "sweep" and isinstance(section, dict) and any(map(section.get, BY_RESULTS)):
             raise QueueError(
                 "an assistant queues sweeps whose runs are all known: leave sweep.search and sweep.stop_losers out"
             )

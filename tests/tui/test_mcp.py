@@ -16,17 +16,23 @@ from live import RECIPE, Line
 from mcp import Client, StdioServerParameters
 from mcp.types import Implementation
 from supervision import until
-from with_daemon import FOREVER, a_home, submit, wait_state
+from with_daemon import FOREVER, a_home, directory, submit, wait_state
 
 from engine.queue.agents import Right
 from finetui.client import Client as Daemon
 from finetui.daemon import connect
 from finetui.errors import ExitCode
 from finetui.home import Home
+from finetui.log import LogWriter
 from finetui.start import ROOT, program
 from tui.cli.bounded import LONGEST_TEXT, MOST_CHARACTERS, bounded
 
 TRUSTED = 'agents_may = ["queue", "fix", "stop"]\nagent_runs_per_day = 4\n'
+FLAG: dict[str, Any] = {
+    "step": 2, "flag": "forgetting", "level": "warn", "since_step": 2, "suite": "general", "n": 8, "looks": 2,
+    "message": "It is so.", "worst": [], "advice": ["Lower the learning rate."],
+    "actions": [{"text": "Lower the learning rate.", "change": {"train.lr": 1e-4}, "source": "lin2025"}],
+}  # fmt: skip
 SWEEP = f"{RECIPE}sweep: {{seed: [1, 2, 3, 4, 5]}}\n"
 
 
@@ -139,11 +145,22 @@ async def test_an_assistant_queues_waits_and_stops_within_its_day(
         assert any("40 training rows are few" in warning for warning in made["warnings"])
         began = await tools("wait", runs=[going], every=True, since=0)
         assert began["events"][0]["message"] == "submitted by helper 1"
-        # One that waits holds up no other.
-        waits = asyncio.create_task(tools("wait", runs=[going], since=began["now"], seconds=100))
-        assert (await tools("list_runs"))["matched"] == 2
-        assert not waits.done()
         wait_state(daemon, going, "running")
+        log = LogWriter(directory(home, going).attempt(1).events, "worker", going, 1)
+        log.write("flag", **FLAG)
+        log.close()
+        told = await tools("wait", runs=[going], since=began["now"])
+        assert [event["message"] for event in told["events"]] == ["forgetting: It is so."]
+        assert (await tools("show_run", run=going))["flags_raised"][0]["actions"] == FLAG["actions"]
+        proposal = await tools("propose_fix", run=going)
+        made = await tools("queue_fix", run=going)
+        assert made["changes"] == proposal["changes"]
+        assert [change["key"] for change in made["changes"]] == ["train.lr"]
+        assert made["queued"][0]["parent"] == going
+        # One that waits holds up no other.
+        waits = asyncio.create_task(tools("wait", runs=[going], since=told["now"], seconds=100))
+        assert (await tools("list_runs"))["matched"] == 3
+        assert not waits.done()
         assert "cancelled" in (await tools("stop_run", run=going))["says"]
         over = await waits
         assert over["events"][-1]["state"] == over["runs"][0]["state"] == "cancelled"
@@ -162,7 +179,7 @@ async def test_an_assistant_queues_waits_and_stops_within_its_day(
     assert ended.code == ExitCode.OK, ended.err
     ended = finetui("run", tmp_path / "my.yaml", "sweep.seed=[1, 2]")
     assert (ended.code, ended.out) == (ExitCode.REFUSED, "")
-    assert "have queued 3 of 4 runs" in ended.err
+    assert "have queued 4 of 4 runs" in ended.err
     ended = finetui("note", 1, "mine")
     assert ended.code == ExitCode.REFUSED
     assert "an assistant may not ask the daemon to note" in ended.err

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import functools
 import inspect
+import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from engine.basics.errors import QueueError
 from finetui.errors import FinetuiError
 from tui.cli.bounded import bounded
+from tui.cli.output import say
 
 MISSING = "finetui mcp needs the package mcp, version 2 or newer: pip install 'finetui[mcp]'"
 INSTRUCTIONS = """\
@@ -47,6 +50,11 @@ def serve() -> None:
                 read_only_hint=reads, destructive_hint=tool is agent_tools.stop_run, open_world_hint=False
             )
             server.add_tool(answered(tool), description=words, annotations=hints)
+    if sys.stdin.isatty():
+        say(
+            "a program speaks with finetui mcp, not a person: docs/agents.md says where to name it; ctrl+c ends it"
+        )
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # else it waits for the thread that reads stdin
     server.run("stdio")
 
 
