@@ -29,6 +29,7 @@ FINETUI = str(Path(sys.executable).with_name("finetui"))
 LEET = "0.31.0"
 LIVE = 8
 LINK = 50_000  # bytes a second
+POOLED_S = 0.2  # that `ls` takes at the most where the pool runs it
 BARE = """
 from textual.app import App
 from textual.widgets import Static
@@ -115,18 +116,35 @@ def select_live(terminal: Terminal) -> None:
 
 
 def measure_ls(scratch: Path, rounds: int) -> None:
-    """`finetui ls` beside `python -c pass`, in turn; ten runs, a daemon that answers, no pool."""
+    """`finetui ls` of ten runs beside `python -c pass`, in turn: a daemon is up, without and with its pool."""
     home = scratch / "ls"
+    with load(sys.executable, "finetui", home):
+        compare_ls("no pool", home, rounds)
+    env = {**os.environ, "FINETUI_HOME": str(home)}
+    try:
+        for _ in range(60):  # the daemon starts, and then the pool
+            begun = time.perf_counter()
+            subprocess.run([FINETUI, "ls"], env=env, check=True, stdout=subprocess.DEVNULL)
+            if time.perf_counter() - begun < POOLED_S:
+                break
+            time.sleep(0.5)
+        compare_ls("pool", home, rounds)
+    finally:
+        subprocess.run([FINETUI, "daemon", "stop"], env=env, check=False, stdout=subprocess.DEVNULL)
+
+
+def compare_ls(name: str, home: Path, rounds: int) -> None:
     env = {**os.environ, "FINETUI_HOME": str(home)}
     times: dict[str, list[float]] = {"pass": [], "ls": []}
-    with load(sys.executable, "finetui", home):
-        for _ in range(rounds):
-            for name, words in (("pass", [sys.executable, "-c", "pass"]), ("ls", [FINETUI, "ls"])):
-                begun = time.perf_counter()
-                subprocess.run(words, env=env, check=True, stdout=subprocess.DEVNULL)
-                times[name].append(time.perf_counter() - begun)
-    nothing, listed = (statistics.median(times[name]) for name in ("pass", "ls"))
-    say("finetui ls", f"{listed:.3f} s, python -c pass {nothing:.3f} s, ratio {listed / nothing:.1f}")
+    for _ in range(rounds):
+        for program, words in (("pass", [sys.executable, "-c", "pass"]), ("ls", [FINETUI, "ls"])):
+            begun = time.perf_counter()
+            subprocess.run(words, env=env, check=True, stdout=subprocess.DEVNULL)
+            times[program].append(time.perf_counter() - begun)
+    nothing, listed = (statistics.median(times[program]) for program in ("pass", "ls"))
+    say(
+        f"finetui ls, {name}", f"{listed:.3f} s, python -c pass {nothing:.3f} s, ratio {listed / nothing:.1f}"
+    )
 
 
 def measure_paint(scratch: Path, rival: Rival | None, rounds: int) -> None:

@@ -96,7 +96,7 @@ def serve(folder: Path, live: int, old: int, steps: int) -> None:
 
         def log_all(step: int) -> None:
             if step % 20 == 0:  # every two seconds, as the daemon does
-                hardware.write("sample", values=hardware_at(step))
+                hardware.write("sample", values=hardware_at(step, busy=live > 0))
             for at, log in enumerate(logs):
                 log.write("metrics", step=step, values=values_of(at, step))
 
@@ -109,7 +109,13 @@ def serve(folder: Path, live: int, old: int, steps: int) -> None:
         at_rate(log_all, tick=look)
 
 
-def hardware_at(step: int) -> dict[str, float]:
+def hardware_at(step: int, *, busy: bool) -> dict[str, float]:
+    if not busy:  # a little noise
+        return {
+            "cpu/percent": step % 3, "ram/used_gb": 3.1 + step % 3 / 100, "ram/total_gb": 16.0,
+            "disk/free_gb": 120.0, "disk/total_gb": 250.0, "gpu0/util": 0.0, "gpu0/memory_used_gb": 0.4,
+            "gpu0/memory_total_gb": 80.0, "gpu0/power_w": 70.0 + step % 3, "gpu0/temp_c": 31.0,
+        }  # fmt: skip
     return {
         "cpu/percent": 30.0 + step % 40, "ram/used_gb": 7.4, "ram/total_gb": 16.0, "disk/free_gb": 120.0,
         "disk/total_gb": 250.0, "gpu0/util": 90.0 + step % 9, "gpu0/memory_used_gb": 61.2,
