@@ -20,16 +20,13 @@ LEFT_S = 15.0  # after which a copy that nobody asks for any more is given up
 MOST_WAIT_S = 10.0
 
 
-class LeftError(Exception):
-    """Nobody waits for it any more."""
-
-
 class Snapshots:
     """Answers the action `snapshot`, in several threads at once."""
 
     def __init__(self, projection: Projection) -> None:
         self._projection = projection
         self._lock = threading.Lock()
+        self._turn = threading.Lock()  # one at a time, as two may be meant for one file
         self._copies: dict[str, _Copy] = {}
         self._halted = threading.Event()
 
@@ -48,7 +45,7 @@ class Snapshots:
             self._copies = {key: copy for key, copy in self._copies.items() if not copy.is_left}
             copy = self._copies.get(name)
             if copy is None:
-                copy = self._copies[name] = _Copy(self._projection, Path(path), self._halted)
+                copy = self._copies[name] = _Copy(self._projection, Path(path), self._turn, self._halted)
         reply = copy.look(min(wait_s, MOST_WAIT_S) if isinstance(wait_s, int | float) else 0.0)
         if "taken" in reply:
             with self._lock:
@@ -57,8 +54,10 @@ class Snapshots:
 
 
 class _Copy:
-    def __init__(self, projection: Projection, target: Path, halted: threading.Event) -> None:
-        self._projection, self._target, self._halted = projection, target, halted
+    def __init__(
+        self, projection: Projection, target: Path, turn: threading.Lock, halted: threading.Event
+    ) -> None:
+        self._projection, self._target, self._turn, self._halted = projection, target, turn, halted
         self._asked = time.monotonic()
         self._copied = self._of = 0
         self._taken: float | None = None
@@ -81,10 +80,9 @@ class _Copy:
 
     def _make(self) -> None:
         try:
-            self._taken = snapshot.write(self._projection, self._target, self._tell)
-            self._of = self._target.stat().st_size
-        except LeftError:
-            log.info("the snapshot %s is given up: nobody waits for it", self._target)
+            with self._turn:
+                self._taken = snapshot.write(self._projection, self._target, self._tell)
+                self._of = self._target.stat().st_size
         except StoreError as error:
             self._error = error
         except Exception as error:
@@ -94,4 +92,5 @@ class _Copy:
     def _tell(self, copied: int, of: int) -> None:
         self._copied, self._of = copied, of
         if self.is_left or self._halted.is_set():
-            raise LeftError
+            why = "the daemon stops" if self._halted.is_set() else "nobody waited for it"
+            raise StoreError(f"{self._target} was not written: {why}", "unavailable")

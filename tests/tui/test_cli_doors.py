@@ -73,11 +73,12 @@ def test_a_snapshot_that_nobody_waits_for_is_given_up(
 ) -> None:
     stopping = Snapshots(doors.projection)  # of a daemon that ends
     stopping.halt()
-    stopping.ask({"path": str(tmp_path / "other.duckdb"), "id": "b", "wait_s": 10.0})
-    assert not (tmp_path / "other.duckdb").exists()
-    monkeypatch.setattr("engine.queue.snapshots.LEFT_S", -1.0)
     body = {"path": str(tmp_path / "out.duckdb"), "id": "a", "wait_s": 10.0}
-    assert doors.actions("snapshot", body)["copied"] == 0
+    with pytest.raises(StoreError, match=r"out\.duckdb was not written: the daemon stops"):
+        stopping.ask(body)
+    monkeypatch.setattr("engine.queue.snapshots.LEFT_S", -1.0)
+    with pytest.raises(StoreError, match=r"out\.duckdb was not written: nobody waited for it"):
+        doors.actions("snapshot", body)
     assert not (tmp_path / "out.duckdb").exists()
     with pytest.raises(StoreError, match=r"`path` has to be an absolute path, not 'out.duckdb'"):
         doors.actions("snapshot", {**body, "path": "out.duckdb"})
