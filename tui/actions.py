@@ -15,7 +15,7 @@ from finetui.files import read_json
 from store.states import WAITING
 from tui import bindings, chart_actions, commands, undo, undoing
 from tui.host import Answer, Host, path_or_say, run_path
-from tui.lines import theme
+from tui.lines import sweeps, theme
 from tui.lines.cycle import following
 from tui.lines.log_levels import SHOWN
 from tui.orders import done
@@ -79,7 +79,7 @@ def _order_all(host: Host, screen: BaseScreen, action: Action, words: str, **bod
     several = screen.context().several
     if not several:
         return False
-    whose = f"{len(several)} {_several(screen)}"
+    whose = _several(screen)
     able = [run for run in several if refused(action, run.number, run.state, logged=run.logged) is None]
 
     def order(client: Any) -> tuple[list[undo.Step | None], list[str]]:
@@ -96,7 +96,7 @@ def _order_all(host: Host, screen: BaseScreen, action: Action, words: str, **bod
     def tell(outcome: tuple[list[undo.Step | None], list[str]]) -> None:
         steps, problems = outcome
         refusals = f"; {len(problems)} refused: {problems[0]}" if problems else ""
-        undone = undoing.keep(host, f"{action} of {len(steps)} runs", steps)
+        undone = undoing.keep(host, f"{action} of {sweeps.in_words(len(steps))}", steps)
         host.say(f"done for {len(steps)} of the {whose}{undone}{refusals}", "good" if steps else "bad")
 
     question = f"{words} {len(able)} of the {whose}?"
@@ -106,7 +106,9 @@ def _order_all(host: Host, screen: BaseScreen, action: Action, words: str, **bod
 
 def _several(screen: BaseScreen) -> str:
     context = screen.context()
-    return f"runs of this {context.whole}" if context.members else "marked runs"
+    if context.members:
+        return f"{sweeps.in_words(len(context.members))} of this {context.whole}"
+    return f"{len(context.group)} marked runs"
 
 
 def _order_target(

@@ -13,6 +13,7 @@ from functools import cache
 from engine.runs.lifecycle import Action, not_ours, refused
 from store.states import ENDED
 from tui.key_names import key_name
+from tui.lines.sweeps import in_words
 from tui.rows import Run
 
 # Screens, in the order in which the documentation lists them.
@@ -112,8 +113,7 @@ def _alone(unless: Unless) -> Unless:
 
     def of_one(context: Context) -> str | None:
         if context.members:
-            count, shows = len(context.members), key_of("sweep", "dashboard")
-            runs = f"{count} runs" if count > 1 else "1 run"
+            runs, shows = in_words(len(context.members)), key_of("sweep", "dashboard")
             return f"this line is a {context.whole} of {runs}: {shows} shows them, to choose one"
         return unless(context)
 

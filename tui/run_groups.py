@@ -55,7 +55,7 @@ class Head:
     def facts(self) -> str:
         """How many runs it has and how they stand, why they wait, and the best result."""
         states = [run.state for run in self.runs]
-        count = f"{len(states)} run{'s' if len(states) > 1 else ''}"
+        count = sweeps.in_words(len(states))
         parts = [count if self.by_state and len(set(states)) == 1 else sweeps.summary(states)]
         if self.by_state and self.key == WAITS:
             parts.append(_why(self.runs))

@@ -281,7 +281,7 @@ def _line_of(runs: list[Run]) -> Run:
     states = [run.state for run in runs]
     flagged = [run for run in runs if run.flags]
     return shown._replace(
-        name=f"▸ {sweeps.name_of([run.name for run in runs])} · {len(runs)} runs",
+        name=f"▸ {sweeps.name_of([run.name for run in runs])} · {sweeps.in_words(len(runs))}",
         state=sweeps.state_of(states),
         phase="",
         step=sweeps.ended(states),

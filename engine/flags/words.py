@@ -127,7 +127,8 @@ def as_list(value: Any) -> list[Any]:
 def _effect(flag: Fields) -> str:
     if flag.get("effect") is None:
         return ""
-    form = "{:.0%}" if _is_share(flag) else "{:+.3f}"
+    share = "{:.1%}" if flag["effect"] < 0.1 else "{:.0%}"  # 2.5% is not 2%
+    form = share if _is_share(flag) else "{:+.3f}"
     text = form.format(flag["effect"]) + (
         "" if _is_share(flag) else f" nats per {flag.get('per') or 'token'}"
     )

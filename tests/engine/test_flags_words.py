@@ -59,6 +59,7 @@ def test_a_share_is_no_loss_and_steps_are_no_examples():
     ]
     leak = {"flag": "leak", "suite": "heldout", "effect": 0.25, "n": 16, "looks": 0}
     assert words.evidence(leak) == [("effect", "25%"), ("seen on", "16 examples")]
+    assert words.evidence(leak | {"effect": 0.025})[0] == ("effect", "2.5%"), "as its sentence has it"
     told = leak | {"effect": 0.1, "lo": 0.04, "hi": 0.16, "looks": 5}
     assert dict(words.evidence(told))["effect"].startswith("+0.100 nats per token (95%")
     jump = {"flag": "instability", "suite": "train", "effect": 2.0, "n": 50, "looks": 90}

@@ -14,7 +14,7 @@ from test_cli_ls import finetui
 from finetui.errors import ExitCode
 from tui.app import FinetuiApp
 from tui.rows import Run, Snapshot, ask
-from tui.run_groups import Head
+from tui.run_groups import FIELDS, Head
 from tui.run_list import RunList
 
 MakeApp = Callable[..., FinetuiApp]
@@ -110,6 +110,17 @@ def test_a_run_with_two_tags_stands_below_both_and_the_cursor_on_either() -> Non
         places.append(by_tag.index(SNAPSHOT))
     assert places == list(range(len(places)))
     assert len(by_tag.all_runs(SNAPSHOT)) == 6
+
+
+@pytest.mark.parametrize("by", FIELDS)
+def test_a_group_of_one_is_one_run(by: str) -> None:
+    for one in RUNS:
+        alone = Snapshot((one,))
+        head = " ".join(
+            line.facts if isinstance(line, Head) else line.name for line in listed(by, alone).lines(alone)
+        )
+        assert "1 run" in head
+        assert "1 runs" not in head
 
 
 def test_values_of_a_column_are_groups_as_soon_as_they_have_come() -> None:

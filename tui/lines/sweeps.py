@@ -42,8 +42,13 @@ def ended(states: Sequence[str]) -> int:
     return sum(state not in ACTIVE | WAITING for state in states)
 
 
+def in_words(count: int) -> str:
+    """Return `1 run`, `12 runs`."""
+    return f"{count} run{'' if count == 1 else 's'}"
+
+
 def summary(states: Sequence[str]) -> str:
     """Return `12 runs: 1 running, 4 queued, 7 finished`."""
     counts = Counter(states)
     parts = [f"{counts[state]} {state}" for state in FIRST if counts[state]]
-    return f"{len(states)} runs: {', '.join(parts)}"
+    return f"{in_words(len(states))}: {', '.join(parts)}"

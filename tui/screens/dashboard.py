@@ -161,7 +161,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         if not self.snapshot.loaded:
             return [] if self.snapshot.trouble else [(" connecting …", "dim")]
         so_far, style = (" so far", "warn") if self.snapshot.reading else ("", "text")
-        parts: Line = [(f" {len(runs)} run{'s' if len(runs) != 1 else ''}{so_far}", style)]
+        parts: Line = [(f" {sweeps.in_words(len(runs))}{so_far}", style)]
         for state in (RunState.RUNNING, RunState.QUEUED, RunState.FAILED):
             number = self.snapshot.states.get(state, 0)
             if number:
@@ -321,7 +321,9 @@ class Dashboard(BaseScreen, inherit_bindings=False):
     def do_mark_all(self) -> None:
         """Mark each run that is shown; of a sweep or a group in one line, all of its runs."""
         self.state.mark([*self.state.marked, *self.run_list.all_runs(self.snapshot)])
-        self.host.say(f"{len(self.state.marked)} runs are marked; {self.key_of('unmark')} unmarks them")
+        marked = len(self.state.marked)
+        now = "1 run is" if marked == 1 else f"{marked} runs are"
+        self.host.say(f"{now} marked; {self.key_of('unmark')} unmarks them")
         self.changed()
 
     def do_unmark(self) -> None:
