@@ -21,12 +21,17 @@ EXAMPLES = (
     "SELECT step, value FROM curve(1, 'train/loss')",
     "SELECT run, step, value FROM metrics WHERE key = 'train/loss' ORDER BY run, step",
     "SELECT run, step, suite, key, value, lo, hi, n FROM evals ORDER BY run, step",
+    "SELECT train_set, method, arg_min(run, heldout_best) AS run, min(heldout_best) AS best FROM results "
+    "GROUP BY train_set, heldout_set, heldout_tokens, task, method ORDER BY train_set, best",
+    "SELECT run, name, gain, forgotten, hours, gain / hours AS per_hour, gain / cost AS per_money, "
+    "forgotten / gain AS price FROM results ORDER BY per_hour DESC",
     "FROM compare(1, 2)",
     "SELECT example, prompt, before, after, increase FROM forgotten(1) LIMIT 20",
     "SELECT run, flag, level, since_step, effect, lo, hi, message FROM flags ORDER BY t DESC",
     "SELECT key, list(run || ': ' || value ORDER BY run) AS runs FROM params GROUP BY key "
     "HAVING count(DISTINCT value) > 1 ORDER BY key",
     "SELECT to_timestamp(t) AS at, key, value FROM system_metrics ORDER BY t DESC LIMIT 200",
+    "SHOW TABLES",
     "DESCRIBE metrics",
 )
 _KIND = 10  # columns
