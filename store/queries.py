@@ -45,6 +45,12 @@ times AS (
   -- An attempt that left no end is over since its last line, unless it is the one that runs now.
   SELECT run, sum(s) AS elapsed_s, sum(s * price) / 3600 AS cost FROM ({ATTEMPT_SECONDS}) GROUP BY run
 ),
+related AS (  -- numbers of the runs that a few were made from or are copies of
+  SELECT c.run, min(o.run) FILTER (o.uuid = c.parent) AS parent, min(o.run) FILTER (o.uuid = c.copy_of) AS copy_of
+  FROM (SELECT run, parent, copy_of, unnest([parent, copy_of]) AS other FROM runs
+        WHERE parent IS NOT NULL OR copy_of IS NOT NULL) c
+  JOIN runs o ON o.uuid = c.other GROUP BY c.run
+),
 flagged AS (  -- as they stand: the last line of each counts
   SELECT run, count(*) FILTER (level IN ('warn', 'critical')) AS flags,
          CASE max(CASE level WHEN 'critical' THEN 3 WHEN 'warn' THEN 2 ELSE 1 END)
@@ -62,15 +68,14 @@ SELECT r.run, r.name, r.state, r.reason, r.waiting_for, r.priority, r.method, r.
        -- Of a run that a flag stopped: the weights that it kept are nearly always those of the best step.
        CASE WHEN r.kept_step = s.heldout_best_step THEN s.heldout_best ELSE s.heldout END AS heldout,
        s.heldout_best, s.general, s.tokens_per_s,
-       coalesce(f.flags, 0) AS flags, f.flag_level, r.phase, r.attempt, r.sweep, p.run AS parent,
-       o.run AS copy_of, r.created, r.started, r.ended, r.task, r.held, r.tags, r.queue_group, t.cost, r.logged
+       coalesce(f.flags, 0) AS flags, f.flag_level, r.phase, r.attempt, r.sweep, k.parent,
+       k.copy_of, r.created, r.started, r.ended, r.task, r.held, r.tags, r.queue_group, t.cost, r.logged
 FROM runs r
 LEFT JOIN summaries s USING (run)
 LEFT JOIN attempts c ON c.run = r.run AND c.attempt = r.attempt
 LEFT JOIN times t ON t.run = r.run
 LEFT JOIN flagged f ON f.run = r.run
-LEFT JOIN runs p ON p.uuid = r.parent
-LEFT JOIN runs o ON o.uuid = r.copy_of
+LEFT JOIN related k ON k.run = r.run
 ORDER BY r.run"""
 
 COMPARE_TABLE_SQL = """
