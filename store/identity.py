@@ -46,7 +46,7 @@ def claim(known: Known, batch: Batch, number: int, body: dict[str, Any]) -> None
         return not known.dirs[run].is_dir(), run != origin, run
 
     original, copy = sorted((holder, number), key=place)
-    known.uuids[own] = original
+    known.uuids[own], known.copies[copy] = original, own
     batch.copies[copy] = (str(uuid.uuid5(_COPIES, f"{own}/{copy}")), own)
     if known.dirs[copy].is_dir():  # else it is the row of the same run under its old number
         message = f"a copy: its {RUN_JSON} has the UUID of {known.dirs[original].name}, {own}"

@@ -277,7 +277,9 @@ class Ingest:
         self._watches.pop(number, None)
         self._turns.hot.discard(number)
         if removed:
-            self._start_over(number)
+            copies = self._known.copies_of(number)
+            for one in (number, *copies):  # one of the copies has the UUID now
+                self._start_over(one)
             self._known.dirs.pop(number, None)
             return
         state = self._known.states[number]

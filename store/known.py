@@ -20,6 +20,7 @@ class Known:
     states: dict[int, RunRow] = field(default_factory=dict)
     dirs: dict[int, Path] = field(default_factory=dict)
     uuids: dict[str, int] = field(default_factory=dict)  # UUID: its run, which is no copy
+    copies: dict[int, str] = field(default_factory=dict)  # run that is a copy: UUID of what it is a copy of
     journals: dict[int, str] = field(default_factory=dict)  # run: identity of its journal
     # run: names of the checkpoints marked as present
     present: dict[int, frozenset[str]] = field(default_factory=dict)
@@ -42,14 +43,20 @@ class Known:
         for row in cursor.execute(f"SELECT {', '.join(STATE_COLUMNS)} FROM runs").fetchall():
             known.states[row[0]] = RunRow(*row)
         known.dirs = {run: Path(path) for run, path in cursor.execute("SELECT run, dir FROM runs").fetchall()}
-        of_runs = "SELECT uuid, run FROM runs WHERE uuid IS NOT NULL AND copy_of IS NULL"
-        known.uuids = dict(cursor.execute(of_runs).fetchall())
+        for run, own, of in cursor.execute("SELECT run, uuid, copy_of FROM runs").fetchall():
+            if of is not None:
+                known.copies[run] = of
+            elif own is not None:
+                known.uuids[own] = run
         known.present = present_checkpoints(cursor)
         known.damaged = first_unreadable(cursor)
         return known
 
     def is_final(self, run: int) -> bool:
         return run in self.states and self.states[run].state in ENDED
+
+    def copies_of(self, run: int) -> list[int]:
+        return [copy for copy, own in self.copies.items() if self.uuids.get(own) == run]
 
     def forget(self, run: int) -> None:
         """Nothing of it has been read."""
@@ -58,5 +65,5 @@ class Known:
         self.ids = {path: identity for path, identity in self.ids.items() if identity in self.offsets}
         self.uuids = {own: holder for own, holder in self.uuids.items() if holder != run}
         self.sizes.clear()
-        for of_run in (self.states, self.journals, self.present, self.damaged):
+        for of_run in (self.states, self.copies, self.journals, self.present, self.damaged):
             of_run.pop(run, None)

@@ -97,6 +97,26 @@ def test_a_parent_is_known_by_its_uuid_and_by_the_number_that_older_versions_wro
     assert "parent" in ingest.damaged[5]
 
 
+def test_a_copy_has_the_uuid_once_the_original_was_removed(
+    home: FakeHome, projection: Projection, ingest: Ingest
+) -> None:
+    run = made(home, 2)
+    copied(run, 9)
+    ingest.poll()
+    (home.path / "removed").mkdir()
+    aside = run.path.rename(home.path / "removed" / "000002-demo~1790000000")
+    for again in (ingest, Ingest(projection, home.path)):
+        again.poll()
+        assert rows(projection, ROWS) == [(9, "uuid-2", None)]
+    before = digest(projection)
+    projection.rebuild()
+    again.poll()
+    assert digest(projection) == before
+    aside.rename(run.path)
+    Ingest(projection, home.path).poll()
+    assert [(row[0], row[2]) for row in rows(projection, ROWS)] == [(2, None), (9, "uuid-2")]
+
+
 def test_homes_that_were_put_together_have_one_content_however_they_are_read(
     home: FakeHome, projection: Projection, ingest: Ingest, tmp_path: Path
 ) -> None:
