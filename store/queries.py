@@ -367,16 +367,19 @@ GROUP BY key ORDER BY key""",
 
 
 def hardware_history(seconds: float, step: float) -> Query:
-    """key, slot, value: mean load and memory in each `step` of the last `seconds`; slot 0 is the newest. A step without
-    a sample has no row.
+    """key, slot, value: mean load and memory in each `step` of the last `seconds`; slot 0 is the newest. A sample
+    stands for the time since the one before, at most a step. A step without a sample has no row.
     """
     return (
         """
-SELECT key, (floor(last / $step) - floor(t / $step))::BIGINT AS slot, avg(value) AS value
+SELECT key, slot, coalesce(sum(value * held) / nullif(sum(held), 0), avg(value)) AS value
+FROM (SELECT key, value, (floor(last / $step) - floor(t / $step))::BIGINT AS slot,
+             least(coalesce(t - lag(t) OVER of_key, lead(t) OVER of_key - t), $step) AS held
 FROM system_metrics, (SELECT max(t) AS last FROM system_metrics)
 WHERE t > (SELECT max(t) FROM system_metrics) - $seconds
   AND (key IN ('cpu/percent', 'ram/used_gb') OR key LIKE 'gpu%/util' OR key LIKE 'gpu%/memory_used_gb')
-GROUP BY ALL ORDER BY key, slot""",
+WINDOW of_key AS (PARTITION BY key ORDER BY t))
+GROUP BY key, slot ORDER BY key, slot""",
         {"seconds": seconds, "step": step},
     )
 

@@ -505,6 +505,23 @@ def test_hardware_latest_and_since(home: FakeHome, projection: Projection) -> No
     ]
 
 
+def test_a_busy_minute_with_many_samples_weighs_no_more(home: FakeHome, projection: Projection) -> None:
+    """Samples come each second while something runs, and each half minute else."""
+    home.path.mkdir(exist_ok=True)
+    times = [0, 30, *range(31, 41), 60, 90, 119]
+    lines = [
+        f'{{"kind":"sample","t":{t},"values":{{"cpu/percent":{100 if 30 < t <= 40 else 0}}}}}' for t in times
+    ]
+    header = '{"kind":"header","log":"hw","t":1}'
+    (home.path / "hardware.jsonl").write_text("\n".join([header, *lines, ""]))
+    Ingest(projection, home.path).poll()
+    slots = {row["slot"]: row["value"] for row in ask(projection, queries.hardware_history(120.0, 60.0))}
+    assert slots[1] == pytest.approx(100 * 10 / 70), (
+        "ten of the seconds up to the 40th; the first has the next gap"
+    )
+    assert slots[0] == 0.0
+
+
 def test_a_long_curve_is_read_from_rollups_and_loses_no_spike(home: FakeHome, projection: Projection) -> None:
     """Live, moved in parts, and settled: the same curve as from its points."""
     steps, buckets = 60_000, 400
