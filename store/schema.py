@@ -379,7 +379,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
         ],
     ),
     "fixes": (
-        "What `finetui fix` changed in the recipe of a run's parent to make it, and for which flag",
+        "What a run's recipe has taken of the suggestions for its parent's flags, key by key",
         [
             _RUN,
             ("flag", "VARCHAR", "flag of the parent that the change answers"),

@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.basics.errors import FixError
+from engine.basics.errors import FixError, RecipeError
 from engine.basics.safe_text import one_line
 from engine.client import preflight, submit
 from engine.client.foretell import Foretold, foretell, foretell_scaling
@@ -154,6 +154,16 @@ def queue(client: Client, proposal: Fix, report: preflight.Report) -> int:
     fixes = [change.as_row() for change in proposal.changes]
     (number,) = submit.submit(client, proposal.file, [report], parent=proposal.run, fixes=fixes)
     return number
+
+
+def followed(run: RunDir, recipe: Recipe) -> list[dict[str, str | None]]:
+    """Return, as rows of the table `fixes`, the suggestions for a run's flags that a recipe made from it has taken."""
+    try:
+        changes = propose(run).changes
+    except (FixError, RecipeError):  # nothing warns
+        return []
+    new = recipe.flat()
+    return [change.as_row() for change in changes if new.get(change.key) == change.new]
 
 
 def save(proposal: Fix, out: Path | None) -> Path:

@@ -150,6 +150,16 @@ def test_what_an_earlier_fix_changed_comes_last_but_replay_climbs(tmp_path):
     assert fix.propose(run).recipe.train.lr == 1e-3
 
 
+def test_a_recipe_made_from_a_run_says_which_of_its_suggestions_it_has_taken(tmp_path):
+    run = a_run(tmp_path, [flag("instability", "warn", LOWER), flag("forgetting", "warn", REPLAY)])
+    old = fix.propose(run).recipe
+    changed = old.model_copy(update={"data": old.data.model_copy(update={"replay": None})})
+    (taken,) = fix.followed(run, changed)
+    assert (taken["key"], taken["new"], taken["flag"]) == ("train.lr", "0.001", "instability")
+    assert len(fix.followed(run, old)) == 3
+    assert fix.followed(a_run(tmp_path, [], number=8), changed) == []
+
+
 def test_no_general_text_stays_none(tmp_path):
     found = fix.propose(a_run(tmp_path, [flag("instability", "warn", LOWER)], evals__general=None))
     assert found.recipe.evals.general is None

@@ -21,6 +21,7 @@ from engine.client.sweeps import check_search
 from engine.recipe import recipe_file
 from engine.recipe.recipe_file import RecipeFile
 from engine.runs import journal
+from engine.runs.home import run_dirs
 from engine.runs.lifecycle import Action, refusal, refused
 from finetui.daemon import connect
 from finetui.errors import ExitCode
@@ -52,7 +53,13 @@ def conditions(*, hold: bool, after: list[str], after_any: bool, at: str | None)
 
 def run(path: Path, overrides: list[str], more: dict[str, Any], *, follow: bool, as_json: bool) -> None:
     """Check first, all runs of a sweep, and only then queue: a bad recipe queues nothing. `more`: of the submission."""
-    _queue(recipe_file.read(path, overrides), path.parent, more, follow=follow, as_json=as_json)
+    file = recipe_file.read(path, overrides)
+    parent = more["parent"] and next((one for one in run_dirs(home()) if one.number == more["parent"]), None)
+    if parent and len(file.recipes) == 1:
+        from engine.client.fix import followed
+
+        more = {**more, "fixes": followed(parent, file.recipes[0])}
+    _queue(file, path.parent, more, follow=follow, as_json=as_json)
 
 
 def command_of(
