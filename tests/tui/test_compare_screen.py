@@ -18,12 +18,14 @@ from finetui.files import read_json, write_json
 from finetui.home import Home
 from finetui.log import LogWriter
 from tui.app import FinetuiApp
+from tui.lines.text import line_width
 from tui.rows import Run
 from tui.screens.compare import CompareScreen
 from tui.screens.reader import ReaderScreen
 from tui.state import ChartView
-from tui.widgets import comparable
+from tui.widgets import comparable, comparison
 from tui.widgets.panel import Panel
+from tui.widgets.sides import Sides
 
 SMALL, LARGE = (80, 24), (200, 50)
 OTHER_DATA, OTHER_TASK = 7, 8  # runs whose held-out losses are not those of the others
@@ -187,6 +189,24 @@ async def test_what_is_not_comparable_is_said(compare: Any) -> None:
         await ready(pilot)
         await press(pilot, "c")
         assert not app.screen.query_one("#note").display
+
+
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_recipes_stand_side_by_side_in_any_width(count: int) -> None:
+    runs = [Run(number, f"a run with a long name {number}", "finished") for number in range(1, count + 1)]
+    sides = Sides.of(tuple(run.number for run in runs))
+    rows = [
+        {"key": key, "run": run.number, "value": f"{key} of {run.number}"}
+        for key in ("method.double_quant.of_what", "train.lr")
+        for run in runs[1:]  # the reference has no such key
+    ]
+    for width in range(1, 200):
+        lines = comparison.recipes(rows, runs, sides, width)
+        assert len(lines) == 3
+        if width >= 36:
+            assert max(map(line_width, lines)) <= width
+            assert lines[1][1][0].strip() == "–", f"what the reference has, in {width} columns"
+            assert lines[1][2][0].strip(" …"), f"what the other has, in {width} columns"
 
 
 def test_runs_that_share_a_part_of_their_examples_are_named_together() -> None:

@@ -203,9 +203,11 @@ def recipes(rows: Sequence[Row], runs: Sequence[Run], sides: Sides, width: int) 
         return [[("the recipes are the same", "dim")]]
     keys = list(dict.fromkeys(row["key"] for row in rows))
     values = {(row["key"], row["run"]): row["value"] for row in rows}
-    name = min(max(map(width_of, keys)) + 2, 28)
+    least = 12
+    # Keys are cut before the reference and the run beside it have no room.
+    name = max(least, min(max(map(width_of, keys)) + 2, 28, width - 2 * least))
     room = width - name
-    view = sides.in_view(runs, room, max(12, room // max(1, min(len(runs), room // 12))), 12)
+    view = sides.in_view(runs, room, max(least, room // max(1, min(len(runs), room // least))), least)
     lines = [view.head(name)]
     short = distinct(keys, name - 1)
     for key in keys:
@@ -220,7 +222,7 @@ def recipes(rows: Sequence[Row], runs: Sequence[Run], sides: Sides, width: int) 
             value = texts.get(column.run.number)
             text = format.NONE if value is None else value
             if width_of(text) > column.width - 2:
-                text = shown[text]
+                text = shown.get(text, "")
             line.append((f" {left(text, column.width - 2)} ", "faint" if value is None else "text"))
         lines.append(line)
     return lines
