@@ -132,8 +132,11 @@ def _launch(home: Home, deadline: float) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         cwd="/",
-        env={name: value for name, value in os.environ.items() if name != AGENT_VARIABLE}
-        | {"FINETUI_HOME": str(home.path)},  # it serves all, whoever starts it
+        env={
+            "ARROW_DEFAULT_MEMORY_POOL": "system",  # its own reserves 1 GiB and keeps what is freed: the daemon has a limit
+            **{name: value for name, value in os.environ.items() if name != AGENT_VARIABLE},  # it serves all
+            "FINETUI_HOME": str(home.path),
+        },
         start_new_session=True,
     )
     _started.append(child)

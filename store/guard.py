@@ -12,28 +12,24 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 
 from finetui.errors import StoreError
+from store.answers import Result, Room, fetch
 from store.database_errors import is_fatal
 from store.described import spelled_out
 from store.explain import explain
+from store.limits import LargeAnswers, Limits, give_back_memory, resident_bytes
 from store.macros import MACROS
 from store.projection import Projection
 
-TIMEOUT_S = 30.0
 LONGEST_S = 600.0  # that a client may ask for
 INSIST_S = 0.05  # between interrupts of a query that is to stop
 PATIENCE_S = 2.0  # until one that is to stop is given up
-MOST_AT_ONCE = 16  # queries
+LEAST_S = 0.2  # that a query has gone on before memory is laid to its charge
 LONGEST_STATEMENT = 100_000  # characters: checking one holds up everything else, half a second at worst
-LARGEST_ANSWER = 128 << 20  # bytes
-COUNT_S = 1.0  # for counting the rows that are left out
-BATCH_ROWS = 10_000
 
 # Table functions reach further than tables: `SELECT * FROM enable_logging()` alone can end the process.
 # So only those that are known to read the catalog or to make rows are let through.
@@ -50,18 +46,22 @@ _REFUSED_FUNCTIONS = frozenset(
 _EXPLAIN = re.compile(r"(?is)^(?:\s|--[^\n]*\n|/\*.*?\*/)*explain(?:\s+analyze)?(?:\s*\([^)]*\))?\s")
 
 
-@dataclass(frozen=True)
-class Result:
-    """The rows, and a note where something was left out."""
-
-    table: pa.Table
-    note: str | None = None
+# Why a query was stopped, other than by time.
+_WORDS = {
+    "cancelled": "was cancelled",
+    "memory": "was stopped, for it took more memory than is left for queries; ask for less",
+}
+_KINDS = {"memory": "refused"}
 
 
 class Running:
     """The queries running now, by id, so that one can be cancelled. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self.large = LargeAnswers()
+        self._most = resident_bytes() + self.limits.resident_bytes
+        self._of_users: dict[str, None] = {}  # the oldest first
         self._lock = threading.Lock()
         self._cursors: dict[str, duckdb.DuckDBPyConnection] = {}
         self._stopped: dict[str, tuple[str, float]] = {}  # why, and when (monotonic)
@@ -75,11 +75,14 @@ class Running:
         and StoreError soon after a query that does not stop was to stop. `limited`: only so many of these at once.
         """
         with self._lock:
-            if limited and self._calls >= MOST_AT_ONCE:
+            if limited and self._calls >= self.limits.at_once:
                 raise StoreError(
-                    f"{MOST_AT_ONCE} queries are running already; ask again when one has ended", "refused"
+                    f"{self.limits.at_once} queries are running already; ask again when one has ended",
+                    "refused",
                 )
             self._calls += limited
+            if limited:
+                self._of_users[query_id] = None
         done, outcome, key = threading.Event(), list[Result | BaseException](), object()
 
         def body() -> None:
@@ -90,19 +93,28 @@ class Running:
             finally:
                 with self._lock:
                     self._calls -= limited
+                    self._of_users.pop(query_id, None)
                     self._given_up.pop(key, None)
                 done.set()
+                if limited and resident_bytes() > self._most - self.limits.resident_bytes // 2:
+                    give_back_memory()
 
         threading.Thread(target=body, name="query", daemon=True).start()
-        deadline = time.monotonic() + timeout_s
+        began = time.monotonic()
+        deadline = began + timeout_s
         while not done.wait(INSIST_S):
+            if limited and time.monotonic() > began + LEAST_S and self._takes_too_much(query_id):
+                self.stop(query_id, "memory")
             why, since = self._stopped.get(query_id) or ("timeout", deadline)
             if time.monotonic() > since + PATIENCE_S:
                 with self._lock:
                     if not outcome:
                         self._given_up[key] = time.monotonic()
-                took = f"took longer than {timeout_s:g} s" if why == "timeout" else "was cancelled"
-                raise StoreError(f"the query {took}, and the database cannot interrupt it; ask for less", why)
+                took = f"took longer than {timeout_s:g} s" if why == "timeout" else _WORDS[why]
+                raise StoreError(
+                    f"the query {took}, and the database cannot interrupt it; ask for less",
+                    _KINDS.get(why, why),
+                )
         if isinstance(outcome[0], BaseException):
             raise outcome[0]
         return outcome[0]
@@ -129,8 +141,8 @@ class Running:
                 raise StoreError(
                     f"the query took longer than {timeout_s:g} s and was stopped; ask for less", "timeout"
                 ) from None
-            if why == "cancelled":
-                raise StoreError("the query was cancelled", "cancelled") from None
+            if why is not None:
+                raise StoreError(f"the query {_WORDS[why]}", _KINDS.get(why, why)) from None
             raise _reopened() from None
         finally:
             timer.cancel()
@@ -144,7 +156,9 @@ class Running:
             cursor = self._cursors.get(query_id)
             if cursor is None:
                 return False
-            self._stopped.setdefault(query_id, (why, time.monotonic()))
+            if query_id in self._stopped:
+                return True
+            self._stopped[query_id] = (why, time.monotonic())
         threading.Thread(target=self._insist, args=(query_id, cursor), daemon=True).start()
         return True
 
@@ -156,6 +170,23 @@ class Running:
                     return
                 cursor.interrupt()
             time.sleep(INSIST_S)
+
+    def is_stopped(self, query_id: str) -> bool:
+        """Whether nobody waits for its answer any more."""
+        return query_id in self._stopped
+
+    def _takes_too_much(self, query_id: str) -> bool:
+        """Whether there is too little memory left, and this is the query that has taken it for longest."""
+        with self._lock:
+            oldest = next((one for one in self._of_users if one not in self._stopped), None)
+        return oldest == query_id and resident_bytes() > self._most
+
+    def stop_users(self) -> bool:
+        """Interrupt users' queries, which have taken the memory; False if there are none."""
+        with self._lock:
+            ids = list(self._of_users)
+        stopped = [self.stop(query_id, "memory") for query_id in ids]
+        return any(stopped)
 
     def stop_all(self) -> None:
         """Interrupt every running query."""
@@ -175,8 +206,9 @@ def run(
     """Run a user's statement on a cursor of its own, in a read-only transaction. `limit`: rows; all if not given.
     Raises StoreError.
     """
-    timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
     running = running or Running()
+    timeout_s = running.limits.seconds if timeout_s is None else timeout_s
+    room = Room(running.limits, running.large, lambda: running.is_stopped(query_id))
     if len(sql) > LONGEST_STATEMENT:
         raise StoreError(
             f"the statement has {len(sql):,} characters; {LONGEST_STATEMENT:,} are allowed", "refused"
@@ -189,7 +221,7 @@ def run(
             check(cursor, sql)
             cursor.execute("BEGIN TRANSACTION READ ONLY")
             try:
-                return _fetch(cursor.execute(sql), None if limit is None else max(0, limit))
+                return fetch(cursor.execute(sql), None if limit is None else max(0, limit), room)
             finally:
                 _end(cursor)
 
@@ -199,56 +231,6 @@ def run(
         raise told(error) from None
     except RecursionError:
         raise StoreError("the statement is nested too deeply; write it flatter", "sql") from None
-
-
-def _fetch(cursor: duckdb.DuckDBPyConnection, limit: int | None) -> Result:
-    reader = cursor.to_arrow_reader(BATCH_ROWS)
-    batches, rows, room = list[pa.RecordBatch](), 0, LARGEST_ANSWER
-    for batch in reader:
-        kept = batch if limit is None else batch.slice(0, limit - rows)
-        kept = _within(kept, room)
-        batches.append(kept)
-        rows, room = rows + kept.num_rows, room - kept.nbytes
-        if kept.num_rows < batch.num_rows:
-            left_out = batch.num_rows - kept.num_rows
-            break
-    else:
-        return Result(pa.Table.from_batches(batches, schema=reader.schema))
-    more, counted = _count(reader)
-    total = f"{rows + left_out + more:,}"
-    note = f"only the first {rows:,} of {total if counted else f'more than {total}'} rows are shown"
-    if limit is None or rows < limit:
-        if not rows:
-            raise StoreError(
-                f"a row of the answer has more than {LARGEST_ANSWER >> 20} MiB; ask for a part of it",
-                "refused",
-            )
-        note += (
-            f", since the answer has more than {LARGEST_ANSWER >> 20} MiB; ask for it in parts, by run or with"
-            " LIMIT and OFFSET"
-        )
-    return Result(pa.Table.from_batches(batches, schema=reader.schema), note)
-
-
-def _within(batch: pa.RecordBatch, room: int) -> pa.RecordBatch:
-    """As many of its rows, from the first one on, as have at most `room` bytes."""
-    if batch.nbytes <= room:
-        return batch
-    low, high = 0, batch.num_rows
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if batch.slice(0, middle).nbytes <= room else (low, middle - 1)
-    return batch.slice(0, low)
-
-
-def _count(reader: pa.RecordBatchReader) -> tuple[int, bool]:
-    """How many rows come yet, and whether these are all: counting ends after a moment."""
-    rows, deadline = 0, time.monotonic() + COUNT_S
-    for batch in reader:
-        rows += batch.num_rows
-        if time.monotonic() > deadline:
-            return rows, False
-    return rows, True
 
 
 def _end(cursor: duckdb.DuckDBPyConnection) -> None:
@@ -313,6 +295,12 @@ def _functions(node: Any, is_table: bool) -> Iterator[str]:
 
 def told(error: duckdb.Error) -> StoreError:
     """A database error for people."""
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return StoreError(
+            "the query needs more memory than there is for all queries together (`sql_memory_mb` in config.toml);"
+            " ask for less",
+            "refused",
+        )
     return _reopened() if is_fatal(error) else StoreError(explain(error), "sql")
 
 

@@ -17,12 +17,14 @@ import duckdb
 from finetui.errors import StoreError
 from store import compaction, schema
 from store.database_errors import is_corruption, is_fatal, is_of_another_duckdb
+from store.limits import Limits
 
 log = logging.getLogger(__name__)
 
 # Statements running on the old instance get this long to end after it has failed.
 REOPEN_PATIENCE_S = 5.0
 _WAL = ".wal"
+LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,15 @@ class Projection:
     the user what was done. Raises StoreError `locked` when another process holds the file.
     """
 
-    def __init__(self, path: Path, memory_limit: str = "1GB", threads: int = 2) -> None:
+    def __init__(self, path: Path, limits: Limits = LIMITS) -> None:
         self.path = path
         self.generation = 0
         self.notice: Notice | None = None
-        self._settings = {"memory_limit": memory_limit, "threads": str(threads)}
+        self._settings = {
+            "memory_limit": f"{limits.memory_mb}MB",
+            "threads": str(limits.threads),
+            "max_temp_directory_size": f"{limits.temp_mb}MB",
+        }
         self._write_lock = threading.RLock()
         self._readers = threading.Condition()
         self._cursors: set[duckdb.DuckDBPyConnection] = set()
@@ -162,11 +168,6 @@ class Projection:
     def _take(self, new: Path) -> duckdb.DuckDBPyConnection:
         compaction.put_in_place(new, self.path)
         return self._open_or_rebuild()
-
-    def spare(self) -> tuple[int, int]:
-        """Return how many bytes of the file hold nothing, and how many it has."""
-        with self.read() as cursor:
-            return compaction.spare(cursor)
 
     def close(self) -> bool:
         """Close the file. False if a query that cannot be interrupted keeps it open: then only the end of the process

@@ -13,15 +13,19 @@ import stat
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pyarrow.flight as flight
 
 from finetui.errors import StoreError
 from store import guard
+from store.answers import Result, Room, fetch
+from store.limits import Limits
 from store.projection import Projection
 from store.queries import NAMED
 
@@ -51,7 +55,9 @@ class Server:
         actions: Actions,
         reading: Callable[[float], str | None] = lambda wait_s: None,
         marks: Callable[[], dict[str, str]] = dict,
+        limits: Limits | None = None,
     ) -> None:
+        self._limits = limits
         self.socket = socket
         self._projection = projection
         self._actions = actions
@@ -69,7 +75,12 @@ class Server:
         self._clear()
         # The daemon's umask leaves no moment in which others could connect.
         self._flight = _Flight(
-            f"grpc+unix://{self.socket}", self._projection, self._actions, self._reading, self._marks
+            f"grpc+unix://{self.socket}",
+            self._projection,
+            self._actions,
+            self._reading,
+            self._marks,
+            self._limits,
         )
         self.socket.chmod(0o600)
         self._inode = self.socket.lstat().st_ino
@@ -132,13 +143,14 @@ class _Flight(flight.FlightServerBase):
         actions: Actions,
         reading: Callable[[float], str | None],
         marks: Callable[[], dict[str, str]],
+        limits: Limits | None,
     ) -> None:
         super().__init__(location)
         self._projection = projection
         self._actions = actions
         self._reading = reading
         self._marks = marks
-        self.running = guard.Running()
+        self.running = guard.Running(limits)
         self.last_request = time.monotonic()
 
     def do_get(self, context: Any, ticket: Any) -> Any:
@@ -154,7 +166,9 @@ class _Flight(flight.FlightServerBase):
                 marks["note"] = result.note
             if marks:
                 table = table.replace_schema_metadata({**(table.schema.metadata or {}), **marks})
-            return flight.RecordBatchStream(table)
+            if result.sent is None:
+                return flight.RecordBatchStream(table)
+            return flight.GeneratorStream(table.schema, _Batches(table, result.sent))
 
     def do_action(self, context: Any, action: Any) -> Iterator[Any]:
         self.last_request = time.monotonic()
@@ -170,7 +184,7 @@ class _Flight(flight.FlightServerBase):
             return {"cancelled": self.running.stop(str(body.get("id")))}
         return self._actions(name, body)
 
-    def _sql(self, request: dict[str, Any]) -> guard.Result:
+    def _sql(self, request: dict[str, Any]) -> Result:
         sql, limit, timeout_s = (request.get(key) for key in ("sql", "limit", "timeout_s"))
         if not isinstance(sql, str):
             raise StoreError(f"`sql` has to be text, not {type(sql).__name__}", "refused")
@@ -188,9 +202,9 @@ class _Flight(flight.FlightServerBase):
             query_id=str(request.get("id") or uuid.uuid4()),
         )
         notes = [result.note, missing and f"{missing}; a part is still missing here"]
-        return guard.Result(result.table, "; ".join(filter(None, notes)) or None)
+        return Result(result.table, "; ".join(filter(None, notes)) or None, result.sent)
 
-    def _named(self, request: dict[str, Any]) -> guard.Result:
+    def _named(self, request: dict[str, Any]) -> Result:
         query = NAMED.get(request["named"])
         if query is None:
             known = ", ".join(sorted(NAMED))
@@ -200,18 +214,44 @@ class _Flight(flight.FlightServerBase):
         except TypeError as error:
             raise StoreError(f"{request['named']}: {error}", "refused") from None
         query_id = str(request.get("id") or uuid.uuid4())
+        room = Room(self.running.limits, self.running.large, lambda: self.running.is_stopped(query_id))
 
-        def work() -> guard.Result:
+        def work() -> Result:
             with (
                 self._projection.read() as cursor,
                 self.running.watch(query_id, cursor, NAMED_TIMEOUT_S),
             ):
-                return guard.Result(cursor.execute(sql, parameters).to_arrow_table())
+                return fetch(cursor.execute(sql, parameters), None, room)
 
         try:
-            return self.running.call(query_id, NAMED_TIMEOUT_S, work, limited=False)
+            try:
+                return self.running.call(query_id, NAMED_TIMEOUT_S, work, limited=False)
+            except duckdb.OutOfMemoryException:  # what the screen needs comes before users' SQL
+                if not self.running.stop_users():
+                    raise
+                time.sleep(guard.INSIST_S)
+                return self.running.call(query_id, NAMED_TIMEOUT_S, work, limited=False)
         except duckdb.Error as error:
             raise guard.told(error) from None
+
+
+class _Batches:
+    """The batches of a large answer, whose place is free once they are sent, or nobody holds them any more."""
+
+    def __init__(self, table: pa.Table, sent: Callable[[], None]) -> None:
+        self._batches = iter(table.to_batches())
+        self._sent = sent
+        weakref.finalize(self, sent)
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        return self
+
+    def __next__(self) -> pa.RecordBatch:
+        try:
+            return next(self._batches)
+        except StopIteration:
+            self._sent()
+            raise
 
 
 def _object(content: bytes) -> dict[str, Any]:

@@ -19,8 +19,10 @@ from engine.queue.idle import WhenIdle
 from engine.queue.notices import EVENTS, Channels, Event
 from engine.queue.quiet import QuietHours
 from finetui.files import open_regular
+from store.limits import Limits
 
 LARGEST = 1 << 20  # bytes
+LIMITS = Limits()
 
 
 class Config(BaseModel):
@@ -146,6 +148,30 @@ class Config(BaseModel):
     mirror_minutes: float = Field(
         5.0, gt=0, description="Minutes between two copies; one is also made after each run."
     )
+    sql_memory_mb: int = Field(
+        LIMITS.memory_mb,
+        ge=128,
+        description="Memory of the database in MB, for all queries together. This and the other `sql_` keys are read "
+        "when the daemon starts.",
+    )
+    sql_threads: int = Field(LIMITS.threads, ge=1, description="Threads of the database.")
+    sql_temp_mb: int = Field(
+        LIMITS.temp_mb,
+        ge=0,
+        description="What queries may write to the disk in MB where memory is too small.",
+    )
+    sql_answer_mb: int = Field(
+        LIMITS.answer_mb,
+        ge=1,
+        description="MiB of an answer; of a larger one there are the first rows, and a note.",
+    )
+    sql_at_once: int = Field(LIMITS.at_once, ge=1, description="SQL queries at a time; more are refused.")
+    sql_seconds: float = Field(
+        LIMITS.seconds,
+        gt=0,
+        le=600,
+        description="Seconds after which a SQL query is stopped, unless it says otherwise.",
+    )
     theme: str = Field(
         "dark",
         description="Colours of the screen: dark, colour-blind or light. A key of the screen changes it, too.",
@@ -175,6 +201,17 @@ class Config(BaseModel):
     @property
     def when_idle(self) -> WhenIdle:
         return WhenIdle(self.when_idle_command, self.when_idle_minutes)
+
+    @property
+    def sql(self) -> Limits:
+        return Limits(
+            self.sql_memory_mb,
+            self.sql_threads,
+            self.sql_temp_mb,
+            self.sql_answer_mb,
+            self.sql_at_once,
+            self.sql_seconds,
+        )
 
     @property
     def spending(self) -> Budget:

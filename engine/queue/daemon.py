@@ -60,7 +60,7 @@ LOCK_WAIT_S = 5.0  # for a daemon that is just stopping
 STEP_WAIT_S = 5.0  # for a step of a thread when the daemon stops
 STOP_S = 20  # whole seconds after which a daemon that stops is ended by the kernel
 STUCK_S = 30.0  # that a query may go on that is over its time and cannot be interrupted
-MEMORY = 4 << 30  # bytes that the daemon may take beyond what it has when it is ready
+MEMORY = 5 << 30  # bytes that the daemon may take, and allocators keep, beyond what it has when it is ready
 NOTICE_S = 3600.0  # that it is said that the database was damaged
 DRAIN_S = 100.0  # that a client waits for its logs to be read
 
@@ -81,7 +81,7 @@ class Daemon:
         if not self._lock.acquire(wait_s=LOCK_WAIT_S):
             raise HomeTakenError
         self._nvml = Nvml()
-        self._projection = Projection(home.store)
+        self._projection = Projection(home.store, self.config.sql)
         self._ingest = Ingest(self._projection, home.path)
         self._config_mtime_ns = _config_mtime(home)
         self._config_problem: str | None = None
@@ -97,7 +97,9 @@ class Daemon:
         self._snapshots = Snapshots(self._projection)
         self._upkeep = Upkeep(self._projection)
         self._sampler = Sampler(home.hardware_log, self._nvml, before_rotation=self._ingest.drain)
-        self._server = Server(home.socket, self._projection, self.act, self._ingest.caught_up, self._marks)
+        self._server = Server(
+            home.socket, self._projection, self.act, self._ingest.caught_up, self._marks, self.config.sql
+        )
         self._queue_thread = Repeater(
             "queue", self._watch_queue, lambda: self._interval(WATCH_S, WATCH_IDLE_S)
         )

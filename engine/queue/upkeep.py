@@ -47,7 +47,11 @@ class Upkeep:
 
     def look(self, *, idle: bool) -> None:
         """While nothing goes on: see whether more than half of the file holds nothing, and write it anew then."""
-        if idle and compaction.is_due(*self._projection.spare()):
+        if not idle:
+            return
+        with self._projection.read() as cursor:
+            due = compaction.is_due(*compaction.spare(cursor))
+        if due:
             self.compact(LONGEST_WAIT_S)
 
 

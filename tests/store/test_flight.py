@@ -14,16 +14,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import polars
 import pyarrow as pa
 import pytest
 from fake_home import FakeHome
 
+import store.server
 from finetui.client import Client, note
 from finetui.errors import PartialResult, StoreError, Unavailable
 from finetui.start import ROOT
 from store import guard
 from store.ingest import Ingest
+from store.limits import LargeAnswers, Limits
 from store.projection import Projection
 from store.server import Server
 
@@ -119,7 +122,7 @@ def test_rows_beyond_the_limit_are_cut_and_it_says_so(client: Client) -> None:
 def test_without_a_limit_what_is_missing_is_a_warning(
     home: FakeHome, projection: Projection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "LARGEST_ANSWER", 100_000)
+    monkeypatch.setattr(Limits, "answer_bytes", 100_000)
     server = Server(home.path / "daemon.sock", projection, actions, lambda wait_s: "logs are being read")
     server.start()
     with Client(server.socket) as client:
@@ -137,6 +140,58 @@ def test_without_a_limit_what_is_missing_is_a_warning(
         with pytest.raises(StoreError, match="a row of the answer has more than"):
             client.query("SELECT repeat('x', 200000)")
     server.stop()
+
+
+def test_a_large_answer_has_a_place_until_it_is_sent(
+    home: FakeHome, projection: Projection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LargeAnswers, "SEND_S", 1000.0)
+    monkeypatch.setattr(LargeAnswers, "AT_ONCE", 1)
+    sql = "SELECT repeat('x', 1000) AS text FROM range(10000)"
+    server = Server(home.path / "daemon.sock", projection, actions, limits=Limits(seconds=0.5))
+    server.start()
+    with Client(server.socket) as client:
+        for _ in range(3):
+            assert client.query(sql).num_rows == 10_000
+        assert server._flight is not None
+        give_back = server._flight.running.large.take(10)  # the server lets go of the last one in a moment
+        assert give_back is not None
+        with pytest.raises(StoreError, match=r"^other large answers are being sent; ask again"):
+            client.query(sql, timeout_s=20)
+        assert client.query("SELECT 1 AS one").to_pylist() == [{"one": 1}]
+        give_back()
+        assert client.query(sql).num_rows == 10_000
+    server.stop()
+
+
+def test_what_the_screen_asks_comes_before_sql_where_memory_is_short(
+    server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    def hog() -> None:
+        with pytest.raises(StoreError) as stopped, Client(server.socket) as other:
+            other.query("SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b")
+        told.append(str(stopped.value))
+
+    thread = threading.Thread(target=hog)
+    thread.start()
+    assert server._flight is not None
+    while not server._flight.running._of_users:
+        time.sleep(0.01)
+    fetch, asked = store.server.fetch, list[int]()
+
+    def short_of_memory(*given: Any) -> Any:
+        asked.append(1)
+        if len(asked) == 1:
+            raise duckdb.OutOfMemoryException("failed to pin block")
+        return fetch(*given)
+
+    monkeypatch.setattr(store.server, "fetch", short_of_memory)
+    assert client.named("runs").num_rows == 0
+    thread.join(timeout=30)
+    assert told == ["the query was stopped, for it took more memory than is left for queries; ask for less"]
+    assert len(asked) == 2
 
 
 def test_requests_that_are_none_are_refused(client: Client) -> None:

@@ -12,6 +12,7 @@ from fake_home import FakeHome, rows
 from finetui.errors import StoreError
 from store import guard
 from store.ingest import Ingest
+from store.limits import Limits
 from store.projection import Projection
 
 ALLOWED = [
@@ -222,10 +223,39 @@ def test_the_time_limit_also_holds_while_rows_are_fetched(filled: Projection) ->
     assert stopped.value.kind == "timeout"
 
 
+def test_rows_that_are_on_their_way_are_stopped_with_the_same_sentence(filled: Projection) -> None:
+    sql = "SELECT * FROM range(100000000000) WHERE range % 1000 = 0"
+    with pytest.raises(StoreError, match=r"^the query took longer than 0\.3 s and was stopped") as stopped:
+        guard.run(filled, sql, timeout_s=0.3)
+    assert stopped.value.kind == "timeout"
+
+
+def test_queries_that_take_too_much_memory_together_are_stopped(
+    filled: Projection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = guard.Running()
+    monkeypatch.setattr(guard, "resident_bytes", lambda: 1 << 50)
+    assert guard.run(filled, "SELECT 1 AS one", running=running).table.num_rows == 1
+    with pytest.raises(StoreError, match="took more memory than is left") as stopped:
+        guard.run(
+            filled, "SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b", running=running
+        )
+    assert stopped.value.kind == "refused"
+
+
+def test_the_database_has_the_limits_of_the_configuration(home: FakeHome) -> None:
+    made = Projection(home.path / "small.duckdb", Limits(memory_mb=200, threads=1, temp_mb=300))
+    sql = "SELECT current_setting(name) FROM (SELECT 1) WHERE true"
+    names = ("memory_limit", "threads", "max_temp_directory_size")
+    found = [rows(made, sql.replace("name", f"'{name}'"))[0][0] for name in names]
+    made.close()
+    assert found == ["190.7 MiB", 1, "286.1 MiB"]
+
+
 def test_too_much_memory_is_an_error_and_not_the_end(home: FakeHome) -> None:
-    small = Projection(home.path / "small.duckdb", memory_limit="64MB")
+    small = Projection(home.path / "small.duckdb", Limits(memory_mb=64))
     try:
-        with pytest.raises(StoreError, match=r"(?i)memory"):
+        with pytest.raises(StoreError, match=r"^the query needs more memory than there is .*; ask for less$"):
             guard.run(small, "SELECT list(range) FROM range(100000000)")
         assert guard.run(small, "SELECT 1 AS one").table.to_pylist() == [{"one": 1}]
     finally:

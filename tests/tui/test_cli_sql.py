@@ -14,7 +14,7 @@ from test_cli_ls import finetui
 
 from finetui.client import Client
 from finetui.errors import ExitCode
-from store import guard
+from store.limits import Limits
 
 ROWS = "SELECT range AS r FROM range(3000)"
 
@@ -45,7 +45,7 @@ def test_people_are_told_what_is_left_out(
 def test_an_answer_that_is_too_large_is_an_error_for_programs(
     served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(guard, "LARGEST_ANSWER", 10_000)
+    monkeypatch.setattr(Limits, "answer_bytes", 10_000)
     assert finetui(served, monkeypatch, "sql", "--json", ROWS) == 1
     said = capsys.readouterr()
     assert 0 < len(json.loads(said.out)) < 3000
@@ -101,7 +101,7 @@ def test_a_file_is_not_written_where_rows_would_be_missing(
 ) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("what was there\n")
-    monkeypatch.setattr(guard, "LARGEST_ANSWER", 10_000)
+    monkeypatch.setattr(Limits, "answer_bytes", 10_000)
     assert finetui(served, monkeypatch, "sql", ROWS, "-o", str(path)) == ExitCode.FAILED
     assert f"{path} is not written, for it would lack rows" in capsys.readouterr().err
     assert path.read_text() == "what was there\n"
