@@ -133,7 +133,8 @@ def _launch(home: Home, deadline: float) -> None:
         stderr=subprocess.PIPE,
         cwd="/",
         env={
-            "ARROW_DEFAULT_MEMORY_POOL": "system",  # its own reserves 1 GiB and keeps what is freed: the daemon has a limit
+            # Arrow's own allocator reserves 1 GiB and keeps what is freed, and the daemon has a limit.
+            "ARROW_DEFAULT_MEMORY_POOL": "system",
             **{name: value for name, value in os.environ.items() if name != AGENT_VARIABLE},  # it serves all
             "FINETUI_HOME": str(home.path),
         },
