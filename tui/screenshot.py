@@ -23,6 +23,9 @@ PATIENCE_S = 60.0
 PROCESS_S = 4.0
 PICTURES: dict[str, tuple[str, ...]] = {
     "dashboard": (),
+    "groups": ("b", "s"),
+    "hardware": ("4", "z"),
+    "jump": ("semicolon",),
     "run": ("enter",),
     "compare": ("c",),
     "examples": ("X", "1"),  # of the first of the flags
@@ -37,6 +40,7 @@ async def picture(numbers: list[int], keys: tuple[str, ...]) -> str:
     state = app.state
     app.home_name = "~/.local/share/finetui"
     state.view = ChartView()  # not as some earlier session left it
+    state.run_list.by, state.run_list.sort, state.run_list.down = "", "#", True
     async with app.run_test(size=SIZE) as pilot:
         await _settled(app, pilot)
         state.marked = numbers or sorted(run.number for run in state.snapshot.runs)[-3:]
