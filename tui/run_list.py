@@ -223,6 +223,8 @@ class RunList:
             return
         runs = self.runs(snapshot)
         asked = snapshot.run(self._select)
+        if self._select is not None and asked is None:
+            return  # it may have been queued a moment ago
         running = next((run for run in runs if run.state == RunState.RUNNING), None)
         first = asked or running or next(iter(runs), None)
         self.cursor = first.number if first else None

@@ -119,3 +119,12 @@ def test_names_and_states_of_a_sweep() -> None:
     assert sweeps.state_of(["finished", "queued", "failed"]) == "queued"
     assert sweeps.ended(["finished", "queued", "paused", "running"]) == 2
     assert sweeps.summary(["finished", "queued", "finished"]) == "3 runs: 1 queued, 2 finished"
+
+
+def test_a_run_that_is_asked_for_is_waited_for() -> None:
+    listed = RunList(select=9)
+    listed.start(Snapshot(RUNS, loaded=True))
+    assert listed.cursor is None
+    assert listed.index(Snapshot(RUNS, loaded=True)) == 0, "on top meanwhile"
+    listed.start(Snapshot((*RUNS, Run(9, "late", "queued")), loaded=True))
+    assert listed.cursor == 9
