@@ -112,7 +112,8 @@ def run_table(home: Path, n: int) -> dict[str, Any]:
             {"n": n},
         )
         cursor.execute(
-            "INSERT INTO run_summary SELECT r.range, k, random(), 1000, random(), 500, 1000, 1"
+            "INSERT INTO run_summary (run, key, last, last_step, best, best_step, n, first_step)"
+            " SELECT r.range, k, random(), 1000, random(), 500, 1000, 1"
             " FROM range($n) r, (SELECT unnest($keys) AS k)",
             {"n": n, "keys": keys},
         )
@@ -147,7 +148,8 @@ def curve(home: Path, points: int) -> dict[str, Any]:
                 {"n": points, "key": key},
             )
         cursor.execute(
-            "INSERT INTO run_summary SELECT 1, k, 0, $n - 1, 0, 0, $n, 0 FROM (SELECT unnest($keys) AS k)",
+            "INSERT INTO run_summary (run, key, last, last_step, best, best_step, n, first_step)"
+            " SELECT 1, k, 0, $n - 1, 0, 0, $n, 0 FROM (SELECT unnest($keys) AS k)",
             {"n": points, "keys": keys},
         )
     inserted = time.perf_counter()
@@ -207,7 +209,8 @@ def compare(home: Path, runs: int, steps: int) -> dict[str, Any]:
             {"runs": runs, "steps": steps, "keys": KEYS},
         )
         cursor.execute(
-            "INSERT INTO run_summary SELECT r.range, k, 0, $steps - 1, 0, 0, $steps, 0"
+            "INSERT INTO run_summary (run, key, last, last_step, best, best_step, n, first_step)"
+            " SELECT r.range, k, 0, $steps - 1, 0, 0, $steps, 0"
             " FROM range($runs) r, (SELECT unnest($keys) AS k)",
             {"runs": runs, "steps": steps, "keys": KEYS},
         )

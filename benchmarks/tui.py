@@ -29,7 +29,7 @@ FINETUI = str(Path(sys.executable).with_name("finetui"))
 LEET = "0.31.0"
 LIVE = 8
 LINK = 50_000  # bytes a second
-POOLED_S = 0.2  # that `ls` takes at the most where the pool runs it
+POOLED_S = 0.12  # that `ls` takes at the most where the pool runs it
 BARE = """
 from textual.app import App
 from textual.widgets import Static

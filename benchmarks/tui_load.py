@@ -139,7 +139,8 @@ def add_rows(projection: Any, runs: int) -> None:
             {"n": runs},
         )
         cursor.execute(
-            "INSERT INTO run_summary SELECT r.range + 1, k, random(), 1000, random(), 500, 1000"
+            "INSERT INTO run_summary (run, key, last, last_step, best, best_step, n, first_step)"
+            " SELECT r.range + 1, k, random(), 1000, random(), 500, 1000, 1"
             " FROM range($n) r, (SELECT unnest($keys) AS k)",
             {"n": runs, "keys": keys},
         )

@@ -23,7 +23,7 @@ from textual.screen import Screen
 
 from engine.basics.safe_text import lines, one_line
 from finetui.home import Home
-from tui import actions, bindings, clipboard, left_at, preferences
+from tui import bindings, clipboard, left_at, preferences
 from tui.host import Answer
 from tui.lines import format, theme
 from tui.poller import Poller
@@ -215,6 +215,8 @@ class FinetuiApp(App[None]):
 
     def act(self, action: str) -> None:
         if screen := self._top_screen():
+            from tui import actions  # not before the first paint
+
             actions.perform(self, screen, action)
 
     def action_act(self, action: str) -> None:

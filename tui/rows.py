@@ -9,10 +9,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from finetui.progress import Progress
 from store.states import ACTIVE, HELD, WAITING, RunState
+
+if TYPE_CHECKING:
+    from finetui.progress import Progress
 
 LIVE_STATES = WAITING | ACTIVE
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from functools import partial
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 from tui.lines.log_levels import Level
 from tui.lines.theme import Glyphs
 from tui.rows import Snapshot
 from tui.run_list import RunList
 from tui.status_line import StatusLine
-from tui.undo import Act, Acts
+
+if TYPE_CHECKING:
+    from tui.undo import Acts
 
 SMOOTHING = (0.0, 0.6, 0.9)  # weight of the past in the moving average
 SMOOTHING_NAMES = ("off", "little", "much")
@@ -71,8 +74,14 @@ class State:
     snapshot: Snapshot = field(default_factory=Snapshot)
     status: StatusLine = field(default_factory=StatusLine)
     log_level: Level = Level.DEBUG  # the least grave lines of logs that are shown
-    acts: Acts = field(default_factory=Acts)  # what can be undone
     query: str = ""  # what stood in the SQL editor when it was left
+
+    @cached_property
+    def acts(self) -> Acts:
+        """What can be undone."""
+        from tui.undo import Acts  # not before the first paint
+
+        return Acts()
 
     def take(self, snapshot: Snapshot) -> None:
         """What is known from now on; marks of runs that are gone are forgotten."""
@@ -86,6 +95,8 @@ class State:
         if now == before:
             return
         if abs(len(now) - len(before)) > 1 or not now:
+            from tui.undo import Act
+
             self.acts.keep(Act("marks", locally=partial(self._mark_again, before)))
         self.marked = now
 

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,7 +99,7 @@ def test_a_stranger_with_the_same_pid_is_not_the_worker(tmp_path: Path, why: str
         stranger = identify(process.pid)
         assert stranger
         changed = {"boot_id": "another"} if why == "another boot" else {"start_time": stranger.start_time - 1}
-        worker = replace(stranger, **changed).to_dict()
+        worker = stranger._replace(**changed).to_dict()
         record = journal.append(run, journal.read(run), Starting(1, RunState.STARTING))
         record = journal.append(run, record, Started(1, **worker))
         record = journal.append(run, record, Running(1, RunState.RUNNING))

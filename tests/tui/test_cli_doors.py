@@ -115,13 +115,16 @@ def test_an_export_again_writes_what_has_changed_alone(
     doors: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     folder = tmp_path / "lake"
-    before: dict[Path, int] = {}
+    before: dict[Path, tuple[int, int]] = {}
 
     def changed() -> set[str]:
         """The files that another export has written or removed."""
         assert finetui(doors, monkeypatch, "export-store", str(folder), "--json") == 0
         said = json.loads(capsys.readouterr().out)
-        now = {path: path.stat().st_ino for path in folder.rglob("*.parquet")}
+        stats = {path: path.stat() for path in folder.rglob("*.parquet")}
+        now = {
+            path: (stat.st_ino, stat.st_ctime_ns) for path, stat in stats.items()
+        }  # numbers are used again
         assert said["written"] + said["unchanged"] == len(now)
         paths = {str(path.relative_to(folder)) for path, _ in now.items() ^ before.items()}
         before.clear()

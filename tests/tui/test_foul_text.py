@@ -33,7 +33,7 @@ from tui.widgets.panel import Panel
 
 NAMES = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 # Made of the parts of the others, and dear to start: a process with torch, three runs, a daemon.
-ALONE = {"export", "doctor", "demo", "check", "daemon"}
+ALONE = {"export", "doctor", "demo", "check", "daemon", "mcp", "snapshot", "store"}
 RECIPE = """\
 name: "mine\\e]2;x\\a\\nFORGED"
 model: bundled:stdlib-2m
@@ -80,6 +80,9 @@ COMMANDS = [
     "sweep 1",
     "pull nowhere",
     "import FOUL",
+    "export-store FOUL",
+    "export-curves 1 --tensorboard FOUL",
+    "skill",
     "rm 1 --yes",
     "restore 1",
     "clean 1",
@@ -120,7 +123,8 @@ CODES = dict.fromkeys(
 REFUSED = {
     "fix 2", "clone 1 FOUL=1", "edit 1 FOUL=1", "examples 1 --suite FOUL",
     "run my.yaml FOUL=1", "run my.yaml --follow", "data my.yaml seed=FOUL", "ls --state FOUL",
-    'sql SELECT-"FOUL"-FROM-runs', "pull nowhere", "import FOUL",
+    'sql SELECT-"FOUL"-FROM-runs', "pull nowhere", "import FOUL", "export-store FOUL",
+    "export-curves 1 --tensorboard FOUL",
 }  # fmt: skip
 
 

@@ -162,7 +162,7 @@ async def test_the_wheel_scrolls_the_pane_under_it_in_a_comparison(make_app: Mak
         assert screen.scrolled[1].first > 0
         assert after[0] == before[0], "the names of the runs stay"
         assert after[1] == before[1 + screen.scrolled[1].first]
-        await click(pilot, "#pane2", "method.alpha")
+        await click(pilot, "#pane2", "method.name")
         assert screen.pane == 2
 
 

@@ -45,6 +45,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         self.top = 0
         self.shown_panes = ShownPanes.of(panes)
         self._arranged: Layout | None = None
+        self._is_due = False  # what follows the cursor
         self.charts = Charts(self)
 
     def compose(self) -> ComposeResult:
@@ -274,7 +275,16 @@ class Dashboard(BaseScreen, inherit_bindings=False):
             self.host.say(bindings.LOADING, "warn")
 
     def _place(self, index: int) -> None:
+        """The cursor is painted first: the charts of eight runs take longer than an answer to a key may."""
         self.run_list.place(self.snapshot, index)
+        self.query_one("#table", Panel).repaint()
+        if not self._is_due:
+            self._is_due = True
+            self.call_after_refresh(self._follow)
+
+    def _follow(self) -> None:
+        """Let all else show the run under the cursor, once for all keys that were pressed meanwhile."""
+        self._is_due = False
         self.changed()
 
     def page(self) -> int:

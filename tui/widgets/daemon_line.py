@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from engine.basics.safe_text import one_line
-from finetui.progress import Progress, time_in_words
 from tui.lines.text import Line
 from tui.rows import Snapshot
 from tui.widgets.run_table import bar
+
+if TYPE_CHECKING:
+    from finetui.progress import Progress
 
 SHORT, LONG = 8, 24  # columns of the bar
 WIDE = 110
@@ -29,6 +33,8 @@ def fits(snapshot: Snapshot, width: int) -> bool:
 
 
 def _progress(reading: Progress, width: int) -> Line:
+    from finetui.progress import time_in_words
+
     if not reading.of:
         return [("reading logs: counting the runs ", "warn")]
     left = "" if reading.left_s is None else f", {time_in_words(reading.left_s)} left"
