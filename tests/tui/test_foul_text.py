@@ -124,7 +124,6 @@ REFUSED = {
     "fix 2", "clone 1 FOUL=1", "edit 1 FOUL=1", "examples 1 --suite FOUL",
     "run my.yaml FOUL=1", "run my.yaml --follow", "data my.yaml seed=FOUL", "ls --state FOUL",
     'sql SELECT-"FOUL"-FROM-runs', "pull nowhere", "import FOUL", "export-store FOUL",
-    "export-curves 1 --tensorboard FOUL",
 }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from tui.cli.exporting import export_folder
 from tui.cli.logs import find
-from tui.cli.output import out_raw, print_json
+from tui.cli.output import out_path, print_json
 
 
 def export(number: int, *, as_json: bool, **options: Any) -> None:
@@ -15,4 +15,4 @@ def export(number: int, *, as_json: bool, **options: Any) -> None:
     if as_json:
         print_json(made)
     else:
-        out_raw(f"{made['path']}\n")
+        out_path(made["path"])

@@ -14,7 +14,7 @@ from finetui.client import note
 from finetui.daemon import connect
 from finetui.errors import StoreError
 from store.states import RunState
-from tui.cli.output import out_raw, print_json, say, waiting
+from tui.cli.output import out_path, print_json, say, waiting
 
 if TYPE_CHECKING:
     from finetui.client import Client
@@ -50,7 +50,7 @@ def export_curves(
             made.append({"run": number, "uuid": run.uuid, "path": str(place), "points": len(run.points)})
             if not as_json:
                 say(f"#{number} {run.name}: {len(run.points):,} values")
-                out_raw(f"{place}\n")
+                out_path(place)
     if as_json:
         print_json(made)
 

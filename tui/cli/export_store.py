@@ -15,7 +15,7 @@ from finetui.home import home
 from finetui.lock import Lock
 from finetui.start import program
 from store import export_list
-from tui.cli.output import out_raw, print_json, say, waiting
+from tui.cli.output import out_path, print_json, say, waiting
 from tui.cli.shape import iso
 
 LEFT = (".*.parquet.*.tmp", ".*snapshot-*", "*/*/.*.parquet.*.tmp")  # by exports that were killed
@@ -55,7 +55,7 @@ def export_store(folder: Path, *, as_json: bool) -> None:
         f"{done['written']:,} files written ({size(done['bytes'])}), {done['unchanged']:,} as they were{removed};"
         f" as of {moment(taken)}"
     )
-    out_raw(f"{folder}\n")
+    out_path(folder)
 
 
 def _work(snapshot: Path, folder: Path) -> dict[str, Any]:

@@ -83,6 +83,11 @@ def out_raw(text: str) -> None:
     sys.stdout.write(safe_text.lines(text) if sys.stdout.isatty() else text)
 
 
+def out_path(path: object) -> None:
+    """A path: for files and pipes as it is, for a terminal in one line."""
+    sys.stdout.write(f"{one_line(str(path)) if sys.stdout.isatty() else path}\n")
+
+
 def say(sentence: str) -> None:
     """Narration, one line on stderr."""
     print(drawable(one_line(sentence), sys.stderr), file=sys.stderr, flush=True)

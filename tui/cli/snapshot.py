@@ -8,7 +8,7 @@ from pathlib import Path
 from engine.basics.wording import duration, moment, size
 from finetui.daemon import connect
 from finetui.errors import StoreError
-from tui.cli.output import out_raw, print_json, say, waiting
+from tui.cli.output import out_path, print_json, say, waiting
 from tui.cli.shape import iso
 
 
@@ -24,7 +24,7 @@ def snapshot(path: Path, *, force: bool, as_json: bool) -> None:
         print_json({"path": str(target), "bytes": written, "taken": taken, "taken_at": iso(taken)})
         return
     say(f"{size(written)}, as of {moment(taken)}")
-    out_raw(f"{target}\n")
+    out_path(target)
 
 
 def _check(target: Path, *, force: bool) -> None:
