@@ -102,8 +102,9 @@ class FinetuiApp(App[None]):
 
     def on_mount(self) -> None:
         if not self.is_headless:  # else these would leave the terminal as the screen has it
-            for number in (signal.SIGTERM, signal.SIGHUP):
-                asyncio.get_running_loop().add_signal_handler(number, self._ended_by, number)
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGTERM, self._ended_by, signal.SIGTERM)
+            signal.signal(signal.SIGHUP, lambda *_: self._hung_up(loop))
         # What the shell has left of the screen is nothing, and panels write only what differs.
         self.app_resume_signal.subscribe(self, lambda _: self.screen.refresh(layout=True))
         self.call_after_refresh(self._poller.start)
@@ -119,6 +120,16 @@ class FinetuiApp(App[None]):
     def _ended_by(self, number: signal.Signals) -> None:
         self._keep_session()
         self.exit(return_code=128 + number)
+
+    def _hung_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        """A terminal that is gone takes nothing: what is written to it may hold the loop for ever, so this runs beside
+        it.
+        """
+        if os.isatty(0):  # only told so
+            loop.call_soon_threadsafe(self._ended_by, signal.SIGHUP)
+        else:
+            self._keep_session()
+            os._exit(128 + signal.SIGHUP)
 
     def _fatal_error(self) -> None:
         """Textual's own prints a traceback with the values of all variables."""

@@ -21,7 +21,7 @@ class Remembered:
 
     def __init__(self, home: Home) -> None:
         self._path = home.path / "screen.json"
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal may come while it is held
 
     def read(self) -> dict[str, Any]:
         try:
