@@ -9,7 +9,8 @@ from store.schema import TABLES
 # How a table came to be, not what it says: the view `metrics` stands for both of its parts, rollups are made of them,
 # and how far logs are read differs with the moment.
 _LEFT_OUT = ("metrics_live", "metrics_cold", "rollups", "ingest")
-_NOT_FROM_LOGS = ("waiting_for",)
+# The daemon's own word, and whether a checkpoint is on the disk, which is looked at in turn.
+_NOT_FROM_LOGS = ("waiting_for", "present")
 
 
 def sql() -> str:
