@@ -11,6 +11,7 @@ import struct
 import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 import psutil
 
@@ -95,10 +96,12 @@ class Terminal:
         )
 
     def close(self) -> None:
+        children = psutil.Process(self.pid).children(recursive=True)  # a launcher may end before what it launched
         os.kill(self.pid, signal.SIGTERM)
         self.read(0.5)
-        for child in psutil.Process(self.pid).children(recursive=True):
-            child.kill()
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
         os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
         os.close(self.fd)
