@@ -96,7 +96,9 @@ class Terminal:
         )
 
     def close(self) -> None:
-        children = psutil.Process(self.pid).children(recursive=True)  # a launcher may end before what it launched
+        children = psutil.Process(self.pid).children(
+            recursive=True
+        )  # a launcher may end before what it launched
         os.kill(self.pid, signal.SIGTERM)
         self.read(0.5)
         for child in children:

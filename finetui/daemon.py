@@ -7,7 +7,7 @@ import select
 import socket as sockets
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ AGENT_VARIABLE = (
 )
 ALREADY_RUNNING = 75  # exit code of a daemon that finds another one
 READY = "ready"  # a starting daemon says this on stderr, or else what is wrong, in one sentence
+ALLOCATOR, ALLOCATOR_IS_OURS = "ARROW_DEFAULT_MEMORY_POOL", "FINETUI_SET_ALLOCATOR"
 START_S = 60.0  # a home with many runs and no database yet takes a while
 
 # What a program has for itself alone that logs its own run; a daemon goes on after it.
@@ -124,6 +125,21 @@ def _start(home: Home) -> Client:
         starting.release()
 
 
+def environment(home: Home) -> dict[str, str]:
+    """Return what a daemon is started with: ours, but for what is not for all that it serves."""
+    ours = {name: value for name, value in os.environ.items() if name != AGENT_VARIABLE}
+    if ALLOCATOR not in ours:
+        # Arrow's own reserves 1 GiB and keeps what is freed, and the daemon has a limit. Its runs have none of this.
+        ours |= {ALLOCATOR: "system", ALLOCATOR_IS_OURS: "1"}
+    return {**ours, "FINETUI_HOME": str(home.path)}
+
+
+def forget_allocator(environ: MutableMapping[str, str]) -> None:
+    """In the daemon: what it starts, and the pool, are to have the environment that a command has."""
+    if environ.pop(ALLOCATOR_IS_OURS, None):
+        environ.pop(ALLOCATOR, None)
+
+
 def _launch(home: Home, deadline: float) -> None:
     """Start the daemon, detached, and wait until it is ready. Raises StoreError with the daemon's own message."""
     child = subprocess.Popen(
@@ -132,12 +148,7 @@ def _launch(home: Home, deadline: float) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         cwd="/",
-        env={
-            # Arrow's own allocator reserves 1 GiB and keeps what is freed, and the daemon has a limit.
-            "ARROW_DEFAULT_MEMORY_POOL": "system",
-            **{name: value for name, value in os.environ.items() if name != AGENT_VARIABLE},  # it serves all
-            "FINETUI_HOME": str(home.path),
-        },
+        env=environment(home),
         start_new_session=True,
     )
     _started.append(child)

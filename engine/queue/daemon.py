@@ -41,7 +41,7 @@ from engine.queue.sweeps import Sweeps
 from engine.queue.upkeep import Upkeep
 from engine.runs.home import RunDir
 from engine.runs.journal import RunRecord
-from finetui.daemon import ALREADY_RUNNING, DAEMON, READY, code_version
+from finetui.daemon import ALREADY_RUNNING, DAEMON, READY, code_version, forget_allocator
 from finetui.errors import FinetuiError, StoreError
 from finetui.home import Home
 from finetui.home import home as default_home
@@ -432,6 +432,7 @@ def _config_mtime(home: Home) -> int | None:
 def main() -> int:
     """Run until asked to stop. Errors at the start are one sentence on stderr, for the command that started us."""
     keep_pandas_out()
+    forget_allocator(os.environ)
     home = default_home()
     os.umask(0o077)  # whatever it makes is its owner's alone
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may go

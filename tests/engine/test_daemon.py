@@ -26,6 +26,7 @@ from with_daemon import (
     wait_worker,
 )
 
+from engine.basics.pool import circumstances, difference
 from engine.basics.process import alive, identify, send
 from engine.client import service
 from engine.queue import accept
@@ -34,7 +35,7 @@ from engine.queue.supervisor import Settings, Supervisor
 from engine.runs import disk, journal
 from engine.runs.home import run_dirs
 from finetui.client import Client
-from finetui.daemon import connect
+from finetui.daemon import connect, environment, forget_allocator
 from finetui.errors import ExitCode, StoreError
 from finetui.home import Home
 from finetui.log import read_log
@@ -477,3 +478,11 @@ def test_leftovers_of_a_submission_cut_short_are_cleared(own_home: Home) -> None
         assert not unfinished.exists()
         assert submit(client, steps=1) == 8
     assert journal.read(directory(own_home, 7)).state == "finished"
+
+
+def test_a_fork_of_its_pool_is_as_good_as_a_command(own_home: Home) -> None:
+    """Else no command is ever run by the pool, and each waits for its imports."""
+    started = environment(own_home)
+    assert started["ARROW_DEFAULT_MEMORY_POOL"] == "system"
+    forget_allocator(started)
+    assert difference(circumstances(started), circumstances(os.environ)) is None
