@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from finetui.hashes import short_hash
 from store.batch import Batch
 from store.identity import parent_of
 from store.line_fields import BadLine, maybe_real, maybe_text, maybe_whole, real
@@ -99,7 +99,7 @@ def _is_whole(value: Any) -> bool:
 def _seedless_hash(recipe: dict[str, Any]) -> str | None:
     """The first 16 hex digits of the SHA-256 of a recipe without its name and seed; None of no recipe."""
     kept = {key: value for key, value in recipe.items() if key not in ("name", "seed")}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16] if kept else None
+    return short_hash(kept) if kept else None
 
 
 def maybe_time(value: Any) -> float | None:

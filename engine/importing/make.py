@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 import uuid
@@ -16,6 +15,7 @@ from engine.importing.foreign import Candidate, Foreign, recipe_of, word
 from engine.runs.home import RunDir
 from engine.runs.imported import KEY, TITLES
 from engine.runs.removed import bytes_of
+from finetui.hashes import short_hash
 from finetui.log import LogWriter
 from finetui.new_run import slugify
 from store.journal_lines import Ended, Grouped, JournalLine, Note, Starting, Submitted, Tagged
@@ -40,7 +40,7 @@ def make(batch: Batch, number: int, found: Candidate, run: Foreign, parent: int 
         "slug": slug,
         "created": run.created,
         "python": run.python,
-        "recipe_hash": hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16],
+        "recipe_hash": short_hash(recipe),
         "recipe_text": "",
         "recipe_path": None,
         "cwd": run.folder,

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any
 
 from pydantic import BaseModel
 
+from finetui.hashes import short_hash
+
 
 def hash_of(recipe: BaseModel) -> str:
     """Return the first 16 hex digits of the SHA-256 of a resolved recipe without its name."""
-    body = recipe.model_dump(mode="json", exclude={"name"})
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
+    return short_hash(recipe.model_dump(mode="json", exclude={"name"}))
 
 
 def leaves_of(recipe: BaseModel) -> dict[str, str]:
