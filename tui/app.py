@@ -154,16 +154,16 @@ class FinetuiApp(App[None]):
         self.post_message(Arrived(snapshot))
 
     def on_arrived(self, message: Arrived) -> None:
-        if message.snapshot.loaded and not self.state.snapshot.loaded and not self.is_headless:
+        is_first = message.snapshot.loaded and not self.state.snapshot.loaded
+        if is_first and not self.is_headless:
             self.call_after_refresh(_spare_collector)
         if message.snapshot.loaded and self.state.status.shown == (bindings.LOADING, "warn"):
             self.say("")
         ended = ended_between(self.state.snapshot, message.snapshot)
         if message.snapshot.notice not in ("", self.state.snapshot.notice):
             self.say(message.snapshot.notice, "warn", keep=True)
-        loaded_before = self.state.snapshot.loaded
         self.state.take(message.snapshot)
-        if message.snapshot.loaded and not loaded_before:
+        if is_first:
             self._go_where_it_was_left()
         if ended:
             self.notify_terminal("; ".join(f"#{run.number} {run.name} {run.state}" for run in ended[:3]))

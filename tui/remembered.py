@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 from finetui.files import read_json, write_json
@@ -50,17 +51,22 @@ class Remembered:
         view = {"smooth": state.view.smooth, "log": state.view.log, **glyphs}
         self.keep(**view, sort=order, columns=columns, groups=groups, place=place, panes=panes)
 
+    @cached_property
+    def _before(self) -> dict[str, Any]:
+        """What the session before has left, read once: the first paint waits for it."""
+        return self.read()
+
     def place(self) -> object:
         """Where the last session was left, as its screen said."""
-        return self.read().get("place")
+        return self._before.get("place")
 
     def panes(self) -> object:
         """How the first screen's panes were arranged, as it said."""
-        return self.read().get("panes")
+        return self._before.get("panes")
 
     def view(self, ascii_only: bool) -> ChartView:
         """How curves were drawn."""
-        kept = self.read()
+        kept = self._before
         names = {glyphs.name: glyphs for glyphs in Glyphs}
         glyphs = Glyphs.ASCII if ascii_only else names.get(str(kept.get("glyphs")), Glyphs.BRAILLE)
         smooth = kept.get("smooth")
@@ -69,21 +75,21 @@ class Remembered:
 
     def theme(self, configured: str) -> str:
         """The theme that was chosen on the screen, as long as config.toml says what it said then."""
-        match self.read().get("theme"):
+        match self._before.get("theme"):
             case [str(name), str(said)] if name in PALETTES and said == configured:
                 return name
         return configured
 
     def order(self) -> tuple[str, bool]:
         """The column by which the runs were sorted, and whether downwards."""
-        match self.read().get("sort"):
+        match self._before.get("sort"):
             case [str(name), bool(down)] if name in (*SORTS, *self.columns()):
                 return name, down
         return "#", True
 
     def columns(self) -> tuple[str, ...]:
         """The columns that the user chose beside the usual ones."""
-        kept = self.read().get("columns")
+        kept = self._before.get("columns")
         return (
             tuple(key for key in kept if isinstance(key, str) and is_key(key))
             if isinstance(kept, list)
@@ -92,7 +98,7 @@ class Remembered:
 
     def groups(self) -> str:
         """What the runs were grouped by; empty: nothing."""
-        by = self.read().get("groups")
+        by = self._before.get("groups")
         return by if isinstance(by, str) and is_key(by) else ""
 
     def draft(self) -> dict[str, Any] | None:
