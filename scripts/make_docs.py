@@ -27,7 +27,7 @@ from store.macros import MACROS
 from store.schema import TABLES, VIEWS
 from store.states import RunState, WorkerExit
 from tui.cli.commands import app, daemon_app
-from tui.cli.database_commands import app as database_app
+from tui.cli.door_commands import app as door_app
 from tui.cli.keys import keys_markdown
 from tui.cli.queue_commands import app as queue_app
 from tui.cli.store_commands import app as store_app
@@ -233,8 +233,8 @@ def command_reference() -> str:
     parts = ["# Commands\n", COMMANDS_INTRO]
     parts += ["| command | what it does |", "|---|---|", "| `finetui` | open the screen |"]
     groups = (
-        *((one, "finetui") for one in (app, view_app, queue_app, store_app)),
-        *((database_app, "finetui store"), (daemon_app, "finetui daemon")),
+        *((one, "finetui") for one in (app, view_app, queue_app, door_app)),
+        *((store_app, "finetui store"), (daemon_app, "finetui daemon")),
     )
     for group, prefix in groups:
         for info in group.registered_commands:

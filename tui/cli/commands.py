@@ -13,7 +13,7 @@ from typer.core import TyperCommand
 from finetui.errors import ExitCode
 from tui.cli import completions, opening
 from tui.cli.arguments import Json, Overrides, RecipePath, RunNumber
-from tui.cli.database_commands import app as database_app
+from tui.cli.door_commands import app as door_app
 from tui.cli.queue_commands import app as queue_app
 from tui.cli.store_commands import app as store_app
 from tui.cli.view_commands import app as view_app
@@ -30,10 +30,10 @@ daemon_app = typer.Typer(
     help="The background process that owns the queue and the store.", no_args_is_help=True
 )
 app.add_typer(daemon_app, name="daemon")
-app.add_typer(database_app, name="store")
+app.add_typer(store_app, name="store")
 app.add_typer(view_app)
 app.add_typer(queue_app)
-app.add_typer(store_app)
+app.add_typer(door_app)
 
 COMMAND = "finetui.command"  # in the context of `run`: the program and its arguments, None without `--`
 

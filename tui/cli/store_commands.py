@@ -1,4 +1,4 @@
-"""The commands that give what is in the store to other programs: DuckDB, a lake, TensorBoard, W&B."""
+"""`finetui store …`: the commands that look after the database's file."""
 
 from __future__ import annotations
 
@@ -7,55 +7,43 @@ from typing import Annotated
 
 import typer
 
-from tui.cli.arguments import Json, RunNumbers
+from tui.cli.arguments import Json, Yes
 
-app = typer.Typer()
+app = typer.Typer(help="Look after the database: check, rebuild, compact, back up.", no_args_is_help=True)
 
 
 @app.command()
-def snapshot(
-    file: Annotated[Path, typer.Argument(help="The file to write, as out.duckdb.", show_default=False)],
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Write the store to a file for any other DuckDB tool; the daemon goes on meanwhile."""
-    from tui.cli import snapshot as module
+def check(as_json: Json = False) -> None:
+    """Compare the database with the logs, run by run; exit code 1 if a run differs. Changes nothing."""
+    from tui.cli import database
 
-    module.snapshot(file, force=force, as_json=as_json)
+    database.check(as_json=as_json)
 
 
-@app.command("export-store")
-def export_store(
-    folder: Annotated[
-        Path, typer.Argument(help="The folder to write or to bring up to date.", show_default=False)
+@app.command()
+def rebuild(yes: Yes = False, as_json: Json = False) -> None:
+    """Make the database again from the logs; the old file is kept beside it. Runs go on."""
+    from tui.cli import database
+
+    database.rebuild(yes=yes, as_json=as_json)
+
+
+@app.command()
+def compact(as_json: Json = False) -> None:
+    """Write the database anew without the space of what was deleted; it is read meanwhile, and runs go on."""
+    from tui.cli import database
+
+    database.compact(as_json=as_json)
+
+
+@app.command()
+def backup(
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Where to: a new file, NAME.tar.gz.", show_default=False)
     ],
     as_json: Json = False,
 ) -> None:
-    """Write the store as Parquet, partitioned by run, for DuckDB, Spark or a lake; again: only what has changed."""
-    from tui.cli import export_store as module
+    """Copy the logs of every run, the plans of sweeps and config.toml into one file; without weights."""
+    from tui.cli import database
 
-    module.export_store(folder, as_json=as_json)
-
-
-@app.command("export-curves")
-def export_curves(
-    numbers: RunNumbers,
-    tensorboard: Annotated[
-        Path | None, typer.Option(help="Write a folder for each run below this one, for TensorBoard.")
-    ] = None,
-    wandb: Annotated[
-        Path | None,
-        typer.Option(help="Write offline runs of W&B below this folder; `wandb sync` sends them."),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there of these runs.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Write what runs have logged for TensorBoard, or as offline runs of W&B; needs the extra `curves`."""
-    if (tensorboard is None) == (wandb is None):
-        raise typer.BadParameter("give one of --tensorboard and --wandb, with a folder")
-    from engine.curves import to_tensorboard, to_wandb
-    from tui.cli import export_curves as module
-
-    form, folder = (to_tensorboard, tensorboard) if tensorboard else (to_wandb, wandb)
-    assert folder is not None
-    module.export_curves(list(dict.fromkeys(numbers)), form, folder, force=force, as_json=as_json)
+    database.backup(path, as_json=as_json)
