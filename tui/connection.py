@@ -34,6 +34,7 @@ class Connection:
         self._client: Any = None
         self._lock = threading.Lock()
         self._starting = False
+        self._start_failed = False  # why has been said, and stays until a retry does better
         self._since: float | None = None  # when the daemon was first found to be gone, Unix seconds
         self._silent_since: float | None = None
 
@@ -54,6 +55,8 @@ class Connection:
 
     def _start(self) -> None:
         self._starting = True
+        if self._start_failed:
+            return
         if self._since is None:
             self._say(Trouble("starting the daemon …", starting=True))
         else:
@@ -61,12 +64,14 @@ class Connection:
 
     def answered(self) -> None:
         self._since = self._silent_since = None
+        self._start_failed = False
 
     def lost(self, client: Any) -> None:
         """The client has no daemon any more: the next caller connects again."""
         with self._lock:
             if self._client is client:
                 self._client = None
+        self._start_failed = False
         if self._since is None:
             self._since = time.time()
         self._say(Trouble(f"the daemon is gone since {_clock(self._since)}; another is started"))
@@ -75,6 +80,7 @@ class Connection:
         """There is no answer for a reason that there are words for."""
         if isinstance(error, StoreError) and error.kind == "timeout" and self._silent_since:
             return  # it has been said, with more
+        self._start_failed = self._client is None
         text = str(error) if isinstance(error, StoreError) else f"{type(error).__name__}: {error}"
         gone = self._since is not None and self._client is None
         self._say(Trouble(f"the daemon is gone since {_clock(self._since or 0)}: {text}" if gone else text))

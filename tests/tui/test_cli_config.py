@@ -17,6 +17,7 @@ from finetui.home import Home
 from finetui.start import program
 from tui import cli
 from tui.cli import doctor
+from tui.poller import Poller
 
 RECIPE = "model: bundled:stdlib-2m\nmethod: lora\ndata: {train: bundled:docstrings}\n"
 SENTENCE = "config.toml, key concurency: unknown key; did you mean `concurrency`?"
@@ -75,6 +76,14 @@ def _read(terminal: int, until: bytes | None = None) -> str:
             break
         seen += data
     return seen.decode(errors="replace")
+
+
+def test_the_screen_goes_on_saying_it_while_a_start_is_tried_again(bad_home: Home) -> None:
+    said: list[tuple[str, bool]] = []
+    poller = Poller(bad_home, None, lambda snapshot: said.append((snapshot.trouble, snapshot.starting)))
+    for _ in range(3):
+        poller._look()
+    assert said == [("starting the daemon …", True), (f"{bad_home.path}/{SENTENCE}", False)]
 
 
 def test_doctor_finds_it(bad_home: Home) -> None:
