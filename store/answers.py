@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import duckdb
 import pyarrow as pa
@@ -16,6 +17,20 @@ from store.limits import LargeAnswers, Limits
 BATCH_ROWS = 2048  # what DuckDB works on at a time; long texts take much memory together
 COUNT_S = 1.0  # for counting the rows that are left out
 LOOK_S = 0.05
+
+
+class Batches(Protocol):
+    """Rows as they come, in batches."""
+
+    @property
+    def schema(self) -> pa.Schema: ...
+    def __iter__(self) -> Iterator[pa.RecordBatch]: ...
+
+
+class Answering(Protocol):
+    """A cursor that has executed a statement, or a process that does."""
+
+    def to_arrow_reader(self, batch_size: int, /) -> Batches: ...
 
 
 @dataclass(frozen=True)
@@ -46,18 +61,18 @@ class Room:
         raise StoreError("other large answers are being sent; ask again, or for less", "refused")
 
 
-def fetch(cursor: duckdb.DuckDBPyConnection, limit: int | None, room: Room) -> Result:
-    """Return the rows of a statement that was executed: as many as are wanted, and have room. Raises duckdb.Error,
+def fetch(answering: Answering, limit: int | None, room: Room) -> Result:
+    """Return the rows of a statement: as many as are wanted, and have room. Raises duckdb.Error,
     whose class is lost on the way through Arrow, and StoreError.
     """
     sent: list[Callable[[], None]] = []
     try:
-        result = _fetch(cursor, limit, room, sent)
+        result = _fetch(answering, limit, room, sent)
     except BaseException as error:
         for give_back in sent:
             give_back()
         if isinstance(error, pa.ArrowException | OSError):
-            raise _of_database(str(error)) from None
+            raise of_database(str(error)) from None
         raise
     for give_back in sent:
         timer = threading.Timer(room.large.SEND_S, give_back)
@@ -66,12 +81,11 @@ def fetch(cursor: duckdb.DuckDBPyConnection, limit: int | None, room: Room) -> R
     return Result(result.table, result.note, sent[0] if sent else None)
 
 
-def _fetch(
-    cursor: duckdb.DuckDBPyConnection, limit: int | None, room: Room, sent: list[Callable[[], None]]
-) -> Result:
-    reader = cursor.to_arrow_reader(BATCH_ROWS)
+def _fetch(answering: Answering, limit: int | None, room: Room, sent: list[Callable[[], None]]) -> Result:
+    reader = answering.to_arrow_reader(BATCH_ROWS)
     batches, rows, left = list[pa.RecordBatch](), 0, room.limits.answer_bytes
-    for batch in reader:
+    coming = iter(reader)
+    for batch in coming:
         kept = batch if limit is None else batch.slice(0, limit - rows)
         kept = _within(kept, left)
         batches.append(kept)
@@ -83,7 +97,7 @@ def _fetch(
             break
     else:
         return Result(pa.Table.from_batches(batches, schema=reader.schema))
-    more, counted = _count(reader)
+    more, counted = _count(coming)
     total = f"{rows + left_out + more:,}"
     note = f"only the first {rows:,} of {total if counted else f'more than {total}'} rows are shown"
     if limit is None or rows < limit:
@@ -99,7 +113,8 @@ def _fetch(
     return Result(pa.Table.from_batches(batches, schema=reader.schema), note)
 
 
-def _of_database(text: str) -> duckdb.Error:
+def of_database(text: str) -> duckdb.Error:
+    """DuckDB's error again, from its text."""
     if text.startswith("INTERRUPT Error"):
         return duckdb.InterruptException(text)
     if text.startswith("Out of Memory Error"):
@@ -118,10 +133,10 @@ def _within(batch: pa.RecordBatch, room: int) -> pa.RecordBatch:
     return batch.slice(0, low)
 
 
-def _count(reader: pa.RecordBatchReader) -> tuple[int, bool]:
+def _count(coming: Iterator[pa.RecordBatch]) -> tuple[int, bool]:
     """How many rows come yet, and whether these are all: counting ends after a moment."""
     rows, deadline = 0, time.monotonic() + COUNT_S
-    for batch in reader:
+    for batch in coming:
         rows += batch.num_rows
         if time.monotonic() > deadline:
             return rows, False

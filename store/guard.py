@@ -1,18 +1,19 @@
 """A user's SQL: one statement that only reads, limited in length, time and size of its answer, cancellable.
 
-What the database cannot interrupt (a function over two very long texts) goes on in a thread of its own: nobody waits
-for it, and a daemon that has waited long enough starts afresh (engine/queue/daemon.py).
+What the database may not interrupt (a function over two very long texts) is answered by a process of its own, which is
+killed (store/query_process.py). What slips through goes on in a thread: nobody waits for it, and a daemon that has
+waited long enough starts afresh (engine/queue/daemon.py).
 """
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from dataclasses import dataclass
+from typing import Protocol
 
 import duckdb
 
@@ -21,28 +22,18 @@ from store.answers import Result, Room, fetch
 from store.database_errors import is_fatal
 from store.described import spelled_out
 from store.explain import explain
+from store.functions import read_calls
 from store.limits import LargeAnswers, Limits, give_back_memory, resident_bytes
-from store.macros import MACROS
 from store.projection import Projection
+from store.query_process import QueryProcess
 
 LONGEST_S = 600.0  # that a client may ask for
 INSIST_S = 0.05  # between interrupts of a query that is to stop
 PATIENCE_S = 2.0  # until one that is to stop is given up
 LEAST_S = 0.2  # that a query has gone on before memory is laid to its charge
+PROCESSES = 2  # of queries, at a time
 LONGEST_STATEMENT = 100_000  # characters: checking one holds up everything else, half a second at worst
 
-# Table functions reach further than tables: `SELECT * FROM enable_logging()` alone can end the process.
-# So only those that are known to read the catalog or to make rows are let through.
-_TABLE_FUNCTIONS = {
-    *MACROS,
-    *("range", "generate_series", "unnest", "repeat", "repeat_row", "json_each", "json_tree", "summary"),
-    *("pragma_table_info", "pragma_show", "pragma_database_size", "pragma_version", "pragma_storage_info"),
-    *("duckdb_columns", "duckdb_databases", "duckdb_functions", "duckdb_keywords", "duckdb_memory"),
-    *("duckdb_schemas", "duckdb_settings", "duckdb_tables", "duckdb_types", "duckdb_views"),
-}
-_REFUSED_FUNCTIONS = frozenset(
-    {"write_log", "sleep_ms", "query", "query_table", "json_execute_serialized_sql"}
-)
 _EXPLAIN = re.compile(r"(?is)^(?:\s|--[^\n]*\n|/\*.*?\*/)*explain(?:\s+analyze)?(?:\s*\([^)]*\))?\s")
 
 
@@ -54,16 +45,33 @@ _WORDS = {
 _KINDS = {"memory": "refused"}
 
 
+class Stoppable(Protocol):
+    """What works on a query: a cursor, or a process of its own."""
+
+    def interrupt(self) -> None: ...
+
+
+@dataclass
+class _Work:
+    """Of one query, first by a cursor and then, perhaps, by a process."""
+
+    by: Stoppable
+
+    def interrupt(self) -> None:
+        self.by.interrupt()
+
+
 class Running:
     """The queries running now, by id, so that one can be cancelled. Thread-safe."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self.large = LargeAnswers()
+        self.processes = threading.Semaphore(PROCESSES)
         self._most = resident_bytes() + self.limits.resident_bytes
         self._of_users: dict[str, None] = {}  # the oldest first
         self._lock = threading.Lock()
-        self._cursors: dict[str, duckdb.DuckDBPyConnection] = {}
+        self._work: dict[str, Stoppable] = {}
         self._stopped: dict[str, tuple[str, float]] = {}  # why, and when (monotonic)
         self._calls = 0
         self._given_up: dict[object, float] = {}  # queries that nobody waits for any more, since when
@@ -126,12 +134,12 @@ class Running:
             return max((time.monotonic() - since for since in self._given_up.values()), default=0.0)
 
     @contextmanager
-    def watch(self, query_id: str, cursor: duckdb.DuckDBPyConnection, timeout_s: float) -> Iterator[None]:
-        """Interrupt the cursor when time is up or `stop` is called. Raises StoreError then."""
+    def watch(self, query_id: str, work: Stoppable, timeout_s: float) -> Iterator[None]:
+        """Interrupt the work when time is up or `stop` is called. Raises StoreError then."""
         timer = threading.Timer(timeout_s, self.stop, (query_id, "timeout"))
         timer.daemon = True
         with self._lock:
-            self._cursors[query_id] = cursor
+            self._work[query_id] = work
         timer.start()
         try:
             yield
@@ -147,29 +155,34 @@ class Running:
         finally:
             timer.cancel()
             with self._lock:
-                self._cursors.pop(query_id, None)
+                self._work.pop(query_id, None)
                 self._stopped.pop(query_id, None)
 
     def stop(self, query_id: str, why: str = "cancelled") -> bool:
         """Interrupt a running query; False if there is none of that id."""
         with self._lock:
-            cursor = self._cursors.get(query_id)
-            if cursor is None:
+            work = self._work.get(query_id)
+            if work is None:
                 return False
             if query_id in self._stopped:
                 return True
             self._stopped[query_id] = (why, time.monotonic())
-        threading.Thread(target=self._insist, args=(query_id, cursor), daemon=True).start()
+        threading.Thread(target=self._insist, args=(query_id, work), daemon=True).start()
         return True
 
-    def _insist(self, query_id: str, cursor: duckdb.DuckDBPyConnection) -> None:
+    def _insist(self, query_id: str, work: Stoppable) -> None:
         """Interrupt until the query has gone: DuckDB forgets an interrupt that comes just before a statement."""
         while True:
             with self._lock:
-                if self._cursors.get(query_id) is not cursor:
+                if self._work.get(query_id) is not work:
                     return
-                cursor.interrupt()
+                work.interrupt()
             time.sleep(INSIST_S)
+
+    def takes_no_memory(self, query_id: str) -> None:
+        """Say that a process of its own answers this query: memory of this one is not laid to its charge."""
+        with self._lock:
+            self._of_users.pop(query_id, None)
 
     def is_stopped(self, query_id: str) -> bool:
         """Whether nobody waits for its answer any more."""
@@ -190,7 +203,7 @@ class Running:
 
     def stop_all(self) -> None:
         """Interrupt every running query."""
-        for query_id in list(self._cursors):
+        for query_id in list(self._work):
             self.stop(query_id)
 
 
@@ -216,14 +229,20 @@ def run(
 
     sql = spelled_out(sql)
 
+    rows = None if limit is None else max(0, limit)
+
     def work() -> Result:
-        with projection.read() as cursor, running.watch(query_id, cursor, timeout_s):
-            check(cursor, sql)
-            cursor.execute("BEGIN TRANSACTION READ ONLY")
-            try:
-                return fetch(cursor.execute(sql), None if limit is None else max(0, limit), room)
-            finally:
-                _end(cursor)
+        process = QueryProcess(projection, sql, running.limits)
+        doing = _Work(process)
+        with running.watch(query_id, doing, timeout_s):
+            with projection.read() as cursor:
+                doing.by = cursor
+                if not check(cursor, sql):
+                    return _read(cursor, sql, rows, room)
+                doing.by = process
+            running.takes_no_memory(query_id)
+            with process.started(running.processes):
+                return fetch(process, rows, room)
 
     try:
         return running.call(query_id, timeout_s, work)
@@ -233,16 +252,22 @@ def run(
         raise StoreError("the statement is nested too deeply; write it flatter", "sql") from None
 
 
-def _end(cursor: duckdb.DuckDBPyConnection) -> None:
-    with suppress(duckdb.Error):
-        cursor.rollback()
+def _read(cursor: duckdb.DuckDBPyConnection, sql: str, rows: int | None, room: Room) -> Result:
+    cursor.execute("BEGIN TRANSACTION READ ONLY")
+    try:
+        return fetch(cursor.execute(sql), rows, room)
+    finally:
+        with suppress(duckdb.Error):
+            cursor.rollback()
 
 
 # ---- what is allowed -------------------------------------------------------------------------------------
 
 
-def check(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Raises StoreError `refused` unless `sql` is exactly one statement that only reads."""
+def check(cursor: duckdb.DuckDBPyConnection, sql: str) -> bool:
+    """Return whether the database may work on it for long without looking at an interrupt. Raises StoreError `refused`
+    unless `sql` is exactly one statement that only reads.
+    """
     statements = cursor.extract_statements(sql)
     if not statements:
         raise StoreError("there is no statement; write one, such as SELECT * FROM leaderboard", "sql")
@@ -253,41 +278,17 @@ def check(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
         inner = _EXPLAIN.sub("", sql, count=1)
         if inner == sql:
             raise StoreError("write EXPLAIN or EXPLAIN ANALYZE, then a SELECT", "refused")
-        check(cursor, inner)
-    elif kind != duckdb.StatementType.SELECT:
+        return check(cursor, inner)
+    if kind != duckdb.StatementType.SELECT:
         raise StoreError(
             f"{kind.name} is not allowed here: the store is only read; use SELECT, WITH, FROM, DESCRIBE, SHOW,"
             " SUMMARIZE or EXPLAIN",
             "refused",
         )
-    else:
-        _check_functions(cursor, sql)
-
-
-def _check_functions(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
-    row = cursor.execute("SELECT json_serialize_sql($sql)", {"sql": sql}).fetchone()
-    tree = json.loads(row[0]) if row else {"error": True}
-    if tree.get("error"):
-        raise StoreError(
-            "this form is not allowed here; DESCRIBE and SHOW do most of what PRAGMA does", "refused"
-        )
-    for name in _functions(tree, False):
-        raise StoreError(f"the function {name} is not allowed here", "refused")
-
-
-def _functions(node: Any, is_table: bool) -> Iterator[str]:
-    """Names of the functions in a parse tree that are not allowed."""
-    if isinstance(node, list):
-        for inner in node:
-            yield from _functions(inner, False)
-    elif isinstance(node, dict):
-        name = node.get("function_name")
-        if isinstance(name, str):
-            lower = name.lower()
-            if lower in _REFUSED_FUNCTIONS or (is_table and lower not in _TABLE_FUNCTIONS):
-                yield name
-        for key, inner in node.items():
-            yield from _functions(inner, key == "function" and node.get("type") == "TABLE_FUNCTION")
+    calls = read_calls(cursor, sql)
+    if refused := calls.refused:
+        raise StoreError(f"the function {refused} is not allowed here", "refused")
+    return calls.may_hold
 
 
 # ---- errors for people -----------------------------------------------------------------------------------

@@ -71,3 +71,12 @@ def resident_bytes() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return 0
+
+
+def data_bytes() -> int:
+    """Return what RLIMIT_DATA counts: writable memory of this process alone; 0 where that is not known."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmData:")) * 1024
+    except (OSError, ValueError, StopIteration):
+        return 0

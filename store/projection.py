@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 # Statements running on the old instance get this long to end after it has failed.
 REOPEN_PATIENCE_S = 5.0
+LOOK_S = 0.1  # between looks whether somebody still waits for the file
 _WAL = ".wal"
 LIMITS = Limits()
 
@@ -137,15 +138,19 @@ class Projection:
             self._waiting = {} if missing else wanted
 
     @contextmanager
-    def at_rest(self) -> Iterator[Path]:
+    def at_rest(self, while_waiting: Callable[[], object] = lambda: None) -> Iterator[Path]:
         """The file, with all that is committed in it: writing waits meanwhile, reading does not. Only another process
         may open it, for a process that closes a file gives up its locks on it, and DuckDB's are among them
-        (findings/duckdb_lock_lost.sh).
+        (findings/duckdb_lock_lost.sh). What `while_waiting` raises ends the waiting for what is being written.
         """
-        with self._write_lock:
+        while not self._write_lock.acquire(timeout=LOOK_S):
+            while_waiting()
+        try:
             with self.read() as cursor:
                 cursor.execute("CHECKPOINT")
             yield self.path
+        finally:
+            self._write_lock.release()
 
     def rebuild(self) -> None:
         """Start over with an empty file; Ingest then reads every log again."""

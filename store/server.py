@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 
 from finetui.errors import StoreError
-from store import guard
+from store import guard, query_process
 from store.answers import Result, Room, fetch
 from store.limits import Limits
 from store.projection import Projection
@@ -66,6 +66,7 @@ class Server:
         self._flight: _Flight | None = None
         self._thread: threading.Thread | None = None
         self._inode = 0
+        query_process.clear(projection.path)
 
     def start(self) -> None:
         """Listen, and return once clients can connect. Raises OSError."""

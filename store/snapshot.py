@@ -28,9 +28,9 @@ def write(
         raise StoreError(f"{target} is the database itself: name another file", "refused")
     try:
         with whole_file(target) as temporary:
-            with projection.at_rest() as path:
+            with projection.at_rest(lambda: tell(0, 0)) as path:
                 taken = time.time()
-                _copy(path, temporary, tell)
+                copy_file(path, temporary, tell)
             _mark(temporary, taken)
         _log_of(target).unlink(missing_ok=True)  # of the older file, left by whoever changed it
     except OSError as error:
@@ -40,8 +40,10 @@ def write(
     return taken
 
 
-def _copy(path: Path, copy: Path, tell: Callable[[int, int], object]) -> None:
-    """By a process of its own: see `Projection.at_rest`."""
+def copy_file(path: Path, copy: Path, tell: Callable[[int, int], object]) -> None:
+    """Copy a database at rest, by a process of its own: see `Projection.at_rest`. Raises OSError, and what `tell`
+    raises.
+    """
     of = path.stat().st_size
     tell(0, of)
     command = ["cp", "--", str(path), str(copy)]
