@@ -54,17 +54,22 @@ _QUICK = frozenset(
     json json_extract json_extract_string json_extract_path json_extract_path_text json_array_length json_keys
     json_type json_valid json_exists json_contains json_value json_array json_object json_quote to_json row_to_json
     json_structure json_group_array json_group_object
-    any_value approx_count_distinct approx_quantile approx_top_k arbitrary arg_max arg_max_null arg_min arg_min_null
+    any_value approx_count_distinct approx_quantile arbitrary arg_max arg_max_null arg_min arg_min_null
     argmax argmin max_by min_by array_agg avg mean bit_and bit_or bit_xor bool_and bool_or corr count count_if
     count_star countif covar_pop covar_samp entropy favg first first_value fsum kahan_sum sumkahan group_concat
     histogram kurtosis kurtosis_pop lag last last_value lead list listagg mad max median min mode nth_value ntile
     percent_rank cume_dist dense_rank rank rank_dense row_number product quantile quantile_cont quantile_disc
-    regr_avgx regr_avgy regr_count regr_intercept regr_r2 regr_slope regr_sxx regr_sxy regr_syy reservoir_quantile
+    regr_avgx regr_avgy regr_count regr_intercept regr_r2 regr_slope regr_sxx regr_sxy regr_syy
     sem skewness stddev stddev_pop stddev_samp string_agg sum sum_no_overflow var_pop var_samp variance wavg
     weighted_avg geomean grouping grouping_id
     current_database current_schema current_setting version {" ".join(MACROS)}
     """.split()
 )
+# What they make is as long as all that they are given: `x || x` of `x || x` … doubles with every call.
+_GROWING = frozenset(
+    {"||", "concat", "concat_ws", "list_concat", "list_value", "list_pack", "row", "struct_pack"}
+)
+_MOST_GROWTH = 256  # times
 # To plan a join is not interrupted either: of 60 tables it takes seconds, of 100 minutes. A view is several.
 _QUICK_TABLES = 12
 _QUICK_LENGTH = 20_000  # characters
@@ -77,6 +82,7 @@ class Calls:
     functions: frozenset[str]
     table_functions: frozenset[str]
     tables: int
+    growth: int  # how many times as long as its values its texts and lists may be, at most
     length: int  # characters
 
     @property
@@ -88,7 +94,12 @@ class Calls:
     @property
     def may_hold(self) -> bool:
         """Whether the database may work on it for long without looking at an interrupt."""
-        return not self.functions <= _QUICK or self.tables > _QUICK_TABLES or self.length > _QUICK_LENGTH
+        return (
+            not self.functions <= _QUICK
+            or self.tables > _QUICK_TABLES
+            or self.growth > _MOST_GROWTH
+            or self.length > _QUICK_LENGTH
+        )
 
 
 def read_calls(cursor: duckdb.DuckDBPyConnection, sql: str) -> Calls:
@@ -99,13 +110,21 @@ def read_calls(cursor: duckdb.DuckDBPyConnection, sql: str) -> Calls:
         raise StoreError(
             "this form is not allowed here; DESCRIBE and SHOW do most of what PRAGMA does", "refused"
         )
-    functions, table_functions, tables = set[str](), set[str](), 0
+    functions, table_functions, tables, growth = set[str](), set[str](), 0, 1
     for node, is_table in _nodes(tree):
         name = node.get("function_name")
         if isinstance(name, str):
             (table_functions if is_table else functions).add(name.lower())
+            growth = min(growth * _times(name.lower(), node.get("children")), 2 * _MOST_GROWTH)
         tables += node.get("type") in ("BASE_TABLE", "TABLE_FUNCTION") or node.get("class") == "SUBQUERY"
-    return Calls(frozenset(functions), frozenset(table_functions), tables, len(sql))
+    return Calls(frozenset(functions), frozenset(table_functions), tables, growth, len(sql))
+
+
+def _times(name: str, given: Any) -> int:
+    """How many times as long as its longest argument the result of a call may be; constants are short."""
+    if name not in _GROWING or not isinstance(given, list):
+        return 1
+    return max(1, sum(one.get("class") != "CONSTANT" for one in given))
 
 
 def _nodes(node: Any, is_table: bool = False) -> Iterator[tuple[dict[str, Any], bool]]:

@@ -73,6 +73,7 @@ def may_hold(projection: Projection, sql: str) -> bool:
         "SELECT unnest(range(1000))",
         "SELECT replace(name, 'a', name) FROM runs",
         "SELECT pg_sleep(0)",
+        f"SELECT x FROM {'(SELECT x || x AS x FROM ' * 9}(SELECT name AS x FROM runs){')' * 9}",
         "SELECT count(*) FROM " + ", ".join(f"runs r{i}" for i in range(20)),
     ],
 )
@@ -90,6 +91,7 @@ def test_a_long_statement_has_a_process(projection: Projection) -> None:
         "FROM runs WHERE name LIKE 'a%' AND lower(state) = 'queued' ORDER BY created DESC LIMIT 3",
         "SELECT run, max(value) FILTER (step > 3) OVER (PARTITION BY run), [run, 1][1], {'a': 1}.a FROM metrics",
         "SELECT * FROM range(1000), repeat('x', 10), curve(1, 'train/loss')",
+        "SELECT 'run ' || run || ': ' || name || ' (' || state || ', ' || method || ', ' || step || ')' FROM runs",
         "SELECT 'a' || name, -step, created::TIMESTAMP + INTERVAL 1 DAY, name SIMILAR TO 'a.*' FROM runs",
     ],
 )
