@@ -72,18 +72,17 @@ _GROWING = frozenset(
 _MOST_GROWTH = 256  # times
 # To plan a join is not interrupted either: of 60 tables it takes seconds, of 100 minutes. A view is several.
 _QUICK_TABLES = 12
-_QUICK_LENGTH = 20_000  # characters
+QUICK_LENGTH = 20_000  # characters; to read the tree of five times as many takes seconds
 
 
 @dataclass(frozen=True)
 class Calls:
-    """What a statement calls, in lower case, and how many tables it names."""
+    """What a statement calls, in lower case, how many tables it names."""
 
     functions: frozenset[str]
     table_functions: frozenset[str]
     tables: int
     growth: int  # how many times as long as its values its texts and lists may be, at most
-    length: int  # characters
 
     @property
     def refused(self) -> str | None:
@@ -94,12 +93,7 @@ class Calls:
     @property
     def may_hold(self) -> bool:
         """Whether the database may work on it for long without looking at an interrupt."""
-        return (
-            not self.functions <= _QUICK
-            or self.tables > _QUICK_TABLES
-            or self.growth > _MOST_GROWTH
-            or self.length > _QUICK_LENGTH
-        )
+        return not self.functions <= _QUICK or self.tables > _QUICK_TABLES or self.growth > _MOST_GROWTH
 
 
 def read_calls(cursor: duckdb.DuckDBPyConnection, sql: str) -> Calls:
@@ -117,7 +111,7 @@ def read_calls(cursor: duckdb.DuckDBPyConnection, sql: str) -> Calls:
             (table_functions if is_table else functions).add(name.lower())
             growth = min(growth * _times(name.lower(), node.get("children")), 2 * _MOST_GROWTH)
         tables += node.get("type") in ("BASE_TABLE", "TABLE_FUNCTION") or node.get("class") == "SUBQUERY"
-    return Calls(frozenset(functions), frozenset(table_functions), tables, growth, len(sql))
+    return Calls(frozenset(functions), frozenset(table_functions), tables, growth)
 
 
 def _times(name: str, given: Any) -> int:

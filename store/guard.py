@@ -22,7 +22,7 @@ from store.answers import Result, Room, fetch
 from store.database_errors import is_fatal
 from store.described import spelled_out
 from store.explain import explain
-from store.functions import read_calls
+from store.functions import QUICK_LENGTH, read_calls
 from store.limits import LargeAnswers, Limits, give_back_memory, resident_bytes
 from store.projection import Projection
 from store.query_process import QueryProcess
@@ -32,7 +32,7 @@ INSIST_S = 0.05  # between interrupts of a query that is to stop
 PATIENCE_S = 2.0  # until one that is to stop is given up
 LEAST_S = 0.2  # that a query has gone on before memory is laid to its charge
 PROCESSES = 2  # of queries, at a time
-LONGEST_STATEMENT = 100_000  # characters: checking one holds up everything else, half a second at worst
+LONGEST_STATEMENT = 100_000  # characters
 
 _EXPLAIN = re.compile(r"(?is)^(?:\s|--[^\n]*\n|/\*.*?\*/)*explain(?:\s+analyze)?(?:\s*\([^)]*\))?\s")
 
@@ -235,11 +235,12 @@ def run(
         process = QueryProcess(projection, sql, running.limits)
         doing = _Work(process)
         with running.watch(query_id, doing, timeout_s):
-            with projection.read() as cursor:
-                doing.by = cursor
-                if not check(cursor, sql):
-                    return _read(cursor, sql, rows, room)
-                doing.by = process
+            if len(sql) <= QUICK_LENGTH:
+                with projection.read() as cursor:
+                    doing.by = cursor
+                    if not check(cursor, sql):
+                        return _read(cursor, sql, rows, room)
+                    doing.by = process
             running.takes_no_memory(query_id)
             with process.started(running.processes):
                 return fetch(process, rows, room)
@@ -249,7 +250,7 @@ def run(
     except duckdb.Error as error:
         raise told(error) from None
     except RecursionError:
-        raise StoreError("the statement is nested too deeply; write it flatter", "sql") from None
+        raise nested_too_deeply() from None
 
 
 def _read(cursor: duckdb.DuckDBPyConnection, sql: str, rows: int | None, room: Room) -> Result:
@@ -303,6 +304,10 @@ def told(error: duckdb.Error) -> StoreError:
             "refused",
         )
     return _reopened() if is_fatal(error) else StoreError(explain(error), "sql")
+
+
+def nested_too_deeply() -> StoreError:
+    return StoreError("the statement is nested too deeply; write it flatter", "sql")
 
 
 def _reopened() -> StoreError:

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from finetui.errors import StoreError
 from store.answers import BATCH_ROWS, of_database
-from store.guard import told
+from store.guard import check, nested_too_deeply, told
 from store.limits import data_bytes
 
 GIVES_WAY = 10  # of 19
@@ -30,6 +30,8 @@ GIVES_WAY = 10  # of 19
 
 def main() -> int:
     """Answer the one request; returns the exit code."""
+    # DuckDB imports it with the first parameter that it binds, where it is installed: 0.5 s.
+    sys.modules["pandas"] = None  # type: ignore[assignment]
     request = json.loads(_read_line())
     threading.Thread(target=_end_with_input, daemon=True).start()
     _give_way(request["memory"])
@@ -37,6 +39,12 @@ def main() -> int:
         _answer(request)
     except BrokenPipeError:
         return 1  # nobody wants more
+    except StoreError as error:
+        _tell(error)
+        return 1
+    except RecursionError:
+        _tell(nested_too_deeply())
+        return 1
     except (duckdb.Error, pa.ArrowException, OSError, MemoryError) as error:
         _tell(told(_of_database(error)))
         return 1
@@ -46,6 +54,7 @@ def main() -> int:
 def _answer(request: dict[str, Any]) -> None:
     with duckdb.connect(request["database"], read_only=True, config=request["settings"]) as connection:
         connection.execute("SET enable_external_access = false; SET lock_configuration = true")
+        check(connection, request["sql"])  # of a long one it is the first time
         reader = connection.execute(request["sql"]).to_arrow_reader(BATCH_ROWS)
         with pa.ipc.new_stream(sys.stdout.buffer, reader.schema) as stream:
             for batch in reader:

@@ -19,7 +19,7 @@ from sql_doc import DOC, _statements
 from finetui.client import Client, note
 from finetui.errors import StoreError
 from finetui.start import program
-from store import functions, query_process
+from store import functions, guard, query_process
 from store.functions import read_calls
 from store.ingest import Ingest
 from store.limits import Limits
@@ -81,8 +81,19 @@ def test_what_may_go_on_in_one_block_has_a_process(projection: Projection, sql: 
     assert may_hold(projection, sql)
 
 
-def test_a_long_statement_has_a_process(projection: Projection) -> None:
-    assert may_hold(projection, f"FROM runs WHERE run IN ({', '.join(map(str, range(9000)))})")
+def test_a_long_statement_is_not_even_read_here(
+    client: Client, projection: Projection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_here(*given: Any) -> Any:
+        raise AssertionError("it was read in the daemon")
+
+    monkeypatch.setattr(guard, "check", read_here)
+    numbers = ", ".join(map(str, range(9000)))
+    assert client.query(f"SELECT run FROM runs WHERE run IN ({numbers})").num_rows == 0
+    with pytest.raises(StoreError, match=r"^the function query is not allowed here$"):
+        client.query(f"SELECT {numbers} FROM query('SELECT 1')")
+    with pytest.raises(StoreError, match=r"^one statement at a time: this is 2$"):
+        client.query(f"SELECT 1; SELECT {numbers}")
 
 
 @pytest.mark.parametrize(
