@@ -70,7 +70,7 @@ _GROWING = frozenset(
     {"||", "concat", "concat_ws", "list_concat", "list_value", "list_pack", "row", "struct_pack"}
 )
 _MOST_GROWTH = 256  # times
-# To plan a join is not interrupted either: of 60 tables it takes seconds, of 100 minutes. A view is several.
+# To plan a join is not interrupted either: of 60 tables it takes seconds, and soon far more. A view is several.
 _QUICK_TABLES = 12
 QUICK_LENGTH = 20_000  # characters; to read the tree of five times as many takes seconds
 
