@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import duckdb
 import pyarrow as pa
@@ -25,12 +26,35 @@ class Batches(Protocol):
     @property
     def schema(self) -> pa.Schema: ...
     def __iter__(self) -> Iterator[pa.RecordBatch]: ...
+    def close(self) -> None: ...
 
 
 class Answering(Protocol):
-    """A cursor that has executed a statement, or a process that does."""
+    """What answers a statement: a cursor here, or a process (store/query_process.py)."""
 
-    def to_arrow_reader(self, batch_size: int, /) -> Batches: ...
+    def reader(self) -> Batches: ...
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement, answered by a cursor."""
+
+    cursor: duckdb.DuckDBPyConnection
+    sql: str
+    parameters: dict[str, Any] | None = None
+
+    def reader(self) -> pa.RecordBatchReader:
+        """The rows as they are asked for: DuckDB 2 makes all of them first, beyond any limit of memory, where they are
+        those of `execute` (findings/duckdb_arrow_collected.sh).
+        """
+        if duckdb.__version__.startswith("1."):
+            return self.cursor.execute(self.sql, self.parameters).to_arrow_reader(BATCH_ROWS)
+        try:
+            relation = self.cursor.sql(self.sql, params=self.parameters)
+        except (duckdb.BinderException, duckdb.CatalogException):
+            self.cursor.execute(self.sql, self.parameters)  # fails in the same way, and says in which line
+            raise
+        return relation.to_arrow_reader(BATCH_ROWS)
 
 
 @dataclass(frozen=True)
@@ -67,7 +91,8 @@ def fetch(answering: Answering, limit: int | None, room: Room) -> Result:
     """
     sent: list[Callable[[], None]] = []
     try:
-        result = _fetch(answering, limit, room, sent)
+        with closing(answering.reader()) as reader:  # until it is closed, DuckDB 2 ends no transaction
+            result = _fetch(reader, limit, room, sent)
     except BaseException as error:
         for give_back in sent:
             give_back()
@@ -81,8 +106,7 @@ def fetch(answering: Answering, limit: int | None, room: Room) -> Result:
     return Result(result.table, result.note, sent[0] if sent else None)
 
 
-def _fetch(answering: Answering, limit: int | None, room: Room, sent: list[Callable[[], None]]) -> Result:
-    reader = answering.to_arrow_reader(BATCH_ROWS)
+def _fetch(reader: Batches, limit: int | None, room: Room, sent: list[Callable[[], None]]) -> Result:
     batches, rows, left = list[pa.RecordBatch](), 0, room.limits.answer_bytes
     coming = iter(reader)
     for batch in coming:
@@ -119,7 +143,7 @@ def of_database(text: str) -> duckdb.Error:
         return duckdb.InterruptException(text)
     if text.startswith("Out of Memory Error"):
         return duckdb.OutOfMemoryException(text)
-    return duckdb.Error(text)
+    return duckdb.DatabaseError(text)  # no duckdb.Error, which DuckDB 2 raises of a damaged file
 
 
 def _within(batch: pa.RecordBatch, room: int) -> pa.RecordBatch:

@@ -7,7 +7,8 @@ import duckdb
 
 def is_of_another_duckdb(error: duckdb.Error) -> bool:
     """Whether the file, or its log, has a format that this DuckDB does not know."""
-    return "can only read version" in str(error)
+    text = str(error)
+    return "can only read" in text or "storage version greater than" in text
 
 
 def is_fatal(error: duckdb.Error) -> bool:
@@ -24,4 +25,5 @@ def is_corruption(error: duckdb.Error) -> bool:
     )
     text = str(error).lower()
     words = ("checksum", "corrupt", "could not read", "not a valid duckdb", "end of file", "deserializ")
-    return isinstance(error, ours) and any(word in text for word in words)
+    # DuckDB 2 has an error of its own for damage, and Python no class for it.
+    return (isinstance(error, ours) or type(error) is duckdb.Error) and any(word in text for word in words)

@@ -21,6 +21,9 @@ _TABLE_FUNCTIONS = {
     *("duckdb_columns", "duckdb_databases", "duckdb_functions", "duckdb_keywords", "duckdb_memory"),
     *("duckdb_schemas", "duckdb_settings", "duckdb_tables", "duckdb_types", "duckdb_views"),
 }
+# In DuckDB 2 the body of a WITH may be INSERT, UPDATE, DELETE or COPY … TO, and the statement a SELECT all the same.
+_QUERIES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "CTE_NODE", "RECURSIVE_CTE_NODE"})
+_INTERNAL = "__internal"  # functions of DuckDB's own, for its plans
 _REFUSED = frozenset({"write_log", "sleep_ms", "query", "query_table", "json_execute_serialized_sql"})
 
 # DuckDB looks at an interrupt between blocks of rows. These do little with each row: their work and their result grow
@@ -77,18 +80,21 @@ QUICK_LENGTH = 20_000  # characters; to read the tree of five times as many take
 
 @dataclass(frozen=True)
 class Calls:
-    """What a statement calls, in lower case, how many tables it names."""
+    """What a statement calls, in lower case, what its parts do, and how many tables it names."""
 
     functions: frozenset[str]
     table_functions: frozenset[str]
+    writes: frozenset[str]  # parts that do more than read, as INSERT
     tables: int
     growth: int  # how many times as long as its values its texts and lists may be, at most
 
     @property
     def refused(self) -> str | None:
-        """A function that is not allowed, if there is one."""
-        refused = (self.functions & _REFUSED) | (self.table_functions - _TABLE_FUNCTIONS)
-        return min(refused, default=None)
+        """What of it is not allowed, if there is something."""
+        internal = {one for one in self.functions if one.startswith(_INTERNAL)}
+        refused = internal | (self.functions & _REFUSED) | (self.table_functions - _TABLE_FUNCTIONS)
+        parts = [f"the function {one}" for one in refused] + [f"{one} in a WITH" for one in self.writes]
+        return min(parts, default=None)
 
     @property
     def may_hold(self) -> bool:
@@ -104,14 +110,17 @@ def read_calls(cursor: duckdb.DuckDBPyConnection, sql: str) -> Calls:
         raise StoreError(
             "this form is not allowed here; DESCRIBE and SHOW do most of what PRAGMA does", "refused"
         )
-    functions, table_functions, tables, growth = set[str](), set[str](), 0, 1
+    functions, table_functions, writes, tables, growth = set[str](), set[str](), set[str](), 0, 1
     for node, is_table in _nodes(tree):
         name = node.get("function_name")
         if isinstance(name, str):
             (table_functions if is_table else functions).add(name.lower())
             growth = min(growth * _times(name.lower(), node.get("children")), 2 * _MOST_GROWTH)
-        tables += node.get("type") in ("BASE_TABLE", "TABLE_FUNCTION") or node.get("class") == "SUBQUERY"
-    return Calls(frozenset(functions), frozenset(table_functions), tables, growth)
+        kind = node.get("type")
+        if isinstance(kind, str) and kind.endswith("_NODE") and kind not in _QUERIES:
+            writes.add(kind.partition("_")[0])
+        tables += kind in ("BASE_TABLE", "TABLE_FUNCTION") or node.get("class") == "SUBQUERY"
+    return Calls(frozenset(functions), frozenset(table_functions), frozenset(writes), tables, growth)
 
 
 def _times(name: str, given: Any) -> int:

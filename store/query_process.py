@@ -32,7 +32,7 @@ LEAST_THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 class QueryProcess:
-    """`with process.started(places): process.to_arrow_reader(…)` as of a cursor. `interrupt`, from any thread and at
+    """`with process.started(places): process.reader()` as of a statement. `interrupt`, from any thread and at
     any time, ends it: duckdb.InterruptException is raised then.
     """
 
@@ -60,7 +60,7 @@ class QueryProcess:
         finally:
             places.release()
 
-    def to_arrow_reader(self, batch_size: int, /) -> _Batches:
+    def reader(self) -> _Batches:
         """The rows as they come. Raises StoreError, where the statement fails."""
         assert self._process is not None
         assert self._process.stdout is not None
@@ -168,6 +168,9 @@ class _Batches:
             self._process._raise_if_failed()
             raise
         self._process._raise_if_failed()
+
+    def close(self) -> None:
+        self._reader.close()
 
 
 def folder_of(database: Path) -> Path:

@@ -21,7 +21,7 @@ import duckdb
 import pyarrow as pa
 
 from finetui.errors import StoreError
-from store.answers import BATCH_ROWS, of_database
+from store.answers import Statement, of_database
 from store.guard import check, nested_too_deeply, told
 from store.limits import data_bytes
 
@@ -55,7 +55,7 @@ def _answer(request: dict[str, Any]) -> None:
     with duckdb.connect(request["database"], read_only=True, config=request["settings"]) as connection:
         connection.execute("SET enable_external_access = false; SET lock_configuration = true")
         check(connection, request["sql"])  # of a long one it is the first time
-        reader = connection.execute(request["sql"]).to_arrow_reader(BATCH_ROWS)
+        reader = Statement(connection, request["sql"]).reader()
         with pa.ipc.new_stream(sys.stdout.buffer, reader.schema) as stream:
             for batch in reader:
                 stream.write_batch(batch)

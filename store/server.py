@@ -24,7 +24,7 @@ import pyarrow.flight as flight
 
 from finetui.errors import StoreError
 from store import guard, query_process
-from store.answers import Result, Room, fetch
+from store.answers import Result, Room, Statement, fetch
 from store.limits import Limits
 from store.projection import Projection
 from store.queries import NAMED
@@ -222,7 +222,7 @@ class _Flight(flight.FlightServerBase):
                 self._projection.read() as cursor,
                 self.running.watch(query_id, cursor, NAMED_TIMEOUT_S),
             ):
-                return fetch(cursor.execute(sql, parameters), None, room)
+                return fetch(Statement(cursor, sql, parameters), None, room)
 
         try:
             try:

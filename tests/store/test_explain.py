@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import duckdb
 import pytest
 
 from store.explain import explain
 
+M = "CREATE TABLE m AS SELECT unnest(['nan'::DOUBLE, 1, 'inf'::DOUBLE]) AS value"
+
 
 def said(sql: str) -> str:
     with duckdb.connect() as connection:
-        connection.execute("CREATE TABLE m AS SELECT unnest(['nan'::DOUBLE, 1, 'inf'::DOUBLE]) AS value")
+        connection.execute(M)
         with pytest.raises(duckdb.Error) as caught:
             connection.execute(sql)
     return explain(caught.value)
@@ -22,7 +26,12 @@ def said(sql: str) -> str:
 )
 def test_a_spread_over_a_run_that_diverged_names_nan_and_what_to_do(call: str) -> None:
     arguments = "value, value" if call in ("corr", "regr_r2") else "value"
-    sentence = said(f"SELECT {call}({arguments}) FROM m")
+    query = f"SELECT {call}({arguments}) FROM m"
+    if call not in ("skewness", "kurtosis_pop") and not duckdb.__version__.startswith("1."):
+        with duckdb.connect() as connection:  # DuckDB 2 has a result
+            assert math.isnan(connection.execute(M).execute(query).fetchall()[0][0])
+        return
+    sentence = said(query)
     assert "NaN" in sentence
     assert sentence.endswith("leave them out with WHERE isfinite(value)")
 
@@ -42,10 +51,10 @@ def test_what_is_advised_helps() -> None:
             'line 1: referenced column "foo" not found in FROM clause; did you mean "value"',
         ),
         ("SELECT 'a'::INT", "line 1: could not convert string 'a' to INT32"),
-        ("SELECT 1 FROM", "syntax error at end of input"),
+        ("SELECT 1 FROM", ("syntax error at end of input", 'line 1: syntax error at or near "FROM"')),
     ],
 )
-def test_a_sentence_begins_small(sql: str, begins: str) -> None:
+def test_a_sentence_begins_small(sql: str, begins: str | tuple[str, ...]) -> None:
     assert said(sql).startswith(begins)
 
 

@@ -209,7 +209,7 @@ def test_a_query_that_cannot_be_interrupted_holds_up_nobody(
 ) -> None:
     monkeypatch.setattr(guard, "PATIENCE_S", 0.1)
     monkeypatch.setattr(Calls, "may_hold", False)  # as of one that the list has overlooked
-    slow = "SELECT levenshtein(repeat('a', 20000), repeat('b', 20000))"
+    slow = "SELECT sha256(repeat('a', 200000000))"
     with pytest.raises(
         StoreError, match=r"longer than 0\.05 s, and the database cannot interrupt it"
     ) as stopped:

@@ -10,7 +10,7 @@ import pytest
 from fake_home import FakeHome, rows
 
 from finetui.errors import StoreError
-from store import guard
+from store import answers, guard
 from store.ingest import Ingest
 from store.limits import Limits
 from store.projection import Projection
@@ -51,6 +51,11 @@ REFUSED = [
     "UPDATE runs SET name = 'x'",
     "MERGE INTO meta USING meta m ON true WHEN MATCHED THEN DELETE",
     "WITH x AS (DELETE FROM runs RETURNING *) SELECT * FROM x",
+    "WITH x AS (INSERT INTO meta VALUES ('a', 'b') RETURNING *) SELECT * FROM x",
+    "WITH x AS (UPDATE runs SET name = 'x' RETURNING *) SELECT * FROM x",
+    "WITH x AS (COPY runs TO '/tmp/stolen.csv') SELECT 1",
+    "SELECT (WITH x AS (COPY (SELECT 1) TO '/tmp/stolen.csv') SELECT 1)",
+    "EXPLAIN ANALYZE WITH x AS (DELETE FROM runs RETURNING *) SELECT * FROM x",
     "EXPLAIN ANALYZE DELETE FROM runs",
     "EXPLAIN ANALYZE (SELECT 1); DELETE FROM runs",
     "EXPLAIN EXPLAIN ANALYZE DELETE FROM runs",
@@ -84,6 +89,11 @@ REFUSED = [
     "CHECKPOINT",
     "FORCE CHECKPOINT",
     "VACUUM",
+    "CONNECT 'x'",
+    "DISCONNECT",
+    "UPDATE EXTENSIONS",
+    "CREATE SECURE VIEW x AS SELECT 1",
+    "CREATE TRIGGER x AFTER INSERT ON meta FOR EACH ROW SELECT 1",
     "CALL enable_logging()",
     "PREPARE p AS SELECT 1",
     "EXECUTE p",
@@ -116,12 +126,28 @@ REFUSED = [
     "SELECT * FROM glob('/*')",
     "SELECT * FROM parquet_metadata('/etc/passwd')",
     "SELECT * FROM duckdb_secrets()",
+    "SELECT * FROM read_single_csv_file('/etc/passwd')",
+    "SELECT * FROM read_single_json_file('/etc/passwd')",
+    "SELECT * FROM read_single_parquet_file('/etc/passwd')",
+    "SELECT * FROM parquet_page_index('/etc/passwd')",
+    "SELECT * FROM python_arrow_scan(1)",
+    "SELECT * FROM add_grammar_extension('x')",
+    "SELECT * FROM remove_grammar_extension('x')",
+    "SELECT * FROM create_external_resource('x')",
+    "SELECT * FROM register_external_resource('x')",
+    "SELECT * FROM register_external_resource_type('x')",
+    "SELECT * FROM deregister_external_resource('x')",
+    "SELECT * FROM destroy_external_resource('x')",
+    "SELECT * FROM duckdb_external_resources()",
+    "SELECT * FROM duckdb_live_query_metrics()",
     "SELECT * FROM '/etc/passwd.csv'",
     "SELECT * FROM 'https://example.org/x.parquet'",
     "SELECT getenv('HOME')",
     "SELECT write_log('x')",
     "SELECT sleep_ms(100000)",
     "SELECT nextval('s')",
+    "SELECT setval('s', 1)",
+    "SELECT __internal_barrier(1)",
     "SELECT * FROM secret_local_table",
     "SELECT " + "1 + " * 5000 + "1 AS x FROM nowhere",
     "",
@@ -176,6 +202,24 @@ def test_everything_else_is_refused_and_changes_nothing(filled: Projection, tmp_
         filled, "SELECT current_setting('enable_external_access'), current_setting('lock_configuration')"
     ) == [(False, True)]
     assert secret_local_table.num_rows == 1
+
+
+def test_a_with_writes_no_file_that_the_database_itself_may_write(filled: Projection) -> None:
+    """DuckDB lets it write beside its own file, and DuckDB 2 takes COPY as the body of a WITH."""
+    beside = filled.path.with_name(f"{filled.path.name}.compact")
+    with pytest.raises(StoreError, match=r"^(COPY in a WITH is not allowed here|a CTE needs a SELECT)$"):
+        guard.run(filled, f"WITH x AS (COPY (SELECT 1) TO '{beside}') SELECT 1")
+    assert not beside.exists()
+
+
+def test_rows_that_nobody_asks_for_are_not_made(filled: Projection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them at once would be in memory, whatever the limit of an answer."""
+    monkeypatch.setattr(answers, "COUNT_S", 0.0)
+    sql = "SELECT CASE WHEN range = 20000000 THEN error('too far') ELSE range END AS n FROM range(100000000)"
+    answer = guard.run(filled, sql, limit=2)
+    assert answer.table.to_pylist() == [{"n": 0}, {"n": 1}]
+    assert answer.note is not None
+    assert answer.note.startswith("only the first 2 of more than ")
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_a_copied_directory_is_a_copy_whichever_is_read_first(
     assert said == [(copy, "a copy: its run.json has the UUID of 000002-demo, uuid-2")]
     with projection.read() as cursor:
         sql, parameters = queries.run(copy)
-        shown = cursor.execute(sql, parameters).to_arrow_table().to_pylist()[0]
+        shown = cursor.sql(sql, params=parameters).to_arrow_table().to_pylist()[0]
     assert (shown["copy_of"], shown["uuid"], shown["parent"]) == (2, other, None)
 
 
@@ -144,4 +144,4 @@ def test_homes_that_were_put_together_have_one_content_however_they_are_read(
 def _table(projection: Projection) -> list[dict[str, int | None]]:
     with projection.read() as cursor:
         sql, parameters = queries.runs()
-        return cursor.execute(sql, parameters).to_arrow_table().to_pylist()
+        return cursor.sql(sql, params=parameters).to_arrow_table().to_pylist()

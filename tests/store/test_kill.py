@@ -69,7 +69,7 @@ def test_each_point_arrives_once_although_the_reader_is_killed(
         other.end()
 
     chance = random.Random(7)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": f"{os.environ['PYTHONPATH']}:{Path(__file__).parents[2]}"}
     for _ in range(KILLS):
         reader = subprocess.Popen(
             [sys.executable, "-c", READER, str(home.path), "9"],

@@ -403,7 +403,7 @@ def test_a_full_disk_stops_ingest_until_there_is_room(home: FakeHome, projection
     for step in range(5_000):
         run.metrics(step, loss=step * 0.1, noise=(step * 7919 % 1000) / 3)
     script = [sys.executable, "-c", FULL_DISK, str(home.path)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": f"{os.environ['PYTHONPATH']}:{Path(__file__).parents[2]}"}
     done = subprocess.run(script, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     full, *_, free = [line for line in done.stdout.splitlines() if line.startswith("problem:")]

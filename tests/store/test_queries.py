@@ -18,7 +18,7 @@ from store.projection import Projection
 def ask(projection: Projection, query: queries.Query) -> list[dict[str, Any]]:
     sql, parameters = query
     with projection.read() as cursor:
-        return cursor.execute(sql, parameters).to_arrow_table().to_pylist()
+        return cursor.sql(sql, params=parameters).to_arrow_table().to_pylist()
 
 
 def trained(home: FakeHome, number: int, losses: list[float], **changes: Any) -> FakeRun:

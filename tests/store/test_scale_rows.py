@@ -46,7 +46,7 @@ def trained(home: FakeHome, number: int, heldout: float, general: float, **chang
 def ask(projection: Projection, query: queries.Query) -> list[dict[str, Any]]:
     sql, parameters = query
     with projection.read() as cursor:
-        return cursor.execute(sql, parameters).to_arrow_table().to_pylist()
+        return cursor.sql(sql, params=parameters).to_arrow_table().to_pylist()
 
 
 def test_scalings_are_read_of_a_run_that_has_ended_and_the_last_one_is_shown(
