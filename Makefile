@@ -5,7 +5,12 @@ BIN := .venv/bin
 # What is imported in a hundred processes is compiled once.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: install demo test lint types unit docs format
+# The tests that run a second time, with DuckDB 2: what is asked of the database, and its file made, damaged, reopened.
+DUCKDB_2 := $(CURDIR)/.venv/duckdb-2
+DUCKDB_2_TESTS := $(patsubst %,tests/store/test_%.py,projection kill ingest queries guard explain flight digests judged \
+  scale_rows example_queries)
+
+.PHONY: install demo test lint types unit duckdb-2 docs format
 
 install: .venv/.installed
 
@@ -15,12 +20,15 @@ install: .venv/.installed
 demo: install
 	@$(BIN)/finetui demo
 
-# Types and layout are checked while the tests begin.
+# Types and layout are checked, and DuckDB 2 tried, while the tests begin.
 test: install
-	@$(MAKE) --no-print-directory -j3 lint types unit
+	@$(MAKE) --no-print-directory -j4 lint types unit duckdb-2
 
 unit: install
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 4 --dist loadscope --no-loadscope-reorder -q
+
+duckdb-2: install
+	@OMP_NUM_THREADS=1 PYTHONPATH=$(DUCKDB_2) $(BIN)/pytest -q $(DUCKDB_2_TESTS)
 
 lint: install
 	@$(BIN)/ruff check .

@@ -44,6 +44,13 @@ def asides(home: FakeHome) -> list[str]:
     return [path.name for path in home.path.glob("store.duckdb.aside*") if not path.name.endswith(".wal")]
 
 
+def test_this_is_the_duckdb_that_was_asked_for() -> None:
+    """`make test` runs this file twice, the second time with DuckDB 2 first on the path."""
+    first = os.environ["PYTHONPATH"].split(os.pathsep)
+    asked = any(Path(folder).name == "duckdb-2" for folder in first)
+    assert not asked or duckdb.__version__.startswith("2.")
+
+
 def test_every_table_column_view_and_macro_explains_itself(projection: Projection) -> None:
     assert not rows(projection, "SELECT table_name FROM duckdb_tables() WHERE comment IS NULL")
     assert not rows(projection, "SELECT view_name FROM duckdb_views() WHERE NOT internal AND comment IS NULL")
