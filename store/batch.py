@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
@@ -13,7 +12,7 @@ import pyarrow as pa
 
 from finetui.log import CUT_OFF
 from store import rollups, settling, summary
-from store.line_fields import real
+from store.line_fields import as_json, real
 from store.lines import SUPERSEDED
 from store.schema import TABLES
 from store.states import WAITING, RunState, sql_list
@@ -148,7 +147,7 @@ class Batch:
             kind=entry["kind"],
             level=level,
             message=message,
-            body=json.dumps(rest, ensure_ascii=False) if rest else None,
+            body=as_json(rest) if rest else None,
         )
 
     def points(
@@ -163,18 +162,14 @@ class Batch:
         """One row of `metrics` per value, folded into the run's summaries. `directions`: whether higher is better, by
         key, where that was said.
         """
-        self.extend(
-            "metrics_live",
-            len(values),
-            run=run.run,
-            attempt=attempt,
-            step=step,
-            key=list(values),
-            value=list(values.values()),
-            t=t,
-        )
         if run.summaries is None:
             raise ValueError(f"the summaries of run {run.run} are not loaded")
+        n, columns = len(values), self._columns_of("metrics_live")
+        for name, same in (("run", run.run), ("attempt", attempt), ("step", step), ("t", t)):
+            columns[name] += [same] * n
+        columns["key"] += values
+        columns["value"] += values.values()
+        self.n_rows += n
         summary.add(run.summaries, step, values, directions)
         self.summaries.setdefault(run.run, (run.summaries, set()))[1].update(values)
 
@@ -210,8 +205,12 @@ class Batch:
         if self.is_settled and (long := self._long_runs()):
             settling.make(cursor, long)
         _upsert(cursor, "meta", ["key"], [{"key": key, "value": value} for key, value in self.meta.items()])
-        offsets = [{"log": log, "path": path, "byte_offset": at} for log, (path, at) in self.offsets.items()]
-        _upsert(cursor, "ingest", ["log"], offsets, lambda row: _run_of(row["log"], row["path"]) in self.new)
+        offsets = [
+            {"run": _run_of(log, path), "log": log, "path": path, "byte_offset": at}
+            for log, (path, at) in self.offsets.items()
+        ]
+        # By run first, which is a number: of many runs' logs, only these are looked at.
+        _upsert(cursor, "ingest", ["run", "log"], offsets, lambda row: row["run"] in self.new)
 
     @property
     def is_settled(self) -> bool:
@@ -325,10 +324,6 @@ def forget_run(cursor: duckdb.DuckDBPyConnection, run: int) -> None:
     for table, (_, columns) in TABLES.items():
         if any(name == "run" for name, _, _ in columns):
             cursor.execute(f"DELETE FROM {table} WHERE run = $run", {"run": run})
-    cursor.execute(
-        "DELETE FROM ingest WHERE starts_with(log, $prefix) OR log = $whole",
-        {"prefix": f"{run}.", "whole": f"run/{run}"},
-    )
 
 
 def _upsert(
@@ -366,9 +361,9 @@ def _update(
     return [row for row in rows if tuple(row[key] for key in keys) not in there]
 
 
-def _run_of(log: str, path: str) -> int | None:
-    """The run of a log, by its identity; None of the hardware's."""
-    return int(log.removeprefix("run/").partition(".")[0]) if path.startswith("runs/") else None
+def _run_of(log: str, path: str) -> int:
+    """The run of a log, by its identity; 0 of the hardware's."""
+    return 0 if path.startswith("hardware") else int(log.removeprefix("run/").partition(".")[0])
 
 
 def _columns(table: str, rows: list[dict[str, Any]]) -> dict[str, list[Any]]:

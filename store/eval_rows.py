@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from store.batch import Batch, RunRow
-from store.line_fields import BadLine, body, maybe_real, maybe_reals, maybe_smalls, maybe_text, real
+from store.line_fields import BadLine, as_json, body, maybe_real, maybe_reals, maybe_smalls, maybe_text, real
 from store.lines import Choices, Drift, Eval, Examples, Flag, Forecast, Result, Sample, Scored
 
 Entry = dict[str, Any]  # a line as it was parsed
@@ -184,9 +184,9 @@ def flag_line(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: Flag)
         forecast_lo=forecast.lo,
         forecast_hi=forecast.hi,
         message=line.message,
-        advice=json.dumps(line.advice or [], ensure_ascii=False),
-        actions=json.dumps(line.actions or [], ensure_ascii=False),
-        worst=json.dumps(line.worst or [], ensure_ascii=False),
+        advice=as_json(line.advice or []),
+        actions=as_json(line.actions or []),
+        worst=as_json(line.worst or []),
         state=line.state or "raised",
         per=line.per or "token",
         t=t,

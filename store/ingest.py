@@ -245,7 +245,7 @@ class Ingest:
 
     def _discover(self) -> None:
         """Run directories that have come, gone, or changed their name."""
-        listing = self._lister.look(lambda: self._known.dirs)
+        listing = self._lister.look(self._known.dirs.get)
         if listing is None:
             return
         runs = listing.runs
@@ -255,7 +255,8 @@ class Ingest:
             if number not in self._watches or not self._watches[number].path.is_dir():
                 self._lose(number, removed=number in removed)
         for number, path in runs.items():
-            if number not in self._watches or self._watches[number].path != path:
+            watch = self._watches.get(number)
+            if watch is None or (watch.path is not path and watch.path != path):
                 self._find(number, path)
 
     def _find(self, number: int, path: Path) -> None:

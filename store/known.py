@@ -35,11 +35,12 @@ class Known:
     def load(cls, cursor: duckdb.DuckDBPyConnection) -> Known:
         """What is committed."""
         known = cls()
-        for identity, path, offset in cursor.execute("SELECT log, path, byte_offset FROM ingest").fetchall():
+        sql = "SELECT run, log, path, byte_offset FROM ingest"
+        for run, identity, path, offset in cursor.execute(sql).fetchall():
             known.offsets[identity] = offset
             known.ids[path] = identity
             if path.endswith(f"/{JOURNAL_NAME}"):
-                known.journals[int(identity.partition(".")[0])] = identity
+                known.journals[run] = identity
         for row in cursor.execute(f"SELECT {', '.join(STATE_COLUMNS)} FROM runs").fetchall():
             known.states[row[0]] = RunRow(*row)
         known.dirs = {run: Path(path) for run, path in cursor.execute("SELECT run, dir FROM runs").fetchall()}

@@ -37,6 +37,9 @@ Json = Any  # whatever the line has
 
 HEADER = "header"  # kind of the first line of every log
 
+# JSON with letters as they are; `json.dumps` makes an encoder at every call that asks for it.
+as_json = json.JSONEncoder(ensure_ascii=False).encode
+
 
 # ---- values --------------------------------------------------------------------------------------------
 
@@ -70,7 +73,7 @@ def small(value: Any) -> int:
 
 def text(value: Any) -> str:
     """Text as it is, anything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else as_json(value)
 
 
 @dataclass(frozen=True)

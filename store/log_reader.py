@@ -28,13 +28,13 @@ class LogReader:
     """Of one home."""
 
     def __init__(self, home: Path, known: Known, writer: Writer) -> None:
-        self._home = home
+        self._prefix = f"{home}/"
         self._known = known
         self._writer = writer
         self._complained: set[Path] = set()
 
     def relative(self, path: Path) -> str:
-        return str(path.relative_to(self._home))
+        return str(path).removeprefix(self._prefix)
 
     def read(self, path: Path, run: int | None, attempt: int | None, use: Use) -> bool:
         """Read on from where it was left; whether there was anything new. One bad file stops no other. Raises
@@ -42,7 +42,7 @@ class LogReader:
         """
         try:
             grew = self._read_on(path, run, attempt, use)
-            if path in self._complained:
+            if self._complained and path in self._complained:
                 self._complained.discard(path)
                 self._known.damaged.pop(run, None)
             return grew

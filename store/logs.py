@@ -6,9 +6,8 @@ import errno
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from finetui.files import open_regular
 from finetui.log import parse_line
@@ -19,8 +18,7 @@ LONGEST_LINE = 128 << 20  # bytes; none that finetui writes comes near
 _LONGEST_HEADER = 4096
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """One whole line of a log (without its newline) and the byte offset just after it."""
 
     text: bytes
@@ -78,12 +76,20 @@ def parse(text: bytes) -> dict[str, Any]:
 
 def well_formed(value: Any) -> Any:
     """The same without half surrogate pairs."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return _mended(value)
+    return value
+
+
+def _mended(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, dict):
-        return {well_formed(key): well_formed(inner) for key, inner in value.items()}
+        return {_mended(key): _mended(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [well_formed(inner) for inner in value]
+        return [_mended(inner) for inner in value]
     return value
 
 

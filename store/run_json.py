@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from finetui.hashes import short_hash
 from store.batch import Batch
 from store.identity import parent_of
-from store.line_fields import BadLine, maybe_real, maybe_text, maybe_whole, real
+from store.line_fields import BadLine, as_json, maybe_real, maybe_text, maybe_whole, real
 
 LATEST = 1e11  # Unix seconds; later times cannot be shown
 
+
+Leaf = tuple[str, str, float | None]  # dotted key, value as text, value as a number
 
 OF_FIX = ("flag", "level", "key", "old", "new", "action", "source")
 
@@ -66,7 +67,7 @@ def run_json(batch: Batch, run: int, directory: Path, body: dict[str, Any]) -> l
         "method": maybe_text(method.get("name") if isinstance(method, dict) else method),
         "task": maybe_text(task.get("name") if isinstance(task, dict) else task),
         "seed": None if logged and not _is_whole(recipe.get("seed")) else value(recipe, "seed", maybe_whole),
-        "recipe_json": json.dumps(recipe, ensure_ascii=False),
+        "recipe_json": as_json(recipe),
         "recipe_hash": maybe_text(body.get("recipe_hash")),
         "seedless_hash": _seedless_hash(recipe),
         "git_commit": maybe_text(body.get("git_commit")),
@@ -77,7 +78,7 @@ def run_json(batch: Batch, run: int, directory: Path, body: dict[str, Any]) -> l
     }
     versions = body.get("versions")
     libraries = {"python": body.get("python"), **(versions if isinstance(versions, dict) else {})}
-    leaves = list(_leaves(recipe, ""))  # before anything is added: it may be nested too deeply
+    leaves = _leaves(recipe)  # before anything is added: it may be nested too deeply
     batch.add("runs", run=run, **row)
     if leaves:
         keys, values, numbers = map(list, zip(*leaves, strict=True))
@@ -110,15 +111,19 @@ def maybe_time(value: Any) -> float | None:
     return t
 
 
-def _leaves(value: Any, prefix: str) -> Iterator[tuple[str, str, float | None]]:
-    """(dotted key, value as text, value as a number)."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _leaves(inner, f"{prefix}.{key}" if prefix else key)
-    elif value is not None:
-        if type(value) is int:
-            yield prefix, str(value), real(value)
-            return
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        yield prefix, text, real(value) if is_number else None
+def _leaves(recipe: dict[str, Any]) -> list[Leaf]:
+    found: list[Leaf] = []
+    _add_leaves(recipe, "", found)
+    return found
+
+
+def _add_leaves(tree: dict[str, Any], prefix: str, found: list[Leaf]) -> None:
+    for name, value in tree.items():
+        key = f"{prefix}.{name}" if prefix else name
+        if isinstance(value, dict):
+            _add_leaves(value, key, found)
+        elif isinstance(value, str):
+            found.append((key, value, None))
+        elif value is not None:
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            found.append((key, as_json(value), real(value) if is_number else None))

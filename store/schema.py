@@ -439,6 +439,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
     "ingest": (
         "How far each log has been read; committed with the rows it covers",
         [
+            ("run", "INTEGER", "number of the run; 0 for the hardware's log"),
             ("log", "VARCHAR", "identity of the log, from its header; unique"),
             ("path", "VARCHAR", "path relative to the home"),
             ("byte_offset", "BIGINT", "bytes read"),

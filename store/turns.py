@@ -26,6 +26,7 @@ class Turns:
         """Return the runs of this round, out of all `runs`."""
         chosen = dict.fromkeys([*self.take_notified(), *sorted(self.hot)])
         if not self._waiting and not self._ended:
+            self.hot = set(self.hot)  # all runs were once, and a set never shrinks
             for number in runs:
                 (self._ended if is_final(number) else self._waiting).append(number)
         for turn, n in ((self._waiting, WAITING_PER_ROUND), (self._ended, ENDED_PER_ROUND)):

@@ -60,7 +60,7 @@ class KnownRuns:
         self.next = max(last, last_number(self._home)) + 1
         with suppress(OSError):  # a full disk; nothing is made there then
             note_given(self._home, self.next - 1)
-        listing = self._lister.look(lambda: known) or Listing()
+        listing = self._lister.look(known.get) or Listing()
         for path in listing.runs.values():
             self.take_up(RunDir(path), moved_in=False)
 
@@ -71,15 +71,16 @@ class KnownRuns:
 
     def look(self) -> None:
         """Find directories of runs that have come, gone or changed their name."""
-        listing = self._lister.look(lambda: {number: run.path for number, run in self.dirs.items()})
+        listing = self._lister.look(lambda number: self.dirs[number].path if number in self.dirs else None)
         if listing is None:
             return
         for number in self.dirs.keys() - listing.runs.keys():
             if not self.dirs[number].path.is_dir():
                 self.forget(number)
         for number, path in listing.runs.items():
-            if number not in self.dirs or self.dirs[number].path != path:
-                if number in self.dirs:
+            known = self.dirs.get(number)
+            if known is None or (known.path is not path and known.path != path):
+                if known is not None:
                     self.forget(number)
                 run = RunDir(path)
                 if not is_settled(path, SETTLE_S) and not journal.read(run).logged:  # these appear whole
