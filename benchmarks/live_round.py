@@ -32,7 +32,7 @@ def live_round(folder: Path, old: int) -> dict[str, Any]:
     """CPU milliseconds of a round with so many old runs, and of its parts; medians."""
     for number in range(1, old + 1):
         make_run(folder, number)
-    log = make_run(folder, old + 1, live=True)
+    log = make_run(folder, old + 1, is_live=True)
     projection, home = Projection(folder / "store.duckdb"), Home(folder)
     ingest = Ingest(projection, folder)
     while ingest.reading is not None:
@@ -53,6 +53,8 @@ def live_round(folder: Path, old: int) -> dict[str, Any]:
         parts["read"].append(cpu_ms(ingest.poll))
         parts["waiting"].append(cpu_ms(lambda: projection.set_waiting(queue.waiting_for)))
         parts["queue"].append(cpu_ms(tick))
+    (folder / "runs" / f"{old + 2:06d}-comes").mkdir()
+    found = cpu_ms(ingest.poll) + cpu_ms(tick)
     assert ingest.problem is None
     assert queue.counts()["running"] == [old + 1]
     projection.close()
@@ -60,6 +62,7 @@ def live_round(folder: Path, old: int) -> dict[str, Any]:
     return {
         f"live round, {old:,} old runs, CPU ms": statistics.median(whole),
         f"live round, {old:,} old runs, least CPU ms": min(whole),
+        f"a directory comes, {old:,} old runs, CPU ms": found,
         **{f"of it {name}, {old:,} old runs": statistics.median(times) for name, times in parts.items()},
     }
 
@@ -70,7 +73,7 @@ def cpu_ms(call: Callable[[], object]) -> float:
     return (time.process_time() - started) * 1e3
 
 
-def make_run(home: Path, number: int, *, live: bool = False) -> Path:
+def make_run(home: Path, number: int, *, is_live: bool = False) -> Path:
     """A run that has ended, or one whose worker is this process; its log."""
     run = home / "runs" / f"{number:06d}-bench"
     log = run / "attempts" / "1" / "events.jsonl"
@@ -86,7 +89,7 @@ def make_run(home: Path, number: int, *, live: bool = False) -> Path:
         {"kind": "started", "attempt": 1, "device": "cpu", "threads": 1, **this.to_dict()},
         {"kind": "running", "state": "running", "attempt": 1, **this.to_dict()},
     ]
-    if not live:
+    if not is_live:
         journal.append({"kind": "ended", "state": "finished", "attempt": 1, "exit_code": 0, "signal": None})
     write_log(run / "journal.jsonl", start, journal)
     write_log(log, start, [])

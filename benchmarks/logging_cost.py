@@ -7,7 +7,9 @@ of its own, as its documentation says for a local run without a server. Cost: th
 other, and then with 5 ms of sleep before each, as a training step comes between two: what the call needs is then no
 longer in the caches of the processor. SIGKILL: a script logs every 5 ms and says after each call that it has returned;
 it is killed, alone or with all that it has started (as by a scheduler, or with its container), and the points are
-counted that its tracker then has, after ten seconds. Nothing leaves the machine.
+counted that its tracker then has, after ten seconds. Bytes: all files that the first script has left, divided by its
+points; finetui's with its database. Answer: the curve of one metric, as the tracker gives it to a program. Nothing
+leaves the machine.
 """
 
 from __future__ import annotations
@@ -101,6 +103,42 @@ for step in range(1, 10**9):
     sys.stdout.flush()
     time.sleep(0.005)
 """
+# Each defines `points()`: the curve of `metric_0` as its tracker gives it to a program, by the documented way.
+POINTS_FINETUI = """
+import finetui
+def points():
+    with finetui.connect() as client:
+        table = client.query("SELECT step, value FROM metrics WHERE key = 'train/metric_0' ORDER BY step")
+        return table.num_rows
+"""
+POINTS_MLFLOW = """
+import mlflow
+def points():
+    mlflow.set_tracking_uri("sqlite:///mlflow.db")
+    client = mlflow.MlflowClient()
+    (run,) = client.search_runs(["0"])
+    return len(client.get_metric_history(run.info.run_id, "metric_0"))
+"""
+POINTS_TRACKIO = """
+import trackio
+def points():
+    (run,) = trackio.Api().runs("cost")
+    return len(run.history("metric_0") if hasattr(run, "history") else run.metric("metric_0"))
+"""
+# In a new process, imports and the start of what has to run included, and then again.
+ANSWER = """
+import json, time
+began = time.perf_counter()
+{points}
+count = points()
+first = time.perf_counter() - began
+again = []
+for _ in range(5):
+    began = time.perf_counter()
+    assert points() == count
+    again.append(time.perf_counter() - began)
+print(json.dumps(dict(count=count, first=first, again=sorted(again)[2])))
+"""
 # Each prints how many points of `metric_0` its tracker has.
 COUNT_FINETUI = """
 import finetui
@@ -136,20 +174,21 @@ class Tracker:
     package: str  # empty: this environment's own
     script: str
     count: str
+    points: str = ""  # empty: it gives its points to no program on this machine
 
 
 TRACKERS = (
-    Tracker("finetui", "", FINETUI, COUNT_FINETUI),
-    Tracker("MLflow", "mlflow", MLFLOW, COUNT_MLFLOW),
-    Tracker("MLflow, `synchronous=False`", "mlflow", MLFLOW_LATER, COUNT_MLFLOW),
-    Tracker("trackio", "trackio", TRACKIO, COUNT_TRACKIO),
+    Tracker("finetui", "", FINETUI, COUNT_FINETUI, POINTS_FINETUI),
+    Tracker("MLflow", "mlflow", MLFLOW, COUNT_MLFLOW, POINTS_MLFLOW),
+    Tracker("MLflow, `synchronous=False`", "mlflow", MLFLOW_LATER, COUNT_MLFLOW, POINTS_MLFLOW),
+    Tracker("trackio", "trackio", TRACKIO, COUNT_TRACKIO, POINTS_TRACKIO),
     Tracker("W&B, offline", "wandb", WANDB, COUNT_WANDB.format(root=str(ROOT))),
 )
 
 
 HEAD = (
     "tracker", "version", "call, median, µs", "99th percentile, µs", "5 ms between, median, µs", "begin, s", "end, s",
-    "lost, script killed", "lost, all killed",
+    "lost, script killed", "lost, all killed", "bytes a point, on disk", "answer in a new process, s", "again, ms",
 )  # fmt: skip
 
 
@@ -159,18 +198,25 @@ def main() -> None:
     )
     parser.add_argument("--environments", type=Path, help="where they are kept")
     parser.add_argument("--calls", type=int, default=2000, help="that are timed")
+    names = [tracker.name for tracker in TRACKERS]
+    parser.add_argument("--only", nargs="+", choices=names, help="trackers; all of them without it")
     parser.add_argument("--kept", type=int, default=400, help="calls after which a script is killed")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="finetui-logging-") as scratch:
         environments = options.environments or Path(scratch) / "environments"
         print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         print("| " + " | ".join(HEAD) + " |\n" + "|---" * len(HEAD) + "|", flush=True)
+        points = 10 * (options.calls + options.calls // 4)
         for place, tracker in enumerate(TRACKERS):
+            if options.only and tracker.name not in options.only:
+                continue
             python, version = prepared(tracker, environments)
             folder = Path(scratch) / str(place)
             cost = json.loads(
                 run(python, tracker, folder / "cost", COST, str(options.calls)).splitlines()[-1]
             )
+            answer = answered(python, tracker, folder / "cost", options.calls + options.calls // 4)
+            bytes_ = sum(path.stat().st_size for path in (folder / "cost").rglob("*") if path.is_file())
             alone = lost(python, tracker, folder / "alone", options.kept, with_all=False)
             everything = lost(python, tracker, folder / "all", options.kept, with_all=True)
             cells = [
@@ -180,7 +226,14 @@ def main() -> None:
                 f"{cost['begin']:.2f}",
                 f"{cost['end']:.2f}",
             ]
-            print("| " + " | ".join([tracker.name, version, *cells, alone, everything]) + " |", flush=True)
+            print(
+                "| "
+                + " | ".join(
+                    [tracker.name, version, *cells, alone, everything, f"{bytes_ / points:.0f}", *answer]
+                )
+                + " |",
+                flush=True,
+            )
 
 
 def prepared(tracker: Tracker, environments: Path) -> tuple[str, str]:
@@ -242,6 +295,27 @@ def run(python: str, tracker: Tracker, folder: Path, body: str, *arguments: str)
             sys.exit(f"{tracker.name}: {errors.read().decode(errors='replace')[-2000:]}")
     stop(folder)
     return done.stdout
+
+
+def answered(python: str, tracker: Tracker, folder: Path, steps: int) -> tuple[str, str]:
+    """Seconds until a new process has the curve of a metric, and milliseconds when it asks again."""
+    if not tracker.points:
+        return "–", "–"
+    done = subprocess.run(
+        [python, "-c", ANSWER.format(points=tracker.points)],
+        env=environment(folder),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    stop(folder)
+    if done.returncode:
+        return f"cannot be read: {(done.stderr.strip() or 'no reason').splitlines()[-1]}", "–"
+    found = json.loads(done.stdout.splitlines()[-1])
+    if found["count"] != steps:
+        return f"{found['count']:,} of {steps:,} points", "–"
+    return f"{found['first']:.2f}", f"{found['again'] * 1e3:.1f}"
 
 
 def lost(python: str, tracker: Tracker, folder: Path, kept: int, *, with_all: bool) -> str:

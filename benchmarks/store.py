@@ -1,10 +1,14 @@
-"""What the store costs: `python -m benchmarks.store [--points 1000000] [--runs 10000] [--out FILE.json]`.
+"""What the store costs: `python -m benchmarks.store [--only curve live] [--points 1000000] [--out FILE.json]`.
 
 - ingest: points/s from logs on disk to committed rows, against row-wise `executemany` of the same points
-- round: one live round (10 lines of 10 metrics), as the daemon does it three times a second
-- run table: the named query `runs` over --runs runs
-- curve: one series of --points points in 400 buckets, beside nine others of the same length; their size, with odd times
-- compare: the loss of 20 runs of 10,000 steps, in 400 buckets each, as the compare screen asks for it
+- table: the named query `runs` over --runs runs
+- curve: one series of --points points in 400 buckets, beside nine others of the same length, or alone where it is very
+  long; the same of a plain clustered table; their size, with odd times
+- live: a series of --live points whose run goes on, against the same once it has ended
+- many: --many runs of ten series of 10,000 steps: the curve of one, and of twenty, as the compare screen asks for it
+- round: a round of the daemon while one run logs, beside --old runs that have ended (benchmarks/live_round.py)
+
+All of it takes some 12 GB of disk and half an hour. Each file is deleted when it has been measured.
 """
 
 from __future__ import annotations
@@ -12,34 +16,43 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import tempfile
 import time
-import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.live_round import KEYS, live_round, make_run, write_lines
 from store import queries, settling
 from store.ingest import Ingest
 from store.projection import Projection
+from store.writing import LIVE_ROWS
 
 MANY = 20_000_000  # points of a series that is alone in its file
-KEYS = [f"train/metric_{i}" for i in range(9)] + ["train/loss"]
+SLICE = 10_000_000  # points that are inserted at a time
+MOVED = LIVE_ROWS // len(KEYS)  # points of one of ten series that the writer moves at a time
+PARTS = ("ingest", "table", "curve", "live", "many", "round")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    points = [1_000_000, 10_000_000, 100_000_000]
+    parser.add_argument("--points", type=int, nargs="+", default=points, help="points of the one series")
+    parser.add_argument("--live", type=int, default=10_000_000, help="points of the series that goes on")
+    parser.add_argument("--runs", type=int, nargs="+", default=[10_000, 100_000], help="of the run table")
+    parser.add_argument("--many", type=int, nargs="+", default=[20, 1000], help="runs of 100,000 points each")
     parser.add_argument(
-        "--points", type=int, nargs="+", default=[1_000_000, 10_000_000], help="points of the one series"
+        "--old", type=int, nargs="+", default=[0, 10_000, 100_000], help="runs beside a live one"
     )
-    parser.add_argument("--runs", type=int, default=10_000, help="runs in the run table")
     parser.add_argument("--lines", type=int, default=30_000, help="lines of 10 metrics to ingest")
     parser.add_argument("--slow-rows", type=int, default=3_000, help="rows for executemany")
     parser.add_argument("--out", type=Path, help="write the figures here as JSON")
@@ -49,32 +62,44 @@ def main() -> None:
         "cpus": os.cpu_count(),
         "load": os.getloadavg()[0],
     }
+    parts: dict[str, list[Callable[[Path], dict[str, Any]]]] = {
+        "ingest": [partial(ingest, lines=options.lines, slow_rows=options.slow_rows)],
+        "table": [partial(run_table, n=n) for n in options.runs],
+        "curve": [partial(curve, points=n) for n in options.points],
+        "live": [partial(live_curve, points=options.live)],
+        "many": [partial(many_runs, runs=n, steps=10_000) for n in options.many],
+        "round": [partial(live_round, old=n) for n in options.old],
+    }
+    show(figures)
     with tempfile.TemporaryDirectory(prefix="finetui-store-") as scratch:
-        figures |= ingest(Path(scratch) / "ingest", options.lines, options.slow_rows)
-        figures |= run_table(Path(scratch) / "runs", options.runs)
-        for points in options.points:
-            figures |= curve(Path(scratch) / f"curve-{points}", points)
-        figures |= compare(Path(scratch) / "compare", 20, 10_000)
-    for name, value in figures.items():
-        print(f"{name:>32}  {value:,.2f}" if isinstance(value, float) else f"{name:>32}  {value}")
+        for measure in (one for part in options.only for one in parts[part]):
+            home = Path(scratch) / "home"
+            found = measure(home)
+            shutil.rmtree(home)
+            show(found)
+            figures |= found
     if options.out:
         options.out.write_text(json.dumps(figures, indent=1) + "\n")
 
 
+def show(figures: dict[str, Any]) -> None:
+    for name, value in figures.items():
+        said = f"{value:,.2f}" if isinstance(value, float) else value
+        print(f"{name:>64}  {said}", flush=True)
+
+
 def ingest(home: Path, lines: int, slow_rows: int) -> dict[str, Any]:
-    log = new_run(home, 1)
-    write_lines(log, 0, lines)
+    log = make_run(home, 1, is_live=True)
+    write_lines(log, 1, lines)
     projection = Projection(home / "store.duckdb")
     reader = Ingest(projection, home)
-    warm = new_run(home, 2)
-    write_lines(warm, 0, 1)
     points = lines * len(KEYS)
     started, cpu = time.perf_counter(), time.process_time()
     reader.poll()
     took, cpu_took = time.perf_counter() - started, time.process_time() - cpu
     rounds, rounds_cpu = [], []
     for i in range(15):
-        write_lines(log, lines + 10 * i, 10)
+        write_lines(log, 1 + lines + 10 * i, 10)
         started, cpu = time.perf_counter(), time.process_time()
         reader.poll()
         rounds.append(time.perf_counter() - started)
@@ -139,58 +164,165 @@ def curve(home: Path, points: int) -> dict[str, Any]:
     """
     projection = Projection(home / "store.duckdb")
     keys = KEYS[-1:] if points > MANY else KEYS
-    started = time.perf_counter()
+    insert_s = make_s = before = after = 0.0
+    for key in keys:
+        started = time.process_time()
+        for first in range(0, points, SLICE):
+            with projection.write() as cursor:
+                cursor.execute(
+                    "INSERT INTO metrics_cold SELECT 1, 1, range, $key, round(sin(range / 1000) + random(), 4),"
+                    " 1.7e9 + range / 10 + random() / 100 FROM range($first, $end)",
+                    {"first": first, "end": min(points, first + SLICE), "key": key},
+                )
+        insert_s += time.process_time() - started
     with projection.write() as cursor:
-        for key in keys:
-            cursor.execute(
-                "INSERT INTO metrics_cold SELECT 1, 1, range, $key, round(sin(range / 1000) + random(), 4),"
-                " 1.7e9 + range / 10 + random() / 100 FROM range($n)",
-                {"n": points, "key": key},
-            )
         cursor.execute(
             "INSERT INTO run_summary (run, key, last, last_step, best, best_step, n, first_step)"
             " SELECT 1, k, 0, $n - 1, 0, 0, $n, 0 FROM (SELECT unnest($keys) AS k)",
             {"n": points, "keys": keys},
         )
-    inserted = time.perf_counter()
     before = size(projection)
+    started = time.process_time()
     with projection.write() as cursor:
         settling.make(cursor, [1])
-    made = time.perf_counter()
-    after = size(projection)
-
-    def ask() -> pa.Table:
-        with projection.read() as cursor:
-            table = cursor.execute(*queries.curves([1], "train/loss", buckets=400)).to_arrow_table()
-        assert 200 < table.num_rows <= 400
-        return table
-
-    def plain() -> None:
-        with projection.read() as cursor:
-            cursor.execute(
-                "SELECT max(step), min(value), max(value), arg_max(value, step) FROM metrics_cold"
-                " WHERE run = 1 AND key = 'train/loss' GROUP BY step // $width",
-                {"width": points // 400},
-            ).to_arrow_table()
-
-    took, whole = timed(ask, 15), timed(plain, 3)
-    with projection.read() as cursor:
-        points_file = home / "points.parquet"
-        pq.write_table(cursor.execute("FROM metrics").to_arrow_table(), points_file, compression="zstd")
-    figures = {
+    make_s, after = time.process_time() - started, size(projection)
+    took, cpu = asked(projection, 1)
+    whole = timed(lambda: read_plainly(projection, 1, points), 3)
+    with_zstd = parquet_bytes(projection, home / "points.parquet")
+    projection.close()
+    what = f"({points:,})"
+    return {
         f"curve of {points:,} points ms": took * 1e3,
-        "the same of a plain clustered table ms": whole * 1e3,
-        "faster by": whole / took,
-        "rollups made in, share of inserting": (made - inserted) / (inserted - started),
-        "points MB": before / 1e6,
-        "points with rollups MB": after / 1e6,
-        "Parquet with zstd MB": points_file.stat().st_size / 1e6,
-        "with rollups / Parquet": after / points_file.stat().st_size,
+        f"curve of {points:,} points CPU ms": cpu * 1e3,
+        f"the same of a plain clustered table ms {what}": whole * 1e3,
+        f"faster by {what}": whole / took,
+        f"rollups made in, share of inserting {what}": make_s / insert_s,
+        f"points MB {what}": before / 1e6,
+        f"points with rollups MB {what}": after / 1e6,
+        f"Parquet with zstd MB {what}": with_zstd / 1e6,
+        f"with rollups / Parquet {what}": after / with_zstd,
     }
+
+
+def live_curve(home: Path, points: int) -> dict[str, Any]:
+    """One of ten series that go on: its points were moved in parts, as the writer does it, and the last ones wait, with
+    those of the others. Then the same once its run has ended.
+    """
+    projection = Projection(home / "store.duckdb")
+    moves: list[float] = []
+    for first in range(0, points, MOVED):
+        end = min(points, first + MOVED)
+        with projection.write() as cursor:
+            cursor.execute(
+                "INSERT INTO metrics_live SELECT 1, 1, range, 'train/loss', sin(range / 1000) + random(),"
+                " 1.7e9 + range / 10 FROM range($first, $end)",
+                {"first": first, "end": end},
+            )
+            cursor.execute("DELETE FROM run_summary")
+            cursor.execute(
+                "INSERT INTO run_summary (run, key, last, last_step, best, best_step, n, first_step)"
+                " VALUES (1, 'train/loss', 0, $end - 1, 0, 0, $end, 0)",
+                {"end": end},
+            )
+        if end < points:
+            started = time.process_time()
+            with projection.write() as cursor:
+                settling.move(cursor, [1])
+            moves.append(time.process_time() - started)
+    with projection.write() as cursor:
+        others = (
+            f"SELECT 1, 1, range, 'train/metric_' || i, random(), range FROM range({MOVED}), range(9) o(i)"
+        )
+        cursor.execute(f"INSERT INTO metrics_live {others}")
+    live, live_cpu = asked(projection, 1)
+    with projection.write() as cursor:
+        settling.settle(cursor, [1])
+    settled, settled_cpu = asked(projection, 1)
     projection.close()
     return {
-        f"{name} ({points:,})" if "curve of" not in name else name: value for name, value in figures.items()
+        f"live curve of {points:,} points ms": live * 1e3,
+        f"live curve of {points:,} points CPU ms": live_cpu * 1e3,
+        f"the same, settled, ms ({points:,})": settled * 1e3,
+        f"the same, settled, CPU ms ({points:,})": settled_cpu * 1e3,
+        f"move of {MOVED:,} points, first and last, CPU ms": f"{moves[0] * 1e3:.0f}, {moves[-1] * 1e3:.0f}",
     }
+
+
+def many_runs(home: Path, runs: int, steps: int) -> dict[str, Any]:
+    """So many runs of ten series: the curve of one, and the loss of twenty, in 400 buckets."""
+    projection = Projection(home / "store.duckdb")
+    for first in range(1, runs + 1, 100):
+        with projection.write() as cursor:
+            insert_runs(cursor, first, min(runs + 1, first + 100), steps)
+    size(projection)
+    middle = runs // 2
+    took, cpu = asked(projection, middle)
+    whole = timed(lambda: read_plainly(projection, middle, steps), 5)
+    chosen = range(1, runs + 1, max(1, runs // 20))[:20]
+    together = timed(lambda: ask(projection, list(chosen)), 7)
+    projection.close()
+    of = f"of {runs:,} with {runs * steps * len(KEYS):,} points"
+    return {
+        f"curve of a run {of} ms": took * 1e3,
+        f"curve of a run {of} CPU ms": cpu * 1e3,
+        f"the same of a plain clustered table ms {of}": whole * 1e3,
+        f"20 runs {of} ms": together * 1e3,
+    }
+
+
+def insert_runs(cursor: duckdb.DuckDBPyConnection, first: int, end: int, steps: int) -> None:
+    """Runs from `first` to before `end`, of ten series of so many steps."""
+    which = {"first": first, "end": end, "steps": steps, "keys": KEYS}
+    cursor.execute(
+        "INSERT INTO metrics_cold SELECT r.range, 1, s.range, k, random(), s.range"
+        " FROM range($first, $end) r, range($steps) s, (SELECT unnest($keys) AS k) ORDER BY r.range, k, s.range",
+        which,
+    )
+    cursor.execute(
+        "INSERT INTO run_summary (run, key, last, last_step, best, best_step, n, first_step)"
+        " SELECT r.range, k, 0, $steps - 1, 0, 0, $steps, 0"
+        " FROM range($first, $end) r, (SELECT unnest($keys) AS k)",
+        which,
+    )
+
+
+def ask(projection: Projection, runs: list[int]) -> None:
+    with projection.read() as cursor:
+        table = cursor.execute(*queries.curves(runs, "train/loss", buckets=400)).to_arrow_table()
+    assert 200 * len(runs) < table.num_rows <= 401 * len(runs)
+
+
+def asked(projection: Projection, run: int) -> tuple[float, float]:
+    """Median seconds of the curve of a run's loss, and of CPU."""
+    cpu: list[float] = []
+
+    def once() -> None:
+        started = time.process_time()
+        ask(projection, [run])
+        cpu.append(time.process_time() - started)
+
+    return timed(once, 25), statistics.median(cpu[1:])
+
+
+def read_plainly(projection: Projection, run: int, steps: int) -> None:
+    with projection.read() as cursor:
+        cursor.execute(
+            "SELECT max(step), min(value), max(value), arg_max(value, step) FROM metrics_cold"
+            " WHERE run = $run AND key = 'train/loss' GROUP BY step // $width",
+            {"run": run, "width": max(1, steps // 400)},
+        ).to_arrow_table()
+
+
+def parquet_bytes(projection: Projection, path: Path) -> int:
+    """The size of all points as Parquet with zstd, which is written and removed."""
+    with projection.read() as cursor:
+        reader = cursor.execute("FROM metrics").to_arrow_reader(1_000_000)
+        with pq.ParquetWriter(path, reader.schema, compression="zstd") as file:
+            for batch in reader:
+                file.write_batch(batch)
+    bytes_ = path.stat().st_size
+    path.unlink()
+    return bytes_
 
 
 def size(projection: Projection) -> int:
@@ -198,33 +330,6 @@ def size(projection: Projection) -> int:
     with projection.read() as cursor:
         cursor.execute("CHECKPOINT")
     return projection.path.stat().st_size
-
-
-def compare(home: Path, runs: int, steps: int) -> dict[str, Any]:
-    projection = Projection(home / "store.duckdb")
-    with projection.write() as cursor:
-        cursor.execute(
-            "INSERT INTO metrics_cold SELECT r.range, 1, s.range, k, random(), s.range"
-            " FROM range($runs) r, range($steps) s, (SELECT unnest($keys) AS k) ORDER BY r.range, k, s.range",
-            {"runs": runs, "steps": steps, "keys": KEYS},
-        )
-        cursor.execute(
-            "INSERT INTO run_summary (run, key, last, last_step, best, best_step, n, first_step)"
-            " SELECT r.range, k, 0, $steps - 1, 0, 0, $steps, 0"
-            " FROM range($runs) r, (SELECT unnest($keys) AS k)",
-            {"runs": runs, "steps": steps, "keys": KEYS},
-        )
-    with projection.read() as cursor:
-        cursor.execute("CHECKPOINT")
-
-    def ask() -> None:
-        with projection.read() as cursor:
-            table = cursor.execute(*queries.curves(range(runs), "train/loss", buckets=400)).to_arrow_table()
-        assert table.num_rows > 200 * runs
-
-    took = timed(ask, 7)
-    projection.close()
-    return {f"compare {runs} runs of {steps:,} steps ms": took * 1e3}
 
 
 def timed(call: Callable[[], object], times: int) -> float:
@@ -236,29 +341,6 @@ def timed(call: Callable[[], object], times: int) -> float:
         call()
         took.append(time.perf_counter() - started)
     return statistics.median(took)
-
-
-def new_run(home: Path, number: int) -> Path:
-    run = home / "runs" / f"{number:06d}-bench"
-    log = run / "attempts" / "1" / "events.jsonl"
-    log.parent.mkdir(parents=True)
-    (run / "run.json").write_text("{}")
-    header = {"kind": "header", "log": str(uuid.uuid4()), "t": 0.0}
-    log.write_text(json.dumps(header) + "\n")
-    journal = [
-        {**header, "log": str(uuid.uuid4())},
-        {"kind": "running", "state": "running", "attempt": 1, "t": 1.0},
-    ]
-    (run / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in journal))
-    return log
-
-
-def write_lines(log: Path, first: int, n: int) -> None:
-    with log.open("a") as file:
-        for step in range(first, first + n):
-            values = {key: step / (i + 1) for i, key in enumerate(KEYS)}
-            line = {"kind": "metrics", "t": float(step), "step": step, "values": values}
-            file.write(json.dumps(line, separators=(",", ":")) + "\n")
 
 
 if __name__ == "__main__":

@@ -140,8 +140,9 @@ def curves(runs: Sequence[int], key: str, buckets: int = 400) -> Query:
         f"""
 WITH long AS MATERIALIZED (SELECT DISTINCT run FROM rollups WHERE {chosen} AND width = {rollups.LEVELS[-1]}),
 series AS MATERIALIZED (
-  SELECT run, n AS points,
-    pow(2, ceil(log2(greatest(1, (last_step - first_step + 1) / $buckets))))::BIGINT AS bucket,
+  SELECT run,
+    CASE WHEN n <= $buckets THEN 1
+         ELSE pow(2, ceil(log2(greatest(1, (last_step - first_step + 1) / $buckets))))::BIGINT END AS bucket,
     bucket >= {rollups.LEVELS[0]} AND run IN (FROM long) AS short, {rollups.level_of("bucket")} AS width
   FROM run_summary WHERE {chosen}
 ), parts AS (
@@ -152,7 +153,7 @@ series AS MATERIALIZED (
 )
 SELECT run, {rollups.OF_ROWS}
 FROM parts JOIN series USING (run)
-GROUP BY run, CASE WHEN points <= $buckets THEN step ELSE step // bucket END
+GROUP BY run, step // bucket
 ORDER BY run, step""",
         {"key": key, "buckets": buckets},
     )

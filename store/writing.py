@@ -14,7 +14,8 @@ from store.projection import Projection
 
 # Rows of ended runs that may wait in metrics_live before they are moved.
 SETTLE_ROWS = 1_000_000
-LIVE_ROWS = 400_000
+# Rows after which it is seen which run that goes on has half of them: every curve reads what waits there.
+LIVE_ROWS = 100_000
 # What the database says of rows that it cannot take.
 OF_DATA = (
     pa.ArrowException,

@@ -10,7 +10,7 @@ import pytest
 from fake_home import T0, FakeHome, FakeRun
 
 from engine.basics.statistics import change
-from store import queries, settling
+from store import queries, rollups, settling
 from store.ingest import Ingest
 from store.projection import Projection
 
@@ -552,6 +552,51 @@ def test_a_long_curve_is_read_from_rollups_and_loses_no_spike(home: FakeHome, pr
     assert 1000 < whole[0] < parts[0], "one row for a bucket"
     assert ask(projection, queries.curves([1], "train/loss", buckets)) == seen
     assert rows_read(projection, buckets) < 2 * buckets
+
+
+def test_no_level_loses_a_spike(home: FakeHome, projection: Projection) -> None:
+    """Whatever level a curve is read from, its least and greatest values are there, at their places: while the run goes
+    on, in parts, and once it has ended.
+    """
+    apart, count = 40, 30_000  # steps between two points, so that few points have all levels
+    spikes = {0: 9.0, 7_777: 50.0, 24_001: -50.0, count - 1: -9.0}
+    run, ingest = home.run(1), Ingest(projection, home.path)
+    run.start()
+    for first in (0, 12_000, 24_000):
+        for place in range(first, min(count, first + 12_000)):
+            run.metrics(place * apart, loss=spikes.get(place, float(np.sin(place / 900))))
+        ingest.poll()
+        if first < 24_000:  # the rest waits in metrics_live
+            with projection.write() as cursor:
+                settling.move(cursor, [1])
+    live = levels_read(projection)
+    run.end("finished")
+    ingest.poll()
+    assert levels_read(projection) == live == set(rollups.LEVELS)
+
+
+def levels_read(projection: Projection) -> set[int]:
+    """The levels of rollups that curves of any number of buckets are read from, each compared with its points."""
+    levels = set()
+    for buckets in (1, 4, 20, 80, 300, 1200, 5000, 10_000):
+        seen = ask(projection, queries.curves([1], "train/loss", buckets))
+        assert seen == ask(projection, plain_curve("train/loss", buckets))
+        assert max(row["max"] for row in seen) == 50.0
+        assert min(row["min"] for row in seen) == -50.0
+        sql, given = queries.curves([1], "train/loss", buckets)
+        series = f"{sql.partition(', parts AS')[0]} SELECT width FROM series WHERE short"
+        levels |= {row["width"] for row in ask(projection, (series, given))}
+    return levels
+
+
+def test_a_long_series_of_few_points_is_drawn_point_by_point(home: FakeHome, projection: Projection) -> None:
+    run = home.run(1)
+    run.start()
+    for step in (*range(0, 100_000, 1000), 50_001, 50_002):
+        run.metrics(step, loss=step)
+    run.end("finished")
+    Ingest(projection, home.path).poll()
+    assert len(ask(projection, queries.curves([1], "train/loss", 400))) == 102
 
 
 def plain_curve(key: str, buckets: int) -> queries.Query:
