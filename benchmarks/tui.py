@@ -298,6 +298,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=30)
     parser.add_argument("--presses", type=int, default=250)
     options = parser.parse_args()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # modules are compiled once, as on any user's machine
     with tempfile.TemporaryDirectory(prefix="finetui-screen-") as directory:
         scratch = Path(directory)
         rival = None if options.leet == "none" else Rival(scratch, options.leet)

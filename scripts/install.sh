@@ -47,5 +47,7 @@ install --no-deps --target .venv/duckdb-2 duckdb==2.0.1
 PYTHONDONTWRITEBYTECODE='' .venv/bin/python -c "
 from engine.models.quiet import quiet_libraries
 quiet_libraries()
-import engine.training.loop, engine.training.setup, peft, tui.app"
+import engine.training.loop, engine.training.setup, peft, tui.app
+import tui.cli.commands, tui.cli.ls, tui.cli.opening, tui.screens.palette, tui.widgets.curves, tui.widgets.hardware
+import textual.drivers.linux_driver, textual.layouts.horizontal, textual.layouts.vertical, textual.scrollbar"
 touch .venv/.installed

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import TYPE_CHECKING
 
-from engine.runs.lifecycle import Action, not_ours, refused
 from store.states import ENDED
 from tui.key_names import key_name
 from tui.lines.sweeps import in_words
 from tui.rows import Run
+
+if TYPE_CHECKING:
+    from engine.runs.lifecycle import Action
 
 # Screens, in the order in which the documentation lists them.
 SCREENS = {
@@ -99,6 +102,8 @@ def _allowed(action: Action) -> Unless:
     def unless(context: Context) -> str | None:
         if context.run is None or not context.connected:
             return _reachable(context)
+        from engine.runs.lifecycle import refused  # not before the first paint
+
         if several := context.several:
             able = any(refused(action, run.number, run.state, logged=run.logged) is None for run in several)
             whose = f"run of this {context.whole}" if context.members else "marked run"
@@ -125,6 +130,8 @@ def _ours(unless: Unless, what: str) -> Unless:
 
     def of_ours(context: Context) -> str | None:
         if context.run and context.run.logged:
+            from engine.runs.lifecycle import not_ours
+
             return not_ours(context.run.number, what)
         return unless(context)
 

@@ -22,7 +22,7 @@ def test_the_app_imports_nothing_heavy_before_the_first_paint() -> None:
 
 def test_the_rules_of_runs_come_without_the_types_of_log_lines() -> None:
     """Two dozen dataclasses take as long to make as a widget to import."""
-    code = "import tui.app, sys\nassert 'engine.runs.lifecycle' in sys.modules\n"
+    code = "import tui.app, engine.runs.lifecycle, sys\nassert 'engine.runs.lifecycle' in sys.modules\n"
     imported_by(
         f"{code}assert not {{'store.lines', 'store.journal_lines'}} & set(sys.modules), 'types of log lines'"
     )

@@ -17,7 +17,8 @@ from tui.lines.text import Line
 from tui.poller import machine_now
 from tui.rows import Row, etas_of, runs_of
 from tui.widgets import hardware, run_table
-from tui.widgets.hardware import HISTORY, LATEST, Hardware
+from tui.widgets.hardware import Hardware
+from tui.widgets.hardware_asked import HISTORY, LATEST, STEP_S
 from tui.widgets.run_table import TableView
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _shape(client: Client) -> dict[str, Any]:
     return {
         "hardware": values,
         "devices": labels,
-        "history": {"step_s": hardware.STEP_S, "values": past},
+        "history": {"step_s": STEP_S, "values": past},
         "gpus": machine.get("gpus", {}),
         "processes": machine.get("processes", []),
         "problem": machine.get("problem"),

@@ -21,3 +21,9 @@ class Scroll:
 
     def move(self, by: int) -> None:
         self.first = max(0, min(self._last, self.first + by))
+
+
+def visible_top(top: int, cursor: int, rows: int, height: int) -> int:
+    """The first row in view such that the cursor's row is in view."""
+    top = max(0, min(top, rows - height))
+    return min(max(top, cursor - height + 1), cursor) if rows else 0

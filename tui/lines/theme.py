@@ -15,6 +15,8 @@ from tui.lines.palettes import DARK, PALETTES, Palette
 from tui.lines.text import graphemes
 
 SERIES = 8  # colours of curves
+MARKERS = "●■▲◆○□△◇"  # of their last points, and of marked runs
+ASCII_MARKERS = "*+ox#@%&"
 
 # Without colour: weight and brightness alone.
 _PLAIN_STYLES = {

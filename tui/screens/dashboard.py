@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal
@@ -15,6 +16,7 @@ from tui import bindings
 from tui.lines import sweeps, theme
 from tui.lines.cycle import following
 from tui.lines.log_levels import Level
+from tui.lines.scroll import visible_top
 from tui.lines.text import Line, cut, spread
 from tui.rows import Request, Run, ask
 from tui.run_list import RunList
@@ -25,11 +27,14 @@ from tui.screens.dashboard_layout import Layout
 from tui.screens.dashboard_panes import PANES, ShownPanes
 from tui.screens.place import Place
 from tui.state import FIRST_METRIC, ChartView
-from tui.widgets import chart, grid, hardware, log_lines, panes, run_table
+from tui.widgets import chart, log_lines, run_table
 from tui.widgets.bars import tabs
 from tui.widgets.chart import Shown
-from tui.widgets.hardware import Hardware
+from tui.widgets.hardware_asked import HISTORY, LATEST, MACHINE
 from tui.widgets.panel import Panel
+
+if TYPE_CHECKING:
+    from tui.widgets.hardware import Hardware
 
 MOST_CURVES = theme.SERIES  # of marked runs: more than there are colours tell nothing
 
@@ -51,18 +56,18 @@ class Dashboard(BaseScreen, inherit_bindings=False):
     def compose(self) -> ComposeResult:
         yield Panel(self.paint_header, id="header", classes="line")
         yield Panel(self.paint_table, id="table", classes="framed", title="Runs")
-        yield Panel(self.paint_tabs, id="tabs", classes="line")
-        with Horizontal(id="charts"):
+        yield Panel(self.paint_tabs, id="tabs", classes="line hidden")
+        with Horizontal(id="charts", classes="hidden"):
             for index, name in enumerate(PANES[:3]):
                 painter = partial(self.charts.paint, index)
                 yield Panel(painter, id=f"pane{index}", classes="framed pane", title=name)
-        with Horizontal(id="facts"):
+        with Horizontal(id="facts", classes="hidden"):
             yield Panel(
                 self.paint_hardware, id="pane3", classes="framed pane", title="Hardware, last 10 minutes"
             )
             yield Panel(self.paint_flags, id="pane4", classes="framed pane", title="Flags")
             yield Panel(self.paint_log, id="pane5", classes="framed pane", title="Log")
-        yield Panel(self.paint_hardware_line, id="hardware-line", classes="line")
+        yield Panel(self.paint_hardware_line, id="hardware-line", classes="line hidden")
         yield Panel(self.paint_footer, id="footer", classes="line")
 
     # ---- what is shown --------------------------------------------------------------------------
@@ -111,14 +116,14 @@ class Dashboard(BaseScreen, inherit_bindings=False):
     def wants(self) -> Iterable[Request]:
         run = self.target()
         shown = self.shown()
-        yield hardware.LATEST
+        yield LATEST
         yield from self.run_list.wants()
         for index in self._visible():
             if index < 3:
                 yield from chart.requests(shown, self.charts.key(index), self.state.view.x_axis)
             elif PANES[index] == "hardware":
-                yield hardware.HISTORY
-                yield hardware.MACHINE
+                yield HISTORY
+                yield MACHINE
             elif run and PANES[index] == "flags":
                 yield ask("flags", run=run.number)
                 yield ask("worst", run=run.number)
@@ -149,8 +154,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
 
     def _layout(self) -> None:
         """Touched only when it differs: a layout repaints the whole screen."""
-        height = self.size.height
-        wanted = Layout.of(height, len(self.snapshot.runs), self.shown_panes, self.small)
+        height, known = self.size.height, self.snapshot.loaded or bool(self.snapshot.trouble)
+        wanted = Layout.of(height, len(self.snapshot.runs), self.shown_panes, self.small, known)
         if wanted != self._arranged and self.is_mounted and height:
             self._arranged = wanted
             wanted.apply(self)
@@ -179,7 +184,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         lines_of_runs = self.run_list.lines(self.snapshot)
         rows = height - 2
         index = self.run_list.index(self.snapshot)
-        self.top = grid.visible_top(self.top, index, len(lines_of_runs), rows)
+        self.top = visible_top(self.top, index, len(lines_of_runs), rows)
         none = f"No run matches {self.run_list.filter!r}: esc shows all"
         first = run_table.READING if self.snapshot.reading else run_table.empty()
         empty = none if self.snapshot.runs else first
@@ -217,18 +222,22 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         return [tabs(self.room, self.tab_names(), self.shown_panes.pane, width)]
 
     def paint_hardware(self, width: int, height: int) -> list[Line]:
-        if not self.snapshot.has(hardware.LATEST):
+        if not self.snapshot.has(LATEST):
             return []
+        from tui.widgets import hardware  # not before the first paint
+
         lines = hardware.lines(self._machine(), width, height, whole=self.shown_panes.whole)
         return self.shown_panes.in_view(lines, height) if self.shown_panes.whole else lines
 
     def _machine(self) -> Hardware:
-        latest, history, now = (
-            self.snapshot.rows(one) for one in (hardware.LATEST, hardware.HISTORY, hardware.MACHINE)
-        )
+        from tui.widgets.hardware import Hardware
+
+        latest, history, now = (self.snapshot.rows(one) for one in (LATEST, HISTORY, MACHINE))
         return Hardware.of(latest, history, now[0] if now else {}, busy=self.snapshot.busy)
 
     def paint_hardware_line(self, width: int, height: int) -> list[Line]:
+        from tui.widgets import hardware
+
         run = self.target()
         line = hardware.line(self._machine())
         flags: Line = []
@@ -240,6 +249,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         run = self.target()
         if not self.snapshot.loaded:
             return []
+        from tui.widgets import panes  # not before the first paint
+
         rows, worst = (
             (self.snapshot.rows(ask(name, run=run.number)) if run else []) for name in ("flags", "worst")
         )

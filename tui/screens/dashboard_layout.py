@@ -20,26 +20,29 @@ class Layout:
     whole: bool
     table: int  # lines
     facts: int  # lines of the lower panes
-    visible: tuple[int, ...]  # panes
+    visible: tuple[int, ...]  # panes; none until something is known: the first paint does not wait for them
 
     @classmethod
-    def of(cls, height: int, runs: int, panes: ShownPanes, small: bool) -> Layout:
+    def of(cls, height: int, runs: int, panes: ShownPanes, small: bool, known: bool) -> Layout:
         table = max(6, min(runs + 4, 9 if small else round(height * 0.34)))
         if small:
             table = min(table, 8, max(4, height // 2))
         facts = max(8, min(13, round(height * 0.24)))
-        return cls(small, height < TINY, panes.whole, table, facts, panes.visible(small))
+        return cls(small, height < TINY, panes.whole, table, facts, panes.visible(small) if known else ())
 
     def apply(self, screen: Screen[None]) -> None:
         table, charts, facts = (screen.query_one(f"#{name}") for name in ("table", "charts", "facts"))
-        table.styles.height = self.table + (0 if self.small else 1)
         table.set_class(self.whole, "hidden")
         screen.query_one("#tabs").set_class(not self.small, "hidden")
         screen.query_one("#hardware-line").set_class(not self.small or self.tiny, "hidden")
-        for index in range(len(PANES)):
-            screen.query_one(f"#pane{index}").set_class(index not in self.visible, "hidden")
         charts.set_class(not any(index < 3 for index in self.visible), "hidden")
         facts.set_class(not any(index >= 3 for index in self.visible), "hidden")
+        if not self.visible:
+            table.styles.height = "1fr"
+            return
+        table.styles.height = self.table + (0 if self.small else 1)
+        for index in range(len(PANES)):
+            screen.query_one(f"#pane{index}").set_class(index not in self.visible, "hidden")
         charts.styles.height = "1fr"
         facts.styles.height = self.facts if len(self.visible) > 3 else "1fr"
         screen.set_class(self.small, "-one")

@@ -18,7 +18,7 @@ from tui.host import Answer, path_or_say
 from tui.lines import looks
 from tui.lines.cycle import following
 from tui.lines.looks import Compared, Looks, Selection
-from tui.lines.scroll import Scroll
+from tui.lines.scroll import Scroll, visible_top
 from tui.lines.text import Line, cut, wrap
 from tui.reports import Exporting
 from tui.rows import Request, Row, Run, ask
@@ -26,7 +26,6 @@ from tui.screens.base import PanedScreen
 from tui.screens.place import Place
 from tui.widgets import changes, example_page
 from tui.widgets.example_page import Example
-from tui.widgets.grid import visible_top
 from tui.widgets.panel import Panel
 
 MOST = 2_000  # examples in the list; the command has them all

@@ -9,10 +9,10 @@ from textual.app import ComposeResult
 from textual.message import Message
 
 from tui import bindings
+from tui.lines.scroll import visible_top
 from tui.lines.text import Line, left, wrap
 from tui.screens.base import BaseScreen
 from tui.screens.place import Place
-from tui.widgets import grid
 from tui.widgets.panel import Panel
 from tui.widgets.prompt import Prompt
 
@@ -59,7 +59,7 @@ class HelpScreen(BaseScreen, inherit_bindings=False):
         self.cursor = max(0, min(self.cursor, len(matches) - 1))
         room = max(10, width - 2 - _KEYS - _LABEL)
         longest = max(len(wrap(binding.help, room)) for binding in matches)
-        self.top = grid.visible_top(self.top, self.cursor, len(matches), max(1, height - longest + 1))
+        self.top = visible_top(self.top, self.cursor, len(matches), max(1, height - longest + 1))
         lines: list[Line] = []
         self._entries = []
         for at, binding in enumerate(matches[self.top :], start=self.top):

@@ -17,7 +17,7 @@ from tui.bindings import key_of
 from tui.host import Answer
 from tui.lines.recipe_draft import MISSING, Draft, shown
 from tui.lines.recipe_fields import fields_of, given
-from tui.lines.scroll import Scroll
+from tui.lines.scroll import Scroll, visible_top
 from tui.lines.text import Line, folded, spread
 from tui.rows import Request, ask
 from tui.screens.base import PanedScreen, pane_index
@@ -26,7 +26,7 @@ from tui.screens.draft_queueing import DraftQueueing
 from tui.screens.field_changes import FieldChanges
 from tui.screens.place import Place
 from tui.screens.recipe_files import ask_for_file, ask_where_to_save
-from tui.widgets import forecast, grid, hardware, recipe_form
+from tui.widgets import forecast, hardware, recipe_form
 from tui.widgets.panel import Panel
 from tui.widgets.recipe_form import Row
 from tui.widgets.yaml_editor import YamlEditor
@@ -135,7 +135,7 @@ class NewRunScreen(PanedScreen, inherit_bindings=False):
         at = self._index(rows)
         about = recipe_form.about(self.draft, rows[at], self.fields, width)[: max(2, height // 2)]
         self._room = room = max(1, height - len(about) - 1)
-        self._top = grid.visible_top(self._top, at, len(rows), room)
+        self._top = visible_top(self._top, at, len(rows), room)
         lines = [
             recipe_form.line(self.draft, row, self.fields, self.folded, number == at, width)
             for number, row in enumerate(rows[self._top : self._top + room], start=self._top)

@@ -10,9 +10,9 @@ from textual.app import ComposeResult
 from engine.basics.safe_text import one_line
 from tui.bindings import key_of
 from tui.host import Answer
+from tui.lines.scroll import visible_top
 from tui.lines.text import Line, fit, folded, left
 from tui.screens.base import BaseScreen
-from tui.widgets import grid
 from tui.widgets.panel import Panel
 
 EXAMPLES = (
@@ -80,7 +80,7 @@ class QueriesScreen(BaseScreen, inherit_bindings=False):
 
     def paint_list(self, width: int, height: int) -> list[Line]:
         entries = self.entries()
-        self.top = grid.visible_top(self.top, self.cursor, len(entries), height)
+        self.top = visible_top(self.top, self.cursor, len(entries), height)
         in_view = range(self.top, min(len(entries), self.top + height))
         return [self._line(entries[at], at == self.cursor, width) for at in in_view]
 

@@ -11,13 +11,14 @@ from textual.containers import Horizontal
 
 from engine.basics.safe_text import one_line
 from tui.lines import theme
+from tui.lines.scroll import visible_top
 from tui.lines.text import Line, cut, from_column, line_width, marked, places, squeezed, wrap
 from tui.rows import Request, Run, ask
 from tui.screens import chart_files
 from tui.screens.base import BaseScreen
 from tui.screens.place import Place
 from tui.state import ChartView
-from tui.widgets import chart, curves, details, grid, log_lines, panes, run_table
+from tui.widgets import chart, curves, details, log_lines, panes, run_table
 from tui.widgets.bars import tabs
 from tui.widgets.chart import Shown
 from tui.widgets.panel import Panel
@@ -152,7 +153,7 @@ class RunScreen(BaseScreen, inherit_bindings=False):
     def paint_keys(self, width: int, height: int) -> list[Line]:
         rows = self.rows("keys")
         index = self._key_index()
-        self.keys_top = grid.visible_top(self.keys_top, index, len(rows), height)
+        self.keys_top = visible_top(self.keys_top, index, len(rows), height)
         return details.keys(rows, self.key, width)[self.keys_top : self.keys_top + height]
 
     def _why_none(self) -> str:

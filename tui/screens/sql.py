@@ -17,13 +17,14 @@ from textual.widgets import TextArea
 from engine.basics.safe_text import one_line
 from tui.host import Answer
 from tui.lines.cycle import following
+from tui.lines.scroll import visible_top
 from tui.lines.text import Line, cut, wrap
 from tui.screens.base import BaseScreen
 from tui.screens.place import Place
 from tui.screens.queries import EXAMPLES, QueriesScreen
 from tui.screens.reader import ReaderScreen
 from tui.screens.sql_results import Results
-from tui.widgets import grid, result, schema_list
+from tui.widgets import result, schema_list
 from tui.widgets.completion import Item
 from tui.widgets.editor import Completion, Editor
 from tui.widgets.panel import Panel
@@ -151,7 +152,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         if not lines:
             return [[("loading …", "dim")]]
         room = max(1, height - schema_list.DESCRIBED)
-        self.table_top = grid.visible_top(self.table_top, self.table_cursor, len(lines), room)
+        self.table_top = visible_top(self.table_top, self.table_cursor, len(lines), room)
         under = self.table_cursor if self.active == "tables" else None
         shown = schema_list.list_lines(lines, self.table_top, under, width, room)
         return [

@@ -13,6 +13,7 @@ from finetui.errors import StoreError
 from tui import table_files
 from tui.host import Answer
 from tui.lines.cycle import following
+from tui.lines.scroll import visible_top
 from tui.lines.tables import plain
 from tui.lines.text import Line, width_of
 from tui.screens import chart_files
@@ -74,7 +75,7 @@ class Results:
             return render(self._plot(self.curves), width, height)
         if self.shown is None:
             return []
-        self.top = grid.visible_top(self.top, self.cursor, self.shown.rows, max(1, height - 1))
+        self.top = visible_top(self.top, self.cursor, self.shown.rows, max(1, height - 1))
         widths = grid.widths_in_view(self.shown, self.top, height)
         left = len(str(self.shown.rows)) + 2
         self.first = grid.visible_first(self.first, self.column, widths, width - left)

@@ -10,10 +10,8 @@ import math
 from dataclasses import dataclass
 
 from tui.lines.text import Line
-from tui.lines.theme import Glyphs
+from tui.lines.theme import ASCII_MARKERS, MARKERS, Glyphs
 
-MARKERS = "●■▲◆○□△◇"
-ASCII_MARKERS = "*+ox#@%&"
 # Without colour a line is told by its rhythm: dots drawn of every so many.
 RHYTHMS = ((1, 1), (4, 7), (1, 3), (6, 8), (2, 4), (8, 11), (1, 5), (3, 4))
 _BRAILLE_BIT = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))

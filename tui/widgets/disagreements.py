@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from engine.basics.safe_text import one_line
 from tui.bindings import key_of
 from tui.lines import format
+from tui.lines.scroll import visible_top
 from tui.lines.text import Line, cut, left, right, wrap
 from tui.rows import Row, Run
-from tui.widgets import grid
 from tui.widgets.sides import InView, Sides
 
 SUITES = (
@@ -70,7 +70,7 @@ def lines(
     view = sides.in_view(runs, width - name, _REFERENCE, _OTHER, _OTHER)
     preview = _preview(found[cursor], width) if height >= 2 * _PREVIEW + 2 else []
     room = height - 1 - len(preview)
-    top = grid.visible_top(max(0, cursor - room // 2), cursor, len(found), room)
+    top = visible_top(max(0, cursor - room // 2), cursor, len(found), room)
     shown = [
         _row(example, at == cursor, view, name)
         for at, example in enumerate(found[top : top + room], start=top)

@@ -11,9 +11,9 @@ from textual.message import Message
 from textual.widgets import TextArea
 
 from tui.lines import theme
+from tui.lines.scroll import visible_top
 from tui.lines.sql import tokens
 from tui.lines.text import Line, fit, left, width_of
-from tui.widgets import grid
 from tui.widgets.completion import Item, Names, Suggestions, suggest
 from tui.widgets.panel import Panel
 
@@ -81,7 +81,7 @@ class Completion(Panel):
 
     def paint_items(self, width: int, height: int) -> list[Line]:
         items = self.found.items if self.found else ()
-        self._top = grid.visible_top(self._top, self.chosen or 0, len(items), height)
+        self._top = visible_top(self._top, self.chosen or 0, len(items), height)
         wide = max((min(_WIDEST_NAME, width_of(item.name)) for item in items), default=0)
         return [
             self._line(items[at], at == self.chosen, wide, width)

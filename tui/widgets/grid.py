@@ -85,12 +85,6 @@ def _aligned(text: str, width: int, numeric: bool) -> str:
     return right(text, width) if numeric else left(text, width)
 
 
-def visible_top(top: int, cursor: int, rows: int, height: int) -> int:
-    """The first row in view such that the cursor's row is in view."""
-    top = max(0, min(top, rows - height))
-    return min(max(top, cursor - height + 1), cursor) if rows else 0
-
-
 def visible_first(first: int, at: int, widths: Sequence[int], width: int) -> int:
     """The first column in view such that column `at` is in view, whole where it has the room."""
     first = min(first, at)

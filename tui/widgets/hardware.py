@@ -13,13 +13,11 @@ from engine.basics.safe_text import one_line
 from tui.bindings import key_of
 from tui.lines.sparkline import sparkline
 from tui.lines.text import Line, cut, fit, left, right, spread
-from tui.rows import Row, ask
+from tui.rows import Row
 from tui.widgets import processes
+from tui.widgets.hardware_asked import STEP_S, STEPS
 from tui.widgets.run_table import bar
 
-STEP_S, STEPS = 10, 60  # the history: ten minutes
-LATEST, MACHINE = ask("hardware"), ask("machine")
-HISTORY = ask("hardware_history", seconds=STEP_S * STEPS, step=STEP_S)
 BRIDGED = 2  # steps without a sample that are taken to be as the one before: a sample may come a little late
 MINUTE = 60 // STEP_S
 

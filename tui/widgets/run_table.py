@@ -14,7 +14,6 @@ from tui.lines import format, theme
 from tui.lines.text import Line, centered, cut, fit, left, line_width, right, squeezed, width_of
 from tui.rows import Run
 from tui.run_groups import Head, why
-from tui.widgets.canvas import MARKERS
 
 # States of a run that may stand between two steps: how far it is says more than the word.
 UNDER_WAY = ACTIVE | {RunState.PAUSED, RunState.INTERRUPTED}
@@ -133,7 +132,9 @@ def _header(view: TableView, chosen: list[_Column], gap: str) -> Line:
 
 def _row(view: TableView, run: Run, cursor: bool, chosen: list[_Column], gap: str, width: int) -> Line:
     slot = view.slots.get(run.number)
-    mark = (MARKERS[slot % len(MARKERS)], theme.slot_style(slot)) if slot is not None else (" ", "")
+    mark = (
+        (theme.MARKERS[slot % len(theme.MARKERS)], theme.slot_style(slot)) if slot is not None else (" ", "")
+    )
     line: Line = [("▌", "cursor") if cursor else (" ", ""), mark]
     for at, column in enumerate(chosen):
         line.append((gap if at else "", ""))

@@ -9,7 +9,6 @@ from engine.basics.safe_text import one_line
 from tui.lines import theme
 from tui.lines.text import Line, left, squeezed
 from tui.rows import Run
-from tui.widgets.canvas import MARKERS
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class InView:
             text = left(squeezed(f"#{column.run.number} {one_line(column.run.name)}", room), room)
             line += [
                 ("▌" if column.chosen else " ", "accent"),
-                (f"{MARKERS[column.slot % len(MARKERS)]} ", theme.slot_style(column.slot)),
+                (f"{theme.MARKERS[column.slot % len(theme.MARKERS)]} ", theme.slot_style(column.slot)),
                 (text, "title" if column.chosen else "text"),
                 (f"{end} ", "faint"),
             ]
