@@ -196,7 +196,9 @@ class FinetuiApp(App[None]):
     def settled(self) -> bool:
         """Whether everything that the screen on top shows has come (screenshots and tests wait for it)."""
         screen, snapshot = self._top_screen(), self.state.snapshot
-        return snapshot.loaded and all(map(snapshot.has, screen.wants() if screen else ()))
+        if screen is None or not snapshot.loaded:
+            return snapshot.loaded
+        return screen.is_painted() and all(map(snapshot.has, screen.wants()))
 
     def want(self, requests: Iterable[Request]) -> None:
         self._poller.want(requests)

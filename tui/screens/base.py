@@ -123,6 +123,10 @@ class BaseScreen(Screen[None], inherit_bindings=False):
         for panel in self.query(Panel):
             panel.repaint()
 
+    def is_painted(self) -> bool:
+        """Whether all of the present snapshot is shown."""
+        return True
+
     def _fit_footer(self) -> None:
         """Give a sentence the lines that it needs; a layout repaints the whole screen, so only where that differs."""
         says = self.state.status.shown or self.snapshot.trouble

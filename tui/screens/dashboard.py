@@ -143,6 +143,16 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         self.query_one("#pane5", Panel).title(f"Log · {shown}" if shown else "Log")
         super().changed()
 
+    def update_panels(self) -> None:
+        self._fit_footer()
+        later = self.charts.follow([index for index in self._visible() if index < 3][1:])
+        for panel in self.query(Panel):
+            if panel.id not in later:
+                panel.repaint()
+
+    def is_painted(self) -> bool:
+        return not self.charts.due
+
     def _visible(self) -> tuple[int, ...]:
         return self.shown_panes.visible(self.small)
 

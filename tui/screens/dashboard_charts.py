@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from store.best import judged_by
@@ -9,11 +10,14 @@ from tui.lines.text import Line
 from tui.screens.dashboard_panes import PANES
 from tui.state import FIRST_METRIC, SMOOTHING
 from tui.widgets import chart
+from tui.widgets.panel import Panel
 
 if TYPE_CHECKING:
     from tui.screens.chart_files import Picture
     from tui.screens.dashboard import Dashboard
     from tui.widgets.plot import Plot
+
+TURN_S = 0.001  # after which keys that were pressed meanwhile have been taken
 
 
 class Charts:
@@ -22,6 +26,21 @@ class Charts:
     def __init__(self, screen: Dashboard) -> None:
         self._screen = screen
         self._painted: dict[int, list[Line]] = {}
+        self.due: list[int] = []  # those that are still to be painted, in their order
+
+    def follow(self, later: Sequence[int]) -> set[str]:
+        """Paint these charts after all else, each in a turn of the event loop of its own, so that a key does not wait
+        for all of them. Returns the names of their panels.
+        """
+        if later and not self.due:
+            self._screen.set_timer(TURN_S, self._paint_next)
+        self.due += [index for index in later if index not in self.due]
+        return {f"pane{index}" for index in later}
+
+    def _paint_next(self) -> None:
+        self._screen.query_one(f"#pane{self.due.pop(0)}", Panel).repaint()
+        if self.due:
+            self._screen.set_timer(TURN_S, self._paint_next)
 
     def key(self, index: int) -> str:
         """The metric that a chart shows."""

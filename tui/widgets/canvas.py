@@ -7,6 +7,7 @@ then has the style of the series drawn last.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tui.lines.text import Line
@@ -14,7 +15,12 @@ from tui.lines.theme import ASCII_MARKERS, MARKERS, Glyphs
 
 # Without colour a line is told by its rhythm: dots drawn of every so many.
 RHYTHMS = ((1, 1), (4, 7), (1, 3), (6, 8), (2, 4), (8, 11), (1, 5), (3, 4))
-_BRAILLE_BIT = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
+_BRAILLE_BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # of both columns, from the top
+# The bits of a cell by which of a column's four dots are set.
+_BRAILLE = tuple(
+    tuple(sum(bit for row, bit in enumerate(column) if dots >> row & 1) for dots in range(16))
+    for column in _BRAILLE_BITS
+)
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ def clip(start: Point, end: Point, edges: tuple[float, float, float, float]) -> 
     """
     (x0, y0), (x1, y1) = start, end
     left, top, right, bottom = edges
+    if left <= x0 <= right and left <= x1 <= right and top <= y0 <= bottom and top <= y1 <= bottom:
+        return start, end
     first, last = 0.0, 1.0  # shares of the segment (Liang and Barsky, 1984)
     for at, by, least, most in ((x0, x1 - x0, left, right), (y0, y1 - y0, top, bottom)):
         if not by:
@@ -138,37 +146,58 @@ class Canvas:
 
     def spread(self, series: Series) -> None:
         """The interval or the extremes behind every point, faint; below all lines."""
-        faint = f"s{series.slot}-faint"
-        for x, low, high in zip(series.x, series.low, series.high, strict=False):
-            if self._x0 <= x <= self._x1 and drawable(low, self.log) and drawable(high, self.log):
-                self._vertical(x, low, high, series.slot, faint)
+        dots = self._no_dots()
+        highest = self.rows * self._down - 1
+        places = zip(series.x, self._down_to(series.low), self._down_to(series.high), strict=False)
+        for x, low, high in places:
+            if self._x0 <= x <= self._x1 and math.isfinite(low) and math.isfinite(high):
+                first, last = max(0, round(high)), min(highest, round(low))
+                if first <= last:
+                    dots[round(self.dot_x(x))] |= (1 << last + 1) - (1 << first)
+        self._add(dots, series.slot, f"s{series.slot}-faint")
 
     def draw(self, series: Series, rhythm: bool) -> None:
         """The line through the points."""
-        line = f"s{series.slot}"
-        previous: tuple[float, float] | None = None
-        travelled = 0
-        for x, y in zip(series.x, series.y, strict=True):
-            if not drawable(y, self.log):
+        dots = self._no_dots()
+        on, every = RHYTHMS[series.slot % len(RHYTHMS)]
+        edges = (0, 0, self.columns * self._across - 1, self.rows * self._down - 1)
+        previous: Point | None = None
+        travelled = 0  # dots that the line has run through so far
+        for x, y in zip(series.x, self._down_to(series.y), strict=True):
+            if not math.isfinite(y):
                 previous = None
                 continue
-            point = (self.dot_x(x), self._exact_y(y))
-            travelled = self._segment(previous or point, point, series.slot, line, rhythm, travelled)
+            point = (self.dot_x(x), y)
+            inside = clip(previous or point, point, edges)
             previous = point
+            if inside is None:
+                continue
+            (x0, y0), (x1, y1) = inside
+            width, height = x1 - x0, y1 - y0
+            count = round(max(abs(width), abs(height))) or 1
+            if count == 1 and not rhythm:  # nearly always: a curve has more points than there are columns
+                dots[round(x0)] |= 1 << round(y0)
+                dots[round(x1)] |= 1 << round(y1)
+                continue
+            for index in range(count + 1):
+                if not rhythm or (travelled + index) % every < on:
+                    share = index / count
+                    dots[round(x0 + width * share)] |= 1 << round(y0 + height * share)
+            travelled += count
+        self._add(dots, series.slot, f"s{series.slot}")
 
     def markers(self, series: Series) -> None:
         """The series' own marker on its last point; on every point where the points are few."""
-        inside = [
-            (x, y)
-            for x, y in zip(series.x, series.y, strict=True)
-            if self._x0 <= x <= self._x1 and drawable(y, self.log)
-        ]
-        if series.interval and len(inside) <= self.columns // 3:
+        pairs = zip(reversed(series.x), reversed(series.y), strict=True)
+        inside = ((x, y) for x, y in pairs if self._x0 <= x <= self._x1 and drawable(y, self.log))
+        last = next(inside, None)
+        if last is None:
+            return
+        if series.interval and len(others := list(inside)) < self.columns // 3:
             dot = marker(series.slot, self.glyphs) if self.glyphs is Glyphs.ASCII else "•"
-            for x, y in inside[:-1]:
+            for x, y in reversed(others):
                 self._put(x, y, dot, f"s{series.slot}")
-        for x, y in inside[-1:]:
-            self.point(series, x, y)
+        self.point(series, *last)
 
     def point(self, series: Series, x: float, y: float) -> None:
         """The series' own marker on one of its points."""
@@ -189,9 +218,12 @@ class Canvas:
             text, current = text + char, style
         return [*line, (text, current)]
 
-    def _exact_y(self, y: float) -> float:
-        share = (self._y1 - self._scale(y)) / (self._y1 - self._y0)
-        return share * (self.rows * self._down - 1)
+    def _down_to(self, values: Sequence[float]) -> list[float]:
+        """Where values are in rows of dots, from the top; not finite where a value has no place on the axis."""
+        top, whole, dots = self._y1, self._y1 - self._y0, self.rows * self._down - 1
+        if self.log:
+            values = [math.log10(y) if drawable(y, True) else math.nan for y in values]
+        return [(top - y) / whole * dots for y in values]
 
     def _put(self, x: float, y: float, char: str, style: str) -> None:
         if not self._y0 <= self._scale(y) <= self._y1:  # an outlier, left out of the range
@@ -200,46 +232,31 @@ class Canvas:
         row = self.row_of(y)
         self._chars[row][column], self._styles[row][column] = char, style
 
-    def _vertical(self, x: float, low: float, high: float, slot: int, style: str) -> None:
-        column = round(self.dot_x(x))
-        highest = self.rows * self._down - 1
-        for dot in range(max(0, self.dot_y(high)), min(highest, self.dot_y(low)) + 1):
-            self._dot(column, dot, slot, style)
+    def _no_dots(self) -> list[int]:
+        """The dots of one series: an integer for each column of dots, a bit for each row from the top. To put them into
+        the cells together takes a third of the time that each dot would alone.
+        """
+        return [0] * (self.columns * self._across)
 
-    def _segment(
-        self,
-        start: tuple[float, float],
-        end: tuple[float, float],
-        slot: int,
-        style: str,
-        rhythm: bool,
-        travelled: int,
-    ) -> int:
-        """A straight line of dots; returns how many dots the series' line has run through so far."""
-        clipped = clip(start, end, (0, 0, self.columns * self._across - 1, self.rows * self._down - 1))
-        if clipped is None:
-            return travelled
-        (x0, y0), (x1, y1) = clipped
-        count = max(1, round(max(abs(x1 - x0), abs(y1 - y0))))
-        on, every = RHYTHMS[slot % len(RHYTHMS)]
-        for index in range(count + 1):
-            if not rhythm or (travelled + index) % every < on:
-                share = index / count
-                self._dot(round(x0 + (x1 - x0) * share), round(y0 + (y1 - y0) * share), slot, style)
-        return travelled + count
+    def _add(self, dots: list[int], slot: int, style: str) -> None:
+        """Put the dots of a series into the cells."""
+        is_line, mask = not style.endswith("-faint"), (1 << self._down) - 1
+        for x, left in enumerate(dots):
+            column, side, row = x // self._across, x % self._across, 0
+            while left:
+                if not left & mask:  # on to the first cell that has any
+                    empty = ((left & -left).bit_length() - 1) // self._down
+                    row, left = row + empty, left >> empty * self._down
+                bits, styles = self._bits[row], self._styles[row]
+                if is_line and styles[column].endswith("-faint"):
+                    bits[column] = 0  # a line stands alone in its cells, so that it stays thin
+                part = left & mask
+                bits[column] |= _BRAILLE[side][part] if self.glyphs is Glyphs.BRAILLE else part
+                self._chars[row][column] = self._char(bits[column], slot)
+                styles[column] = style
+                row, left = row + 1, left >> self._down
 
-    def _dot(self, x: int, y: int, slot: int, style: str) -> None:
-        column, row = x // self._across, y // self._down
-        if not (0 <= column < self.columns and 0 <= row < self.rows):
-            return
-        if self._styles[row][column].endswith("-faint") and not style.endswith("-faint"):
-            self._bits[row][column] = 0  # a line stands alone in its cells, so that it stays thin
+    def _char(self, bits: int, slot: int) -> str:
         if self.glyphs is Glyphs.BRAILLE:
-            self._bits[row][column] |= _BRAILLE_BIT[y % 4][x % 2]
-            char = chr(0x2800 + self._bits[row][column])
-        elif self.glyphs is Glyphs.BLOCK:
-            self._bits[row][column] |= 1 << (y % 2)
-            char = " ▀▄█"[self._bits[row][column]]
-        else:
-            char = ASCII_MARKERS[slot % len(ASCII_MARKERS)]
-        self._chars[row][column], self._styles[row][column] = char, style
+            return chr(0x2800 + bits)
+        return " ▀▄█"[bits] if self.glyphs is Glyphs.BLOCK else ASCII_MARKERS[slot % len(ASCII_MARKERS)]

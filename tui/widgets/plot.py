@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -129,9 +130,9 @@ def ranges(plot: Plot, drawn: list[Series]) -> tuple[Range, Range]:
         start, end = start - 0.5, start + 0.5
     values: list[float] = []
     for series in drawn:
+        inside = slice(bisect_left(series.x, start), bisect_right(series.x, end))
         for column in (series.y, series.low, series.high):
-            pairs = zip(series.x, column, strict=False)
-            values += [y for x, y in pairs if start <= x <= end and drawable(y, plot.log)]
+            values += [y for y in column[inside] if drawable(y, plot.log)]
     low, high = (min(values), max(values)) if plot.outliers else axis.without_outliers(values)
     return (start, end), axis.padded(low, high, plot.log)
 
