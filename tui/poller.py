@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from finetui.files import open_regular
 from finetui.home import Home
 from tui.connection import Connection, Trouble
 from tui.lines.log_levels import LevelReader
-from tui.rows import COLUMNS, Request, Row, Run, Snapshot, etas_of, runs_of
+from tui.rows import Request, Row, Snapshot, etas_of
 from tui.run_filter import MOST_VALUES, column_sql, values_sql
+from tui.run_rows import RunRows
 
 # Seconds between looks while something runs, while nothing runs, and after the daemon was lost.
 BUSY, IDLE, LOST = 0.5, 2.0, 1.0
@@ -42,8 +43,7 @@ class Poller:
         self._lock = threading.Lock()  # of the snapshot: trouble comes from other threads, too
         self._snapshot = Snapshot()
         self._versions: dict[Request, Any] = {}
-        self._table: Any = None
-        self._made: tuple[Run, ...] = ()
+        self._rows = RunRows()
         self._thread = threading.Thread(target=self._loop, name="poller", daemon=True)
 
     def start(self) -> None:
@@ -107,12 +107,12 @@ class Poller:
         from finetui.client import notice, progress
 
         table = client.named("runs")
-        runs, etas = self._runs(table), etas_of(table)
-        by_number = {run.number: run for run in runs}
-        busy = any(run.live for run in runs)
-        versions = {
-            request: self._version(request[0], dict(request[1]), by_number, busy) for request in self._wanted
-        }
+        self._rows.take(table)
+        known = Snapshot(
+            self._rows.runs, etas_of(table), loaded=True, reading=progress(table), notice=notice(table),
+            made=self._rows.index,
+        )  # fmt: skip
+        versions = {request: self._version(request[0], dict(request[1]), known) for request in self._wanted}
         answers = {
             request: self._snapshot.answers[request]
             for request, version in versions.items()
@@ -121,14 +121,7 @@ class Poller:
         missing = [request for request in versions if request not in answers]
         answers |= answers_to(missing, client, lambda name, args: self._answer(client, name, args))
         self._versions = versions
-        return Snapshot(runs, etas, answers, loaded=True, reading=progress(table), notice=notice(table))
-
-    def _runs(self, table: Any) -> tuple[Run, ...]:
-        """The runs; the same ones as before if no column that is shown has changed."""
-        shown = table.select([name for name in COLUMNS if name in table.column_names])
-        if self._table is None or not shown.equals(self._table):
-            self._table, self._made = shown, runs_of(shown)
-        return self._made
+        return replace(known, answers=answers)
 
     def _answer(self, client: Any, name: str, args: dict[str, Any]) -> list[Row]:
         if name == "log":
@@ -141,7 +134,7 @@ class Poller:
             return [machine_now(client)]
         return client.named(name, **args).to_pylist()
 
-    def _version(self, name: str, args: dict[str, Any], runs: Mapping[int, Run], busy: bool) -> Any:
+    def _version(self, name: str, args: dict[str, Any], known: Snapshot) -> Any:
         """What an answer depends on: asked again only when this has changed."""
         if name == "log":
             path = stdout_of(self._home, args["run"])
@@ -151,14 +144,14 @@ class Poller:
                 return None
         numbers = [*(args[key] for key in ("run", "a", "b") if key in args), *args.get("runs", ())]
         if numbers:
-            return [runs.get(number) for number in numbers]
+            return [known.run(number) for number in numbers]
         if name == "parameter":
-            return len(runs)
+            return len(known.runs)
         if name == "column":  # the same tuple as before, unless a run has moved on
-            return id(self._made)
+            return id(known.runs)
         # Others may use the machine while no run goes on; but then it is looked at seldom, and shown coarsely.
         every = HISTORY_S if name == "hardware_history" else HARDWARE_S
-        return int(time.monotonic() / (every if busy else IDLE_HARDWARE_S))
+        return int(time.monotonic() / (every if known.busy else IDLE_HARDWARE_S))
 
 
 def answers_to(

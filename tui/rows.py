@@ -6,9 +6,11 @@ A screen says which answers it needs (`ask("curve", run=3, key="train/loss")`); 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain, compress, repeat
+from operator import is_not
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from store.states import ACTIVE, HELD, WAITING, RunState
@@ -79,6 +81,24 @@ class Run(NamedTuple):
 COLUMNS = ("run", *Run._fields[1:])
 
 
+class Index(NamedTuple):
+    """What is looked up of all runs. With 100,000 it is made from the one before, where few have moved on."""
+
+    by_number: dict[int, Run]
+    states: Counter[str]  # how many runs are in each
+
+    @classmethod
+    def of(cls, runs: Sequence[Run]) -> Index:
+        return cls({run.number: run for run in runs}, Counter(run.state for run in runs))
+
+    def after(self, old: Sequence[Run], new: Sequence[Run]) -> Index:
+        """The index where `new` have come in the place of `old`, which have the same numbers, or are fewer."""
+        states = self.states.copy()
+        states.subtract(run.state for run in old)
+        states.update(run.state for run in new)
+        return Index(self.by_number | {run.number: run for run in new}, states)
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """Everything known at one moment."""
@@ -92,6 +112,9 @@ class Snapshot:
     starting: bool = False  # the trouble is only that a daemon is being started
     reading: Progress | None = None  # the logs are being read: what is here is a part
     notice: str = ""  # what the daemon did to the database of late
+    made: Index | None = field(
+        default=None, compare=False, repr=False
+    )  # of `runs`, where there is one already
 
     def rows(self, request: Request) -> list[Row]:
         """The answer, empty while it has not come."""
@@ -101,18 +124,18 @@ class Snapshot:
         return request in self.answers
 
     @cached_property
-    def _by_number(self) -> dict[int, Run]:
-        return {run.number: run for run in self.runs}
+    def _index(self) -> Index:
+        return self.made or Index.of(self.runs)
 
     @cached_property
     def highest(self) -> int:
         """The highest number of a run, 0 without runs."""
-        return max(self._by_number, default=0)
+        return max(self._index.by_number, default=0)
 
-    @cached_property
+    @property
     def states(self) -> Mapping[str, int]:
         """How many runs are in each state."""
-        return Counter(run.state for run in self.runs)
+        return self._index.states
 
     @cached_property
     def busy(self) -> bool:
@@ -120,14 +143,19 @@ class Snapshot:
         return any(self.states.get(state) for state in LIVE_STATES)
 
     def run(self, number: int | None) -> Run | None:
-        return self._by_number.get(number) if number is not None else None
+        return self._index.by_number.get(number) if number is not None else None
+
+
+def differing(before: Sequence[Run], after: Sequence[Run]) -> Iterator[Run]:
+    """The runs of `before` in whose place `after` has another object: of 100,000 runs in a few milliseconds."""
+    return compress(before, map(is_not, before, chain(after, repeat(None))))
 
 
 def ended_between(before: Snapshot, after: Snapshot) -> list[Run]:
     """The runs that had a worker before and have finished or failed since."""
     if before.runs is after.runs or not before.busy:
         return []
-    now = (after.run(run.number) for run in before.runs if run.live)
+    now = (after.run(run.number) for run in differing(before.runs, after.runs) if run.live)
     return [run for run in now if run and run.state in (RunState.FINISHED, RunState.FAILED)]
 
 
@@ -148,5 +176,5 @@ def etas_of(table: Any) -> dict[int, float]:
     """Seconds left of every run where they are known."""
     if "eta_s" not in table.column_names or table.column("eta_s").null_count == table.num_rows:
         return {}
-    pairs = zip(table.column("run").to_pylist(), table.column("eta_s").to_pylist(), strict=True)
-    return {number: seconds for number, seconds in pairs if seconds is not None}
+    known = table.select(["run", "eta_s"]).filter(table.column("eta_s").is_valid())
+    return dict(zip(*(column.to_pylist() for column in known.columns), strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 from typing import Any
 
 from store.states import RunState
@@ -34,14 +35,14 @@ _COMPARE = {">": operator.gt, "<": operator.lt, ">=": operator.ge, "<=": operato
 
 # What `s` goes through; the table marks the column.
 SORTS: dict[str, Callable[[Run], Any]] = {
-    "#": lambda run: run.number,
-    "name": lambda run: run.name,
-    "method": lambda run: run.method,
-    "state": lambda run: run.state,
-    "train": lambda run: run.loss,
-    "held-out": lambda run: run.heldout,
-    "general": lambda run: run.general,
-    "flags": lambda run: run.flags,
+    "#": attrgetter("number"),
+    "name": attrgetter("name"),
+    "method": attrgetter("method"),
+    "state": attrgetter("state"),
+    "train": attrgetter("loss"),
+    "held-out": attrgetter("heldout"),
+    "general": attrgetter("general"),
+    "flags": attrgetter("flags"),
 }
 
 
@@ -202,11 +203,19 @@ def arrange(
     """The runs that pass, in order; runs without a value come last either way. `columns`: values of those that the user
     chose, which may be sorted by, too.
     """
-    chosen = list(filter(test_of(text, params, runs, fuzzy=fuzzy), runs))
+    chosen = list(filter(test_of(text, params, runs, fuzzy=fuzzy), runs) if text.split() else runs)
+    if sort == "#":
+        return sorted(chosen, key=SORTS["#"], reverse=down)
     key = SORTS.get(sort) or _by_value((columns or {}).get(sort, {}))
-    known = sorted((run for run in chosen if key(run) is not None), key=lambda run: run.number, reverse=True)
+    known = sorted((run for run in chosen if key(run) is not None), key=SORTS["#"], reverse=True)
     known.sort(key=key, reverse=down)
     return known + [run for run in chosen if key(run) is None]
+
+
+def same_place(before: Run, after: Run, sort: str, test: Callable[[Run], bool]) -> bool:
+    """Whether a run that has moved on stands where it stood, in an order by `arrange`; `test`: see `test_of`."""
+    key = SORTS.get(sort, SORTS["#"])  # of the user's columns, the values have come otherwise
+    return key(before) == key(after) and test(before) == test(after)
 
 
 def _by_value(values: Mapping[int, str]) -> Callable[[Run], Any]:

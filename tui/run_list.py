@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
 
 from store.states import RunState
 from tui import run_filter, run_groups
 from tui.lines import sweeps
 from tui.lines.cycle import following
-from tui.rows import Request, Run, Snapshot, ask
+from tui.rows import Request, Run, Snapshot, ask, differing
 from tui.run_groups import FIELDS, Head
+
+MOST_MOVED = 1000  # runs; of more, all are put in order again
 
 
 class RunList:
@@ -46,29 +49,57 @@ class RunList:
         self._places: dict[int, int] = {}  # run number → index in _lines
         self._again: dict[tuple[str, int], int] = {}  # group and run → a later index
         self._values: dict[str, dict[int, str]] = {}
-        self._made_from: tuple[object, ...] | None = None
+        self._snapshot: Snapshot | None = None
+        self._made_from: tuple[object, ...] = ()  # beside the runs
 
     def lines(self, snapshot: Snapshot) -> list[Run | Head]:
         """The runs that pass the filter, in order, below the heads of their groups; made again only when something of
         it has changed.
         """
-        made_from = (
-            snapshot, self.filter, self.sort, self.down, self._opened, self.columns, self.by, self._closed
-        )  # fmt: skip
-        if self._made_from is None or any(
-            a is not b for a, b in zip(made_from, self._made_from, strict=True)
-        ):
-            self._values = self._values_of(snapshot)
+        settings = (self.filter, self.sort, self.down, self._opened, self.columns, self.by, self._closed)
+        before, settled = self._snapshot, settings == self._made_from[: len(settings)]
+        if settled and before is snapshot:
+            return self._lines
+        made_from = (*settings, *(id(snapshot.answers.get(request)) for request in self.wants()))
+        self._snapshot = snapshot
+        if before is None or made_from != self._made_from or not self._moved_on(before, snapshot):
             self._made_from = made_from
-            self._lines, self._folded, self._heads, self._places, self._again = [], {}, [], {}, {}
-            runs = self._arrange(snapshot)
-            if self._is_grouped(snapshot):
-                values = self._values.get(self.by, {})
-                for head in run_groups.heads(runs, self.by, values, self._closed):
-                    self._add_group(head)
-            else:
-                self._add(runs, "")
+            self._make(snapshot)
         return self._lines
+
+    def _make(self, snapshot: Snapshot) -> None:
+        self._values = self._values_of(snapshot)
+        self._lines, self._folded, self._heads, self._places, self._again = [], {}, [], {}, {}
+        runs = self._arrange(snapshot)
+        if self._is_grouped(snapshot):
+            values = self._values.get(self.by, {})
+            for head in run_groups.heads(runs, self.by, values, self._closed):
+                self._add_group(head)
+        else:
+            self._add(runs, "")
+
+    def _moved_on(self, before: Snapshot, after: Snapshot) -> bool:
+        """Put runs that have moved on in their own places, where that is all that has changed: with 100,000 runs, all
+        of which would else be put in order twice a second. False where it is not all, and nothing is done then.
+        """
+        if before.runs is after.runs:
+            return True
+        old, new = list(differing(before.runs, after.runs)), list(differing(after.runs, before.runs))
+        if len(before.runs) != len(after.runs) or len(new) > MOST_MOVED or self.is_fuzzy or self.by:
+            return False
+        test = run_filter.test_of(self.filter, self._params(after), after.runs, fuzzy=False)
+        for one, other in zip(old, new, strict=True):
+            same = (one.number, one.sweep) == (other.number, other.sweep) and other.sweep not in self._opened
+            if not same or not run_filter.same_place(one, other, self.sort, test):
+                return False
+        for run in new:
+            at = self._places.get(run.number)
+            if at is not None and (members := self._folded.get(at)):
+                members[:] = [run if one.number == run.number else one for one in members]
+                self._lines[at] = _line_of(members)
+            elif at is not None:
+                self._lines[at] = run
+        return True
 
     def _is_grouped(self, snapshot: Snapshot) -> bool:
         """Not yet while the values of a column have not come."""
@@ -93,7 +124,7 @@ class RunList:
         start = len(self._lines)
         lines = runs if self.filter else self._fold(runs)
         self._lines += lines
-        self._put(((run.number, at) for at, run in enumerate(lines, start)), group)
+        self._put(zip((run.number for run in lines), count(start)), group)
         for at, members in self._folded.items():  # the line may be another one's of the sweep by now
             if at >= start:
                 self._put(((run.number, at) for run in members), group)
@@ -108,6 +139,8 @@ class RunList:
 
     def _fold(self, runs: Sequence[Run]) -> list[Run]:
         members = sweeps.groups(runs, lambda run: run.sweep)
+        if not members:
+            return list(runs)
         opened = members.keys() if self.by == "sweep" else self._opened & members.keys()
         names = {sweep: sweeps.name_of([run.name for run in members[sweep]]) for sweep in opened}
         lines: list[Run] = []
