@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import made_home
@@ -17,11 +18,12 @@ from test_cli_ls import finetui
 from engine.queue.machine_use import ActiveRun
 from finetui.home import Home
 from finetui.log import LogWriter
-from tui.app import FinetuiApp
+from tui.app import Arrived, FinetuiApp
 from tui.lines.sparkline import sparkline
 from tui.lines.text import Line, line_width
 from tui.widgets import hardware
-from tui.widgets.hardware import Hardware
+from tui.widgets.hardware import Hardware, stands_still
+from tui.widgets.hardware_asked import HISTORY, LATEST
 
 SMALL, LARGE = (80, 24), (200, 50)
 OURS = ActiveRun(3, "gpu5", (2212155,))  # a process of SHARED_BOX
@@ -109,6 +111,44 @@ def test_small_changes_of_an_idle_machine_change_nothing_on_the_screen() -> None
     )
     assert shown(before) == shown(after)
     assert shown(known(False, **MACHINE)) == shown(known(False, **{**MACHINE, "cpu__percent": 41.0}))
+
+
+def test_an_idle_machine_stands_still_but_for_noise_and_a_history_that_grows() -> None:
+    quiet = {**CARD, **MACHINE, "gpu0__util": 0.0, "gpu0__power_w": 70.0, "cpu__percent": 3.0}
+    before = known(False, {"cpu__percent": [3.0, 1.0]}, **quiet)
+
+    def still(past: list[float], busy: bool = False, **values: float) -> bool:
+        return stands_still(before, known(busy, {"cpu__percent": past}, **{**quiet, **values}))
+
+    assert still([2.0, 3.0, 1.0], cpu__percent=2.0, gpu0__power_w=73.0, ram__used_gb=7.6)
+    assert not still([2.0, 3.0, 1.0], gpu0__power_w=90.0)
+    assert not still([2.0, 3.0, 1.0], ram__used_gb=9.0)
+    assert not still([2.0, 3.0, 40.0, 1.0]), "something went on meanwhile"
+    assert not still([3.0, 1.0], busy=True)
+    assert not still([0.0] * 6, cpu__percent=0.0), "it is idle by now"
+    assert not stands_still(before, known(False, {}, **quiet)), "there is no history any more"
+
+
+async def test_noise_is_not_painted_until_a_key_is_pressed(box: Served) -> None:
+    app = FinetuiApp(box.home, [3], connect=box.connect, unicode=False)
+    async with app.run_test(size=LARGE) as pilot:
+        await ready(pilot)
+        app._poller.stop()
+        snapshot = app.state.snapshot
+        idle = tuple(run._replace(state="finished") for run in snapshot.runs)
+
+        def arrive(load: float) -> str:
+            rows_now = [row for row in snapshot.rows(LATEST) if row["key"] != "cpu/percent"]
+            answers = {**snapshot.answers, LATEST: [*rows_now, *rows(cpu__percent=load)], HISTORY: []}
+            app.on_arrived(Arrived(replace(snapshot, runs=idle, answers=answers, made=None)))
+            return text_of(app, "#pane3")
+
+        first = arrive(44.0)
+        assert "about 40%" in first
+        assert arrive(46.0) == first
+        app.refresh_screen()
+        assert "about 50%" in text_of(app, "#pane3"), "the same snapshot, painted by a key"
+        assert "about 80%" in arrive(80.0)
 
 
 def test_the_last_minutes_are_a_curve_with_gaps_where_nobody_looked() -> None:

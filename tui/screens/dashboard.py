@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal
@@ -24,6 +23,7 @@ from tui.screens import table_questions
 from tui.screens.base import BaseScreen, pane_index
 from tui.screens.dashboard_charts import Charts
 from tui.screens.dashboard_layout import Layout
+from tui.screens.dashboard_machine import Machine
 from tui.screens.dashboard_panes import PANES, ShownPanes
 from tui.screens.place import Place
 from tui.state import FIRST_METRIC, ChartView
@@ -32,9 +32,6 @@ from tui.widgets.bars import tabs
 from tui.widgets.chart import Shown
 from tui.widgets.hardware_asked import HISTORY, LATEST, MACHINE
 from tui.widgets.panel import Panel
-
-if TYPE_CHECKING:
-    from tui.widgets.hardware import Hardware
 
 MOST_CURVES = theme.SERIES  # of marked runs: more than there are colours tell nothing
 
@@ -52,6 +49,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         self._arranged: Layout | None = None
         self._is_due = False  # what follows the cursor
         self.charts = Charts(self)
+        self.machine = Machine(self)
 
     def compose(self) -> ComposeResult:
         yield Panel(self.paint_header, id="header", classes="line")
@@ -63,11 +61,11 @@ class Dashboard(BaseScreen, inherit_bindings=False):
                 yield Panel(painter, id=f"pane{index}", classes="framed pane", title=name)
         with Horizontal(id="facts", classes="hidden"):
             yield Panel(
-                self.paint_hardware, id="pane3", classes="framed pane", title="Hardware, last 10 minutes"
+                self.machine.paint, id="pane3", classes="framed pane", title="Hardware, last 10 minutes"
             )
             yield Panel(self.paint_flags, id="pane4", classes="framed pane", title="Flags")
             yield Panel(self.paint_log, id="pane5", classes="framed pane", title="Log")
-        yield Panel(self.paint_hardware_line, id="hardware-line", classes="line hidden")
+        yield Panel(self.machine.paint_line, id="hardware-line", classes="line hidden")
         yield Panel(self.paint_footer, id="footer", classes="line")
 
     # ---- what is shown --------------------------------------------------------------------------
@@ -230,30 +228,6 @@ class Dashboard(BaseScreen, inherit_bindings=False):
 
     def paint_tabs(self, width: int, height: int) -> list[Line]:
         return [tabs(self.room, self.tab_names(), self.shown_panes.pane, width)]
-
-    def paint_hardware(self, width: int, height: int) -> list[Line]:
-        if not self.snapshot.has(LATEST):
-            return []
-        from tui.widgets import hardware  # not before the first paint
-
-        lines = hardware.lines(self._machine(), width, height, whole=self.shown_panes.whole)
-        return self.shown_panes.in_view(lines, height) if self.shown_panes.whole else lines
-
-    def _machine(self) -> Hardware:
-        from tui.widgets.hardware import Hardware
-
-        latest, history, now = (self.snapshot.rows(one) for one in (LATEST, HISTORY, MACHINE))
-        return Hardware.of(latest, history, now[0] if now else {}, busy=self.snapshot.busy)
-
-    def paint_hardware_line(self, width: int, height: int) -> list[Line]:
-        from tui.widgets import hardware
-
-        run = self.target()
-        line = hardware.line(self._machine())
-        flags: Line = []
-        if run and run.flags:
-            flags = [(f"⚑ {run.flags} ", "bad" if run.flag_level == "critical" else "warn")]
-        return [spread([(" ", ""), *line], flags, width)]
 
     def paint_flags(self, width: int, height: int) -> list[Line]:
         run = self.target()

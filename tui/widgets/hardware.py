@@ -11,7 +11,7 @@ from math import isfinite, nan
 
 from engine.basics.safe_text import one_line
 from tui.bindings import key_of
-from tui.lines.sparkline import sparkline
+from tui.lines.sparkline import LEVELS, sparkline
 from tui.lines.text import Line, cut, fit, left, right, spread
 from tui.rows import Row
 from tui.widgets import processes
@@ -21,6 +21,8 @@ from tui.widgets.run_table import bar
 BRIDGED = 2  # steps without a sample that are taken to be as the one before: a sample may come a little late
 MINUTE = 60 // STEP_S
 
+# By how much the values of an idle machine differ from one look to the next, by the end of their key.
+NOISE = {"percent": 5.0, "util": 5.0, "_gb": 1.0, "_w": 10.0, "_c": 3.0}
 NAME, WIDE_TEXT, TEXT = 8, 24, 15  # columns of a meter
 LEAST_PROCESSES = 3  # lines that meters give way to
 
@@ -89,6 +91,34 @@ class Hardware:
 
     def used(self, used: str, total: str) -> str:
         return f"{self.values.get(used, 0):.{1 if self.busy else 0}f}/{self.values.get(total, 0):.0f}"
+
+
+def stands_still(before: Hardware, after: Hardware) -> bool:
+    """Whether two looks at a machine on which no run of ours goes on differ by noise alone, or by a history that was
+    level and has only grown longer.
+    """
+    if before.busy or after.busy or before.values.keys() != after.values.keys():
+        return False
+    loads = [key for key in after.values if key.endswith(("percent", "util"))]
+    return (
+        (before.labels, before.gpus, before.problem) == (after.labels, after.gpus, after.problem)
+        and all(_near(key, value, after.values[key]) for key, value in before.values.items())
+        and all((before.load(key)[1] == "idle") == (after.load(key)[1] == "idle") for key in loads)
+        and before.history.keys() == after.history.keys()
+        and all(_level(key, [*values, *after.history[key]], after) for key, values in before.history.items())
+        and [row["pid"] for row in before.processes] == [row["pid"] for row in after.processes]
+    )
+
+
+def _near(key: str, one: float, other: float) -> bool:
+    return abs(one - other) <= next((by for end, by in NOISE.items() if key.endswith(end)), 0.0)
+
+
+def _level(key: str, values: Sequence[float], machine: Hardware) -> bool:
+    """Whether values of the history lie within the height of one character of its curve."""
+    whole = machine.values.get(key.replace("used_gb", "total_gb"), 0.0) if key.endswith("_gb") else 100.0
+    known = [value for value in values if isfinite(value)]
+    return not known or max(known) - min(known) <= whole / len(LEVELS)
 
 
 def latest_values(rows: Sequence[Row]) -> tuple[dict[str, float], dict[str, str]]:
