@@ -8,7 +8,6 @@ import socket as sockets
 import subprocess
 import time
 from collections.abc import Callable, MutableMapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,6 +97,8 @@ def start_in_background(home: Home) -> None:
 
 def code_version() -> str:
     """Return the version of this process's code; a daemon may still run an older one."""
+    from importlib.metadata import PackageNotFoundError, version  # a seventh of what `finetui ls` imports
+
     try:
         return version("finetui")
     except PackageNotFoundError:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import re
+import subprocess
+import sys
+from unittest.mock import Mock
 
 import pytest
 from made_home import Served
@@ -12,7 +17,7 @@ from made_home import Served
 from finetui.errors import ExitCode
 from store.states import RunState
 from tui import cli
-from tui.cli import ls
+from tui.cli import command, ls
 from tui.cli.output import print_listing
 
 
@@ -94,3 +99,43 @@ def test_a_wide_terminal_shows_all_of_it(monkeypatch: pytest.MonkeyPatch) -> Non
     assert first.endswith("does not fit into 10 MiB")
     assert head.split()[-1] == "note"
     assert "note" not in listed(monkeypatch, 240, note="")[0]
+
+
+@pytest.mark.parametrize("words", [("ls",), ("ls", "--json")], ids=" ".join)
+def test_alone_it_says_what_the_parser_makes_of_it_without_that(
+    served: Served,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+) -> None:
+    code = """if True:
+        import sys
+        from tui import cli
+        try:
+            cli.command()
+        except SystemExit as ended:
+            assert ended.code == 0
+        print(*sys.modules, file=sys.stderr)
+        import numpy, pyarrow as pa
+        assert pa.array([1, 2]).to_pylist() == [1, 2]
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        env={**os.environ, "FINETUI_HOME": str(served.home.path)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    capsys.readouterr()
+    assert finetui(served, monkeypatch, *words, "-n", "50") == ExitCode.OK
+    assert done.stdout == capsys.readouterr().out
+    assert {"typer", "pydantic", "numpy"}.isdisjoint(done.stderr.split())
+
+
+def test_alone_it_ends_as_the_others_do_where_nobody_reads_or_the_user_interrupts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["finetui", "ls"])
+    for error, code in ((KeyboardInterrupt(), 130), (BrokenPipeError(errno.EPIPE, "nobody reads"), 1)):
+        monkeypatch.setattr(ls, "ls", Mock(side_effect=error))
+        with pytest.raises(SystemExit) as ended:
+            command()
+        assert ended.value.code == code

@@ -56,6 +56,10 @@ def _unwritten(error: OSError) -> str:
 
 def command() -> None:
     """Run the command line in this process."""
+    from tui.cli import plain_ls
+
+    if plain_ls.is_meant(sys.argv[1:]):
+        _answer(plain_ls.run)
     from tui.cli.commands import parser
 
     _answer(lambda: parser()(prog_name="finetui"))

@@ -10,6 +10,7 @@ import typer
 from store.states import RunState
 from tui.cli import completions
 from tui.cli.arguments import Json, JsonLines, RunNumber, RunNumbers
+from tui.cli.plain_ls import LATEST
 
 app = typer.Typer()
 
@@ -19,7 +20,7 @@ Every = Annotated[float, typer.Option("--every", min=0.1, help="Seconds between 
 @app.command()
 def ls(
     state: Annotated[RunState | None, typer.Option(help="Only runs in this state.")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Only the latest N.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Only the latest N.")] = LATEST,
     every: Annotated[
         bool | None,
         typer.Option(
