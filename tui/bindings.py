@@ -34,6 +34,7 @@ SCREENS = {
     "queries": "Saved queries",
     "reader": "Text",
     "help": "Help",
+    "prompt": "A line of text",
 }
 
 
@@ -389,6 +390,8 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("ctrl+t",), "theme", "theme", "The next theme: dark, colour-blind, light.", PLAIN),
     Binding(("semicolon", "ctrl+g"), "jump", "jump", "Put a letter on all that can be gone to; the letter goes there.",
             (*PANED, "sql", "help")),
+    Binding(("enter",), "take", "take", "Take what is typed; in the help: do what is chosen.", ("prompt",)),
+    Binding(("tab",), "complete", "complete", "Complete what is typed, by what stands faintly behind it.", ("prompt",)),
     Binding(("escape",), "back", "back", "Back to the previous screen.", ("all",), footer=True),
     Binding(("q",), "quit", "quit", "Quit; runs continue.", PLAIN),
     Binding(("ctrl+z",), "suspend", "suspend", "Leave the screen to the shell; fg brings it back.", ("all",)),

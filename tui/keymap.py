@@ -17,6 +17,7 @@ TYPING: Mapping[str, tuple[str, ...]] = {
     "help": tuple(one.action for one in BINDINGS if "help" in one.screens),
     "sql": ("execute", "older", "newer", "queries", "save_query", "describe", "next_pane", "previous_pane", "help",
             "jump", "stop", "suspend"),
+    "prompt": ("take", "complete", "suspend"),
 }  # fmt: skip
 TAKEN = {"ctrl+q": "quits from everywhere", "ctrl+p": "opens the palette"}
 MOST_NAMED = 8  # names that a sentence lists

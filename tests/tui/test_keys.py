@@ -36,6 +36,7 @@ from tui.screens.reader import ReaderScreen
 from tui.screens.run import SECTIONS, RunScreen
 from tui.screens.scale import ScaleScreen
 from tui.screens.sql import SqlScreen
+from tui.widgets.prompt import Prompt
 
 MakeApp = Callable[..., FinetuiApp]
 SMALL, LARGE = (80, 24), (200, 50)
@@ -62,6 +63,7 @@ def test_every_binding_can_be_done() -> None:
         "queries": QueriesScreen,
         "reader": ReaderScreen,
         "help": HelpScreen,
+        "prompt": Prompt,
     }
     for binding in BINDINGS:
         method = f"do_{binding.action.partition('(')[0]}"

@@ -25,6 +25,7 @@ from tui.screens.dashboard import Dashboard
 from tui.screens.help import HelpScreen
 from tui.screens.run import RunScreen
 from tui.screens.sql import SqlScreen
+from tui.widgets.prompt import Prompt
 
 MakeApp = Callable[..., FinetuiApp]
 SMALL = (80, 24)
@@ -102,6 +103,7 @@ def test_two_actions_can_change_their_keys() -> None:
             'sql.execute = "e"',
             "key keys.sql.execute: on the screen sql e is needed for text; add a key such as f6",
         ),
+        ('prompt.take = "t"', "key keys.prompt.take: on the screen prompt t is needed for text"),
         ('help.down = ["J", "left"]', "key keys.help.down: on the screen help J ← is needed for text"),
     ],
 )
@@ -187,6 +189,30 @@ async def test_all_that_names_a_key_names_the_own_one(
         assert isinstance(app.screen, HelpScreen), "also while a query is typed"
         await pilot.press("escape", "escape", "Q")
     assert app.return_code == 0
+
+
+async def test_a_line_of_text_has_keys_of_its_own(
+    make_app: MakeApp, configured: Callable[[str], None]
+) -> None:
+    configured('[keys]\nprompt.take = "ctrl+o"\nprompt.complete = ["f6", "right"]')
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        await pilot.press("slash")
+        await until(pilot, lambda: bool(app.screen.query(Prompt)), "the prompt")
+        line = app.screen.query_one(Prompt).input
+        await type_text(pilot, "stat")
+        await until(pilot, lambda: line._suggestion == "state:", "what completes it")
+        await pilot.press("tab")
+        assert line.value == "stat", "the default is free"
+        await pilot.press("f6")
+        assert line.value == "state:"
+        await type_text(pilot, "running")
+        await pilot.press("enter")
+        assert app.screen.query(Prompt), "the default is free"
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: not app.screen.query(Prompt), "the end of the prompt")
+        assert app.state.run_list.filter == "state:running"
 
 
 async def test_what_is_wrong_is_said_when_the_screen_opens(

@@ -35,7 +35,8 @@ class HelpScreen(BaseScreen, inherit_bindings=False):
     def compose(self) -> ComposeResult:
         yield Panel(self.paint_header, id="header", classes="line")
         yield Panel(self.paint_list, id="list", classes="framed", title="Keys")
-        hint = "type to search, ↑ ↓ to choose, enter to do it, esc to close"
+        takes = bindings.key_of("take", "prompt")
+        hint = f"type to search, ↑ ↓ to choose, {takes} to do it, esc to close"
         yield Prompt("search", "", hint, self.host.ascii_only)
 
     def on_mount(self) -> None:

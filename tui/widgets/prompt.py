@@ -1,4 +1,6 @@
-"""One line of input in place of the status line: the live filter, the search in help."""
+"""One line of input in place of the status line: the live filter, the search in help. Its keys are those of the binding
+table for `prompt`, and escape.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from textual.message import Message
 from textual.suggester import Suggester, SuggestionReady
 from textual.widgets import Input, Static
 
+from tui import bindings
 from tui.lines.theme import to_ascii
 
 
@@ -73,17 +76,23 @@ class Prompt(Horizontal):
         event.stop()
         self.post_message(self.Changed(event.value))
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        event.stop()
-        self.post_message(self.Changed(event.value, done=True))
-
     def on_key(self, event: events.Key) -> None:
-        if event.key == "tab" and self.input.suggester:
-            event.stop()
-            event.prevent_default()
-            self.input.cursor_position = len(self.input.value)
-            self.input.action_cursor_right()  # takes what is suggested
+        actions = {key: one.action for one in bindings.bindings_of("prompt") for key in one.keys}
+        action = actions.get(event.key)
         if event.key == "escape":
-            event.stop()
-            event.prevent_default()
             self.post_message(self.Changed("", done=True, cancelled=True))
+        elif action == "take":
+            self.do_take()
+        elif action == "complete" and self.input.suggester:
+            self.do_complete()
+        elif event.key != "enter":  # Input's own key, which means nothing where another takes
+            return
+        event.stop()
+        event.prevent_default()
+
+    def do_take(self) -> None:
+        self.post_message(self.Changed(self.input.value, done=True))
+
+    def do_complete(self) -> None:
+        self.input.cursor_position = len(self.input.value)
+        self.input.action_cursor_right()  # takes what is suggested
