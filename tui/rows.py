@@ -81,11 +81,12 @@ class Run(NamedTuple):
 COLUMNS = ("run", *Run._fields[1:])
 
 
-class Index(NamedTuple):
+class Index:
     """What is looked up of all runs. With 100,000 it is made from the one before, where few have moved on."""
 
-    by_number: dict[int, Run]
-    states: Counter[str]  # how many runs are in each
+    def __init__(self, by_number: dict[int, Run], states: Counter[str]) -> None:
+        self.by_number = by_number
+        self.states = states  # how many runs are in each
 
     @classmethod
     def of(cls, runs: Sequence[Run]) -> Index:

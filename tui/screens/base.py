@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import events
 from textual.binding import Binding as TextualBinding
@@ -20,12 +20,14 @@ from tui import bindings
 from tui.host import Answer, Host, path_or_say
 from tui.lines.text import Line, line_width, spread
 from tui.rows import Request, Run, Snapshot
-from tui.screens.place import Place
 from tui.state import State
 from tui.widgets import run_table
 from tui.widgets.bars import footer, sentence, tab_at, tab_places, tabs
 from tui.widgets.daemon_line import daemon_line, fits
 from tui.widgets.panel import Panel
+
+if TYPE_CHECKING:
+    from tui.screens.place import Place
 
 SMALL_WIDTH, SMALL_HEIGHT = 110, 30
 FAR = 10**9  # lines: beyond every end
@@ -321,6 +323,8 @@ class BaseScreen(Screen[None], inherit_bindings=False):
 
     def places(self) -> Iterable[Place]:
         """What can be gone to by a letter: panes or sections here, and what a screen has beside them."""
+        from tui.screens.place import Place  # not before the first paint
+
         for index, name in enumerate(self.tab_names()):
             yield Place(name, partial(self.do_pane, index + 1), self._place_of_pane(index))
 
@@ -334,8 +338,8 @@ class BaseScreen(Screen[None], inherit_bindings=False):
 
     def place_in(self, panel: str, row: int | None = None) -> Offset | None:
         """The start of a row of a panel, or the panel's corner; None if it is out of sight."""
-        widget = self.query_one(panel)
-        if not widget.region:
+        widget = next(iter(self.query(panel)), None)
+        if widget is None or not widget.region:
             return None
         return widget.region.offset if row is None else widget.content_region.offset + Offset(0, row)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal
@@ -25,13 +26,15 @@ from tui.screens.dashboard_charts import Charts
 from tui.screens.dashboard_layout import Layout
 from tui.screens.dashboard_machine import Machine
 from tui.screens.dashboard_panes import PANES, ShownPanes
-from tui.screens.place import Place
 from tui.state import FIRST_METRIC, ChartView
-from tui.widgets import chart, log_lines, run_table
+from tui.widgets import log_lines, run_table
 from tui.widgets.bars import tabs
-from tui.widgets.chart import Shown
 from tui.widgets.hardware_asked import HISTORY, LATEST, MACHINE
-from tui.widgets.panel import Panel
+from tui.widgets.panel import Paint, Panel
+
+if TYPE_CHECKING:
+    from tui.screens.place import Place
+    from tui.widgets.chart import Shown
 
 MOST_CURVES = theme.SERIES  # of marked runs: more than there are colours tell nothing
 
@@ -48,6 +51,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         self.shown_panes = ShownPanes.of(panes)
         self._arranged: Layout | None = None
         self._is_due = False  # what follows the cursor
+        self._has_panes = False
         self.charts = Charts(self)
         self.machine = Machine(self)
 
@@ -55,18 +59,25 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         yield Panel(self.paint_header, id="header", classes="line")
         yield Panel(self.paint_table, id="table", classes="framed", title="Runs")
         yield Panel(self.paint_tabs, id="tabs", classes="line hidden")
-        with Horizontal(id="charts", classes="hidden"):
-            for index, name in enumerate(PANES[:3]):
-                painter = partial(self.charts.paint, index)
-                yield Panel(painter, id=f"pane{index}", classes="framed pane", title=name)
-        with Horizontal(id="facts", classes="hidden"):
-            yield Panel(
-                self.machine.paint, id="pane3", classes="framed pane", title="Hardware, last 10 minutes"
-            )
-            yield Panel(self.paint_flags, id="pane4", classes="framed pane", title="Flags")
-            yield Panel(self.paint_log, id="pane5", classes="framed pane", title="Log")
         yield Panel(self.machine.paint_line, id="hardware-line", classes="line hidden")
         yield Panel(self.paint_footer, id="footer", classes="line")
+
+    def on_mount(self) -> None:
+        self.call_after_refresh(self._mount_panes)
+
+    async def _mount_panes(self) -> None:
+        """What has nothing to show yet: the first paint does not wait for it."""
+        charts = [_pane(index, partial(self.charts.paint, index), PANES[index]) for index in range(3)]
+        facts = [
+            _pane(3, self.machine.paint, "Hardware, last 10 minutes"),
+            _pane(4, self.paint_flags, "Flags"),
+            _pane(5, self.paint_log, "Log"),
+        ]
+        rows = {"charts": charts, "facts": facts}
+        boxes = [Horizontal(*panes, id=name, classes="hidden") for name, panes in rows.items()]
+        await self.mount(*boxes, before="#hardware-line")
+        self._has_panes = True
+        self.changed()
 
     # ---- what is shown --------------------------------------------------------------------------
 
@@ -101,6 +112,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
 
     def shown(self) -> list[Shown]:
         """Runs in the charts: the one under the cursor on top, then the first of those that are marked."""
+        from tui.widgets.chart import Shown  # not before the first paint
+
         marked, run = self.state.marked[:MOST_CURVES], self.target()
         items = [
             Shown(other, slot) for slot, number in enumerate(marked) if (other := self.snapshot.run(number))
@@ -113,12 +126,11 @@ class Dashboard(BaseScreen, inherit_bindings=False):
 
     def wants(self) -> Iterable[Request]:
         run = self.target()
-        shown = self.shown()
         yield LATEST
         yield from self.run_list.wants()
         for index in self._visible():
             if index < 3:
-                yield from chart.requests(shown, self.charts.key(index), self.state.view.x_axis)
+                yield from self.charts.requests(index)
             elif PANES[index] == "hardware":
                 yield HISTORY
                 yield MACHINE
@@ -135,15 +147,17 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         self._layout()
         part = " – a part: the logs are still being read" if self.snapshot.reading else ""
         self.query_one("#table", Panel).title(f"Runs{part}")
-        for index in range(3):
-            self.query_one(f"#pane{index}", Panel).title(self.charts.title(index))
-        shown = log_lines.name(self.state.log_level)
-        self.query_one("#pane5", Panel).title(f"Log · {shown}" if shown else "Log")
+        if self._has_panes:
+            for index in range(3):
+                self.query_one(f"#pane{index}", Panel).title(self.charts.title(index))
+            shown = log_lines.name(self.state.log_level)
+            self.query_one("#pane5", Panel).title(f"Log · {shown}" if shown else "Log")
         super().changed()
 
     def update_panels(self) -> None:
         self._fit_footer()
-        later = self.charts.follow([index for index in self._visible() if index < 3][1:])
+        charts = [index for index in self._visible() if index < 3] if self._has_panes else []
+        later = self.charts.follow(charts[1:])
         for panel in self.query(Panel):
             if panel.id not in later:
                 panel.repaint()
@@ -162,7 +176,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
 
     def _layout(self) -> None:
         """Touched only when it differs: a layout repaints the whole screen."""
-        height, known = self.size.height, self.snapshot.loaded or bool(self.snapshot.trouble)
+        height = self.size.height
+        known = self._has_panes and (self.snapshot.loaded or bool(self.snapshot.trouble))
         wanted = Layout.of(height, len(self.snapshot.runs), self.shown_panes, self.small, known)
         if wanted != self._arranged and self.is_mounted and height:
             self._arranged = wanted
@@ -283,7 +298,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         self.changed()
 
     def page(self) -> int:
-        if self.shown_panes.whole:
+        if self.shown_panes.whole and self._has_panes:
             return max(1, self.query_one(f"#pane{self.shown_panes.pane}").content_size.height // 2)
         return max(1, self._rows_in_view() // 2)
 
@@ -304,6 +319,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
             self.move(lines)
 
     def places(self) -> Iterable[Place]:
+        from tui.screens.place import Place
+
         yield from super().places()
         lines = self.run_list.lines(self.snapshot)
         for at, line in enumerate(lines[self.top : self.top + max(0, self._rows_in_view())]):
@@ -384,6 +401,8 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         chart_files.offer(self, [self.charts.picture(index) for index in self._visible() if index < 3])
 
     def do_metric(self) -> None:
+        from tui.widgets import chart  # not before the first paint
+
         run = self.target()
         rows = self.snapshot.rows(ask("keys", run=run.number)) if run else []
         keys = [row["key"] for row in rows if chart.is_training(row["key"])] or [FIRST_METRIC]
@@ -411,3 +430,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
 
     def do_filter(self) -> None:
         table_questions.ask_filter(self)
+
+
+def _pane(index: int, paint: Paint, title: str) -> Panel:
+    return Panel(paint, id=f"pane{index}", classes="framed pane", title=title)

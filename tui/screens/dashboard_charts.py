@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from store.best import judged_by
 from tui.lines.text import Line
+from tui.rows import Request
 from tui.screens.dashboard_panes import PANES
 from tui.state import FIRST_METRIC, SMOOTHING
-from tui.widgets import chart
 from tui.widgets.panel import Panel
 
 if TYPE_CHECKING:
@@ -46,8 +45,21 @@ class Charts:
         """The metric that a chart shows."""
         if index == 0:
             return self._screen.state.view.metric
+        if PANES[index] == "general":
+            return "general/loss"
+        from store.best import judged_by  # not before the first paint
+
         run = self._screen.target()
-        return judged_by(run.task if run else None).metric if PANES[index] == "held-out" else "general/loss"
+        return judged_by(run.task if run else None).metric
+
+    def requests(self, index: int) -> list[Request]:
+        """The answers that a chart needs."""
+        screen = self._screen
+        if not screen.snapshot.loaded:
+            return []
+        from tui.widgets import chart
+
+        return chart.requests(screen.shown(), self.key(index), screen.state.view.x_axis)
 
     def metric_title(self) -> str:
         """What the first chart is called."""
@@ -69,8 +81,7 @@ class Charts:
         screen = self._screen
         if not screen.snapshot.loaded:
             return []
-        wanted = chart.requests(screen.shown(), self.key(index), screen.state.view.x_axis)
-        if not all(screen.snapshot.has(request) for request in wanted):
+        if not all(map(screen.snapshot.has, self.requests(index))):
             return self._painted.get(index, [])  # for a moment the old one, rather than a flash of nothing
         from tui.widgets import curves  # not before the first paint
 

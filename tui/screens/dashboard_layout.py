@@ -31,15 +31,16 @@ class Layout:
         return cls(small, height < TINY, panes.whole, table, facts, panes.visible(small) if known else ())
 
     def apply(self, screen: Screen[None]) -> None:
-        table, charts, facts = (screen.query_one(f"#{name}") for name in ("table", "charts", "facts"))
+        table = screen.query_one("#table")
         table.set_class(self.whole, "hidden")
         screen.query_one("#tabs").set_class(not self.small, "hidden")
         screen.query_one("#hardware-line").set_class(not self.small or self.tiny, "hidden")
-        charts.set_class(not any(index < 3 for index in self.visible), "hidden")
-        facts.set_class(not any(index >= 3 for index in self.visible), "hidden")
         if not self.visible:
             table.styles.height = "1fr"
             return
+        charts, facts = screen.query_one("#charts"), screen.query_one("#facts")
+        charts.set_class(not any(index < 3 for index in self.visible), "hidden")
+        facts.set_class(not any(index >= 3 for index in self.visible), "hidden")
         table.styles.height = self.table + (0 if self.small else 1)
         for index in range(len(PANES)):
             screen.query_one(f"#pane{index}").set_class(index not in self.visible, "hidden")
