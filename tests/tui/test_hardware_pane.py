@@ -126,6 +126,8 @@ def test_an_idle_machine_stands_still_but_for_noise_and_a_history_that_grows() -
     assert not still([2.0, 3.0, 40.0, 1.0]), "something went on meanwhile"
     assert not still([3.0, 1.0], busy=True)
     assert not still([0.0] * 6, cpu__percent=0.0), "it is idle by now"
+    idle = known(False, {"cpu__percent": [0.0] * 6}, **{**quiet, "cpu__percent": 0.0})
+    assert stands_still(idle, before), "noise begins that"
     assert not stands_still(before, known(False, {}, **quiet)), "there is no history any more"
 
 

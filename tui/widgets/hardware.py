@@ -103,7 +103,7 @@ def stands_still(before: Hardware, after: Hardware) -> bool:
     return (
         (before.labels, before.gpus, before.problem) == (after.labels, after.gpus, after.problem)
         and all(_near(key, value, after.values[key]) for key, value in before.values.items())
-        and all((before.load(key)[1] == "idle") == (after.load(key)[1] == "idle") for key in loads)
+        and all(before.load(key)[1] == "idle" or after.load(key)[1] != "idle" for key in loads)
         and before.history.keys() == after.history.keys()
         and all(_level(key, [*values, *after.history[key]], after) for key, values in before.history.items())
         and [row["pid"] for row in before.processes] == [row["pid"] for row in after.processes]
