@@ -44,6 +44,11 @@ class Poller:
         self._snapshot = Snapshot()
         self._versions: dict[Request, Any] = {}
         self._rows = RunRows()
+        self._known = Snapshot()  # the last look at the run table
+        self._next_look = (
+            0.0  # at the run table, by the monotonic clock; before, only answers that have become wanted
+        )
+        self._is_asked = False  # to look at it before
         self._thread = threading.Thread(target=self._loop, name="poller", daemon=True)
 
     def start(self) -> None:
@@ -63,6 +68,7 @@ class Poller:
 
     def poke(self) -> None:
         """Look again now: something was just asked of the daemon."""
+        self._is_asked = True
         self._wake.set()
 
     def client(self) -> Any:
@@ -71,27 +77,41 @@ class Poller:
 
     def _loop(self) -> None:
         while not self._stop.is_set():
-            pause = self._look()
-            self._wake.wait(pause)
+            self._look()
+            self._wake.wait(max(0.0, self._next_look - time.monotonic()))
             self._wake.clear()
 
-    def _look(self) -> float:
+    def _look(self) -> None:
+        """At the run table where that is due, and at all that is wanted. To read 100,000 runs again at each key that
+        moves the cursor would keep two cores busy.
+        """
         client, started = None, time.monotonic()
+        is_due = self._is_asked or started >= self._next_look
+        self._is_asked = False
         try:
             with self._connection.waiting():
                 client = self._connection.client()
+                if is_due:
+                    self._known = self._look_at_runs(client)
                 snapshot = self._fetch(client)
         except Unavailable:
             self._connection.lost(client)
-            return LOST
+            self._look_again(LOST)
+            return
         except Exception as error:  # a screen that dies over one bad answer helps nobody
             self._connection.failed(error)
-            return LOST
+            self._look_again(LOST)
+            return
         self._connection.answered()
         self._show(lambda _: snapshot)
-        pause = BUSY if snapshot.busy or snapshot.reading else IDLE
-        # With many thousands of runs a look takes long; the keys must not wait for it most of the time.
-        return max(pause, min(LONGEST_S, 4 * (time.monotonic() - started)))
+        if is_due:
+            pause = BUSY if snapshot.busy or snapshot.reading else IDLE
+            # With many thousands of runs a look takes long; the keys must not wait for it most of the time.
+            self._next_look = time.monotonic() + max(pause, min(LONGEST_S, 4 * (time.monotonic() - started)))
+
+    def _look_again(self, pause: float) -> None:
+        """At everything, at the latest after a pause in seconds."""
+        self._is_asked, self._next_look = True, time.monotonic() + pause
 
     def _troubled(self, trouble: Trouble) -> None:
         self._show(lambda last: replace(last, trouble=trouble.sentence, starting=trouble.starting))
@@ -103,15 +123,20 @@ class Poller:
                 self._snapshot = snapshot
                 self._deliver(snapshot)
 
-    def _fetch(self, client: Any) -> Snapshot:
+    def _look_at_runs(self, client: Any) -> Snapshot:
+        """What is known of the runs, without any other answer."""
         from finetui.client import notice, progress
 
         table = client.named("runs")
         self._rows.take(table)
-        known = Snapshot(
+        return Snapshot(
             self._rows.runs, etas_of(table), loaded=True, reading=progress(table), notice=notice(table),
             made=self._rows.index,
         )  # fmt: skip
+
+    def _fetch(self, client: Any) -> Snapshot:
+        """The runs as they are known, with all that is wanted."""
+        known = self._known
         versions = {request: self._version(request[0], dict(request[1]), known) for request in self._wanted}
         answers = {
             request: self._snapshot.answers[request]
