@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
-from tui.rows import Index, Run, Snapshot, differing, runs_of
+from finetui.home import Home
+from tui import poller
+from tui.rows import Index, Run, Snapshot, ask, differing, runs_of
 from tui.run_list import RunList
 from tui.run_rows import RunRows, changed_rows
 
@@ -95,6 +99,29 @@ def test_a_list_that_follows_is_the_list_that_is_made_anew() -> None:
                 assert following.index(snapshot) == fresh.index(snapshot)
                 assert following.members(snapshot) == fresh.members(snapshot)
                 rows = later(rows, draw)
+
+
+def test_what_has_become_wanted_is_asked_for_without_the_run_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poller, "IDLE", 600.0)
+    asked, shown = [], []
+
+    class Client:
+        def named(self, name: str, **args: Any) -> pa.Table:
+            asked.append(name)
+            return table_of([{"run": 1, "state": "finished"}])
+
+    looking = poller.Poller(Home(tmp_path), Client, shown.append)
+    looking._look()
+    looking.want([ask("flags", run=1)])
+    looking._look()
+    assert asked == ["runs", "flags"]
+    assert shown[-1].has(ask("flags", run=1))
+    assert shown[-1].runs is shown[0].runs
+    looking.poke()
+    looking._look()
+    assert asked == ["runs", "flags", "runs"], "something was asked of the daemon"
 
 
 def test_only_what_moved_on_is_put_in_its_place() -> None:
