@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from store.states import ENDED
 from tui.key_names import key_name
@@ -67,8 +67,7 @@ LOADING = "the runs are still being loaded"
 Unless = Callable[[Context], str | None]  # one sentence that says why not, or None
 
 
-@dataclass(frozen=True)
-class Binding:
+class Binding(NamedTuple):
     """One action: the keys that start it, and what is said about it."""
 
     keys: tuple[str, ...]  # names as Textual spells them; the first is shown in the footer
@@ -425,7 +424,7 @@ def bindings_of(screen: str) -> tuple[Binding, ...]:
     return tuple(
         binding
         if is_fixed(binding)
-        else replace(binding, keys=_changed.get((screen, binding.action), binding.keys))
+        else binding._replace(keys=_changed.get((screen, binding.action), binding.keys))
         for binding in defaults_of(screen)
     )
 

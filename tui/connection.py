@@ -6,8 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from finetui.errors import StoreError
 from finetui.home import Home
@@ -16,8 +15,7 @@ SILENT_S = 5.0  # without an answer until that is said
 STUCK_S = 30.0  # until it is also said how to end the daemon: on a busy machine it may only be slow
 
 
-@dataclass(frozen=True)
-class Trouble:
+class Trouble(NamedTuple):
     """Why there are no fresh answers. `starting`: a daemon is being started, so that they will come."""
 
     sentence: str

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from textual.screen import Screen
 
@@ -15,8 +14,7 @@ from tui.rows import Request
 from tui.state import ChartView, State
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """One of the answers to a question: the key that gives it, what it is called, and what it does."""
 
     key: str

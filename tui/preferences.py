@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from finetui.files import open_regular
 from finetui.home import Home
 from tui.lines.palettes import DARK, PALETTES
 
 
-@dataclass(frozen=True)
-class Preferences:
+class Preferences(NamedTuple):
     """`problems`: a sentence for each line that says what cannot be; the default stays in its place."""
 
-    keys: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    keys: Mapping[tuple[str, str], tuple[str, ...]] = {}
     theme: str = DARK.name
     problems: tuple[str, ...] = ()
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Palette:
+class Palette(NamedTuple):
     """`series` are the colours of curves: neighbours differ in lightness as well as in hue, for colour-blind eyes."""
 
     name: str  # in config.toml

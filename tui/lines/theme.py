@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import locale
 import os
-from dataclasses import dataclass
 from enum import Enum
 from functools import cache, lru_cache
+from typing import NamedTuple
 
 from rich.style import Style
 
@@ -113,8 +113,7 @@ def slot_style(slot: int) -> str:
     return f"s{slot % SERIES}"
 
 
-@dataclass(frozen=True)
-class StateLook:
+class StateLook(NamedTuple):
     glyph: str
     style: str
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from textual.screen import Screen
 
@@ -11,8 +11,7 @@ from tui.screens.dashboard_panes import PANES, ShownPanes
 TINY = 16  # lines: half of a split terminal has no line to spare for the hardware
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """All that it follows from, so that equal ones look alike."""
 
     small: bool

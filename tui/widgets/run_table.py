@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from engine.basics.safe_text import one_line
 from engine.basics.wording import duration
@@ -23,8 +23,7 @@ LEAST_NAME = 12
 READING = "No run has been read yet: the database is made from the logs"
 
 
-@dataclass(frozen=True)
-class TableView:
+class TableView(NamedTuple):
     """What of the table is shown, and how."""
 
     rows: Sequence[Run | Head]
@@ -34,15 +33,14 @@ class TableView:
     sort: str = "#"
     down: bool = True
     empty: str = ""
-    etas: Mapping[int, float] = field(default_factory=dict)  # run number → seconds left
+    etas: Mapping[int, float] = {}  # run number → seconds left
     highest: int = 0  # number of a run, of all that there are
     # Columns that the user chose: key → run → value.
-    values: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    values: Mapping[str, Mapping[int, str]] = {}
     says_why: bool = False  # what a run waits for, where its results would stand
 
 
-@dataclass(frozen=True)
-class _Column:
+class _Column(NamedTuple):
     name: str
     width: int
     at_right: bool = False

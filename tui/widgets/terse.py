@@ -7,8 +7,8 @@ fifths are such codes, nearly all of which say again what holds already.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 # A style (SGR), a place for the cursor (CUP, CUF), any other control sequence.
 _CONTROL = re.compile(
@@ -16,11 +16,10 @@ _CONTROL = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class _Style:
+class _Style(NamedTuple):
     foreground: str = "39"
     background: str = "49"
-    attributes: frozenset[str] = field(default_factory=frozenset)
+    attributes: frozenset[str] = frozenset()
 
 
 _PLAIN = _Style()
@@ -60,15 +59,15 @@ def _styled(before: _Style, codes: str) -> _Style:
             count = 4 if words[:1] == ["2"] else 2  # 2;r;g;b or 5;n
             color = ";".join([code, *words[:count]])
             del words[:count]
-            style = replace(style, foreground=color) if code == "38" else replace(style, background=color)
+            style = style._replace(foreground=color) if code == "38" else style._replace(background=color)
         elif code in ("", "0"):
             style = _PLAIN
         elif len(code) == 2 and code[0] in "39":
-            style = replace(style, foreground=code)
+            style = style._replace(foreground=code)
         elif (len(code) == 2 and code[0] == "4") or code.startswith("10"):
-            style = replace(style, background=code)
+            style = style._replace(background=code)
         else:
-            style = replace(style, attributes=style.attributes | {code})
+            style = style._replace(attributes=style.attributes | {code})
     return style
 
 
