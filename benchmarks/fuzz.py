@@ -29,7 +29,8 @@ from pathlib import Path
 from engine.basics.errors import ConfigError
 from engine.queue import accept, config
 from engine.queue.scheduler import Capacity
-from engine.queue.supervisor import Settings, Supervisor
+from engine.queue.settings import Settings
+from engine.queue.supervisor import Supervisor
 from engine.runs import checkpoints, journal
 from engine.runs.events import events_of
 from engine.runs.home import RunDir, run_dirs

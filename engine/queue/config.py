@@ -5,6 +5,7 @@ has a default; the file may be missing.
 from __future__ import annotations
 
 import difflib
+import logging
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +21,8 @@ from engine.queue.notices import EVENTS, Channels, Event
 from engine.queue.quiet import QuietHours
 from finetui.files import open_regular
 from store.limits import Limits
+
+log = logging.getLogger("finetui.daemon")
 
 LARGEST = 1 << 20  # bytes
 LIMITS = Limits()
@@ -63,24 +66,24 @@ class Config(BaseModel):
     gaps_minutes: float = Field(
         60.0,
         ge=0,
-        description="For so long after it was queued, a run that waits for more GPUs, or more memory, than are free "
-        "lets later ones go by; then all wait for it.",
+        description="Minutes after it was queued during which a run that waits for more GPUs or memory than are free "
+        "lets later runs overtake it; after that they wait for it.",
     )
     quiet_hours: str = Field(
         "",
         description='Hours in which no run starts by itself: `quiet_hours = "09:00-18:00"`, in the time of the '
-        "machine. Runs that are going go on.",
+        "machine. Active runs continue.",
     )
     notify_on: list[Event] = Field(
         list(EVENTS),
-        description="What is told: finished, failed, paused (by itself: a full disk), flagged (a flag warns), stalled "
+        description="Events that send a notice: finished, failed, paused (full disk), flagged (a flag warns), stalled "
         "(no step for long), queue_empty, disk_full, budget. Default: all.",
     )
     notify_command: str = Field(
         "",
         repr=False,  # it may hold a password, and a changed configuration is logged
-        description="A command for `sh` that tells you: it has FINETUI_EVENT, FINETUI_RUN, FINETUI_NAME, FINETUI_TITLE "
-        "and FINETUI_MESSAGE in its environment.",
+        description="A command for `sh` that sends a notice: FINETUI_EVENT, FINETUI_RUN, FINETUI_NAME, FINETUI_TITLE "
+        "and FINETUI_MESSAGE are in its environment.",
     )
     notify_urls_file: str = Field(
         "",
@@ -103,16 +106,14 @@ class Config(BaseModel):
         None,
         ge=0,
         description="What an hour of one GPU costs, or of the machine if it has none, in any currency. Each attempt "
-        "keeps the price of its day; `ls`, `show` and SQL have the cost of a run.",
+        "records the price at its start; `ls`, `show` and SQL have the cost of a run.",
     )
     budget: float | None = Field(
         None,
         ge=0,
-        description="When the runs of this home have cost so much, none is started any more; you are told at 80%.",
+        description="Once the runs of this home have cost this much, no more are started; a notice is sent at 80%.",
     )
-    budget_pauses: bool = Field(
-        False, description="Also pause the runs that are going when the budget is spent."
-    )
+    budget_pauses: bool = Field(False, description="Also pause active runs when the budget is spent.")
     agents_may: list[Right] = Field(
         [],
         description="What assistants (`finetui mcp`, or a shell with FINETUI_AGENT set) may do besides reading: queue "
@@ -125,9 +126,8 @@ class Config(BaseModel):
     agent_hours_per_day: float = Field(
         10.0,
         ge=0,
-        description="How many hours these runs may take, times the processes of each: as foretold where an earlier run "
-        "says how long it takes, and as they ran. Nothing is queued beyond that, and what has run so long is paused; "
-        "whoever resumes it answers for it.",
+        description="Hours that these runs may take, times the processes of each: as they ran, or as predicted from an "
+        "earlier run. Beyond that nothing is queued, and active runs are paused; one that you resume counts as yours.",
     )
     keep_removed_days: float = Field(
         7.0,
@@ -180,7 +180,7 @@ class Config(BaseModel):
         {},
         description="Keys of your own, for an action wherever it is or on one screen: `[keys]`, then "
         '`cancel = "ctrl+x"`, `quit = ["q", "Q"]` or `run.search = "f7"`. `finetui keys` lists actions and the keys in '
-        "force. What is wrong there is told when the screen opens, and changes nothing.",
+        "force. Mistakes there are reported when the screen opens, and ignored.",
     )
     pool: bool = Field(
         True,
@@ -224,6 +224,38 @@ class Config(BaseModel):
     @property
     def channels(self) -> Channels:
         return Channels(frozenset(self.notify_on), self.notify_command, self.notify_urls_file)
+
+
+class ConfigFile:
+    """The configuration in force, for a process that goes on while the file is changed. Raises ConfigError at first."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._mtime_ns = self._look()
+        self.config = read(path)
+        self.problem: str | None = None  # why the file, as it is now, is not used
+
+    def reread(self) -> bool:
+        """Read the file if it has changed; return whether `config` is new. A bad file changes nothing but `problem`."""
+        mtime_ns = self._look()
+        if mtime_ns == self._mtime_ns:
+            return False
+        self._mtime_ns = mtime_ns
+        try:
+            self.config = read(self._path)
+        except ConfigError as error:
+            log.warning("config.toml has changed but is not used: %s", error)
+            self.problem = str(error)
+            return False
+        self.problem = None
+        log.info("config.toml has changed: %s", self.config)
+        return True
+
+    def _look(self) -> int | None:
+        try:
+            return self._path.stat().st_mtime_ns
+        except OSError:
+            return None
 
 
 def read(path: Path) -> Config:

@@ -16,10 +16,11 @@ import threading
 import time
 from typing import Any, NoReturn
 
-from engine.basics.errors import ConfigError, QueueError
+from engine.basics.errors import QueueError
 from engine.basics.memory_limit import MemoryLimit
 from engine.basics.repeater import Repeater
-from engine.queue import agents, config, idle
+from engine.queue import agents, idle
+from engine.queue.config import Config, ConfigFile
 from engine.queue.daemon_log import (
     home_log,
     log_to,
@@ -29,10 +30,10 @@ from engine.queue.daemon_log import (
 )
 from engine.queue.machine_use import MachineUse
 from engine.queue.mirror import Mirror
-from engine.queue.money import forget_cost, keep_cost
 from engine.queue.no_pandas import keep_pandas_out
 from engine.queue.notifier import Notifier
-from engine.queue.orders import ORDERS, whole_number
+from engine.queue.orders import whole_number
+from engine.queue.run_requests import RunRequests
 from engine.queue.sampler import Nvml, Sampler
 from engine.queue.settings import queue_settings
 from engine.queue.snapshots import Snapshots
@@ -74,7 +75,7 @@ class Daemon:
 
     def __init__(self, home: Home) -> None:
         self.home = home
-        self.config = config.read(home.config)
+        self._config_file = ConfigFile(home.config)
         self.stopping = threading.Event()
         self._started = time.time()
         self._lock = Lock(home.lock)
@@ -83,17 +84,14 @@ class Daemon:
         self._nvml = Nvml()
         self._projection = Projection(home.store, self.config.sql)
         self._ingest = Ingest(self._projection, home.path)
-        self._config_mtime_ns = _config_mtime(home)
-        self._config_problem: str | None = None
-        self._settings, self._gpu_problem = queue_settings(self.config, self._nvml)
         self._notifier = Notifier(home, self.config)
         self._idle = idle.Idle(time.monotonic())
-        self._supervisor = Supervisor(
-            home, self._settings, self._on_journal_entry, self._on_end, self._nvml.memory
-        )
+        settings = queue_settings(self.config, self._nvml)
+        self._supervisor = Supervisor(home, settings, self._on_journal_entry, self._on_end, self._nvml.memory)
         self._machine_use = MachineUse(self._nvml, self._supervisor.active_runs)
         self._mirror = Mirror(home)
         self._sweeps = Sweeps(home)
+        self._run_requests = RunRequests(home, self._supervisor, self._sweeps, self._projection)
         self._snapshots = Snapshots(self._projection)
         self._upkeep = Upkeep(self._projection)
         self._sampler = Sampler(home.hardware_log, self._nvml, before_rotation=self._ingest.drain)
@@ -185,7 +183,7 @@ class Daemon:
             log.warning("%s is gone; making it again", self.home.socket)
             self._server.stop()
             self._server.start()
-        self._reread_config()
+        self._apply_changed_config()
         self._supervisor.tick()
         self._sweeps.look()
         counts = self._supervisor.counts()
@@ -199,28 +197,16 @@ class Daemon:
         if self._idle.look(when, work=work, last_request=self._server.last_request, now=now):
             idle.begin(when)
 
-    def _reread_config(self) -> None:
-        """Apply a changed config.toml; a bad one changes nothing but is reported in `status`."""
-        mtime = _config_mtime(self.home)
-        if mtime == self._config_mtime_ns:
+    def _apply_changed_config(self) -> None:
+        if not self._config_file.reread():
             return
-        self._config_mtime_ns = mtime
-        try:
-            self.config = config.read(self.home.config)
-        except ConfigError as error:
-            log.warning("config.toml has changed but is not used: %s", error)
-            self._config_problem = str(error)
-            return
-        self._config_problem = None
-        self._settings, self._gpu_problem = queue_settings(self.config, self._nvml)
-        self._supervisor.change_settings(self._settings)
+        self._supervisor.change_settings(queue_settings(self.config, self._nvml))
         self._notifier.configure(self.config)
         self._mirror_thread.wake()
-        log.info("config.toml has changed: %s", self.config)
 
-    def _keep_cost(self, run: int) -> None:
-        with self._projection.read() as cursor:
-            keep_cost(cursor, self.home, run)
+    @property
+    def config(self) -> Config:
+        return self._config_file.config
 
     def _tidy(self) -> None:
         after = self.config.clean_after_days
@@ -254,67 +240,25 @@ class Daemon:
 
     def act(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
         """Answer one action of a client. Raises StoreError, whose text is for the user."""
-        queue = self._supervisor
         try:
             by = agents.name_of(body.pop("by", None))
             if by is not None:
                 self.config.agents.check(name, body, self.home.config)
-            was = self._before(name, body)
+            if (answer := self._run_requests.answer(name, body, by)) is not None:
+                return answer
+            if (answer := self._sweeps.answer(name, body)) is not None:
+                return answer
             match name:
-                case "submit":
-                    number = queue.submit(body, by)
-                    self._sweeps.note(body.get("sweep"), body.get("sweep_values"))
-                    return {"run": number}
-                case "edit":
-                    number = whole_number(name, body, "run")
-                    return queue.edit(number, {key: value for key, value in body.items() if key != "run"})
-                case "requeue":
-                    return {"run": queue.requeue(whole_number(name, body, "run"), by)}
-                case "cancel":
-                    state = queue.cancel(number := whole_number(name, body, "run"), body.get("cause"), by)
-                    return {"state": state, **queue.before_end(number), **was}
-                case "pause":
-                    state = queue.pause(number := whole_number(name, body, "run"), by=by)
-                    return {"state": state, **queue.before_end(number), **was}
-                case "resume":
-                    return {"state": queue.resume(whole_number(name, body, "run")), **was}
-                case "put_back":
-                    run = whole_number(name, body, "run")
-                    return queue.put_back(run, str(body.get("order")), body.get("before"))
-                case "name":
-                    return queue.rename(whole_number(name, body, "run"), body.get("name"))
-                case "remove":
-                    return queue.remove(whole_number(name, body, "run"), self._keep_cost)
-                case "restore":
-                    restored = queue.restore(run := whole_number(name, body, "run"))
-                    forget_cost(self.home, run)
-                    return restored
-                case "clean":
-                    run, best = whole_number(name, body, "run"), body.get("best")
-                    best = None if best is None else whole_number(name, body, "best")
-                    return queue.clean(run, best, checkpoints=bool(body.get("checkpoints")))
                 case "empty":
                     self._drain(None)  # what is removed is forgotten by the store while it is still there
-                    return {"runs": queue.empty()}
+                    return {"runs": self._supervisor.empty()}
                 case "agent":  # what an assistant may, before it takes the trouble
                     rights = self.config.agents
                     if action := body.get("action"):
                         rights.check(str(action), body, self.home.config)
-                    return rights.allowance(queue.agents_used(), body.get("runs"), body.get("seconds"))
-                case "sweep":
-                    return self._sweeps.add(body)
-                case "sweep_begin":
-                    return self._sweeps.begin(str(body.get("sweep")))
-                case "sweep_add":
-                    before = whole_number(name, body, "before")
-                    return self._sweeps.extend(
-                        str(body.get("sweep")), whole_number(name, body, "runs"), before
+                    return rights.allowance(
+                        self._supervisor.agents_used(), body.get("runs"), body.get("seconds")
                     )
-                case "sweep_end":
-                    before = whole_number(name, body, "before")
-                    return self._sweeps.end(str(body.get("sweep")), str(body.get("why")), before)
-                case "sweep_problems":
-                    return self._sweeps.tell([str(one) for one in body.get("problems") or ()])
                 case "look":  # somebody has written to one of its logs
                     self._ingest.notify(whole_number(name, body, "run"))
                     return {}
@@ -336,8 +280,6 @@ class Daemon:
                 case "stop":
                     self.stopping.set()
                     return {"pid": os.getpid()}
-                case _ if name in ORDERS:
-                    return {**queue.order(name, whole_number(name, body, "run"), body), **was}
         except QueueError as error:
             raise StoreError(str(error), "queue") from None
         except OSError as error:
@@ -356,12 +298,6 @@ class Daemon:
         notice = self._projection.notice
         is_recent = notice is not None and (self._ingest.progress or time.time() - notice.t < NOTICE_S)
         return notice.text if notice and is_recent else None
-
-    def _before(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
-        """What the run is like that something is asked of, for whoever wants to take that back."""
-        if name not in ("cancel", "pause", "resume", *ORDERS):
-            return {}
-        return {"before": self._supervisor.standing(whole_number(name, body, "run"))}
 
     def _drain(self, wait_s: Any) -> dict[str, Any]:
         """Have every log read to its present end. `reading`: what is not done after `wait_s` seconds."""
@@ -385,8 +321,8 @@ class Daemon:
             )
         problems += [damaged[run] for run in sorted(damaged)]
         others = (
-            self._config_problem,
-            self._gpu_problem,
+            self._config_file.problem,
+            self._supervisor.settings.problem,
             self._ingest.problem,
             self._recent_notice(),
             self._nvml.problem,
@@ -399,16 +335,16 @@ class Daemon:
 
     def status(self) -> dict[str, Any]:
         """Return the daemon's identity, its runs and settings, and its problems."""
-        notice = self._projection.notice
+        notice, settings = self._projection.notice, self._supervisor.settings
         return {
             "pid": os.getpid(),
             "version": code_version(),
             "home": str(self.home.path),
             "uptime_s": round(time.time() - self._started, 1),
             **self._supervisor.counts(),
-            "concurrency": self._settings.capacity.concurrency,
-            "devices": list(self._settings.capacity.devices),
-            "threads": self._settings.threads,
+            "concurrency": settings.capacity.concurrency,
+            "devices": list(settings.capacity.devices),
+            "threads": settings.threads,
             **self.config.spending.status(self._supervisor.spent),
             "pool": self._supervisor.pool_status(),
             "agents": self.config.agents.allowance(self._supervisor.agents_used()),
@@ -417,13 +353,6 @@ class Daemon:
             "problems": self._problems(),
             "notes": list(filter(None, [self.home.open_to_others(), notice and notice.text])),
         }
-
-
-def _config_mtime(home: Home) -> int | None:
-    try:
-        return home.config.stat().st_mtime_ns
-    except OSError:
-        return None
 
 
 # ---- the process ---------------------------------------------------------------------------------

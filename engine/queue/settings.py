@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from engine.basics.cpu import physical_cores
+from engine.queue.agents import NO_RIGHTS, Agents
+from engine.queue.budget import NO_BUDGET, Budget
 from engine.queue.config import Config
 from engine.queue.executor import allowed_devices, usable_devices
 from engine.queue.sampler import Nvml
 from engine.queue.scheduler import Capacity
-from engine.queue.supervisor import Settings
 
 
-def queue_settings(user_config: Config, nvml: Nvml) -> tuple[Settings, str | None]:
-    """Return the settings of the queue, and what of the configuration does not go with this machine."""
+@dataclass(frozen=True)
+class Settings:
+    """What the queue needs to know of machine and configuration."""
+
+    capacity: Capacity
+    threads: int  # for each run
+    grace_s: float
+    pool: bool = False  # fork workers from a process that has the imports done
+    budget: Budget = NO_BUDGET
+    uuids: Mapping[str, str] = field(default_factory=dict)  # of the GPUs, by name
+    retry_s: float = 0.0  # before a run that was interrupted twice is tried again
+    agents: Agents = NO_RIGHTS
+    problem: str | None = None  # what of the configuration does not go with this machine
+
+
+def queue_settings(user_config: Config, nvml: Nvml) -> Settings:
+    """Return the settings of the queue on this machine."""
     uuids = {gpu.name: gpu.uuid for gpu in nvml.gpus}
     visible = usable_devices([gpu.name for gpu in nvml.gpus], os.environ.get("CUDA_VISIBLE_DEVICES"))
     devices, problem = allowed_devices(visible, uuids, user_config.gpus)
@@ -29,7 +47,7 @@ def queue_settings(user_config: Config, nvml: Nvml) -> tuple[Settings, str | Non
         user_config.quiet,
         none_allowed=problem if nvml.gpus and user_config.gpus and not devices else None,
     )
-    settings = Settings(
+    return Settings(
         capacity,
         threads,
         user_config.grace_s,
@@ -38,5 +56,5 @@ def queue_settings(user_config: Config, nvml: Nvml) -> tuple[Settings, str | Non
         uuids,
         user_config.retry_wait_seconds,
         user_config.agents,
+        problem,
     )
-    return settings, problem

@@ -10,23 +10,23 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from engine.basics.errors import QueueError
-from engine.basics.process import Identity, alive
-from engine.queue import accept, agents, back, recovery
-from engine.queue.agents import NO_RIGHTS, Agents, Used
-from engine.queue.budget import NO_BUDGET, Budget
-from engine.queue.executor import Executor, Processes
+from engine.queue import accept, agents, back
+from engine.queue.agents import Used
+from engine.queue.attempts import Attempts
+from engine.queue.executor import Executor
 from engine.queue.gpus import GpuMemory
 from engine.queue.known_runs import KnownRuns
 from engine.queue.logged import LoggedRuns
 from engine.queue.machine_use import ActiveRun
 from engine.queue.orders import Order, answer, line_for, name_of
-from engine.queue.scheduler import Capacity, Start, decide
+from engine.queue.scheduler import decide
+from engine.queue.settings import Settings
 from engine.runs import cleaning, disk, journal, lifecycle, removed
 from engine.runs.home import RunDir
 from engine.runs.imported import refuse_foreign
@@ -34,34 +34,11 @@ from engine.runs.journal import Request, RunRecord
 from finetui.home import Home
 from finetui.lock import Lock
 from finetui.numbers import next_number
-from store.journal_lines import (
-    Cancel,
-    Ended,
-    Named,
-    Pause,
-    Requeued,
-    Running,
-    Started,
-    Starting,
-)
+from store.journal_lines import Cancel, Named, Pause, Requeued
 from store.paths import removed_runs
 from store.states import ENDED, RunState
 
 log = logging.getLogger("finetui.queue")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The settings of the queue, from the machine and the configuration."""
-
-    capacity: Capacity
-    threads: int  # for each run
-    grace_s: float
-    pool: bool = False  # fork workers from a process that has the imports done
-    budget: Budget = NO_BUDGET
-    uuids: Mapping[str, str] = field(default_factory=dict)  # of the GPUs, by name
-    retry_s: float = 0.0  # before a run that was interrupted twice is tried again
-    agents: Agents = NO_RIGHTS
 
 
 class Supervisor:
@@ -79,15 +56,14 @@ class Supervisor:
         attempt has ended and the run with it, or has paused; `gpu_memory`: what is free on the GPUs now.
         """
         self._home = home
-        self._settings = settings
+        self.settings = settings
         self._on_change = on_change
         self._gpu_memory = gpu_memory
         self._executor = Executor(settings.pool, settings.uuids)
         self._lock = threading.RLock()
-        self._logged = LoggedRuns()
-        self._runs = KnownRuns(home, self._executor, self._logged, on_change, on_end)
-        # Run and attempt → when SIGTERM was sent, monotonic.
-        self._stop_requested: dict[tuple[int, int], float] = {}
+        logged = LoggedRuns()
+        self._runs = KnownRuns(home, self._executor, logged, on_change, on_end)
+        self._attempts = Attempts(self._executor, self._runs, logged, settings)
         self.waiting_for: dict[int, str] = {}
         self.disk_full: str | None = None  # why nothing starts
         self.spent = 0.0  # by all runs, as the daemon knows from the store
@@ -120,7 +96,7 @@ class Supervisor:
     def change_settings(self, settings: Settings) -> None:
         """Apply changed settings; active runs keep the device and threads that they have."""
         with self._lock:
-            self._settings = settings
+            self.settings = self._attempts.settings = settings
             self._executor.pool.on = settings.pool
 
     def pool_status(self) -> dict[str, Any]:
@@ -136,7 +112,7 @@ class Supervisor:
             self._executor.reap()
             self._runs.look()
             for record in self._runs.open(active=True):
-                self._runs.guarded(record.number, partial(self._watch, record))
+                self._runs.guarded(record.number, partial(self._attempts.watch, record))
             self._schedule()
 
     @property
@@ -148,68 +124,7 @@ class Supervisor:
     def active_runs(self) -> list[ActiveRun]:
         """Return the runs with an attempt, their devices and the processes that these begin with."""
         with self._lock:
-            found = []
-            for record in self._runs.open(active=True):
-                processes = self._executor.find_processes(self._runs.dirs[record.number], record)
-                pids = [one.pid for one in (processes.shim, processes.worker) if one and alive(one)]
-                found.append(ActiveRun(record.number, record.device or "", tuple(pids)))
-            return found
-
-    def _watch(self, record: RunRecord) -> None:
-        run = self._runs.dirs[record.number]
-        if record.logged:
-            if ended := self._logged.look(run, record):
-                self._runs.write(record, ended)
-            return
-        if self._executor.is_ordered(run):
-            if record.request is not None:
-                self._executor.drop_order(run)
-            else:
-                record = self._started(record, partial(self._executor.collect, run))
-            if self._executor.is_ordered(run) or not record.active:
-                return
-        processes = self._executor.find_processes(run, record)
-        if not processes.alive:
-            self._conclude(record)
-            return
-        if record.state == RunState.STARTING and processes.worker is not None:
-            identity = processes.worker.to_dict()
-            record = self._runs.write(
-                record, Running(record.attempt, RunState.RUNNING, record.reason, **identity)
-            )
-        if record.request is not None:
-            self._request_stop(record, processes)
-
-    def _request_stop(self, record: RunRecord, processes: Processes) -> None:
-        """Send SIGTERM once, and SIGKILL after the grace period."""
-        if processes.worker is None:
-            return
-        now, attempt = time.monotonic(), (record.number, record.attempt)
-        if attempt not in self._stop_requested:
-            self._executor.ask_to_stop(processes.worker)
-        if now - self._stop_requested.setdefault(attempt, now) > self._settings.grace_s:
-            log.info("run #%d did not stop in %g s; killing it", record.number, self._settings.grace_s)
-            self._executor.kill(processes)
-
-    def _conclude(self, record: RunRecord) -> None:
-        """Record the outcome of an attempt whose processes are gone.
-
-        Under the shim's lock: a shim that an earlier daemon started and that is only now beginning either has
-        the lock, and then we try again at the next tick, or reads in the journal that it is too late.
-        """
-        run = self._runs.dirs[record.number]
-        lock = Lock(run.lock)
-        if not lock.acquire():
-            return
-        try:
-            processes = self._executor.find_processes(run, record)
-            if processes.alive:
-                return
-            self._executor.kill(processes)  # what a killed worker left in its process group
-            remains = self._executor.remains(run, record)
-            self._runs.write(record, lifecycle.verdict(record, remains, self._settings.retry_s))
-        finally:
-            lock.release()
+            return self._attempts.active_runs()
 
     # ---- starting --------------------------------------------------------------------------------
 
@@ -219,10 +134,10 @@ class Supervisor:
             record for record in self._runs.open(active=True) if not record.logged
         ]  # these take no slot
         self.disk_full = disk.full_disk(self._home.runs) if waiting else None
-        no_money = self._settings.budget.refusal(self.spent)
+        no_money = self.settings.budget.refusal(self.spent)
         if why := self.disk_full or no_money:
             self.waiting_for = dict.fromkeys((record.number for record in waiting), why)
-        if no_money and self._settings.budget.pauses:
+        if no_money and self.settings.budget.pauses:
             for record in active:
                 if record.request is None:
                     self._runs.guarded(record.number, partial(self.pause, record.number, no_money))
@@ -232,54 +147,24 @@ class Supervisor:
         waiting = [record for record in waiting if record.number not in used_up]
         needed = {number for record in waiting for number in record.after}
         states = {number: self._runs.records[number].state for number in needed & self._runs.records.keys()}
-        capacity = self._settings.capacity
+        capacity = self.settings.capacity
         if waiting and capacity.devices:
             capacity = replace(capacity, memory=self._gpu_memory())
         decision = decide(waiting, active, capacity, states, time.time())
         self.waiting_for = {**decision.waiting, **used_up}
         for start in decision.starts:
-            self._runs.guarded(start.run, partial(self._start, start))
+            self._runs.guarded(start.run, partial(self._attempts.start, start))
 
     def _agents_used_up(self, waiting: list[RunRecord], active: list[RunRecord]) -> dict[int, str]:
         """Pause the active runs of assistants whose hours are used up; return why the waiting ones go on waiting."""
         own = [record for record in (*waiting, *active) if record.by is not None]
-        why = self._settings.agents.used_up(self._runs.records.values()) if own else None
+        why = self.settings.agents.used_up(self._runs.records.values()) if own else None
         if why is None:
             return {}
         for record in own:
             if record.active and record.request is None:
                 self._runs.guarded(record.number, partial(self.pause, record.number, why))
         return {record.number: why for record in own if record.waiting}
-
-    def _start(self, start: Start) -> None:
-        """Start an attempt. The journal first: a shim starts only what the journal says is starting."""
-        record, run = self._runs.records[start.run], self._runs.dirs[start.run]
-        if problem := recovery.run_json_problem(run):
-            self._runs.write(record, Ended(RunState.FAILED, reason=problem))
-            return
-        attempt = max([record.attempt, *(attempt.number for attempt in run.attempts())]) + 1
-        threads = self._settings.threads
-        price = self._settings.budget.price_of(start.device)
-        record = self._runs.write(
-            record, Starting(attempt, RunState.STARTING, start.device, threads, price=price)
-        )
-        start_shim = partial(self._executor.start, run, attempt, start.device, threads, record.processes)
-        self._started(record, start_shim)
-
-    def _started(self, record: RunRecord, start_shim: Callable[[], Identity | None]) -> RunRecord:
-        """Note the shim that was started, if there is one already, or why none could be."""
-        try:
-            shim = start_shim()
-        except OSError as error:
-            reason = f"cannot start a process: {error}"
-            if disk.is_full(error):
-                return self._runs.write(record, lifecycle.not_begun(record, reason))
-            lost = lifecycle.interruption(record, record.checkpoint, reason, retry_s=self._settings.retry_s)
-            return self._runs.write(record, lost)
-        if shim is None:
-            return record
-        threads = self._settings.threads
-        return self._runs.write(record, Started(record.attempt, record.device, threads, **shim.to_dict()))
 
     # ---- requests --------------------------------------------------------------------------------
 
@@ -290,7 +175,7 @@ class Supervisor:
         submission, recipe = accept.read_submission(body)
         with self._lock:
             if by is not None:
-                self._settings.agents.check_run(recipe, submission.seconds, self._runs.records.values())
+                self.settings.agents.check_run(recipe, submission.seconds, self._runs.records.values())
             if submission.parent is not None and self._runs.record(submission.parent).logged:
                 raise QueueError(lifecycle.not_ours(submission.parent, "repeated"))
             for other in submission.after:
@@ -354,7 +239,7 @@ class Supervisor:
             if record.active:
                 why = f"{cause or f'{action} was asked'}; {self._before_end(number)}"
                 record = self._runs.write(record, line(record.state, why))
-                self._runs.guarded(number, partial(self._watch, record))
+                self._runs.guarded(number, partial(self._attempts.watch, record))
             else:
                 self._runs.write(record, line(state, cause))
             return self._runs.records[number].state
@@ -435,12 +320,16 @@ class Supervisor:
     def restore(self, number: int) -> dict[str, Any]:
         """Bring back a removed run; the one that was removed last, if there are several. Raises QueueError, OSError."""
         with self._lock:
-            found = next((one for one in removed_runs(self._home.removed) if one.number == number), None)
-            if found is None:
+            removed_run = next(
+                (one for one in removed_runs(self._home.removed) if one.number == number), None
+            )
+            if removed_run is None:
                 raise QueueError(f"no run #{number} was removed, or it has been deleted for good")
             if number in self._runs.dirs:
-                raise QueueError(f"run #{number} is another run by now; the removed one is in {found.path}")
-            self._runs.take_up(removed.restore(self._home, found), moved_in=False)
+                raise QueueError(
+                    f"run #{number} is another run by now; the removed one is in {removed_run.path}"
+                )
+            self._runs.take_up(removed.restore(self._home, removed_run), moved_in=False)
             self._on_change(number)
             return {"state": self._runs.records[number].state}
 
@@ -450,12 +339,12 @@ class Supervisor:
         """
         with self._lock:
             record = self._runs.allowed("clean", number)
-            found = cleaning.pieces(self._runs.dirs[number], record.state, best, checkpoints=checkpoints)
-            for piece in found:
+            pieces = cleaning.pieces(self._runs.dirs[number], record.state, best, checkpoints=checkpoints)
+            for piece in pieces:
                 cleaning.free(piece)
-            if found:
+            if pieces:
                 self._on_change(number)
-            return {"bytes": sum(piece.bytes for piece in found)}
+            return {"bytes": sum(piece.bytes for piece in pieces)}
 
     def empty(self) -> int:
         """Delete all removed runs for good; return how many."""

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from engine.basics.errors import QueueError
 from engine.queue.daemon_log import home_log
+from engine.queue.orders import whole_number
 from engine.recipe.sweep import MOST_RUNS, BadSweep
 from engine.runs.sweep_plan import Plan, open_plans, read_plan, write_plan
 from finetui.errors import first_line
@@ -52,6 +53,23 @@ class Sweeps:
         return any(plan.to_come for plan in list(self._open.values()))
 
     # ---- what is asked ---------------------------------------------------------------------------
+
+    def answer(self, name: str, body: dict[str, Any]) -> dict[str, Any] | None:
+        """Answer an action of a client; None if it is not about sweeps. Raises QueueError, OSError."""
+        match name:
+            case "sweep":
+                return self.add(body)
+            case "sweep_begin":
+                return self.begin(str(body.get("sweep")))
+            case "sweep_add":
+                before = whole_number(name, body, "before")
+                return self.extend(str(body.get("sweep")), whole_number(name, body, "runs"), before)
+            case "sweep_end":
+                before = whole_number(name, body, "before")
+                return self.end(str(body.get("sweep")), str(body.get("why")), before)
+            case "sweep_problems":
+                return self.tell([str(one) for one in body.get("problems") or ()])
+        return None
 
     def add(self, body: dict[str, Any]) -> dict[str, Any]:
         """Keep the plan of a sweep, durable when this returns. Raises QueueError, OSError."""

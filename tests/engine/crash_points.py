@@ -22,7 +22,8 @@ from supervision import kill_everything, submission
 
 from engine.basics import pool
 from engine.queue.scheduler import Capacity
-from engine.queue.supervisor import Settings, Supervisor
+from engine.queue.settings import Settings
+from engine.queue.supervisor import Supervisor
 from engine.runs import journal
 from engine.runs.home import run_dirs
 from finetui.home import Home

@@ -31,7 +31,8 @@ from engine.basics.process import alive, identify, send
 from engine.client import service
 from engine.queue import accept
 from engine.queue.scheduler import Capacity
-from engine.queue.supervisor import Settings, Supervisor
+from engine.queue.settings import Settings
+from engine.queue.supervisor import Supervisor
 from engine.runs import disk, journal
 from engine.runs.home import run_dirs
 from finetui.client import Client

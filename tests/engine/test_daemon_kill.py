@@ -19,7 +19,8 @@ from with_daemon import FOREVER, a_home, daemon_of, kill_daemon, starts, submit,
 from engine.basics.process import alive, identify, send
 from engine.queue import accept
 from engine.queue.scheduler import Capacity
-from engine.queue.supervisor import Settings, Supervisor
+from engine.queue.settings import Settings
+from engine.queue.supervisor import Supervisor
 from engine.runs import journal
 from engine.runs.home import RunDir, run_dirs
 from finetui.client import Client

@@ -15,7 +15,8 @@ from engine.basics.errors import QueueError
 from engine.export.source import read
 from engine.queue import accept
 from engine.queue.scheduler import Capacity
-from engine.queue.supervisor import Settings, Supervisor
+from engine.queue.settings import Settings
+from engine.queue.supervisor import Supervisor
 from engine.runs import checkpoints, cleaning, journal, removed
 from engine.runs.home import WEIGHTS_ONLY, RunDir
 from finetui.home import Home

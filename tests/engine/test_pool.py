@@ -23,7 +23,8 @@ from engine.queue import accept
 from engine.queue.executor import Executor, environment
 from engine.queue.pool import Pool
 from engine.queue.scheduler import Capacity
-from engine.queue.supervisor import Settings, Supervisor
+from engine.queue.settings import Settings
+from engine.queue.supervisor import Supervisor
 from engine.runs import journal
 from engine.runs.home import RunDir, run_dirs
 from finetui.files import read_json

@@ -14,7 +14,8 @@ from benchmarks.fuzz import make_run
 from engine.basics.errors import QueueError
 from engine.queue import known_runs
 from engine.queue.scheduler import Capacity
-from engine.queue.supervisor import Settings, Supervisor
+from engine.queue.settings import Settings
+from engine.queue.supervisor import Supervisor
 from engine.runs import journal
 from engine.runs.home import RunDir
 from finetui.home import Home
