@@ -109,27 +109,27 @@ class Client:
         """Wait until every log is in the database, as far as it is written now. `tell` is called, while that takes,
         with how far it is, and with "" when it is over. Returns the daemon's problems, in sentences.
         """
-        told = None
+        reported = None
         while True:
             reply = self.action("drain", wait_s=TELL_S)
             reading = reply.get("reading")
             if reading is None:
-                if told:
+                if reported:
                     tell("")
                 return list(reply.get("problems", []))
-            if reading != told:
-                tell(told := reading)
+            if reading != reported:
+                tell(reported := reading)
 
     def snapshot(self, path: str | Path, tell: Callable[[str], object] = lambda sentence: None) -> float:
         """Have a copy of the database written for other tools, whole or not at all, in place of an older file; return
         the moment it is of, in Unix seconds. `tell` is called as in `drain`. Raises StoreError.
         """
         body = {"path": str(Path(path).expanduser().absolute()), "id": str(uuid.uuid4()), "wait_s": TELL_S}
-        told = False
+        reported = False
         while "taken" not in (reply := self.action("snapshot", **body)):
-            told = True
+            reported = True
             tell(f"the database is copied: {reply['copied'] >> 20:,} of {reply['bytes'] >> 20:,} MiB")
-        if told:
+        if reported:
             tell("")
         return float(reply["taken"])
 
@@ -172,8 +172,8 @@ class Client:
                 probe.connect(self._path)
             except OSError as error:
                 raise Unavailable(f"no daemon answers at {self._path} ({error.strerror or error})") from None
-            told = probe.getsockopt(sockets.SOL_SOCKET, sockets.SO_PEERCRED, BYTES_OF_CREDENTIALS)
-        pid, user, _ = struct.unpack("3i", told)
+            credentials = probe.getsockopt(sockets.SOL_SOCKET, sockets.SO_PEERCRED, BYTES_OF_CREDENTIALS)
+        pid, user, _ = struct.unpack("3i", credentials)
         if user != os.geteuid():
             raise StoreError(
                 f"the server at {self._path} is that of another user ({user}) and is not trusted", "home"

@@ -45,8 +45,8 @@ def ending_of(error: BaseException | None) -> tuple[str, str | None]:
         return "cancelled", "stopped by the keyboard"
     if isinstance(error, SystemExit):
         return "failed", _of_code(error.code)
-    said = str(error).strip()
-    return "failed", f"{type(error).__name__}: {said}" if said else type(error).__name__
+    message = str(error).strip()
+    return "failed", f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def _of_code(code: object) -> str:

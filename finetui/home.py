@@ -97,22 +97,22 @@ class Home:
         if place == self.path:
             return
         try:
-            found = place.lstat()
+            status = place.lstat()
         except OSError:  # nobody listens there
             return
         other = "set FINETUI_HOME to a directory with a shorter, plain path"
-        if not stat.S_ISDIR(found.st_mode):
+        if not stat.S_ISDIR(status.st_mode):
             raise StoreError(
                 f"{place}, where the daemon's socket should be, is no directory: remove it, or {other}",
                 "home",
             )
-        if found.st_uid != os.geteuid():
+        if status.st_uid != os.geteuid():
             raise StoreError(
-                f"{place}, where the daemon's socket should be, belongs to another user ({found.st_uid}), who could"
+                f"{place}, where the daemon's socket should be, belongs to another user ({status.st_uid}), who could"
                 f" take the daemon's place: have it removed, or {other}",
                 "home",
             )
-        if stat.S_IMODE(found.st_mode) & 0o077:
+        if stat.S_IMODE(status.st_mode) & 0o077:
             place.chmod(0o700)
 
     def open_to_others(self) -> str | None:

@@ -56,8 +56,8 @@ class PatientLog:
                 self._log.append(self._waiting[0])
                 self._waiting.popleft()
             if self._lost:
-                said = f"{self._lost:,} lines were lost while the disk was full"
-                self._log.append(line_of("log", level="warning", message=said))
+                loss = f"{self._lost:,} lines were lost while the disk was full"
+                self._log.append(line_of("log", level="warning", message=loss))
                 self._lost = 0
         except OSError:
             return

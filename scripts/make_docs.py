@@ -197,7 +197,10 @@ def recipe_reference() -> str:
     )
     warmups = ", ".join(f"{method} {warmup}" for method, warmup in methods.DEFAULT_WARMUP.items())
     parts[-1] += f"\n\nDefault of `train.warmup`: {warmups}."
-    parts += ["\n# `config.toml`\n", "In the home (`$FINETUI_HOME`); read when the daemon starts.\n"]
+    parts += [
+        "\n# `config.toml`\n",
+        "In the home (`$FINETUI_HOME`). A running daemon applies changes in seconds, unless a key says otherwise.\n",
+    ]
     parts += ["| key | type | default | meaning |", "|---|---|---|---|"]
     parts += [_row(name, field) for name, field in Config.model_fields.items()]
     return "\n".join(parts) + "\n"

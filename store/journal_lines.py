@@ -42,7 +42,7 @@ class Submitted:
     exclusive: Annotated[bool, "it shares its GPUs with no other run", LEFT_OUT] = False
     logged: Annotated[bool | None, "a program that is not ours logs it by itself", LEFT_OUT] = None
     by: By = None
-    seconds: Annotated[float | None, "that it will take, as foretold", LEFT_OUT] = None
+    seconds: Annotated[float | None, "that it will take, as predicted", LEFT_OUT] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from finetui.errors import StoreError
+from finetui.errors import StoreError, first_line
 from finetui.files import whole_file
 from tui.lines.tables import csv_text, is_numeric, json_text, markdown_head, markdown_lines
 
@@ -46,7 +46,7 @@ def write(table: Any, path: Path) -> int:
     except OSError as error:
         raise StoreError(f"{path} was not written: {error.strerror or error}", "file") from None
     except pa.ArrowException as error:
-        raise StoreError(f"{path} was not written: {str(error).splitlines()[0]}", "file") from None
+        raise StoreError(f"{path} was not written: {first_line(error)}", "file") from None
 
 
 def _rows(table: Any) -> Iterator[list[tuple[Any, ...]]]:

@@ -63,10 +63,10 @@ class Place(NamedTuple):
     def create(self) -> None:
         """Make the directory. Raises OSError, PermissionError if it is not this user's alone."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = self.directory.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        status = self.directory.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
             raise PermissionError(f"{self.directory} is not a directory of this user")
-        if stat.S_IMODE(found.st_mode) & 0o077:
+        if stat.S_IMODE(status.st_mode) & 0o077:
             self.directory.chmod(0o700)
 
 
@@ -95,18 +95,18 @@ def key(worker: str) -> str:
             digest.update(f"{entry.path} {entry.stat().st_mtime_ns}".encode())
     for package in PACKAGES:
         for entry in sorted(_modules(f"{ROOT}/{package}"), key=lambda entry: entry.path):
-            found = entry.stat()
-            digest.update(f"{entry.path} {found.st_mtime_ns} {found.st_size}".encode())
+            status = entry.stat()
+            digest.update(f"{entry.path} {status.st_mtime_ns} {status.st_size}".encode())
     return digest.hexdigest()[:20]
 
 
 def _modules(folder: str) -> Iterator[os.DirEntry[str]]:
     """All .py files below a folder, if there is one; a command looks at them each time, so without a Path for each."""
     try:
-        found = os.scandir(folder)
+        scan = os.scandir(folder)
     except FileNotFoundError:
         return
-    with found as entries:
+    with scan as entries:
         for entry in entries:
             if entry.name.endswith(".py"):
                 yield entry
@@ -186,8 +186,8 @@ def connect(place: Place) -> socket.socket | None:
 
 def check_user(connection: socket.socket) -> None:
     """Raise PermissionError unless the other side of a connection is a process of this user."""
-    told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _, user, _ = struct.unpack("3i", told)
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, user, _ = struct.unpack("3i", credentials)
     if user != os.geteuid():
         raise PermissionError(f"another user ({user}) is at the other end of the pool's socket")
 
@@ -217,8 +217,8 @@ def _is_read_at_import(name: str) -> bool:
 
 
 def _identity(path: str) -> tuple[int, int]:
-    found = Path(path).stat()
-    return found.st_dev, found.st_ino
+    status = Path(path).stat()
+    return status.st_dev, status.st_ino
 
 
 def _text(path: str) -> str:

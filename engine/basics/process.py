@@ -103,11 +103,11 @@ def descendants(pid: int) -> list[int]:
         int(entry.name): stat_of(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit()
     }
     parents = {number: stat.parent for number, stat in stats.items() if stat and stat.state not in "ZX"}
-    found, new = {pid}, {pid}
+    family, new = {pid}, {pid}
     while new:
-        new = {number for number, parent in parents.items() if parent in new} - found
-        found |= new
-    return sorted(found - {pid})
+        new = {number for number, parent in parents.items() if parent in new} - family
+        family |= new
+    return sorted(family - {pid})
 
 
 def is_below(pid: int, ancestor: int) -> bool:

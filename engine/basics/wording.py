@@ -22,6 +22,11 @@ def size(number: float | None) -> str:
     return f"{digits} {unit}"
 
 
+def last_line(output: str, otherwise: str) -> str:
+    """The last line that a program printed, where most say why they failed; `otherwise` if it printed nothing."""
+    return (output.strip().splitlines() or [otherwise])[-1]
+
+
 def duration(seconds: float | None) -> str:
     """9s, 3m 20s, 2h 05m, 3d 4h: two units at most."""
     if seconds is None or not math.isfinite(seconds) or seconds < 0:

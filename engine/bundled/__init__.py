@@ -1,1 +1,1 @@
-"""The model and the data sets that come along."""
+"""The bundled model and data sets."""

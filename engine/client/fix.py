@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from engine.basics.errors import FixError, RecipeError
 from engine.basics.safe_text import one_line
 from engine.client import preflight, submit
-from engine.client.foretell import Foretold, foretell, foretell_scaling
+from engine.client.prediction import Prediction, predict, predict_scaling
 from engine.flags.actions import OF_METHOD, SCALE, fix
 from engine.flags.flag import WARNS, Action, Flag, flag_of
 from engine.flags.words import newest
@@ -140,8 +140,10 @@ def _advice(
                 continue
             commands |= {action.command} - {""}
             command = f"finetui {action.command} {run}" if action.command else ""
-            told = expected.text if command or expected.worth is False else ""
-            yield Advice(flag.flag, flag.level, action.text, action.source, command, told, expected.worth)
+            expectation = expected.text if command or expected.worth is False else ""
+            yield Advice(
+                flag.flag, flag.level, action.text, action.source, command, expectation, expected.worth
+            )
 
 
 def check(proposal: Fix) -> preflight.Report:
@@ -224,20 +226,20 @@ def changed_recipe(old: Recipe, actions: list[Action], name: str) -> Recipe:
 
 
 class _Weighed:
-    """What is foretold of each action."""
+    """What is predicted for each action."""
 
     def __init__(self, run: int, recipe: Recipe, similar: Sequence[Mapping[str, Any]]) -> None:
         self._run, self._recipe, self._similar = run, recipe, similar
         self._flat = recipe.flat()
 
-    def __call__(self, flag: Flag, action: Action) -> Foretold:
+    def __call__(self, flag: Flag, action: Action) -> Prediction:
         if action.command == SCALE:
-            return foretell_scaling(self._similar, self._run)
+            return predict_scaling(self._similar, self._run)
         if not action.change:
-            return Foretold(0, text="")
+            return Prediction(0, text="")
         new = changed_recipe(self._recipe, [action], str(self._recipe.name)).flat()
         keys = ["method.name" if key == "method" else key for key in action.change]
-        return foretell(self._similar, flag.flag, {key: (self._flat.get(key), new.get(key)) for key in keys})
+        return predict(self._similar, flag.flag, {key: (self._flat.get(key), new.get(key)) for key in keys})
 
 
 def _differences(

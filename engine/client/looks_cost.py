@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.data.formats import Document
 from engine.data.gather import RunData
-from engine.evals.cost import FORWARD, Cost, SuiteSize, foretell
+from engine.evals.cost import FORWARD, Cost, SuiteSize, predict
 from engine.recipe.fields import SAMPLE_TOKENS, SEEN_LIMIT
 from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir
@@ -49,12 +49,12 @@ def look_cost(
     evals = recipe.evals.model_copy(update={"generate": min(recipe.evals.generate, heldout.examples)})
     if recipe.task.name == "classification":  # a classifier writes nothing
         evals = evals.model_copy(update={"generate": 0})
-    found = measured(recipe)
+    measurement = measured(recipe)
     per_step = tokens / recipe.train.steps_of_epoch(tokens)
-    if found is None:
-        return foretell(evals, steps, per_step, suites, answer, FORWARD)
-    cost = foretell(evals, steps, per_step, suites, answer, found.ratio, found.run)
-    return replace(cost, seconds=steps * per_step * found.token_s / max(1e-9, 1 - cost.share))
+    if measurement is None:
+        return predict(evals, steps, per_step, suites, answer, FORWARD)
+    cost = predict(evals, steps, per_step, suites, answer, measurement.ratio, measurement.run)
+    return replace(cost, seconds=steps * per_step * measurement.token_s / max(1e-9, 1 - cost.share))
 
 
 def suite_sizes(
@@ -92,8 +92,8 @@ def measured(recipe: Recipe) -> Measured | None:
             same = _shape(json.loads(run.meta.read_text())["recipe"]) == wanted
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
-        if same and (found := _measured_by(run)):
-            return found
+        if same and (measurement := _measured_by(run)):
+            return measurement
     return None
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from engine.basics import machine
 from engine.basics.errors import QueueError
+from engine.basics.wording import last_line
 from finetui.files import write_whole_file
 from finetui.home import Home
 from finetui.start import program
@@ -40,7 +41,7 @@ class Hook:
 
     unit: Path | None  # None where there is no systemd for users
     line: str  # the command that starts the daemon, for a shell
-    told: tuple[str, ...]  # in sentences
+    sentences: tuple[str, ...]
 
 
 def install(home: Home, environment: Mapping[str, str]) -> Hook:
@@ -53,10 +54,10 @@ def install(home: Home, environment: Mapping[str, str]) -> Hook:
     write_whole_file(path, unit_text(home))
     for words in (("daemon-reload",), ("enable", "--now", path.name)):
         _systemctl(*words)
-    told = [f"{path} is enabled: the daemon starts with your first login after a restart"]
+    sentences = [f"{path} is enabled: the daemon starts with your first login after a restart"]
     if not lingers(environment):
-        told.append("to have it start without a login: loginctl enable-linger")
-    return Hook(path, line, tuple(told))
+        sentences.append("to have it start without a login: loginctl enable-linger")
+    return Hook(path, line, tuple(sentences))
 
 
 def remove(home: Home, environment: Mapping[str, str]) -> Path | None:
@@ -119,8 +120,8 @@ def _systemctl(*words: str) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise QueueError(f"systemctl --user {words[0]}: {error}") from None
     if done.returncode != 0:
-        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise QueueError(f"systemctl --user {words[0]}: {said}")
+        reason = last_line(done.stderr, f"exit code {done.returncode}")
+        raise QueueError(f"systemctl --user {words[0]}: {reason}")
 
 
 def _by_hand(environment: Mapping[str, str]) -> tuple[str, ...]:

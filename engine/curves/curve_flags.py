@@ -73,12 +73,12 @@ class CurveFlags:
         first, every = steps[0], steps[1] - steps[0]
         stated = self._lines_of("instability", "train")
         since = next((flag.since_step for flag in stated if warns(flag)), None)
-        found = instability(losses, norms, first, _CONTEXT, since, every)
+        unstable = instability(losses, norms, first, _CONTEXT, since, every)
 
         def today(flag: Flag) -> Today:
             return Today(back_to_normal(losses, norms, first, flag.since_step, every))
 
-        now = [replace(found, actions=CALMER)] if found else []
+        now = [replace(unstable, actions=CALMER)] if unstable else []
         return follow(stated, now, steps[-1], len(steps), today)
 
     def _lines_of(self, flag: str, suite: str) -> list[Flag]:
@@ -93,19 +93,19 @@ class CurveFlags:
         best = min(range(len(steps)), key=losses.__getitem__)
         rises = [loss - losses[best] for loss in losses[best + 1 :]]
         stated = self._lines_of("overfitting", "heldout")
-        found = []
+        raised = []
         if len(rises) >= 2 and min(rises[-2:]) > LEAST_RISE:
             since = next(
                 step for step, rise in zip(steps[best + 1 :], rises, strict=True) if rise > LEAST_RISE
             )
-            found = [_rise(steps, losses, best, since)]
+            raised = [_rise(steps, losses, best, since)]
 
         def today(flag: Flag) -> Today:
             return Today(
                 f"The held-out loss is {losses[-1]:.3f}; its least is {losses[best]:.3f}, at step {steps[best]}."
             )
 
-        return follow(stated, found, steps[-1], len(steps) - 1, today)
+        return follow(stated, raised, steps[-1], len(steps) - 1, today)
 
 
 def _rise(steps: Sequence[int], losses: Sequence[float], best: int, since: int) -> Flag:

@@ -72,17 +72,17 @@ class Curves:
 
     def _search(self, notes: list[str]) -> list[tuple[int, Path]]:
         started = time.monotonic()
-        found = find(self._folders, self._since)
+        listing = find(self._folders, self._since)
         self._search_at = time.monotonic() + SHARE * (time.monotonic() - started)
-        if not found.whole:
+        if not listing.whole:
             notes.append(
                 f"more than {MOST:,} files are below the folders that are watched: name a smaller one, --watch"
             )
-        self._others |= found.others
-        for path in found.files:
+        self._others |= listing.others
+        for path in listing.files:
             if path not in self._readers and path not in self._others:
                 self._readers[path] = _reader(path, notes)
-        new = [one for one in found.checkpoints if one not in self._checkpoints]
+        new = [one for one in listing.checkpoints if one not in self._checkpoints]
         self._checkpoints.update(new)
         return new
 

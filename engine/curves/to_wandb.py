@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.basics.errors import ExportError
+from engine.basics.wording import last_line
 from engine.curves.logged import Logged, LoggedRun
 from finetui.start import program
 
@@ -63,8 +64,8 @@ def write(run: LoggedRun, folder: Path) -> Path:
         )
         made = place_of(run, Path(temporary))
         if done.returncode != 0 or made is None:
-            said = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
-            raise ExportError(f"W&B wrote nothing of {run.name}: {said}")
+            reason = last_line(done.stderr, "it ended without a message")
+            raise ExportError(f"W&B wrote nothing of {run.name}: {reason}")
         if older := place_of(run, folder):
             shutil.rmtree(older)
         place = folder / "wandb" / made.name

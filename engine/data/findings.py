@@ -84,7 +84,7 @@ def heldout_size_warnings(n: int, suite: str) -> list[Finding]:
             "small-heldout",
             f"{suite} has only {n} rows: no flag shows that its loss has risen by less than about "
             f"{smallest.change:.2f} nats per token, and an accuracy that differs by less than "
-            f"{100 * smallest.accuracy:.0f} points cannot be told from noise",
+            f"{100 * smallest.accuracy:.0f} points cannot be distinguished from noise",
         )
     ]
 

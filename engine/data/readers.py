@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.basics.errors import DataError
+from finetui.errors import first_line
 
 Row = Mapping[str, Any]
 # A row's line (JSON Lines, CSV) or its number, from 1; in a directory `file:line`.
@@ -265,5 +266,4 @@ def _parquet_rows(data: bytes, name: str) -> list[Row]:
     try:
         return list[Row](pyarrow.parquet.read_table(io.BytesIO(data)).to_pylist())
     except (pyarrow.ArrowException, OSError) as error:
-        first = str(error).split("\n")[0]
-        raise DataError(f"{name}: is not a readable Parquet file ({first})") from None
+        raise DataError(f"{name}: is not a readable Parquet file ({first_line(error)})") from None

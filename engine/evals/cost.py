@@ -3,7 +3,7 @@
 The looks are those that the schedule would take if every step and every look took as long as is expected of it. A token
 that is scored is read forwards only, which is about a third of what training on it takes; an earlier run of the same
 shape has measured it. Answers are written one token at a time, so where they are many and nothing was measured, looks
-take longer than foretold. Torch-free.
+take longer than predicted. Torch-free.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Cost:
         )
 
 
-def foretell(
+def predict(
     evals: Evals,
     steps: int,
     tokens_per_step: float,
@@ -97,7 +97,7 @@ def foretell(
     ratio: float = FORWARD,
     measured_by: int | None = None,
 ) -> Cost:
-    """Foretell the looks of a run of `steps` steps. `suites` are those at `evals.limit`; `answer_tokens`: of one
+    """Predict the looks of a run of `steps` steps. `suites` are those at `evals.limit`; `answer_tokens`: of one
     answer with its prompt.
     """
 

@@ -52,7 +52,7 @@ class Written:
 
 
 def prompts(count: int, tokenizer: Any, most_tokens: int) -> list[Prompt]:
-    """Return the first `count` prompts that come along, of those that have at most `most_tokens` tokens."""
+    """Return the first `count` bundled prompts, of those that have at most `most_tokens` tokens."""
     chosen = []
     for row in catalogue.general_prompts()[:count]:
         turns = ({"role": "user", "content": row["prompt"]},)
@@ -95,9 +95,9 @@ class TooDearError(Exception):
 class _Watch(LogitsProcessor):
     """Records the entropy of every distribution that a token is chosen from, and the time; changes nothing."""
 
-    def __init__(self, batches: int, foretold: Callable[[float], None]) -> None:
+    def __init__(self, batches: int, predicted: Callable[[float], None]) -> None:
         self.entropies: list[torch.Tensor] = []  # float32 [prompts] each, nats
-        self._batches, self._foretold = batches, foretold
+        self._batches, self._predicted = batches, predicted
         self._times = [time.perf_counter()]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -107,7 +107,7 @@ class _Watch(LogitsProcessor):
         if len(self.entropies) == TIMED_TOKENS:  # the first takes longer: it reads the prompts
             began, first, *_, now = self._times
             per_token = (now - first) / (TIMED_TOKENS - 1)
-            self._foretold(self._batches * (first - began + per_token * (MAX_TOKENS - 1)))
+            self._predicted(self._batches * (first - began + per_token * (MAX_TOKENS - 1)))
         return scores
 
 
@@ -119,10 +119,10 @@ def answer(
     tokens_at_once: int,
     device: torch.device,
     check: Callable[[], None],
-    foretold: Callable[[float], None] = lambda seconds: None,
+    predicted: Callable[[float], None] = lambda seconds: None,
 ) -> list[Written]:
     """Answer the prompts, at most MAX_TOKENS tokens each, batch by batch; no batch has more than `tokens_at_once`
-    tokens, unless one answer has. `check` is called between batches and may raise to give up; `foretold` with the
+    tokens, unless one answer has. `check` is called between batches and may raise to give up; `predicted` with the
     seconds that all of it will take, once the first tokens are there, and may raise, too.
     """
     longest = max(len(prompt.tokens) for prompt in asked) + MAX_TOKENS
@@ -131,7 +131,7 @@ def answer(
     for start in range(0, len(asked), size):
         check()
         batches = -(-len(asked) // size) if start == 0 else 0
-        watch = _Watch(batches, foretold if batches else lambda seconds: None)
+        watch = _Watch(batches, predicted if batches else lambda seconds: None)
         written += _answer_batch(model, tokenizer, asked[start : start + size], device, watch)
     return written
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from engine.basics.errors import MetricError
 from engine.basics.statistics import Measure, bootstrap, mean, share
+from finetui.errors import first_line
 
 Log = Callable[[str, str], None]  # level, message
 Results = dict[str, Measure]
@@ -151,4 +152,4 @@ def _to_measure(value: Any, n: int) -> Measure:
 
 
 def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0].rstrip('.')}"
+    return f"{type(error).__name__}: {first_line(error)}"

@@ -89,7 +89,7 @@ class Schedule:
     ) -> None:
         """`step`: where the attempt begins. `agree`: makes all of several processes decide the same. `share`: what a
         look that is not certain is expected to take, of the time of one that is; once there was one, its time counts.
-        `clock`: seconds, where they are foretold instead of measured.
+        `clock`: seconds, where they are predicted instead of measured.
         """
         self._every = None if every == AUTO else parse_share(every)
         self._budget = (parse_share(budget).percent or 0.0) / 100

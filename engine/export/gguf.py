@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.basics.errors import ExportError
+from engine.basics.wording import last_line
 from finetui.start import program
 
 FILE = "model.gguf"
@@ -36,7 +37,7 @@ def convert(model: Path, file: Path, dtype: str) -> None:
     command = program("engine.export.gguf", str(converter()), str(model), str(file), dtype)
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     if process.returncode != 0 or not file.exists():
-        message = (process.stderr.strip().splitlines() or ["it ended without a message"])[-1]
+        message = last_line(process.stderr, "it ended without a message")
         raise ExportError(f"llama.cpp's converter cannot convert this model ({message}); use --merged")
 
 

@@ -122,8 +122,8 @@ def finished_step(source: Source) -> int:
     end = source.last(End) or End()
     if end.kept_step is not None:
         return end.kept_step
-    told = re.search(r"; the weights of step (\d+) are kept", end.reason or "")  # by an older finetui
-    return int(told[1]) if told else end.step
+    kept = re.search(r"; the weights of step (\d+) are kept", end.reason or "")  # by an older finetui
+    return int(kept[1]) if kept else end.step
 
 
 @torch.no_grad()

@@ -37,13 +37,13 @@ def are_opposite(one: Flag, other: Flag) -> bool:
 
 
 def without_contradictions(
-    found: Sequence[Flag], stated: Sequence[Flag], evidence: Evidence, context: Context
+    hits: Sequence[Flag], stated: Sequence[Flag], evidence: Evidence, context: Context
 ) -> list[Flag]:
     """Return what a look shows, without what cannot be true beside the rest of it, or beside what stands."""
-    rise = next((flag for flag in found if flag.flag in CAUSES and flag.suite == "heldout"), None)
+    rise = next((flag for flag in hits if flag.flag in CAUSES and flag.suite == "heldout"), None)
     if rise is None or evidence.heldout is None or evidence.seen is None:
-        return list(found)
-    others = [flag for flag in found if flag is not rise and flag.flag != "converged"]
+        return list(hits)
+    others = [flag for flag in hits if flag is not rise and flag.flag != "converged"]
     if rise.flag == "instability":
         return [rise, *others]
     if is_recovering(evidence.heldout) and not any(_is_rise(flag) for flag in stated):

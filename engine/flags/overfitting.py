@@ -82,13 +82,13 @@ def hits(heldout: History, settled: float = 0, *, margins: OnRise = DEFAULT) -> 
     Before the step `settled` only a rise beyond the margin of critical counts.
     """
     by_level: dict[Level, float] = {"warn": margins.warn, "critical": margins.critical}
-    found: dict[Level, list[bool]] = {level: [] for level in by_level}
+    hits: dict[Level, list[bool]] = {level: [] for level in by_level}
     for look, estimate in enumerate(_estimates(heldout), start=1):
         early, alpha = heldout.steps[look] < settled, level_at(look, ALPHA)
         for level, margin in by_level.items():
             least = margins.critical if early else margin
-            found[level].append(estimate is not None and estimate.p_above(least) < alpha)
-    return found
+            hits[level].append(estimate is not None and estimate.p_above(least) < alpha)
+    return hits
 
 
 def settled_at(context: Context) -> float:
@@ -302,7 +302,7 @@ def wobble_by_look(history: History) -> np.ndarray:
     have opposite signs where looks differ by chance, and the same sign on a curve that bends. What the scatter of the
     examples explains of it is left out. From few looks it is taken rather too large.
     """
-    found = np.full(len(history.steps), UNKNOWN_WOBBLE)
+    wobble = np.full(len(history.steps), UNKNOWN_WOBBLE)
     ordered: list[float] = []
     for look, product in enumerate(_products(history).tolist(), start=4):
         insort(ordered, product)
@@ -311,8 +311,8 @@ def wobble_by_look(history: History) -> np.ndarray:
             below = int(place)
             upper = ordered[min(below + 1, len(ordered) - 1)]
             variance = ordered[below] + (place - below) * (upper - ordered[below])
-            found[look] = min(MOST_WOBBLE, math.sqrt(max(0.0, variance)))
-    return found
+            wobble[look] = min(MOST_WOBBLE, math.sqrt(max(0.0, variance)))
+    return wobble
 
 
 def _products(history: History) -> np.ndarray:

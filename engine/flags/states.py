@@ -38,15 +38,15 @@ def warns(flag: Flag | None) -> bool:
 
 
 def follow(
-    stated: Sequence[Flag], found: Iterable[Flag], step: int, looks: int, today: Callable[[Flag], Today]
+    stated: Sequence[Flag], hits: Iterable[Flag], step: int, looks: int, today: Callable[[Flag], Today]
 ) -> list[Flag]:
-    """Return what to write at a look: `stated` are the flags as they were last written, `found` those that the
+    """Return what to write at a look: `stated` are the flags as they were last written, `hits` those that the
     detectors show, `today` says how things stand with one that they do not.
 
     Nothing is written twice at a step, so that a run that was killed after a look may ask again.
     """
     last = {(flag.flag, flag.suite): flag for flag in stated}
-    seen = {(flag.flag, flag.suite): flag for flag in found}
+    seen = {(flag.flag, flag.suite): flag for flag in hits}
     written = [next_line(last.get(key), flag) for key, flag in seen.items()]
     for key, flag in last.items():
         if key not in seen and stands(flag) and flag.step != step:
@@ -54,20 +54,20 @@ def follow(
     return [flag for flag in written if flag]
 
 
-def next_line(last: Flag | None, found: Flag) -> Flag | None:
+def next_line(last: Flag | None, new: Flag) -> Flag | None:
     """Return the line of a flag that a look shows; None if this look has written it."""
     if last is None or not stands(last):
-        return replace(found, state="raised")
-    higher = LEVELS.index(found.level) > LEVELS.index(last.level)
-    if last.step == found.step and not higher:
+        return replace(new, state="raised")
+    higher = LEVELS.index(new.level) > LEVELS.index(last.level)
+    if last.step == new.step and not higher:
         return None
     if higher:
-        return replace(found, state="raised")
-    if found.level == last.level:
-        return replace(found, state="confirmed")
-    if found.level == "watch" and last.level in WARNS:  # seen today, though not at the look before
-        return replace(found, level="warn", state="weakened" if last.level == "critical" else "confirmed")
-    return replace(found, state="weakened")
+        return replace(new, state="raised")
+    if new.level == last.level:
+        return replace(new, state="confirmed")
+    if new.level == "watch" and last.level in WARNS:  # seen today, though not at the look before
+        return replace(new, level="warn", state="weakened" if last.level == "critical" else "confirmed")
+    return replace(new, state="weakened")
 
 
 def missed(last: Flag, step: int, looks: int, today: Today) -> Flag:

@@ -79,8 +79,8 @@ class Look:
 
 def stamp_of(files: Iterable[Path]) -> str:
     """Return the sizes and times of files. Raises OSError."""
-    found = [file.stat() for file in sorted(files)]
-    return " ".join(f"{status.st_size}@{status.st_mtime_ns}" for status in found)
+    statuses = [file.stat() for file in sorted(files)]
+    return " ".join(f"{status.st_size}@{status.st_mtime_ns}" for status in statuses)
 
 
 def when(text: Any) -> float | None:
@@ -141,10 +141,10 @@ def at_steps(samples: Iterable[tuple[float | None, str, float]], points: Sequenc
     of several at a step the last one.
     """
     marks = sorted((point.t, point.step) for point in points if point.t is not None)
-    found: dict[tuple[int, str], Point] = {}
+    readings: dict[tuple[int, str], Point] = {}
     at = step = 0
     for t, name, value in samples:
         while t is not None and at < len(marks) and marks[at][0] <= t:
             step, at = max(step, marks[at][1]), at + 1
-        found[step, name] = Point(step, HARDWARE + name, value, t)
-    return list(found.values())
+        readings[step, name] = Point(step, HARDWARE + name, value, t)
+    return list(readings.values())

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from engine.basics.wording import size
 from engine.importing.batch import Batch
 from engine.importing.foreign import Unusable
 from engine.importing.known import known_runs
@@ -100,10 +101,10 @@ def _busy(run: RunDir) -> str | None:
 
 
 def _no_room(home: Home, run: RunDir) -> str | None:
-    free, size = shutil.disk_usage(home.runs).free, bytes_of(run.path)
-    if size + SPARE < free:
+    free, needed = shutil.disk_usage(home.runs).free, bytes_of(run.path)
+    if needed + SPARE < free:
         return None
-    return f"{run.path}: it has {size >> 20:,} MiB, and {home.runs} has {free >> 20:,} MiB free"
+    return f"{run.path}: it has {size(needed)}, and {home.runs} has {size(free)} free"
 
 
 def _copy(home: Home, run: RunDir, number: int, there: Mapping[int, int]) -> None:

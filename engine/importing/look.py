@@ -22,10 +22,10 @@ def home_at(path: Path) -> Home | None:
     """Return the home at a path; None where there is none."""
     try:
         inside = (path / "runs").iterdir()
-        found = any(RUN_NAME.fullmatch(run.name) and (run / "run.json").is_file() for run in inside)
+        is_home = any(RUN_NAME.fullmatch(run.name) and (run / "run.json").is_file() for run in inside)
     except OSError:
         return None
-    return Home(path.absolute()) if found else None
+    return Home(path.absolute()) if is_home else None
 
 
 def look(path: Path, tool: Tool | None = None) -> Look:
@@ -54,17 +54,17 @@ def _of_files(root: Path, files: list[Path], tool: Tool | None) -> Look:
     logs = [file for file in files if file.name.endswith(wandb_file.SUFFIX)]
     metas = [file for file in files if file.name == mlflow_files.META]
     problems: list[tuple[str, str]] = []
-    found: list[Candidate] = []
+    candidates: list[Candidate] = []
     looks = [_databases([file for file in files if file.suffix in _DATABASES], tool)]
     if tool in (None, "mlflow"):
         looks.append(mlflow_files.find(sorted(metas)))
     for part in looks:
-        found += part.candidates
+        candidates += part.candidates
         problems += part.problems
     of_events = tensorboard.find(root, events) if tool in (None, "tensorboard") else []
-    found += of_events
+    candidates += of_events
     if tool in (None, "wandb"):
-        found += wandb.find(logs)
+        candidates += wandb.find(logs)
     if tool in (None, "trainer"):
         for candidate in trainer.find(root, states):
             below = any(Path(other.place).is_relative_to(candidate.place) for other in of_events)
@@ -72,8 +72,8 @@ def _of_files(root: Path, files: list[Path], tool: Tool | None) -> Look:
                 why = "its event files are imported instead; --from trainer imports its trainer_state.json"
                 problems.append((candidate.place, why))
             else:
-                found.append(candidate)
-    return Look(found, problems)
+                candidates.append(candidate)
+    return Look(candidates, problems)
 
 
 def _is_artifact(file: Path) -> bool:
@@ -82,7 +82,7 @@ def _is_artifact(file: Path) -> bool:
 
 
 def _databases(files: list[Path], tool: Tool | None) -> Look:
-    found: list[Candidate] = []
+    candidates: list[Candidate] = []
     problems: list[tuple[str, str]] = []
     for path in sorted(files):
         if not is_database(path):
@@ -91,13 +91,13 @@ def _databases(files: list[Path], tool: Tool | None) -> Look:
             tables = _tables(path)
             if tables >= mlflow_database.TABLES and tool in (None, "mlflow"):
                 part = mlflow_database.find(path)
-                found += part.candidates
+                candidates += part.candidates
                 problems += part.problems
             elif tables >= trackio.TABLES and tool in (None, "trackio"):
-                found += trackio.find(path)
+                candidates += trackio.find(path)
         except Unusable as error:
             problems.append((str(path), str(error)))
-    return Look(found, problems)
+    return Look(candidates, problems)
 
 
 def _tables(path: Path) -> set[str]:

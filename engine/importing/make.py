@@ -27,11 +27,11 @@ TOGETHER_S = 1.0  # measures of one step that were logged within it share a line
 Measured = Mapping[tuple[int, str], Point]  # by step and name
 
 
-def make(batch: Batch, number: int, found: Candidate, run: Foreign, parent: int | None) -> RunDir:
+def make(batch: Batch, number: int, candidate: Candidate, run: Foreign, parent: int | None) -> RunDir:
     """Write a run of another tool; it is there when the batch is settled. Raises OSError."""
-    name = run.name[:200] or found.tool
+    name = run.name[:200] or candidate.tool
     slug = slugify(name)
-    recipe = recipe_of(run.config, found.tool)
+    recipe = recipe_of(run.config, candidate.tool)
     body = {
         "version": 1,
         "uuid": str(uuid.uuid4()),
@@ -51,7 +51,7 @@ def make(batch: Batch, number: int, found: Candidate, run: Foreign, parent: int 
         "versions": dict(run.versions),
         "sweep": None,
         "parent": parent,
-        KEY: origin_of(found, run),
+        KEY: origin_of(candidate, run),
         "recipe": recipe,
     }
 
@@ -59,20 +59,20 @@ def make(batch: Batch, number: int, found: Candidate, run: Foreign, parent: int 
         directory.meta.write_text(json.dumps(body, indent=1))
         attempt = directory.attempt(1)
         attempt.path.mkdir(parents=True, mode=0o700)
-        first = Log("info", f"imported from {TITLES[found.tool]}: {found.place}")
+        first = Log("info", f"imported from {TITLES[candidate.tool]}: {candidate.place}")
         write_events(attempt.events, number, 1, run, measured(run.points), [first], sync=False)
         _write_all(LogWriter(directory.journal, "journal", run=number), _journal(run), sync=False)
 
     return batch.make(number, slug, fill)
 
 
-def origin_of(found: Candidate, run: Foreign) -> dict[str, Any]:
+def origin_of(candidate: Candidate, run: Foreign) -> dict[str, Any]:
     """Return what run.json says of where a run came from."""
     return {
-        "tool": found.tool,
+        "tool": candidate.tool,
         "id": run.id,
-        "place": found.place,
-        "stamp": found.stamp,
+        "place": candidate.place,
+        "stamp": candidate.stamp,
         "at": time.time(),
         **run.more,
     }

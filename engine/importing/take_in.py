@@ -55,7 +55,7 @@ def alone(home: Home) -> Iterator[None]:
     """Be the only import of a home, and clear away what one left that was killed. Raises QueueError."""
     with Lock(home.path / LOCK).held(0.0) as got:
         if not got:
-            raise QueueError("another import is at work in this home; wait until it has ended")
+            raise QueueError("another import is running in this home; wait until it has ended")
         clear_unfinished(home)
         yield
 
@@ -70,66 +70,66 @@ def take_in(
     known, batch = known_runs(home), Batch(home)
     waiting: list[Outcome] = []  # for the batch
     last: int | None = None  # number that was taken
-    for found in candidates:
+    for candidate in candidates:
         if batch.full:
             batch.settle()
             yield from waiting
             waiting = []
             settled()
-        if one := known.unchanged(found.tool, found.place, found.stamp):
-            waiting.append(_known(found, one))
+        if one := known.unchanged(candidate.tool, candidate.place, candidate.stamp):
+            waiting.append(_known(candidate, one))
             continue
-        run = _read(found)
+        run = _read(candidate)
         if isinstance(run, str):
-            waiting.append(Outcome("failed", found.tool, found.place, why=run))
+            waiting.append(Outcome("failed", candidate.tool, candidate.place, why=run))
             continue
-        if one := known.by_id.get((found.tool, run.id)):
+        if one := known.by_id.get((candidate.tool, run.id)):
             batch.settle()  # it may be one of it
-            waiting.append(_go_on(found, run, one, known, dry=dry))
+            waiting.append(_go_on(candidate, run, one, known, dry=dry))
             continue
         if not dry:
             last = take(home, last)
-            parent = known.by_id.get((found.tool, run.parent)) if run.parent else None
-            made = make.make(batch, last, found, run, parent.number if parent else None)
-            known.add(KnownRun(last, make.origin_of(found, run), made))
-        waiting.append(_outcome("new", found, run, last, make.measured(run.points)))
+            parent = known.by_id.get((candidate.tool, run.parent)) if run.parent else None
+            made = make.make(batch, last, candidate, run, parent.number if parent else None)
+            known.add(KnownRun(last, make.origin_of(candidate, run), made))
+        waiting.append(_outcome("new", candidate, run, last, make.measured(run.points)))
     batch.settle()
     yield from waiting
     settled()
 
 
-def _read(found: Candidate) -> Foreign | str:
+def _read(candidate: Candidate) -> Foreign | str:
     """Read a run; return in words why it cannot be. Raises Unusable where a library is missing."""
     try:
-        return found.read()
+        return candidate.read()
     except ImportError as error:
         missing = error.name or "a library"
         raise Unusable(
-            f"{TITLES[found.tool]} cannot be read, since {missing} is missing: install finetui[curves]"
+            f"{TITLES[candidate.tool]} cannot be read, since {missing} is missing: install finetui[curves]"
         ) from None
     except Exception as error:  # whatever the files hold
-        return _why(found, error)
+        return _why(candidate, error)
 
 
-def _why(found: Candidate, error: Exception) -> str:
+def _why(candidate: Candidate, error: Exception) -> str:
     if isinstance(error, Unusable):
         return str(error)
     if isinstance(error, OSError):
-        return f"{error.filename or found.place}: {error.strerror}"
-    return f"{found.place}: {type(error).__name__}: {first_line(error)}"
+        return f"{error.filename or candidate.place}: {error.strerror}"
+    return f"{candidate.place}: {type(error).__name__}: {first_line(error)}"
 
 
-def _known(found: Candidate, one: KnownRun) -> Outcome:
-    return Outcome("known" if one.run is not None else "removed", found.tool, found.place, one.number)
+def _known(candidate: Candidate, one: KnownRun) -> Outcome:
+    return Outcome("known" if one.run is not None else "removed", candidate.tool, candidate.place, one.number)
 
 
 def _outcome(
-    what: What, found: Candidate, run: Foreign, number: int | None, points: make.Measured
+    what: What, candidate: Candidate, run: Foreign, number: int | None, points: make.Measured
 ) -> Outcome:
     return Outcome(
         what,
-        found.tool,
-        found.place,
+        candidate.tool,
+        candidate.place,
         number,
         run.name,
         run.state,
@@ -140,10 +140,10 @@ def _outcome(
     )
 
 
-def _go_on(found: Candidate, run: Foreign, one: KnownRun, known: Known, *, dry: bool) -> Outcome:
+def _go_on(candidate: Candidate, run: Foreign, one: KnownRun, known: Known, *, dry: bool) -> Outcome:
     """Add what is new to a run that was imported before, as one more attempt. What was measured is never taken away."""
     if one.run is None:
-        return _known(found, one)
+        return _known(candidate, one)
     before = _measured_in(one.run)
     now = make.measured(run.points)
     changed = [key for key, point in now.items() if not _same(before.get(key), point)]
@@ -152,22 +152,22 @@ def _go_on(found: Candidate, run: Foreign, one: KnownRun, known: Known, *, dry: 
     unsaid = record.attempt < attempt  # an import was killed before it came to the journal
     if not changed and not unsaid and record.state == run.state:
         if not dry:
-            _remember(found, run, one, known)
-        return _known(found, one)
+            _remember(candidate, run, one, known)
+        return _known(candidate, one)
     first = min((step for step, _ in changed), default=0)
     later = {key: point for key, point in {**before, **now}.items() if key[0] >= first} if changed else {}
     if not dry:
         if changed:
             attempt += 1
-            _add_attempt(one.run, attempt, found, run, later, first)
+            _add_attempt(one.run, attempt, candidate, run, later, first)
         began = min((point.t for point in later.values() if point.t), default=run.ended)
         make.append_journal(one.run, make.ended_lines(run, attempt, began))
-        _remember(found, run, one, known)
-    return _outcome("grown", found, run, one.number, {key: now[key] for key in changed})
+        _remember(candidate, run, one, known)
+    return _outcome("grown", candidate, run, one.number, {key: now[key] for key in changed})
 
 
 def _add_attempt(
-    directory: RunDir, number: int, found: Candidate, run: Foreign, points: make.Measured, first: int
+    directory: RunDir, number: int, candidate: Candidate, run: Foreign, points: make.Measured, first: int
 ) -> None:
     """Write a further attempt, which takes back what earlier ones say from its first step on. Whole or not at all."""
     final = directory.attempt(number)
@@ -176,7 +176,7 @@ def _add_attempt(
     unfinished.path.mkdir(mode=0o700)
     lines: list[WorkerLine] = [
         Resume(first - 1),
-        Log("info", f"went on in {TITLES[found.tool]}: {found.place}"),
+        Log("info", f"went on in {TITLES[candidate.tool]}: {candidate.place}"),
     ]
     make.write_events(unfinished.events, directory.number, number, run, points, lines, sync=True)
     sync(unfinished.path)
@@ -184,11 +184,11 @@ def _add_attempt(
     sync(final.path.parent)
 
 
-def _remember(found: Candidate, run: Foreign, one: KnownRun, known: Known) -> None:
+def _remember(candidate: Candidate, run: Foreign, one: KnownRun, known: Known) -> None:
     """Note in run.json how far it was read, and where."""
     if one.run is None:
         return
-    origin = make.origin_of(found, run)
+    origin = make.origin_of(candidate, run)
     write_json(one.run.meta, {**read_json(one.run.meta), KEY: origin})
     known.add(KnownRun(one.number, origin, one.run))
 

@@ -30,7 +30,7 @@ def find(files: Sequence[Path]) -> list[Candidate]:
     ]
 
 
-class _Told:
+class _Records:
     """What the records of a run add up to."""
 
     def __init__(self) -> None:
@@ -100,23 +100,23 @@ class _Told:
 
 def read(files: Sequence[Path]) -> Foreign:
     """Read a run. Raises Unusable, OSError, and ImportError without W&B's library."""
-    told, notes = _Told(), []
+    records, notes = _Records(), []
     for path in files:
         try:
             for record in WandbFile(path).records():
-                told.add(record)
+                records.add(record)
         except ValueError as error:
             notes.append(f"{path}: {error}; what comes after it is missing")
-    run = told.run
+    run = records.run
     if run is None:
         raise Unusable(notes[0] if notes else f"{files[0]}: it does not say of which run it is")
-    points = [*told.points, *told.last_values()]
+    points = [*records.points, *records.last_values()]
     started = run.start_time.seconds + run.start_time.nanos / 1e9
-    created, ended = span(told.points, started or None)
-    if told.exit is not None:
-        ended = max(ended, started + told.exit.runtime)
-    state, reason = _state(told.exit)
-    system = told.environment
+    created, ended = span(records.points, started or None)
+    if records.exit is not None:
+        ended = max(ended, started + records.exit.runtime)
+    state, reason = _state(records.exit)
+    system = records.environment
     return Foreign(
         id=f"{run.project}/{run.run_id}",
         name=run.display_name or run.run_id,
@@ -124,8 +124,8 @@ def read(files: Sequence[Path]) -> Foreign:
         ended=ended,
         state=state,
         reason=reason,
-        exit_code=told.exit.exit_code if told.exit is not None else None,
-        config={key: value for key, value in told.config.items() if not key.startswith("_wandb")},
+        exit_code=records.exit.exit_code if records.exit is not None else None,
+        config={key: value for key, value in records.config.items() if not key.startswith("_wandb")},
         tags=list(run.tags),
         group=run.run_group or run.sweep_id or None,
         note=run.notes,
@@ -135,7 +135,7 @@ def read(files: Sequence[Path]) -> Foreign:
         versions=_versions(files[-1], run),
         git_commit=run.git.commit or (system.git.commit if system is not None else "") or None,
         folder=(system.root if system is not None else "") or None,
-        points=[*points, *at_steps(told.samples, told.points)],
+        points=[*points, *at_steps(records.samples, records.points)],
         more={
             key: value
             for key, value in {
@@ -160,22 +160,22 @@ def _state(ended: Any) -> tuple[RunState, str | None]:
 def _metadata(path: Path) -> dict[str, Any]:
     """Return what W&B keeps beside its file where it is online."""
     try:
-        found = json.loads((path.parent / "files" / "wandb-metadata.json").read_bytes())
+        metadata = json.loads((path.parent / "files" / "wandb-metadata.json").read_bytes())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def _versions(path: Path, run: Any) -> dict[str, str]:
     """Return the libraries that were installed, as far as W&B has kept them."""
-    found = {"wandb": run.telemetry.cli_version} if run.telemetry.cli_version else {}
+    versions = {"wandb": run.telemetry.cli_version} if run.telemetry.cli_version else {}
     try:
         lines = (path.parent / "files" / "requirements.txt").read_text().splitlines()
     except (OSError, ValueError):
-        return found
+        return versions
     pinned = (line.partition("==") for line in lines if "==" in line)
     wanted = {"torch", "transformers", "peft", "trl", "accelerate", "datasets", "bitsandbytes"}
     return {
-        **found,
+        **versions,
         **{name.strip(): version.strip() for name, _, version in pinned if name.strip() in wanted},
     }

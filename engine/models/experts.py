@@ -96,19 +96,21 @@ def notes(model: Any, method: Method, task: str) -> list[str]:
     config = model.config.get_text_config()
     if not has_experts(config):
         return []
-    found = []
+    sentences = []
     tensors = expert_tensors(model)
     share = sum(p.numel() for p in tensors.values()) / sum(p.numel() for p in model.parameters())
     if isinstance(method, QLora) and share > 0.5:
-        found.append(
+        sentences.append(
             f"qlora saves little here: {share:.0%} of the weights are experts, one tensor for each block, which "
             "bitsandbytes leaves in 16 bits; lora needs about as much memory and is faster"
         )
     if isinstance(method, IA3) and tensors:
-        found.append(f"ia3 scales no MLP of experts ({listed(list(tensors))}), which are no linear layers")
+        sentences.append(
+            f"ia3 scales no MLP of experts ({listed(list(tensors))}), which are no linear layers"
+        )
     if getattr(config, "output_router_logits", False):
-        found.append(_router_note(model, method, task))
-    return found
+        sentences.append(_router_note(model, method, task))
+    return sentences
 
 
 def _router_note(model: Any, method: Method, task: str) -> str:

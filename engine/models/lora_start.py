@@ -58,13 +58,17 @@ def main_directions(model: Any, r: int, texts: Sequence[Text]) -> dict[str, torc
             ids, attended, learned = _padded(texts_at_once, model.device)
             mask[:] = [learned.flatten()]
             _run(model.get_base_model(), input_ids=ids, attention_mask=attended)
-    found = {name: hooks[same.get(name, name)].svd for name in layers if same.get(name, name) in hooks}
-    if len(found) < len(layers) or not all(hasattr(svd, "components_") for svd in found.values()):
+    decompositions = {
+        name: hooks[same.get(name, name)].svd for name in layers if same.get(name, name) in hooks
+    }
+    if len(decompositions) < len(layers) or not all(
+        hasattr(svd, "components_") for svd in decompositions.values()
+    ):
         raise ModelError(
             f"key method.init: eva finds {r} directions in no fewer than {r} learned tokens, and a layer saw fewer; "
             "lower method.r, or use init: default"
         )
-    return {name: svd.components_[:r].to(model.device) for name, svd in found.items()}
+    return {name: svd.components_[:r].to(model.device) for name, svd in decompositions.items()}
 
 
 def weigh(base: Any, config: Any, texts: Sequence[Text], smallest: bool = False) -> dict[str, torch.Tensor]:
@@ -106,16 +110,18 @@ def weigh(base: Any, config: Any, texts: Sequence[Text], smallest: bool = False)
 def _covariances(base: Any, layers: dict[str, Any], texts: Sequence[Text]) -> dict[str, torch.Tensor]:
     """Return X^T X of the inputs X of each layer over all tokens, float32 [inputs, inputs]; layers that read the same
     share it."""
-    found: dict[str, torch.Tensor] = {}
+    covariances: dict[str, torch.Tensor] = {}
 
     def see(name: str, states: torch.Tensor) -> None:
         states = states.detach().float()
-        found.setdefault(name, states.new_zeros(states.shape[1], states.shape[1])).addmm_(states.T, states)
+        covariances.setdefault(name, states.new_zeros(states.shape[1], states.shape[1])).addmm_(
+            states.T, states
+        )
 
     with _watching_inputs(layers, see) as same:
         for text in texts:
             _run(base, input_ids=torch.as_tensor(text.tokens[None], dtype=torch.long, device=base.device))
-    return found | {name: found[first] for name, first in same.items()}
+    return covariances | {name: covariances[first] for name, first in same.items()}
 
 
 @contextmanager

@@ -235,9 +235,9 @@ def _left_out(names: list[str], layers: dict[str, int], method: Targeted | IA3) 
     if not left:
         return []
     share = sum(left.values()) / sum(layers.values())
-    said = targets if isinstance(targets, str) else f"[{', '.join(targets)}]"
+    given = targets if isinstance(targets, str) else f"[{', '.join(targets)}]"
     return [
-        f"targets: {said} gives no adapter to {listed(list(left))} ({share:.0%} of the weights in the blocks): "
+        f"targets: {given} gives no adapter to {listed(list(left))} ({share:.0%} of the weights in the blocks): "
         "PEFT does not reach them; they stay as they are"
     ]
 

@@ -75,7 +75,7 @@ class Submission(BaseModel):
     tags: list[str] = []
     group: str | None = None
     note: str = ""
-    seconds: Annotated[float, Field(ge=0, lt=LATEST)] | None = None  # that it will take, as foretold
+    seconds: Annotated[float, Field(ge=0, lt=LATEST)] | None = None  # that it will take, as predicted
 
     @property
     def first_lines(self) -> list[JournalLine]:

@@ -85,7 +85,7 @@ class Agents:
 
     def used_up(self, records: Iterable[RunRecord]) -> str | None:
         """Return why none of their runs may go on; None while there are hours left."""
-        ran = used(records, time.time(), foretold=False).hours
+        ran = used(records, time.time(), predicted=False).hours
         if ran < self.hours_per_day:
             return None
         return (
@@ -139,24 +139,24 @@ def has_code(recipe: Recipe | Command) -> bool:
     return recipe.model.trust_remote_code or any(":" in metric for metric in recipe.evals.metrics)
 
 
-def used(records: Iterable[RunRecord], now: float, *, foretold: bool = True) -> Used:
+def used(records: Iterable[RunRecord], now: float, *, predicted: bool = True) -> Used:
     """Add up what assistants queued since a day ago, and the hours of these runs and of older ones that are not over:
-    what ran, or if that is more what is `foretold` of a run that is not over; each times its processes.
+    what ran, or if that is more what is `predicted` of a run that is not over; each times its processes.
     """
     own = [record for record in records if record.by is not None]
     today = [record for record in own if record.submitted > now - DAY_S]
     seconds = sum(
-        _seconds(record, now, foretold) * record.processes
+        _seconds(record, now, predicted) * record.processes
         for record in own
         if record.submitted > now - DAY_S or record.waiting or record.active
     )
     return Used(len(today), seconds / HOUR_S)
 
 
-def _seconds(record: RunRecord, now: float, foretold: bool) -> float:
+def _seconds(record: RunRecord, now: float, predicted: bool) -> float:
     ran = record.seconds(now)
     goes_on = record.waiting or record.active
-    return max(ran, record.foretold_s or 0.0) if foretold and goes_on else ran
+    return max(ran, record.predicted_s or 0.0) if predicted and goes_on else ran
 
 
 def name_of(by: Any) -> str | None:

@@ -98,9 +98,7 @@ def lines(order: str, record: RunRecord, before: Standing) -> list[JournalLine]:
 def _go_on(order: str, record: RunRecord, before: Standing) -> list[JournalLine]:
     """A run that was stopped waits in its place again; one that stops just now goes on as soon as it has stopped."""
     if record.active and record.request:
-        return [
-            Requeued(record.state, f"its {record.request} was taken back: it goes on when it has stopped")
-        ]
+        return [Requeued(record.state, f"its {record.request} was undone: it resumes once it has stopped")]
     if record.state not in (RunState.CANCELLED, RunState.PAUSED):
         raise QueueError(f"run #{record.number} is {record.state}: there is no {order} to take back")
     if before.state == RunState.PAUSED:

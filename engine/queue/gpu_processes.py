@@ -25,7 +25,7 @@ def memory_by_process(gpu: Gpu) -> dict[int, int | None]:
     """Return the bytes that each process has on a GPU, by its number; None where that is not known. Raises NVMLError
     where the driver does not say which there are.
     """
-    found: dict[int, int | None] = {}
+    memory: dict[int, int | None] = {}
     for context in CONTEXTS:
         try:
             listed = _listed(context, gpu.handle)
@@ -34,9 +34,9 @@ def memory_by_process(gpu: Gpu) -> dict[int, int | None]:
                 raise
             continue
         for process in listed:
-            known = [size for size in (found.get(process.pid), process.usedGpuMemory) if size is not None]
-            found[process.pid] = max(known, default=None)
-    return found
+            known = [size for size in (memory.get(process.pid), process.usedGpuMemory) if size is not None]
+            memory[process.pid] = max(known, default=None)
+    return memory
 
 
 def _listed(context: str, handle: Any) -> Iterable[Any]:

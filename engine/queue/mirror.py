@@ -206,10 +206,10 @@ def run(words: Sequence[str], started: Callable[[subprocess.Popen[bytes]], objec
         started(child)
         code = child.wait()
         output.seek(0)
-        said = output.read().decode(errors="replace").strip().splitlines()
+        errors = output.read().decode(errors="replace").strip().splitlines()
     if code in (0, VANISHED):
         return
-    why = "; ".join(_telling(said))[:LONGEST_PROBLEM] or f"exit code {code}"
+    why = "; ".join(_telling(errors))[:LONGEST_PROBLEM] or f"exit code {code}"
     raise MirrorError(f"mirror: {shlex.quote(words[0])} has failed: {why}")
 
 

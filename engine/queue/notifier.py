@@ -67,12 +67,12 @@ class Notifier:
     def look(self, cursor: duckdb.DuckDBPyConnection) -> float:
         """Look for flags and for runs that no longer get on; return what all runs have cost so far."""
         self._looked = time.monotonic()
-        found: list[Notice] = []
+        notices: list[Notice] = []
         if self._notices.channels.any:
-            found = [*self._watch.flags(cursor), *self._watch.stalls(cursor, self.config.stalled_after)]
+            notices = [*self._watch.flags(cursor), *self._watch.stalls(cursor, self.config.stalled_after)]
         now = spent(cursor, self._home)
-        found += self.config.spending.notices(now if self._spent is None else self._spent, now)
+        notices += self.config.spending.notices(now if self._spent is None else self._spent, now)
         self._spent = now
-        for notice in found:
+        for notice in notices:
             self._notices.send(notice)
         return now

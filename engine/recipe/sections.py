@@ -232,7 +232,7 @@ class Evals(Section):
         24,
         ge=0,
         le=48,
-        description="General prompts that come along, answered before the first step and after the last, to show how "
+        description="Bundled general prompts, answered before the first step and after the last, to show how "
         "what the model writes has changed; 0: none.",
     )
     few_shot: int = Field(

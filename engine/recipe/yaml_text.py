@@ -73,9 +73,9 @@ def load(text: str, *, lines: bool = False) -> Any:
 def _check_characters(text: str) -> None:
     if len(text) > MOST_CHARACTERS:
         raise BadYaml(f"longer than {MOST_CHARACTERS:,} characters, which is no recipe")
-    if found := _NOT_ALLOWED.search(text):
-        line = text.count("\n", 0, found.start()) + 1
-        raise BadYaml(f"has the character U+{ord(found[0]):04X}, which YAML does not allow; remove it", line)
+    if bad := _NOT_ALLOWED.search(text):
+        line = text.count("\n", 0, bad.start()) + 1
+        raise BadYaml(f"has the character U+{ord(bad[0]):04X}, which YAML does not allow; remove it", line)
 
 
 def _check_size(text: str) -> None:
@@ -93,8 +93,8 @@ def _check_size(text: str) -> None:
                 closed = levels.pop()
                 anchor, size = closed.anchor, closed.values
             case ScalarEvent():
-                if found := _NO_TEXT.search(event.value):
-                    raise BadYaml(f"has the character U+{ord(found[0]):04X} in a text; remove it", line)
+                if bad := _NO_TEXT.search(event.value):
+                    raise BadYaml(f"has the character U+{ord(bad[0]):04X} in a text; remove it", line)
                 anchor, size = event.anchor, 1
             case AliasEvent():
                 if any(level.anchor == event.anchor for level in levels):

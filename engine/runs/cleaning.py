@@ -38,13 +38,13 @@ def pieces(run: RunDir, state: str, best: int | None, *, checkpoints: bool) -> l
     resumed_from = (
         {step for step, _ in run.resumable_checkpoints()[-2:]} if state != RunState.FINISHED else set()
     )
-    found = []
+    freeable = []
     for step, path in whole:
         if checkpoints and step not in {best, last} | resumed_from:
-            found.append(Piece(path, True, bytes_of(path)))
+            freeable.append(Piece(path, True, bytes_of(path)))
         elif step not in resumed_from and (size := sum(map(_size, _of_resume(path)))):
-            found.append(Piece(path, False, size))
-    return found
+            freeable.append(Piece(path, False, size))
+    return freeable
 
 
 def free(piece: Piece) -> None:

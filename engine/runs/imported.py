@@ -23,18 +23,18 @@ TITLES = {
 def origin(run: RunDir) -> dict[str, Any]:
     """Return where a run was imported from; empty for one of this home."""
     try:
-        found = read_json(run.meta).get(KEY)
+        entry = read_json(run.meta).get(KEY)
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return entry if isinstance(entry, dict) else {}
 
 
 def foreign_origin(run: RunDir) -> str | None:
     """Return in words which tool a run was imported from; None for a run with a recipe of ours."""
-    found = origin(run)
-    if (tool := found.get("tool")) in (None, OURS):
+    entry = origin(run)
+    if (tool := entry.get("tool")) in (None, OURS):
         return None
-    return f"imported from {TITLES.get(str(tool), tool)}: {found.get('place')}"
+    return f"imported from {TITLES.get(str(tool), tool)}: {entry.get('place')}"
 
 
 def refuse_imported(run: RunDir, what: str) -> str | None:

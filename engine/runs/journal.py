@@ -78,7 +78,7 @@ class RunRecord:
     checkpoint: int = -1  # last whole one at the last interruption, -1 before the first
     by: str | None = None  # the assistant that queued it
     submitted: float = 0.0  # Unix seconds
-    foretold_s: float | None = None  # that it will take; None where nothing was measured
+    predicted_s: float | None = None  # that it will take; None where nothing was measured
     ran_s: float = 0.0  # by the attempts that are over
 
     def seconds(self, now: float) -> float:
@@ -162,7 +162,7 @@ def add(record: RunRecord, line: JournalLine, t: float) -> RunRecord:
                 place=t,
                 by=line.by,
                 submitted=t,
-                foretold_s=line.seconds,
+                predicted_s=line.seconds,
             )
         case Edited():
             record = replace(record, memory=line.gpu_memory or record.memory)

@@ -1,4 +1,4 @@
-"""Runs of a sweep that cannot win any more, by the same held-out examples as the best one.
+"""Runs of a sweep that can no longer win, by the same held-out examples as the best one.
 
 At each look a run is compared with the best finished run of its sweep, at the last look of that run which was no later
 in its training. The run is behind where its loss is higher by more than it may still gain on it:

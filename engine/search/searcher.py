@@ -1,7 +1,7 @@
 """`… -m finetui.start engine.search.searcher`: carries on the sweeps of a home that go on by themselves.
 
 A client of the daemon, which starts it while there is such a sweep: it proposes runs from the results so far, stops
-those that cannot win any more, and keeps limits of hours and cost. It keeps no state: what there is to do follows from
+those that can no longer win, and keeps limits of hours and cost. It keeps no state: what there is to do follows from
 the plans and the runs. So it may be killed at any moment, and the daemon starts another one.
 """
 
@@ -88,7 +88,7 @@ class Searcher:
             except Unavailable:
                 raise
             except (QueueError, RecipeError) as error:
-                _end(self.client, plan, f"it does not go on: {error}")
+                _end(self.client, plan, f"it has stopped: {error}")
             except Exception as error:
                 problems.append(f"the sweep of {plan.path} stands still: {error}")
                 if problems[-1] not in self.problems:
@@ -105,7 +105,7 @@ def _carry_on(client: Client, plan: Plan, runs: Sequence[SweptRun], judged: dict
     active = [run for run in runs if run.state in ACTIVE]
     if limit := limit_reached(sweep, sum(run.hours for run in runs), sum(run.cost for run in runs)):
         for run in waiting:
-            _cancel(client, run.run, f"not started any more: {limit}")
+            _cancel(client, run.run, f"not started: {limit}")
         if not active:
             _end(client, plan, limit)
         return
@@ -122,7 +122,7 @@ def swept_runs(client: Client) -> dict[str, list[SweptRun]]:
     """Return the runs of all sweeps by number, those that were removed left out."""
     places = client.query("SELECT run, dir FROM runs WHERE sweep IS NOT NULL").to_pylist()
     dirs = {row["run"]: RunDir(Path(row["dir"])) for row in places}
-    found: dict[str, list[SweptRun]] = {}
+    by_sweep: dict[str, list[SweptRun]] = {}
     for row in client.named("runs").to_pylist():
         if row["run"] not in dirs:
             continue
@@ -137,8 +137,8 @@ def swept_runs(client: Client) -> dict[str, list[SweptRun]]:
             (row["elapsed_s"] or 0.0) / 3600,
             row["cost"] or 0.0,
         )
-        found.setdefault(row["sweep"], []).append(run)
-    return found
+        by_sweep.setdefault(row["sweep"], []).append(run)
+    return by_sweep
 
 
 def _at_once(client: Client) -> int:
@@ -198,7 +198,7 @@ def _losses(client: Client, run: SweptRun) -> dict[int, float]:
 
 
 def _stop_losers(client: Client, runs: Sequence[SweptRun], judged: dict[int, int]) -> None:
-    """Cancel the runs that cannot come to be the best any more, each looked at once a look."""
+    """Cancel the runs that can no longer become the best, each judged once a look."""
     done = [run for run in runs if run.state == RunState.FINISHED and run.result is not None]
     running = [run for run in runs if run.state == RunState.RUNNING and not _was_stopped(run)]
     if not done or not running:
@@ -213,8 +213,8 @@ def _stop_losers(client: Client, runs: Sequence[SweptRun], judged: dict[int, int
             continue
         judged[run.run] = last
         theirs = theirs or progress(client, best)
-        if found := behind(progress(client, run), theirs):
-            _cancel(client, run.run, stop_reason(found, best.run))
+        if gap := behind(progress(client, run), theirs):
+            _cancel(client, run.run, stop_reason(gap, best.run))
 
 
 def _was_stopped(run: SweptRun) -> bool:
@@ -225,11 +225,11 @@ def _was_stopped(run: SweptRun) -> bool:
     return any(isinstance(line, Cancel) and line.cause is not None for _, line in lines)
 
 
-def stop_reason(found: Behind, best: int) -> str:
+def stop_reason(gap: Behind, best: int) -> str:
     """Return in a sentence why a run is stopped that cannot win."""
     return (
-        f"stopped at step {found.step}: it cannot come to be better than #{best} any more; held-out loss "
-        f"{found.difference:+.3g}, and at least {found.least:+.3g} at the end, on the same {found.n} examples"
+        f"stopped at step {gap.step}: it can no longer become better than #{best}; held-out loss "
+        f"{gap.difference:+.3g}, and at least {gap.least:+.3g} at the end, on the same {gap.n} examples"
     )
 
 

@@ -55,7 +55,7 @@ def worth(runs: Sequence[tuple[Mapping[str, Any], float]]) -> list[Worth]:
     ranks = _ranks(losses)
     chance = np.random.default_rng(0)
     deals = np.stack([chance.permutation(ranks) for _ in range(DEALS)])
-    found: dict[str, tuple[float, float, str, np.ndarray]] = {}
+    effects: dict[str, tuple[float, float, str, np.ndarray]] = {}
     for key in dict.fromkeys(key for settings, _ in runs for key in settings):
         groups = _groups([settings.get(key) for settings, _ in runs])
         if len(groups) < 2 or len(groups) >= len(runs) - 1:
@@ -64,20 +64,20 @@ def worth(runs: Sequence[tuple[Mapping[str, Any], float]]) -> list[Worth]:
         own = float(_explained(ranks[None], members)[0])
         p = float((1 + (_explained(deals, members) >= own - 1e-12).sum()) / (1 + DEALS))
         best = min(groups, key=lambda label: float(np.median(losses[groups[label]])))
-        found[key] = (max(0.0, own), p, best, groups[best])
-    told = holm({key: p for key, (_, p, _, _) in found.items()}, ALPHA)
+        effects[key] = (max(0.0, own), p, best, groups[best])
+    corrected = holm({key: p for key, (_, p, _, _) in effects.items()}, ALPHA)
     made = [
         Worth(
             key,
             share,
             p,
-            told[key],
+            corrected[key],
             best,
             _median(losses[inside]),
             _median(np.delete(losses, inside)),
             len(runs),
         )
-        for key, (share, p, best, inside) in found.items()
+        for key, (share, p, best, inside) in effects.items()
     ]
     return sorted(made, key=lambda one: (not one.is_told, -one.explains))
 

@@ -232,11 +232,11 @@ def test_a_change_that_did_not_pay_is_not_made_and_why_is_said(tmp_path):
     assert [change.key for change in found.changes] == ["data.replay.source", "data.replay.ratio"]
     told = {one.text: one.foretold for one in found.advice}
     assert told["Lower the learning rate."].startswith(
-        "not worth it: foretold from 2 similar runs: held-out +0.400"
+        "not worth it: predicted from 2 similar runs: held-out +0.400"
     )
     pays = similar((7, 0.003, 3.0, 2.5), (8, 0.001, 3.05, 2.1))
     found = fix.propose(run, lambda: pays)
     assert [change.key for change in found.changes] == ["train.lr"]
     assert found.changes[0].foretold.startswith(
-        "foretold from 2 similar runs: held-out +0.050, 95% of the gain stays"
+        "predicted from 2 similar runs: held-out +0.050, 95% of the gain stays"
     )

@@ -1,4 +1,4 @@
-"""What looks will cost is foretold, and the schedule keeps to it."""
+"""What looks will cost is predicted, and the schedule keeps to it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from workers import small
 
 from engine.client import looks_cost, preflight
-from engine.evals.cost import FORWARD, Cost, SuiteSize, foretell
+from engine.evals.cost import FORWARD, Cost, SuiteSize, predict
 from engine.evals.schedule import Schedule
 from engine.recipe.sections import Evals, Recipe
 from finetui.log import LogWriter
@@ -24,7 +24,7 @@ TENTH = 30_000 + 10_000 + 8_000 + 1_600
 
 def forecast(steps: int, tokens_per_step: int = 4096, ratio: float = FORWARD, **evals: object) -> Cost:
     settings = Evals.model_validate({"generate": 0, **evals})
-    return foretell(settings, steps, tokens_per_step, [*SUITES, *GENERAL], 100, ratio)
+    return predict(settings, steps, tokens_per_step, [*SUITES, *GENERAL], 100, ratio)
 
 
 def spent(steps: int, tokens_per_step: int, every: str | int, ratio: float) -> tuple[int, float]:
@@ -48,9 +48,9 @@ def spent(steps: int, tokens_per_step: int, every: str | int, ratio: float) -> t
 @pytest.mark.parametrize("ratio", [FORWARD, 1.5])
 def test_the_schedule_keeps_what_was_foretold(steps, every, ratio):
     looks, share = spent(steps, 4096, every, ratio)
-    foretold = forecast(steps, ratio=ratio, every=every)
-    assert foretold.looks == looks
-    assert foretold.share == pytest.approx(share, abs=0.001)
+    predicted = forecast(steps, ratio=ratio, every=every)
+    assert predicted.looks == looks
+    assert predicted.share == pytest.approx(share, abs=0.001)
 
 
 def test_a_short_run_is_told_what_to_drop():
@@ -75,7 +75,7 @@ def test_it_is_said_in_a_line():
         f"11 looks at 800 examples, 106,400 tokens, or 29,600 of a part; about {forecast(48).share:.0%} of the time, "
         "estimated from the tokens"
     )
-    line = foretell(Evals(generate=4), 9000, 4096, SUITES, 100, 0.5, measured_by=12).line()
+    line = predict(Evals(generate=4), 9000, 4096, SUITES, 100, 0.5, measured_by=12).line()
     assert "as measured by run #12" in line
     assert "(11 whatever they cost) at 400 examples, 40,400 tokens" in line
 

@@ -179,7 +179,7 @@ def test_without_systemd_a_line_is_given_that_starts_the_daemon(
     monkeypatch.setenv("REFUSES", "show-environment")
     hook = start_hook.install(Home(tmp_path / "a home"), environment)
     assert hook.unit is None
-    assert where in hook.told[0]
+    assert where in hook.sentences[0]
     assert (
         f"FINETUI_HOME={tmp_path}/a home"
         in subprocess.run(

@@ -14,7 +14,7 @@ from typing import Literal
 
 from engine.basics import machine
 from engine.basics.errors import ConfigError
-from engine.basics.wording import moment, size
+from engine.basics.wording import last_line, moment, size
 from engine.client import service, start_hook
 from engine.queue import config, sampler
 from engine.runs.disk import free_bytes
@@ -101,7 +101,7 @@ def _four_bit() -> Check:
         return Check("4-bit", "bad", "importing torch and bitsandbytes took more than two minutes")
     if done.returncode == 0:
         return Check("4-bit", "good", done.stdout.strip())
-    last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+    last = last_line(done.stderr, "no output")
     return Check("4-bit", "bad", f"QLoRA will not work: {last}")
 
 

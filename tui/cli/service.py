@@ -50,7 +50,7 @@ def install(*, remove: bool, as_json: bool) -> None:
             print_json({"removed": gone})
         return
     hook = start_hook.install(home(), os.environ)
-    for sentence in hook.told:
+    for sentence in hook.sentences:
         say(sentence)
     if as_json:
         print_json({"unit": hook.unit, "line": hook.line})

@@ -25,7 +25,7 @@ SEARCH_HELP = {
     "runs": "How many runs are drawn; without it, every combination becomes a run.",
     "draw_seed": "The same seed draws the same runs.",
     "search": "grid: every combination; random: drawn; tpe: proposed by Optuna from the results.",
-    "stop_losers": "Stop runs that cannot come to be better than the best one any more.",
+    "stop_losers": "Stop runs that can no longer beat the best one.",
     "max_hours": "Hours of all its runs together, after which none is started any more.",
     "max_cost": "The same in the currency of price_per_hour.",
 }

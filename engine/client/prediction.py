@@ -1,4 +1,4 @@
-"""What a suggestion would bring, foretold from what similar runs in the store did.
+"""What a suggestion would bring, predicted from what similar runs in the store did.
 
 Two runs tell something about a change of the recipe if they have the base model, the task and the data of the run that
 is to be fixed, and differ from each other in the keys of that change alone, as it would change them; seeds may differ.
@@ -29,7 +29,7 @@ LEAST_SCALED = 3  # similar runs that scaling did not help, until it is called n
 
 
 @dataclass(frozen=True)
-class Foretold:
+class Prediction:
     """What is expected of a suggestion."""
 
     runs: int  # that it is based on
@@ -50,10 +50,10 @@ class Foretold:
         }
 
 
-def foretell(
+def predict(
     rows: Sequence[Row], flag: str, changes: Mapping[str, tuple[str | None, str | None]]
-) -> Foretold:
-    """Foretell a change of the recipe: by key (old, new) value as text, None where there is none. `rows`: similar runs,
+) -> Prediction:
+    """Predict a change of the recipe: by key (old, new) value as text, None where there is none. `rows`: similar runs,
     the one that is to be fixed among them.
     """
     if "method.name" in changes:
@@ -67,7 +67,7 @@ def foretell(
         if all(_alike(changes[key], (old, new)) for key, old, new in zip(changes, start, end, strict=True))
     ]
     if not pairs:
-        return Foretold(0)
+        return Prediction(0)
     befores, afters = zip(*pairs, strict=True)
     runs = {row["run"] for side in (*befores, *afters) for row in side}
     heldout = _mean([_at_end(after, "heldout") - _at_end(before, "heldout") for before, after in pairs])
@@ -76,22 +76,22 @@ def foretell(
     gained, gains = sum(map(_gain, afters)), sum(map(_gain, befores))
     kept = gained / gains if gains > 0 else None
     balance = heldout.value + (general.value if general and flag == "forgetting" else 0.0)
-    return Foretold(
+    return Prediction(
         len(runs), heldout, general, kept, balance < 0, _text(len(runs), heldout, general, kept, balance < 0)
     )
 
 
-def foretell_scaling(rows: Sequence[Row], run: int) -> Foretold:
-    """Foretell what scaling a run would bring: what it did, if it was scored, or what it did for similar runs."""
+def predict_scaling(rows: Sequence[Row], run: int) -> Prediction:
+    """Predict what scaling a run would bring: what it did, if it was scored, or what it did for similar runs."""
     scaled = [row for row in rows if row["scaling"] is not None]
     own = next((row for row in scaled if row["run"] == run), None)
     if own:
         text = f"scored already: {own['scaling']}"
-        return Foretold(
+        return Prediction(
             1, kept=own["scaling_kept"], worth=own["scaling_helps"], text=_judged(text, own["scaling_helps"])
         )
     if not scaled:
-        return Foretold(0)
+        return Prediction(0)
     helped = [row for row in scaled if row["scaling_helps"]]
     text = f"it helped {len(helped)} of {len(scaled)} similar runs"
     shares = [row["scaling_kept"] for row in helped if row["scaling_kept"] is not None]
@@ -102,7 +102,7 @@ def foretell_scaling(rows: Sequence[Row], run: int) -> Foretold:
         )
     worth = True if helped else False if len(scaled) >= LEAST_SCALED else None
     kept = float(np.mean(shares)) if shares else None
-    return Foretold(len(scaled), kept=kept, worth=worth, text=_judged(text, worth))
+    return Prediction(len(scaled), kept=kept, worth=worth, text=_judged(text, worth))
 
 
 def _groups(rows: Sequence[Row], keys: Iterable[str]) -> list[dict[tuple[str | None, ...], list[Row]]]:
@@ -170,7 +170,7 @@ def _text(runs: int, heldout: Estimate, general: Estimate | None, kept: float | 
         parts[0] += f", {kept:.0%} of the gain stays"
     if general:
         parts.append(f"general text {_change(general)}")
-    return _judged(f"foretold from {runs} similar runs: {'; '.join(parts)}", worth)
+    return _judged(f"predicted from {runs} similar runs: {'; '.join(parts)}", worth)
 
 
 def _change(estimate: Estimate) -> str:
