@@ -259,7 +259,8 @@ def test_a_run_that_cannot_win_is_stopped_and_says_why(client: Client, home: Hom
 
 
 def test_no_run_starts_beyond_the_limit(client: Client, home: Home) -> None:
-    uuid, numbers = queue(client, "  max_hours: 1.0e-4\n  seed: [1, 2, 3]", '{"steps": 100, "step_s": 0.01}')
+    seeds = list(range(30))  # a second each: on a busy machine some start before the first look at the limit
+    uuid, numbers = queue(client, f"  max_hours: 1.0e-4\n  seed: {seeds}", '{"steps": 100, "step_s": 0.01}')
     why = until_done(home, uuid)
     assert "of 0.0001 hours (max_hours)" in why
     states = [run["state"] for run in runs_of(client, uuid)]
