@@ -33,6 +33,7 @@ from tui.run_list import RunList
 from tui.screens.base import BaseScreen
 from tui.screens.dashboard import Dashboard
 from tui.state import ChartView, State
+from tui.typed_ahead import TypedAhead
 from tui.widgets.panel import Panel
 from tui.widgets.spans import SpansUpdate, TerseUpdate
 
@@ -95,6 +96,7 @@ class FinetuiApp(App[None]):
         run_list = RunList(*remembered.order(), first, remembered.columns(), remembered.groups())
         self.state = State(run_list, self.remembered.view(self.ascii_only), list(select or []))
         self._status_timer: Any = None
+        self._typed_ahead = TypedAhead()
         self._poller = Poller(home, connect, self._deliver)
 
     def get_default_screen(self) -> BaseScreen:
@@ -247,11 +249,26 @@ class FinetuiApp(App[None]):
         self.quit()
 
     async def on_event(self, event: events.Event) -> None:
-        if isinstance(event, events.Key) and self._answered(event.key):
-            return
         if isinstance(event, events.Paste):
             event.text = lines(event.text)  # the editor and the prompt show it as it is
+        if self._typed_ahead.takes(event):
+            return
+        if isinstance(event, events.Key):
+            if self._answered(event.key):
+                return
+            if self.focused is None and isinstance(self.screen, BaseScreen):
+                # Not by way of the screen's queue: what the key opens is to be known before the next one comes.
+                if not await self._check_bindings(event.key, priority=True):
+                    await self._check_bindings(event.key)
+                return
         await super().on_event(event)
+
+    def await_line(self) -> None:
+        self._typed_ahead.wait()
+
+    def line_is_there(self) -> None:
+        # Behind the focus, which Textual gives by the same queue.
+        self.call_later(lambda: self._typed_ahead.give_to(self.focused))
 
     # ---- the status line --------------------------------------------------------------------------
 
@@ -318,6 +335,8 @@ class FinetuiApp(App[None]):
         )
 
     def open_screen(self, screen: Screen[None]) -> None:
+        if isinstance(screen, BaseScreen) and screen.begins_with_line:
+            self.await_line()
         self.push_screen(screen)
 
     def leave_screen(self) -> None:
@@ -346,7 +365,7 @@ class FinetuiApp(App[None]):
         if self._selected or len(self.screen_stack) > 1:
             return
         if screen := left_at.reopened(self.remembered.place(), self.state.snapshot, self):
-            self.push_screen(screen)
+            self.open_screen(screen)
             self.say(left_at.BACK)
 
 

@@ -46,6 +46,12 @@ class Host(Protocol):
     ) -> None:
         """`work(client)` in a thread, `then(result)` or `failed(sentence)` back in the app's."""
 
+    def await_line(self) -> None:
+        """A line to type in will be there soon: keys pressed until then are text for it."""
+
+    def line_is_there(self) -> None:
+        """It has the focus, or will not come: what was typed goes into it, or is forgotten."""
+
     def set_view(self, view: ChartView, sentence: str = "") -> None:
         """Draw the curves of every screen like this."""
 

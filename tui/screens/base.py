@@ -45,6 +45,7 @@ class BaseScreen(Screen[None], inherit_bindings=False):
     """A screen of the app; `room` is its name in the binding table."""
 
     room: ClassVar[str] = "all"
+    begins_with_line: ClassVar[bool] = False  # once it is mounted, a line to type in has the focus
     AUTO_FOCUS: ClassVar[str | None] = None
 
     def __init__(self) -> None:
@@ -204,6 +205,7 @@ class BaseScreen(Screen[None], inherit_bindings=False):
         change is taken at once, and escape leaves none. `complete`: what tab makes of what stands there.
         """
         self._then, self._live = then, live
+        self.host.await_line()
         # In a group of its own: what is asked of the daemon meanwhile is not to be cancelled by it.
         self.app.run_worker(self._open_prompt(label, text, hint, complete), group="prompt", exclusive=True)
 
@@ -243,10 +245,13 @@ class BaseScreen(Screen[None], inherit_bindings=False):
     ) -> None:
         from tui.widgets.prompt import Prompt
 
-        self.query_one("#footer").add_class("hidden")
-        prompt = Prompt(label, text, hint, self.host.ascii_only, complete)
-        await self.mount(prompt)
-        prompt.input.focus()
+        try:
+            self.query_one("#footer").add_class("hidden")
+            prompt = Prompt(label, text, hint, self.host.ascii_only, complete)
+            await self.mount(prompt)
+            prompt.input.focus()
+        finally:
+            self.host.line_is_there()
 
     def on_prompt_changed(self, message: Message) -> None:
         """Also called where a screen has a prompt of its own, of which this takes nothing."""

@@ -23,6 +23,7 @@ class HelpScreen(BaseScreen, inherit_bindings=False):
     """A searchable, executable list."""
 
     room = "help"
+    begins_with_line = True
 
     def __init__(self, below: str) -> None:
         super().__init__()
@@ -41,6 +42,7 @@ class HelpScreen(BaseScreen, inherit_bindings=False):
 
     def on_mount(self) -> None:
         self.query_one(Prompt).input.focus()
+        self.host.line_is_there()
 
     def header_start(self) -> Line:
         return [(f" help · {bindings.SCREENS[self.below].lower()}", "bright")]

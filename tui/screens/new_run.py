@@ -276,7 +276,9 @@ class NewRunScreen(PanedScreen, inherit_bindings=False):
             self.past.append(self.draft)
             self.editor = YamlEditor(self.draft.text, self.close_editor)
             self.query_one("#right").mount(self.editor, before=0)
+            self.host.await_line()
             self.editor.focus()
+            self.host.line_is_there()
             self.lay_out(*self.size)
             self.update_panels()
 

@@ -39,6 +39,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
     """Queries run in a thread and can be stopped; the screen stays alive meanwhile."""
 
     room = "sql"
+    begins_with_line = True
     AUTO_FOCUS = ""  # or Textual would give the editor the keys whenever a screen above is closed
 
     def __init__(self, history: list[str], saved: dict[str, str]) -> None:
@@ -90,6 +91,7 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         if not self.state.query:  # only a suggestion: what is typed takes its place
             self.editor.select_all()
         self.activate("editor")
+        self.host.line_is_there()
         self.host.in_thread(schema_list.read, self._show_schema)
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
