@@ -65,6 +65,8 @@ def unknown(text: str, params: Params) -> str:
             return f"no state is {wanted}: {', '.join(RunState)}"
         if name in params and not params[name]:
             return f"no run has a key {name}"
+        if sign in _COMPARE and not _is_number(wanted):
+            return f"{name}{sign} needs a number (got {wanted})"
     return ""
 
 

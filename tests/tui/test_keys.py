@@ -273,6 +273,25 @@ async def test_what_there_is_nowhere_is_named_and_terms_are_completed(make_app: 
 
 
 @pytest.mark.parametrize(
+    ("term", "why"),
+    [("state:gone", "no state is gone: queued, starting, running, paused, interrupted, finished, failed, cancelled"),
+     ("step>many", "step> needs a number (got many)")],
+)  # fmt: skip
+async def test_why_a_filter_finds_no_run_is_whole_on_a_narrow_screen(
+    make_app: MakeApp, term: str, why: str
+) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        await pilot.press("slash")
+        await until(pilot, lambda: app.focused is not None, "the prompt")
+        await type_text(pilot, term)
+        await until(
+            pilot, lambda: f"({why}): esc shows all" in " ".join(text_of(app, "#table").split()), "why"
+        )
+
+
+@pytest.mark.parametrize(
     ("text", "completed"),
     [
         ("", None),

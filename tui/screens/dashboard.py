@@ -208,7 +208,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         rows = height - 2
         index = self.run_list.index(self.snapshot)
         self.top = visible_top(self.top, index, len(lines_of_runs), rows)
-        none = f"No run matches {self.run_list.filter!r}: esc shows all"
+        none = self._none_matches()
         first = run_table.READING if self.snapshot.reading else run_table.empty()
         empty = none if self.snapshot.runs else first
         slots = {number: slot for slot, number in enumerate(self.state.marked)}
@@ -221,6 +221,11 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         lines += [[] for _ in range(height - 1 - len(lines))]
         more = f"{index + 1}/{len(lines_of_runs)}" if len(lines_of_runs) > rows else ""
         return [*lines, spread(self._about(width), [(more, "faint")], width)]
+
+    def _none_matches(self) -> str:
+        """Also why, where the filter can match no run: the header has not always room for it."""
+        why = self.run_list.unknown(self.snapshot)
+        return f"No run matches {self.run_list.filter!r}{f' ({why})' if why else ''}: esc shows all"
 
     def _about(self, width: int) -> Line:
         """One line on the run under the cursor: why it waits, what it does, how it ended."""

@@ -11,7 +11,7 @@ from engine.recipe.kinds import COMMAND
 from store.states import ACTIVE, WAITING, RunState
 from tui.bindings import key_of
 from tui.lines import format, theme
-from tui.lines.text import Line, centered, cut, fit, left, line_width, right, squeezed, width_of
+from tui.lines.text import Line, centered, cut, fit, left, line_width, right, squeezed, width_of, wrap
 from tui.rows import Run
 from tui.run_groups import Head, why
 
@@ -92,8 +92,9 @@ def lines(view: TableView, width: int, height: int) -> list[Line]:
     chosen = columns(width, view.highest, tuple(view.values))
     gap = "  " if width >= 110 else " "
     if not view.rows:
-        middle: list[Line] = [[] for _ in range(max(0, (height - 2) // 2))]
-        return [_header(view, chosen, gap), *middle, [(centered(view.empty, width), "dim")]]
+        says: list[Line] = [[(centered(row, width), "dim")] for row in wrap(view.empty, width - 2)]
+        middle: list[Line] = [[] for _ in range(max(0, (height - 1 - len(says)) // 2))]
+        return [_header(view, chosen, gap), *middle, *says][:height]
     rows = view.rows[view.top : view.top + height - 1]
     body = [
         _head(view, row, view.top + at == view.cursor, width)
