@@ -51,6 +51,7 @@ class Context:
     is_grouped: bool = False
     on_head: bool = False  # of a group, which the members are
     is_filtered: bool = False
+    readonly: bool = False  # keys change no run and write no file
 
     @property
     def whole(self) -> str:

@@ -65,7 +65,8 @@ def empty(tmp_path: Path) -> Iterator[Served]:
 @pytest.fixture
 def make_app(served: Served) -> Callable[..., FinetuiApp]:
     def make(select: list[int] | None = None, **options: Any) -> FinetuiApp:
-        app = FinetuiApp(served.home, select, connect=served.connect, unicode=options.pop("unicode", True))
+        options = {"unicode": True, **options}
+        app = FinetuiApp(served.home, select, connect=served.connect, **options)
         app.home_name = "~/finetui"
         return app
 

@@ -93,6 +93,19 @@ def test_a_run_is_one_line_with_its_number_its_state_and_both_ends_of_its_name(
     assert ("note" in head) == (width >= 100)
 
 
+@pytest.mark.parametrize("width", [60, 80])
+def test_runs_whose_names_differ_in_the_middle_do_not_look_alike(
+    monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    names = [f"support-sweep r={rank} alpha=32 dropout=0.05" for rank in (4, 16, 64)]
+    rows = [dict.fromkeys(ls.LIST_COLUMNS, "–") | {"run": at, "name": name} for at, name in enumerate(names)]
+    terminal = Tty()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setenv("COLUMNS", str(width))
+    print_listing(rows, ls.LIST_COLUMNS, ls.LEAST, ls.DISPENSABLE)
+    assert all(f"r={rank} " in terminal.getvalue() for rank in (4, 16, 64)), terminal.getvalue()
+
+
 def test_a_wide_terminal_shows_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     head, first, _ = listed(monkeypatch, 240)
     assert "r=16" in first

@@ -76,6 +76,23 @@ async def test_a_key_of_charts_says_where_they_are_when_none_is_in_view(
         assert app.state.view != view
 
 
+def test_runs_whose_names_differ_in_the_middle_do_not_look_alike() -> None:
+    names = [f"support-sweep r={rank} alpha=32 dropout=0.05" for rank in (4, 16, 64)]
+    view = TableView([Run(at, name, "queued") for at, name in enumerate(names)], 0, 0, {})
+    rows = ["".join(text for text, _ in line) for line in run_table.lines(view, 80, 10)[1:]]
+    assert all(f"r={rank} " in row for rank, row in zip((4, 16, 64), rows, strict=True)), rows
+
+
+async def test_the_footer_of_a_read_only_screen_has_no_key_that_changes_runs(make_app: MakeApp) -> None:
+    app = make_app([2], readonly=True)
+    async with app.run_test(size=(200, 50)) as pilot:
+        await ready(pilot)
+        for keys in ("", "enter"):
+            await pilot.press(*keys.split())
+            assert not {"cancel", "pause"} & set(shown(app).split()), keys
+            assert "help" in shown(app)
+
+
 @pytest.mark.parametrize("width", [80, 200])
 @pytest.mark.parametrize("down", [False, True])
 def test_the_column_that_sorts_has_an_arrow(width: int, down: bool) -> None:

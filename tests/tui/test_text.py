@@ -123,6 +123,15 @@ METRICS = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("width", [14, 16, 20, 22])
+def test_runs_of_a_sweep_that_differ_in_the_middle_of_their_names_are_told_apart(width: int) -> None:
+    names = [f"lora-sweep r={r} lr={lr}" for r in (4, 16) for lr in ("0.001", "0.004")]
+    short = distinct(names, width)
+    assert len(set(short.values())) == 4, short
+    if width in (16, 20):
+        assert [name[:5].strip("…").split()[0] for name in short.values()] == ["r=4", "r=4", "r=16", "r=16"]
+
+
 @pytest.mark.parametrize("width", [14, 17, 18, 24, 32])
 def test_names_of_metrics_that_are_cut_stay_distinct(width: int) -> None:
     """Of finetui's own runs, of trl's and transformers'; 17 and 18 columns are those of 80x24."""

@@ -21,7 +21,7 @@ from engine.basics.safe_text import one_line
 from engine.basics.wording import NONE, moment
 from tui.cli.guarded import Guarded
 from tui.lines.tables import json_text
-from tui.lines.text import squeezed, width_of
+from tui.lines.text import distinct, squeezed, width_of
 
 if TYPE_CHECKING:  # else imported where something is drawn: most commands print what needs none of it
     from rich.console import Console
@@ -206,12 +206,10 @@ def print_listing(
             widths.pop(leaving.pop(0), None)
         else:
             break
+    # Runs of a sweep may differ in the middle of their names.
+    shown = {name: distinct(dict.fromkeys(cells[name]), width) for name, width in widths.items()}
     print_table(
-        [
-            {name: squeezed(cells[name][at], width) for name, width in widths.items()}
-            for at in range(len(rows))
-        ],
-        right=right,
+        [{name: shown[name][cells[name][at]] for name in widths} for at in range(len(rows))], right=right
     )
 
 

@@ -80,7 +80,7 @@ def _told_apart(names: Sequence[str], width: int) -> dict[str, str]:
     """Names that begin alike, from the word on in which they differ; where that begins too early, from the letter."""
     shortest = min(map(len, names))
     differ = next((at for at in range(shortest) if len({name[at] for name in names}) > 1), shortest)
-    word = max(names[0].rfind(mark, 0, differ) for mark in "/._") + 1
+    word = max(names[0].rfind(mark, 0, differ) for mark in "/._ ") + 1
     start = word if differ - word < width // 2 - 2 else differ
     return {name: squeezed(f"…{name[start:]}", width) for name in names}
 

@@ -86,6 +86,7 @@ class BaseScreen(Screen[None], inherit_bindings=False):
             self.is_grouped(),
             self.on_head(),
             self.is_filtered(),
+            self.host.readonly,
         )
 
     def place(self) -> dict[str, Any] | None:

@@ -50,7 +50,8 @@ def sentence(text: str, style: str, width: int) -> list[Line]:
 
 def footer(room: str, width: int, context: Context) -> Line:
     """Keys of a screen that mean something now: as many as fit, help always."""
-    shown = [one for one in bindings.bindings_of(room) if one.footer and one.unless(context) is None]
+    able = (one for one in bindings.bindings_of(room) if not (one.writes and context.readonly))
+    shown = [one for one in able if one.footer and one.unless(context) is None]
     always = [
         one for one in shown if one.action in ("help", "back") and (one.action, room) != ("back", "dashboard")
     ]

@@ -11,7 +11,7 @@ from engine.recipe.kinds import COMMAND
 from store.states import ACTIVE, WAITING, RunState
 from tui.bindings import key_of
 from tui.lines import format, theme
-from tui.lines.text import Line, centered, cut, fit, left, line_width, right, squeezed, width_of, wrap
+from tui.lines.text import Line, centered, cut, distinct, fit, left, line_width, right, width_of, wrap
 from tui.rows import Run
 from tui.run_groups import Head, why
 
@@ -96,10 +96,12 @@ def lines(view: TableView, width: int, height: int) -> list[Line]:
         middle: list[Line] = [[] for _ in range(max(0, (height - 1 - len(says)) // 2))]
         return [_header(view, chosen, gap), *middle, *says][:height]
     rows = view.rows[view.top : view.top + height - 1]
+    room = next(column.width for column in chosen if column.name == "name")
+    names = distinct({one_line(row.name): None for row in rows if not isinstance(row, Head)}, room)
     body = [
         _head(view, row, view.top + at == view.cursor, width)
         if isinstance(row, Head)
-        else _row(view, row, view.top + at == view.cursor, chosen, gap, width)
+        else _row(view, row, view.top + at == view.cursor, chosen, gap, width, names)
         for at, row in enumerate(rows)
     ]
     return [_header(view, chosen, gap), *body]
@@ -129,7 +131,16 @@ def _header(view: TableView, chosen: list[_Column], gap: str) -> Line:
     return line
 
 
-def _row(view: TableView, run: Run, cursor: bool, chosen: list[_Column], gap: str, width: int) -> Line:
+def _row(
+    view: TableView,
+    run: Run,
+    cursor: bool,
+    chosen: list[_Column],
+    gap: str,
+    width: int,
+    names: Mapping[str, str],
+) -> Line:
+    """`names`: what each name of the rows in view is shown as."""
     slot = view.slots.get(run.number)
     mark = (
         (theme.MARKERS[slot % len(theme.MARKERS)], theme.slot_style(slot)) if slot is not None else (" ", "")
@@ -137,14 +148,14 @@ def _row(view: TableView, run: Run, cursor: bool, chosen: list[_Column], gap: st
     line: Line = [("▌", "cursor") if cursor else (" ", ""), mark]
     for at, column in enumerate(chosen):
         line.append((gap if at else "", ""))
-        line += _cell(view, run, column, cursor)
+        line += _cell(view, run, column, cursor, names)
         if column.name == "state" and view.says_why and run.state in WAITING and not view.values:
             line += [(gap, ""), (cut(one_line(why(run)), width - line_width(line) - len(gap)), "dim")]
             break
     return fit(line, width)
 
 
-def _cell(view: TableView, run: Run, column: _Column, cursor: bool) -> Line:
+def _cell(view: TableView, run: Run, column: _Column, cursor: bool, names: Mapping[str, str]) -> Line:
     if column.name == "state":
         return _state(run, column.width)
     if column.name == "flags":
@@ -152,7 +163,7 @@ def _cell(view: TableView, run: Run, column: _Column, cursor: bool) -> Line:
         return [(right(f"⚑ {run.flags}", column.width), style) if run.flags else (" " * column.width, "")]
     text, style = _text(view, run, column.name)
     if column.name == "name":
-        text = squeezed(text, column.width)
+        text = names[text]
     shown = right(text, column.width) if column.at_right else left(text, column.width)
     return [(shown, "bright" if cursor and column.name == "name" else style)]
 
