@@ -277,7 +277,10 @@ class FinetuiApp(App[None]):
         self._show_status(for_a_while=not keep)
 
     def confirm(self, question: str, then: Callable[[], None]) -> None:
-        self._ask(f"{question}   y yes   n no", dict.fromkeys(("y", "Y", "enter"), then))
+        keys = bindings.keys_of("yes", "question")
+        no = "n" if "n" not in keys else "esc"
+        yes = bindings.key_of("yes", "question")
+        self._ask(f"{question}   {yes} yes   {no} no", dict.fromkeys(keys, then))
 
     def choose(self, question: str, answers: Sequence[Answer]) -> None:
         words = "   ".join(f"{answer.key} {answer.label}" for answer in answers)
@@ -318,7 +321,8 @@ class FinetuiApp(App[None]):
             answers[key]()
             return True
         self.say("nothing done")
-        return True
+        leaving = (bindings.keys_of(action, "question") for action in ("quit", "suspend"))
+        return not any(key in keys for keys in leaving)  # these mean the same everywhere
 
     # ---- charts and screens -----------------------------------------------------------------------
 

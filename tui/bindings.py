@@ -34,8 +34,11 @@ SCREENS = {
     "queries": "Saved queries",
     "reader": "Text",
     "help": "Help",
-    "prompt": "A line of text",
+    "question": "Questions",
+    "line": "Lines of text",
+    "editor": "Editor of SQL",
 }
+PROMPTS = ("question", "line", "editor")  # no screens: what takes the keys on one
 
 
 @dataclass(frozen=True)
@@ -390,8 +393,12 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(("ctrl+t",), "theme", "theme", "The next theme: dark, colour-blind, light.", PLAIN),
     Binding(("semicolon", "ctrl+g"), "jump", "jump", "Put a letter on all that can be gone to; the letter goes there.",
             (*PANED, "sql", "help")),
-    Binding(("enter",), "take", "take", "Take what is typed; in the help: do what is chosen.", ("prompt",)),
-    Binding(("tab",), "complete", "complete", "Complete what is typed, by what stands faintly behind it.", ("prompt",)),
+    Binding(("y", "Y", "enter"), "yes", "yes", "Do what is asked; every other key forgets it.", ("question",)),
+    Binding(("enter",), "take", "take", "Take what is typed; in the help: do what is chosen.", ("line",)),
+    Binding(("tab",), "complete", "complete", "Take what is suggested.", ("line", "editor")),
+    Binding(("ctrl+space",), "suggest", "suggest", "Show what may come next.", ("editor",)),
+    Binding(("alt+enter", "shift+enter", "ctrl+o"), "new_line", "new line", "Begin a new line, where enter would run "
+            "the query.", ("editor",)),
     Binding(("escape",), "back", "back", "Back to the previous screen.", ("all",), footer=True),
     Binding(("q",), "quit", "quit", "Quit; runs continue.", PLAIN),
     Binding(("ctrl+z",), "suspend", "suspend", "Leave the screen to the shell; fg brings it back.", ("all",)),
@@ -435,8 +442,13 @@ def find(action: str, screen: str) -> Binding | None:
     return next((binding for binding in bindings_of(screen) if binding.action == action), None)
 
 
-def key_of(action: str, screen: str) -> str:
-    """The key of an action, for a sentence that names it."""
+def keys_of(action: str, screen: str) -> tuple[str, ...]:
+    """The keys of an action, as Textual spells them."""
     binding = find(action, screen)
     assert binding is not None, (action, screen)
-    return key_name(binding.keys[0])
+    return binding.keys
+
+
+def key_of(action: str, screen: str) -> str:
+    """The key of an action, for a sentence that names it."""
+    return key_name(keys_of(action, screen)[0])

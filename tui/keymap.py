@@ -17,7 +17,8 @@ TYPING: Mapping[str, tuple[str, ...]] = {
     "help": tuple(one.action for one in BINDINGS if "help" in one.screens),
     "sql": ("execute", "older", "newer", "queries", "save_query", "describe", "next_pane", "previous_pane", "help",
             "jump", "stop", "suspend"),
-    "prompt": ("take", "complete", "suspend"),
+    "line": ("take", "complete", "suspend"),
+    "editor": ("complete", "suggest", "new_line"),
 }  # fmt: skip
 TAKEN = {"ctrl+q": "quits from everywhere", "ctrl+p": "opens the palette"}
 MOST_NAMED = 8  # names that a sentence lists

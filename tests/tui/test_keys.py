@@ -63,12 +63,12 @@ def test_every_binding_can_be_done() -> None:
         "queries": QueriesScreen,
         "reader": ReaderScreen,
         "help": HelpScreen,
-        "prompt": Prompt,
+        "line": Prompt,
     }
     for binding in BINDINGS:
         method = f"do_{binding.action.partition('(')[0]}"
         for room in binding.screens:
-            if room != "all":
+            if room not in ("all", "question", "editor"):
                 assert hasattr(rooms[room], method) or binding.action in ACTIONS, (binding.action, room)
 
 

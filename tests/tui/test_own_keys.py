@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from live import Line
@@ -25,6 +26,7 @@ from tui.screens.dashboard import Dashboard
 from tui.screens.help import HelpScreen
 from tui.screens.run import RunScreen
 from tui.screens.sql import SqlScreen
+from tui.widgets.editor import Editor
 from tui.widgets.prompt import Prompt
 
 MakeApp = Callable[..., FinetuiApp]
@@ -103,7 +105,9 @@ def test_two_actions_can_change_their_keys() -> None:
             'sql.execute = "e"',
             "key keys.sql.execute: on the screen sql e is needed for text; add a key such as f6",
         ),
-        ('prompt.take = "t"', "key keys.prompt.take: on the screen prompt t is needed for text"),
+        ('line.take = "t"', "key keys.line.take: on the screen line t is needed for text"),
+        ('complete = "l"', "key keys.complete: on the screen line l is needed for text"),
+        ('yes = "esc"', "key keys.yes: esc leads back"),
         ('help.down = ["J", "left"]', "key keys.help.down: on the screen help J ← is needed for text"),
     ],
 )
@@ -129,7 +133,7 @@ def test_no_screen_loses_a_key_or_has_one_twice_by_any_table() -> None:
 # A letter or a key with a name, before a word: `Z marks them again`, `f2 has it`.
 _NAMES_A_KEY = re.compile(r"(?<![\w'\"`#=<>./{}-])(?:[b-zB-HJ-Z]|f\d+|ctrl\+\w)(?= [a-z])")
 _MENUS_AND_AXES = {  # what a question offers has its keys from the question
-    "   y yes   n no", "y axis: ", "x axis: ", " is gone; r takes that of the run", " q copies it", "s are",
+    "y axis: ", "x axis: ", " is gone; r takes that of the run", " q copies it", "s are",
     " is needed for text; add a key such as f6 or ctrl+x",
 }  # fmt: skip
 
@@ -194,7 +198,7 @@ async def test_all_that_names_a_key_names_the_own_one(
 async def test_a_line_of_text_has_keys_of_its_own(
     make_app: MakeApp, configured: Callable[[str], None]
 ) -> None:
-    configured('[keys]\nprompt.take = "ctrl+o"\nprompt.complete = ["f6", "right"]')
+    configured('[keys]\nline.take = "ctrl+o"\nline.complete = ["f6", "right"]')
     app = make_app()
     async with app.run_test(size=SMALL) as pilot:
         await ready(pilot)
@@ -213,6 +217,47 @@ async def test_a_line_of_text_has_keys_of_its_own(
         await pilot.press("ctrl+o")
         await until(pilot, lambda: not app.screen.query(Prompt), "the end of the prompt")
         assert app.state.run_list.filter == "state:running"
+
+
+async def test_questions_lines_and_the_editor_go_by_own_keys(
+    make_app: MakeApp, configured: Callable[[str], None]
+) -> None:
+    configured('[keys]\nyes = ["f6", "n"]\nline.complete = "f7"\neditor.complete = "f8"\nnew_line = "f9"')
+    app = make_app()
+    done: list[str] = []
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        for key, outcome in (("y", []), ("enter", []), ("f6", ["f6"]), ("n", ["f6", "n"])):
+            app.confirm("Do it?", lambda key=key: done.append(key))  # type: ignore[misc]
+            assert status(app) == "Do it?   f6 yes   esc no"
+            await pilot.press(key)
+            assert done == outcome
+        await pilot.press("slash")
+        await until(pilot, lambda: app.focused is not None, "the prompt")
+        line: Any = app.focused
+        await type_text(pilot, "sta")
+        await until(pilot, lambda: line._suggestion == "state:", "a completion")
+        await pilot.press("f7")
+        assert line.value == "state:"
+        await pilot.press("escape", "colon")
+        await until(pilot, lambda: isinstance(app.focused, Editor), "the editor")
+        editor: Any = app.focused
+        await until(pilot, lambda: bool(editor.names.items), "the names")
+        await type_text(pilot, "SEL")
+        await until(pilot, lambda: editor.completion.found is not None, "the list")
+        await pilot.press("f8", "f9")
+        assert editor.text.split() == ["SELECT"]
+        assert editor.text.endswith("\n")
+
+
+async def test_ctrl_q_leaves_also_where_a_question_is_open(make_app: MakeApp) -> None:
+    app = make_app()
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        app.confirm("Do it?", lambda: None)
+        await pilot.press("ctrl+q")
+    assert app.return_code == 0
+    assert app._exit
 
 
 async def test_what_is_wrong_is_said_when_the_screen_opens(

@@ -36,7 +36,7 @@ class HelpScreen(BaseScreen, inherit_bindings=False):
     def compose(self) -> ComposeResult:
         yield Panel(self.paint_header, id="header", classes="line")
         yield Panel(self.paint_list, id="list", classes="framed", title="Keys")
-        takes = bindings.key_of("take", "prompt")
+        takes = bindings.key_of("take", "line")
         hint = f"type to search, ↑ ↓ to choose, {takes} to do it, esc to close"
         yield Prompt("search", "", hint, self.host.ascii_only)
 

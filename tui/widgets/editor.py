@@ -10,6 +10,7 @@ from textual import events
 from textual.message import Message
 from textual.widgets import TextArea
 
+from tui.bindings import keys_of
 from tui.lines import theme
 from tui.lines.scroll import visible_top
 from tui.lines.sql import tokens
@@ -144,20 +145,24 @@ class Editor(TextArea):
     def _take(self, event: events.Key) -> bool:
         """Whether the key meant something of ours."""
         open_list = self.completion.found is not None
-        match event.key:
-            case "up" | "down" if open_list:
-                self.completion.move(1 if event.key == "down" else -1)
-            case "tab" if open_list:
+        key = "ctrl+space" if event.key == "ctrl+@" else event.key  # what a terminal sends for it
+        complete, suggest_now, new_line = (
+            keys_of(action, "editor") for action in ("complete", "suggest", "new_line")
+        )
+        match key:
+            case _ if open_list and key in complete:
                 self._accept()
+            case _ if key in suggest_now:
+                self._suggest(asked=True)
+            case _ if key in new_line:
+                self.insert("\n")
+            case "up" | "down" if open_list:
+                self.completion.move(1 if key == "down" else -1)
             case "enter" if self.completion.chosen is not None:
                 self._accept()
             case "enter" if "\n" not in self.text or self.text.rstrip().endswith(";"):
                 self.close_list()
                 self.post_message(self.Submitted())
-            case "alt+enter" | "shift+enter" | "ctrl+o":
-                self.insert("\n")
-            case "ctrl+@" | "ctrl+space":
-                self._suggest(asked=True)
             case "escape" if open_list:
                 self.close_list()
             case "escape":

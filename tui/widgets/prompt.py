@@ -52,7 +52,7 @@ class Prompt(Horizontal):
         ascii_only: bool,
         complete: Callable[[str], str | None] | None = None,
     ) -> None:
-        """`complete`: the text with its end completed, which stands there faintly until tab takes it."""
+        """`complete`: the text with its end completed, which stands there faintly until a key takes it."""
         super().__init__()
         self._label, self._complete = name, complete
         self.input = Input(
@@ -77,7 +77,7 @@ class Prompt(Horizontal):
         self.post_message(self.Changed(event.value))
 
     def on_key(self, event: events.Key) -> None:
-        actions = {key: one.action for one in bindings.bindings_of("prompt") for key in one.keys}
+        actions = {key: one.action for one in bindings.bindings_of("line") for key in one.keys}
         action = actions.get(event.key)
         if event.key == "escape":
             self.post_message(self.Changed("", done=True, cancelled=True))
