@@ -55,6 +55,7 @@ class Context:
     on_head: bool = False  # of a group, which the members are
     is_filtered: bool = False
     readonly: bool = False  # keys change no run and write no file
+    no_chart: str = ""  # why keys of charts do nothing that can be seen
 
     @property
     def whole(self) -> str:
@@ -192,6 +193,8 @@ def _with_panes(number: int) -> tuple[str, ...]:
     """The screens that have so many."""
     return tuple(screen for screen, count in PANES_ON.items() if count >= number)
 
+
+FOOTER_OF_CHARTS = ("metric", "log_scale")  # in the footer only where a chart is in view
 
 BINDINGS: tuple[Binding, ...] = (
     Binding(("enter",), "open", "open", "Open the run under the cursor.", unless=_run, footer=True),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from pilot import ready, status, text_of, type_text
+from pilot import ready, status, text_of, type_text, until
 
 from tui.actions import OF_CHARTS
 from tui.app import FinetuiApp
@@ -81,6 +81,18 @@ def test_runs_whose_names_differ_in_the_middle_do_not_look_alike() -> None:
     view = TableView([Run(at, name, "queued") for at, name in enumerate(names)], 0, 0, {})
     rows = ["".join(text for text, _ in line) for line in run_table.lines(view, 80, 10)[1:]]
     assert all(f"r={rank} " in row for rank, row in zip((4, 16, 64), rows, strict=True)), rows
+
+
+async def test_the_footer_has_keys_of_charts_only_where_a_chart_is_in_view(make_app: MakeApp) -> None:
+    app = make_app([1])
+    async with app.run_test(size=SMALL) as pilot:
+        await ready(pilot)
+        for keys in ("", "enter"):
+            await pilot.press(*keys.split())
+            await until(pilot, lambda: " m metric " in text_of(app, "#footer"), f"a chart after {keys!r}")
+            await pilot.press("6")
+            assert " m metric " not in text_of(app, "#footer"), keys
+            await pilot.press("1")
 
 
 async def test_the_footer_of_a_read_only_screen_has_no_key_that_changes_runs(make_app: MakeApp) -> None:

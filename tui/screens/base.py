@@ -87,6 +87,7 @@ class BaseScreen(Screen[None], inherit_bindings=False):
             self.on_head(),
             self.is_filtered(),
             self.host.readonly,
+            self.no_chart(),
         )
 
     def place(self) -> dict[str, Any] | None:

@@ -48,10 +48,18 @@ def sentence(text: str, style: str, width: int) -> list[Line]:
     return [[(f" {row}", style)] for row in block(text, width - 2)[:MOST_LINES]]
 
 
+def _means(binding: bindings.Binding, context: Context) -> bool:
+    """Whether a key does something now."""
+    if binding.writes and context.readonly:
+        return False
+    if binding.action in bindings.FOOTER_OF_CHARTS and context.no_chart:
+        return False
+    return binding.unless(context) is None
+
+
 def footer(room: str, width: int, context: Context) -> Line:
     """Keys of a screen that mean something now: as many as fit, help always."""
-    able = (one for one in bindings.bindings_of(room) if not (one.writes and context.readonly))
-    shown = [one for one in able if one.footer and one.unless(context) is None]
+    shown = [one for one in bindings.bindings_of(room) if one.footer and _means(one, context)]
     always = [
         one for one in shown if one.action in ("help", "back") and (one.action, room) != ("back", "dashboard")
     ]
