@@ -43,6 +43,25 @@ async def test_a_long_sentence_is_whole_on_every_screen_and_gives_its_lines_back
             assert app.screen.query_one("#footer").size.height == 1, keys
 
 
+@pytest.mark.parametrize("height", [12, 24])
+async def test_a_sentence_of_many_lines_is_whole_and_a_question_keeps_its_answers(
+    make_app: MakeApp, height: int
+) -> None:
+    """The keys that a section of the recipe has are more than four lines of 80 columns."""
+    keys = "key train.foo: unknown key; known keys: " + ", ".join(f"some_key_{at}" for at in range(26))
+    app = make_app()
+    async with app.run_test(size=(80, height)) as pilot:
+        await ready(pilot)
+        app.say(keys)
+        await pilot.pause()
+        assert shown(app) == keys
+        app.confirm(LONG * 8, lambda: None)
+        await pilot.pause()
+        assert shown(app).startswith("run #1 has begun")
+        assert shown(app).endswith("y yes n no")
+        assert app.screen.query_one("#footer").size.height == height // 2
+
+
 async def test_a_run_key_says_that_the_filter_hides_all_runs(make_app: MakeApp) -> None:
     app = make_app()
     async with app.run_test(size=SMALL) as pilot:

@@ -368,10 +368,11 @@ class BaseScreen(Screen[None], inherit_bindings=False):
         return [spread(start, daemon_line(self.snapshot, width) or fitting, width)]
 
     def paint_footer(self, width: int, height: int) -> list[Line]:
+        most = max(2, self.size.height // 2)  # what it is about stays in view
         if self.state.status.shown:
-            return sentence(*self.state.status.shown, width)
+            return sentence(*self.state.status.shown, width, most)
         if self.snapshot.trouble and not fits(self.snapshot, width):
-            return sentence(self.snapshot.trouble, "bad", width)
+            return sentence(self.snapshot.trouble, "bad", width, most)
         return [footer(self.room, width, self.context())]
 
 

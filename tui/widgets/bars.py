@@ -6,9 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from tui import bindings
 from tui.bindings import Context
-from tui.lines.text import Line, block, line_width
-
-MOST_LINES = 4  # of a sentence: what is above it stays in view
+from tui.lines.text import Line, block, cut, line_width
 
 
 def tabs(room: str, names: Sequence[str], chosen: int, width: int) -> Line:
@@ -43,9 +41,14 @@ def tab_at(room: str, names: Sequence[str], column: int) -> int | None:
     return next((index for index, (start, end) in places if start <= column < end), None)
 
 
-def sentence(text: str, style: str, width: int) -> list[Line]:
-    """What is said in place of the keys, whole: in as many lines as it needs, `MOST_LINES` at most."""
-    return [[(f" {row}", style)] for row in block(text, width - 2)[:MOST_LINES]]
+def sentence(text: str, style: str, width: int, most: int) -> list[Line]:
+    """What is said in place of the keys, whole: in as many lines as it needs. Of more than `most` the last one stays,
+    with what a question can be answered, or what to do.
+    """
+    rows = block(text, width - 2)
+    if len(rows) > most:
+        rows = [*rows[: most - 2], f"{cut(rows[most - 2], width - 4)} …", rows[-1]]
+    return [[(f" {row}", style)] for row in rows]
 
 
 def _means(binding: bindings.Binding, context: Context) -> bool:
