@@ -104,8 +104,9 @@ class Calls:
 
 def read_calls(cursor: duckdb.DuckDBPyConnection, sql: str) -> Calls:
     """Read them from a SELECT that parses. Raises StoreError `refused` for a form that has no tree."""
-    row = cursor.execute("SELECT json_serialize_sql($sql)", {"sql": sql}).fetchone()
-    tree = json.loads(row[0]) if row else {"error": True}
+    # All of the answer: with a part of it left, DuckDB 2 lets the cursor do nothing else.
+    rows = cursor.execute("SELECT json_serialize_sql($sql)", {"sql": sql}).fetchall()
+    tree = json.loads(rows[0][0]) if rows else {"error": True}
     if tree.get("error"):
         raise StoreError(
             "this form is not allowed here; DESCRIBE and SHOW do most of what PRAGMA does", "refused"
@@ -115,7 +116,7 @@ def read_calls(cursor: duckdb.DuckDBPyConnection, sql: str) -> Calls:
         name = node.get("function_name")
         if isinstance(name, str):
             (table_functions if is_table else functions).add(name.lower())
-            growth = min(growth * _times(name.lower(), node.get("children")), 2 * _MOST_GROWTH)
+            growth = min(growth * _times(name.lower(), node), 2 * _MOST_GROWTH)
         kind = node.get("type")
         if isinstance(kind, str) and kind.endswith("_NODE") and kind not in _QUERIES:
             writes.add(kind.partition("_")[0])
@@ -123,10 +124,12 @@ def read_calls(cursor: duckdb.DuckDBPyConnection, sql: str) -> Calls:
     return Calls(frozenset(functions), frozenset(table_functions), frozenset(writes), tables, growth)
 
 
-def _times(name: str, given: Any) -> int:
+def _times(name: str, call: dict[str, Any]) -> int:
     """How many times as long as its longest argument the result of a call may be; constants are short."""
-    if name not in _GROWING or not isinstance(given, list):
+    if name not in _GROWING:
         return 1
+    given = [one.get("expression") for one in call.get("arguments", [])]  # DuckDB 2
+    given += call.get("children", [])  # DuckDB 1
     return max(1, sum(one.get("class") != "CONSTANT" for one in given))
 
 
