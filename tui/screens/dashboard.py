@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
-from textual.containers import Horizontal
 
 from engine.basics.safe_text import one_line
 from store.states import RunState
@@ -23,14 +22,14 @@ from tui.run_list import RunList
 from tui.screens import table_questions
 from tui.screens.base import BaseScreen, pane_index
 from tui.screens.dashboard_charts import Charts
-from tui.screens.dashboard_layout import Layout
+from tui.screens.dashboard_layout import Layout, panes_of
 from tui.screens.dashboard_machine import Machine
 from tui.screens.dashboard_panes import PANES, ShownPanes
 from tui.state import FIRST_METRIC, ChartView
 from tui.widgets import log_lines, run_table
 from tui.widgets.bars import tabs
 from tui.widgets.hardware_asked import HISTORY, LATEST, MACHINE
-from tui.widgets.panel import Paint, Panel
+from tui.widgets.panel import Panel
 
 if TYPE_CHECKING:
     from tui.screens.place import Place
@@ -67,15 +66,9 @@ class Dashboard(BaseScreen, inherit_bindings=False):
 
     async def _mount_panes(self) -> None:
         """What has nothing to show yet: the first paint does not wait for it."""
-        charts = [_pane(index, partial(self.charts.paint, index), PANES[index]) for index in range(3)]
-        facts = [
-            _pane(3, self.machine.paint, "Hardware, last 10 minutes"),
-            _pane(4, self.paint_flags, "Flags"),
-            _pane(5, self.paint_log, "Log"),
-        ]
-        rows = {"charts": charts, "facts": facts}
-        boxes = [Horizontal(*panes, id=name, classes="hidden") for name, panes in rows.items()]
-        await self.mount(*boxes, before="#hardware-line")
+        charts = [partial(self.charts.paint, index) for index in range(3)]
+        panes = panes_of([*charts, self.machine.paint, self.paint_flags, self.paint_log])
+        await self.mount(*panes, before="#hardware-line")
         self._has_panes = True
         self.changed()
 
@@ -435,7 +428,3 @@ class Dashboard(BaseScreen, inherit_bindings=False):
 
     def do_filter(self) -> None:
         table_questions.ask_filter(self)
-
-
-def _pane(index: int, paint: Paint, title: str) -> Panel:
-    return Panel(paint, id=f"pane{index}", classes="framed pane", title=title)

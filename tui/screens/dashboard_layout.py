@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from textual.containers import Horizontal
 from textual.screen import Screen
 
 from tui.screens.dashboard_panes import PANES, ShownPanes
+from tui.widgets.panel import Paint, Panel
 
 TINY = 16  # lines: half of a split terminal has no line to spare for the hardware
 
@@ -46,3 +49,16 @@ class Layout(NamedTuple):
         charts.styles.height = "1fr"
         facts.styles.height = self.facts if len(self.visible) > 3 else "1fr"
         screen.set_class(self.small, "-one")
+
+
+def panes_of(paints: Sequence[Paint]) -> list[Horizontal]:
+    """The charts and the lower panes, in their order, hidden until there is something to show."""
+    titles = (*PANES[:3], "Hardware, last 10 minutes", "Flags", "Log")
+    panes = [
+        Panel(paint, id=f"pane{index}", classes="framed pane", title=title)
+        for index, (paint, title) in enumerate(zip(paints, titles, strict=True))
+    ]
+    return [
+        Horizontal(*row, id=name, classes="hidden")
+        for name, row in (("charts", panes[:3]), ("facts", panes[3:]))
+    ]
