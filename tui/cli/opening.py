@@ -9,6 +9,8 @@ from typing import NoReturn
 
 from finetui.errors import ExitCode
 
+SWITCH_S = 0.001  # that a thread goes on while another waits; 0.005 is usual
+
 
 def has_terminal() -> bool:
     """Whether there is one to show a screen on."""
@@ -22,6 +24,8 @@ def open_screen(*, readonly: bool = False, mouse: bool = True) -> NoReturn:
 
     # Whatever started this may have ignored it (nohup): a screen whose terminal is gone has nothing to go on for.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # A key takes the interpreter from the thread that reads answers, several times until it is seen.
+    sys.setswitchinterval(SWITCH_S)
     shown = FinetuiApp(home(), readonly=readonly)
     shown.run(mouse=mouse)
     last = shown.state.snapshot
