@@ -27,25 +27,13 @@ if OWN_POOL:
 MODULES = [str(Path(__file__).parent / "engine"), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
 os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, MODULES)))
 # With `--dist loadscope` a process takes a whole file at a time: the longest first, so that all end together.
-LONGEST = (
-    *(
-        "test_end_to_end",
-        "test_distributed",
-        "test_parity",
-        "test_memory_guard",
-        "test_daemon",
-        "test_memory_measured",
-    ),
-    *(
-        "test_worker_runs",
-        "test_worker_resume",
-        "test_packing",
-        "test_cli_commands",
-        "test_bundled",
-        "test_door",
-    ),
-    *("test_keys", "test_daemon_kill", "test_base_cache", "test_dpo", "test_disk", "test_export"),
-)
+_LONGEST = """
+distributed end_to_end daemon memory_guard search commands compare_screen worker_resume keys cli_commands
+memory_measured sql_screen new_run parity cli_queue daemon_kill packing logged_runs disk reading queue_model pool money
+dpo bundled looks door classification flags cli_config part base_cache cli_doors examples_screen completion cli_sweep
+worker_ends fuzz cli_look mouse flags_scorer ingest export
+"""
+LONGEST = {f"test_{name}": place for place, name in enumerate(_LONGEST.split())}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -68,8 +56,7 @@ def pytest_xdist_setupnodes(specs: list[Any]) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    order = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+    items.sort(key=lambda item: LONGEST.get(item.path.stem, len(LONGEST)))
 
 
 def pytest_collection_finish() -> None:
@@ -102,4 +89,6 @@ def _seeded() -> None:
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed(0)
     if torch := sys.modules.get("torch"):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
+        if torch.cuda.is_initialized():  # torch.manual_seed() notes a stack for a GPU that is not asked yet
+            torch.cuda.manual_seed_all(0)

@@ -29,7 +29,7 @@ class WandbFile:
     def __init__(self, path: Path) -> None:
         from wandb.proto import wandb_internal_pb2
 
-        self._record: Any = wandb_internal_pb2.Record  # type: ignore[attr-defined]  # made as it is imported
+        self._record: Any = wandb_internal_pb2.Record
         self._path = path
         self._at = _HEADER_BYTES  # after the last whole message
 

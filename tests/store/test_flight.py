@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import polars
 import pyarrow as pa
 import pytest
 from fake_home import FakeHome
@@ -106,6 +105,8 @@ def test_an_answer_is_a_frame_of_pandas_and_polars_with_moments_in_utc(client_of
     frame = table.to_pandas()
     assert (str(frame["moment"].dtype), frame["moment"][0]) == ("datetime64[us, UTC]", second)
     assert frame["moment"].isna().tolist() == frame["run"].isna().tolist() == [False, True]
+    import polars  # here: not in every process that collects tests
+
     polars_frame = polars.from_arrow(table)
     assert isinstance(polars_frame, polars.DataFrame)
     assert polars_frame.schema["moment"] == polars.Datetime("us", "UTC")

@@ -12,7 +12,6 @@ from typing import Any
 import duckdb
 import made_home
 import pyarrow as pa
-import pyarrow.dataset
 import pytest
 from made_home import NOW, Served
 from test_cli_ls import finetui
@@ -102,6 +101,8 @@ def test_the_store_as_parquet_is_read_by_duckdb_and_arrow(
         assert [row[2] for row in rows] == pytest.approx(in_store["total"].to_pylist())
         sql = f"SELECT typeof(created), epoch(created) FROM '{folder}/runs.parquet' WHERE run = 1"
         assert other.execute(sql).fetchone() == ("TIMESTAMP WITH TIME ZONE", NOW - 4000)
+    import pyarrow.dataset  # with pandas: not in every process that collects tests
+
     arrow = pyarrow.dataset.dataset(folder / "metrics", partitioning="hive")
     assert arrow.schema.field("t").type == pa.timestamp("us", "UTC")
     assert arrow.schema.field("run").type == pa.int32()
