@@ -11,10 +11,12 @@ import shutil
 import signal
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from compiled import compile_tests
 from shallow import save_shallow
 
 # Tests run beside each other, and threads that wait for each other cost more.
@@ -46,11 +48,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_setupnodes(specs: list[Any]) -> None:
+def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
     """Fork the processes of the session from its pool: each would import torch for itself."""
     from workers import FORKED, Call, finish
 
-    assert finish(Call(os.getpid)) == 0, "the pool does not fork"
+    with ThreadPoolExecutor(1) as beside:
+        forked = beside.submit(lambda: finish(Call(os.getpid)))
+        compile_tests(config)  # while the pool imports
+        assert forked.result() == 0, "the pool does not fork"
     for spec in specs:
         spec.python = shlex.join(FORKED)
 
