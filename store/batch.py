@@ -94,6 +94,7 @@ class Batch:
     # By run: the first thing that cannot be read.
     damaged: dict[int | None, str] = field(default_factory=dict)
     new: set[int] = field(default_factory=set)  # runs of whom there is nothing in the tables
+    anew: set[int] = field(default_factory=set)  # runs whose rows go first, in the same transaction
     whole: set[int] = field(default_factory=set)  # of these, those that have ended, and are here to their end
     dirs: dict[int, str] = field(default_factory=dict)  # runs whose directory has another name
     renewed: set[int] = field(
@@ -106,7 +107,7 @@ class Batch:
     offsets: dict[str, tuple[str, int]] = field(default_factory=dict)  # log: (path, byte offset)
 
     def __bool__(self) -> bool:
-        return bool(self.offsets or self.present)
+        return bool(self.offsets or self.present or self.anew)
 
     def add(self, table: str, /, **row: Any) -> None:
         """One row; columns not given are NULL."""
@@ -177,6 +178,8 @@ class Batch:
 
     def apply(self, cursor: duckdb.DuckDBPyConnection) -> None:
         """Write everything inside the caller's transaction."""
+        for run in self.anew:
+            forget_run(cursor, run)
         for run, attempt, from_step in self.resumes:
             _supersede(cursor, run, attempt, from_step)
         for run in self.renewed:

@@ -33,7 +33,6 @@ from finetui.files import read_json
 from finetui.home import Home
 from finetui.progress import Progress
 from store import rows
-from store.batch import forget_run
 from store.explain import explain
 from store.known import Known
 from store.log_reader import LogReader, Replaced
@@ -293,10 +292,9 @@ class Ingest:
         self._writer.batch.offsets[f"run/{number}"] = (str(number), 0)
 
     def _start_over(self, number: int) -> None:
-        """Drop the rows of a run, to read its logs from the start."""
+        """Drop the rows of a run, to read its logs from the start; who looks sees the old rows or the new."""
         self._flush()
-        with self._projection.write() as cursor:
-            forget_run(cursor, number)
+        self._writer.batch.anew.add(number)
         self._known.forget(number)
         self._writer.forget_run(number)
         if number in self._watches:

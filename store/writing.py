@@ -96,7 +96,7 @@ class Writer:
             if not (self.careful and set_aside):
                 raise
             set_aside()
-            self.batch.offsets = batch.offsets
+            self.batch.offsets, self.batch.anew = batch.offsets, batch.anew
             aside, self.batch = self.batch, Batch()
             self._apply(aside)
             self.careful = False

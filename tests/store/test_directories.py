@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_home import FakeHome, FakeRun, content, rows
@@ -235,6 +238,30 @@ def test_a_daemon_that_stops_reads_no_further(home: FakeHome, projection: Projec
     assert rows(projection, "SELECT count(*) FROM runs") == [(0,)]
     again(projection, home)
     assert rows(projection, LOSSES) == [(1, [3.0])]
+
+
+def test_an_edited_run_is_there_at_every_moment(
+    home: FakeHome, projection: Projection, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = home.run(1, name="before")
+    run.journal("submitted", state="queued")
+    ingest.poll()
+    seen: list[list[Any]] = []
+    write = projection.write
+
+    @contextmanager
+    def watched() -> Iterator[Any]:
+        with write() as cursor:
+            yield cursor
+        seen.append(rows(projection, "SELECT run, name FROM runs"))
+
+    monkeypatch.setattr(projection, "write", watched)
+    body = json.loads((run.path / "run.json").read_text())
+    write_json(run.path / "run.json", {**body, "name": "after"})
+    ingest.poll()
+    assert seen, "something was written"
+    assert {len(runs) for runs in seen} == {1}
+    assert seen[-1] == [(1, "after")]
 
 
 def test_a_run_json_in_the_middle_of_a_copy_is_waited_for(
