@@ -222,7 +222,7 @@ def test_a_number_is_given_once(home: Home, tmp_path: Path) -> None:
     assert take(home, above=4) == 8, "the daemon has not seen those"
     with (
         take_in.alone(home),
-        pytest.raises(QueueError, match="another import is at work"),
+        pytest.raises(QueueError, match="another import is running in this home"),
         take_in.alone(home),
     ):
         pass

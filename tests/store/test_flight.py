@@ -179,7 +179,7 @@ def test_what_the_screen_asks_comes_before_sql_where_memory_is_short(
     thread = threading.Thread(target=hog)
     thread.start()
     assert server._flight is not None
-    while not server._flight.running._cursors:
+    while not server._flight.running._work:
         time.sleep(0.01)
     fetch, asked = store.server.fetch, list[int]()
 

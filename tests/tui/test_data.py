@@ -196,6 +196,7 @@ async def test_answers_about_runs_that_do_not_change_are_asked_once(served: Serv
     wanted, other = (ask("curve", run=number, key="train/loss", buckets=400) for number in (1, 2))
     poller.want([wanted, other, ask("flags", run=1)])
     for _ in range(4):
+        poller.poke()
         poller._look()
     assert gate.asked.count(("curves", {"runs": [1, 2], "key": "train/loss", "buckets": 400})) == 1
     assert gate.asked.count(("flags", {"run": 1})) == 1
