@@ -7,8 +7,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 # The tests that run a second time, with DuckDB 2: what is asked of the database, and its file made, damaged, reopened.
 DUCKDB_2 := $(CURDIR)/.venv/duckdb-2
-DUCKDB_2_TESTS := $(patsubst %,tests/store/test_%.py,projection damage kill ingest queries guard explain flight \
-  digests judged scale_rows example_queries)
+DUCKDB_2_TESTS := $(patsubst %,tests/store/test_%.py,projection damage ingest queries query_process guard explain flight)
 
 .PHONY: install demo test lint types unit duckdb-2 docs format
 

@@ -98,7 +98,8 @@ async def test_of_several_charts_one_is_chosen(make_app: MakeApp, tmp_path: Path
         assert status(app) == "loss.jpg: end the name in .svg, .png or .txt"
         await press(pilot, "4", "w")
         assert status(app) == "there is no chart in hardware: 1, 2 and 3 show one"
-        await save(pilot, "4", "w", "3")
+        await press(pilot, "4")
+        await save(pilot, "w", "3")
         assert status(app).startswith("Replace general-loss-1.svg?")
 
 
