@@ -112,6 +112,10 @@ async def test_a_real_daemon_takes_back_what_was_done_on_the_screen(live: Live) 
         found = app.state.snapshot.run(run)
         return found.state if found else "gone"
 
+    def name(run: int) -> str | None:
+        found = app.state.snapshot.run(run)
+        return found.name if found else "gone"
+
     async def typed(key: str, text: str) -> None:
         await pilot.press(key)
         await until(pilot, lambda: app.focused is not None, "the prompt")
@@ -125,7 +129,7 @@ async def test_a_real_daemon_takes_back_what_was_done_on_the_screen(live: Live) 
         app.state.marked.clear()
         assert app.state.run_list.cursor == waiting
         await typed("T", "other")
-        await until(pilot, lambda: app.state.snapshot.run(waiting).name == "other", "the name")  # type: ignore[union-attr]
+        await until(pilot, lambda: name(waiting) == "other", "the name")
         await typed("n", "worth it")
         await typed("E", "train.lr=3e-4")
         await pilot.press("x", "y")
@@ -145,7 +149,7 @@ async def test_a_real_daemon_takes_back_what_was_done_on_the_screen(live: Live) 
         await until(
             pilot, lambda: state(ended) == RunState.CANCELLED and state(waiting) == RunState.QUEUED, "both"
         )
-        await until(pilot, lambda: app.state.snapshot.run(waiting).name == "my", "the name")  # type: ignore[union-attr]
+        await until(pilot, lambda: name(waiting) == "my", "the name")
         assert app.state.snapshot.run(waiting).held  # type: ignore[union-attr]
         now = json.loads(next(live.home.runs.glob(f"{waiting:06}-*/run.json")).read_text())["recipe"]
         assert now == recipe
