@@ -17,7 +17,8 @@ from typing import Any
 
 from engine.basics.process import identify
 from engine.queue.scheduler import Capacity
-from engine.queue.supervisor import Settings, Supervisor
+from engine.queue.settings import Settings
+from engine.queue.supervisor import Supervisor
 from engine.queue.sweeps import Sweeps
 from finetui.home import Home
 from store.ingest import Ingest

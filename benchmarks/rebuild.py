@@ -74,8 +74,12 @@ def measure(home: Path, scratch: Path, builds: dict[str, Path], repeat: int) -> 
 
 
 def rebuild(home: Path, store: Path) -> dict[str, Any]:
-    from engine.queue.no_pandas import keep_pandas_out
     from store import Ingest, Projection
+
+    try:
+        from store.no_pandas import keep_pandas_out
+    except ImportError:  # an older build
+        from engine.queue.no_pandas import keep_pandas_out  # type: ignore[import-not-found,no-redef]
 
     keep_pandas_out()  # as in the daemon
 

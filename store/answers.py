@@ -13,6 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from finetui.errors import StoreError
+from store.database_errors import interrupted
 from store.limits import LargeAnswers, Limits
 
 BATCH_ROWS = 2048  # what DuckDB works on at a time; long texts take much memory together
@@ -81,7 +82,7 @@ class Room:
             if give_back := self.large.take(LOOK_S):
                 return give_back
         if self.is_stopped():
-            raise duckdb.InterruptException("INTERRUPT Error: Interrupted!")
+            raise interrupted()
         raise StoreError("other large answers are being sent; ask again, or for less", "refused")
 
 

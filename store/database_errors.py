@@ -27,3 +27,8 @@ def is_corruption(error: duckdb.Error) -> bool:
     words = ("checksum", "corrupt", "could not read", "not a valid duckdb", "end of file", "deserializ")
     # DuckDB 2 has an error of its own for damage, and Python no class for it.
     return (isinstance(error, ours) or type(error) is duckdb.Error) and any(word in text for word in words)
+
+
+def interrupted() -> duckdb.InterruptException:
+    """What DuckDB raises of a statement that was interrupted."""
+    return duckdb.InterruptException("INTERRUPT Error: Interrupted!")

@@ -25,6 +25,15 @@ class Limits:
     seconds: float = 30.0  # where a client says nothing else
 
     @property
+    def of_database(self) -> dict[str, str]:
+        """The limits that DuckDB keeps, as its settings."""
+        return {
+            "memory_limit": f"{self.memory_mb}MB",
+            "threads": str(self.threads),
+            "max_temp_directory_size": f"{self.temp_mb}MB",
+        }
+
+    @property
     def answer_bytes(self) -> int:
         return self.answer_mb * MIB
 
@@ -70,13 +79,4 @@ def resident_bytes() -> int:
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
-        return 0
-
-
-def data_bytes() -> int:
-    """Return what RLIMIT_DATA counts: writable memory of this process alone; 0 where that is not known."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmData:")) * 1024
-    except (OSError, ValueError, StopIteration):
         return 0

@@ -50,11 +50,7 @@ class Projection:
         self.path = path
         self.generation = 0
         self.notice: Notice | None = None
-        self._settings = {
-            "memory_limit": f"{limits.memory_mb}MB",
-            "threads": str(limits.threads),
-            "max_temp_directory_size": f"{limits.temp_mb}MB",
-        }
+        self._settings = limits.of_database
         self._write_lock = threading.RLock()
         self._readers = threading.Condition()
         self._cursors: set[duckdb.DuckDBPyConnection] = set()

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import subprocess
 import tempfile
@@ -15,12 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 
 from finetui.errors import StoreError
 from finetui.start import program
 from store import snapshot
+from store.database_errors import interrupted
 from store.limits import MIB, Limits
 from store.projection import Projection
 
@@ -28,7 +27,6 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.05  # between looks whether it is to stop
 SPARE_DISK = 1 << 30  # bytes that a copy has to leave
-LEAST_THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 class QueryProcess:
@@ -73,7 +71,7 @@ class QueryProcess:
 
     def _raise_if_stopped(self) -> None:
         if self._stopped.is_set():
-            raise duckdb.InterruptException("INTERRUPT Error: Interrupted!")
+            raise interrupted()
 
     def _raise_if_failed(self) -> None:
         """Once its output has ended: the statement's own error, or that it was killed."""
@@ -115,17 +113,11 @@ class QueryProcess:
 
     @contextmanager
     def _run(self, copy: Path, folder: Path) -> Iterator[None]:
-        limits = self._limits
         request = {
             "sql": self._sql,
             "database": str(copy),
-            "settings": {
-                "memory_limit": f"{limits.memory_mb}MB",
-                "threads": str(limits.threads),
-                "max_temp_directory_size": f"{limits.temp_mb}MB",
-                "temp_directory": str(folder / "temporary"),
-            },
-            "memory": limits.resident_bytes,
+            "settings": {**self._limits.of_database, "temp_directory": str(folder / "temporary")},
+            "memory": self._limits.resident_bytes,
         }
         self._process = process = subprocess.Popen(
             program("store.query_worker"),
@@ -133,7 +125,6 @@ class QueryProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd="/",
-            env={**os.environ, **LEAST_THREADS},
             start_new_session=True,
         )
         assert process.stdin is not None

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import threading
 from contextlib import suppress
@@ -23,15 +22,15 @@ import pyarrow as pa
 from finetui.errors import StoreError
 from store.answers import Statement, of_database
 from store.guard import check, nested_too_deeply, told
-from store.limits import data_bytes
+from store.memory_limit import MemoryLimit
+from store.no_pandas import keep_pandas_out
 
 GIVES_WAY = 10  # of 19
 
 
 def main() -> int:
     """Answer the one request; returns the exit code."""
-    # DuckDB imports it with the first parameter that it binds, where it is installed: 0.5 s.
-    sys.modules["pandas"] = None  # type: ignore[assignment]
+    keep_pandas_out()
     request = json.loads(_read_line())
     threading.Thread(target=_end_with_input, daemon=True).start()
     _give_way(request["memory"])
@@ -78,12 +77,7 @@ def _give_way(memory: int) -> None:
     os.nice(GIVES_WAY)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
-    if now := data_bytes():
-        _, most = resource.getrlimit(resource.RLIMIT_DATA)
-        limit = now + memory
-        resource.setrlimit(
-            resource.RLIMIT_DATA, (limit if most == resource.RLIM_INFINITY else min(limit, most), most)
-        )
+    MemoryLimit(memory)
 
 
 def _read_line() -> bytes:

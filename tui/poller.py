@@ -45,10 +45,9 @@ class Poller:
         self._versions: dict[Request, Any] = {}
         self._rows = RunRows()
         self._known = Snapshot()  # the last look at the run table
-        self._next_look = (
-            0.0  # at the run table, by the monotonic clock; before, only answers that have become wanted
-        )
-        self._is_asked = False  # to look at it before
+        # When the run table is due, by the monotonic clock; until then only what has become wanted is fetched.
+        self._next_look = 0.0
+        self._is_asked = False  # to look at the run table before it is due
         self._thread = threading.Thread(target=self._loop, name="poller", daemon=True)
 
     def start(self) -> None:

@@ -113,9 +113,8 @@ class Snapshot:
     starting: bool = False  # the trouble is only that a daemon is being started
     reading: Progress | None = None  # the logs are being read: what is here is a part
     notice: str = ""  # what the daemon did to the database of late
-    made: Index | None = field(
-        default=None, compare=False, repr=False
-    )  # of `runs`, where there is one already
+    # Of `runs`, where there is one already.
+    made: Index | None = field(default=None, compare=False, repr=False)
 
     def rows(self, request: Request) -> list[Row]:
         """The answer, empty while it has not come."""

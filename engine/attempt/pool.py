@@ -32,9 +32,10 @@ from typing import Any
 import psutil
 
 from engine.attempt import fork
-from engine.basics import memory_limit, pool
+from engine.basics import pool
 from engine.basics.process import identify, set_command_line
 from finetui.start import program
+from store import memory_limit
 
 # Worker → the modules that have its imports, and those of commands, which lie above and are named for that alone; other
 # workers are executed.

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from engine.attempt import fork
-from engine.basics import memory_limit
 from engine.basics.process import Identity, adopt_orphans, has_ended, identify, kill_descendants
 from engine.recipe.kinds import is_command
 from engine.runs import disk, journal
@@ -32,6 +31,7 @@ from engine.runs.home import AttemptDir, RunDir
 from finetui.files import append_regular, read_json, write_json
 from finetui.lock import Lock
 from finetui.start import program
+from store import memory_limit
 from store.states import RunState
 
 WORKER, COMMAND_WORKER = "engine.attempt.worker", "engine.attempt.command"

@@ -17,7 +17,6 @@ import time
 from typing import Any, NoReturn
 
 from engine.basics.errors import QueueError
-from engine.basics.memory_limit import MemoryLimit
 from engine.basics.repeater import Repeater
 from engine.queue import agents, idle
 from engine.queue.config import Config, ConfigFile
@@ -30,7 +29,6 @@ from engine.queue.daemon_log import (
 )
 from engine.queue.machine_use import MachineUse
 from engine.queue.mirror import Mirror
-from engine.queue.no_pandas import keep_pandas_out
 from engine.queue.notifier import Notifier
 from engine.queue.orders import whole_number
 from engine.queue.run_requests import RunRequests
@@ -49,6 +47,8 @@ from finetui.home import home as default_home
 from finetui.lock import Lock
 from finetui.start import program
 from store import Ingest, Projection, Server
+from store.memory_limit import MemoryLimit
+from store.no_pandas import keep_pandas_out
 
 log = logging.getLogger("finetui.daemon")
 

@@ -23,7 +23,7 @@ STEPS = 2000
 # Says so after each commit, so that the kills fall into the reading however slow the machine is.
 READER = """
 import sys, time
-from engine.queue.no_pandas import keep_pandas_out
+from store.no_pandas import keep_pandas_out
 keep_pandas_out()  # as the daemon does; else DuckDB would import it, which takes longer than all the reading
 from contextlib import contextmanager
 from pathlib import Path

@@ -64,8 +64,8 @@ quit = ["q", "Q"]
 run.search = "f7"
 ```
 
-`esc`, `ctrl+q` and `ctrl+p`, which opens the palette of commands, keep what they do. So do `enter` in a line of text,
-and the letters of a question with several answers, which stand in it.
+`esc`, `ctrl+q` and `ctrl+p`, which opens the palette of commands, keep what they do. So do the letters of a
+question with several answers, which stand in it.
 """
 
 

@@ -1,5 +1,5 @@
 """One line of input in place of the status line: the live filter, the search in help. Its keys are those of the binding
-table for `prompt`, and escape.
+table for `line`, and escape.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Keep pandas out of the daemon.
+"""Keep pandas out of the daemon, and of the processes of queries.
 
 DuckDB imports it with the first parameter that it binds, and pyarrow with the first Python list, where it is installed,
 as it is for `datasets`: 0.6 s of CPU and 40 MB in a process that hands neither of them a data frame.

@@ -1,4 +1,4 @@
-"""The daemon's limit on its own memory."""
+"""The limit of a process on its own memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 SCRIPT = """
-from engine.basics.memory_limit import MemoryLimit, lift
+from store.memory_limit import MemoryLimit, lift
 limit = MemoryLimit(200 << 20)
 assert not limit.nearly_reached
 taken = bytearray(170 << 20)
