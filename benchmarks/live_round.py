@@ -25,47 +25,67 @@ from store.ingest import Ingest
 from store.projection import Projection
 
 KEYS = [f"train/metric_{i}" for i in range(9)] + ["train/loss"]
-LINES, ROUNDS = 10, 41
+LINES, ROUNDS = 10, 121
 T0 = 1_790_000_000.0
 
 
-def live_round(folder: Path, old: int) -> dict[str, Any]:
-    """CPU milliseconds of a round with so many old runs, and of its parts; medians."""
-    for number in range(1, old + 1):
-        make_run(folder, number)
-    log = make_run(folder, old + 1, is_live=True)
-    projection, home = Projection(folder / "store.duckdb"), Home(folder)
-    ingest = Ingest(projection, folder)
-    while ingest.reading is not None:
-        ingest.poll()
-    queue = Supervisor(home, Settings(Capacity(1), 1, 60.0), ingest.notify)
-    known = projection.known_dirs()
-    queue.recover(max(known), known)
-    sweeps = Sweeps(home)
+class Measured:
+    """A home with so many old runs and one that logs; CPU milliseconds of its rounds by their parts."""
 
-    def tick() -> None:
-        queue.tick()
-        sweeps.look()
-        queue.counts()
+    def __init__(self, folder: Path, old: int) -> None:
+        self.old, self._folder = old, folder
+        for number in range(1, old + 1):
+            make_run(folder, number)
+        self._log = make_run(folder, old + 1, is_live=True)
+        self.projection = Projection(folder / "store.duckdb")
+        self._ingest = Ingest(self.projection, folder)
+        while self._ingest.reading is not None:
+            self._ingest.poll()
+        self._queue = Supervisor(Home(folder), Settings(Capacity(1), 1, 60.0), self._ingest.notify)
+        known = self.projection.known_dirs()
+        self._queue.recover(max(known), known)
+        self._sweeps = Sweeps(Home(folder))
+        self.parts: dict[str, list[float]] = {"read": [], "waiting": [], "queue": []}
 
-    parts: dict[str, list[float]] = {"read": [], "waiting": [], "queue": []}
+    def round(self, turn: int) -> None:
+        write_lines(self._log, LINES * turn, LINES)
+        self.parts["read"].append(cpu_ms(self._ingest.poll))
+        self.parts["waiting"].append(cpu_ms(lambda: self.projection.set_waiting(self._queue.waiting_for)))
+        self.parts["queue"].append(cpu_ms(self._tick))
+
+    def _tick(self) -> None:
+        self._queue.tick()
+        self._sweeps.look()
+        self._queue.counts()
+
+    def figures(self) -> dict[str, Any]:
+        (self._folder / "runs" / f"{self.old + 2:06d}-comes").mkdir()
+        comes = cpu_ms(self._ingest.poll) + cpu_ms(self._tick)
+        assert self._ingest.problem is None
+        assert self._queue.counts()["running"] == [self.old + 1]
+        whole = [sum(times) for times in zip(*self.parts.values(), strict=True)]
+        medians = {name: statistics.median(times) for name, times in self.parts.items()}
+        return {
+            f"live round, {self.old:,} old runs, CPU ms": statistics.median(whole),
+            f"live round, {self.old:,} old runs, least CPU ms": min(whole),
+            f"a directory comes, {self.old:,} old runs, CPU ms": comes,
+            **{f"of it {name}, {self.old:,} old runs": took for name, took in medians.items()},
+        }
+
+
+def live_rounds(folder: Path, olds: list[int]) -> dict[str, Any]:
+    """CPU milliseconds of a round with so many old runs each, and of its parts; medians of rounds made in turn,
+    since how fast a processor is changes from minute to minute.
+    """
+    homes = [Measured(folder / str(old), old) for old in olds]
     for turn in range(ROUNDS):
-        write_lines(log, 10 * turn, LINES)
-        parts["read"].append(cpu_ms(ingest.poll))
-        parts["waiting"].append(cpu_ms(lambda: projection.set_waiting(queue.waiting_for)))
-        parts["queue"].append(cpu_ms(tick))
-    (folder / "runs" / f"{old + 2:06d}-comes").mkdir()
-    found = cpu_ms(ingest.poll) + cpu_ms(tick)
-    assert ingest.problem is None
-    assert queue.counts()["running"] == [old + 1]
-    projection.close()
-    whole = [sum(times) for times in zip(*parts.values(), strict=True)]
-    return {
-        f"live round, {old:,} old runs, CPU ms": statistics.median(whole),
-        f"live round, {old:,} old runs, least CPU ms": min(whole),
-        f"a directory comes, {old:,} old runs, CPU ms": found,
-        **{f"of it {name}, {old:,} old runs": statistics.median(times) for name, times in parts.items()},
-    }
+        for home in homes:
+            home.round(turn)
+    figures: dict[str, Any] = {}
+    for home in homes:
+        figures |= home.figures()
+        home.projection.close()
+    return figures
 
 
 def cpu_ms(call: Callable[[], object]) -> float:

@@ -121,9 +121,10 @@ def points():
 """
 POINTS_TRACKIO = """
 import trackio
+from trackio.sqlite_storage import SQLiteStorage  # whose answer `trackio get metric` prints
 def points():
     (run,) = trackio.Api().runs("cost")
-    return len(run.history("metric_0") if hasattr(run, "history") else run.metric("metric_0"))
+    return len(SQLiteStorage.get_metric_values("cost", run.name, "metric_0"))
 """
 # In a new process, imports and the start of what has to run included, and then again.
 ANSWER = """

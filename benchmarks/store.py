@@ -28,10 +28,11 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 
-from benchmarks.live_round import KEYS, live_round, make_run, write_lines
+from benchmarks.live_round import KEYS, live_rounds, make_run, write_lines
 from store import queries, settling
 from store.ingest import Ingest
 from store.projection import Projection
+from store.queried import resolved
 from store.writing import LIVE_ROWS
 
 MANY = 20_000_000  # points of a series that is alone in its file
@@ -68,7 +69,7 @@ def main() -> None:
         "curve": [partial(curve, points=n) for n in options.points],
         "live": [partial(live_curve, points=options.live)],
         "many": [partial(many_runs, runs=n, steps=10_000) for n in options.many],
-        "round": [partial(live_round, old=n) for n in options.old],
+        "round": [partial(live_rounds, olds=options.old)],
     }
     show(figures)
     with tempfile.TemporaryDirectory(prefix="finetui-store-") as scratch:
@@ -288,7 +289,8 @@ def insert_runs(cursor: duckdb.DuckDBPyConnection, first: int, end: int, steps: 
 
 def ask(projection: Projection, runs: list[int]) -> None:
     with projection.read() as cursor:
-        table = cursor.execute(*queries.curves(runs, "train/loss", buckets=400)).to_arrow_table()
+        query = resolved(queries.curves(runs, "train/loss", buckets=400), cursor)
+        table = cursor.execute(*query).to_arrow_table()
     assert 200 * len(runs) < table.num_rows <= 401 * len(runs)
 
 

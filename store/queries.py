@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from store import rollups
 from store.best import sql_of_task
 from store.comparisons import compare_metrics, disagreements, paired, params_diff, shared_examples
+from store.curves import curves
 from store.example_queries import answers, changes, example_losses, example_text, looks
-from store.queried import Query, numbers
+from store.queried import Planned, Query, numbers
 from store.states import ACTIVE, RunState, sql_list
 
 # What the held-out suite of a run's task is judged by: the name of its curve.
@@ -124,39 +124,6 @@ def attempts(run: int) -> Query:
 def params(run: int) -> Query:
     """key, value: the recipe of a run, one row per leaf."""
     return "SELECT key, value FROM params WHERE run = $run ORDER BY key", {"run": run}
-
-
-def curves(runs: Sequence[int], key: str, buckets: int = 400) -> Query:
-    """run, step, t, min, max, last, n per bucket of a run's steps; one row per point where there are no more of them.
-
-    A bucket is a power of two steps wide, and the first begins at step 0: there are more than half as many as asked
-    for, and while a run logs, those behind it stay as they are, and so does what a screen has drawn of them. `step` and
-    `t` are those of the bucket's last point. min and max pass over NaN where they can. All runs in one query, since
-    planning takes as long as reading 10,000 points.
-    """
-    chosen = f"run IN ({numbers(runs)}) AND key = $key"
-    points = "SELECT run, step, t, value AS min, value AS max, value AS last, 1 AS n"
-    return (
-        f"""
-WITH long AS MATERIALIZED (SELECT DISTINCT run FROM rollups WHERE {chosen} AND width = {rollups.LEVELS[-1]}),
-series AS MATERIALIZED (
-  SELECT run,
-    CASE WHEN n <= $buckets THEN 1
-         ELSE pow(2, ceil(log2(greatest(1, (last_step - first_step + 1) / $buckets))))::BIGINT END AS bucket,
-    bucket >= {rollups.LEVELS[0]} AND run IN (FROM long) AS short, {rollups.level_of("bucket")} AS width
-  FROM run_summary WHERE {chosen}
-), parts AS (
-  SELECT run, step, t, min, max, last, n
-  FROM rollups JOIN (SELECT run, width FROM series WHERE short) USING (run, width) WHERE {chosen}
-  UNION ALL {points} FROM metrics_cold JOIN (SELECT run FROM series WHERE NOT short) USING (run) WHERE {chosen}
-  UNION ALL {points} FROM metrics_live WHERE {chosen}
-)
-SELECT run, {rollups.OF_ROWS}
-FROM parts JOIN series USING (run)
-GROUP BY run, step // bucket
-ORDER BY run, step""",
-        {"key": key, "buckets": buckets},
-    )
 
 
 def keys(run: int) -> Query:
@@ -401,7 +368,7 @@ def compare_table(runs: Sequence[int]) -> Query:
     return compare_table_sql(runs), {}
 
 
-NAMED: dict[str, Callable[..., Query]] = {
+NAMED: dict[str, Callable[..., Query | Planned]] = {
     query.__name__: query
     for query in (
         runs,

@@ -19,9 +19,9 @@ OF_POINTS = _MERGED.format(min="value", max="value", last="value", n="count(*)")
 OF_ROWS = _MERGED.format(min="min", max="max", last="last", n="sum(n)::BIGINT")
 
 
-def level_of(width: str) -> str:
-    """In SQL: the level to read for buckets of a width, which is a power of two and no less than the first level."""
-    return f"least({LEVELS[-1]}, pow(4, floor(log2({width}) / 2))::BIGINT)"
+def level_of(width: int) -> int:
+    """Return the level to read for buckets of a width, a power of two; 1, the points, below the first level."""
+    return max((level for level in LEVELS if level <= width), default=1)
 
 
 def is_long(first_step: int, last_step: int) -> bool:

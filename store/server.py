@@ -27,6 +27,7 @@ from store import guard, query_process
 from store.answers import Result, Room, Statement, fetch
 from store.limits import Limits
 from store.projection import Projection
+from store.queried import resolved
 from store.queries import NAMED
 
 log = logging.getLogger(__name__)
@@ -211,7 +212,7 @@ class _Flight(flight.FlightServerBase):
             known = ", ".join(sorted(NAMED))
             raise StoreError(f"there is no query named {request['named']!r}; known: {known}", "not_found")
         try:
-            sql, parameters = query(**request.get("args") or {})
+            asked = query(**request.get("args") or {})
         except TypeError as error:
             raise StoreError(f"{request['named']}: {error}", "refused") from None
         query_id = str(request.get("id") or uuid.uuid4())
@@ -222,7 +223,7 @@ class _Flight(flight.FlightServerBase):
                 self._projection.read() as cursor,
                 self.running.watch(query_id, cursor, NAMED_TIMEOUT_S),
             ):
-                return fetch(Statement(cursor, sql, parameters), None, room)
+                return fetch(Statement(cursor, *resolved(asked, cursor)), None, room)
 
         try:
             try:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 # Runs without a worker are looked at in turn, so many a round, so that thousands of them cost nothing.
 WAITING_PER_ROUND = 200
-ENDED_PER_ROUND = 50
+ENDED_PER_ROUND = 20
 
 
 class Turns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ from engine.basics.statistics import change
 from store import queries, rollups, settling
 from store.ingest import Ingest
 from store.projection import Projection
+from store.queried import Planned, resolved
 
 
-def ask(projection: Projection, query: queries.Query) -> list[dict[str, Any]]:
-    sql, parameters = query
+def ask(projection: Projection, query: queries.Query | Planned) -> list[dict[str, Any]]:
     with projection.read() as cursor:
+        sql, parameters = resolved(query, cursor)
         return cursor.sql(sql, params=parameters).to_arrow_table().to_pylist()
 
 
@@ -583,10 +585,13 @@ def levels_read(projection: Projection) -> set[int]:
         assert seen == ask(projection, plain_curve("train/loss", buckets))
         assert max(row["max"] for row in seen) == 50.0
         assert min(row["min"] for row in seen) == -50.0
-        sql, given = queries.curves([1], "train/loss", buckets)
-        series = f"{sql.partition(', parts AS')[0]} SELECT width FROM series WHERE short"
-        levels |= {row["width"] for row in ask(projection, (series, given))}
+        levels |= {int(width) for width in re.findall(r"width = (\d+)", sql_of_curve(projection, buckets))}
     return levels
+
+
+def sql_of_curve(projection: Projection, buckets: int) -> str:
+    with projection.read() as cursor:
+        return resolved(queries.curves([1], "train/loss", buckets), cursor)[0]
 
 
 def test_a_long_series_of_few_points_is_drawn_point_by_point(home: FakeHome, projection: Projection) -> None:
@@ -615,10 +620,9 @@ FROM metrics, span WHERE run = 1 AND key = $key GROUP BY run, step // width ORDE
 
 
 def rows_read(projection: Projection, buckets: int) -> int:
-    sql, given = queries.curves([1], "train/loss", buckets)
-    parts = f"{sql.partition('SELECT run, max(step)')[0]} SELECT count(*) FROM parts"
+    parts = sql_of_curve(projection, buckets).partition("FROM (")[2].partition(")\nGROUP BY")[0]
     with projection.read() as cursor:
-        return int(cursor.execute(parts, {"key": given["key"], "buckets": buckets}).fetchone()[0])
+        return int(cursor.execute(f"SELECT count(*) FROM ({parts})", {"key": "train/loss"}).fetchone()[0])
 
 
 def test_what_a_resume_takes_back_is_gone_from_rollups(home: FakeHome, projection: Projection) -> None:

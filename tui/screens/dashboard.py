@@ -150,13 +150,17 @@ class Dashboard(BaseScreen, inherit_bindings=False):
     def update_panels(self) -> None:
         self._fit_footer()
         charts = [index for index in self._visible() if index < 3] if self._has_panes else []
-        later = self.charts.follow(charts[1:])
+        later = self.charts.follow(charts)
         for panel in self.query(Panel):
             if panel.id not in later:
                 panel.repaint()
 
     def is_painted(self) -> bool:
         return not self.charts.due
+
+    def is_cursor_due(self) -> bool:
+        """Whether the cursor has moved and is not seen there yet."""
+        return self._is_due
 
     def _visible(self) -> tuple[int, ...]:
         return self.shown_panes.visible(self.small)

@@ -37,6 +37,9 @@ class Charts:
         return {f"pane{index}" for index in later}
 
     def _paint_next(self) -> None:
+        if self._screen.is_cursor_due():
+            self._screen.set_timer(TURN_S, self._paint_next)
+            return
         self._screen.query_one(f"#pane{self.due.pop(0)}", Panel).repaint()
         if self.due:
             self._screen.set_timer(TURN_S, self._paint_next)
