@@ -86,14 +86,16 @@ class Client:
         timeout_s: float | None = None,
         query_id: str | None = None,
     ) -> pa.Table:
-        """Run one statement that only reads, and return all rows, or the first `limit`. `note(table)` says what is
-        missing: rows beyond `limit` or 128 MiB, logs that are still being read. Without `limit`, that is a warning, too
-        (PartialResult). Moments (TIMESTAMPTZ) are in UTC. Raises StoreError (`sql`, `refused`, `timeout`, `cancelled`)
-        or Unavailable.
+        """Run one statement that only reads, and return all rows, or the first `limit` as far as 128 MiB hold them.
+        `note(table)` says what is missing then, or of logs that are still being read; without `limit`, the latter is a
+        warning, too (PartialResult). Moments (TIMESTAMPTZ) are in UTC. Raises StoreError (`sql`, `refused`, `timeout`,
+        `cancelled`; `too_large`: not all rows fit and there is no `limit`) or Unavailable.
         """
         body = {"sql": sql, "limit": limit, "timeout_s": timeout_s, "id": query_id or str(uuid.uuid4())}
         table = _in_utc(self._get(body))
         if limit is None and (missing := note(table)):
+            if b"cut" in (table.schema.metadata or {}):
+                raise StoreError(f"not all rows fit: {missing}; say a limit, or ask for less", "too_large")
             warnings.warn(missing, PartialResult, stacklevel=2)
         return table
 

@@ -44,9 +44,9 @@ class FinetuiError(Exception):
 class StoreError(FinetuiError):
     """What the daemon or its store answers instead of a result; `kind` is for programs.
 
-    Kinds of the store itself: `sql` (the statement is wrong), `refused` (not allowed), `timeout`,
-    `cancelled`, `not_found`, `locked` (another process holds the file), `restarted` (the database was
-    reopened; ask again), `unavailable`, `internal`. Where no daemon can be started: `home` (the home cannot be
+    Kinds of the store itself: `sql` (the statement is wrong), `refused` (not allowed), `timeout`, `cancelled`,
+    `too_large` (not all rows fit), `not_found`, `locked` (another process holds the file), `restarted` (the database
+    was reopened; ask again), `unavailable`, `internal`. Where no daemon can be started: `home` (the home cannot be
     used), `config` (its configuration cannot). The daemon's actions may use others.
     """
 
@@ -68,7 +68,7 @@ class Unavailable(StoreError):  # noqa: N818
 
 
 class PartialResult(UserWarning):
-    """A query's result lacks something: rows that are too many, or logs that are still being read."""
+    """A query's result lacks something: logs that are still being read."""
 
 
 def first_line(error: BaseException) -> str:

@@ -60,11 +60,14 @@ class Statement:
 
 @dataclass(frozen=True)
 class Result:
-    """The rows, and a note where something was left out. `sent`, of a large answer: to be called when it is."""
+    """The rows, and a note where something was left out; `is_cut`: rows. `sent`, of a large answer: to be called when
+    it is.
+    """
 
     table: pa.Table
     note: str | None = None
     sent: Callable[[], None] | None = None
+    is_cut: bool = False
 
 
 @dataclass(frozen=True)

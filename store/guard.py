@@ -76,6 +76,11 @@ class Running:
         self._calls = 0
         self._given_up: dict[object, float] = {}  # queries that nobody waits for any more, since when
 
+    def use(self, limits: Limits) -> None:
+        """Let these hold for queries from now on; those that DuckDB keeps hold once it is opened again."""
+        self._most += limits.resident_bytes - self.limits.resident_bytes
+        self.limits = limits
+
     def call(
         self, query_id: str, timeout_s: float, work: Callable[[], Result], *, limited: bool = True
     ) -> Result:

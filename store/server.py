@@ -15,6 +15,7 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,12 @@ class Server:
         self._thread: threading.Thread | None = None
         self._inode = 0
         query_process.clear(projection.path)
+
+    def use(self, limits: Limits) -> None:
+        """Let other limits hold for queries from now on."""
+        self._limits = limits
+        if self._flight:
+            self._flight.running.use(limits)
 
     def start(self) -> None:
         """Listen, and return once clients can connect. Raises OSError."""
@@ -166,6 +173,8 @@ class _Flight(flight.FlightServerBase):
             table = result.table
             if result.note:
                 marks["note"] = result.note
+            if result.is_cut:
+                marks["cut"] = "true"
             if marks:
                 table = table.replace_schema_metadata({**(table.schema.metadata or {}), **marks})
             if result.sent is None:
@@ -204,7 +213,7 @@ class _Flight(flight.FlightServerBase):
             query_id=str(request.get("id") or uuid.uuid4()),
         )
         notes = [result.note, missing and f"{missing}; a part is still missing here"]
-        return Result(result.table, "; ".join(filter(None, notes)) or None, result.sent)
+        return replace(result, note="; ".join(filter(None, notes)) or None, is_cut=result.note is not None)
 
     def _named(self, request: dict[str, Any]) -> Result:
         query = NAMED.get(request["named"])

@@ -90,14 +90,13 @@ class State:
             self.marked = [number for number in self.marked if snapshot.run(number)]
 
     def mark(self, numbers: Iterable[int]) -> None:
-        """Have these runs marked, in this order. Marks of several at once are an act that can be undone."""
+        """Have these runs marked, in this order: an act that can be undone."""
         before, now = self.marked, list(dict.fromkeys(numbers))
         if now == before:
             return
-        if abs(len(now) - len(before)) > 1 or not now:
-            from tui.undo import Act
+        from tui.undo import Act
 
-            self.acts.keep(Act("marks", locally=partial(self._mark_again, before)))
+        self.acts.keep(Act("marks", locally=partial(self._mark_again, before)))
         self.marked = now
 
     def _mark_again(self, numbers: Sequence[int]) -> str:

@@ -8,6 +8,7 @@ from typing import Any, TextIO
 
 from finetui.errors import StoreError, first_line
 from finetui.files import whole_file
+from tui.lines.arrow_values import values
 from tui.lines.tables import csv_text, is_numeric, json_text, markdown_head, markdown_lines
 
 ENDINGS = (".csv", ".parquet", ".json", ".md")
@@ -52,7 +53,7 @@ def write(table: Any, path: Path) -> int:
 def _rows(table: Any) -> Iterator[list[tuple[Any, ...]]]:
     """The rows, some thousand at a time: as objects they take many times the memory."""
     for batch in table.to_batches(max_chunksize=ROWS_AT_ONCE):
-        yield list(zip(*(column.to_pylist() for column in batch.columns), strict=True))
+        yield list(zip(*map(values, batch.columns), strict=True))
 
 
 def _write_csv(table: Any, file: TextIO) -> None:

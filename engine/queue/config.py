@@ -151,8 +151,8 @@ class Config(BaseModel):
     sql_memory_mb: int = Field(
         LIMITS.memory_mb,
         ge=128,
-        description="Memory of the database in MB, for all queries together. This and the other `sql_` keys are read "
-        "when the daemon starts.",
+        description="Memory of the database in MB, for all queries together. This, `sql_threads` and `sql_temp_mb` are "
+        "read when the daemon starts.",
     )
     sql_threads: int = Field(LIMITS.threads, ge=1, description="Threads of the database.")
     sql_temp_mb: int = Field(

@@ -201,6 +201,7 @@ class Daemon:
         if not self._config_file.reread():
             return
         self._supervisor.change_settings(queue_settings(self.config, self._nvml))
+        self._server.use(self.config.sql)
         self._notifier.configure(self.config)
         self._mirror_thread.wake()
 

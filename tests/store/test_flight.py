@@ -121,7 +121,7 @@ def test_rows_beyond_the_limit_are_cut_and_it_says_so(client: Client) -> None:
     assert client.query("SELECT * FROM range(100000)").num_rows == 100_000
 
 
-def test_without_a_limit_what_is_missing_is_a_warning(
+def test_without_a_limit_it_is_all_rows_or_an_error(
     home: FakeHome, projection: Projection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Limits, "answer_bytes", 100_000)
@@ -130,10 +130,13 @@ def test_without_a_limit_what_is_missing_is_a_warning(
     with Client(server.socket) as client:
         with pytest.warns(PartialResult, match=r"^logs are being read; a part is still missing here$"):
             client.query("SELECT 1")
-        with pytest.warns(
-            PartialResult, match=r"^only the first \d+ of 20,000 rows are shown, since the answer has"
-        ):
-            table = client.query("SELECT range, repeat('x', 100) AS text FROM range(20000)")
+        large = "SELECT range, repeat('x', 100) AS text FROM range(20000)"
+        with pytest.raises(
+            StoreError, match=r"^not all rows fit: only the first \d+ of 20,000 rows are shown"
+        ) as error:
+            client.query(large)
+        assert error.value.kind == "too_large"
+        table = client.query(large, limit=20_000)
         assert 0 < table.num_rows < 1000
         assert table.column("range").to_pylist() == list(range(table.num_rows))
         assert str(note(client.query("SELECT * FROM range(9)", limit=3))).startswith(
@@ -142,6 +145,15 @@ def test_without_a_limit_what_is_missing_is_a_warning(
         with pytest.raises(StoreError, match="a row of the answer has more than"):
             client.query("SELECT repeat('x', 200000)")
     server.stop()
+
+
+def test_other_limits_hold_for_queries_from_now_on(server: Server, client: Client) -> None:
+    assert client.query("SELECT 1").num_rows == 1
+    server.use(Limits(seconds=0.2, answer_mb=1))
+    with pytest.raises(StoreError, match=r"longer than 0\.2 s and was stopped"):
+        client.query("SELECT count(*) FROM range(100000000000)")
+    with pytest.raises(StoreError, match="not all rows fit"):
+        client.query("SELECT * FROM range(1000000)")
 
 
 def test_a_large_answer_has_a_place_until_it_is_sent(

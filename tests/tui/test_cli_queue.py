@@ -175,6 +175,9 @@ def test_a_run_that_is_queued_again_takes_neither_tags_nor_conditions_along(
     live: Live, finetui: Line
 ) -> None:
     number = int(finetui("run", live.recipe(), "--hold", "--tag", "old", "--note", "x").out)
+    finetui("note", number, "the latest")
+    assert "\nnote the latest\n" in finetui("show", number).out
+    assert json.loads(finetui("show", number, "--json").out)["note"] == "the latest"
     finetui("cancel", number)
     finetui("requeue", number)
     made = max(run.number for run in run_dirs(live.home))

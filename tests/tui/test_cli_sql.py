@@ -130,3 +130,29 @@ def test_a_file_that_cannot_be_is_refused_in_a_sentence(
     assert finetui(served, monkeypatch, "sql", "SELECT 1", *words) == code
     assert sentence in " ".join(capsys.readouterr().err.replace("│", " ").split())
     assert not list(tmp_path.iterdir())
+
+
+ODD = """
+SELECT 'nan'::DOUBLE AS a, '-inf'::DOUBLE AS b, NULL AS c, 'infinity'::DATE AS d,
+       '55840-11-08 22:13:20'::TIMESTAMP AS e, INTERVAL '14 months 3 days 2.5 seconds' AS f, '\\xAA'::BLOB AS g,
+       ['-infinity'::DATE] AS h, 170141183460469231731687303715884105727 AS i, '0044-03-15 (BC)'::DATE AS j
+"""
+
+
+def test_values_that_python_or_json_lacks_are_texts(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = {
+        "a": "NaN", "b": "-Infinity", "c": None, "d": "infinity", "e": "55840-11-08 22:13:20",
+        "f": "1 year 2 months 3 days 00:00:02.5", "g": "\\xAA", "h": ["-infinity"],
+        "i": 170141183460469231731687303715884105727, "j": "0044-03-15 (BC)",
+    }  # fmt: skip
+    assert finetui(served, monkeypatch, "sql", "--json", ODD) == 0
+    assert json.loads(capsys.readouterr().out) == [written]
+    assert finetui(served, monkeypatch, "sql", "--csv", ODD) == 0
+    assert "nan,-inf,,infinity,55840-11-08 22:13:20," in capsys.readouterr().out
+    assert finetui(served, monkeypatch, "sql", ODD) == 0
+    assert "170,141,183,460,469,231,731,687,303,715,884,105,727" in capsys.readouterr().out
+    for ending in ("csv", "json", "md"):
+        assert finetui(served, monkeypatch, "sql", "-o", str(tmp_path / f"odd.{ending}"), ODD) == 0
+        assert "1 year 2 months" in (tmp_path / f"odd.{ending}").read_text()

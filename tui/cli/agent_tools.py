@@ -36,6 +36,7 @@ from tui.cli.logs import find as directory_of
 from tui.cli.selection import select
 from tui.cli.shape import runs_as_json
 from tui.cli.show import read, run_as_json
+from tui.lines import arrow_values
 from tui.lines.text import unique
 from tui.orders import done
 from tui.reports import Reporting
@@ -122,7 +123,7 @@ def sql(
         table = client.query(query, limit=rows)
     left_out = note(table)
     table = table.rename_columns(unique(table.column_names))
-    return {"columns": table.column_names, "rows": table.to_pylist(), "left_out": left_out}
+    return {"columns": table.column_names, "rows": arrow_values.rows(table), "left_out": left_out}
 
 
 def check_recipe(recipe: RecipeText, changes: Changes = []) -> dict[str, Any]:  # noqa: B006

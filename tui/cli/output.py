@@ -120,7 +120,7 @@ def complain(error: object) -> None:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout; NaN and infinities become null, times ISO 8601."""
+    """One JSON document on stdout, as `json_text` writes it."""
     print(json_text(value, indent=2))
 
 
@@ -227,6 +227,8 @@ def cell(value: Any) -> str:
         return NONE
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        return f"{value:f}" if abs(value) < 1_000_000_000 else f"{value:,.0f}"
     if isinstance(value, float | Decimal):
         return _number(float(value))
     if isinstance(value, datetime):

@@ -37,6 +37,7 @@ SELECT t, kind, TRY_CAST(body AS JSON) ->> 'by' AS by FROM events
 WHERE kind IN ('submitted', 'cancel', 'pause') AND (TRY_CAST(body AS JSON) ->> 'by') IS NOT NULL AND run = {run}
 ORDER BY t"""
 
+NOTE = "SELECT TRY_CAST(body AS JSON) ->> 'text' AS note FROM events WHERE kind = 'note'"
 WARNINGS = "SELECT attempt, message FROM events WHERE kind = 'log' AND level = 'warning'"
 
 
@@ -104,6 +105,8 @@ def read(client: Client, number: int) -> tuple[Row, dict[str, list[Row]]]:
     for checkpoint in parts["checkpoints"]:
         path = checkpoint["path"]  # somebody else may have deleted it, too
         checkpoint["present"] = bool(path) and (Path(row["dir"]) / path).exists()
+    notes = client.query(f"{NOTE} AND run = {int(number)} ORDER BY t DESC LIMIT 1").to_pylist()
+    row["note"] = notes[0]["note"] if notes else None
     parts["warnings"] = client.query(f"{WARNINGS} AND run = {int(number)} ORDER BY t").to_pylist()
     parts["asked"] = client.query(ASKED.format(run=int(number))).to_pylist()
     return row, parts
@@ -137,6 +140,8 @@ def _print_head(row: dict[str, Any]) -> None:
         out(f"group {row['queue_group']}")
     if row["tags"]:
         out(f"tags {row['tags']}")
+    if row["note"]:
+        out(f"note {row['note']}")
     if row["total_steps"]:
         left = f", {duration(row['eta_s'])} left" if row["state"] == RunState.RUNNING else ""
         step = f"step {row['step'] or 0} of {row['total_steps']}"

@@ -11,6 +11,7 @@ from finetui.daemon import connect
 from finetui.errors import ExitCode
 from tui import table_files
 from tui.cli.output import out_raw, print_json, print_table, say, waiting
+from tui.lines import arrow_values
 from tui.lines.tables import csv_text
 from tui.lines.text import unique
 
@@ -53,7 +54,7 @@ def rows_in_words(count: int) -> str:
 
 
 def _print(table: pa.Table, *, as_csv: bool, as_json: bool) -> None:
-    rows = table.to_pylist()
+    rows = arrow_values.rows(table)
     if as_json:
         print_json(rows)
     elif as_csv:

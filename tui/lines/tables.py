@@ -44,7 +44,9 @@ def markdown_head(names: Sequence[str], numeric: Sequence[bool]) -> str:
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """As JSON in ASCII, with every control character escaped; NaN and infinities become null, times ISO 8601."""
+    """As JSON in ASCII, with every control character escaped; times are ISO 8601. NaN and infinities are "NaN",
+    "Infinity" and "-Infinity", as in logs: null is a value that is not there.
+    """
     return json.dumps(_jsonable(value), indent=indent, allow_nan=False).replace("\x7f", "\\u007f")
 
 
@@ -75,7 +77,7 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_jsonable(inner) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):
-        return None
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, Decimal):

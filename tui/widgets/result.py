@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from finetui.errors import StoreError
+from tui.lines.arrow_values import values
 from tui.lines.tables import is_numeric, markdown_head, markdown_lines, plain, tsv_text
 from tui.lines.text import unique, wrap
 from tui.widgets import grid
@@ -35,11 +36,11 @@ class Result:
     def rows(self, start: int, stop: int) -> list[tuple[Any, ...]]:
         if not self.table.num_columns:
             return []
-        part = self.table.slice(start, max(0, stop - start)).to_pydict()
-        return list(zip(*part.values(), strict=True))
+        part = self.table.slice(start, max(0, stop - start))
+        return list(zip(*map(values, part.columns), strict=True))
 
     def cell(self, row: int, column: int) -> Any:
-        return self.table.column(column)[row].as_py()
+        return values(self.table.column(column).slice(row, 1))[0]
 
     def sorted_by(self, name: str, down: bool) -> Result:
         """The rows by a column, those without a value last. Raises StoreError for values without an order."""
@@ -57,7 +58,7 @@ class Result:
         return markdown_head(self.names, self.numeric) + markdown_lines(self.rows(0, self.table.num_rows))
 
     def column_text(self, column: int) -> str:
-        return "\n".join(map(plain, self.table.column(column).to_pylist()))
+        return "\n".join(map(plain, values(self.table.column(column))))
 
     def row_text(self, row: int) -> str:
         return tsv_text(self.names, self.rows(row, row + 1))
