@@ -258,10 +258,17 @@ class FinetuiApp(App[None]):
                 return
             if self.focused is None and isinstance(self.screen, BaseScreen):
                 # Not by way of the screen's queue: what the key opens is to be known before the next one comes.
-                if not await self._check_bindings(event.key, priority=True):
-                    await self._check_bindings(event.key)
+                if not (await self._check_bindings(event.key, True) or await self._check_bindings(event.key)):
+                    self._say_no_key(event.key)
                 return
         await super().on_event(event)
+
+    def _say_no_key(self, key: str) -> None:
+        shows = bindings.key_of("help", "dashboard")
+        self.say(
+            f"{one_line(bindings.key_name(key))} is no key of this screen: {shows} shows those that are",
+            "warn",
+        )
 
     def await_line(self) -> None:
         self._typed_ahead.wait()

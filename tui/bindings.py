@@ -56,6 +56,7 @@ class Context:
     is_filtered: bool = False
     readonly: bool = False  # keys change no run and write no file
     no_chart: str = ""  # why keys of charts do nothing that can be seen
+    typing: bool = False  # letters are text, and no keys
 
     @property
     def whole(self) -> str:
@@ -318,6 +319,8 @@ BINDINGS: tuple[Binding, ...] = (
     ),
     Binding(("z",), "whole", "whole screen", "Give a pane the whole screen, where its text scrolls, or the table back.",
             ("dashboard",)),
+    Binding(("z",), "whole", "whole width", "Give the curve the whole width, or the list of curves back.", ("run",)),
+    Binding(("enter",), "read_section", "read", "Read the section whole: what it had to cut.", ("run",)),
     Binding(("0",), "reset", "reset", "All panes, whole curves.", CHARTS),
     Binding(("m",), "metric", "metric", "Next metric in the first chart.", CHARTS, footer=True),
     Binding(("y",), "log_scale", "log y", "Switch the logarithmic y axis on or off.", CHARTS, footer=True),

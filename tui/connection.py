@@ -110,4 +110,4 @@ class Connection:
 
 
 def _clock(t: float) -> str:
-    return time.strftime("%H:%M:%S", time.localtime(t))
+    return time.strftime("%H:%M:%S %Z", time.localtime(t))

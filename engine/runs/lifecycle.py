@@ -246,7 +246,7 @@ def logged_verdict(record: RunRecord, end: End | None, why: str) -> Ended:
 
 def _resume_refused(number: int, state: str, request: Request | None) -> str | None:
     if state in WAITING:
-        return f"run #{number} is already queued; `priority` moves it up"
+        return f"run #{number} is already queued; a higher priority moves it up"
     if state in ACTIVE and request:
         return f"run #{number} is still stopping ({request} was asked); resume it when it has stopped"
     if state in ACTIVE:

@@ -441,7 +441,9 @@ async def test_other_orders_reach_the_daemon(make_app: MakeApp, served: Served) 
         (1, "p", "run #1 is finished; there is nothing to pause; requeue runs its recipe again"),
         (4, "R", "run #4 is queued: only the recipe of an ended run can be queued again"),
         (3, "K", "run #3 is running; only a run that waits has a place in the queue"),
+        (4, "r", "run #4 is already queued; a higher priority moves it up"),
         (3, "c", "mark two or more runs with space, then compare them"),
+        (3, "f9", "f9 is no key of this screen: ? shows those that are"),
     ],
 )
 async def test_a_key_at_the_wrong_time_says_why(
@@ -596,7 +598,18 @@ async def test_open_a_run_and_look_at_everything(make_app: MakeApp) -> None:
                 await pilot.press("G")
                 await pilot.press("k")
             assert expected in text_of(app, "#section") or key == "2"
-        await pilot.press("1")
+        await pilot.press("z")
+        assert status(app) == "the section log has the whole screen already; enter reads it whole"
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, ReaderScreen), "the log whole")
+        assert "step 400: training" in text_of(app, "#text")
+        await pilot.press("escape", "1", "z")
+        await ready(pilot)
+        assert not app.screen.query_one("#keys").display
+        await pilot.press("z", "enter")
+        await until(pilot, lambda: isinstance(app.screen, ReaderScreen), "the curves whole")
+        assert "general/token_accuracy" in text_of(app, "#text")
+        await pilot.press("escape")
         await ready(pilot)
         await pilot.press("g", "j")
         await ready(pilot)

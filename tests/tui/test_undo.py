@@ -87,7 +87,9 @@ async def test_the_key_undoes_step_by_step(make_app: MakeApp, served: Served) ->
         assert status(app) == "there is nothing to undo"
         await pilot.press("k", "h")
         await until(pilot, lambda: status(app) == "run #4 is held (Z undoes it)", "the notice")
-        await pilot.press("M", "U", "N", "y")
+        await pilot.press("space", "Z")
+        assert status(app) == "undone, marks: no runs are marked, as before"
+        await pilot.press("k", "M", "U", "N", "y")
         await until(pilot, lambda: "starts as soon as" in status(app), "the start")
         await pilot.press("Z")
         assert status(app) == "the start now of #4 cannot be undone: p pauses it, x cancels it"

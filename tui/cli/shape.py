@@ -6,14 +6,12 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from tui.lines.moments import TIMES  # each has a key with `_at` beside it
+
 if TYPE_CHECKING:
     from finetui.client import Client
 
 Row = dict[str, Any]
-# Keys that are Unix seconds, as in the store. Each has one with `_at` beside it.
-TIMES = frozenset(
-    ("created", "started", "ended", "t", "first_t", "last_t", "not_before", "removed", "mirrored")
-)
 UUIDS = "SELECT run, uuid FROM runs"
 
 

@@ -12,6 +12,7 @@ from finetui.errors import ExitCode
 from tui import table_files
 from tui.cli.output import out_raw, print_json, print_table, say, waiting
 from tui.lines import arrow_values
+from tui.lines.moments import as_moment
 from tui.lines.tables import csv_text
 from tui.lines.text import unique
 
@@ -60,5 +61,5 @@ def _print(table: pa.Table, *, as_csv: bool, as_json: bool) -> None:
     elif as_csv:
         out_raw(csv_text(table.column_names, (row.values() for row in rows)))
     else:
-        print_table(rows)
+        print_table([{name: as_moment(name, value) for name, value in row.items()} for row in rows])
         say(rows_in_words(len(rows)))

@@ -88,7 +88,12 @@ class BaseScreen(Screen[None], inherit_bindings=False):
             self.is_filtered(),
             self.host.readonly,
             self.no_chart(),
+            self.is_typing(),
         )
+
+    def is_typing(self) -> bool:
+        """Whether letters are text now."""
+        return self.focused is not None
 
     def place(self) -> dict[str, Any] | None:
         """What the next session needs to open this screen again; None: it begins with the first one."""
@@ -134,12 +139,15 @@ class BaseScreen(Screen[None], inherit_bindings=False):
 
     def _fit_footer(self) -> None:
         """Give a sentence the lines that it needs; a layout repaints the whole screen, so only where that differs."""
-        says = self.state.status.shown or self.snapshot.trouble
-        lines = len(self.paint_footer(self.size.width, 1)) if says and self.size.width else 1
+        lines = len(self.paint_footer(self.size.width, 1)) if self.has_sentence() and self.size.width else 1
         if lines != self._footer_lines:
             self._footer_lines = lines
             for line in self.query("#footer"):
                 line.styles.height = lines
+
+    def has_sentence(self) -> bool:
+        """Whether something is said in the place of the keys."""
+        return bool(self.state.status.shown or self.snapshot.trouble)
 
     def changed(self) -> None:
         """After a key or new data: say what is needed, show what is there."""

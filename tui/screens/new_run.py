@@ -18,7 +18,7 @@ from tui.host import Answer
 from tui.lines.recipe_draft import MISSING, Draft, shown
 from tui.lines.recipe_fields import fields_of, given
 from tui.lines.scroll import Scroll, visible_top
-from tui.lines.text import Line, folded, spread
+from tui.lines.text import Line, block, folded, line_width, spread
 from tui.rows import Request, ask
 from tui.screens.base import PanedScreen, pane_index
 from tui.screens.draft_check import DraftCheck
@@ -163,8 +163,16 @@ class NewRunScreen(PanedScreen, inherit_bindings=False):
         """While the YAML is edited no key of the form means anything: what is wrong with it is said instead."""
         if self.editor is None or self.state.status.shown:
             return super().paint_footer(width, height)
+        head: Line = [(" esc", "key"), (" leaves the YAML  ", "dim")]
         said = next(iter(self.draft.complaints), "")
-        return [[(" esc", "key"), (" leaves the YAML  ", "dim"), (one_line(said), "bad")]]
+        rows = block(one_line(said), max(20, width - line_width(head))) or [""]
+        return [
+            [*head, (rows[0], "bad")],
+            *([(" " * line_width(head), ""), (row, "bad")] for row in rows[1:]),
+        ]
+
+    def has_sentence(self) -> bool:
+        return self.editor is not None or super().has_sentence()
 
     # ---- moving ---------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from tui.rows import Request, Run, ask
 from tui.screens import chart_files
 from tui.screens.base import BaseScreen
 from tui.screens.place import Place
+from tui.screens.reader import ReaderScreen
 from tui.state import ChartView
 from tui.widgets import chart, curves, details, log_lines, panes, run_table
 from tui.widgets.bars import tabs
@@ -52,6 +53,7 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         self._length = self._height = 0  # of the section: its lines, and those in view
         self._found: list[int] = []  # lines that have what is searched for
         self.about_height = 1
+        self._is_wide = False  # the curve has the width of the list, too
 
     def compose(self) -> ComposeResult:
         yield Panel(self.paint_header, id="header", classes="line")
@@ -218,7 +220,7 @@ class RunScreen(BaseScreen, inherit_bindings=False):
     def _show_section(self, index: int) -> None:
         self.section, self.first_line, self.column, self._match = index, None, 0, -1
         keys = self.query_one("#keys")
-        keys.set_class(self._chosen() != "curves", "hidden")
+        keys.set_class(self._chosen() != "curves" or self._is_wide, "hidden")
         keys.styles.width = self._keys_width()
         self.changed()
 
@@ -249,6 +251,25 @@ class RunScreen(BaseScreen, inherit_bindings=False):
         if keys:
             self.key = keys[(self._key_index() + 1) % len(keys)]
             self.changed()
+
+    def do_whole(self) -> None:
+        if self._chosen() != "curves":
+            reads = self.key_of("read_section")
+            self.host.say(
+                f"the section {self._chosen()} has the whole screen already; {reads} reads it whole"
+            )
+            return
+        self._is_wide = not self._is_wide
+        self._show_section(self.section)
+
+    def do_read_section(self) -> None:
+        run, name = self.target(), self._chosen()
+        if run is None:
+            self.host.say(self._why_none(), "warn")
+            return
+        lines = details.keys_whole(self.rows("keys")) if name == "curves" else self._lines(run, name, WIDE)
+        text = "\n".join("".join(part for part, _ in line).rstrip() for line in lines)
+        self.host.open_screen(ReaderScreen(f"#{run.number} {run.name} · {name}", text))
 
     def no_chart(self) -> str:
         if self._chosen() == "curves":

@@ -107,6 +107,9 @@ class SqlScreen(BaseScreen, inherit_bindings=False):
         self.query_one("#top").styles.height = lines
         self.activate(self.active)
 
+    def is_typing(self) -> bool:
+        return self.active == "editor"
+
     def activate(self, name: str) -> None:
         """Give a pane the keys; on a small terminal the tables take the place of the results."""
         self.active = name

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from tui import bindings
 from tui.bindings import Context
+from tui.key_names import writes_text
 from tui.lines.text import Line, block, cut, line_width
 
 
@@ -56,6 +57,8 @@ def _means(binding: bindings.Binding, context: Context) -> bool:
     if binding.writes and context.readonly:
         return False
     if binding.action in bindings.FOOTER_OF_CHARTS and context.no_chart:
+        return False
+    if context.typing and all(map(writes_text, binding.keys)):
         return False
     return binding.unless(context) is None
 

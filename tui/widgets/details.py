@@ -50,6 +50,19 @@ def keys(rows: Sequence[Row], chosen: str, width: int) -> list[Line]:
     return lines or [[(" no metrics yet", "dim")]]
 
 
+def keys_whole(rows: Sequence[Row]) -> list[Line]:
+    """The same with whole names, and where each curve was best."""
+    width = max((width_of(row["key"]) for row in rows), default=0)
+    return [
+        [
+            (left(row["key"], width), "text"),
+            (f"  {_short(row['last'])} at step {row['last_step']}", "text"),
+            (f", best {_short(row['best'])} at step {row['best_step']}, {row['n']:,} values", "dim"),
+        ]
+        for row in rows
+    ] or [[("no metrics yet", "dim")]]
+
+
 def _short(value: float | None) -> str:
     return format.NONE if value is None else axis.value(value)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from finetui.errors import StoreError
 from tui.lines.arrow_values import values
+from tui.lines.moments import TIMES, as_moment
 from tui.lines.tables import is_numeric, markdown_head, markdown_lines, plain, tsv_text
 from tui.lines.text import unique, wrap
 from tui.widgets import grid
@@ -49,7 +50,16 @@ class Result:
     def grid(self) -> grid.Grid:
         marks = {self.sort[0]: " ▾" if self.sort[1] else " ▴"} if self.sort else {}
         names = [f"{name}{marks.get(name, '')}" for name in self.names]
-        return grid.make(names, self.numeric, self.table.num_rows, self.rows)
+        return grid.make(names, self.numeric, self.table.num_rows, self._shown)
+
+    def _shown(self, start: int, stop: int) -> list[tuple[Any, ...]]:
+        """Rows as people read them: the store's times are local ones."""
+        rows = self.rows(start, stop)
+        return (
+            [tuple(map(as_moment, self.names, row)) for row in rows]
+            if TIMES.intersection(self.names)
+            else rows
+        )
 
     def tsv(self) -> str:
         return tsv_text(self.names, self.rows(0, self.table.num_rows))

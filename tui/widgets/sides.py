@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from engine.basics.safe_text import one_line
 from tui.lines import theme
-from tui.lines.text import Line, left, squeezed
+from tui.lines.text import Line, distinct, left, squeezed, width_of
 from tui.rows import Run
 
 
@@ -43,10 +43,15 @@ class InView:
     def head(self, name: int) -> Line:
         """The names of the runs; `name` columns before them say how many are out of view."""
         line: Line = [(left(self.hidden, name), "warn")]
-        for column in self.columns:
-            end = " pinned" if column.pinned else ""
-            room = column.width - 4 - len(end)
-            text = left(squeezed(f"#{column.run.number} {one_line(column.run.name)}", room), room)
+        ends = [" pinned" if column.pinned else "" for column in self.columns]
+        rooms = [column.width - 4 - len(end) for column, end in zip(self.columns, ends, strict=True)]
+        numbers = [f"#{column.run.number} " for column in self.columns]
+        names = [one_line(column.run.name) for column in self.columns]
+        shortest = min((room - len(number) for room, number in zip(rooms, numbers, strict=True)), default=0)
+        shown = distinct(dict.fromkeys(names), max(1, shortest))
+        for column, end, room, number, whole in zip(self.columns, ends, rooms, numbers, names, strict=True):
+            fitting = whole if width_of(number + whole) <= room else shown[whole]
+            text = left(squeezed(f"{number}{fitting}", room), room)
             line += [
                 ("▌" if column.chosen else " ", "accent"),
                 (f"{theme.MARKERS[column.slot % len(theme.MARKERS)]} ", theme.slot_style(column.slot)),
