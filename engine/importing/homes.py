@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from engine.basics.process import alive
 from engine.basics.wording import size
 from engine.importing.batch import Batch
 from engine.importing.foreign import Unusable
@@ -25,11 +26,13 @@ from finetui.log import LogWriter
 from finetui.new_run import slugify
 from finetui.numbers import take
 from store.journal_lines import Adopted
-from store.line_fields import write
+from store.line_fields import last_line, write
+from store.lines import End
 from store.paths import removed_runs
 
 LEFT = ("lock", "shim.log", "*.tmp")
 SPARE = 1 << 30  # bytes of the disk that are left free
+FROM = "another home"
 ELSEWHERE = "its runs were imported from another home"
 
 
@@ -56,7 +59,7 @@ def take_in_home(home: Home, other: Home, *, dry: bool) -> Iterator[Outcome]:
             there[run.number] = number
             yield Outcome("removed" if gone else "known", OURS, place, number, name)
             continue
-        state = journal.read(run).state
+        state = _state(run)
         if why := _busy(run) or _no_room(home, run):
             yield Outcome("failed", OURS, place, name=name, state=state, why=why)
             continue
@@ -83,6 +86,12 @@ def _uuids(home: Home) -> dict[str, tuple[int, bool]]:
     }
 
 
+def _state(run: RunDir) -> str:
+    """Return the state that a run has here."""
+    line = arrived.line_for(run, run.number, FROM)
+    return journal.read(run).state if line is None else str(line.state)
+
+
 def _foreign_id(run: RunDir) -> tuple[str, str]:
     """Return what the tool calls a run that the other home has imported."""
     found = origin(run)
@@ -91,13 +100,22 @@ def _foreign_id(run: RunDir) -> tuple[str, str]:
 
 def _busy(run: RunDir) -> str | None:
     """Return that an attempt of a run is alive: its logs grow."""
+    busy = f"{run.path}: it is running there; import it when it has ended"
+    if _program_logs(run):
+        return busy
     if not run.lock.exists():
         return None
     try:
         with Lock(run.lock).held(0.0) as free:
-            return None if free else f"{run.path}: it is running there; import it when it has ended"
+            return None if free else busy
     except OSError:  # of somebody else: nothing here can hold it
         return None
+
+
+def _program_logs(run: RunDir) -> bool:
+    """Whether a program is alive that logs a run by itself: without a daemon nobody holds the lock of that."""
+    record = journal.read(run)
+    return record.active and alive(record.worker) and not last_line(run.attempt(record.attempt).events, End)
 
 
 def _no_room(home: Home, run: RunDir) -> str | None:
@@ -110,7 +128,7 @@ def _no_room(home: Home, run: RunDir) -> str | None:
 def _copy(home: Home, run: RunDir, number: int, there: Mapping[int, int]) -> None:
     """Copy a directory, and give it what differs here: number, parent, and that it waits for nobody."""
     slug = run.path.name.partition("-")[2] or slugify("")
-    line = arrived.paused(run, number, "another home")
+    line = arrived.line_for(run, number, FROM)
 
     def fill(copy: RunDir) -> None:
         shutil.copytree(

@@ -20,6 +20,7 @@ from engine.queue.scheduler import Start
 from engine.queue.settings import Settings
 from engine.runs import disk, lifecycle
 from engine.runs.journal import RunRecord
+from engine.runs.remains import remains_of
 from finetui.lock import Lock
 from store.journal_lines import Ended, Running, Started, Starting
 from store.states import RunState
@@ -120,7 +121,7 @@ class Attempts:
             if processes.alive:
                 return
             self._executor.kill(processes)  # what a killed worker left in its process group
-            remains = self._executor.remains(run, record)
+            remains = remains_of(run, record)
             self._runs.write(record, lifecycle.verdict(record, remains, self.settings.retry_s))
         finally:
             lock.release()

@@ -19,17 +19,11 @@ from engine.basics.gpu import GIVEN
 from engine.basics.process import Identity, alive, identify, kill_group, send
 from engine.queue.pool import ANSWER_S, SHIM, Order, Pool
 from engine.recipe.kinds import is_command
-from engine.runs.events import events_of
-from engine.runs.home import AttemptDir, RunDir
+from engine.runs.home import RunDir
 from engine.runs.journal import RunRecord
-from engine.runs.lifecycle import Remains
-from engine.runs.output import last_line_of
 from engine.runs.submitted import submitted_value
 from finetui.files import append_regular, read_json
 from finetui.start import program
-from store.exit_file import read_exit
-from store.line_fields import last_line
-from store.lines import Checkpoint, End
 
 
 @dataclass(frozen=True)
@@ -76,13 +70,6 @@ class Executor:
     def is_command(self, run: RunDir) -> bool:
         """Whether a run is a program of the user's own."""
         return is_command(submitted_value(run, "recipe", dict))
-
-    def _noted_checkpoint(self, run: RunDir) -> int:
-        """Return the last step at which a command has saved a checkpoint, wherever it keeps them; else -1."""
-        if not self.is_command(run):
-            return -1
-        saved = [line.step for line in events_of(run, Checkpoint) if isinstance(line, Checkpoint)]
-        return max(saved, default=-1)
 
     def is_ordered(self, run: RunDir) -> bool:
         """Whether the pool has yet to say what became of a shim."""
@@ -143,18 +130,6 @@ class Executor:
         elif processes.worker is not None:
             send(processes.worker, signal.SIGKILL)
 
-    def remains(self, run: RunDir, record: RunRecord) -> Remains:
-        """Read the files that a dead attempt left."""
-        attempt = run.attempt(record.attempt)
-        checkpoint = run.last_checkpoint()
-        return Remains(
-            began=attempt.process.exists(),
-            exit=read_exit(attempt.exit),
-            end=last_line(attempt.events, End),
-            last_words=_last_output_line(run, attempt),
-            checkpoint=checkpoint[0] if checkpoint else self._noted_checkpoint(run),
-        )
-
 
 def environment(
     base: Mapping[str, str], device: str, threads: int, uuids: Mapping[str, str] | None = None
@@ -208,8 +183,3 @@ def _read_json(path: Path) -> dict[str, object] | None:
         return read_json(path)
     except (OSError, ValueError):
         return None
-
-
-def _last_output_line(run: RunDir, attempt: AttemptDir) -> str | None:
-    """Return the last line that was printed: by the worker or, if none was started, by the shim."""
-    return last_line_of(attempt.stdout if attempt.path.exists() else run.shim_log)

@@ -13,10 +13,11 @@ import time
 from dataclasses import dataclass, field
 
 from engine.basics.cpu import THREAD_VARIABLES
-from engine.basics.process import alive, boot_id, send
+from engine.basics.process import send
 from engine.runs import lifecycle
 from engine.runs.home import RunDir
 from engine.runs.journal import RunRecord
+from engine.runs.logged_program import is_gone, why_gone
 from engine.runs.submitted import other_host
 from finetui.files import append_regular
 from finetui.lock import Lock
@@ -31,7 +32,6 @@ log = logging.getLogger("finetui.queue")
 FLAGS = "engine.attempt.logged"  # the module of the process beside a run
 FLAGS_S = 60.0  # that it may take when the run has ended
 MOST_LIVE, MOST_ENDED = 16, 4  # such processes at a time: of runs that go on, and of those that have ended
-SILENT_S = 86_400.0  # after which a program on another machine is taken to be gone
 WINDOW = 4096  # bytes at the end of a log in which its last line is looked for, at each look
 
 
@@ -67,7 +67,7 @@ class LoggedRuns:
             return None
         del self._known[run.number]
         end = last_line(run.attempt(1).events, End)
-        return lifecycle.logged_verdict(record, end, _why_gone(record, known.elsewhere))
+        return lifecycle.logged_verdict(record, end, why_gone(record, known.elsewhere))
 
     def forget(self, run: RunDir) -> None:
         """Look at a run no more, whose directory is gone; its program goes on."""
@@ -98,11 +98,9 @@ class LoggedRuns:
         if known.over_since is not None:
             return
         events = run.attempt(1).events
-        if known.elsewhere:  # nothing is known of its process
-            gone = record.request == "cancel" or time.time() - events.stat().st_mtime > SILENT_S
-        else:
-            gone = not alive(record.worker)
-        if gone or (b'"kind":"end"' in tail(events, WINDOW) and last_line(events, End)):
+        if is_gone(run, record, known.elsewhere) or (
+            b'"kind":"end"' in tail(events, WINDOW) and last_line(events, End)
+        ):
             known.over_since = time.monotonic()
 
     def _flags_are_raised(self, run: RunDir, known: _Known) -> bool:
@@ -118,15 +116,6 @@ class LoggedRuns:
             known.flags.kill()
             known.flags.wait()
         return True
-
-
-def _why_gone(record: RunRecord, elsewhere: str | None) -> str:
-    """Return why a program is taken to be gone that said nothing."""
-    if elsewhere:
-        return f"its program was on {elsewhere}, and has logged nothing for a day"
-    if record.worker is not None and record.worker.boot_id != boot_id():
-        return "the machine was restarted"
-    return "its program is gone without a word: killed, or ended at once"
 
 
 def _is_free(run: RunDir) -> bool:

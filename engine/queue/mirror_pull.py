@@ -64,16 +64,16 @@ def take_in(home: Home, folder: Path) -> Iterator[Pulled]:
             continue
         number = run.number if run.number not in taken else take(home)
         taken.add(number)
-        _pause(run, number)
+        _settle(run, number)
         run.path.rename(home.runs / f"{number:06d}-{slug}")
         sync(home.runs)
         yield Pulled(number, run.number, slug, new=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _pause(run: RunDir, number: int) -> None:
-    """Let a run that had not ended wait for somebody who wants it here: it may have come to a laptop."""
-    if line := arrived.paused(run, number, "a mirror"):
+def _settle(run: RunDir, number: int) -> None:
+    """Write what a run is here that had not ended: one that can go on waits, for it may have come to a laptop."""
+    if line := arrived.line_for(run, number, "a mirror"):
         writer = LogWriter(run.journal, "journal", run=number)
         write(writer, line)
         writer.close()

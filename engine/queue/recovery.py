@@ -13,6 +13,7 @@ from engine.queue.executor import Executor
 from engine.runs import lifecycle
 from engine.runs.home import RunDir
 from engine.runs.journal import Reading, RunRecord
+from engine.runs.remains import remains_of
 from engine.runs.submitted import submitted_value
 from finetui.files import read_json
 from store.journal_lines import Adopted, Ended, JournalLine, Running
@@ -38,7 +39,7 @@ def line_for(run: RunDir, reading: Reading, executor: Executor, *, moved_in: boo
         return _of_logged(run, record, origin if copied else None)
     certain = reading.certain and last <= record.attempt
     if certain and not copied and not moved_in:
-        return _finished_after_all(run, record, executor)
+        return _finished_after_all(run, record)
     why = f"it is a copy of run #{origin}, or was moved here" if copied else MOVED
     if not certain:
         why = journal_problem(run, reading) or f"its journal does not know of attempt {last}"
@@ -48,7 +49,7 @@ def line_for(run: RunDir, reading: Reading, executor: Executor, *, moved_in: boo
         if processes.alive:
             worker = processes.worker.to_dict() if processes.worker and alive(processes.worker) else {}
             return None if known is record and record.active else Running(last, RunState.RUNNING, **worker)
-    outcome = lifecycle.verdict(known, executor.remains(run, known)) if known.attempt else None
+    outcome = lifecycle.verdict(known, remains_of(run, known)) if known.attempt else None
     attempt = known.attempt or None
     if isinstance(outcome, Ended) and outcome.state is not None:
         return Adopted(run.number, outcome.state, outcome.reason or f"by its own log, since {why}", attempt)
@@ -94,11 +95,11 @@ def run_json_problem(run: RunDir) -> str | None:
     return None
 
 
-def _finished_after_all(run: RunDir, record: RunRecord, executor: Executor) -> JournalLine | None:
+def _finished_after_all(run: RunDir, record: RunRecord) -> JournalLine | None:
     """A run that waits, though the worker of its last attempt wrote that it finished."""
     if not (record.waiting and record.attempt):
         return None
-    end = executor.remains(run, record).end
+    end = remains_of(run, record).end
     if end is None or end.status != RunState.FINISHED:
         return None
     return Adopted(run.number, RunState.FINISHED, "its own log says that it finished", record.attempt)

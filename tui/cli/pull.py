@@ -42,4 +42,4 @@ def pull(target: str | None, *, as_json: bool) -> None:
         if not as_json:
             out(f"#{one.number} {one.name}{other}")
     came = f"{len(new)} {'run' if len(new) == 1 else 'runs'} came"
-    say(f"{came}, {len(pulled) - len(new)} here already; what had not ended is paused")
+    say(f"{came}, {len(pulled) - len(new)} here already; what can go on is paused")
