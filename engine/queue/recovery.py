@@ -14,7 +14,7 @@ from engine.runs import lifecycle
 from engine.runs.home import RunDir
 from engine.runs.journal import Reading, RunRecord
 from engine.runs.remains import remains_of
-from engine.runs.submitted import submitted_value
+from engine.runs.submitted import original_of, submitted_value
 from finetui.files import read_json
 from store.journal_lines import Adopted, Ended, JournalLine, Running
 from store.line_fields import last_line
@@ -22,6 +22,7 @@ from store.lines import End
 from store.states import RunState
 
 MOVED = "its directory was moved here while it had not ended"
+RENUMBERED = "its directory was moved here, or given another number"
 
 
 def line_for(run: RunDir, reading: Reading, executor: Executor, *, moved_in: bool) -> JournalLine | None:
@@ -32,15 +33,15 @@ def line_for(run: RunDir, reading: Reading, executor: Executor, *, moved_in: boo
     record = reading.record
     if not (record.waiting or record.active):
         return None
-    origin = submitted_value(run, "number", int)  # that it was accepted under
-    copied = origin not in (None, run.number) and record.adopted != run.number
+    given = submitted_value(run, "number", int)  # that it was accepted under
+    copied = given not in (None, run.number) and record.adopted != run.number
     last = max((attempt.number for attempt in run.attempts()), default=0)
     if record.logged:
-        return _of_logged(run, record, origin if copied else None)
+        return _of_logged(run, record, copied=copied)
     certain = reading.certain and last <= record.attempt
     if certain and not copied and not moved_in:
         return _finished_after_all(run, record)
-    why = f"it is a copy of run #{origin}, or was moved here" if copied else MOVED
+    why = _why_copied(run) if copied else MOVED
     if not certain:
         why = journal_problem(run, reading) or f"its journal does not know of attempt {last}"
     known = record if last <= record.attempt else replace(record, attempt=last, shim=None, worker=None)
@@ -57,16 +58,22 @@ def line_for(run: RunDir, reading: Reading, executor: Executor, *, moved_in: boo
     return Adopted(run.number, RunState.PAUSED, f"{why}: {asked}", attempt)
 
 
-def _of_logged(run: RunDir, record: RunRecord, origin: int | None) -> JournalLine | None:
-    """A run that a program logs by itself goes on, wherever its directory is; a copy (of run `origin`) does not."""
-    if origin is None and record.active:
+def _of_logged(run: RunDir, record: RunRecord, *, copied: bool) -> JournalLine | None:
+    """A run that a program logs by itself goes on, wherever its directory is; a copy does not."""
+    if not copied and record.active:
         return None
     end = last_line(run.attempt(1).events, End)
-    why = f"it is a copy of run #{origin}, or was moved here" if origin else "its journal is damaged"
+    why = _why_copied(run) if copied else "its journal is damaged"
     ended = lifecycle.logged_verdict(record, end, why) if end else None
     if ended is not None and ended.state is not None:
         return Adopted(run.number, ended.state, ended.reason or f"by its own log, since {why}", 1)
-    return Adopted(run.number, RunState.CANCELLED, f"{why} while its program went on", 1)
+    return Adopted(run.number, RunState.CANCELLED, f"{why}, and its program went on", 1)
+
+
+def _why_copied(run: RunDir) -> str:
+    """Return in words why a directory has another number than it was given."""
+    original = original_of(run)
+    return RENUMBERED if original is None else f"it is a copy of run #{original}"
 
 
 def journal_problem(run: RunDir, reading: Reading) -> str | None:

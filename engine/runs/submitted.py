@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from engine.recipe.command import Command, any_recipe
 from engine.recipe.kinds import LOGGED
 from engine.recipe.sections import Recipe
-from engine.runs.home import RunDir
+from engine.runs.home import RunDir, run_dirs
 from finetui.errors import first_line
 from finetui.files import read_json
 from finetui.home import Home
@@ -46,6 +46,17 @@ def parent_of(run: RunDir, parent: Any) -> RunDir | None:
         if isinstance(parent, int) or (parent and submitted_value(one, "uuid", str) == parent):
             return one
     return None
+
+
+def original_of(run: RunDir) -> int | None:
+    """Return the number of the run of this home that a directory is a copy of: both have one UUID. None where it is of
+    none. Which one is the copy is as `store.identity.claim` decides.
+    """
+    uuid, given = submitted_value(run, "uuid", str), submitted_value(run, "number", int)
+    home = Home(run.path.parent.parent)
+    same = [one.number for one in run_dirs(home) if uuid and submitted_value(one, "uuid", str) == uuid]
+    first = min(same, key=lambda number: (number != given, number), default=run.number)
+    return None if first == run.number else first
 
 
 def read_submitted(run: RunDir) -> tuple[dict[str, Any], Recipe | Command]:

@@ -102,9 +102,32 @@ def test_a_copy_waits_for_a_person(home: Home) -> None:
     shutil.copytree(run.path, copy.path)
     queue = queue_of(home)
     assert queue.counts()["queued"] == [1]
-    assert "it is a copy of run #1, or was moved here" in str(journal.read(copy).reason)
+    assert str(journal.read(copy).reason).startswith("it is a copy of run #1: ")
     assert queue.resume(50) == "queued"
     assert queue_of(home).counts()["queued"] == [1, 50], "it was asked for under this number"
+
+
+@pytest.mark.parametrize("kind", ["queued", "finished"])
+def test_a_copy_names_its_original_by_the_number_that_it_has_here(home: Home, kind: str) -> None:
+    """The original came from another home, where it had the number that is another run's here."""
+    run = make_run(home, 1, kind)
+    if kind == "finished":  # a run that ended where no daemon recorded it
+        run.journal.write_text("".join(run.journal.read_text().splitlines(keepends=True)[:-1]))
+    copy = RunDir(Path(shutil.copytree(run.path, home.runs / "000060-copy")))
+    run.path.rename(home.runs / "000011-original")
+    make_run(home, 1, "finished")
+    queue_of(home)
+    assert "it is a copy of run #11" in str(journal.read(copy).reason)
+    assert "a copy of" not in str(journal.read(RunDir(home.runs / "000011-original")).reason)
+
+
+def test_a_directory_that_was_given_another_number_is_no_copy(home: Home) -> None:
+    run = make_run(home, 1, "queued")
+    moved = RunDir(run.path.rename(home.runs / "000060-moved"))
+    queue_of(home)
+    assert str(journal.read(moved).reason).startswith(
+        "its directory was moved here, or given another number: "
+    )
 
 
 def test_a_copy_of_an_ended_run_is_a_run(home: Home) -> None:
