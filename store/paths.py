@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from finetui.files import read_json
+from finetui.home import Home
 
 RUN_NAME = re.compile(r"0*([0-9]{1,9})-[a-z0-9-]+")
 RUN_JSON = "run.json"
@@ -163,15 +164,29 @@ def list_runs(
                 )
         if paths:
             runs[number] = chosen = _choose(number, paths, known(number))
-            refused |= {path: _not_read(path, number, chosen) for path in paths if path != chosen}
+            refused |= dict.fromkeys((path for path in paths if path != chosen), "")
+    # Anew each time: what was free may be taken by now.
+    if doubled := [path for path in refused if path not in pending]:
+        refused |= _not_read(doubled, runs, _first_free(directory, names))
     return Listing({number: runs[number] for number in sorted(runs)}, refused, tuple(sorted(pending)), names)
 
 
-def _not_read(path: Path, number: int, chosen: Path) -> str:
-    return (
-        f"{path} is not read: run #{number} is {chosen.name}; give it a free number"
-        f" (mv {path.name} 999-{chosen.name.partition('-')[2]}), or move it out of runs/"
-    )
+def _not_read(doubled: list[Path], runs: dict[int, Path], free: int) -> dict[Path, str]:
+    """Return why directories are not read whose number another has, each with a number of its own from `free` on."""
+    why = {}
+    for number, path in enumerate(sorted(doubled), free):
+        taken, _, name = path.name.partition("-")
+        why[path] = (
+            f"{path} is not read: run #{int(taken)} is {runs[int(taken)].name}; give it a free number"
+            f" (mv {path.name} {number:06d}-{name}), or move it out of runs/"
+        )
+    return why
+
+
+def _first_free(directory: Path, names: frozenset[str]) -> int:
+    """Return the first number above those of all runs, removed ones included, which may come back."""
+    removed = [one.number for one in removed_runs(Home(directory.parent).removed)]
+    return max([*removed, *(number for name in names if (number := number_of(name)) is not None)]) + 1
 
 
 def _choose(number: int, paths: list[Path], known: Path | None) -> Path:

@@ -148,7 +148,8 @@ def test_a_second_directory_with_a_number_is_refused_by_name(home: Home) -> None
     queue.tick()
     assert len(queue.refused) == 1
     assert f"{other} is not read: run #1 is {first.path.name}" in queue.refused[0]
-    other.rename(first.path.with_name("000009-other"))
+    assert "(mv 000001-other 000002-other)" in queue.refused[0], "under its own name"
+    other.rename(first.path.with_name("000002-other"))
     queue.tick()
     assert queue.refused == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,25 @@ def test_what_has_not_changed_is_not_looked_at_again(tmp_path: Path, monkeypatch
     assert second.runs == first.runs
     assert all(second.runs[number] is path for number, path in first.runs.items())
     assert list(second.refused) == [tmp_path / "000050-run"]
+
+
+def test_each_directory_with_a_number_of_another_is_given_one_that_is_free(tmp_path: Path) -> None:
+    runs, removed = tmp_path / "runs", tmp_path / "removed"
+    for name in ("000003-a", "000003-b2", "000003-c", "000007-d"):
+        make(runs / name)
+    make(removed / "000009-gone~1764412345")
+    first = list_runs(runs)
+    assert moves(first) == {"000003-b2": "000010-b2", "000003-c": "000011-c"}
+    make(runs / "000010-new")
+    assert moves(list_runs(runs, before=first)) == {"000003-b2": "000011-b2", "000003-c": "000012-c"}
+
+
+def make(run: Path) -> None:
+    run.mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+
+
+def moves(listing: Listing) -> dict[str, str]:
+    """What it advises to call the directories that are not read."""
+    found = [re.search(r"\(mv (\S+) (\S+)\)", why) for why in listing.refused.values()]
+    return {one[1]: one[2] for one in found if one}
