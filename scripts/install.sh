@@ -43,6 +43,9 @@ install -c constraints.txt -e ".[test]"
 # The store works with the next DuckDB as well: `make test` runs its tests again with this one first on the path.
 rm -rf .venv/duckdb-2
 install --no-deps --target .venv/duckdb-2 duckdb==2.0.1
+# Its runs are imported in the tests. It asks for an older Pillow than theirs, and needs none for what they log.
+rm -rf .venv/trackio
+install --no-deps --target .venv/trackio trackio==0.43.0 gradio-client==2.7.2 orjson==3.13.0
 # Also where PYTHONDONTWRITEBYTECODE is set, as in many containers: every run would take 11 s longer to start.
 PYTHONDONTWRITEBYTECODE='' .venv/bin/python -c "
 from engine.models.quiet import quiet_libraries

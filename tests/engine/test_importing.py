@@ -1,10 +1,7 @@
-"""Runs of other tools as run directories, from files that the tools themselves have written: TensorBoard, W&B and the
-Trainer in the test, MLflow and trackio by tests/engine/recorded/record.sh.
-"""
+"""Runs of other tools as run directories, from files that the tools themselves write in the test."""
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import os
@@ -12,7 +9,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +37,7 @@ from store.journal_lines import Ended
 from store.lines import Checkpoint, Log, Metrics
 from store.projection import Projection
 
-RECORDED = Path(__file__).parent / "recorded"
+TRACKIO = Path(sys.prefix) / "trackio"  # scripts/install.sh
 WANDB = """
 import os, time, wandb
 settings = wandb.Settings(console="off", x_stats_sampling_interval=0.2)
@@ -283,18 +279,21 @@ def test_runs_of_wandb(home: Home, tmp_path: Path) -> None:
 # ---- MLflow and trackio ------------------------------------------------------------------------------------
 
 
-def recorded(name: str, to: Path) -> Path:
-    to.parent.mkdir(parents=True, exist_ok=True)
-    to.write_bytes(gzip.decompress((RECORDED / f"{name}.gz").read_bytes()))
-    return to
+def run_program(name: str, folder: Path, *words: str, **environment: str) -> None:
+    """Run a program beside this file whose runs one of the tools tracks, in a folder where no other settings are."""
+    alone = {"HOME": str(folder), "HF_HOME": str(folder), "HF_HUB_OFFLINE": "1"}
+    program = [sys.executable, str(Path(__file__).with_name(name)), *words]
+    subprocess.run(program, cwd=folder, env={**os.environ, **alone, **environment}, check=False, timeout=300)
 
 
 def test_runs_of_mlflow_are_alike_in_its_database_and_its_folders(home: Home, tmp_path: Path) -> None:
-    database = recorded("mlflow.db", tmp_path / "mlflow.db")
-    with tarfile.open(RECORDED / "mlruns.tar.gz") as archive:
-        archive.extractall(tmp_path / "files", filter="data")
+    database, files = tmp_path / "mlflow.db", tmp_path / "files"
+    for store in (f"sqlite:///{database}", f"file://{files}"):
+        run_program(
+            "mlflow_runs.py", tmp_path, store, MLFLOW_ALLOW_FILE_STORE="true", MLFLOW_DISABLE_TELEMETRY="true"
+        )
     shown = []
-    for path in (database, tmp_path / "files"):
+    for path in (database, files):
         outcomes = imported(home, path)
         runs = {outcome.name: run_of(home, outcome.number or 0) for outcome in outcomes}
         assert list(runs) == ["parent", "child", "broken", "killed"], "not the one that was deleted"
@@ -336,7 +335,9 @@ def test_runs_of_mlflow_are_alike_in_its_database_and_its_folders(home: Home, tm
 
 
 def test_runs_of_trackio(home: Home, tmp_path: Path) -> None:
-    outcomes = imported(home, recorded("trackio.db", tmp_path / "trackio" / "tiny.db").parent)
+    there = tmp_path / "trackio"
+    run_program("trackio_runs.py", tmp_path, TRACKIO_DIR=str(there), PYTHONPATH=str(TRACKIO))
+    outcomes = imported(home, there)
     assert [outcome.name for outcome in outcomes] == ["first", "first"], "two runs of one name"
     first, second = (run_of(home, outcome.number or 0) for outcome in outcomes)
     assert read_json(first.meta)["recipe"] == {"method": "trackio", "lr": 1e-4, "peft": {"r": 8}}
@@ -347,7 +348,7 @@ def test_runs_of_trackio(home: Home, tmp_path: Path) -> None:
     assert curve(first, "heldout/loss") == dict.fromkeys((0, 10, 20), math.inf)
     assert "hardware/gpu" in names(first)
     assert curve(second, "train/loss") == {7: 2.0}
-    assert whats(imported(home, tmp_path / "trackio")) == ["known", "known"]
+    assert whats(imported(home, there)) == ["known", "known"]
 
 
 # ---- another home ------------------------------------------------------------------------------------------
