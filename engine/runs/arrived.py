@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from engine.recipe.kinds import LOGGED
@@ -20,18 +21,31 @@ from store.states import RunState
 def line_for(run: RunDir, number: int, where: str) -> Adopted | None:
     """Return the line that says what a run is here, as `number`, which by its journal had not ended `where` it comes
     from: ended, where its own log or its process says so, else paused, for somebody who wants it. None for one whose
-    journal has its end.
+    journal says what it is here, too.
     """
     record = journal.read(run)
     if not (record.waiting or record.active):
-        return None
+        return _renumbered(record, number)
     if record.logged or submitted_value(run, LOGGED, bool):
         return _of_logged(run, record, number, where)
     attempt = max([record.attempt, *(attempt.number for attempt in run.attempts())])
     if ended := _unrecorded_end(run, record, replace(record, number=number, attempt=attempt)):
-        return Adopted(number, ended.state, ended.reason, attempt)
+        return Adopted(number, ended.state, _for_number(ended.reason, run.number, number), attempt)
     why = f"it came from {where}, where it had not ended: finetui resume {number} goes on"
     return Adopted(number, RunState.PAUSED, why, attempt or None)
+
+
+def _renumbered(record: RunRecord, number: int) -> Adopted | None:
+    """Return the line of a paused run whose reason advises what to do by the number that it had there."""
+    reason = _for_number(record.reason, record.number, number)
+    if record.state != RunState.PAUSED or reason == record.reason:
+        return None
+    return Adopted(number, RunState.PAUSED, reason, record.attempt or None)
+
+
+def _for_number(reason: str | None, there: int, here: int) -> str | None:
+    """Return a reason with the commands that it advises for the number that the run has here."""
+    return reason and re.sub(rf"(finetui \w+) {there}\b", rf"\g<1> {here}", reason)
 
 
 def _unrecorded_end(run: RunDir, record: RunRecord, latest: RunRecord) -> Ended | None:

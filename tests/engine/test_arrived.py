@@ -20,7 +20,8 @@ from engine.runs import journal
 from engine.runs.home import RunDir, run_dirs
 from finetui.files import read_json, write_json
 from finetui.home import Home
-from store.journal_lines import Interrupted
+from finetui.log import LogWriter
+from store.journal_lines import Ended, Interrupted
 from store.states import RunState
 
 BEGIN = "import os, finetui\nrun = finetui.init('own')\nrun.log({'loss': 1.0})\n"
@@ -155,6 +156,24 @@ def test_what_was_lost_is_not_counted_again(take_in: TakeIn, other: Home) -> Non
     journal.append(there, journal.read(there), lost())
     (run,) = take_in()
     assert journal.read(run).state == "paused"
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_what_a_paused_run_advises_is_for_the_number_that_it_has_here(
+    take_in: TakeIn, home: Home, other: Home, recorded: bool
+) -> None:
+    make_run(home, 2, "finished")
+    there = make_run(other, 2, "lost")
+    full = "the disk is full: make room, then finetui resume 2"
+    if recorded:
+        journal.append(there, journal.read(there), Ended(RunState.PAUSED, 1, reason=full))
+    else:
+        log = LogWriter(there.attempt(1).events, "worker", there.number, 1)
+        log.write("end", status="paused", step=1, reason=full)
+        log.close()
+    run = take_in()[-1]
+    assert (run.number, journal.read(run).state) == (3, "paused")
+    assert journal.read(run).reason == "the disk is full: make room, then finetui resume 3"
 
 
 def lost() -> Interrupted:
