@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from finetui.heldout import SUITE, HeldOut
 from finetui.log import line_of
 from finetui.measures import as_step
 
@@ -13,8 +14,8 @@ from finetui.measures import as_step
 class Examples:
     """The sets of examples of one run."""
 
-    def __init__(self, warn: Callable[[str], None]) -> None:
-        self._warn = warn
+    def __init__(self, held_out: HeldOut) -> None:
+        self._held_out = held_out
         self._told: set[str] = set()  # sets whose texts are written
 
     def lines(
@@ -26,8 +27,8 @@ class Examples:
         texts: Sequence[Any] | None,
         suite: str,
         reduction: str,
-    ) -> list[bytes]:
-        """Return the lines to write. Raises ValueError in a sentence."""
+    ) -> tuple[dict[str, Any], list[bytes]]:
+        """Return what is new of the run's plan, and the lines to write. Raises ValueError in a sentence."""
         import numpy as np  # with the first examples: the measures of a step do without
 
         at = as_step(step)
@@ -39,8 +40,8 @@ class Examples:
         n = len(nll)
         counts = np.ones(n, dtype=np.int64) if tokens is None else np.array(_listed(tokens)).reshape(-1)
         names = [str(place) for place in range(n)] if ids is None else [str(one) for one in _listed(ids)]
-        lengths = {"tokens": len(counts), "ids": len(names), "texts": n if texts is None else len(texts)}
-        for what, count in lengths.items():
+        given = {"tokens": len(counts), "ids": len(names), "texts": n if texts is None else len(texts)}
+        for what, count in given.items():
             if count != n:
                 raise ValueError(
                     f"there are {n} losses and {count} {what}: one of each is needed for every example"
@@ -56,13 +57,18 @@ class Examples:
             raise ValueError("no example has a token")
         names = [name for name, has in zip(names, used, strict=True) if has]
         result = _mean(nll[used], counts[used])
-        scored = {"id": names, "nll": nll[used].tolist(), "tokens": [int(count) for count in counts[used]]}
+        lengths = [int(count) for count in counts[used]]
+        scored = {"id": names, "nll": nll[used].tolist(), "tokens": lengths}
         made = [line_of("eval", step=at, suite=suite, values={"loss": result}, examples=scored, seconds=None)]
+        rows = None
         if texts is not None and suite not in self._told:
             self._told.add(suite)
             rows = [_text(name, text) for name, text in zip(names, _of_used(texts, used), strict=True)]
             made.insert(0, line_of("examples", suite=suite, rows=rows))
-        return made
+        if suite != SUITE:
+            return {}, made
+        tokens_of = dict(zip(names, lengths, strict=True))
+        return self._held_out.fields(tokens_of, rows, named=ids is not None), made
 
 
 def _mean(nll: Any, counts: Any) -> dict[str, Any]:

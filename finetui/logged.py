@@ -21,6 +21,7 @@ from finetui import endings
 from finetui.config import Config, Summary
 from finetui.errors import FinetuiError
 from finetui.examples import Examples
+from finetui.heldout import HeldOut
 from finetui.home import Home
 from finetui.home import home as default_home
 from finetui.log import line_of
@@ -67,9 +68,10 @@ def init(
             tags=tuple(dict.fromkeys(filter(None, words))),
             group=(word_of(str(group)) or None) if group else None,
             note=str(note or ""),
+            project=str(project) if project else None,
         )
         place = default_home() if home is None else Home(Path(home).expanduser().absolute())
-        run = Run(make_run(place, start), start.config, start.name)
+        run = Run(make_run(place, start), start.config, start.name, start.project)
     except Exception as error:
         why = str(error) if isinstance(error, OSError | FinetuiError) else f"{type(error).__name__}: {error}"
         log.warning("finetui: this run is not logged: %s", why)
@@ -94,7 +96,9 @@ def own_rank() -> int:
 class Run:
     """A run that this process logs. All methods may be called from several threads, and raise nothing."""
 
-    def __init__(self, path: Path | None, config: Mapping[str, Any], name: str = "") -> None:
+    def __init__(
+        self, path: Path | None, config: Mapping[str, Any], name: str = "", project: str | None = None
+    ) -> None:
         """`path`: the run's directory; None logs nothing, as on all ranks but the first. Raises OSError."""
         self.path = path
         self.number = int(path.name.partition("-")[0]) if path else None
@@ -104,7 +108,8 @@ class Run:
         self._lock = threading.RLock()  # a handler of a signal may log as well
         self._said: set[str] = set()
         self._measures = Measures(self._warn)
-        self._examples = Examples(self._warn)
+        self._examples = Examples(HeldOut(project))
+        self._planned: dict[str, Any] = {}  # fields of the line `plan`, of which the last one counts
         self._last: dict[str, Any] = {}
         self.config = Config(config, self._rewrite)
         self.summary = Summary(self._last, lambda values: self.log(values, step=self.step))
@@ -160,18 +165,19 @@ class Run:
             self._refuse("log_examples")
             return
         try:
-            lines = self._examples.lines(step, losses, tokens, ids, texts, suite, reduction)
+            planned, lines = self._examples.lines(step, losses, tokens, ids, texts, suite, reduction)
         except Exception as error:
             self._warn(f"log_examples: {error}")
             return
         with self._lock:
+            self._plan(planned)
             for line in lines:
                 self._append(line)
             self.step = max(self.step, as_step(step) or 0)
 
     def plan(self, total_steps: int, **more: Any) -> None:
         """Say how many optimiser steps there will be. `more`: other fields of the line, see docs/architecture.md."""
-        self._write("plan", total_steps=as_step(total_steps), **more)
+        self._plan({"total_steps": as_step(total_steps), **more})
 
     def checkpoint(self, step: int, path: str | Path) -> None:
         """Say that a checkpoint is whole on the disk."""
@@ -220,6 +226,14 @@ class Run:
                 name: number for name, value in values.items() if (number := as_number(value)) is not None
             }
         self._last.update(values)
+
+    def _plan(self, fields: Mapping[str, Any]) -> None:
+        """Write a plan with these fields and those that are known, where it is another one."""
+        with self._lock:
+            planned = {**self._planned, **plain(dict(fields))}
+            if planned != self._planned:
+                self._planned = planned
+                self._write("plan", **planned)
 
     def _write(self, kind: str, *, sync: bool = False, **fields: Any) -> None:
         if not self.active:

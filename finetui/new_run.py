@@ -40,6 +40,7 @@ class Start:
     tags: tuple[str, ...] = ()
     group: str | None = None
     note: str = ""
+    project: str | None = None
 
 
 def make_run(home: Home, start: Start) -> Path:
@@ -91,6 +92,7 @@ def _fill(run: Path, number: int, slug: str, start: Start, commit: str | None) -
         "slug": slug,
         "created": time.time(),
         "logged": True,
+        "project": start.project,
         "python": platform.python_version(),
         "git_commit": commit,
         "cwd": str(Path.cwd()),

@@ -51,9 +51,11 @@ def judged_by(task: str | None) -> Judged:
 
 
 def sql_of_unit(column: str) -> str:
-    """SQL for the unit of what a task is judged by, for the task in `column`."""
-    cases = " ".join(f"WHEN '{task}' THEN '{judged.unit}'" for task, judged in _OTHERS.items())
-    return f"CASE {column} {cases} ELSE '{_BY_TOKEN.unit}' END"
+    """SQL for the unit of what a task is judged by, for the task in `column`; NULL where no task is known: the program
+    that logged the loss has its own.
+    """
+    cases = " ".join(f"WHEN {column} = '{task}' THEN '{judged.unit}'" for task, judged in _OTHERS.items())
+    return f"CASE WHEN {column} IS NULL THEN NULL {cases} ELSE '{_BY_TOKEN.unit}' END"
 
 
 def sql_of_task(column: str, values: str) -> str:

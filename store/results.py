@@ -6,6 +6,19 @@ from store.best import sql_of_task, sql_of_unit
 
 View = tuple[str, str, dict[str, str]]  # comment, SELECT, comments of the columns
 
+# What a program that is not ours holds out is known by the examples that it logs. Else its runs may be compared within
+# its project, and one without a project with no other.
+_SET = """coalesce(r.heldout_set, d.heldout,
+                CASE WHEN r.task IS NULL THEN coalesce('project ' || r.project, 'run ' || r.run) END)"""
+
+_SET_SAYS = (
+    "hash of the rows held out; where it is not known, of the data and the share held out, and of another program's "
+    "run its project"
+)
+_UNIT_SAYS = (
+    "what the held-out loss is in: nats per token, per text or per pair; NULL of another program's run"
+)
+
 RESULTS: View = (
     "One row per run: what it was trained on, what came of it, and what that took",
     f"""
@@ -34,7 +47,7 @@ WITH shares AS (  -- of runs that do not say which rows they held out: a set of 
   FROM (SELECT run, gpus, price, coalesce(ended, last_t, started) - started AS s FROM attempts) GROUP BY run
 )
 SELECT r.run, r.name, r.state, r.model, r.method, r.task, r.seed, r.seedless_hash,
-       coalesce(r.train_set, d.train) AS train_set, coalesce(r.heldout_set, d.heldout) AS heldout_set, r.heldout_tokens,
+       coalesce(r.train_set, d.train) AS train_set, {_SET} AS heldout_set, r.heldout_tokens,
        {sql_of_unit("r.task")} AS unit, l.heldout_base,
        coalesce(l.heldout, CASE WHEN h.last_step > 0 THEN h.last END) AS heldout, h.best AS heldout_best, h.best_step,
        l.heldout_base - l.heldout AS gain, l.general - l.general_base AS forgotten,
@@ -57,9 +70,9 @@ ORDER BY r.run""",
         "seedless_hash": "hash of the recipe without its name and seed",
         "step": "latest optimiser step logged",
         "train_set": "hash of the rows trained on; of another trainer's run that of the data it was given",
-        "heldout_set": "hash of the rows held out; where it is not known, of the data and the share held out",
+        "heldout_set": _SET_SAYS,
         "heldout_tokens": "what the loss is a mean over; differs where another tokenizer read the same rows",
-        "unit": "what the held-out loss is in: nats per token, per text or per pair",
+        "unit": _UNIT_SAYS,
         "heldout_base": "held-out loss of the base model, at step 0",
         "heldout": "held-out loss of the weights that were kept; NULL before a step is evaluated",
         "heldout_best": "least held-out loss of any evaluation after step 0",
@@ -97,12 +110,12 @@ ORDER BY s.task, s.heldout_set, s.heldout_tokens, place""",
         "heldout_best": "least held-out loss of any evaluation after step 0 (of preferences, preference loss)",
         "best_step": "step of the least held-out loss",
         "heldout_last": "held-out loss of the weights that were kept",
-        "unit": "what the held-out loss is in: nats per token, per text or per pair",
+        "unit": _UNIT_SAYS,
         "general_delta": "general loss now minus that of the base model; above 0 is forgetting",
         "tokens_per_s": "last training speed",
         "trainable": "parameters that are trained",
         "train_set": "hash of the rows trained on; of another trainer's run that of the data it was given",
-        "heldout_set": "hash of the rows held out; where it is not known, of the data and the share held out",
+        "heldout_set": _SET_SAYS,
         "heldout_tokens": "what the loss is a mean over; differs where another tokenizer read the same rows",
     },
 )

@@ -257,10 +257,12 @@ OF_PLAN = (
 
 
 def _plan(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.Plan) -> None:
-    message = f"{line.total_steps} steps"
-    if line.trainable and line.parameters:
-        message += f", {line.trainable:,} of {line.parameters:,} parameters"
-    batch.event(run.run, attempt, entry, message)
+    parts = [
+        f"{line.total_steps} steps" if line.total_steps is not None else "",
+        f"{line.trainable:,} of {line.parameters:,} parameters" if line.trainable and line.parameters else "",
+    ]
+    held_out = f"{line.heldout_examples} held-out examples" if line.heldout_examples else ""
+    batch.event(run.run, attempt, entry, ", ".join(filter(None, parts)) or held_out or "plan")
     for name in OF_PLAN:
         setattr(run, name, getattr(line, name))
     batch.attempt(run.run, attempt, device=line.device)

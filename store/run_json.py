@@ -36,8 +36,10 @@ def run_json(batch: Batch, run: int, directory: Path, body: dict[str, Any]) -> l
     recipe = recipe if isinstance(recipe, dict) else {}
     logged = body.get("logged") is True
     model, method, task = recipe.get("model"), recipe.get("method"), recipe.get("task")
-    if logged:  # its config may mean anything by these words
-        method, task = method if method not in (None, "", "command") else "logged", None
+    if logged:
+        method = method if method not in (None, "", "command") else "logged"
+    if logged or _is_foreign(body):  # its config may mean anything by this word
+        task = None
     slug = directory.name.partition("-")[2]
     items = body.get("datasets") or []
     datasets = [
@@ -74,6 +76,7 @@ def run_json(batch: Batch, run: int, directory: Path, body: dict[str, Any]) -> l
         "host": maybe_text(body.get("host")),
         "sweep": maybe_text(body.get("sweep")),
         "logged": logged,
+        "project": maybe_text(body.get("cwd") if method == "command" else body.get("project")),
         "parent": value(body, "parent", lambda of: parent_of(of, directory)),
     }
     versions = body.get("versions")
@@ -91,6 +94,12 @@ def run_json(batch: Batch, run: int, directory: Path, body: dict[str, Any]) -> l
     for change in fixes:
         batch.add("fixes", run=run, **{name: maybe_text(change.get(name)) for name in OF_FIX})
     return bad
+
+
+def _is_foreign(body: dict[str, Any]) -> bool:
+    """Whether a run was imported from another tool, and not from another home."""
+    origin = body.get("imported")
+    return isinstance(origin, dict) and origin.get("tool") != "finetui"
 
 
 def _is_whole(value: Any) -> bool:

@@ -13,7 +13,7 @@ from store.results import LEADERBOARD, RESULTS
 from store.states import RunState
 
 # Raise when ingest reads the same log into different rows: the file is then rebuilt from the logs.
-INGEST_VERSION = 3
+INGEST_VERSION = 4
 
 _RUN = ("run", "INTEGER", "number of the run")
 _ATTEMPT = ("attempt", "INTEGER", "which process life of the run, from 1")
@@ -83,6 +83,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ("queue_group", "VARCHAR", "its group in the queue; NULL without one"),
             ("tags", "VARCHAR", "its tags, separated by spaces; NULL without any"),
             ("logged", "BOOLEAN", "whether a program that is not ours logs it by itself"),
+            ("project", "VARCHAR", "project of another program's run; of a queued program its folder"),
         ],
     ),
     "attempts": (

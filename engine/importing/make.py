@@ -23,6 +23,7 @@ from store.line_fields import write
 from store.lines import Checkpoint, End, Log, Metrics, Plan, Resume, WorkerLine
 from store.states import RunState
 
+CATCH_ALL = ("Default", "uncategorized")  # where MLflow and W&B put runs that have no place of their own
 TOGETHER_S = 1.0  # measures of one step that were logged within it share a line
 Measured = Mapping[tuple[int, str], Point]  # by step and name
 
@@ -52,6 +53,7 @@ def make(batch: Batch, number: int, candidate: Candidate, run: Foreign, parent: 
         "sweep": None,
         "parent": parent,
         KEY: origin_of(candidate, run),
+        "project": project_of(candidate, run),
         "recipe": recipe,
     }
 
@@ -76,6 +78,14 @@ def origin_of(candidate: Candidate, run: Foreign) -> dict[str, Any]:
         "at": time.time(),
         **run.more,
     }
+
+
+def project_of(candidate: Candidate, run: Foreign) -> str:
+    """Return within what the results of a run may be compared: what its tool gathers runs in, else their folder."""
+    names = [run.more.get(key) for key in ("entity", "project", "experiment")]
+    known = [name for name in names if name]
+    folder = Path(candidate.place.partition("#")[0]).parent
+    return " ".join([candidate.tool, *(known if known and known[-1] not in CATCH_ALL else [str(folder)])])
 
 
 def measured(points: Iterable[Point]) -> Measured:

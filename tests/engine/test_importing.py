@@ -119,6 +119,7 @@ def test_folders_of_event_files_become_runs_once(home: Home, tmp_path: Path) -> 
     outcomes = imported(home, logs)
     assert sorted(outcome.name for outcome in outcomes) == ["a", "b", "c"]
     by_name = {outcome.name: run_of(home, outcome.number or 0) for outcome in outcomes}
+    assert {read_json(run.meta)["project"] for run in by_name.values()} == {f"tensorboard {logs}"}
     body = read_json(by_name["a"].meta)
     assert (body["name"], body["created"], body["host"]) == ("a", 1_000_000.0, os.uname().nodename)
     assert body["imported"]["tool"] == "tensorboard"
@@ -265,7 +266,7 @@ def test_runs_of_wandb(home: Home, tmp_path: Path) -> None:
     assert (record.state, record.reason) == ("failed", "it ended with exit code 1")
     assert (record.tags, record.group) == (("a-b", "night"), "g")
     assert body["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert body["imported"]["id"] == "mine/one"
+    assert (body["imported"]["id"], body["project"]) == ("mine/one", "wandb mine")
     assert curve(run, "train/loss") == {0: 3.0, 2: 2.5, 4: 2.0}
     assert math.isnan(curve(run, "heldout/loss")[6])
     assert curve(run, "train/best") == {6: 1.5}, "what the summary alone has"
@@ -305,6 +306,7 @@ def test_runs_of_mlflow_are_alike_in_its_database_and_its_folders(home: Home, tm
         }  # fmt: skip
         assert set(record.tags) == {"best", "team=x-y"}
         assert body["imported"]["tags"] == {"best": "", "team": "x y"}
+        assert body["project"] == "mlflow tiny"
         losses = curve(parent, "train/loss")
         assert (losses[0], losses[2]) == (3.0, math.inf)
         assert math.isnan(losses[1]), "0 with a mark in the database"
@@ -341,6 +343,7 @@ def test_runs_of_trackio(home: Home, tmp_path: Path) -> None:
     assert [outcome.name for outcome in outcomes] == ["first", "first"], "two runs of one name"
     first, second = (run_of(home, outcome.number or 0) for outcome in outcomes)
     assert read_json(first.meta)["recipe"] == {"method": "trackio", "lr": 1e-4, "peft": {"r": 8}}
+    assert read_json(first.meta)["project"] == "trackio tiny"
     assert journal.read(first).group == "night"
     losses = curve(first, "train/loss")
     assert (losses[0], losses[20]) == (3.0, 1.0)

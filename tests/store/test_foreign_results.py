@@ -1,0 +1,83 @@
+"""Results of runs that other programs log, and of imported ones: what they are compared with, and in which unit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_home import FakeHome, content, rows
+
+import finetui
+from finetui.files import read_json, write_json
+from store.ingest import Ingest
+from store.projection import Projection
+
+
+@pytest.fixture(autouse=True)
+def own_home(home: FakeHome, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUI_HOME", str(home.path))
+    monkeypatch.setenv("FINETUI_DAEMON", "off")
+
+
+def logged(project: str | None, loss: float, **examples: Any) -> None:
+    with finetui.init(project) as run:
+        if examples:
+            for step in (1, 2):
+                run.log_examples(step, [loss, loss], **examples)
+        else:
+            run.log({"eval_loss": loss}, step=1)
+
+
+def board(projection: Projection) -> dict[int, int]:
+    return dict(rows(projection, "SELECT run, place FROM leaderboard"))
+
+
+def test_runs_without_known_examples_are_compared_within_their_project(
+    home: FakeHome, projection: Projection, ingest: Ingest
+) -> None:
+    for project, loss in (("a", 2.0), ("a", 1.0), ("b", 0.5), (None, 0.1), (None, 0.2)):
+        logged(project, loss)
+    for number, project in ((6, "wandb x"), (7, "wandb x"), (8, "mlflow x")):
+        imported = home.run(number, "of-another-tool", task="translation")
+        path = imported.path / "run.json"
+        body = {**read_json(path), "imported": {"tool": "wandb"}, "project": project, "datasets": []}
+        write_json(path, body)
+        imported.start()
+        imported.write("metrics", step=1, values={"heldout/loss": 1.0 / number})
+    ingest.poll()
+    assert board(projection) == {1: 2, 2: 1, 3: 1, 4: 1, 5: 1, 6: 2, 7: 1, 8: 1}
+    assert rows(projection, "SELECT DISTINCT unit, task FROM results") == [(None, None)]
+
+
+def test_runs_that_scored_the_same_examples_are_compared_across_projects(
+    home: FakeHome, projection: Projection, ingest: Ingest, tmp_path: Path
+) -> None:
+    texts = {"tokens": [3, 4], "texts": ["one", ("two", "three")]}
+    logged("a", 2.0, **texts)
+    logged("b", 1.0, **texts)
+    logged("b", 0.5, **{**texts, "tokens": [5, 5]})  # another tokenizer
+    logged("a", 0.1, tokens=[3, 4])  # which two, nobody knows
+    logged("b", 0.2, tokens=[3, 4])
+    logged("a", 0.1, tokens=[3, 4], ids=["x", "y"])
+    logged("b", 0.2, tokens=[3, 4], ids=["x", "y"])
+    logged("b", 0.1, tokens=[3, 4], ids=["y", "x"])
+    ingest.poll()
+    assert board(projection) == {1: 2, 2: 1, 3: 1, 4: 1, 5: 1, 6: 1, 7: 2, 8: 1}
+    held_out = rows(projection, "SELECT heldout_examples, heldout_tokens FROM runs ORDER BY run")
+    assert held_out[:3] == [(2, 7), (2, 7), (2, 10)]
+    rebuilt = Projection(tmp_path / "rebuilt.duckdb")
+    Ingest(rebuilt, home.path).poll()
+    assert {**content(rebuilt), "ingest": []} == {**content(projection), "ingest": []}
+    rebuilt.close()
+
+
+def test_a_set_that_changes_is_not_known(projection: Projection, ingest: Ingest) -> None:
+    with finetui.init("a", total_steps=5) as run:
+        run.log_examples(1, [1.0, 2.0], texts=["one", "two"])
+        run.log_examples(2, [1.0], texts=["one"])
+        run.log_examples(3, [1.0, 2.0], texts=["one", "two"])
+    ingest.poll()
+    known = "SELECT total_steps, heldout_set, heldout_examples, heldout_tokens FROM runs"
+    assert rows(projection, known) == [(5, None, None, None)]
+    assert rows(projection, "SELECT heldout_set FROM leaderboard") == [("project a",)]
