@@ -44,6 +44,7 @@ class TrainerCallback(transformers.TrainerCallback):
             self.run.config.setdefaults(described)
         if self.run is not None and self.run.active:
             self.run.plan(state.max_steps, **_weights(model))
+            _judge(self.run, args)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if self.run is not None and self.run.active and logs:
@@ -74,6 +75,13 @@ def _described(args: Any, model: Any) -> dict[str, Any]:
         config["method"] = str(getattr(adapter.peft_type, "value", adapter.peft_type)).lower()
         config["peft"] = {name: value for name, value in adapter.to_dict().items() if value is not None}
     return config
+
+
+def _judge(run: Run, args: Any) -> None:
+    """Say of the metric that the Trainer chooses checkpoints by whether the greatest is the best."""
+    name, greater = getattr(args, "metric_for_best_model", None), getattr(args, "greater_is_better", None)
+    if name is not None and greater is not None:
+        run.judge(name if name.startswith("eval_") else f"eval_{name}", higher_is_better=bool(greater))
 
 
 def _weights(model: Any) -> dict[str, int]:

@@ -26,6 +26,7 @@ from finetui.home import Home
 from finetui.home import home as default_home
 from finetui.log import line_of
 from finetui.measures import Measures, as_number, as_step
+from finetui.names import directions_of
 from finetui.new_run import Start, make_run, rewrite, word_of
 from finetui.patient_log import PatientLog
 from finetui.plain import plain
@@ -47,6 +48,7 @@ def init(
     group: str | None = None,
     note: str = "",
     total_steps: int | None = None,
+    higher_is_better: str | Iterable[str] | Mapping[str, bool] = (),
     home: str | Path | None = None,
     rank: int | None = None,
     daemon: bool | None = None,
@@ -55,8 +57,9 @@ def init(
 
     `project`: becomes a tag; `name`: shown in lists, by default the project or the script; `config`: what was decided,
     a dictionary or what has one; `group`: as of `finetui run`; `total_steps`: optimiser steps, for the time left;
-    `home`: a directory, by default as of `finetui`; `rank`: of this process, by default from the environment: but for
-    that of 0, the run logs nothing; `daemon`: False starts none (nor does `FINETUI_DAEMON=off`).
+    `higher_is_better`: names of metrics, as they are logged, of which the greatest value is the best (`{"score":
+    False}`: the least); `home`: a directory, by default as of `finetui`; `rank`: of this process, by default from the
+    environment: but for that of 0, the run logs nothing; `daemon`: False starts none (nor does `FINETUI_DAEMON=off`).
     """
     try:
         if (own_rank() if rank is None else rank) != 0:
@@ -69,9 +72,10 @@ def init(
             group=(word_of(str(group)) or None) if group else None,
             note=str(note or ""),
             project=str(project) if project else None,
+            directions=directions_of(higher_is_better),
         )
         place = default_home() if home is None else Home(Path(home).expanduser().absolute())
-        run = Run(make_run(place, start), start.config, start.name, start.project)
+        run = Run(make_run(place, start), start.config, start.name, start.project, start.directions)
     except Exception as error:
         why = str(error) if isinstance(error, OSError | FinetuiError) else f"{type(error).__name__}: {error}"
         log.warning("finetui: this run is not logged: %s", why)
@@ -97,7 +101,12 @@ class Run:
     """A run that this process logs. All methods may be called from several threads, and raise nothing."""
 
     def __init__(
-        self, path: Path | None, config: Mapping[str, Any], name: str = "", project: str | None = None
+        self,
+        path: Path | None,
+        config: Mapping[str, Any],
+        name: str = "",
+        project: str | None = None,
+        directions: Mapping[str, bool] | None = None,
     ) -> None:
         """`path`: the run's directory; None logs nothing, as on all ranks but the first. Raises OSError."""
         self.path = path
@@ -110,6 +119,7 @@ class Run:
         self._measures = Measures(self._warn)
         self._examples = Examples(HeldOut(project))
         self._planned: dict[str, Any] = {}  # fields of the line `plan`, of which the last one counts
+        self._directions = dict(directions or {})
         self._last: dict[str, Any] = {}
         self.config = Config(config, self._rewrite)
         self.summary = Summary(self._last, lambda values: self.log(values, step=self.step))
@@ -191,6 +201,13 @@ class Run:
         self.name = str(name)[:200]
         self._rewrite()
 
+    def judge(self, name: str, *, higher_is_better: bool = True) -> None:
+        """Say whether the greatest or the least value of a metric is its best, also after it was logged."""
+        said = directions_of({name: higher_is_better})
+        if not said.items() <= self._directions.items():
+            self._directions |= said
+            self._rewrite()
+
     def say(self, message: str, level: str = "info") -> None:
         """Write a sentence for people. `level`: `info`, `warning` or `error`."""
         self._write("log", level=level, message=str(message))
@@ -252,7 +269,7 @@ class Run:
             return
         try:
             with self._lock:
-                rewrite(self.path, self.name, plain(dict(self.config)))
+                rewrite(self.path, self.name, plain(dict(self.config)), self._directions)
         except (OSError, ValueError) as error:
             self._warn(f"its config cannot be written: {error}")
 

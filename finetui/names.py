@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 
 # transformers writes `eval_loss` to trainer_state.json and `eval/loss` to TensorBoard (rewrite_logs of its
 # integrations); Lightning and others say val, valid or validation.
@@ -15,6 +16,13 @@ _OURS = {
 }
 STEPS = ("train/global_step", "global_step", "trainer/global_step")  # the step itself, logged as a measure
 LONGEST = 200
+
+
+def directions_of(said: str | Iterable[str] | Mapping[str, bool]) -> dict[str, bool]:
+    """Return by our name whether higher is better; names alone are of metrics of which it is."""
+    if not isinstance(said, Mapping):
+        said = dict.fromkeys([said] if isinstance(said, str) else said, True)
+    return {our_name(str(name)): bool(higher) for name, higher in said.items()}
 
 
 def our_name(name: str, folder: str = "") -> str:

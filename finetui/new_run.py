@@ -14,8 +14,8 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class Start:
     group: str | None = None
     note: str = ""
     project: str | None = None
+    directions: Mapping[str, bool] = field(default_factory=dict)  # by metric: whether higher is better
 
 
 def make_run(home: Home, start: Start) -> Path:
@@ -65,12 +66,13 @@ def make_run(home: Home, start: Start) -> Path:
     return final
 
 
-def rewrite(run: Path, name: str, config: dict[str, Any]) -> None:
-    """Put another name and config in place of those of a run. Raises OSError, ValueError."""
+def rewrite(run: Path, name: str, config: dict[str, Any], directions: Mapping[str, bool]) -> None:
+    """Put another name, config and word on what is better in place of those of a run. Raises OSError, ValueError."""
     path = run / RUN_JSON
     body = read_json(path)
     versions = {**body.get("versions", {}), **loaded_versions()}
-    write_json(path, {**body, "name": name, "recipe": config, "versions": versions})
+    more = {"name": name, "higher_is_better": dict(directions), "recipe": config, "versions": versions}
+    write_json(path, {**body, **more})
 
 
 def slugify(name: str) -> str:
@@ -100,6 +102,7 @@ def _fill(run: Path, number: int, slug: str, start: Start, commit: str | None) -
         "user": user_name(),
         "host": socket.gethostname(),
         "versions": loaded_versions(),
+        "higher_is_better": dict(start.directions),
         "recipe": plain(start.config),
     }
     write_json(run / RUN_JSON, body)

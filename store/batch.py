@@ -73,9 +73,12 @@ class RunRow:
     name: str | None = None  # None: that of run.json
     # Not a column: the run's rows of run_summary; None until they are needed.
     summaries: Summaries | None = None
+    # Nor this: by metric, whether higher is better, as run.json says; None until it is needed.
+    directions: Mapping[str, bool] | None = None
 
 
-STATE_COLUMNS = tuple(item.name for item in fields(RunRow) if item.name != "summaries")
+_NO_COLUMNS = ("summaries", "directions")
+STATE_COLUMNS = tuple(item.name for item in fields(RunRow) if item.name not in _NO_COLUMNS)
 
 
 @dataclass
@@ -100,6 +103,8 @@ class Batch:
     renewed: set[int] = field(
         default_factory=set
     )  # runs whose run.json was written anew, with its rows in `columns`
+    # By run whose program has said it meanwhile: whether higher is better, by metric.
+    turned: dict[int, Mapping[str, bool]] = field(default_factory=dict)
     # By run that is a copy: a UUID of its own, and that of the run that it is a copy of.
     copies: dict[int, tuple[str, str]] = field(default_factory=dict)
     # By run: checkpoints that are on the disk.
@@ -161,7 +166,7 @@ class Batch:
         directions: Mapping[str, bool] = MappingProxyType({}),
     ) -> None:
         """One row of `metrics` per value, folded into the run's summaries. `directions`: whether higher is better, by
-        key, where that was said.
+        key, where the line says so; else run.json may.
         """
         if run.summaries is None:
             raise ValueError(f"the summaries of run {run.run} are not loaded")
@@ -171,7 +176,8 @@ class Batch:
         columns["key"] += values
         columns["value"] += values.values()
         self.n_rows += n
-        summary.add(run.summaries, step, values, directions)
+        known = {**run.directions, **directions} if run.directions else directions
+        summary.add(run.summaries, step, values, known)
         self.summaries.setdefault(run.run, (run.summaries, set()))[1].update(values)
 
     # ---- writing -------------------------------------------------------------------------------------
@@ -185,6 +191,8 @@ class Batch:
         for run in self.renewed:
             for table in OF_RUN_JSON:
                 cursor.execute(f"DELETE FROM {table} WHERE run = $run", {"run": run})
+        for run, directions in self.turned.items():
+            summary.repair(cursor, run, directions)
         self._complete_new_runs()
         for table, columns in self.columns.items():
             select = _SELECTS.get(table, "SELECT * FROM {batch}")

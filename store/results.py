@@ -50,6 +50,7 @@ SELECT r.run, r.name, r.state, r.model, r.method, r.task, r.seed, r.seedless_has
        coalesce(r.train_set, d.train) AS train_set, {_SET} AS heldout_set, r.heldout_tokens,
        {sql_of_unit("r.task")} AS unit, l.heldout_base,
        coalesce(l.heldout, CASE WHEN h.last_step > 0 THEN h.last END) AS heldout, h.best AS heldout_best, h.best_step,
+       h.higher_is_better,
        l.heldout_base - l.heldout AS gain, l.general - l.general_base AS forgotten,
        t.last AS tokens, r.step, s.hours, nullif(s.gpu_hours, 0) AS gpu_hours, s.cost
 FROM runs r JOIN judged j USING (run)
@@ -77,6 +78,7 @@ ORDER BY r.run""",
         "heldout": "held-out loss of the weights that were kept; NULL before a step is evaluated",
         "heldout_best": "least held-out loss of any evaluation after step 0",
         "best_step": "step of the least held-out loss",
+        "higher_is_better": "whether the greatest is the best and not the least: another program may say so",
         "gain": "by how much the held-out loss fell below that of the base model",
         "forgotten": "by how much the general loss, nats per token, rose above that of the base model",
         "tokens": "tokens trained on",
@@ -89,8 +91,8 @@ ORDER BY r.run""",
 LEADERBOARD: View = (
     "Runs by their best held-out loss, among those that can be compared: one task, held-out set, unit, tokenizer",
     """
-SELECT row_number() OVER (PARTITION BY s.task, s.heldout_set, s.unit, s.heldout_tokens
-                          ORDER BY s.heldout_best NULLS LAST, s.run) AS place,
+SELECT row_number() OVER (PARTITION BY s.task, s.heldout_set, s.unit, s.heldout_tokens, s.higher_is_better
+                          ORDER BY if(s.higher_is_better, -s.heldout_best, s.heldout_best) NULLS LAST, s.run) AS place,
        s.run, s.name, s.task, s.state, s.method, s.model, s.heldout_best, s.best_step, s.heldout AS heldout_last,
        s.unit, s.forgotten AS general_delta, t.last AS tokens_per_s, r.trainable, s.train_set, s.heldout_set,
        s.heldout_tokens

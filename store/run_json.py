@@ -96,6 +96,13 @@ def run_json(batch: Batch, run: int, directory: Path, body: dict[str, Any]) -> l
     return bad
 
 
+def directions_of(body: dict[str, Any]) -> dict[str, bool]:
+    """By metric, whether higher is better, where the program that logs the run has said so."""
+    said = body.get("higher_is_better")
+    items = said.items() if isinstance(said, dict) else ()
+    return {str(key): higher for key, higher in items if isinstance(higher, bool)}
+
+
 def _is_foreign(body: dict[str, Any]) -> bool:
     """Whether a run was imported from another tool, and not from another home."""
     origin = body.get("imported")

@@ -17,7 +17,7 @@ from store.log_reader import LogReader
 from store.logs import well_formed
 from store.paths import RUN_JSON, attempts_in, checkpoints_in
 from store.projection import Projection
-from store.run_json import run_json
+from store.run_json import directions_of, run_json
 from store.scale_lines import LOG_NAME
 from store.scale_rows import scale_line
 from store.states import ENDED
@@ -50,9 +50,18 @@ class RunReader:
         return state
 
     def renew(self, watch: Watch, state: RunRow) -> None:
-        """Take the run.json of a run that goes on anew: a program that logs its run may go on deciding."""
+        """Take the run.json of a run that goes on anew: a program that logs its run may go on deciding. What was read
+        before has to be in the tables.
+        """
         self._writer.batch.renewed.add(watch.number)
         self._read_run_json(watch, state)
+        directions, summaries = state.directions or {}, self._summaries(state)
+        if any(
+            key in directions and one.higher_is_better != directions[key] for key, one in summaries.items()
+        ):
+            self._writer.batch.turned[watch.number] = directions
+            self._writer.flush(self._known)
+            state.summaries = None
 
     def _read_run_json(self, watch: Watch, state: RunRow) -> None:
         path, number, batch = watch.path / RUN_JSON, watch.number, self._writer.batch
@@ -60,6 +69,7 @@ class RunReader:
         try:
             body = well_formed(read_json(path))
             problems = run_json(batch, number, watch.path, body)
+            state.directions = directions_of(body)
             claim(self._known, batch, number, body)
         except Exception as error:
             run_json(batch, number, watch.path, {})
@@ -112,20 +122,36 @@ class RunReader:
         for number, path in logs.items():
             if number >= watch.attempt and path.exists():
                 watch.attempt = number
-                grew |= self._logs.read(path, watch.number, number, partial(self._worker, state, number))
+                grew |= self._logs.read(
+                    path, watch.number, number, partial(self._worker, state, watch, number)
+                )
         return grew
 
     def _journal(self, state: RunRow, directory: Path, entry: dict[str, Any]) -> list[str]:
         return rows.journal_line(self._writer.batch, state, entry, directory)
 
-    def _worker(self, state: RunRow, attempt: int, entry: dict[str, Any]) -> list[str]:
+    def _worker(self, state: RunRow, watch: Watch, attempt: int, entry: dict[str, Any]) -> list[str]:
+        if state.directions is None:
+            state.directions = _directions(watch.path / RUN_JSON)
+        self._summaries(state)
+        return rows.worker_line(self._writer.batch, state, attempt, entry)
+
+    def _summaries(self, state: RunRow) -> summary.Summaries:
         if state.summaries is None:
             with self._projection.read() as cursor:
                 state.summaries = summary.load(cursor, state.run)
-        return rows.worker_line(self._writer.batch, state, attempt, entry)
+        return state.summaries
 
     def _scales(self, state: RunRow, entry: dict[str, Any]) -> list[str]:
         return scale_line(self._writer.batch, state.run, entry)
+
+
+def _directions(path: Path) -> dict[str, bool]:
+    """Return what a run.json says of which values are better; nothing where it cannot be read."""
+    try:
+        return directions_of(well_formed(read_json(path)))
+    except (OSError, ValueError):
+        return {}
 
 
 def _stamp(path: Path) -> int:

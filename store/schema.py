@@ -433,7 +433,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             (
                 "higher_is_better",
                 "BOOLEAN",
-                "as the metric says, else by its name: accuracy, f1, rouge, bleu, margin, …",
+                "as the metric or the program says, else by its name: accuracy, f1, rouge, bleu, margin, …",
             ),
         ],
     ),

@@ -67,13 +67,16 @@ def load(cursor: duckdb.DuckDBPyConnection, run: int) -> Summaries:
     return {key: Summary(*rest) for key, *rest in cursor.execute(sql, {"run": run}).fetchall()}
 
 
-def repair(cursor: duckdb.DuckDBPyConnection, run: int) -> None:
-    """Work out a run's summaries afresh from its metrics, by the same rules as `add`."""
+def repair(cursor: duckdb.DuckDBPyConnection, run: int, directions: Mapping[str, bool] = _AS_NAMED) -> None:
+    """Work out a run's summaries afresh from its metrics, by the same rules as `add`. `directions`: whether higher is
+    better, where that is said by now; of other metrics it stays as it is.
+    """
     score = "CASE WHEN list_contains($higher, key) THEN -value ELSE value END"
     counts = f"isfinite(value) AND (step > 0 OR NOT starts_with(key, '{RESULT}'))"
     parameters: dict[str, Any] = {"run": run}
     said = cursor.execute("SELECT key FROM run_summary WHERE run = $run AND higher_is_better", parameters)
-    parameters |= {"higher": [key for (key,) in said.fetchall()]}
+    higher = {key for (key,) in said.fetchall() if directions.get(key, True)}
+    parameters |= {"higher": sorted(higher | {key for key, is_so in directions.items() if is_so})}
     cursor.execute("DELETE FROM run_summary WHERE run = $run", {"run": run})
     cursor.execute(
         f"""

@@ -94,8 +94,17 @@ class Run:
             self._own.finish()
         _forget(self)
 
-    def define_metric(self, name: str, *_: Any, **__: Any) -> None:
-        """Do nothing: every metric is shown over the steps, with its least and its last value."""
+    def define_metric(
+        self, name: str, *_: Any, summary: str | None = None, goal: str | None = None, **__: Any
+    ) -> None:
+        """Take from `goal` or `summary` whether the greatest value is the best. The rest is nothing to finetui: every
+        metric is shown over the steps, with its best and its last value.
+        """
+        higher = _is_higher_better(summary, goal)
+        if higher is not None and "*" in name:
+            _leave_out(f"define_metric({name!r})", "say of each metric by its name what is better")
+        elif higher is not None:
+            self._own.judge(name, higher_is_better=higher)
 
     def watch(self, *_: Any, **__: Any) -> None:
         _leave_out("watch", "gradients and weights are not logged")
@@ -194,8 +203,8 @@ def finish(exit_code: int | None = None, quiet: bool | None = None) -> None:
         run.finish(exit_code, quiet)
 
 
-def define_metric(name: str, *_: Any, **__: Any) -> None:
-    _current("define_metric").define_metric(name)
+def define_metric(name: str, *others: Any, **more: Any) -> None:
+    _current("define_metric").define_metric(name, *others, **more)
 
 
 def watch(*_: Any, **__: Any) -> None:
@@ -229,6 +238,14 @@ def setup(*_: Any, **__: Any) -> None:
 
 def teardown(*_: Any, **__: Any) -> None:
     finish()
+
+
+def _is_higher_better(summary: str | None, goal: str | None) -> bool | None:
+    """Return what W&B is told of a metric; None where it is not told."""
+    if goal in ("maximize", "minimize"):
+        return goal == "maximize"
+    ends = {"max", "min"} & set((summary or "").replace(" ", "").split(","))
+    return "max" in ends if len(ends) == 1 else None
 
 
 class _Medium:

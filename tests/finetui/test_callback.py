@@ -10,6 +10,7 @@ import torch
 import transformers
 
 import finetui
+from finetui.files import read_json
 from finetui.home import Home
 from finetui.log import read_log
 
@@ -48,7 +49,7 @@ def train(folder: Path, callback: finetui.TrainerCallback, **more: Any) -> None:
 
 def test_a_trainer_is_a_run(tmp_path: Path) -> None:
     callback = finetui.TrainerCallback(project="mine", config={"seed": 7})
-    train(tmp_path, callback)
+    train(tmp_path, callback, metric_for_best_model="samples_per_second", greater_is_better=True)
     run = callback.run
     assert run is not None
     assert run.path is not None
@@ -67,6 +68,7 @@ def test_a_trainer_is_a_run(tmp_path: Path) -> None:
     assert lines[-1]["kind"] == "end"
     assert run.config["learning_rate"] == 1e-3
     assert run.config["seed"] == 7
+    assert read_json(run.path / "run.json")["higher_is_better"] == {"heldout/samples_per_second": True}
 
 
 def test_a_run_that_goes_on_is_not_ended(tmp_path: Path) -> None:

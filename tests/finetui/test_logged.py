@@ -24,6 +24,7 @@ from small_disk import small_disk
 import finetui
 from finetui import endings
 from finetui.compat import wandb
+from finetui.files import read_json
 from finetui.home import Home
 from finetui.log import read_log
 from finetui.measures import Measures
@@ -328,6 +329,9 @@ def test_scripts_of_wandb_go_on_as_they_are(
     )
     wandb.config.update({"batch": 8})
     wandb.define_metric("acc", summary="max")
+    wandb.define_metric("val/wer", step_metric="epoch", goal="minimize")
+    wandb.define_metric("val/*", summary="min,max")
+    wandb.define_metric("*", summary="max")
     wandb.watch(object())
     wandb.log({"acc": 0.5}, commit=False)
     wandb.log(
@@ -353,7 +357,10 @@ def test_scripts_of_wandb_go_on_as_they_are(
         1: {"train/loss": 0.5},
         10: {"train/loss": 0.25, "summary/best": 0.25},
     }
-    for what in ("watch", "picture", "pictures", "line"):
+    assert own.path is not None
+    told = read_json(own.path / "run.json")["higher_is_better"]
+    assert told == {"train/acc": True, "heldout/wer": False}
+    for what in ("define_metric('*')", "watch", "picture", "pictures", "line"):
         assert f"{what} is left out" in caplog.text
     with pytest.raises(AttributeError, match=r"has no sweep: it stands in for"):
         wandb.sweep({})

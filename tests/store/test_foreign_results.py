@@ -81,3 +81,46 @@ def test_a_set_that_changes_is_not_known(projection: Projection, ingest: Ingest)
     known = "SELECT total_steps, heldout_set, heldout_examples, heldout_tokens FROM runs"
     assert rows(projection, known) == [(5, None, None, None)]
     assert rows(projection, "SELECT heldout_set FROM leaderboard") == [("project a",)]
+
+
+BEST = "SELECT key, best, best_step, higher_is_better FROM run_summary ORDER BY run, key"
+
+
+def test_a_program_says_of_which_metrics_the_greatest_is_the_best(
+    home: FakeHome, projection: Projection, ingest: Ingest, tmp_path: Path
+) -> None:
+    run = finetui.init("a", higher_is_better={"acc": True, "a_score": False})
+    run.log({"acc": 0.5, "late": 0.5, "a_score": 2.0, "eval_loss": 1.0})
+    run.log({"acc": 0.75, "late": 0.75, "a_score": 1.0, "eval_loss": 2.0})
+    ingest.poll()
+    told = [("train/a_score", 1.0, 2, False), ("train/acc", 0.75, 2, True)]
+    assert rows(projection, BEST) == [("heldout/loss", 1.0, 1, False), *told, ("train/late", 0.5, 1, False)]
+    run.judge("late")
+    run.judge("eval_loss")
+    run.log({"late": 0.6, "later": 1.0})
+    ingest.poll()
+    turned = [("heldout/loss", 2.0, 2, True), *told, ("train/late", 0.75, 2, True)]
+    assert rows(projection, BEST) == [*turned, ("train/later", 1.0, 3, False)]
+    Ingest(projection, home.path).poll()  # of another daemon, which has to look first
+    run.judge("later")
+    again = Ingest(projection, home.path)
+    run.log({"later": 3.0, "late": 0.9})
+    again.poll()
+    turned[-1] = ("train/late", 0.9, 4, True)
+    assert rows(projection, BEST) == [*turned, ("train/later", 3.0, 4, True)]
+    run.finish()
+    logged("a", 3.0)
+    again.poll()
+    rebuilt = Projection(tmp_path / "rebuilt.duckdb")
+    Ingest(rebuilt, home.path).poll()
+    assert {**content(rebuilt), "ingest": []} == {**content(projection), "ingest": []}
+    rebuilt.close()
+
+
+def test_places_go_by_what_is_better(projection: Projection, ingest: Ingest) -> None:
+    for value in (0.5, 0.75):
+        with finetui.init("a", higher_is_better="eval_loss") as run:
+            run.log({"eval_loss": value}, step=1)
+    logged("a", 0.1)
+    ingest.poll()
+    assert board(projection) == {1: 2, 2: 1, 3: 1}
