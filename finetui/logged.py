@@ -44,7 +44,7 @@ def init(
     *,
     name: str | None = None,
     config: Any = None,
-    tags: Iterable[str] = (),
+    tags: str | Iterable[str] = (),
     group: str | None = None,
     note: str = "",
     total_steps: int | None = None,
@@ -64,7 +64,8 @@ def init(
     try:
         if (own_rank() if rank is None else rank) != 0:
             return Run(None, _config(config))
-        words = [word_of(str(word)) for word in (*((project,) if project else ()), *tags)]
+        given = [tags] if isinstance(tags, str) else tags or ()
+        words = [word_of(str(word)) for word in (*((project,) if project else ()), *given)]
         start = Start(
             name=str(name or project or _script())[:200],
             config=_config(config),

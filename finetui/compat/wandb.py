@@ -178,7 +178,7 @@ def init(
     project = project or os.environ.get("WANDB_PROJECT")
     name = name or os.environ.get("WANDB_NAME")
     disabled = (mode or os.environ.get("WANDB_MODE")) == "disabled"
-    words = [tags] if isinstance(tags, str) else list(tags or ())
+    words = [tags] if isinstance(tags, str) else tags or ()
     own = logged.init(
         project,
         name=name,

@@ -28,7 +28,7 @@ from finetui.files import read_json
 from finetui.home import Home
 from finetui.log import read_log
 from finetui.measures import Measures
-from store.journal_lines import JOURNAL
+from store.journal_lines import JOURNAL, Tagged
 from store.line_fields import Bad, read_lines
 from store.lines import WORKER, End, Eval
 
@@ -96,6 +96,13 @@ def test_a_run_is_a_directory_as_our_own_are(home: Home) -> None:
         "lr": 1e-4, "model": "gpt2", "betas": [0.9, 0.5], "where": "x", "none": "Infinity",
     }  # fmt: skip
     assert {path.name for path in home.path.iterdir()} == {"numbers", "runs"}
+
+
+def test_a_text_is_one_tag() -> None:
+    with finetui.init(tags="single one") as run:
+        assert run.path is not None
+    journal = read_lines(run.path / "journal.jsonl", JOURNAL)
+    assert [line.tags for _, line in journal if isinstance(line, Tagged)] == [["single-one"]]
 
 
 def test_a_line_says_what_json_would(caplog: pytest.LogCaptureFixture) -> None:
