@@ -10,8 +10,10 @@ from typing import Any
 
 import transformers
 
+from finetui.devices import devices
 from finetui.logged import Run, init, log
 
+_NUMBERS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 NOT_CONFIG = ("run_name", "report_to", "logging_dir")
 
 
@@ -23,18 +25,27 @@ class TrainerCallback(transformers.TrainerCallback):
         self._given = run
         self._of_run = of_run
         self.run = run
+        self._has_evaluated = False
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+    def on_train_begin(
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        model: Any = None,
+        train_dataloader: Any = None,
+        **_: Any,
+    ) -> None:
         if not state.is_world_process_zero:
             return
         try:
-            self._begin(args, state, model)
+            self._begin(args, state, model, train_dataloader)
         except (
             Exception
         ) as error:  # arguments or a model of a kind that nobody has seen: the training goes on
             log.warning("finetui: the run lacks its config: %s: %s", type(error).__name__, error)
 
-    def _begin(self, args: Any, state: Any, model: Any) -> None:
+    def _begin(self, args: Any, state: Any, model: Any, loader: Any) -> None:
         described = _described(args, model)
         if self._given is None and (self.run is None or not self.run.active):
             config = {**described, **dict(self._of_run.get("config") or {})}
@@ -43,7 +54,8 @@ class TrainerCallback(transformers.TrainerCallback):
         elif self.run is not None and self.run.active:
             self.run.config.setdefaults(described)
         if self.run is not None and self.run.active:
-            self.run.plan(state.max_steps, **_weights(model))
+            facts = {**_weights(model), **_precision(args, model), **_devices(args), **_sizes(args)}
+            self.run.plan(state.max_steps, **facts, **_rows("train_examples", loader))
             _judge(self.run, args)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
@@ -51,6 +63,11 @@ class TrainerCallback(transformers.TrainerCallback):
             self.run.log(
                 {name: value for name, value in logs.items() if name != "total_flos"}, step=state.global_step
             )
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, eval_dataloader: Any = None, **_: Any) -> None:
+        if self.run is not None and self.run.active and not self._has_evaluated:
+            self._has_evaluated = True  # of several sets the first
+            self.run.plan(**_rows("heldout_examples", eval_dataloader))
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -93,3 +110,40 @@ def _weights(model: Any) -> dict[str, int]:
         "parameters": sum(size for size, _ in sizes),
         "trainable": sum(size for size, trained in sizes if trained),
     }
+
+
+def _devices(args: Any) -> dict[str, Any]:
+    """Return what the Trainer computes on, over all processes."""
+    kind = args.device.type
+    if kind == "cuda":
+        return devices(args.n_gpu, args.world_size)
+    return {"device": kind, "gpus": 0} if kind == "cpu" else {"device": kind}
+
+
+def _precision(args: Any, model: Any) -> dict[str, str]:
+    """Return what is computed in: mixed, as the arguments say, else what the weights are in."""
+    if args.bf16 or args.fp16:
+        return {"precision": "bf16" if args.bf16 else "fp16"}
+    try:
+        number = str(next(model.parameters()).dtype).removeprefix("torch.")
+    except (AttributeError, StopIteration):
+        return {}
+    return {"precision": _NUMBERS.get(number, number)}
+
+
+def _sizes(args: Any) -> dict[str, int]:
+    """Return where TRL cuts examples, and the tokens of a step where it packs them."""
+    longest = getattr(args, "max_length", None) or getattr(args, "max_seq_length", None)
+    if not longest:
+        return {}
+    sequences = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    packed = {"tokens_per_step": sequences * longest} if getattr(args, "packing", False) else {}
+    return {"max_length": longest, **packed}
+
+
+def _rows(name: str, loader: Any) -> dict[str, int]:
+    """Return under a name how many examples a loader has; nothing of a stream."""
+    try:
+        return {name: len(loader.dataset)}
+    except (AttributeError, TypeError):
+        return {}

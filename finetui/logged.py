@@ -19,6 +19,7 @@ from typing import Any
 
 from finetui import endings
 from finetui.config import Config, Summary
+from finetui.devices import devices
 from finetui.errors import FinetuiError
 from finetui.examples import Examples
 from finetui.heldout import HeldOut
@@ -119,6 +120,7 @@ class Run:
         self._said: set[str] = set()
         self._measures = Measures(self._warn)
         self._examples = Examples(HeldOut(project))
+        self._looked_at_devices = False
         self._planned: dict[str, Any] = {}  # fields of the line `plan`, of which the last one counts
         self._directions = dict(directions or {})
         self._last: dict[str, Any] = {}
@@ -148,6 +150,8 @@ class Run:
                     self._warn(f"{step!r} is no step: a whole number from 0 on")
                     now = self.step
                 self.step = now
+                if not self._looked_at_devices:
+                    self._look_at_devices()
                 line = self._measures.line(values, now)
                 if line is not None and self._log is not None:
                     self._log.append(line)
@@ -186,9 +190,11 @@ class Run:
                 self._append(line)
             self.step = max(self.step, as_step(step) or 0)
 
-    def plan(self, total_steps: int, **more: Any) -> None:
-        """Say how many optimiser steps there will be. `more`: other fields of the line, see docs/architecture.md."""
-        self._plan({"total_steps": as_step(total_steps), **more})
+    def plan(self, total_steps: int | None = None, **more: Any) -> None:
+        """Say how many optimiser steps there will be. `more`: other fields of the line, such as `device`, `gpus`,
+        `precision`, `tokens_per_step` and `train_examples`, see docs/architecture.md. What was said before stays.
+        """
+        self._plan(({} if total_steps is None else {"total_steps": as_step(total_steps)}) | more)
 
     def checkpoint(self, step: int, path: str | Path) -> None:
         """Say that a checkpoint is whole on the disk."""
@@ -223,6 +229,7 @@ class Run:
         with self._lock:
             if self._log is None:
                 return
+            self._look_at_devices()
             why = {"error": error} if status == "failed" else {"reason": error}
             self._append(line_of("end", status=status, step=self.step, **why), sync=True)
             self._log.close()
@@ -252,6 +259,14 @@ class Run:
             if planned != self._planned:
                 self._planned = planned
                 self._write("plan", **planned)
+
+    def _look_at_devices(self) -> None:
+        """Say what the program computes on, unless it has said so: at the first measures and at the end, since a GPU is
+        seldom in use when a run begins.
+        """
+        self._looked_at_devices = True
+        if self._planned.keys().isdisjoint(("device", "gpus")) and (found := devices()):
+            self._plan(found)
 
     def _write(self, kind: str, *, sync: bool = False, **fields: Any) -> None:
         if not self.active:

@@ -24,6 +24,7 @@ def eval_line(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: Eval)
     common = {"run": run.run, "attempt": attempt, "step": line.step}
     shown = _add_results(batch, run, attempt, t, line.step, suite, line.values, line.seconds)
     batch.extend("eval_examples", len(columns["example"]), **common, suite=suite, **columns)
+    run.step = max(run.step or 0, line.step)  # a program may log nothing but examples
     seen = {"kind": "eval", "t": t, "step": line.step, "suite": suite, "seconds": line.seconds}
     if line.confusion:
         seen["confusion"] = line.confusion

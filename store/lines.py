@@ -75,6 +75,9 @@ class Plan:
     trainable: Annotated[int | None, "weights that are trained"] = None
     precision: Annotated[str | None, "number format that is computed in: `fp32`, `bf16`"] = None
     device: Annotated[str | None, "what it runs on: `cpu`, `2 × NVIDIA H100`"] = None
+    gpus: Annotated[
+        Small | None, "how many, where the daemon has not chosen them; 0 on the CPU", LEFT_OUT
+    ] = None
     max_length: Annotated[int | None, "tokens after which an example is cut"] = None
     activation_checkpointing: Annotated[
         bool | None, "whether activations are computed again to save memory"

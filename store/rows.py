@@ -199,7 +199,7 @@ def worker_line(batch: Batch, run: RunRow, attempt: int, entry: Entry) -> list[s
     else:  # of a later finetui
         level = str(entry.get("level") or "info")
         batch.event(run.run, attempt, entry, str(entry.get("message") or kind), level)
-    if kind in ("resume", "plan", "phase", "metrics", "end"):
+    if kind in ("resume", "plan", "phase", "metrics", "eval", "end"):
         batch.runs[run.run] = run
     return bad
 
@@ -265,7 +265,7 @@ def _plan(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.Pla
     batch.event(run.run, attempt, entry, ", ".join(filter(None, parts)) or held_out or "plan")
     for name in OF_PLAN:
         setattr(run, name, getattr(line, name))
-    batch.attempt(run.run, attempt, device=line.device)
+    batch.attempt(run.run, attempt, device=line.device, gpus=line.gpus)
 
 
 def _phase(batch: Batch, run: RunRow, attempt: int, entry: Entry, line: lines.Phase) -> None:

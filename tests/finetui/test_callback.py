@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 import transformers
 
 import finetui
+from finetui import callback
 from finetui.files import read_json
 from finetui.home import Home
 from finetui.log import read_log
@@ -27,6 +29,14 @@ class Few(torch.nn.Module):
 
 
 ROWS = [{"x": torch.tensor([float(i)]), "labels": torch.tensor([2.0 * i])} for i in range(8)]
+
+
+GPUS = {  # what torch says where one of eight is in use
+    "is_initialized": lambda: True,
+    "device_count": lambda: 8,
+    "memory_reserved": lambda index: 1000 if index == 3 else 0,
+    "get_device_name": lambda index: "NVIDIA H200",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -48,9 +58,9 @@ def train(folder: Path, callback: finetui.TrainerCallback, **more: Any) -> None:
 
 
 def test_a_trainer_is_a_run(tmp_path: Path) -> None:
-    callback = finetui.TrainerCallback(project="mine", config={"seed": 7})
-    train(tmp_path, callback, metric_for_best_model="samples_per_second", greater_is_better=True)
-    run = callback.run
+    logs = finetui.TrainerCallback(project="mine", config={"seed": 7})
+    train(tmp_path, logs, metric_for_best_model="samples_per_second", greater_is_better=True)
+    run = logs.run
     assert run is not None
     assert run.path is not None
     assert not run.active
@@ -61,8 +71,13 @@ def test_a_trainer_is_a_run(tmp_path: Path) -> None:
             values.setdefault(name, []).append(line["step"])
     assert values["train/loss"] == values["train/lr"] == values["train/grad_norm"] == [1, 2, 3, 4]
     assert values["heldout/loss"] == [2, 4]
-    (plan,) = [line for line in lines if line["kind"] == "plan"]
-    assert (plan["total_steps"], plan["parameters"], plan["trainable"]) == (4, 2, 2)
+    first, *_, plan = [line for line in lines if line["kind"] == "plan"]
+    facts = {
+        "total_steps": 4, "parameters": 2, "trainable": 2, "device": "cpu", "gpus": 0, "precision": "fp32",
+        "train_examples": 8,
+    }  # fmt: skip
+    assert {key: value for key, value in first.items() if key not in ("kind", "t")} == facts
+    assert {key: plan[key] for key in (*facts, "heldout_examples")} == {**facts, "heldout_examples": 2}
     saved = [(line["step"], line["path"]) for line in lines if line["kind"] == "checkpoint"]
     assert saved == [(step, str(tmp_path / "out" / f"checkpoint-{step}")) for step in (2, 4)]
     assert lines[-1]["kind"] == "end"
@@ -78,3 +93,16 @@ def test_a_run_that_goes_on_is_not_ended(tmp_path: Path) -> None:
         run.log({"after": 1.0})
     assert run.config["mine"] == 1
     assert run.config["max_steps"] == 4
+
+
+def test_what_trl_and_a_machine_with_gpus_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, answer in GPUS.items():
+        monkeypatch.setattr(torch.cuda, name, answer)
+    args = SimpleNamespace(
+        device=torch.device("cuda", 0), n_gpu=1, world_size=4, bf16=True, fp16=False, max_length=512, packing=True,
+        train_batch_size=2, gradient_accumulation_steps=8,
+    )  # fmt: skip
+    assert callback._devices(args) == {"device": "4 × NVIDIA H200", "gpus": 4}
+    assert callback._precision(args, None) == {"precision": "bf16"}
+    assert callback._sizes(args) == {"max_length": 512, "tokens_per_step": 2 * 8 * 4 * 512}
+    assert callback._rows("train_examples", SimpleNamespace(dataset=iter(()))) == {}

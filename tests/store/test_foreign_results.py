@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -124,3 +126,38 @@ def test_places_go_by_what_is_better(projection: Projection, ingest: Ingest) -> 
     logged("a", 0.1)
     ingest.poll()
     assert board(projection) == {1: 2, 2: 1, 3: 1}
+
+
+def test_gpus_that_a_program_uses_are_paid_for_by_the_hour(
+    projection: Projection, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its torch is asked at the first measures, when a GPU is in use at last."""
+    cuda = SimpleNamespace(
+        is_initialized=lambda: len(asked) > 0, device_count=lambda: 2, memory_reserved=lambda index: 1000,
+        get_device_name=lambda index: "NVIDIA H200",
+    )  # fmt: skip
+    asked: list[str] = []
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with finetui.init("a", total_steps=9) as run:
+        asked.append("a model is on the GPU")
+        run.log({"loss": 1.0})
+        run.plan(train_examples=70, precision="bf16")
+    with finetui.init("a") as other:
+        other.plan(device="TPU v5", gpus=0)
+        other.log({"loss": 1.0})
+    ingest.poll()
+    attempts = rows(projection, "SELECT device, gpus FROM attempts ORDER BY run")
+    assert attempts == [("8 × NVIDIA H200", 8), ("TPU v5", 0)]
+    known = rows(projection, "SELECT total_steps, train_examples, precision FROM runs ORDER BY run")
+    assert known == [(9, 70, "bf16"), (None, None, None)]
+    spent = rows(projection, "SELECT round(gpu_hours / hours) FROM results WHERE hours > 0 ORDER BY run")
+    assert spent == [(8.0,), (None,)]
+
+
+def test_a_run_that_logs_examples_alone_has_their_step(projection: Projection, ingest: Ingest) -> None:
+    with finetui.init("a") as run:
+        for step in (0, 7):
+            run.log_examples(step, [1.0, 2.0])
+    ingest.poll()
+    assert rows(projection, "SELECT step FROM runs") == [(7,)]
