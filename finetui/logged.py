@@ -143,6 +143,9 @@ class Run:
         if self._log is None or os.getpid() != self._pid:
             self._refuse("log")
             return
+        if not hasattr(values, "items"):
+            self._warn(f"log takes a dictionary of numbers by name, and {type(values).__name__} is none")
+            return
         try:
             with self._lock:
                 now = self.step + 1 if step is None else as_step(step)

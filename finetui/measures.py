@@ -62,7 +62,9 @@ class Measures:
                 self._warn(f"{str(name)[:40]}… is nested too deeply and is left out")
             return
         number = as_number(value)
-        if number is None:
+        if number is None and isinstance(value, int):
+            self._warn(f"{name} is left out: it is too large for a number of 64 bits")
+        elif number is None:
             self._warn(f"{name} is left out: {type(value).__name__} is no number")
         else:
             word = repr(number) if isfinite(number) else f'"{spelled(number)}"'
