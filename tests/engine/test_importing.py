@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from supervision import submission
 from torch.utils.tensorboard import SummaryWriter
+from tracked import TRACKIO, run_program
 from transformers.trainer_callback import TrainerState as State
 
 from engine.basics.errors import QueueError
@@ -37,7 +38,6 @@ from store.journal_lines import Ended
 from store.lines import Checkpoint, Log, Metrics
 from store.projection import Projection
 
-TRACKIO = Path(sys.prefix) / "trackio"  # scripts/install.sh
 WANDB = """
 import os, time, wandb
 settings = wandb.Settings(console="off", x_stats_sampling_interval=0.2)
@@ -278,13 +278,6 @@ def test_runs_of_wandb(home: Home, tmp_path: Path) -> None:
 
 
 # ---- MLflow and trackio ------------------------------------------------------------------------------------
-
-
-def run_program(name: str, folder: Path, *words: str, **environment: str) -> None:
-    """Run a program beside this file whose runs one of the tools tracks, in a folder where no other settings are."""
-    alone = {"HOME": str(folder), "HF_HOME": str(folder), "HF_HUB_OFFLINE": "1"}
-    program = [sys.executable, str(Path(__file__).with_name(name)), *words]
-    subprocess.run(program, cwd=folder, env={**os.environ, **alone, **environment}, check=False, timeout=300)
 
 
 def test_runs_of_mlflow_are_alike_in_its_database_and_its_folders(home: Home, tmp_path: Path) -> None:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from pathlib import Path
 
 from live import Line, Live
 from supervision import until
+from tracked import TRACKIO, run_program
 from with_daemon import row
 
 from finetui.errors import ExitCode
 
-RECORDED = Path(__file__).parents[1] / "engine" / "recorded"
 REFUSED = ("resume", "requeue", "clone", "fix", "export")
 
 
 def test_runs_are_imported_beside_the_daemon_and_are_like_others(live: Live, finetui: Line) -> None:
     runs = sorted(live.home.runs.iterdir())
-    Path("tracked").mkdir()
-    Path("tracked/tiny.db").write_bytes(gzip.decompress((RECORDED / "trackio.db.gz").read_bytes()))
+    tracked = Path("tracked").absolute()
+    run_program("trackio_runs.py", tracked.parent, TRACKIO_DIR=str(tracked), PYTHONPATH=str(TRACKIO))
     dry = finetui("import", "tracked", "--dry-run")
     assert dry.code == ExitCode.OK
     assert dry.out.splitlines()[0] == "first: finished, 3 metrics to step 20 (trackio)"
