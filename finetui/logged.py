@@ -144,7 +144,7 @@ class Run:
             self._refuse("log")
             return
         if not hasattr(values, "items"):
-            self._warn(f"log takes a dictionary of numbers by name, and {type(values).__name__} is none")
+            self._warn(f"log takes a dictionary of numbers by name, not {type(values).__name__}")
             return
         try:
             with self._lock:
