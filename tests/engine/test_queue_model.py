@@ -218,7 +218,7 @@ class Queue(RuleBasedStateMachine):
 
 
 Queue.TestCase.settings = settings(
-    max_examples=int(os.environ.get("FINETUI_MODEL_EXAMPLES", 4)),
+    max_examples=int(os.environ.get("FINETUI_MODEL_EXAMPLES", 3)),
     stateful_step_count=20,
     deadline=None,
     phases=[Phase.generate],

@@ -17,7 +17,7 @@ from fake_home import FakeHome, content, rows
 from store.ingest import Ingest
 from store.projection import Projection
 
-KILLS = 12
+KILLS = 7
 STEPS = 2000
 
 # Says so after each commit, so that the kills fall into the reading however slow the machine is.
