@@ -524,6 +524,17 @@ def test_a_result_without_numbers_has_no_chart() -> None:
     assert result_chart.of(pa.table({"word": ["a"]}), None) is None
 
 
+def test_moments_that_python_lacks_have_no_place_in_a_chart() -> None:
+    ends = pa.array([2**31 - 1, 20_000, 20_001], pa.int32()).cast(pa.date32())  # DuckDB's infinity first
+    curves = result_chart.of(pa.table({"day": ends, "y": [1, 2, 3]}), "day")
+    assert curves is not None
+    (line,) = curves.series
+    assert line[2:] == ((0.0, 24.0), (2.0, 3.0))
+    none = result_chart.of(pa.table({"day": ends[:1], "y": [1]}), "day")
+    assert none is not None
+    assert none.series[0][2:] == ((), ())
+
+
 def test_many_points_are_put_together_with_their_extremes() -> None:
     count = 100_000
     curves = result_chart.of(pa.table({"step": range(count), "y": [at % 100 for at in range(count)]}), None)

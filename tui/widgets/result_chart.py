@@ -10,6 +10,7 @@ from typing import Any
 
 from engine.basics.safe_text import one_line
 from engine.basics.wording import moment
+from tui.lines.arrow_values import values
 from tui.lines.tables import is_numeric, plain
 from tui.lines.theme import SERIES
 from tui.state import ChartView
@@ -88,14 +89,16 @@ def _values(table: Any, x: str | None) -> tuple[list[float], str]:
     """Where the points are, and what that is called; times in hours since the first one."""
     if x is None:
         return [float(row + 1) for row in range(table.num_rows)], "row"
-    values = table.column(x).to_pylist()
-    times = [value for value in values if isinstance(value, date)]
+    found = values(
+        table.column(x)
+    )  # a moment that Python lacks, such as an infinite one, is text: it has no place
+    times = [value for value in found if isinstance(value, date)]
     if not times:
-        return [math.nan if value is None else float(value) for value in values], x
+        return [math.nan if value is None or isinstance(value, str) else float(value) for value in found], x
     first = min(map(_seconds, times))
     zoned = isinstance(times[0], datetime) and times[0].tzinfo is not None
     since = datetime.fromtimestamp(first, UTC if zoned else None)
-    hours = [math.nan if value is None else (_seconds(value) - first) / _HOUR for value in values]
+    hours = [(_seconds(value) - first) / _HOUR if isinstance(value, date) else math.nan for value in found]
     return hours, f"{x}, hours since {moment(since)}"
 
 
@@ -108,11 +111,11 @@ def _groups(table: Any, split: Sequence[str]) -> dict[str, list[int]]:
     """Rows by what stands in the columns before x; none where that tells no lines apart."""
     if not split:
         return {}
-    columns = [table.column(name).to_pylist() for name in split]
+    columns = [values(table.column(name)) for name in split]
     groups: dict[str, list[int]] = {}
-    for row, values in enumerate(zip(*columns, strict=True)):
+    for row, cells in enumerate(zip(*columns, strict=True)):
         groups.setdefault(
-            " ".join(_named(name, value) for name, value in zip(split, values, strict=True)), []
+            " ".join(_named(name, cell) for name, cell in zip(split, cells, strict=True)), []
         ).append(row)
         if len(groups) > SERIES:
             return {}
