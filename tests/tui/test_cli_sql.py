@@ -153,6 +153,8 @@ def test_values_that_python_or_json_lacks_are_texts(
     assert "nan,-inf,,infinity,55840-11-08 22:13:20," in capsys.readouterr().out
     assert finetui(served, monkeypatch, "sql", ODD) == 0
     assert "170,141,183,460,469,231,731,687,303,715,884,105,727" in capsys.readouterr().out
+    assert finetui(served, monkeypatch, "sql", "SELECT 3::DECIMAL(18, 6) AS d") == 0
+    assert capsys.readouterr().out.split() == ["d", "3"]
     for ending in ("csv", "json", "md"):
         assert finetui(served, monkeypatch, "sql", "-o", str(tmp_path / f"odd.{ending}"), ODD) == 0
         assert "1 year 2 months" in (tmp_path / f"odd.{ending}").read_text()

@@ -228,7 +228,7 @@ def cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Decimal) and value == value.to_integral_value():
-        return f"{value:f}" if abs(value) < 1_000_000_000 else f"{value:,.0f}"
+        return str(int(value)) if abs(value) < 1_000_000_000 else f"{int(value):,}"
     if isinstance(value, float | Decimal):
         return _number(float(value))
     if isinstance(value, datetime):
