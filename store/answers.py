@@ -60,8 +60,8 @@ class Statement:
 
 @dataclass(frozen=True)
 class Result:
-    """The rows, and a note where something was left out; `is_cut`: rows. `sent`, of a large answer: to be called when
-    it is.
+    """The rows, and a note where something was left out; `is_cut`: whether rows were. `sent`, of a large answer: to be
+    called when it is.
     """
 
     table: pa.Table

@@ -18,10 +18,9 @@ from engine.basics.cpu import THREAD_VARIABLES, spin_little
 from engine.basics.gpu import GIVEN
 from engine.basics.process import Identity, alive, identify, kill_group, send
 from engine.queue.pool import ANSWER_S, SHIM, Order, Pool
-from engine.recipe.kinds import is_command
 from engine.runs.home import RunDir
 from engine.runs.journal import RunRecord
-from engine.runs.submitted import submitted_value
+from engine.runs.submitted import runs_command
 from finetui.files import append_regular, read_json
 from finetui.start import program
 
@@ -56,7 +55,7 @@ class Executor:
         Raises OSError (no memory, no file).
         """
         arguments = [str(run.path), str(attempt)]
-        is_command = self.is_command(run)
+        is_command = runs_command(run)
         # Programs of others often read numbers alone.
         env = environment(os.environ, device, threads, {} if is_command else self._uuids)
         # With several processes, or for a command, the worker is light: what it starts imports by itself.
@@ -66,10 +65,6 @@ class Executor:
             return self._execute(arguments, env, run.shim_log)
         self._orders[run.number] = order
         return self.collect(run, ANSWER_S)
-
-    def is_command(self, run: RunDir) -> bool:
-        """Whether a run is a program of the user's own."""
-        return is_command(submitted_value(run, "recipe", dict))
 
     def is_ordered(self, run: RunDir) -> bool:
         """Whether the pool has yet to say what became of a shim."""

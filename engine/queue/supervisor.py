@@ -31,6 +31,7 @@ from engine.runs import cleaning, disk, journal, lifecycle, removed
 from engine.runs.home import RunDir
 from engine.runs.imported import refuse_foreign
 from engine.runs.journal import Request, RunRecord
+from engine.runs.submitted import runs_command
 from finetui.home import Home
 from finetui.lock import Lock
 from finetui.numbers import next_number
@@ -250,7 +251,7 @@ class Supervisor:
             return {"first": self._before_end(number)} if self._runs.records[number].active else {}
 
     def _before_end(self, number: int) -> str:
-        own = self._runs.records[number].logged or self._executor.is_command(self._runs.dirs[number])
+        own = self._runs.records[number].logged or runs_command(self._runs.dirs[number])
         return "its program was sent SIGTERM" if own else "it saves a checkpoint first"
 
     def resume(self, number: int) -> str:

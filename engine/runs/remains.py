@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from engine.recipe.kinds import is_command
 from engine.runs.events import events_of
 from engine.runs.home import AttemptDir, RunDir
 from engine.runs.journal import RunRecord
 from engine.runs.lifecycle import Remains
 from engine.runs.output import last_line_of
-from engine.runs.submitted import submitted_value
+from engine.runs.submitted import runs_command
 from store.exit_file import read_exit
 from store.line_fields import last_line
 from store.lines import Checkpoint, End
@@ -29,7 +28,7 @@ def remains_of(run: RunDir, record: RunRecord) -> Remains:
 
 def _noted_checkpoint(run: RunDir) -> int:
     """Return the last step at which a command has saved a checkpoint, wherever it keeps them; else -1."""
-    if not is_command(submitted_value(run, "recipe", dict)):
+    if not runs_command(run):
         return -1
     saved = [line.step for line in events_of(run, Checkpoint) if isinstance(line, Checkpoint)]
     return max(saved, default=-1)

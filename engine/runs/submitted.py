@@ -6,7 +6,7 @@ import socket
 from typing import Any, TypeVar
 
 from engine.recipe.command import Command, any_recipe
-from engine.recipe.kinds import LOGGED
+from engine.recipe.kinds import LOGGED, is_command
 from engine.recipe.sections import Recipe
 from engine.runs.home import RunDir, run_dirs
 from finetui.errors import first_line
@@ -35,6 +35,11 @@ def uuid_of(home: Home, number: int) -> str | None:
     """Return the UUID of a run by its number; None where there is none."""
     paths = sorted(home.runs.glob(f"{number:06d}-*"))
     return submitted_value(RunDir(paths[0]), "uuid", str) if paths else None
+
+
+def runs_command(run: RunDir) -> bool:
+    """Whether a run is a program of the user's own."""
+    return is_command(submitted_value(run, "recipe", dict))
 
 
 def parent_of(run: RunDir, parent: Any) -> RunDir | None:

@@ -22,6 +22,6 @@ def test_a_damaged_file_costs_its_run_at_most(tmp_path: Path) -> None:
     fuzz.fuzz_checkpoints(tmp_path / "checkpoints", 300, rng, figures)
     assert figures.broken == []
     of_runs = sum(figures.trials.values()) - 20 - 700 - 300
-    assert of_runs > 70, "the other directories are left as they are"
+    assert of_runs > 72, "the other directories are left as they are"
     assert figures.told["journal.jsonl"]
     assert figures.told["run.json"]

@@ -8,12 +8,8 @@ from typing import Any
 _UNBOUNDED = {"date32": 2**31 - 1, "timestamp": 2**63 - 1}  # what DuckDB has for infinity
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _CYCLE = 146_097  # days of 400 years, after which the calendar is the same again
-_TEXT = (
-    "month_day_nano_interval",
-    "binary",
-    "large_binary",
-    "fixed_size_binary",
-)  # of these only a text says enough
+# Types of which only a text says enough.
+_TEXT = ("month_day_nano_interval", "binary", "large_binary", "fixed_size_binary")
 
 
 def values(column: Any) -> list[Any]:
@@ -71,10 +67,10 @@ def _moment(scalar: Any, kind: str) -> str:
 
 def _interval(months: int, days: int, nanoseconds: int) -> str:
     """`1 year 2 months 3 days 04:05:06.5`, as DuckDB has it."""
-    years, months = (int(months / 12), months - 12 * int(months / 12))
+    years = int(months / 12)
     parts = [
         f"{count} {unit}{'' if abs(count) == 1 else 's'}"
-        for count, unit in ((years, "year"), (months, "month"), (days, "day"))
+        for count, unit in ((years, "year"), (months - 12 * years, "month"), (days, "day"))
         if count
     ]
     if nanoseconds or not parts:

@@ -11,10 +11,8 @@ from engine.basics.wording import moment
 TIMES = frozenset(
     ("created", "started", "ended", "t", "first_t", "last_t", "not_before", "removed", "mirrored")
 )
-_FIRST, _LAST = (
-    1e9,
-    1e10,
-)  # the years 2001 to 2286: a difference of times, which may have such a name, is none
+# The years 2001 to 2286: a difference of times, which may have such a name, is none.
+_FIRST, _LAST = 1e9, 1e10
 
 
 def as_moment(name: str, value: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from engine.basics.safe_text import csv_cell, lines, markdown, one_line
+from finetui.log import spelled
 from tui.lines import format
 
 Row = Iterable[Any]
@@ -76,8 +76,8 @@ def _jsonable(value: Any) -> Any:
         return {str(key): _jsonable(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_jsonable(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, float):
+        return spelled(value)
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, Decimal):
