@@ -7,8 +7,10 @@
 - live: a series of --live points whose run goes on, against the same once it has ended
 - many: --many runs of ten series of 10,000 steps: the curve of one, and of twenty, as the compare screen asks for it
 - round: a round of the daemon while one run logs, beside --old runs that have ended (benchmarks/live_round.py)
+- rebuild: 10,000 runs read into an empty database, by --build as well (benchmarks/rebuild.py)
+- logging: what a call costs and a SIGKILL takes, beside other trackers (benchmarks/logging_cost.py)
 
-All of it takes some 12 GB of disk and half an hour. Each file is deleted when it has been measured.
+All of it takes some 12 GB of disk and three quarters of an hour. Each file is deleted when it has been measured.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ import json
 import os
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -38,7 +42,7 @@ from store.writing import LIVE_ROWS
 MANY = 20_000_000  # points of a series that is alone in its file
 SLICE = 10_000_000  # points that are inserted at a time
 MOVED = LIVE_ROWS // len(KEYS)  # points of one of ten series that the writer moves at a time
-PARTS = ("ingest", "table", "curve", "live", "many", "round")
+PARTS = ("ingest", "table", "curve", "live", "many", "round", "rebuild", "logging")
 
 
 def main() -> None:
@@ -56,7 +60,10 @@ def main() -> None:
     )
     parser.add_argument("--lines", type=int, default=30_000, help="lines of 10 metrics to ingest")
     parser.add_argument("--slow-rows", type=int, default=3_000, help="rows for executemany")
-    parser.add_argument("--out", type=Path, help="write the figures here as JSON")
+    parser.add_argument("--build", type=Path, help="a checkout of an older commit, for rebuild")
+    parser.add_argument(
+        "--out", type=Path, help="write the figures here as JSON, but for rebuild and logging"
+    )
     options = parser.parse_args()
     figures: dict[str, Any] = {
         "duckdb": duckdb.__version__,
@@ -73,12 +80,19 @@ def main() -> None:
     }
     show(figures)
     with tempfile.TemporaryDirectory(prefix="finetui-store-") as scratch:
-        for measure in (one for part in options.only for one in parts[part]):
+        for measure in (one for part in options.only for one in parts.get(part, [])):
             home = Path(scratch) / "home"
             found = measure(home)
             shutil.rmtree(home)
             show(found)
             figures |= found
+    old = ["--old", str(options.build)] if options.build else []
+    programs = {
+        "rebuild": ["benchmarks.rebuild", "--runs", "10000", "--repeat", "1", *old],
+        "logging": ["benchmarks.logging_cost"],
+    }
+    for part in (part for part in options.only if part in programs):
+        subprocess.run([sys.executable, "-m", *programs[part]], check=True)
     if options.out:
         options.out.write_text(json.dumps(figures, indent=1) + "\n")
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from finetui.hashes import short_hash
 from finetui.heldout import SUITE, HeldOut
 from finetui.log import line_of
 from finetui.measures import as_step
@@ -17,6 +19,7 @@ class Examples:
     def __init__(self, held_out: HeldOut) -> None:
         self._held_out = held_out
         self._told: set[str] = set()  # sets whose texts are written
+        self._names: dict[str, list[str]] = {}  # of sets whose examples the program does not name; none: places
 
     def lines(
         self,
@@ -39,8 +42,8 @@ class Examples:
         nll = np.array(_listed(losses), dtype=np.float64).reshape(-1)
         n = len(nll)
         counts = np.ones(n, dtype=np.int64) if tokens is None else np.array(_listed(tokens)).reshape(-1)
-        names = [str(place) for place in range(n)] if ids is None else [str(one) for one in _listed(ids)]
-        given = {"tokens": len(counts), "ids": len(names), "texts": n if texts is None else len(texts)}
+        names = self._unnamed(suite, n, texts) if ids is None else [str(one) for one in _listed(ids)]
+        given = {"tokens": len(counts), "texts": n if texts is None else len(texts), "ids": len(names)}
         for what, count in given.items():
             if count != n:
                 raise ValueError(
@@ -69,6 +72,26 @@ class Examples:
             return {}, made
         tokens_of = dict(zip(names, lengths, strict=True))
         return self._held_out.fields(tokens_of, rows, named=ids is not None), made
+
+    def _unnamed(self, suite: str, n: int, texts: Sequence[Any] | None) -> list[str]:
+        """Return what `n` examples without ids are called: by their content, so that no two programs call different
+        texts alike; by their places, where the first look has told no texts.
+        """
+        if texts is not None and self._names.get(suite) != []:
+            self._names[suite] = _by_content(texts)
+        names = self._names.setdefault(suite, [])
+        return names if len(names) == n else [str(place) for place in range(n)]
+
+
+def _by_content(texts: Sequence[Any]) -> list[str]:
+    """Return an id of each text; one that is there again gets another."""
+    seen: Counter[str] = Counter()
+    ids = []
+    for text in texts:
+        content = short_hash(_text("", text))
+        ids.append(f"{content}-{seen[content]}" if seen[content] else content)
+        seen[content] += 1
+    return ids
 
 
 def _mean(nll: Any, counts: Any) -> dict[str, Any]:

@@ -219,4 +219,4 @@ def _example_scores(scores: Scores) -> lines.Scored:
 
 
 def _print_line(what: str, text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')}  {what:<10}  {text}".rstrip(), flush=True)
+    print(f"{time.strftime('%H:%M:%S %Z')}  {what:<10}  {text}".rstrip(), flush=True)

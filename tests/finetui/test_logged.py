@@ -158,6 +158,26 @@ def test_examples_have_the_interval_of_our_own_evaluations() -> None:
     assert [row["target"] for row in texts["rows"]] == ["A", "B", "C"]
 
 
+def test_examples_without_ids_are_known_by_their_texts() -> None:
+    def ids(run: finetui.Run) -> list[list[str]]:
+        return [look["examples"]["id"] for look in of_kind(run, "eval")]
+
+    with finetui.init("one") as one:
+        one.log_examples(0, [1.0, 2.0, 3.0], texts=["a", "b", "a"])
+        one.log_examples(1, [1.0, 2.0, 3.0])
+        one.log_examples(2, [2.0, 1.0, 3.0], texts=["b", "a", "a"])
+    with finetui.init("two") as two:
+        two.log_examples(0, [1.0, 2.0], texts=["c", ("", "a")])
+    with finetui.init("three") as three:
+        three.log_examples(0, [1.0, 2.0])
+        three.log_examples(1, [1.0, 2.0], texts=["a", "b"])  # the first look has named them
+    a, b, again = ids(one)[0]
+    assert len({a, b, again}) == 3
+    assert ids(one)[1:] == [[a, b, again], [b, a, again]]
+    assert not set(ids(two)[0]) & {a, b, again}
+    assert ids(three) == [["0", "1"]] * 2
+
+
 def test_two_runs_in_one_process_and_several_threads() -> None:
     first, second = finetui.init("one"), finetui.init("two")
 

@@ -22,6 +22,8 @@ from tui.lines.log_levels import Level, LevelReader, level_of
         ("09:47:45  flag forgetting  warn: general loss has risen", Level.WARNING),
         ("09:47:45  flag overfitting  critical: held-out loss has risen", Level.ERROR),
         ("09:47:45  failed      at step 3: out of memory", Level.ERROR),
+        ("09:47:45 CEST  flag forgetting  warn: general loss has risen", Level.WARNING),
+        ("09:47:45 +0545  failed      at step 3: out of memory", Level.ERROR),
         ("warning: checkpoints/step-000008 is damaged", Level.WARNING),
         # logging and what is built on it: basicConfig, transformers, accelerate, axolotl
         ("WARNING:root:x", Level.WARNING),

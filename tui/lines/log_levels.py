@@ -31,7 +31,7 @@ _DEEPEST = 300  # characters of a line in which its level is looked for
 # Patterns are compiled when the first line is read, and not before the first paint.
 _COLOUR = r"\x1b\[[0-9;]*m"
 _RANK = r"^\[[a-z]+\d+\]:\s?"  # torchrun: which process printed the line
-_OWN = r"\d\d:\d\d:\d\d  \S"  # finetui's own: time, what, text
+_OWN = r"\d\d:\d\d:\d\d(?: \S+)?  (?=\S)"  # finetui's own: time, its zone (not in older logs), what, text
 _PROGRESS = r"\s*\d+%\|"  # tqdm
 _TRACEBACK = (
     r"[\s+|]*(?:Exception Group )?Traceback \(most recent call last\):|.*\(most recent call first\):$"
@@ -78,8 +78,8 @@ class LevelReader:
 
 def level_of(text: str) -> Level:
     """The level that a line alone says, without colours; INFO where it says none."""
-    if re.match(_OWN, text):
-        return _own_level(text)
+    if own := re.match(_OWN, text):
+        return _own_level(text[own.end() :])
     if glog := re.match(_GLOG, text):
         return _LETTERS[glog[1]]
     for form in _FORMS:
@@ -91,8 +91,8 @@ def level_of(text: str) -> Level:
 
 
 def _own_level(text: str) -> Level:
-    """Of a line of the worker: `12:00:00  warning     text`, `12:00:00  flag leak   warn: text`."""
-    what, _, said = text[10:].partition("  ")
+    """Of a line of the worker, behind its time: `warning     text`, `flag leak   warn: text`."""
+    what, _, said = text.partition("  ")
     if what == "failed":
         return Level.ERROR
     if what.startswith("flag "):

@@ -134,8 +134,8 @@ class BaseScreen(Screen[None], inherit_bindings=False):
             panel.repaint()
 
     def is_painted(self) -> bool:
-        """Whether all of the present snapshot is shown."""
-        return True
+        """Whether all of the present snapshot is shown, by panels of the size that they have now."""
+        return all(panel.is_painted() for panel in self.query(Panel))
 
     def _fit_footer(self) -> None:
         """Give a sentence the lines that it needs; a layout repaints the whole screen, so only where that differs."""

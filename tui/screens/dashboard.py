@@ -50,6 +50,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         self.shown_panes = ShownPanes.of(panes)
         self._arranged: Layout | None = None
         self._is_due = False  # what follows the cursor
+        self._being_laid_out = 0  # layouts that no panel has its new size of yet
         self._has_panes = False
         self.charts = Charts(self)
         self.machine = Machine(self)
@@ -156,7 +157,7 @@ class Dashboard(BaseScreen, inherit_bindings=False):
                 panel.repaint()
 
     def is_painted(self) -> bool:
-        return not self.charts.due
+        return self._has_panes and not (self.charts.due or self._being_laid_out) and super().is_painted()
 
     def is_cursor_due(self) -> bool:
         """Whether the cursor has moved and is not seen there yet."""
@@ -179,6 +180,11 @@ class Dashboard(BaseScreen, inherit_bindings=False):
         if wanted != self._arranged and self.is_mounted and height:
             self._arranged = wanted
             wanted.apply(self)
+            self._being_laid_out += 1
+            self.call_after_refresh(self._laid_out)
+
+    def _laid_out(self) -> None:
+        self._being_laid_out -= 1
 
     # ---- painting -------------------------------------------------------------------------------
 

@@ -74,6 +74,11 @@ class Panel(Widget):
         if self.painted:
             self.refresh(*self.painted)
 
+    def is_painted(self) -> bool:
+        """Whether its lines are made for the size that it has."""
+        width, height = self.content_size
+        return not width or len(self._lines) == height
+
     def title(self, text: str) -> None:
         """Set the title in the border; costs a repaint of the widget only when it differs."""
         shown = theme.to_ascii(text) if getattr(self.app, "ascii_only", False) else text
