@@ -23,9 +23,10 @@ def recipe_of(run: RunDir, overrides: list[str]) -> tuple[RecipeFile, Path]:
         meta, recipe = read_submitted(run)
     except ValueError as error:
         raise QueueError(f"{run.meta} cannot be read ({error}); the run cannot be repeated") from None
-    text = f"# The recipe of run #{run.number} {recipe.name}, with changes.\n{recipe_file.dump(recipe)}"
+    name = recipe.name or run.path.name
+    text = f"# The recipe of run #{run.number} {name}, with changes.\n{recipe_file.dump(recipe)}"
     folder = Path(meta.get("cwd") or ".")
-    return recipe_file.parse(text, folder / f"{recipe.name or run.path.name}.yaml", overrides), folder
+    return recipe_file.parse(text, folder / f"{name}.yaml", overrides), folder
 
 
 def kept_of(run: RunDir) -> dict[str, Any]:
