@@ -19,7 +19,8 @@ class Examples:
     def __init__(self, held_out: HeldOut) -> None:
         self._held_out = held_out
         self._told: set[str] = set()  # sets whose texts are written
-        self._names: dict[str, list[str]] = {}  # of sets whose examples the program does not name; none: places
+        # Of sets whose examples the program does not name; an empty list: they are known by their places.
+        self._names: dict[str, list[str]] = {}
 
     def lines(
         self,

@@ -129,7 +129,7 @@ async def test_a_real_daemon_takes_back_what_was_done_on_the_screen(live: Live) 
     async with app.run_test(size=(120, 30)) as pilot:
         await ready(pilot)
         app.state.marked.clear()
-        assert app.state.run_list.cursor == waiting
+        await until(pilot, lambda: app.state.run_list.cursor == waiting, "the run, queued a moment ago")
         await typed("T", "other")
         await until(pilot, lambda: name(waiting) == "other", "the name")
         await typed("n", "worth it")
