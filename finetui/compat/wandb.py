@@ -28,6 +28,8 @@ class Run:
         self._own = own
         self._step = 0  # W&B counts from 0, and goes on with each call that commits
         self._project = project
+        self._patterns: dict[str, bool] = {}  # without their `*` → whether higher is better
+        self._judged: set[str] = set()  # metrics that need not be looked up in these
 
     @property
     def id(self) -> str:
@@ -81,9 +83,10 @@ class Run:
         """
         given = None if step is None else as_step(step)
         self._step = self._step if given is None else given
-        self._own.log(
-            {key: value for key, value in data.items() if not _is_medium(key, value)}, step=self._step
-        )
+        values = {key: value for key, value in data.items() if not _is_medium(key, value)}
+        if self._patterns:
+            self._judge(values)
+        self._own.log(values, step=self._step)
         if commit or (commit is None and given is None):
             self._step += 1
 
@@ -101,10 +104,20 @@ class Run:
         metric is shown over the steps, with its best and its last value.
         """
         higher = _is_higher_better(summary, goal)
-        if higher is not None and "*" in name:
-            _leave_out(f"define_metric({name!r})", "say of each metric by its name what is better")
-        elif higher is not None:
+        if higher is None:
+            return
+        if name.endswith("*"):
+            self._patterns[name[:-1]] = higher
+        else:
+            self._judged.add(name)
             self._own.judge(name, higher_is_better=higher)
+
+    def _judge(self, values: Mapping[str, Any]) -> None:
+        """Take for a new metric what was said of all that begin like it; of several patterns the longest."""
+        for name in values.keys() - self._judged:
+            self._judged.add(name)
+            if said := [pattern for pattern in self._patterns if str(name).startswith(pattern)]:
+                self._own.judge(name, higher_is_better=self._patterns[max(said, key=len)])
 
     def watch(self, *_: Any, **__: Any) -> None:
         _leave_out("watch", "gradients and weights are not logged")

@@ -362,7 +362,9 @@ def test_scripts_of_wandb_go_on_as_they_are(
     wandb.define_metric("acc", summary="max")
     wandb.define_metric("val/wer", step_metric="epoch", goal="minimize")
     wandb.define_metric("val/*", summary="min,max")
-    wandb.define_metric("*", summary="max")
+    wandb.define_metric("*", step_metric="epoch")
+    wandb.define_metric("val/a*", summary="max")
+    wandb.define_metric("val/acc_gap*", summary="min")
     wandb.watch(object())
     wandb.log({"acc": 0.5}, commit=False)
     wandb.log(
@@ -374,7 +376,7 @@ def test_scripts_of_wandb_go_on_as_they_are(
         }
     )
     wandb.log({"loss": 0.5})
-    wandb.log({"loss": 0.25}, step=10)
+    wandb.log({"loss": 0.25, "val/acc": 0.5, "val/acc_gap_2": 0.1, "val/wer": 0.2}, step=10)
     assert wandb.run is run
     wandb.run.summary["best"] = 0.25
     run.name = "another"
@@ -386,12 +388,18 @@ def test_scripts_of_wandb_go_on_as_they_are(
     assert metrics(own) == {
         0: {"train/acc": 0.5, "train/loss": 1.0},
         1: {"train/loss": 0.5},
-        10: {"train/loss": 0.25, "summary/best": 0.25},
+        10: {
+            "train/loss": 0.25,
+            "heldout/acc": 0.5,
+            "heldout/acc_gap_2": 0.1,
+            "heldout/wer": 0.2,
+            "summary/best": 0.25,
+        },
     }
     assert own.path is not None
     told = read_json(own.path / "run.json")["higher_is_better"]
-    assert told == {"train/acc": True, "heldout/wer": False}
-    for what in ("define_metric('*')", "watch", "picture", "pictures", "line"):
+    assert told == {"train/acc": True, "heldout/wer": False, "heldout/acc": True, "heldout/acc_gap_2": False}
+    for what in ("watch", "picture", "pictures", "line"):
         assert f"{what} is left out" in caplog.text
     with pytest.raises(AttributeError, match=r"has no sweep: it stands in for"):
         wandb.sweep({})
