@@ -11,12 +11,13 @@ from dataclasses import replace
 from engine.basics.process import alive
 from engine.queue.executor import Executor
 from engine.runs import lifecycle
+from engine.runs.arrived import renumbered, unrecorded_end
 from engine.runs.home import RunDir
 from engine.runs.journal import Reading, RunRecord
 from engine.runs.remains import remains_of
 from engine.runs.submitted import original_of, submitted_value
 from finetui.files import read_json
-from store.journal_lines import Adopted, Ended, JournalLine, Running
+from store.journal_lines import Adopted, JournalLine, Running
 from store.line_fields import last_line
 from store.lines import End
 from store.states import RunState
@@ -31,10 +32,10 @@ def line_for(run: RunDir, reading: Reading, executor: Executor, *, moved_in: boo
     `moved_in`: the directory appeared while the daemon ran.
     """
     record = reading.record
-    if not (record.waiting or record.active):
-        return None
     given = submitted_value(run, "number", int)  # that it was accepted under
     copied = given not in (None, run.number) and record.adopted != run.number
+    if not (record.waiting or record.active):
+        return renumbered(record, given, run.number) if copied and given else None
     last = max((attempt.number for attempt in run.attempts()), default=0)
     if record.logged:
         return _of_logged(run, record, copied=copied)
@@ -50,10 +51,10 @@ def line_for(run: RunDir, reading: Reading, executor: Executor, *, moved_in: boo
         if processes.alive:
             worker = processes.worker.to_dict() if processes.worker and alive(processes.worker) else {}
             return None if known is record and record.active else Running(last, RunState.RUNNING, **worker)
-    outcome = lifecycle.verdict(known, remains_of(run, known)) if known.attempt else None
     attempt = known.attempt or None
-    if isinstance(outcome, Ended) and outcome.state is not None:
-        return Adopted(run.number, outcome.state, outcome.reason or f"by its own log, since {why}", attempt)
+    ended = unrecorded_end(run, record, known)
+    if ended is not None and ended.state is not None:
+        return Adopted(run.number, ended.state, ended.reason or f"by its own log, since {why}", attempt)
     asked = f"finetui resume {run.number} goes on, finetui cancel {run.number} ends it"
     return Adopted(run.number, RunState.PAUSED, f"{why}: {asked}", attempt)
 

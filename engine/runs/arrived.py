@@ -25,22 +25,22 @@ def line_for(run: RunDir, number: int, where: str) -> Adopted | None:
     """
     record = journal.read(run)
     if not (record.waiting or record.active):
-        return _renumbered(record, number)
+        return renumbered(record, record.number, number)
     if record.logged or submitted_value(run, LOGGED, bool):
         return _of_logged(run, record, number, where)
     attempt = max([record.attempt, *(attempt.number for attempt in run.attempts())])
-    if ended := _unrecorded_end(run, record, replace(record, number=number, attempt=attempt)):
+    if ended := unrecorded_end(run, record, replace(record, number=number, attempt=attempt)):
         return Adopted(number, ended.state, _for_number(ended.reason, run.number, number), attempt)
     why = f"it came from {where}, where it had not ended: finetui resume {number} goes on"
     return Adopted(number, RunState.PAUSED, why, attempt or None)
 
 
-def _renumbered(record: RunRecord, number: int) -> Adopted | None:
+def renumbered(record: RunRecord, there: int, here: int) -> Adopted | None:
     """Return the line of a paused run whose reason advises what to do by the number that it had there."""
-    reason = _for_number(record.reason, record.number, number)
+    reason = _for_number(record.reason, there, here)
     if record.state != RunState.PAUSED or reason == record.reason:
         return None
-    return Adopted(number, RunState.PAUSED, reason, record.attempt or None)
+    return Adopted(here, RunState.PAUSED, reason, record.attempt or None)
 
 
 def _for_number(reason: str | None, there: int, here: int) -> str | None:
@@ -48,7 +48,7 @@ def _for_number(reason: str | None, there: int, here: int) -> str | None:
     return reason and re.sub(rf"(finetui \w+) {there}\b", rf"\g<1> {here}", reason)
 
 
-def _unrecorded_end(run: RunDir, record: RunRecord, latest: RunRecord) -> Ended | None:
+def unrecorded_end(run: RunDir, record: RunRecord, latest: RunRecord) -> Ended | None:
     """Return how the latest attempt ended the run, by what it left; None where the run can go on."""
     if not latest.attempt:
         return None

@@ -203,8 +203,8 @@ def add(record: RunRecord, line: JournalLine, t: float) -> RunRecord:
             record = replace(
                 record, attempt=line.attempt or record.attempt, worker=Identity.from_dict(body(line))
             )
-        case Adopted():
-            record = replace(record, adopted=line.run, attempt=line.attempt or record.attempt)
+        case Adopted():  # the runs that it waited for have their numbers where it comes from
+            record = replace(record, adopted=line.run, attempt=line.attempt or record.attempt, after=())
         case Cancel():
             # Dropped below where it took effect at once.
             record = replace(record, request="cancel", cause=line.cause, taken_back=False)

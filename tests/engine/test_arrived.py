@@ -21,7 +21,7 @@ from engine.runs.home import RunDir, run_dirs
 from finetui.files import read_json, write_json
 from finetui.home import Home
 from finetui.log import LogWriter
-from store.journal_lines import Ended, Interrupted
+from store.journal_lines import Conditions, Ended, Interrupted
 from store.states import RunState
 
 BEGIN = "import os, finetui\nrun = finetui.init('own')\nrun.log({'loss': 1.0})\n"
@@ -156,6 +156,17 @@ def test_what_was_lost_is_not_counted_again(take_in: TakeIn, other: Home) -> Non
     journal.append(there, journal.read(there), lost())
     (run,) = take_in()
     assert journal.read(run).state == "paused"
+
+
+def test_a_run_that_waited_for_another_waits_for_none_of_this_home(
+    take_in: TakeIn, home: Home, other: Home
+) -> None:
+    make_run(home, 7, "failed")
+    there = make_run(other, 1, "queued")
+    journal.append(there, journal.read(there), Conditions(held=False, after=[7]))
+    (run,) = (run for run in take_in() if run.number != 7)
+    record = journal.read(run)
+    assert (record.state, record.after) == ("paused", ())
 
 
 @pytest.mark.parametrize("recorded", [True, False])

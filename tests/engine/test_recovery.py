@@ -19,7 +19,7 @@ from engine.queue.supervisor import Supervisor
 from engine.runs import journal
 from engine.runs.home import RunDir
 from finetui.home import Home
-from store.journal_lines import Cancel
+from store.journal_lines import Cancel, Conditions, Ended, Interrupted
 from store.states import RunState
 
 
@@ -136,6 +136,47 @@ def test_a_copy_of_an_ended_run_is_a_run(home: Home) -> None:
     queue = queue_of(home)
     with pytest.raises(QueueError, match="run #50 is finished"):
         queue.resume(50)
+
+
+def test_a_copy_of_a_paused_run_advises_what_to_do_with_the_copy(home: Home) -> None:
+    run = make_run(home, 1, "lost")
+    journal.append(run, journal.read(run), Ended(RunState.PAUSED, 1, reason="full: then finetui resume 1"))
+    copy = RunDir(Path(shutil.copytree(run.path, home.runs / "000060-copy")))
+    for _ in range(2):
+        queue_of(home)
+        assert journal.read(run).reason == "full: then finetui resume 1"
+        assert journal.read(copy).reason == "full: then finetui resume 60"
+    assert copy.journal.read_text().count("finetui resume 60") == 1
+
+
+@pytest.mark.parametrize("kind", ["moved in", "copied"])
+def test_what_was_lost_is_not_counted_again_elsewhere(home: Home, tmp_path: Path, kind: str) -> None:
+    """A third time, and the run would have failed."""
+    run = make_run(home, 1, "lost")
+    lost = Interrupted(1, None, 9, -1, 2, RunState.INTERRUPTED, "killed")
+    journal.append(run, journal.read(run), lost)
+    if kind == "copied":
+        found = RunDir(Path(shutil.copytree(run.path, home.runs / "000060-copy")))
+        queue_of(home)
+    else:
+        found, aside = run, run.path.rename(tmp_path / "aside")
+        queue = queue_of(home)
+        aside.rename(run.path)
+        queue.tick()
+    record = journal.read(found)
+    assert record.state == "paused"
+    assert f"finetui resume {found.number} goes on" in str(record.reason)
+
+
+def test_a_run_from_elsewhere_waits_for_no_run_that_has_the_number_here(home: Home) -> None:
+    make_run(home, 1, "queued")
+    run = make_run(home, 2, "queued")
+    journal.append(run, journal.read(run), Conditions(held=False, after=[1]))
+    moved = RunDir(run.path.rename(home.runs / "000060-moved"))
+    queue = queue_of(home)
+    assert journal.read(moved).state == "paused"
+    assert queue.resume(60) == "queued"
+    assert journal.read(moved).after == ()
 
 
 def test_a_second_directory_with_a_number_is_refused_by_name(home: Home) -> None:
