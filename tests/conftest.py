@@ -21,6 +21,8 @@ from shallow import save_shallow
 
 # Tests run beside each other, and threads that wait for each other cost more.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A tenth of the time of all tests went into looking for garbage at every 700 objects.
+gc.set_threshold(50_000, 20, 20)
 # One pool of forks for all processes of a session and the daemons that they start; the first of them names its place,
 # and ends it. What it forks for a test is found in tests/engine, by every Python that is started from here.
 OWN_POOL = None if "FINETUI_POOL" in os.environ else tempfile.mkdtemp(prefix="finetui-pool-")
