@@ -29,7 +29,7 @@ class Run:
         self._step = 0  # W&B counts from 0, and goes on with each call that commits
         self._project = project
         self._patterns: dict[str, bool] = {}  # without their `*` → whether higher is better
-        self._judged: set[str] = set()  # metrics that need not be looked up in these
+        self._judged: set[str] = set()  # metrics of which it is known
 
     @property
     def id(self) -> str:
@@ -115,8 +115,8 @@ class Run:
     def _judge(self, values: Mapping[str, Any]) -> None:
         """Take for a new metric what was said of all that begin like it; of several patterns the longest."""
         for name in values.keys() - self._judged:
-            self._judged.add(name)
             if said := [pattern for pattern in self._patterns if str(name).startswith(pattern)]:
+                self._judged.add(name)
                 self._own.judge(name, higher_is_better=self._patterns[max(said, key=len)])
 
     def watch(self, *_: Any, **__: Any) -> None:

@@ -366,7 +366,8 @@ def test_scripts_of_wandb_go_on_as_they_are(
     wandb.define_metric("val/a*", summary="max")
     wandb.define_metric("val/acc_gap*", summary="min")
     wandb.watch(object())
-    wandb.log({"acc": 0.5}, commit=False)
+    wandb.log({"acc": 0.5, "score": 1.0}, commit=False)
+    wandb.define_metric("scor*", summary="max")
     wandb.log(
         {
             "loss": 1.0,
@@ -376,7 +377,7 @@ def test_scripts_of_wandb_go_on_as_they_are(
         }
     )
     wandb.log({"loss": 0.5})
-    wandb.log({"loss": 0.25, "val/acc": 0.5, "val/acc_gap_2": 0.1, "val/wer": 0.2}, step=10)
+    wandb.log({"loss": 0.25, "score": 2.0, "val/acc": 0.5, "val/acc_gap_2": 0.1, "val/wer": 0.2}, step=10)
     assert wandb.run is run
     wandb.run.summary["best"] = 0.25
     run.name = "another"
@@ -386,10 +387,11 @@ def test_scripts_of_wandb_go_on_as_they_are(
     wandb.finish()
     assert wandb.run is None
     assert metrics(own) == {
-        0: {"train/acc": 0.5, "train/loss": 1.0},
+        0: {"train/acc": 0.5, "train/score": 1.0, "train/loss": 1.0},
         1: {"train/loss": 0.5},
         10: {
             "train/loss": 0.25,
+            "train/score": 2.0,
             "heldout/acc": 0.5,
             "heldout/acc_gap_2": 0.1,
             "heldout/wer": 0.2,
@@ -398,7 +400,8 @@ def test_scripts_of_wandb_go_on_as_they_are(
     }
     assert own.path is not None
     told = read_json(own.path / "run.json")["higher_is_better"]
-    assert told == {"train/acc": True, "heldout/wer": False, "heldout/acc": True, "heldout/acc_gap_2": False}
+    best = {"train/acc": True, "train/score": True, "heldout/acc": True}
+    assert told == best | {"heldout/wer": False, "heldout/acc_gap_2": False}
     for what in ("watch", "picture", "pictures", "line"):
         assert f"{what} is left out" in caplog.text
     with pytest.raises(AttributeError, match=r"has no sweep: it stands in for"):
