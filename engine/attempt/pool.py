@@ -4,10 +4,11 @@ What takes longest of a small run is to import what it needs. The pool has done 
 has one thread, has asked no driver, and trains nothing, so that a fork is as good as a process started anew. Whoever
 starts it has bound the socket and taken the lock, which it holds while it lives; requests wait while it imports.
 
-A connection carries one request: {"module", "arguments", "environment", "circumstances", "folder", "umask", "wait"},
+A connection carries one request: {"module", "arguments", "environment", "circumstances", "folder", "umask", "wait", …},
 and with it descriptors for stdin, stdout and stderr. The answer is {"process"} (the identity of the fork), or
 {"refused"}: why the program has to be started by exec. With `wait`, a second message {"status"} says how the fork
-ended, as os.waitpid has it; a command (`exact`) may say that itself, once nothing of it is left to be seen.
+ended, as os.waitpid has it; a command (`exact`) may say that itself, once nothing of it is left to be seen. With
+`confirm`, the fork begins once it has been sent a message more.
 
 It ends when nobody has asked for a while, when code, libraries or its socket are no longer those that it began with, or
 when it holds too much memory. Its forks do not notice.
@@ -157,6 +158,8 @@ class Pool:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if pid == 0:
             self._leave(connection)
+            if request.get("confirm"):
+                _await_confirmation(connection)
             if order.exact and request.get("wait"):  # a command: whoever typed it waits
                 fork.waits_for_end = connection
             else:
@@ -270,6 +273,15 @@ def unfit(place: pool.Place, worker: str) -> str | None:
     if pool.key(worker) != place.key:
         return "code or libraries have changed while it imported them"
     return None
+
+
+def _await_confirmation(connection: socket.socket) -> None:
+    """In a fork: wait until whoever asked says that it may begin; end where they have not waited for the answer, since
+    they do it otherwise then, and what it does must not be done twice.
+    """
+    select.select([connection], [], [])
+    if pool.receive(connection) is None:
+        os._exit(0)
 
 
 def _has_hung_up(connection: socket.socket) -> bool:

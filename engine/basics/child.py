@@ -12,7 +12,7 @@ import signal
 import socket
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from engine.basics import pool
 from engine.basics.cpu import spin_little
@@ -125,19 +125,21 @@ def fork(
         return None
     if connection is None:
         return None
-    reply: dict[str, Any] | None = None
+    identity: Identity | None = None
     with contextlib.suppress(OSError):
         environment = os.environ if exact else spin_little(os.environ)
         folder = str(Path.cwd())
         body = pool.request(
-            module, arguments, environment, folder=folder, umask=umask(), wait=True, exact=exact
+            module, arguments, environment, folder=folder, umask=umask(), wait=True, exact=exact, confirm=True
         )
         connection.settimeout(answer_s)
         pool.send(connection, body, streams)
         reply = pool.receive(connection)
-    identity = Identity.from_dict(reply.get("process")) if reply else None
+        if answered := Identity.from_dict(reply.get("process")) if reply else None:
+            pool.send(connection, {"begin": True})
+            identity = answered
     if identity is None:
-        connection.close()  # an answer that comes too late finds nobody: the pool forks nothing for a closed connection
+        connection.close()  # an answer that comes too late finds nobody, and a fork that nobody waits for never begins
         return None
     connection.settimeout(None)
     return Forked(identity, connection)

@@ -153,9 +153,10 @@ def request(
     umask: int,
     wait: bool,
     exact: bool = False,
+    confirm: bool = False,
 ) -> dict[str, Any]:
     """Return the request for a program. `wait`: its end is told, too; `exact`: the environment is all that it gets,
-    nothing of what imports have set.
+    nothing of what imports have set; `confirm`: it begins once whoever asks has said, after the answer, that it may.
     """
     return {
         "module": module,
@@ -166,6 +167,7 @@ def request(
         "umask": umask,
         "wait": wait,
         "exact": exact,
+        "confirm": confirm,
     }
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 from made_home import Served
+from supervision import until
 from workers import Call, finish
 
 from engine.basics import child, pool
-from engine.basics.process import Identity
+from engine.basics.process import Identity, alive
 from finetui.errors import ExitCode
 from finetui.start import program
 from tui.cli import forked
@@ -71,6 +72,25 @@ def test_a_short_command_is_run_by_the_pool_where_one_is_up(
         assert forked.run(words) is None
     monkeypatch.setenv(pool.PLACE, f"{commands}-none")
     assert forked.run(["check", "nowhere.yaml"]) is None
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_command_whose_fork_was_told_too_late_is_run_once(
+    commands: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By the process that asked, which has not waited; the fork is there and does nothing."""
+    answers = []
+
+    def late(connection: socket.socket) -> None:
+        answers.append(receive(connection))
+        raise TimeoutError
+
+    receive = pool.receive
+    monkeypatch.setattr(child.pool, "receive", late)
+    assert forked.run(["check", "nowhere.yaml"]) is None
+    fork = Identity.from_dict(answers[0]["process"])
+    assert fork
+    until("the end of the fork", lambda: not alive(fork))
     assert capfd.readouterr() == ("", "")
 
 
